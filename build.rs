@@ -1,0 +1,7 @@
+//! The records and fixtures are embedded in the binary: build it again when one of them changes.
+
+fn main() {
+    for dir in ["lockfiles", "admissions", "fixtures"] {
+        println!("cargo::rerun-if-changed={dir}");
+    }
+}

@@ -1,0 +1,200 @@
+//! Why two files differ: for compiled Bun executables down to the line of the module, else by section or byte range.
+//!
+//! In the order in which a person would look: is it the runtime, the flags, the set of modules, the text of one, and
+//! what does the difference look like ([`cause`])? Everything is told from the two files alone; a known Bun can be given
+//! to have the runtimes proven.
+
+pub mod cause;
+mod modules;
+mod runtime;
+mod sections;
+pub mod text;
+
+use serde::Serialize;
+
+use self::cause::{Blame, Blames, Cause};
+pub use self::modules::{FieldDifference, ModuleDifference};
+pub use self::runtime::{KnownBun, RuntimeDifference, claimed_version};
+pub use self::sections::PartDifference;
+use self::text::Hunk;
+use super::exe::Executable;
+use crate::model::ids::Digest;
+
+/// The same thing of both files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Pair<T> {
+    /// Of the first file.
+    pub a: T,
+    /// Of the second file.
+    pub b: T,
+}
+
+impl<T> Pair<T> {
+    pub(crate) fn new(a: T, b: T) -> Self {
+        Self { a, b }
+    }
+}
+
+impl<T: PartialEq> Pair<T> {
+    /// Whether both are equal.
+    pub fn same(&self) -> bool {
+        self.a == self.b
+    }
+}
+
+/// How two files differ, and why, as far as they show it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// Whether they are equal byte for byte.
+    pub same: bool,
+    /// SHA-256 (`sha256:` and hex).
+    pub sha256: Pair<String>,
+    /// Size in bytes.
+    pub size: Pair<u64>,
+    /// Likely causes, the most telling first. Each was seen in the files; that it is the only one is not claimed.
+    pub causes: Vec<Blame>,
+    /// Why a file was not read as a compiled Bun executable.
+    pub notes: Vec<String>,
+    /// The differences themselves.
+    #[serde(flatten)]
+    pub difference: Difference,
+}
+
+/// The differences, by what the files are.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "format", rename_all = "snake_case")]
+pub enum Difference {
+    /// There are none.
+    Same,
+    /// Both are compiled Bun executables.
+    Bun(Box<BunDifference>),
+    /// Both are ELF files.
+    Elf {
+        /// Parts that differ, sections by name.
+        sections: Vec<PartDifference>,
+    },
+    /// Both are text.
+    Text {
+        /// The first hunks.
+        hunks: Vec<Hunk>,
+        /// How many there are.
+        hunks_total: usize,
+    },
+    /// Anything else.
+    Bytes {
+        /// The one range outside which both are equal.
+        range: PartDifference,
+    },
+}
+
+/// How two compiled Bun executables differ.
+#[derive(Clone, Debug, Serialize)]
+pub struct BunDifference {
+    /// The runtimes.
+    pub runtime: RuntimeDifference,
+    /// The graphs' flag words.
+    pub flags: Pair<u32>,
+    /// The modules that start.
+    pub entry: Pair<String>,
+    /// Arguments compiled in.
+    pub argv: Pair<String>,
+    /// Numbers of modules.
+    pub modules: Pair<usize>,
+    /// Bytes of the payloads that nothing accounts for.
+    pub unexplained: Pair<u64>,
+    /// Modules of the first file that the second has not.
+    pub only_a: Vec<String>,
+    /// Modules of the second file that the first has not.
+    pub only_b: Vec<String>,
+    /// Whether modules that both have stand in another order.
+    pub reordered: bool,
+    /// Modules that both have and that differ.
+    pub differing: Vec<ModuleDifference>,
+}
+
+/// Compares two files. At most `hunks` hunks a module are kept; all are counted, and looked at for causes.
+pub fn diff(a: &[u8], b: &[u8], known: &[KnownBun<'_>], hunks: usize) -> Explanation {
+    let same = a == b;
+    let sha256 = Digest::sha256(a).to_string();
+    let other = if same { sha256.clone() } else { Digest::sha256(b).to_string() };
+    let mut notes = Vec::new();
+    let mut blames = Blames::default();
+    let difference = if same {
+        Difference::Same
+    } else {
+        match (Executable::read(a), Executable::read(b)) {
+            (Ok(a), Ok(b)) => {
+                Difference::Bun(Box::new(compiled(&a, &b, known, hunks, &mut blames)))
+            }
+            (read_a, read_b) => {
+                for (side, err) in [("a", read_a.err()), ("b", read_b.err())] {
+                    if let Some(err) = err {
+                        notes.push(note(side, &err));
+                    }
+                }
+                sections::compare(a, b, hunks, &mut blames)
+            }
+        }
+    };
+    Explanation {
+        same,
+        sha256: Pair::new(sha256, other),
+        size: Pair::new(a.len() as u64, b.len() as u64),
+        causes: blames.sorted(),
+        notes,
+        difference,
+    }
+}
+
+fn note(side: &str, err: &crate::error::Error) -> String {
+    let mut out = format!("{side}: not read as a compiled Bun executable: {err}");
+    if let (Some(expected), Some(found)) = (err.expected_value(), err.found_value()) {
+        out.push_str(&format!(" (expected {expected}, found {found})"));
+    }
+    out
+}
+
+fn compiled(
+    a: &Executable<'_>,
+    b: &Executable<'_>,
+    known: &[KnownBun<'_>],
+    hunks: usize,
+    blames: &mut Blames,
+) -> BunDifference {
+    let runtime = runtime::compare(a, b, known);
+    if !runtime.same {
+        let name = |proven: &Option<String>, claimed: &Option<String>| match (proven, claimed) {
+            (Some(label), _) => label.clone(),
+            (None, Some(version)) => format!("one that calls itself {version}"),
+            (None, None) => "an unknown one".to_owned(),
+        };
+        blames.add(Blame::of(Cause::Runtime {
+            a: name(&runtime.proven.a, &runtime.claimed.a),
+            b: name(&runtime.proven.b, &runtime.claimed.b),
+        }));
+    }
+    let (ga, gb) = (&a.graph, &b.graph);
+    if ga.flags != gb.flags {
+        blames.add(Blame::of(Cause::Flags { a: ga.flags, b: gb.flags }));
+    }
+    if ga.argv != gb.argv {
+        let (a, b) = (ga.argv.to_owned(), gb.argv.to_owned());
+        blames.add(Blame::of(Cause::Arguments { a, b }));
+    }
+    let found = modules::compare(ga, gb, hunks, blames);
+    BunDifference {
+        runtime,
+        flags: Pair::new(ga.flags, gb.flags),
+        entry: Pair::new(ga.entry_module().name.to_owned(), gb.entry_module().name.to_owned()),
+        argv: Pair::new(ga.argv.to_owned(), gb.argv.to_owned()),
+        modules: Pair::new(ga.modules.len(), gb.modules.len()),
+        unexplained: Pair::new(ga.unexplained, gb.unexplained),
+        only_a: found.only_a,
+        only_b: found.only_b,
+        reordered: found.reordered,
+        differing: found.differing,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! All that a compiled executable shows of itself, as a value for `admit inspect`.
+
+use serde::Serialize;
+
+use super::exe::Executable;
+use super::explain::{KnownBun, claimed_version};
+use super::inject::{Layout, Mismatch, prove_runtime};
+use crate::error::Result;
+use crate::model::ids::Digest;
+
+/// What is in a compiled Bun executable.
+#[derive(Clone, Debug, Serialize)]
+pub struct Inspection {
+    /// SHA-256 of the file (`sha256:` and hex).
+    pub sha256: String,
+    /// Size of the file in bytes.
+    pub size: u64,
+    /// Which Bun runs the graph.
+    pub runtime: RuntimeFacts,
+    /// The module graph.
+    pub graph: GraphFacts,
+    /// Its modules in order.
+    pub modules: Vec<ModuleFacts>,
+}
+
+/// Which Bun runs the graph.
+#[derive(Clone, Debug, Serialize)]
+pub struct RuntimeFacts {
+    /// The version that the file calls itself; not a proof.
+    pub claimed: Option<String>,
+    /// The known Bun that it was proven to be, byte for byte.
+    pub proven: Option<String>,
+    /// How the graph was put in, where that is proven.
+    pub layout: Option<Layout>,
+    /// For each known Bun that it is not: the first difference.
+    pub mismatches: Vec<NotThis>,
+}
+
+/// Why an executable does not have one known Bun inside.
+#[derive(Clone, Debug, Serialize)]
+pub struct NotThis {
+    /// The known Bun.
+    pub bun: String,
+    /// The first difference.
+    #[serde(flatten)]
+    pub mismatch: Mismatch,
+}
+
+/// The module graph as a whole.
+#[derive(Clone, Debug, Serialize)]
+pub struct GraphFacts {
+    /// First byte of the payload in the file.
+    pub offset: u64,
+    /// Bytes of the payload.
+    pub size: u64,
+    /// Bytes that nothing accounts for.
+    pub unexplained: u64,
+    /// The flag word.
+    pub flags: u32,
+    /// `bunfig.toml` in the working directory is loaded, and with it any code that it preloads.
+    pub autoload_bunfig: bool,
+    /// `.env` files in the working directory are loaded.
+    pub autoload_dotenv: bool,
+    /// The module that starts.
+    pub entry: String,
+    /// Arguments compiled in.
+    pub exec_argv: String,
+}
+
+/// One module.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModuleFacts {
+    /// Its name.
+    pub name: String,
+    /// 0 binary, 1 Latin-1, 2 UTF-16LE.
+    pub encoding: u8,
+    /// Bun's number of the loader.
+    pub loader: u8,
+    /// 0 none, 1 ES module, 2 CommonJS.
+    pub format: u8,
+    /// 1 if it is listed in `Bun.embeddedFiles`.
+    pub side: u8,
+    /// The regions that are not empty.
+    pub regions: Vec<RegionFacts>,
+}
+
+/// A region of a module.
+#[derive(Clone, Debug, Serialize)]
+pub struct RegionFacts {
+    /// `contents`, `sourcemap`, `bytecode`, `module_info` or `origin`.
+    pub field: &'static str,
+    /// First byte, counted from the payload's.
+    pub offset: u32,
+    /// Bytes.
+    pub size: usize,
+    /// SHA-256.
+    pub sha256: String,
+}
+
+/// Reads a compiled executable and tries every known Bun. Errors: as [`Executable::read`].
+pub fn inspect(bytes: &[u8], known: &[KnownBun<'_>]) -> Result<Inspection> {
+    let exe = Executable::read(bytes)?;
+    let mut runtime = RuntimeFacts {
+        claimed: claimed_version(&bytes[..exe.graph_at]),
+        proven: None,
+        layout: None,
+        mismatches: Vec::new(),
+    };
+    for bun in known {
+        match prove_runtime(bun.bytes, bytes) {
+            Ok(layout) => {
+                runtime.proven = Some(bun.label.to_owned());
+                runtime.layout = Some(layout);
+                break;
+            }
+            Err(mismatch) => {
+                runtime.mismatches.push(NotThis { bun: bun.label.to_owned(), mismatch });
+            }
+        }
+    }
+    let graph = &exe.graph;
+    let modules = graph
+        .modules
+        .iter()
+        .map(|module| ModuleFacts {
+            name: module.name.to_owned(),
+            encoding: module.encoding,
+            loader: module.loader,
+            format: module.format,
+            side: module.side,
+            regions: module
+                .regions()
+                .into_iter()
+                .filter(|(_, region)| !region.bytes.is_empty())
+                .map(|(field, region)| RegionFacts {
+                    field,
+                    offset: region.offset,
+                    size: region.bytes.len(),
+                    sha256: Digest::sha256(region.bytes).to_string(),
+                })
+                .collect(),
+        })
+        .collect();
+    Ok(Inspection {
+        sha256: Digest::sha256(bytes).to_string(),
+        size: bytes.len() as u64,
+        runtime,
+        graph: GraphFacts {
+            offset: exe.graph_at as u64 + 8,
+            size: graph.size(),
+            unexplained: graph.unexplained,
+            flags: graph.flags,
+            autoload_bunfig: graph.autoload_bunfig(),
+            autoload_dotenv: graph.autoload_dotenv(),
+            entry: graph.entry_module().name.to_owned(),
+            exec_argv: graph.argv.to_owned(),
+        },
+        modules,
+    })
+}

@@ -1,0 +1,347 @@
+//! What `node_modules` must hold after an install, and how a tree differs from it.
+//!
+//! Bun's exit code does not say it (all seen with 1.3.14): an optional package that is missing, and a GitHub tarball with
+//! another top directory, end in 0 with nothing installed. So the tree is compared with what the lock and the verified
+//! tarballs make it, file by file.
+//!
+//! Rules of the hoisted linker, as seen (where packages go stands in `place.rs`): commands are relative links in the
+//! `.bin` beside the package; one whose file is missing gets no link; of two with one name either may win. Their files
+//! become executable, and where the first line is `#!…\r\n` the `\r` is removed, in a file of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use blake3::Hash;
+
+use super::lockfile::{Bin, Kind, Lockfile, Package};
+use super::names::split_key;
+use super::place::{Places, places};
+
+/// One file of an unpacked package.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Path in the package.
+    pub path: String,
+    /// Whether anybody may execute it.
+    pub executable: bool,
+    /// BLAKE3 of the content.
+    pub digest: Hash,
+    /// BLAKE3 of the content without the `\r` at the end of its `#!` line, where it has one.
+    pub unix: Option<Hash>,
+}
+
+/// An installed package: its row and what its tarball holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Unpacked<'a> {
+    /// The row.
+    pub package: &'a Package,
+    /// Its files, `.bun-tag` among them where Bun writes one.
+    pub files: &'a [File],
+}
+
+/// What stands at one path of the tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A regular file.
+    File {
+        /// BLAKE3 of the content.
+        digest: Hash,
+        /// Whether anybody may execute it.
+        executable: bool,
+    },
+    /// A symbolic link with its target as written.
+    Link(String),
+    /// Anything else, or a file with set-user-id and the like.
+    Other(&'static str),
+}
+
+/// Everything but directories, by path from the source's root.
+pub type Tree = BTreeMap<String, Found>;
+
+/// One thing that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Difference {
+    /// What it is.
+    pub what: What,
+    /// A path from the source's root: of a package for the first two kinds, of a file or link for the others.
+    pub path: String,
+    /// What should be there, in words.
+    pub expected: String,
+    /// What is there, in words.
+    pub found: String,
+}
+
+/// The kinds of [`Difference`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum What {
+    /// Nothing of a package is there.
+    MissingPackage,
+    /// A directory that no row stands for.
+    ExtraPackage,
+    /// A file or link of a package is not there.
+    Missing,
+    /// A file or link that no package has.
+    Extra,
+    /// Another content, mode, kind or target.
+    Changed,
+}
+
+impl What {
+    /// The stable text form.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            What::MissingPackage => "missing package",
+            What::ExtraPackage => "extra package",
+            What::Missing => "missing",
+            What::Extra => "extra",
+            What::Changed => "changed",
+        }
+    }
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.what.as_str(), self.path)?;
+        match self.what {
+            What::Changed => write!(f, ": {}, expected {}", self.found, self.expected),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What one path must hold.
+enum Want<'a> {
+    File {
+        file: &'a File,
+        role: Role,
+    },
+    /// One of these targets.
+    Link(BTreeSet<String>),
+}
+
+/// What Bun makes of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Role {
+    /// Nothing.
+    Plain,
+    /// A command, if its link wins over another of the same name.
+    Perhaps,
+    /// A command: executable, and its `#!` line without `\r`.
+    Command,
+}
+
+/// Compares `tree` with what `installed` (every selected package that is fetched) and the source's own packages make of
+/// it. Empty means equal. Sorted.
+pub fn compare(lock: &Lockfile, installed: &[Unpacked<'_>], tree: &Tree) -> Vec<Difference> {
+    let mut want: BTreeMap<String, Want<'_>> = BTreeMap::new();
+    let mut dirs: BTreeMap<String, &str> = BTreeMap::new();
+    let places = places(lock, installed, tree);
+    for (dir, one) in &places.by_dir {
+        for file in one.files {
+            let path = format!("{dir}/{}", file.path);
+            want.insert(path, Want::File { file, role: Role::Plain });
+        }
+        dirs.insert(dir.clone(), &one.package.key);
+    }
+    for package in lock.packages.values() {
+        if let (Kind::Workspace(path), Some(dir)) = (&package.kind, lock.dir_of(&package.key)) {
+            let up = "../".repeat(dir.matches('/').count());
+            want.insert(dir, Want::Link([format!("{up}{path}")].into()));
+        }
+    }
+    let mut links: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (dir, one) in &places.by_dir {
+        commands(lock, &places, dir, one, &want, &mut links);
+    }
+    for (link, files) in links {
+        let role = if files.len() == 1 { Role::Command } else { Role::Perhaps };
+        let modules = link.rsplit_once(".bin/").map_or("", |(modules, _)| modules);
+        let mut targets = BTreeSet::new();
+        for path in &files {
+            if let Some(Want::File { role: old, .. }) = want.get_mut(path) {
+                *old = role.max(*old);
+            }
+            targets.extend(path.strip_prefix(modules).map(|path| format!("../{path}")));
+        }
+        want.entry(link).or_insert(Want::Link(targets));
+    }
+    let mut out = judge(&want, &dirs, tree);
+    out.extend(places.clashes.iter().map(|(dir, key)| {
+        let there = places.by_dir.get(dir).map_or("", |one| &one.package.resolution);
+        difference(What::MissingPackage, dir, key, &format!("{there} in its place"))
+    }));
+    out.sort();
+    out
+}
+
+/// Adds the links in `.bin`, each with the files that it may lead to.
+fn commands(
+    lock: &Lockfile,
+    places: &Places<'_>,
+    dir: &str,
+    one: &Unpacked<'_>,
+    want: &BTreeMap<String, Want<'_>>,
+    links: &mut BTreeMap<String, BTreeSet<String>>,
+) {
+    let alias = split_key(&one.package.key).and_then(|names| names.last().copied());
+    let Some(modules) = alias.and_then(|alias| dir.strip_suffix(alias)) else { return };
+    for (name, file) in bins(one) {
+        let mut files = BTreeSet::from([format!("{dir}/{file}")]);
+        // For some packages (esbuild) Bun links the program of the platform's own package instead.
+        let own = one.package.needs.optional.keys().filter_map(|need| {
+            places.by_key.get(lock.resolve(&one.package.key, need)?.key.as_str())
+        });
+        let own = own.flatten().filter(|dir| dir.starts_with(modules));
+        files.extend(own.map(|dir| format!("{dir}/{file}")));
+        files.retain(|path| matches!(want.get(path), Some(Want::File { .. })));
+        if !files.is_empty() {
+            links.entry(format!("{modules}.bin/{name}")).or_default().extend(files);
+        }
+    }
+}
+
+/// Names and files of a package's commands, the paths made plain.
+fn bins(one: &Unpacked<'_>) -> Vec<(String, String)> {
+    match &one.package.bin {
+        Bin::None => Vec::new(),
+        Bin::Files(files) => files
+            .iter()
+            // `@scope/name` as a command's name is linked as `name`.
+            .map(|(name, path)| (name.rsplit('/').next().unwrap_or(name), plain(path)))
+            .filter_map(|(name, path)| Some((name.to_owned(), path?)))
+            .collect(),
+        Bin::Dir(dir) => {
+            let Some(dir) = plain(dir) else { return Vec::new() };
+            let direct = |file: &File| {
+                let name = file.path.strip_prefix(&dir)?.strip_prefix('/')?;
+                (!name.contains('/')).then(|| (name.to_owned(), file.path.clone()))
+            };
+            one.files.iter().filter_map(direct).collect()
+        }
+    }
+}
+
+/// `./bin/../x.js` as `x.js`; `None` where it leaves the package or is empty.
+fn plain(path: &str) -> Option<String> {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join("/"))
+}
+
+fn judge(
+    want: &BTreeMap<String, Want<'_>>,
+    dirs: &BTreeMap<String, &str>,
+    tree: &Tree,
+) -> Vec<Difference> {
+    let mut out = BTreeSet::new();
+    let mut there: BTreeSet<&str> = BTreeSet::new();
+    for path in tree.keys().filter(|path| want.contains_key(*path)) {
+        there.extend(package_of(path));
+    }
+    // A package of which nothing is known cannot be there as it must be.
+    for (dir, key) in dirs.iter().filter(|(dir, _)| !want.keys_below(dir)) {
+        out.insert(difference(What::MissingPackage, dir, key, "nothing was unpacked for it"));
+    }
+    for (path, want) in want {
+        let package = package_of(path).filter(|dir| dirs.contains_key(*dir));
+        match tree.get(path) {
+            Some(found) => out.extend(differs(path, want, found)),
+            None => match package {
+                Some(dir) if !there.contains(dir) => {
+                    let key = dirs.get(dir).copied().unwrap_or_default();
+                    out.insert(difference(What::MissingPackage, dir, key, "nothing"));
+                }
+                _ => drop(out.insert(difference(What::Missing, path, &want.words(), "nothing"))),
+            },
+        }
+    }
+    for (path, found) in tree.iter().filter(|(path, _)| !want.contains_key(*path)) {
+        match package_of(path).filter(|dir| !dirs.contains_key(*dir)) {
+            // Files that a package brings in a node_modules of its own belong to it.
+            Some(dir) if !want.keys_below(dir) => {
+                out.insert(difference(What::ExtraPackage, dir, "nothing", "a package"));
+            }
+            _ => drop(out.insert(difference(What::Extra, path, "nothing", &found.words()))),
+        }
+    }
+    out.into_iter().collect()
+}
+
+/// Whether anything expected lies below a directory.
+trait Below {
+    fn keys_below(&self, dir: &str) -> bool;
+}
+
+impl<V> Below for BTreeMap<String, V> {
+    fn keys_below(&self, dir: &str) -> bool {
+        let start = format!("{dir}/");
+        self.range(start.clone()..).next().is_some_and(|(key, _)| key.starts_with(&start))
+    }
+}
+
+/// The innermost package directory that `path` lies in or is: up to one name, or a scope and one, after the last
+/// `node_modules/`. `None` for links in `.bin` and loose files.
+fn package_of(path: &str) -> Option<&str> {
+    let start = match path.rfind("/node_modules/") {
+        Some(at) => at + "/node_modules/".len(),
+        None => "node_modules/".len(),
+    };
+    let rest = path.get(start..)?;
+    let names = if rest.starts_with('@') { 2 } else { 1 };
+    let end = rest.match_indices('/').nth(names - 1).map_or(path.len(), |(at, _)| start + at);
+    (!rest.starts_with('.')).then(|| &path[..end])
+}
+
+fn differs(path: &str, want: &Want<'_>, found: &Found) -> Option<Difference> {
+    let same = match (want, found) {
+        (Want::Link(targets), Found::Link(target)) => targets.contains(target),
+        (Want::File { file, role }, Found::File { digest, executable }) => {
+            let plain = &file.digest == digest && file.executable == *executable;
+            let command = file.unix.as_ref().unwrap_or(&file.digest) == digest && *executable;
+            match role {
+                Role::Plain => plain,
+                Role::Perhaps => plain || command,
+                Role::Command => command,
+            }
+        }
+        _ => false,
+    };
+    (!same).then(|| difference(What::Changed, path, &want.words(), &found.words()))
+}
+
+fn difference(what: What, path: &str, expected: &str, found: &str) -> Difference {
+    let (path, expected, found) = (path.to_owned(), expected.to_owned(), found.to_owned());
+    Difference { what, path, expected, found }
+}
+
+fn file_words(digest: &Hash, executable: bool) -> String {
+    format!("blake3:{}{}", digest.to_hex(), if executable { ", executable" } else { "" })
+}
+
+impl Want<'_> {
+    fn words(&self) -> String {
+        match self {
+            Want::File { file, role: Role::Plain } => file_words(&file.digest, file.executable),
+            Want::File { file, .. } => file_words(file.unix.as_ref().unwrap_or(&file.digest), true),
+            Want::Link(targets) => {
+                let all: Vec<&str> = targets.iter().map(String::as_str).collect();
+                format!("a link to {}", all.join(" or "))
+            }
+        }
+    }
+}
+
+impl Found {
+    fn words(&self) -> String {
+        match self {
+            Found::File { digest, executable } => file_words(digest, *executable),
+            Found::Link(target) => format!("a link to {}", super::names::show(target)),
+            Found::Other(what) => (*what).to_owned(),
+        }
+    }
+}

@@ -1,0 +1,551 @@
+//! `bun.lock`: every package with where it comes from and what its tarball must hash to.
+//!
+//! Bun itself accepts an empty, weak or malformed integrity and installs without checking (seen with 1.3.14), so the
+//! file is read here, strictly: unknown keys, unknown shapes and other format versions are refused, and
+//! [`Lockfile::require_strong`] gives a digest for everything that is fetched, or says which row has none.
+
+use std::collections::BTreeMap;
+
+use jsonc_parser::ast::Value;
+
+use super::jsonc::{Source, props};
+use super::names::{is_name, show, split_key};
+use crate::error::{Error, Reason, Result};
+use crate::model::ids::{Digest, RelPath, Sri};
+use crate::model::lockfile::{LockedPackage, PackageKind};
+
+/// The versions of the format that are read. 0 and 1 by Bun 1.3; 2 is what Bun 1.4 writes, 3 with scoped overrides.
+const VERSIONS: std::ops::RangeInclusive<u32> = 0..=3;
+
+/// More packages than this are refused: each is a download.
+const MAX_PACKAGES: usize = 50_000;
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lockfile {
+    /// `lockfileVersion`.
+    pub version: u32,
+    /// `configVersion`; absent reads as 0.
+    pub config_version: u32,
+    /// Workspaces by path; the root is `""`.
+    pub workspaces: BTreeMap<String, Workspace>,
+    /// `trustedDependencies`. Bun takes trust from `package.json` only.
+    pub trusted: Vec<String>,
+    /// `patchedDependencies`: `name@version` to the patch's path.
+    pub patched: BTreeMap<String, String>,
+    /// Every package by its key.
+    pub packages: BTreeMap<String, Package>,
+    place: String,
+}
+
+/// What a package or workspace needs: name to range, as written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// `dependencies`.
+    pub normal: BTreeMap<String, String>,
+    /// `devDependencies`; installed for workspaces only.
+    pub dev: BTreeMap<String, String>,
+    /// `optionalDependencies`.
+    pub optional: BTreeMap<String, String>,
+    /// `peerDependencies`.
+    pub peer: BTreeMap<String, String>,
+    /// Names of `peer` that may stay away.
+    pub optional_peers: Vec<String>,
+}
+
+/// One workspace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workspace {
+    /// Its package name; a root may have none.
+    pub name: Option<String>,
+    /// What it needs.
+    pub needs: Needs,
+}
+
+/// One row of `packages`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Package {
+    /// The install path: `a`, or `a/b` for a `b` that only `a` sees. A scope and its name count as one part.
+    pub key: String,
+    /// The package's own name; the last part of `key` is the alias it is installed under.
+    pub name: String,
+    /// What follows `name@`: a version, or where the package comes from.
+    pub resolution: String,
+    /// Where it comes from.
+    pub kind: Kind,
+    /// The tarball's full URL where it is not the default registry's; used as it is.
+    pub registry_url: Option<String>,
+    /// The integrity as written; `Some("")` is an empty one.
+    pub integrity: Option<String>,
+    /// The integrity, where it is one SHA-512, SHA-384 or SHA-256 in canonical form.
+    pub digest: Option<Digest>,
+    /// Name of the tarball's top directory (GitHub), or the commit (git).
+    pub bun_tag: Option<String>,
+    /// Operating systems it is for, in npm's words, `!` for not; empty: all.
+    pub os: Vec<String>,
+    /// Processors it is for.
+    pub cpu: Vec<String>,
+    /// C libraries it is for; Bun 1.3 neither writes nor reads it.
+    pub libc: Vec<String>,
+    /// What it puts into `.bin`.
+    pub bin: Bin,
+    /// What it needs.
+    pub needs: Needs,
+    /// It lies in the tarball of the package above it and is not fetched.
+    pub bundled: bool,
+    /// `file:line:column` of the row.
+    pub place: String,
+}
+
+/// Where a package comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A registry tarball; the resolution is its version.
+    Npm,
+    /// A tarball that GitHub makes: `github:owner/repo#reference`.
+    Github {
+        /// Owner of the repository.
+        owner: String,
+        /// Name of the repository.
+        repo: String,
+        /// The commit, as abbreviated in the lock.
+        reference: String,
+    },
+    /// A git repository.
+    Git,
+    /// A tarball at a URL or path.
+    Tarball,
+    /// A directory.
+    File,
+    /// A link.
+    Link,
+    /// A workspace; the path in the source.
+    Workspace(String),
+    /// The project itself.
+    Root,
+}
+
+impl Kind {
+    /// The word for messages and records.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Kind::Npm => "npm",
+            Kind::Github { .. } => "github",
+            Kind::Git => "git",
+            Kind::Tarball => "tarball",
+            Kind::File => "file",
+            Kind::Link => "link",
+            Kind::Workspace(_) => "workspace",
+            Kind::Root => "root",
+        }
+    }
+}
+
+/// The programs of a package.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Bin {
+    /// None.
+    #[default]
+    None,
+    /// Name to path; a single path stands under the last part of `key` without scope, as Bun links it.
+    Files(BTreeMap<String, String>),
+    /// Every file of this directory.
+    Dir(String),
+}
+
+/// A package that has to be fetched, with what its tarball must hash to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Required<'a> {
+    /// The row.
+    pub package: &'a Package,
+    /// The tarball's digest.
+    pub digest: Digest,
+}
+
+impl Lockfile {
+    /// Reads a `bun.lock`. `place` is what errors call it.
+    ///
+    /// # Errors
+    /// [`Reason::BadRecord`] with line and column.
+    pub fn parse(bytes: &[u8], place: &str) -> Result<Self> {
+        let source = Source::new(bytes, place)?;
+        let value = source.parse()?;
+        let top = source.object(&value, "the file")?;
+        let mut version = None;
+        let mut lock = Self {
+            version: 0,
+            config_version: 0,
+            workspaces: BTreeMap::new(),
+            trusted: Vec::new(),
+            patched: BTreeMap::new(),
+            packages: BTreeMap::new(),
+            place: place.to_owned(),
+        };
+        for (key, value, at) in props(top) {
+            match key {
+                "lockfileVersion" => {
+                    let found = source.number(value, key)?;
+                    if !VERSIONS.contains(&found) {
+                        return Err(source
+                            .bad(value, "a bun.lock of another format version")
+                            .expected(format!("{} to {}", VERSIONS.start(), VERSIONS.end()))
+                            .found(found.to_string()));
+                    }
+                    version = Some(found);
+                }
+                "configVersion" => lock.config_version = source.number(value, key)?,
+                "workspaces" => lock.workspaces = workspaces(&source, value)?,
+                "trustedDependencies" => lock.trusted = source.texts(value, key)?,
+                "patchedDependencies" => lock.patched = texts_by_name(&source, value, key)?,
+                // What they change is already in the rows.
+                "overrides" | "catalog" | "catalogs" => drop(source.object(value, key)?),
+                "packages" => lock.packages = packages(&source, value)?,
+                _ => return Err(unknown(&source, at, key)),
+            }
+        }
+        lock.version = version.ok_or_else(|| source.bad(&value, "no \"lockfileVersion\""))?;
+        if !lock.workspaces.contains_key("") {
+            return Err(source.bad(&value, "no root workspace (\"\")"));
+        }
+        Ok(lock)
+    }
+
+    /// What errors call this file.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// A digest for each of `packages` that has to be fetched (workspaces and bundled packages have not).
+    ///
+    /// `accepted` holds integrities that our own lock records, by key; one that contradicts a strong integrity of the
+    /// row is refused, one for a row without is used.
+    ///
+    /// # Errors
+    /// [`Reason::WeakIntegrity`] naming every row without one that admit accepts, [`Reason::PackageKind`] for a kind
+    /// that admit does not fetch and for patched packages, [`Reason::DigestMismatch`].
+    pub fn require_strong<'a>(
+        &self,
+        packages: impl IntoIterator<Item = &'a Package>,
+        accepted: &BTreeMap<String, Sri>,
+    ) -> Result<Vec<Required<'a>>> {
+        if let Some((name, path)) = self.patched.iter().next() {
+            return Err(Error::new(Reason::PackageKind, "a patched package is not supported")
+                .at(self.place.as_str())
+                .found(format!("{name}: {path}")));
+        }
+        let mut out = Vec::new();
+        let mut weak: Vec<&Package> = Vec::new();
+        for package in packages {
+            match package.kind {
+                Kind::Workspace(_) | Kind::Root => continue,
+                _ if package.bundled => continue,
+                Kind::Npm | Kind::Github { .. } => {}
+                Kind::Git | Kind::Tarball | Kind::File | Kind::Link => {
+                    return Err(Error::new(
+                        Reason::PackageKind,
+                        format!(
+                            "package \"{}\" is of a kind that admit does not fetch",
+                            package.key
+                        ),
+                    )
+                    .at(package.place.as_str())
+                    .expected("a package of the registry or of GitHub")
+                    .found(format!("{}: {}", package.kind.as_str(), package.resolution))
+                    .hint("depend on a published version of it"));
+                }
+            }
+            match (&package.digest, accepted.get(&package.key)) {
+                (Some(row), Some(Sri(ours)))
+                    if row.algorithm() == ours.algorithm() && row != ours =>
+                {
+                    return Err(Error::new(
+                        Reason::DigestMismatch,
+                        format!("package \"{}\" has another integrity than the lock", package.key),
+                    )
+                    .at(package.place.as_str())
+                    .expected(ours.to_sri())
+                    .found(row.to_sri()));
+                }
+                (Some(digest), _) | (None, Some(Sri(digest))) => {
+                    out.push(Required { package, digest: digest.clone() });
+                }
+                (None, None) => weak.push(package),
+            }
+        }
+        match weak.first() {
+            None => Ok(out),
+            Some(first) => Err(weak_integrity(first, &weak)),
+        }
+    }
+
+    /// Every package that is fetched, of all platforms, sorted by key: what our own lock records.
+    ///
+    /// # Errors
+    /// Those of [`Lockfile::require_strong`].
+    pub fn locked_packages(&self, accepted: &BTreeMap<String, Sri>) -> Result<Vec<LockedPackage>> {
+        let required = self.require_strong(self.packages.values(), accepted)?;
+        let locked = required.into_iter().map(|one| LockedPackage {
+            key: one.package.key.clone(),
+            name: one.package.name.clone(),
+            version: one.package.resolution.clone(),
+            kind: match one.package.kind {
+                Kind::Github { .. } => PackageKind::Github,
+                _ => PackageKind::Npm,
+            },
+            integrity: Sri(one.digest),
+        });
+        Ok(locked.collect())
+    }
+}
+
+fn weak_integrity(first: &Package, all: &[&Package]) -> Error {
+    let what = match all.len() {
+        1 => format!("package \"{}\" has no integrity that admit accepts", first.key),
+        n => format!("{n} packages have no integrity that admit accepts, first \"{}\"", first.key),
+    };
+    let found = match first.integrity.as_deref() {
+        None => "none".to_owned(),
+        Some("") => "an empty one".to_owned(),
+        Some(text) => text.chars().take(100).collect::<String>().escape_debug().to_string(),
+    };
+    let rest = all.iter().skip(1).take(8).map(|p| format!("also \"{}\" at {}", p.key, p.place));
+    let error = Error::new(Reason::WeakIntegrity, what)
+        .at(first.place.as_str())
+        .expected("one sha512, sha384 or sha256 in canonical base64")
+        .found(found);
+    rest.fold(error, Error::hint)
+        .hint("write the lock anew with Bun 1.3.10 or later, or record the digest in admit's lock")
+}
+
+fn unknown(source: &Source<'_>, at: usize, key: &str) -> Error {
+    source.fault(at, format!("unknown key \"{}\"", key.escape_debug()))
+}
+
+fn workspaces<'a>(source: &Source<'a>, value: &Value<'a>) -> Result<BTreeMap<String, Workspace>> {
+    let mut out = BTreeMap::new();
+    for (path, value, at) in props(source.object(value, "workspaces")?) {
+        if !path.is_empty() && path.parse::<RelPath>().is_err() {
+            return Err(source.fault(at, format!("\"{}\" is not a directory inside", show(path))));
+        }
+        let mut workspace = Workspace::default();
+        for (key, value, at) in props(source.object(value, "a workspace")?) {
+            match key {
+                "name" => workspace.name = Some(package_name(source, value)?.to_owned()),
+                "version" => drop(source.text(value, key)?),
+                "bin" | "binDir" => drop(super::rows::bin(source, key, value, "")?),
+                _ if super::rows::needs(source, key, value, &mut workspace.needs)? => {}
+                _ => return Err(unknown(source, at, key)),
+            }
+        }
+        out.insert(path.to_owned(), workspace);
+    }
+    Ok(out)
+}
+
+fn package_name<'v>(source: &Source<'_>, value: &'v Value<'_>) -> Result<&'v str> {
+    let lit = value.as_string_lit().ok_or_else(|| source.bad(value, "a name is not a text"))?;
+    match is_name(&lit.value) {
+        true => Ok(lit.value.as_ref()),
+        false => Err(source.bad(value, format!("\"{}\" is not a package name", show(&lit.value)))),
+    }
+}
+
+pub(super) fn texts_by_name<'a>(
+    source: &Source<'a>,
+    value: &Value<'a>,
+    what: &str,
+) -> Result<BTreeMap<String, String>> {
+    props(source.object(value, what)?)
+        .map(|(name, value, _)| Ok((name.to_owned(), source.text(value, what)?.to_owned())))
+        .collect()
+}
+
+fn packages<'a>(source: &Source<'a>, value: &Value<'a>) -> Result<BTreeMap<String, Package>> {
+    let rows = source.object(value, "packages")?;
+    if rows.properties.len() > MAX_PACKAGES {
+        return Err(source.bad(value, format!("more than {MAX_PACKAGES} packages")));
+    }
+    let mut out = BTreeMap::new();
+    for (key, value, at) in props(rows) {
+        if split_key(key).is_none() {
+            return Err(source.fault(at, format!("\"{}\" is not an install path", show(key))));
+        }
+        out.insert(key.to_owned(), super::rows::package(source, key, value, at)?);
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SHA512: &str = "sha512-z4PhNX7vuL3xVChQ1m2AB9Yg5AULVxXcg/SpIdNs6c5H0NE8XYXysP+DGNKHfuwvY7kxvUdBeoGlODJ6+SfaPg==";
+
+    fn lock(packages: &str) -> String {
+        format!(
+            "{{\n  \"lockfileVersion\": 1,\n  \"workspaces\": {{ \"\": {{ \"name\": \"x\", \
+             \"dependencies\": {{ \"a\": \"^1.0.0\" }}, }}, }},\n  \"packages\": {{\n{packages}\n  }}\n}}\n"
+        )
+    }
+
+    fn parse(packages: &str) -> Result<Lockfile> {
+        Lockfile::parse(lock(packages).as_bytes(), "bun.lock")
+    }
+
+    fn fault(text: &str) -> String {
+        let err = Lockfile::parse(text.as_bytes(), "bun.lock").unwrap_err();
+        assert_eq!(err.reason(), Reason::BadRecord);
+        err.to_string()
+    }
+
+    #[test]
+    fn every_kind_of_row_is_read() {
+        let text = format!(
+            r#"
+    // A comment, and trailing commas.
+    "a": ["@s/real@1.2.3", "", {{ "bin": "cli.js", "os": ["!win32"], "cpu": "x64", }}, "{SHA512}"],
+    "b": ["b@2.0.0-rc.1", "https://npm.example/b.tgz", {{ "bin": {{ "b": "x.js" }} }}, "sha1-AA=="],
+    "c": ["c@github:o/r#abc1234", {{ "dependencies": {{ "a": "1" }} }}, "o-r-abc1234", "{SHA512}"],
+    "d": ["d@git+https://h.example/x.git#aa", {{}}, "aa"],
+    "e": ["e@https://h.example/x.tgz", {{}}],
+    "e/@s/f": ["@s/f@./f.tgz", {{}}, ""],
+    "g": ["g@file:dir", {{}}],
+    "h": ["h@link:./h", {{}}],
+    "i": ["i@workspace:packages/i"],
+    "j": ["j@root:", {{ "bin": "x" }}],"#
+        );
+        let lock = parse(&text).unwrap();
+        let kinds: Vec<_> = lock.packages.values().map(|p| p.kind.as_str()).collect();
+        assert_eq!(
+            kinds,
+            "npm npm github git tarball tarball file link workspace root"
+                .split(' ')
+                .collect::<Vec<_>>()
+        );
+        let a = &lock.packages["a"];
+        assert_eq!((a.name.as_str(), a.resolution.as_str()), ("@s/real", "1.2.3"));
+        assert_eq!(a.place, "bun.lock:7:5");
+        assert_eq!(a.bin, Bin::Files([("a".to_owned(), "cli.js".to_owned())].into()));
+        assert_eq!(
+            (a.os.as_slice(), a.cpu.as_slice()),
+            (&["!win32".to_owned()][..], &["x64".to_owned()][..])
+        );
+        assert_eq!(a.digest.as_ref().map(Digest::to_sri).as_deref(), Some(SHA512));
+        assert_eq!(lock.packages["b"].registry_url.as_deref(), Some("https://npm.example/b.tgz"));
+        assert_eq!(lock.packages["b"].digest, None);
+        assert_eq!(lock.packages["c"].bun_tag.as_deref(), Some("o-r-abc1234"));
+        assert_eq!(lock.packages["e/@s/f"].integrity.as_deref(), Some(""));
+        assert_eq!(lock.packages["e"].integrity, None);
+    }
+
+    #[test]
+    fn weak_integrity_is_refused_by_row_unless_our_lock_has_one() {
+        for weak in [
+            "",
+            "md5-1B2M2Y8AsgTpgAmY7PhCfg==",
+            "sha1-2jmj7l5rSw0yVb/vlWAYkK/YBwk=",
+            "sha512-AAAA",
+            "x",
+        ] {
+            let lock = parse(&format!(r#""a": ["a@1.0.0", "", {{}}, "{weak}"]"#)).unwrap();
+            let err = lock.require_strong(lock.packages.values(), &BTreeMap::new()).unwrap_err();
+            assert_eq!(err.reason(), Reason::WeakIntegrity, "{weak}");
+            assert!(err.what().contains("\"a\""));
+            assert_eq!(err.place(), Some("bun.lock:5:1"));
+            let ours = BTreeMap::from([("a".to_owned(), SHA512.parse().unwrap())]);
+            let locked = lock.locked_packages(&ours).unwrap();
+            assert_eq!(locked[0].integrity.to_string(), SHA512);
+        }
+        let lock = parse(&format!(r#""a": ["a@1.0.0", "", {{}}, "{SHA512}"]"#)).unwrap();
+        let other =
+            Sri(Digest::from_bytes(crate::model::ids::Algorithm::Sha512, &[1; 64]).unwrap());
+        let ours = BTreeMap::from([("a".to_owned(), other)]);
+        let err = lock.require_strong(lock.packages.values(), &ours).unwrap_err();
+        assert_eq!(err.reason(), Reason::DigestMismatch);
+    }
+
+    #[test]
+    fn kinds_that_are_not_fetched_are_refused() {
+        for row in [
+            r#"["a@git+https://h.example/x.git#aa", {}, "aa"]"#,
+            r#"["a@https://h.example/x.tgz", {}]"#,
+            r#"["a@file:dir", {}]"#,
+            r#"["a@link:./h", {}]"#,
+        ] {
+            let lock = parse(&format!(r#""a": {row}"#)).unwrap();
+            let err = lock.require_strong(lock.packages.values(), &BTreeMap::new()).unwrap_err();
+            assert_eq!(err.reason(), Reason::PackageKind, "{row}");
+        }
+        let patched = lock("")
+            .replace("\"workspaces\"", "\"patchedDependencies\": {\"a@1\": \"p\"}, \"workspaces\"");
+        let patched = Lockfile::parse(patched.as_bytes(), "bun.lock").unwrap();
+        let err = patched.require_strong([], &BTreeMap::new()).unwrap_err();
+        assert_eq!(err.reason(), Reason::PackageKind);
+    }
+
+    #[test]
+    fn loose_or_hostile_files_are_refused_with_their_place() {
+        assert!(
+            fault("{\"lockfileVersion\": 4}")
+                .starts_with("a bun.lock of another format version: bun.lock:1:21")
+        );
+        assert_eq!(fault("{\"workspaces\": {\"\": {}}}"), "no \"lockfileVersion\": bun.lock:1:1");
+        assert_eq!(fault("{\"lockfileVersion\": 1}"), "no root workspace (\"\"): bun.lock:1:1");
+        assert_eq!(
+            fault(&lock(r#""a": ["a@1.0.0", "", {}, ""], "a": []"#)),
+            "duplicate key \"a\": bun.lock:5:31"
+        );
+        for text in
+            ["", "[]", "{", "{'lockfileVersion': 1}", "{lockfileVersion: 1}", "\u{feff}{}", "{} x"]
+        {
+            fault(text);
+        }
+        assert!(
+            Lockfile::parse(b"{\n\"\xff", "bun.lock")
+                .unwrap_err()
+                .to_string()
+                .ends_with("bun.lock:2:2")
+        );
+        for row in [
+            r#""a": ["a@1.0.0", "", {}]"#,
+            r#""a": ["a@1.0.0", "", {}, "", ""]"#,
+            r#""a": ["a@1.0.0", "", {"new": 1}, ""]"#,
+            r#""a": ["a@1.0", "", {}, ""]"#,
+            r#""a": ["a@../../x@1.0.0", "", {}, ""]"#,
+            r#""a": ["..@1.0.0", "", {}, ""]"#,
+            r#""a": ["@1.0.0", "", {}, ""]"#,
+            r#""a": ["a@1.0.0/../..", "", {}, ""]"#,
+            r#""a": ["a@github:o/r#../x", {}, "t"]"#,
+            r#""a": ["a@github:o/r#x", {}, "../t"]"#,
+            r#""a": ["a@1.0.0", "", {"dependencies": {"../x": "1"}}, ""]"#,
+            r#""../a": ["a@1.0.0", "", {}, ""]"#,
+            r#""a/../b": ["a@1.0.0", "", {}, ""]"#,
+            r#""@s": ["a@1.0.0", "", {}, ""]"#,
+            r#""a": {}"#,
+            r#""a": []"#,
+            r#""a": [1]"#,
+            r#""a": ["a@1.0.0", "ftp://h.example/x.tgz", {}, ""]"#,
+            r#""w": ["w@workspace:../out"]"#,
+        ] {
+            fault(&lock(row));
+        }
+        let deep = "[".repeat(5000) + &"]".repeat(5000);
+        fault(&lock(&format!("\"a\": {deep}")));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "[\\[\\]{}:,\"a@1./ #-]{0,80}", at in 0usize..400, byte: u8) {
+            let _ = Lockfile::parse(text.as_bytes(), "t");
+            let _ = parse(&text);
+            let mut whole = lock(&format!(r#""a": ["a@1.0.0", "", {{"bin": {{"a": "b"}}}}, "{SHA512}"]"#)).into_bytes();
+            let at = at % whole.len();
+            whole[at] = byte;
+            if let Ok(lock) = Lockfile::parse(&whole, "t") {
+                let _ = lock.for_platform("linux", "x64", None);
+                let _ = lock.require_strong(lock.packages.values(), &BTreeMap::new());
+            }
+        }
+    }
+}

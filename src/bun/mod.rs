@@ -1,0 +1,28 @@
+//! What admit knows of Bun's formats. Pure: values in, values out.
+//!
+//! - [`lockfile`]: `bun.lock`, read strictly; [`select`]: which of its packages one platform gets.
+//! - [`cache`]: the names in Bun's package cache.
+//! - [`install`]: what an install must leave, and how a tree differs from it.
+//! - [`exe`]: a compiled executable (from [`elf`] and [`graph`]); [`inject`]: the proof of the runtime in it.
+//! - [`inspect`]: all that a compiled executable shows of itself, as a value.
+//! - [`explain`]: why two executables, or any two files, differ.
+
+pub mod cache;
+pub mod elf;
+pub mod exe;
+pub mod explain;
+pub mod graph;
+pub mod inject;
+pub mod inspect;
+pub mod install;
+mod jsonc;
+pub mod lockfile;
+pub mod names;
+mod place;
+mod rows;
+#[cfg(test)]
+mod sample;
+pub mod select;
+#[cfg(test)]
+mod tests;
+mod wyhash;

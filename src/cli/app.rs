@@ -1,0 +1,145 @@
+//! What a command gets: the outside, the user interface, the global options, and what they name.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use include_dir::{Dir, include_dir};
+
+use super::Global;
+use crate::error::{Error, Reason, Result};
+use crate::fetch::embedded::Embedded;
+use crate::fetch::mirror::Mirrors;
+use crate::host::{Clock, FixedClock, Host, SystemClock};
+use crate::net::client::Client;
+use crate::net::config::NetConfig;
+use crate::net::npmrc::{NpmConfig, Sources};
+use crate::root::Root;
+use crate::store::Store;
+use crate::ui::Ui;
+
+/// The stand-in provider's source.
+static UNDERSTUDY: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/fixtures/understudy");
+
+/// See the module.
+pub(super) struct App {
+    pub(super) host: Host,
+    pub(super) ui: Ui,
+    pub(super) clock: Arc<dyn Clock + Send>,
+    global: Global,
+}
+
+/// How the network is reached.
+pub(super) struct Network {
+    pub(super) client: Client,
+    pub(super) npm: NpmConfig,
+    pub(super) mirrors: Mirrors,
+}
+
+impl App {
+    pub(super) fn new(global: Global) -> Result<Self> {
+        let host = Host::capture()?;
+        let no_color = host.var("NO_COLOR")?.is_some();
+        let ui = Ui::new(global.json, global.quiet, global.color, no_color);
+        let clock: Arc<dyn Clock + Send> = match &global.now {
+            Some(now) => Arc::new(FixedClock(now.clone())),
+            None => Arc::new(SystemClock),
+        };
+        Ok(Self { host, ui, clock, global })
+    }
+
+    /// The records that hold for this call.
+    pub(super) fn root(&self) -> Result<Root> {
+        Root::find(&self.host, self.global.root.as_deref(), self.global.expect_root.as_ref())
+    }
+
+    /// Directory of the store: flag, `ADMIT_STORE`, else below the user's data directory.
+    pub(super) fn store_dir(&self) -> Result<PathBuf> {
+        let named = self.global.store.clone().or_else(|| self.host.path_var("ADMIT_STORE"));
+        Ok(match named {
+            Some(dir) => self.host.absolute(&dir),
+            None => self.host.data_dir()?.join("store"),
+        })
+    }
+
+    /// Directory of the evidence: flag, else the user's state directory.
+    pub(super) fn state_dir(&self) -> Result<PathBuf> {
+        match &self.global.state {
+            Some(dir) => Ok(self.host.absolute(dir)),
+            None => self.host.state_dir(),
+        }
+    }
+
+    /// The store, made where it is missing.
+    pub(super) fn store(&self) -> Result<Store> {
+        Store::open(&self.store_dir()?)
+    }
+
+    /// The way to the network: proxies and CA files from the environment, the registry from npm's configuration,
+    /// mirrors from flags, `ADMIT_MIRROR` and `admit.toml`, in this order.
+    pub(super) fn network(&self, root: &Root) -> Result<Network> {
+        let env = self.host.vars();
+        let npm = NpmConfig::load(&Sources {
+            flag: self.global.registry.as_deref(),
+            env: env.clone(),
+            home: self.host.home(),
+            project: Some(self.host.cwd().to_path_buf()),
+        })?;
+        let mut config = NetConfig::from_env(&env);
+        config.extra_ca.extend(npm.cafile().map(PathBuf::from));
+        let variable = self.host.var("ADMIT_MIRROR")?.unwrap_or_default();
+        let given =
+            self.global.mirror.iter().map(String::as_str).chain(variable.split_whitespace());
+        let mut rules = Vec::new();
+        for rule in given {
+            let (from, to) = rule.split_once('=').ok_or_else(|| {
+                Error::new(Reason::BadArgument, "a mirror that is not FROM=TO")
+                    .found(rule.to_owned())
+            })?;
+            rules.push((from.to_owned(), to.to_owned()));
+        }
+        rules.extend(root.config().mirror.iter().map(|rule| (rule.from.clone(), rule.to.clone())));
+        Ok(Network { client: Client::new(&config), npm, mirrors: Mirrors::new(rules)? })
+    }
+
+    /// The sources inside admit.
+    pub(super) fn embedded(&self, _root: &Root) -> Result<Vec<Embedded>> {
+        Ok(vec![understudy()?])
+    }
+
+    /// The exit code of an answer that was already given.
+    #[expect(clippy::unused_self, reason = "reads as the other answers do")]
+    pub(super) fn answered(&self, err: Error) -> Result<u8> {
+        Ok(err.kind().exit_code())
+    }
+}
+
+/// The understudy as a commit.
+pub(super) fn understudy() -> Result<Embedded> {
+    let mut files = Vec::new();
+    let mut dirs = vec![&UNDERSTUDY];
+    while let Some(dir) = dirs.pop() {
+        for file in dir.files() {
+            let path = file.path().to_str().unwrap_or_default();
+            let path = path
+                .parse()
+                .map_err(|err| Error::new(Reason::Internal, "an embedded path").caused_by(err))?;
+            files.push((path, file.contents().to_vec(), false));
+        }
+        dirs.extend(dir.dirs());
+    }
+    Embedded::new("understudy", files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::lockfile::Lockfile;
+    use crate::model::record;
+
+    #[test]
+    fn the_understudy_is_the_commit_that_its_lock_pins() {
+        let bytes = include_bytes!("../../lockfiles/understudy.lock.json");
+        let lock: Lockfile = record::parse(bytes).unwrap();
+        assert_eq!(lock.source.rev, understudy().unwrap().commit);
+    }
+}

@@ -1,0 +1,123 @@
+//! `admit build NAME[@REV]`: from the lock to a proven output in the store.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::app::App;
+use super::making::{self, Made};
+use crate::build::{STEP_WALL, Verification};
+use crate::error::{Error, Kind, Reason, Result};
+use crate::lock::{self, Spec};
+use crate::model::record;
+use crate::model::report::OutputStatus;
+
+/// Build a locked provider in a sandbox and prove what came out
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The provider, or provider@commit with the beginning of the locked commit
+    spec: Spec,
+    /// Put the build on record in admissions/builds/
+    #[arg(long)]
+    record: bool,
+    /// Build again, although the output is in the store, and compare
+    #[arg(long)]
+    rebuild: bool,
+    /// Keep the files that a failed build leaves, and say where
+    #[arg(long)]
+    keep_failed: bool,
+    /// Build on disk below this directory, not in memory
+    #[arg(long, value_name = "DIR")]
+    scratch: Option<PathBuf>,
+    /// Deadline of each build step
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    step_timeout: Option<u64>,
+}
+
+pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
+    let mut root = app.root()?;
+    let locked = lock::resolve(&root, &args.spec)?;
+    let how = making::How {
+        again: args.rebuild,
+        keep_failed: args.keep_failed,
+        scratch: args.scratch.as_ref().map(|dir| app.host.absolute(dir)),
+        step_wall: args.step_timeout.map_or(STEP_WALL, Duration::from_secs),
+    };
+    let before = args.rebuild.then(|| making::earlier(app, &locked)).transpose()?.flatten();
+    let made = match making::make(app, &root, &locked, &how) {
+        Err(err) if args.rebuild && is_not_rebuilt(&err) => {
+            let answer = Verification::NotRebuilt { why: err.to_string() };
+            app.ui.words(&err);
+            app.ui.json(&json!({ "schema": "admit.rebuilt/1", "result": answer, "error": crate::ui::error_json(&err) }));
+            return app.answered(err);
+        }
+        other => other?,
+    };
+    let verification = before.map(|before| match before.sha256 == made.report.sha256 {
+        true => Verification::Reproduced,
+        false => {
+            Verification::Differs { expected: before.sha256, found: made.report.sha256.clone() }
+        }
+    });
+    let recorded =
+        if args.record { Some(making::put_on_record(&mut root, &made.report)?) } else { None };
+    show(app, &made, verification.as_ref(), recorded.as_deref());
+    Ok(match verification {
+        Some(Verification::Differs { .. }) => Kind::No.exit_code(),
+        _ => 0,
+    })
+}
+
+/// Whether a failure means that the second build did not come to an end. An output that differs from the lock did.
+fn is_not_rebuilt(err: &Error) -> bool {
+    err.reason() != Reason::DigestMismatch && err.reason() != Reason::RuntimeMismatch
+}
+
+pub(super) fn show(
+    app: &App,
+    made: &Made,
+    verification: Option<&Verification>,
+    recorded: Option<&str>,
+) {
+    let report = &made.report;
+    app.ui.json(&json!({
+        "schema": "admit.built/1",
+        "report": record::to_value(report),
+        "report_digest": report.core_digest(),
+        "output": made.output,
+        "fresh": made.fresh,
+        "rebuilt": verification,
+        "recorded": recorded,
+    }));
+    let line = |name: &str, value: &str| app.ui.line(&format!("{name:<13} {value}"));
+    line("provider", &format!("{} at {}", report.provider, report.pinned_commit));
+    line("output", &made.output.display().to_string());
+    line("sha256", &report.sha256.to_string());
+    line("blake3", &report.blake3.to_string());
+    let verified = match report.verification {
+        OutputStatus::Locked => "locked: this is the output that the lock names",
+        OutputStatus::Unlocked => {
+            "unlocked: nothing is locked for this platform yet (admit lock --update locks it)"
+        }
+    };
+    line("verification", verified);
+    line(
+        "runtime",
+        &format!("Bun {}, byte for byte; {} modules", report.bun_version, report.runtime.modules),
+    );
+    line("report", &report.core_digest().to_string());
+    match verification {
+        Some(Verification::Reproduced) => line("rebuilt", "reproduced: the same bytes"),
+        Some(Verification::Differs { expected, .. }) => {
+            line("rebuilt", &format!("differs: it was {expected}"))
+        }
+        _ => {}
+    }
+    if !made.fresh {
+        line("built", "earlier; found in the store and verified");
+    }
+    if let Some(place) = recorded {
+        line("recorded", place);
+    }
+}

@@ -1,0 +1,112 @@
+//! `admit diff A B`: how two files differ, and why.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::app::App;
+use super::inspect::{Buns, read};
+use crate::bun::explain::text::Hunk;
+use crate::bun::explain::{BunDifference, Difference, Explanation, PartDifference, diff};
+use crate::error::Result;
+use crate::model::record;
+
+/// Explain how two files differ; compiled Bun executables down to the module and the line
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The first file
+    a: PathBuf,
+    /// The second file
+    b: PathBuf,
+    /// A plain Bun that a runtime inside may be, to prove it byte for byte; may be repeated
+    #[arg(long, value_name = "FILE")]
+    bun: Vec<PathBuf>,
+    /// How many places of each module are shown; all are counted
+    #[arg(long, value_name = "COUNT", default_value_t = 5)]
+    hunks: usize,
+}
+
+pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
+    let (a, b) = (read(&args.a)?, read(&args.b)?);
+    let buns = Buns::read(&args.bun)?;
+    let found = diff(&a, &b, &buns.known(), args.hunks);
+    let mut value = record::to_value(&found);
+    value["schema"] = json!("admit.difference/1");
+    app.ui.json(&value);
+    print(app, &found);
+    Ok(u8::from(!found.same))
+}
+
+fn print(app: &App, found: &Explanation) {
+    let line = |text: String| app.ui.line(&text);
+    if found.same {
+        return line(format!("same: {} ({} bytes)", found.sha256.a, found.size.a));
+    }
+    line(format!("a  {}  {} bytes", found.sha256.a, found.size.a));
+    line(format!("b  {}  {} bytes", found.sha256.b, found.size.b));
+    for note in &found.notes {
+        line(format!("note: {note}"));
+    }
+    for blame in &found.causes {
+        let times =
+            if blame.count > 1 { format!(" ({} times)", blame.count) } else { String::new() };
+        line(format!("cause: {}{times}", blame.cause.to_string().escape_debug()));
+        let place = [&blame.module, &blame.source].into_iter().flatten().cloned();
+        let lines = blame.line.as_ref().map(|l| format!("line {} and {}", l.a, l.b));
+        let place: Vec<_> = place.chain(lines).collect();
+        if !place.is_empty() {
+            line(format!("       in {}", place.join(", ").escape_debug()));
+        }
+    }
+    match &found.difference {
+        Difference::Same => {}
+        Difference::Bun(found) => bun(app, found),
+        Difference::Elf { sections } => sections.iter().for_each(|s| part(app, s)),
+        Difference::Text { hunks, hunks_total } => text(app, hunks, *hunks_total),
+        Difference::Bytes { range } => part(app, range),
+    }
+}
+
+fn bun(app: &App, found: &BunDifference) {
+    let line = |text: String| app.ui.line(&text);
+    let runtime = &found.runtime;
+    line(format!("\nruntime  {}", if runtime.same { "same" } else { "differs" }));
+    for (side, proven, claimed) in
+        [("a", &runtime.proven.a, &runtime.claimed.a), ("b", &runtime.proven.b, &runtime.claimed.b)]
+    {
+        line(match proven {
+            Some(bun) => format!("  {side} is {bun}, byte for byte"),
+            None => format!("  {side} calls itself {}", claimed.as_deref().unwrap_or("nothing")),
+        });
+    }
+    runtime.parts.iter().for_each(|p| part(app, p));
+    line(format!("modules  {} and {}", found.modules.a, found.modules.b));
+    for (side, names) in [("a", &found.only_a), ("b", &found.only_b)] {
+        for name in names {
+            line(format!("  only in {side}: {}", name.escape_debug()));
+        }
+    }
+    for module in &found.differing {
+        line(format!("\n{}", module.name.a.escape_debug()));
+        for field in &module.fields {
+            let (name, size, first) = (field.field, &field.size, field.first);
+            line(format!("  {name:<12} {} and {} bytes, from byte {first}", size.a, size.b));
+        }
+        text(app, &module.hunks, module.hunks_total);
+    }
+}
+
+fn text(app: &App, hunks: &[Hunk], total: usize) {
+    for hunk in hunks {
+        hunk.unified().iter().for_each(|text| app.ui.line(text));
+    }
+    if total > hunks.len() {
+        app.ui.line(&format!("({} more places; --hunks shows more)", total - hunks.len()));
+    }
+}
+
+fn part(app: &App, part: &PartDifference) {
+    let (name, first, span) = (part.name.escape_debug(), part.first, &part.span);
+    let range = format!("bytes {first}..{} and {first}..{}", first + span.a, first + span.b);
+    app.ui.line(&format!("  {name}: {range}: {} and {}", part.bytes.a, part.bytes.b));
+}

@@ -1,0 +1,68 @@
+//! `admit doctor`: what this machine can do.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::app::App;
+use crate::doctor::{self, Setup, Status};
+use crate::error::{Error, Result};
+use crate::host;
+use crate::lock;
+use crate::model::ids::Name;
+use crate::model::lockfile::{BunPackage, Lockfile};
+use crate::sandbox::Launcher;
+use crate::ui::Mark;
+
+/// Examine what this machine can do, each with the fix; changes nothing
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Seconds to wait for each program and for the registry
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    patience: u64,
+}
+
+pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
+    let scratch = tempfile::tempdir()
+        .map_err(|e| Error::io("make", "a temporary directory", e).hint("set TMPDIR"))?;
+    let launcher = Launcher::own(scratch.path());
+    let store = app.store_dir()?;
+    let bun = pinned_bun(app);
+    let checks = doctor::examine(&Setup {
+        host: &app.host,
+        store: &store,
+        registry: None,
+        bun: bun.as_ref().map(|(version, package)| (version.as_str(), package)),
+        launcher: &launcher,
+        patience: Duration::from_secs(args.patience),
+    });
+    for check in &checks {
+        let mark = match check.status {
+            Status::Ok => Mark::Good,
+            Status::Warn => Mark::Note,
+            Status::Fail => Mark::Bad,
+        };
+        app.ui.row(mark, &check.id, &check.found);
+        if let Some(fix) = &check.fix {
+            app.ui.detail("needed for", &check.needed_for);
+            app.ui.detail("fix", fix);
+        }
+    }
+    let ready = checks.iter().all(|c| c.status != Status::Fail);
+    app.ui.json(&json!({ "schema": "admit.doctor/1", "ready": ready, "checks": checks }));
+    Ok(if ready { 0 } else { 1 })
+}
+
+/// The Bun that a lock of this root pins for this platform. Without one the registry is not asked, and the report
+/// says so.
+fn pinned_bun(app: &App) -> Option<(String, BunPackage)> {
+    let platform = host::platform().ok()?;
+    let root = app.root().ok()?;
+    lock::providers(&root).into_iter().find_map(|name| {
+        let name: Name = name.parse().ok()?;
+        let lock: Lockfile = root.record(&lock::path_of(&name)).ok()??;
+        let bun = lock.toolchain.bun;
+        let package = bun.platforms.get(&platform)?.clone();
+        Some((bun.version, package))
+    })
+}

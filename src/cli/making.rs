@@ -1,0 +1,345 @@
+//! How the stages of a build are put together, for every command that builds: lock, fetch, plan, build, report.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use super::app::{App, Network};
+use crate::build::install::Packages;
+use crate::build::{self, Inputs, Options};
+use crate::error::{Error, Reason, Result};
+use crate::fetch::Fetcher;
+use crate::fetch::embedded::Embedded;
+use crate::fetch::toolchain::Bun;
+use crate::host::{Progress, Stopwatch, kernel, platform};
+use crate::lock::{self, Change, Locked, Resolved};
+use crate::model::ids::{Algorithm, Digest, RelPath, Timestamp};
+use crate::model::lockfile::{BunToolchain, LockedPackage, Lockfile, Platform};
+use crate::model::record;
+use crate::model::report::{BuildReport, Origin, OutputStatus, SourceAdmission};
+use crate::plan::Plan;
+use crate::report::{self, Circumstances};
+use crate::root::{Root, bad_record};
+use crate::sandbox::Launcher;
+use crate::store::{Store, StoredFile};
+
+/// The area of the store that holds what builds gave, by plan.
+const AREA: &str = "builds";
+
+/// What is said while somebody else builds.
+const WAITING: &str = "another build of the same plan is running: waiting for it";
+
+/// How to build.
+pub(super) struct How {
+    /// Build although the output is in the store.
+    pub(super) again: bool,
+    /// Keep what a failed build leaves.
+    pub(super) keep_failed: bool,
+    /// A directory on disk to build in.
+    pub(super) scratch: Option<PathBuf>,
+    /// Deadline of each step.
+    pub(super) step_wall: Duration,
+}
+
+impl Default for How {
+    fn default() -> Self {
+        Self { again: false, keep_failed: false, scratch: None, step_wall: build::STEP_WALL }
+    }
+}
+
+/// A finished build.
+pub(super) struct Made {
+    /// Its report.
+    pub(super) report: BuildReport,
+    /// The output in the store.
+    pub(super) output: PathBuf,
+    /// Whether it was built now.
+    pub(super) fresh: bool,
+}
+
+/// The report of an earlier build of this lock here, if there is one.
+pub(super) fn earlier(app: &App, locked: &Locked) -> Result<Option<BuildReport>> {
+    let plan = Plan::new(&locked.lock, platform()?)?;
+    saved(&app.store()?, &plan.key())
+}
+
+/// The saved report of a plan.
+pub(super) fn saved(store: &Store, key: &Digest) -> Result<Option<BuildReport>> {
+    let Some(bytes) = store.record_get(AREA, key, "report.json")? else { return Ok(None) };
+    record::parse(&bytes).map(Some).map_err(|err| bad_record("the store's build record", &err))
+}
+
+/// The saved package list of a plan.
+fn saved_packages(store: &Store, key: &Digest) -> Result<Option<Vec<LockedPackage>>> {
+    let Some(bytes) = store.record_get(AREA, key, "packages.json")? else { return Ok(None) };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|err| bad_record("the store's package list", &err.into()))
+}
+
+/// The lock with what its last build here resolved, and what that changes.
+///
+/// # Errors
+/// [`Reason::NotFound`] where it was not built here.
+pub(super) fn resolved(app: &App, lock: &Lockfile) -> Result<(Lockfile, Vec<Change>)> {
+    let key = Plan::new(lock, platform()?)?.key();
+    let store = app.store()?;
+    let Some(report) = saved(&store, &key)? else {
+        return Err(Error::new(
+            Reason::NotFound,
+            "this lock was not built here, so there is nothing to fill in",
+        )
+        .at(lock.provider.to_string())
+        .hint(format!("admit build {}", lock.provider)));
+    };
+    let packages = saved_packages(&store, &key)?;
+    lock::update(lock, Resolved { report: &report, packages })
+}
+
+/// Looks up a version of Bun in the registry, for this platform or for all that admit knows.
+pub(super) fn toolchain(app: &App, root: &Root, version: &str, all: bool) -> Result<BunToolchain> {
+    let store = app.store()?;
+    let network = app.network(root)?;
+    let fetcher = fetcher(app, &store, &network, &[], None);
+    let wanted = if all { Platform::ALL.to_vec() } else { vec![platform()?] };
+    let mut platforms = BTreeMap::new();
+    for platform in wanted {
+        platforms.insert(platform, fetcher.pin_bun(version, platform)?);
+    }
+    Ok(BunToolchain { version: version.to_owned(), platforms })
+}
+
+/// Finds the build in the store, or makes it. The output is compared with the lock either way.
+pub(super) fn make(app: &App, root: &Root, locked: &Locked, how: &How) -> Result<Made> {
+    let plan = Plan::new(&locked.lock, platform()?)?;
+    let store = app.store()?;
+    let key = plan.key();
+    if !how.again
+        && let Some(made) = find(&store, root, locked, &plan)?
+    {
+        return Ok(made);
+    }
+    let _lock = store.lock(&key, &mut || app.ui.note(WAITING))?;
+    // Whoever held the lock may have built it.
+    if !how.again
+        && let Some(made) = find(&store, root, locked, &plan)?
+    {
+        return Ok(made);
+    }
+    let started = app.clock.now();
+    let mut laps = Stopwatch::start();
+    let network = app.network(root)?;
+    let embedded = app.embedded(root)?;
+    let gzip = app.host.program("gzip");
+    let fetcher = fetcher(app, &store, &network, &embedded, gzip.as_deref());
+    let mut inputs = fetcher.inputs(&locked.lock, &plan)?;
+    laps.lap("fetch");
+    let tarballs = std::mem::take(&mut inputs.tarballs);
+    let mut packages =
+        Packages { lock: inputs.bun_lock.clone(), selected: inputs.selected.clone(), tarballs };
+    let launcher = Launcher::own(store.path());
+    let options = options(app, &store, &launcher, how);
+    let mut given =
+        Inputs { source: &inputs.source, bun: &mut inputs.bun, packages: &mut packages };
+    let built = build::build(&plan, &locked.lock, &mut given, &options, &mut laps)?;
+    let proven = &built.proven;
+    report::compare(locked, &plan, proven.sha256.digest(), proven.blake3.digest(), proven.size)?;
+    let around = circumstances(app, root, started, laps);
+    let mut report = report::report(locked, &plan, &inputs, &built, around);
+    store.record_put(AREA, &key, "packages.json", &record::canonical(&inputs.locked))?;
+    store.record_put(AREA, &key, "report.json", &record::pretty(&report))?;
+    report.source_admission_status = admission(root, &report)?;
+    Ok(Made { output: built.proven.path, report, fresh: true })
+}
+
+/// Takes a binary that was built elsewhere: it must have the locked digest, the pinned runtime and the locked identity.
+///
+/// # Errors
+/// [`Reason::OutputNotLocked`]; [`Reason::DigestMismatch`], and then nothing of it is kept; those of [`build::prove`].
+pub(super) fn adopt(
+    app: &App,
+    root: &Root,
+    locked: &Locked,
+    binary: std::fs::File,
+) -> Result<Made> {
+    let plan = Plan::new(&locked.lock, platform()?)?;
+    let Some(expected) = locked.lock.outputs.get(&plan.platform) else {
+        return Err(Error::new(
+            Reason::OutputNotLocked,
+            "the lock names no output, so there is nothing to adopt by",
+        )
+        .at(locked.place.clone())
+        .expected(format!("outputs.{}", plan.platform))
+        .hint("build it here instead: admit build"));
+    };
+    let started = app.clock.now();
+    let mut laps = Stopwatch::start();
+    let store = app.store()?;
+    let _lock = store.lock(&plan.key(), &mut || app.ui.note(WAITING))?;
+    let mut output = take(&store, binary, expected.sha256.digest())
+        .map_err(|err| err.at(locked.place.clone()))?;
+    let network = app.network(root)?;
+    let embedded = app.embedded(root)?;
+    let fetcher = fetcher(app, &store, &network, &embedded, None);
+    let (mut bun, _) = fetcher.bun(&Bun {
+        package: &plan.bun.package,
+        version: &plan.bun_version,
+        integrity: &plan.bun.integrity.0,
+        binary_sha256: plan.bun.binary_sha256.digest(),
+    })?;
+    laps.lap("fetch");
+    let launcher = Launcher::own(store.path());
+    let how = How::default();
+    let proven =
+        build::prove(&mut output, &mut bun, &locked.lock, &options(app, &store, &launcher, &how))?;
+    laps.lap("proof");
+    let around = circumstances(app, root, started, laps);
+    let mut report =
+        report::adopted(locked, &plan, &proven, around, serde_json::Value::Null, Origin::Adopted);
+    report::compare(locked, &plan, proven.sha256.digest(), proven.blake3.digest(), proven.size)?;
+    // What admit built here says more than what it was handed.
+    match saved(&store, &plan.key())? {
+        Some(built) if built.origin == Origin::Built && built.sha256 == report.sha256 => {
+            report = built
+        }
+        _ => store.record_put(AREA, &plan.key(), "report.json", &record::pretty(&report))?,
+    }
+    report.source_admission_status = admission(root, &report)?;
+    Ok(Made { output: proven.path, report, fresh: true })
+}
+
+/// Copies a file into the store, if it has this digest.
+fn take(store: &Store, mut file: std::fs::File, expected: &Digest) -> Result<StoredFile> {
+    let mut writer = store.writer_with(&[Algorithm::Sha256, Algorithm::Blake3])?;
+    std::io::copy(&mut file, &mut writer).map_err(|err| Error::io("copy", "the binary", err))?;
+    writer.finish(expected)
+}
+
+fn circumstances(app: &App, root: &Root, started: Timestamp, laps: Stopwatch) -> Circumstances {
+    Circumstances {
+        started,
+        finished: app.clock.now(),
+        node_version: node_version(app),
+        host: kernel(),
+        root: root.label(),
+        durations_ms: laps.finish(),
+    }
+}
+
+fn fetcher<'a>(
+    app: &'a App,
+    store: &'a Store,
+    network: &'a Network,
+    embedded: &'a [Embedded],
+    gzip: Option<&'a Path>,
+) -> Fetcher<'a> {
+    Fetcher {
+        store,
+        client: &network.client,
+        npm: &network.npm,
+        mirrors: &network.mirrors,
+        gzip,
+        embedded,
+        progress: &app.ui,
+    }
+}
+
+fn options<'a>(
+    app: &'a App,
+    store: &'a Store,
+    launcher: &'a Launcher,
+    how: &'a How,
+) -> Options<'a> {
+    Options {
+        launcher,
+        store,
+        scratch: how.scratch.as_deref(),
+        keep_failed: how.keep_failed,
+        step_wall: how.step_wall,
+        progress: &app.ui,
+    }
+}
+
+/// An earlier build whose output is in the store and is what its report and the lock say.
+fn find(store: &Store, root: &Root, locked: &Locked, plan: &Plan) -> Result<Option<Made>> {
+    let Some(mut report) = saved(store, &plan.key())? else { return Ok(None) };
+    let Some(output) = store.file_checked(report.sha256.digest(), report.blake3.digest())? else {
+        return Ok(None);
+    };
+    let (sha256, blake3) = (report.sha256.digest(), report.blake3.digest());
+    report.verification = report::compare(locked, plan, sha256, blake3, report.size)?;
+    // A lock that asks for something else than was proven then is not answered by that build.
+    if !report::still_holds(locked, &report) {
+        return Ok(None);
+    }
+    report.lock_digest = locked.digest.clone();
+    report.source_admission_status = admission(root, &report)?;
+    Ok(Some(Made { output: output.path().to_path_buf(), report, fresh: false }))
+}
+
+/// The place of a recorded build in a root.
+pub(super) fn record_path(report: &BuildReport) -> String {
+    format!("admissions/builds/{}--{}.json", report.provider, report.sha256)
+}
+
+/// Whether this very build is on record: same output, same plan, same proofs.
+pub(super) fn admission(root: &Root, report: &BuildReport) -> Result<SourceAdmission> {
+    let recorded: Option<BuildReport> = root.record(&record_path(report))?;
+    let same = recorded.is_some_and(|recorded| recorded.same_build(report));
+    Ok(if same { SourceAdmission::Admitted } else { SourceAdmission::NotAdmitted })
+}
+
+/// Puts a build on record and says where.
+///
+/// # Errors
+/// [`Reason::OutputNotLocked`] where the lock does not name the output.
+pub(super) fn put_on_record(root: &mut Root, report: &BuildReport) -> Result<String> {
+    if report.verification == OutputStatus::Unlocked {
+        return Err(Error::new(
+            Reason::OutputNotLocked,
+            "the lock names no output, so the build cannot be recorded",
+        )
+        .at(report.provider.to_string())
+        .expected(format!("outputs.{} in the lock", report.platform))
+        .found("absent")
+        .hint(format!("admit lock {} --update", report.provider)));
+    }
+    let path: RelPath = record_path(report)
+        .parse()
+        .map_err(|err| Error::new(Reason::Internal, "the name of a record").caused_by(err))?;
+    let mut report = report.clone();
+    report.source_admission_status = SourceAdmission::Admitted;
+    // A record that says the same is left as it is: recording twice changes nothing.
+    if let Some(old) = root.record::<BuildReport>(path.as_str())?
+        && old.core_digest() == report.core_digest()
+    {
+        return Ok(root.place(path.as_str()));
+    }
+    Ok(root.put(&path, &record::pretty(&report))?.display().to_string())
+}
+
+/// Node's version on the host: information only, and nothing waits for it longer than two seconds.
+fn node_version(app: &App) -> Option<String> {
+    let node = app.host.program("node")?;
+    let mut child = std::process::Command::new(node)
+        .arg("--version")
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    for _ in 0..200 {
+        if let Ok(Some(status)) = child.try_wait() {
+            let mut text = String::new();
+            child.stdout.take()?.take(64).read_to_string(&mut text).ok()?;
+            return status.success().then(|| text.trim().to_owned());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    None
+}

@@ -1,0 +1,152 @@
+//! The command line: one file a command, each arguments and `exec`; the stages do the work, `ui` prints.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{Error, Result};
+use crate::model::ids::{Digest, Timestamp};
+use crate::ui::{self, Colour, Ui};
+
+use app::App;
+
+mod adopt;
+mod app;
+mod build;
+mod demo;
+mod diff;
+mod doctor;
+mod inspect;
+mod lock;
+mod making;
+mod model;
+mod model_write;
+mod outcome;
+mod run;
+mod running;
+mod runs;
+mod schemas;
+mod show;
+mod stages;
+mod trust;
+mod verify;
+
+/// Builds an agent binary from a pin, proves what it built, and refuses to run anything else.
+#[derive(Debug, Parser)]
+#[command(
+    name = "admit",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+struct Global {
+    /// Directory with admit.toml, lockfiles/ and admissions/ (default: the nearest upward, else the embedded records)
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Digest that the root must have; stands in for `admit trust` in a pipeline
+    #[arg(long, global = true, value_name = "DIGEST")]
+    expect_root: Option<Digest>,
+    /// Where verified inputs and outputs are kept
+    #[arg(long, global = true, value_name = "DIR")]
+    store: Option<PathBuf>,
+    /// Where evidence is kept
+    #[arg(long, global = true, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Fetch URLs that start with FROM from TO instead; every byte is checked all the same
+    #[arg(long, global = true, value_name = "FROM=TO")]
+    mirror: Vec<String>,
+    /// Package registry, in place of the npm configuration's
+    #[arg(long, global = true, value_name = "URL")]
+    registry: Option<String>,
+    /// Print one JSON object on stdout
+    #[arg(long, global = true)]
+    json: bool,
+    /// No progress and no remarks
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// When to colour
+    #[arg(long, global = true, value_enum, default_value_t = Colour::Auto)]
+    color: Colour,
+    /// The date and time to take as now
+    #[arg(long, global = true, hide = true)]
+    now: Option<Timestamp>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Adopt(adopt::Args),
+    Build(build::Args),
+    Demo(demo::Args),
+    Diff(diff::Args),
+    Doctor(doctor::Args),
+    Inspect(inspect::Args),
+    Lock(Box<lock::Args>),
+    Model(model::Args),
+    Run(Box<run::Args>),
+    Schemas(schemas::Args),
+    Show(show::Args),
+    Stages(stages::Args),
+    Trust(trust::Args),
+    Verify(verify::Args),
+}
+
+/// Runs the command line and gives the exit code.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let json = args.iter().any(|arg| arg == "--json");
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(err) => {
+            // Help and version are answers (stdout, 0); everything else is usage (stderr, 2), as clap has it.
+            return ui::usage(&err, json);
+        }
+    };
+    let plain = Ui::new(cli.global.json, cli.global.quiet, cli.global.color, false);
+    let app = match App::new(cli.global) {
+        Ok(app) => app,
+        Err(err) => return fail(&plain, &err),
+    };
+    match exec(&app, cli.command) {
+        Ok(code) => {
+            app.ui.finish();
+            code
+        }
+        Err(err) => fail(&app.ui, &err),
+    }
+}
+
+fn fail(ui: &Ui, err: &Error) -> u8 {
+    ui.error(err);
+    err.kind().exit_code()
+}
+
+fn exec(app: &App, command: Command) -> Result<u8> {
+    match command {
+        Command::Adopt(args) => adopt::exec(app, &args),
+        Command::Build(args) => build::exec(app, &args),
+        Command::Demo(args) => demo::exec(app, &args),
+        Command::Diff(args) => diff::exec(app, &args),
+        Command::Doctor(args) => doctor::exec(app, &args),
+        Command::Inspect(args) => inspect::exec(app, &args),
+        Command::Lock(args) => lock::exec(app, &args),
+        Command::Model(args) => model::exec(app, &args),
+        Command::Run(args) => run::exec(app, &args),
+        Command::Schemas(args) => schemas::exec(app, &args),
+        Command::Show(args) => show::exec(app, &args),
+        Command::Stages(args) => stages::exec(app, &args),
+        Command::Trust(args) => trust::exec(app, &args),
+        Command::Verify(args) => verify::exec(app, &args),
+    }
+}

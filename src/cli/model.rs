@@ -1,0 +1,166 @@
+//! `admit model …`: which models may answer an agent, and on whose word.
+
+use serde_json::json;
+
+use super::App;
+use crate::error::{Error, Reason, Result};
+use crate::model::admission::{
+    self, AdmissionStatus, ModelAdmission, ModelPair, ModelStatus, RecordFile,
+};
+use crate::model::record::{self, Record as _};
+use crate::root::Root;
+use crate::secrets::{Known, Rules, Scanner};
+use crate::ui::Mark;
+
+/// Show, record and revoke model admissions
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Record an approval
+    Add(Box<super::model_write::Add>),
+    /// List every record with what it means now
+    List,
+    /// Print a record
+    Show(One),
+    /// Say what a record means for a run now; exits 3 unless it admits
+    Check(One),
+    /// Mark a record as revoked
+    Revoke(One),
+    /// Record what was decided about a class of providers
+    Decide(Box<super::model_write::Decide>),
+}
+
+/// One pair.
+#[derive(Debug, clap::Args)]
+struct One {
+    /// The pair, for example qwen-local/qwen3.6-35b-a3b
+    #[arg(value_name = "PROVIDER/MODEL")]
+    pair: ModelPair,
+}
+
+/// The directory of the records, inside the root.
+pub(super) const DIR: &str = "admissions/models/";
+
+pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
+    match &args.command {
+        Command::Add(add) => super::model_write::add(app, add),
+        Command::List => list(app),
+        Command::Show(one) => show(app, &one.pair),
+        Command::Check(one) => check(app, &one.pair),
+        Command::Revoke(one) => revoke(app, &one.pair),
+        Command::Decide(decide) => super::model_write::decide(app, decide),
+    }
+}
+
+/// The rule by which `bytes` hold a secret, if they do.
+pub(super) fn secret(bytes: &[u8]) -> Option<String> {
+    let mut scanner = Scanner::new(Known::none(), Rules::On);
+    let mut hits = scanner.feed(bytes);
+    hits.extend(scanner.finish());
+    hits.first().map(|hit| hit.id.clone())
+}
+
+/// What the root's record of `pair` means now, for stage 2.
+pub(super) fn status(app: &App, root: &Root, pair: &ModelPair) -> ModelStatus {
+    let file = match root.get(&format!("{DIR}{}", pair.file_name())) {
+        Some(bytes) => RecordFile::Bytes(bytes.to_vec()),
+        None => RecordFile::Absent,
+    };
+    admission::status(&file, Some(pair), 2, &app.clock.now(), &secret)
+}
+
+pub(super) fn mark(status: AdmissionStatus) -> Mark {
+    match status {
+        AdmissionStatus::Admitted => Mark::Good,
+        AdmissionStatus::NotAdmitted => Mark::Note,
+        _ => Mark::Bad,
+    }
+}
+
+fn list(app: &App) -> Result<u8> {
+    let root = app.root()?;
+    let mut rows = Vec::new();
+    for (path, bytes) in root.below(DIR).filter(|(path, _)| path.ends_with(".json")) {
+        // A record is asked for by the pair that it names: what a run with that pair would be told.
+        let pair = admission::parse(bytes).ok().map(|record| record.pair());
+        let file = RecordFile::Bytes(bytes.to_vec());
+        let mut found = match &pair {
+            Some(pair) => admission::status(&file, Some(pair), 2, &app.clock.now(), &secret),
+            None => ModelStatus {
+                status: AdmissionStatus::InvalidAdmission,
+                reason: "no valid record; admit model check names the fault".into(),
+                record: None,
+            },
+        };
+        if pair.as_ref().is_some_and(|pair| format!("{DIR}{}", pair.file_name()) != path) {
+            found.status = AdmissionStatus::Mismatch;
+            found.reason = "its file has another name than its pair".into();
+        }
+        let name = pair.map_or_else(|| path.to_owned(), |pair| pair.to_string());
+        let text = format!("{} ({})", found.status.as_str(), found.reason);
+        app.ui.row(mark(found.status), &name, &text);
+        rows.push(json!({
+            "file": root.place(path), "pair": name, "status": found.status, "reason": found.reason,
+            "record": found.record,
+        }));
+    }
+    app.ui.json(&json!({ "schema": "admit.model-list/1", "root": root.label(), "models": rows }));
+    Ok(0)
+}
+
+fn show(app: &App, pair: &ModelPair) -> Result<u8> {
+    let root = app.root()?;
+    let path = format!("{DIR}{}", pair.file_name());
+    let bytes = root.get(&path).ok_or_else(|| missing(pair))?;
+    // Printing a record that holds a secret would spread it.
+    if let Some(rule) = secret(bytes) {
+        return Err(Error::new(Reason::BadRecord, "the record holds a secret")
+            .at(root.place(&path))
+            .found(rule));
+    }
+    app.ui.raw(bytes);
+    Ok(0)
+}
+
+fn missing(pair: &ModelPair) -> Error {
+    Error::new(Reason::NotFound, "no admission record for this pair")
+        .found(pair.to_string())
+        .hint("admit model list shows the records; admit model add records an approval")
+}
+
+fn check(app: &App, pair: &ModelPair) -> Result<u8> {
+    let root = app.root()?;
+    let found = status(app, &root, pair);
+    app.ui.row(mark(found.status), &pair.to_string(), found.status.as_str());
+    app.ui.detail("reason", &found.reason);
+    app.ui.json(&json!({
+        "schema": "admit.model-check/1", "pair": pair.to_string(), "status": found.status,
+        "reason": found.reason, "file": root.place(&format!("{DIR}{}", pair.file_name())),
+    }));
+    Ok(match found.status {
+        AdmissionStatus::Admitted => 0,
+        _ => crate::error::Kind::Refused.exit_code(),
+    })
+}
+
+fn revoke(app: &App, pair: &ModelPair) -> Result<u8> {
+    let mut root = app.root()?;
+    let path = format!("{DIR}{}", pair.file_name());
+    let bytes = root.get(&path).ok_or_else(|| missing(pair))?;
+    let mut record =
+        admission::parse(bytes).map_err(|err| crate::root::bad_record(&root.place(&path), &err))?;
+    record.status = admission::REVOKED.into();
+    // An older record is written in the present form.
+    record.schema = ModelAdmission::SCHEMA.to_string();
+    let place = super::model_write::put(&mut root, &path, &record::pretty(&record))?;
+    app.ui.line(&format!("revoked {pair} in {}", place.display()));
+    app.ui.json(
+        &json!({ "schema": "admit.model-revoked/1", "pair": pair.to_string(), "file": place }),
+    );
+    Ok(0)
+}

@@ -1,0 +1,186 @@
+//! `admit model add` and `admit model decide`: records of what people approved and decided. Nothing is written unless
+//! it reads back as meant.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::App;
+use super::model::{DIR, secret};
+use crate::error::{Error, Reason, Result};
+use crate::model::admission::{
+    self, AdmissionStatus, CredentialClass, ModelAdmission, ModelId, ModelKind, ModelPair,
+    RecordFile,
+};
+use crate::model::decision::{self, Decision, DecisionStatus, ProviderClass};
+use crate::model::ids::{Name, RelPath, Timestamp};
+use crate::model::network::NetworkClass;
+use crate::model::record::{self, Record};
+use crate::root::Root;
+
+/// Record an approval
+#[derive(Debug, clap::Args)]
+pub(super) struct Add {
+    /// The pair, for example qwen-local/qwen3.6-35b-a3b
+    #[arg(value_name = "PROVIDER/MODEL")]
+    pair: ModelPair,
+    /// Who approved it, when and where
+    #[arg(long, value_name = "TEXT")]
+    approval_source: String,
+    /// What makes the approval void
+    #[arg(long, value_name = "TEXT")]
+    review_trigger: String,
+    /// Where credentials come from
+    #[arg(long, value_name = "CLASS", value_parser = credential_classes())]
+    credential_class: String,
+    /// Which addresses it may be reached at
+    #[arg(long, value_name = "CLASS", value_parser = network_classes())]
+    network_class: String,
+    /// The provider's name in the agent's own configuration
+    #[arg(long, value_name = "NAME", default_value = "openai")]
+    runtime_provider: Name,
+    /// Replies written beforehand stand in for a model
+    #[arg(long)]
+    scripted: bool,
+    /// What a run has to leave behind; may be repeated
+    #[arg(long = "expect", value_name = "TEXT")]
+    expectations: Vec<String>,
+    /// The moment or day from which it no longer admits
+    #[arg(long, value_name = "TIME")]
+    expires: Option<Timestamp>,
+    /// Replace a record that is there
+    #[arg(long)]
+    replace: bool,
+}
+
+/// Record what was decided about a class of providers
+#[derive(Debug, clap::Args)]
+pub(super) struct Decide {
+    /// Name of the record
+    id: Name,
+    /// What was decided
+    #[arg(long, value_name = "STATUS",
+          value_parser = ["not_decided", "external_provider_approved", "local_provider_required"])]
+    status: String,
+    /// About which class
+    #[arg(long, value_name = "CLASS",
+          value_parser = ["external_anthropic", "external_openai_codex", "local_case_compatible"])]
+    provider_class: String,
+    /// The provider meant
+    #[arg(long, value_name = "NAME")]
+    provider: Option<Name>,
+    /// The model meant
+    #[arg(long, value_name = "MODEL")]
+    model: Option<ModelId>,
+    /// Who decided, when and where
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    approval_source: String,
+    /// Where credentials would come from
+    #[arg(long, value_name = "CLASS", default_value = "")]
+    credential_class: String,
+    /// Which addresses would be allowed
+    #[arg(long, value_name = "CLASS", default_value = "")]
+    network_class: String,
+    /// What makes the decision void
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    review_trigger: String,
+    /// What the decision rests on; may be repeated
+    #[arg(long = "evidence", value_name = "TEXT")]
+    evidence: Vec<String>,
+    /// What follows from it
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    effect: String,
+}
+
+fn credential_classes() -> clap::builder::PossibleValuesParser {
+    CredentialClass::ALL.map(CredentialClass::as_str).into()
+}
+
+fn network_classes() -> clap::builder::PossibleValuesParser {
+    NetworkClass::ALL.map(NetworkClass::as_str).into()
+}
+
+/// Writes a record of the root.
+pub(super) fn put(root: &mut Root, path: &str, bytes: &[u8]) -> Result<PathBuf> {
+    let path: RelPath =
+        path.parse().map_err(|err| Error::new(Reason::BadArgument, "the name").caused_by(err))?;
+    root.put(&path, bytes)
+}
+
+pub(super) fn add(app: &App, args: &Add) -> Result<u8> {
+    let mut root = app.root()?;
+    let path = format!("{DIR}{}", args.pair.file_name());
+    if root.get(&path).is_some() && !args.replace {
+        return Err(Error::new(Reason::BadArgument, "there is a record for this pair")
+            .at(root.place(&path))
+            .hint("admit model show PROVIDER/MODEL shows it; --replace replaces it"));
+    }
+    let now = app.clock.now();
+    let record = ModelAdmission {
+        schema: ModelAdmission::SCHEMA.to_string(),
+        status: admission::ADMITTED.into(),
+        provider: args.pair.provider.clone(),
+        model: args.pair.model.clone(),
+        kind: if args.scripted { ModelKind::Scripted } else { ModelKind::Served },
+        runtime_provider: args.runtime_provider.clone(),
+        credential_source_class: args.credential_class.clone(),
+        allowed_network_class: args.network_class.clone(),
+        approval_source: args.approval_source.clone(),
+        admission_timestamp: now.clone(),
+        review_trigger: args.review_trigger.clone(),
+        evidence_expectations: args.expectations.clone(),
+        stages: vec![2],
+        expires: args.expires.clone(),
+    };
+    let bytes = record::pretty(&record);
+    let file = RecordFile::Bytes(bytes.clone());
+    let found = admission::status(&file, Some(&args.pair), 2, &now, &secret);
+    if found.status != AdmissionStatus::Admitted {
+        return Err(Error::new(Reason::BadRecord, "the record would not admit the pair")
+            .expected("admitted")
+            .found(format!("{}: {}", found.status.as_str(), found.reason)));
+    }
+    let place = put(&mut root, &path, &bytes)?;
+    app.ui.line(&format!("admitted {} in {}", args.pair, place.display()));
+    app.ui.json(&json!({ "schema": "admit.model-added/1", "file": place, "record": record }));
+    Ok(0)
+}
+
+fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_value(text.into()).map_err(|err| {
+        Error::new(Reason::BadArgument, "an unknown word").found(text).caused_by(err)
+    })
+}
+
+pub(super) fn decide(app: &App, args: &Decide) -> Result<u8> {
+    let mut root = app.root()?;
+    let path = format!("admissions/decisions/{}.json", args.id);
+    if root.get(&path).is_some() {
+        return Err(Error::new(Reason::BadArgument, "there is a decision with this name")
+            .at(root.place(&path))
+            .hint("a decision is never changed: record the next one under its own name"));
+    }
+    let record = Decision {
+        schema: Decision::SCHEMA.to_string(),
+        id: args.id.clone(),
+        decision_timestamp: app.clock.now(),
+        decision_status: word::<DecisionStatus>(&args.status)?,
+        provider_class: word::<ProviderClass>(&args.provider_class)?,
+        provider: args.provider.clone(),
+        model: args.model.clone(),
+        approval_source: args.approval_source.clone(),
+        credential_source_class: args.credential_class.clone(),
+        allowed_network_class: args.network_class.clone(),
+        review_trigger: args.review_trigger.clone(),
+        evidence_sources: args.evidence.clone(),
+        effect: args.effect.clone(),
+    };
+    let bytes = record::pretty(&record);
+    decision::parse(&bytes, &secret).map_err(|err| {
+        Error::new(Reason::BadRecord, "the decision cannot be recorded").found(err.to_string())
+    })?;
+    let place = put(&mut root, &path, &bytes)?;
+    app.ui.line(&format!("recorded {} in {}", args.id, place.display()));
+    app.ui.json(&json!({ "schema": "admit.decided/1", "file": place, "record": record }));
+    Ok(0)
+}

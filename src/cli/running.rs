@@ -1,0 +1,368 @@
+//! How the stages of a run are put together: gates, baselines, the engine, the report, the seal.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use serde_json::json;
+
+use super::app::App;
+use super::outcome;
+use crate::error::{Error, Kind, Result};
+use crate::evidence::{Limits, Recording, names};
+use crate::gate::{self, Admitted, Compared, Decision, Engine, Policy, Request, TaskFact, Verdict};
+use crate::host::Progress as _;
+use crate::lock::{self, Locked, Spec};
+use crate::model::evidence::{RunReport, RunStatus};
+use crate::model::failure::FailureClass;
+use crate::model::ids::{Digest, Name};
+use crate::model::sealed::Author;
+use crate::net::config::NetConfig;
+use crate::recorder::Recorder as _;
+use crate::root::Root;
+use crate::run::ambient::{self, Around};
+use crate::run::baseline::{self, Baselines};
+use crate::run::engine::case::{self, Layout};
+use crate::run::engine::fake;
+use crate::run::facts::{self, Gathered, Planned, Sources};
+use crate::run::fixture::{self, Fixture};
+use crate::run::judge::Judge;
+use crate::run::proof::Marks;
+use crate::run::provider::{self, Start};
+use crate::run::room;
+use crate::run::supervise::{self, Clocks};
+use crate::run::tools::{self, Tools};
+use crate::run::verdict::{self, Proofs};
+use crate::sandbox::{self, Launcher};
+use crate::secrets::{Known, Secret};
+use crate::store::Store;
+
+/// What was asked for.
+pub(super) struct Asked {
+    /// Flags and variables.
+    pub(super) request: Request,
+    /// The provider.
+    pub(super) provider: Spec,
+    /// The fixture.
+    pub(super) fixture: Name,
+    /// Stop after the gates.
+    pub(super) dry_run: bool,
+    /// Ask the model before.
+    pub(super) probe: bool,
+}
+
+/// What a run works with.
+struct Context<'a> {
+    app: &'a App,
+    asked: &'a Asked,
+    engine: Engine,
+    root: &'a Root,
+    fixture: &'a Fixture,
+    locked: Result<&'a Locked, &'a Error>,
+    store: &'a Store,
+    launcher: &'a Launcher,
+    layout: Layout,
+    marks: Marks,
+}
+
+/// Runs, or says why not. Gives the exit code.
+pub(super) fn run(app: &App, asked: &Asked) -> Result<u8> {
+    let root = app.root()?;
+    let fixture = fixture::load(&root, &asked.fixture)?;
+    let locked = lock::resolve(&root, &asked.provider);
+    let store = app.store()?;
+    let scratch = store.scratch()?;
+    let launcher = Launcher::own(scratch.path());
+    let engine = asked.request.engine.unwrap_or(Engine::Provider);
+    let context = Context {
+        app,
+        asked,
+        engine,
+        root: &root,
+        fixture: &fixture,
+        locked: locked.as_ref(),
+        store: &store,
+        launcher: &launcher,
+        layout: Layout::new(fixture.record.repo.as_str()),
+        marks: Marks::make(scratch.path())?,
+    };
+    let now = app.clock.now();
+    let draft = RunReport::draft(fixture.record.name.as_str(), verdict::backend(engine), &now);
+    if asked.dry_run {
+        let (_, decision) = context.gates();
+        return Ok(context.dry(&decision));
+    }
+    let signal = supervise::heed_signals()?;
+    let runs = app.state_dir()?.join("runs");
+    let clock = Arc::clone(&app.clock);
+    let name = &fixture.record.name;
+    let run = Recording::begin(&runs, name, draft.clone(), clock, Limits::default())?;
+    let run = Arc::new(run);
+    let mut report = draft;
+    match context.all(&run, &signal, &mut report) {
+        Ok(code) => {
+            let sealed = run.seal(report)?;
+            let code = code.unwrap_or_else(|| verdict::exit_code(&sealed.report));
+            outcome::show(&app.ui, &sealed);
+            Ok(code)
+        }
+        // What could not be found out is a failed run with evidence, and the error all the same.
+        Err(err) => {
+            report.blockers.push(err.to_string());
+            report.case_process_started |= started(&run);
+            if report.failure_class.is_none() {
+                report.failure_class = Some(FailureClass::Unclassified);
+            }
+            report.status = RunStatus::Fail;
+            report.failure_class = Some(FailureClass::Unclassified);
+            report.failure_reason =
+                Some(FailureClass::Unclassified.failure_reason(err.reason().as_str()));
+            let sealed = run.seal(report)?;
+            app.ui.remark(&format!("evidence: {}", sealed.directory.display()));
+            Err(err)
+        }
+    }
+}
+
+/// Whether the record says that the provider was started.
+fn started(run: &Recording) -> bool {
+    let mut started = false;
+    run.draft(|draft| started = draft.case_process_started);
+    started
+}
+
+impl Context<'_> {
+    /// Host programs, as far as they are there; a refusal of its own where they are not.
+    fn tools(&self) -> Result<Tools> {
+        let wanted = &self.fixture.record.tools;
+        tools::tools(&self.app.host, self.root, self.store, wanted, &self.app.ui)
+    }
+
+    /// What the provider would get, and what the gate says of it.
+    fn gates(&self) -> (Gathered, Decision) {
+        let request = &self.asked.request;
+        let now = self.app.clock.now();
+        let task = self.fixture.task_files(&now);
+        let file = provider::task_file(&self.layout, self.fixture, &now);
+        let shape = self.locked.map(|locked| locked.lock.run.argv.clone()).unwrap_or_default();
+        let args = case::arguments(&shape, &file);
+        let report = self.locked.ok().and_then(|locked| facts::recorded(self.root, locked).1.ok());
+        let hardened =
+            self.locked.is_ok_and(|locked| facts::hardened(locked, report.flatten().as_ref()));
+        let sentinel = String::from_utf8_lossy(self.marks.sentinel.expose());
+        let env = case::environment(&sentinel, hardened, &BTreeMap::new());
+        let files = self.fixture.workspace.iter();
+        let workspace = files.map(|(p, c)| (p.to_string(), c.bytes().to_vec())).collect();
+        let planned = Planned {
+            task: TaskFact { json: task.json, markdown: task.markdown },
+            ambient: ambient::scan(&Around {
+                workspace: &workspace,
+                env: &env,
+                args: &args,
+                hardened,
+                // The policy refuses anything beside a verified file.
+                alone: true,
+                private: case::ROOM,
+            }),
+            args,
+            fixture: Compared {
+                expected: self.fixture.digest.clone(),
+                found: fixture::load(self.root, &self.fixture.record.name)
+                    .map_or_else(|_| Digest::sha256(b""), |again| again.digest),
+            },
+        };
+        let vars = self.app.host.vars();
+        let gathered = facts::gather(
+            &Sources {
+                root: self.root,
+                request,
+                locked: self.locked,
+                store: Some(self.store),
+                vars: &vars,
+                net: &NetConfig::from_env(&vars),
+                now,
+                launcher: self.launcher,
+                script: &self.fixture.script,
+                probe: self.asked.probe && self.engine == Engine::Provider,
+            },
+            Some(planned),
+        );
+        let contract = match self.layout.workspace() {
+            Ok(place) => self.fixture.contract(&place),
+            Err(_) => self.fixture.contract(&root_path()),
+        };
+        let policy = Policy { engine: self.engine, contract, skip_probe: !self.asked.probe };
+        let decision = gate::decide(&gathered.facts, &policy);
+        (gathered, decision)
+    }
+
+    /// Everything between the first event and the seal. `Some` exit code where the report does not decide it.
+    fn all(
+        &self,
+        run: &Arc<Recording>,
+        signal: &AtomicUsize,
+        report: &mut RunReport,
+    ) -> Result<Option<u8>> {
+        let (mut gathered, decision) = self.gates();
+        let locked = self.locked.ok();
+        verdict::before(report, self.root, self.fixture, locked, &gathered, &decision);
+        run.draft(|draft| *draft = report.clone());
+        run.record(names::GATE, "gates", &self.gate_record(&gathered, &decision))?;
+        outcome::rows(&self.app.ui, &decision);
+        let mut known = gathered.upstream.as_ref().map_or(Vec::new(), |u| u.secret_values());
+        known.push(("sentinel".into(), self.marks.sentinel.clone()));
+        // Also where it was refused, and so is no upstream.
+        let asked = self.asked.request.endpoint.as_ref().map(|e| e.reveal().as_bytes().to_vec());
+        known.extend(asked.and_then(Secret::new).map(|url| ("endpoint_url".to_owned(), url)));
+        run.watch_for(Known::new(&known));
+        let admitted = match &decision.verdict {
+            Verdict::Admit(admitted) => admitted,
+            Verdict::Refuse(refusals) => {
+                let ids: Vec<&str> = refusals.iter().map(|r| r.gate.id()).collect();
+                run.event("gates_refused", Author::Admit, json!({ "gates": ids }))?;
+                verdict::blocked(report, &decision);
+                let kind = decision.kind().unwrap_or(Kind::Refused);
+                return Ok(Some(kind.exit_code()));
+            }
+        };
+        let tools = match self.tools() {
+            Ok(tools) => tools,
+            Err(err) if matches!(err.kind(), Kind::Refused | Kind::Fetch) => {
+                run.event("gates_refused", Author::Admit, json!({ "gates": ["tools"] }))?;
+                verdict::without_tools(report, &err);
+                self.app.ui.error(&err);
+                return Ok(Some(err.kind().exit_code()));
+            }
+            Err(err) => return Err(err),
+        };
+        run.event("gates_admitted", Author::Admit, json!({ "gates": decision.rows.len() }))?;
+        match self.engine {
+            Engine::Fake => self.fake(run, report, &tools)?,
+            Engine::Provider => {
+                self.provider(run, signal, report, admitted, &mut gathered, &tools)?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn baselines(
+        &self,
+        run: &Recording,
+        tools: &Tools,
+        policy: &sandbox::Policy,
+    ) -> Result<Baselines> {
+        let judge = Judge { launcher: self.launcher, fixture: self.fixture, tools };
+        let baselines = baseline::baselines(&judge, policy, &self.layout.workspace)?;
+        let rows: Vec<_> = baselines
+            .rows
+            .iter()
+            .map(|row| json!({ "name": row.name, "held": row.held() }))
+            .collect();
+        run.event("baselines", Author::Admit, json!(rows))?;
+        Ok(baselines)
+    }
+
+    fn proofs<'p>(&'p self, expected: &'p [std::path::PathBuf]) -> Proofs<'p> {
+        Proofs { marks: &self.marks, expected, now: self.app.clock.now() }
+    }
+
+    fn provider(
+        &self,
+        run: &Arc<Recording>,
+        signal: &AtomicUsize,
+        report: &mut RunReport,
+        admitted: &Admitted,
+        gathered: &mut Gathered,
+        tools: &Tools,
+    ) -> Result<()> {
+        let missing = || Error::new(crate::error::Reason::Internal, "an admitted run lacks a part");
+        let locked = self.locked.map_err(|_| missing())?;
+        let binary = gathered.binary.as_deref().ok_or_else(missing)?;
+        let upstream = gathered.upstream.take().ok_or_else(missing)?;
+        let sha256 = admitted.binary().ok_or_else(missing)?;
+        let policy =
+            room::policy(binary, sha256, gathered.blake3.clone(), self.marks.hostname(), tools)?;
+        self.app.ui.stage("baseline", "no change, and the reference patch");
+        let baselines = self.baselines(run, tools, &policy)?;
+        let clocks = match self.asked.request.timeout {
+            Some(wall) => Clocks::default().with_wall(wall),
+            None => Clocks::default(),
+        };
+        self.app.ui.stage("run", self.fixture.record.name.as_str());
+        let start = Start {
+            run,
+            admitted,
+            binary,
+            blake3: gathered.blake3.clone(),
+            hardened: facts::hardened(locked, gathered.report.as_ref()),
+            shape: &locked.lock.run.argv,
+            fixture: self.fixture,
+            tools,
+            launcher: self.launcher,
+            marks: &self.marks,
+            clocks,
+            signal,
+            started: report.started.clone(),
+        };
+        let seen = provider::run(&start, upstream)?;
+        let expected = room::expected(tools);
+        let name = self.asked.provider.provider.as_str();
+        let proofs = self.proofs(&expected);
+        verdict::provider(run, report, admitted, name, &seen, &baselines, tools, &proofs)
+    }
+
+    fn fake(&self, run: &Recording, report: &mut RunReport, tools: &Tools) -> Result<()> {
+        let policy = room::room(self.marks.hostname(), tools)?;
+        let baselines = self.baselines(run, tools, &policy)?;
+        let change = &self.fixture.reference_patch;
+        let below = &self.layout.workspace;
+        let worked = fake::work(self.launcher, &policy, below, self.fixture, change)?;
+        let committed = worked.snapshot.committed_change(self.fixture);
+        run.event("workspace_commit", Author::Admit, json!({ "committed": committed }))?;
+        let judge = Judge { launcher: self.launcher, fixture: self.fixture, tools };
+        let judgement = judge.judge(&worked.snapshot)?;
+        let data = json!({ "accepted": judgement.passed, "note": judgement.note() });
+        run.event("judge_finished", Author::Admit, data)?;
+        let expected = room::expected(tools);
+        let proofs = self.proofs(&expected);
+        let facts = &worked.sandbox;
+        verdict::fake(run, report, &judgement, committed, facts, &baselines, tools, &proofs)
+    }
+
+    /// `gate.json`: the rows, the admitted pair, and beside it what the agent's configuration calls it.
+    fn gate_record(&self, gathered: &Gathered, decision: &Decision) -> serde_json::Value {
+        let record = gathered.facts.model.known().and_then(|model| model.record.as_ref());
+        json!({
+            "schema": "admit.gate/1",
+            "engine": verdict::backend(self.engine),
+            "provider": self.asked.provider.to_string(),
+            "admitted": matches!(decision.verdict, Verdict::Admit(_)),
+            "model": self.asked.request.model.as_ref().map(ToString::to_string),
+            "runtime_model_provider": record.map(|record| &record.runtime_provider),
+            "gates": decision.rows,
+            "probe": gathered.probe,
+        })
+    }
+
+    /// The answer of a dry run.
+    fn dry(&self, decision: &Decision) -> u8 {
+        outcome::rows(&self.app.ui, decision);
+        let holds = decision.holds_as_far_as_checked();
+        let code = match decision.kind() {
+            _ if holds => 0,
+            Some(kind) => kind.exit_code(),
+            None => 0,
+        };
+        self.app.ui.json(&json!({
+            "schema": "admit.dry-run/1", "holds": holds, "case_process_started": false,
+            "probed": self.asked.probe, "gates": decision.rows, "exit_code": code,
+        }));
+        code
+    }
+}
+
+/// The path of everything; only where a constant path does not parse, which cannot be.
+#[expect(clippy::expect_used, reason = "a constant path")]
+fn root_path() -> crate::model::ids::AbsPath {
+    "/nowhere".parse().expect("an absolute path")
+}

@@ -1,0 +1,110 @@
+//! `admit show RUN`: a run in the terminal.
+
+use serde_json::json;
+
+use super::{App, runs};
+use crate::error::Result;
+use crate::evidence;
+use crate::model::evidence::{GateStatus, RunReport, RunStatus};
+use crate::model::record;
+use crate::ui::Mark;
+
+/// Show a run: its end, gates, baselines, timeline and patch
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A run directory, the name of one of your runs, or `latest`
+    #[arg(value_name = "RUN", default_value = "latest")]
+    run: String,
+    /// Print report.md instead
+    #[arg(long)]
+    markdown: bool,
+}
+
+pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
+    let dir = runs::find(app, &args.run)?;
+    let checked = evidence::check(&dir, None)?;
+    // What was changed is not shown as if it were the run.
+    if let Some(err) = checked.error() {
+        return Err(err);
+    }
+    let Some(report) = &checked.report else { return Ok(0) };
+    if args.markdown {
+        app.ui.raw(evidence::markdown(report).as_bytes());
+        return Ok(0);
+    }
+    app.ui.json(&json!({
+        "schema": "admit.run-shown/1",
+        "check": runs::value(&checked),
+        "report": record::to_value(report),
+    }));
+    text(app, report);
+    let level = checked.level.map_or("", evidence::Level::as_str);
+    let id = checked.id.map_or(String::new(), |id| id.to_string());
+    app.ui.line(&format!("\n{level}  {id}\n{}", dir.join(evidence::names::REPORT_HTML).display()));
+    Ok(0)
+}
+
+fn text(app: &App, report: &RunReport) {
+    let mark = match report.status {
+        RunStatus::Pass => Mark::Good,
+        RunStatus::Rehearsed => Mark::Note,
+        RunStatus::Blocked | RunStatus::Fail => Mark::Bad,
+    };
+    let show = |text: &str| evidence::visible(text).replace(['\n', '\t'], " ");
+    app.ui.row(mark, &show(&report.fixture), report.status.as_str());
+    if let Some(reason) = &report.failure_reason {
+        app.ui.detail("reason", &show(reason));
+    }
+    for blocker in &report.blockers {
+        app.ui.detail("blocker", &show(blocker));
+    }
+    app.ui.line("\nfacts");
+    for (name, value) in evidence::facts(report) {
+        app.ui.line(&format!("  {name:<28} {}", show(&value)));
+    }
+    app.ui.line("\ngates");
+    for row in &report.gates {
+        let mark = match row.status {
+            GateStatus::Pass => Mark::Good,
+            GateStatus::Fail => Mark::Bad,
+            GateStatus::NotChecked | GateStatus::NotApplicable => Mark::Note,
+        };
+        app.ui.row(mark, &show(&row.id), &show(&row.found));
+        if row.status == GateStatus::Fail {
+            app.ui.detail("expected", &show(&row.expected));
+            app.ui.detail("fix", &show(&row.fix));
+        }
+    }
+    app.ui.line("\nbaselines");
+    for row in &report.baselines {
+        let mark = if row.held() { Mark::Good } else { Mark::Bad };
+        app.ui.row(mark, &show(&row.name), &show(&row.note));
+    }
+    app.ui.line("\ntimeline (ms)");
+    for row in &report.timeline {
+        let (at, by) = (evidence::millis(row.monotonic_ns), row.by.as_str());
+        app.ui.line(&format!(
+            "  {at:>12}  {by:<5}  {:<24} {}",
+            show(&row.kind),
+            show(&row.data.text)
+        ));
+    }
+    if !report.diff.text.is_empty() {
+        app.ui.line("\npatch");
+        app.ui.line(evidence::visible(&report.diff.text).trim_end());
+    }
+    app.ui.line("\nwire");
+    for row in &report.wire {
+        let status = row.status.map_or("none".into(), |status| status.to_string());
+        app.ui.line(&format!(
+            "  {:>3}  {status}  {:<20} {}",
+            row.number,
+            show(&row.class),
+            show(&row.request_line)
+        ));
+    }
+    app.ui.line("\nwhat stays open");
+    for limit in &report.limits {
+        app.ui.line(&format!("  {}", show(limit)));
+    }
+}

@@ -1,0 +1,54 @@
+//! `admit stages`: the ladder, and what stands where from this user's verified runs.
+
+use serde_json::{Value, json};
+
+use super::{App, runs};
+use crate::error::Result;
+use crate::evidence::{self, RunCheck};
+use crate::ui::Mark;
+
+/// Print the ladder of stages, and what stands where from verified runs
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {}
+
+pub(super) fn exec(app: &App, _: &Args) -> Result<u8> {
+    let mut checked: Vec<RunCheck> = Vec::new();
+    let mut unverified = Vec::new();
+    for dir in runs::all(app)? {
+        match evidence::check(&dir, None) {
+            Ok(run) if run.level.is_some() => checked.push(run),
+            _ => unverified.push(dir),
+        }
+    }
+    let rows = evidence::ladder(&checked);
+    for row in &rows {
+        let mark = match (row.runs, row.passed.is_empty()) {
+            (true, false) => Mark::Good,
+            (true, true) => Mark::Note,
+            (false, _) => Mark::Bad,
+        };
+        let passed = row.passed.len();
+        let text = match row.runs {
+            true => format!("runs; {passed} passed, {} others", row.others),
+            false => "does not run".to_owned(),
+        };
+        app.ui.row(mark, &format!("{} {}", row.number, row.title), &text);
+        for line in &row.missing {
+            app.ui.detail("missing", line);
+        }
+    }
+    for dir in &unverified {
+        app.ui.remark(&format!("not counted, does not verify: {}", dir.display()));
+    }
+    let stages: Vec<Value> = rows
+        .iter()
+        .map(|row| {
+            json!({
+                "stage": row.number, "title": row.title, "runs": row.runs, "passed": row.passed,
+                "others": row.others, "missing": row.missing,
+            })
+        })
+        .collect();
+    app.ui.json(&json!({ "schema": "admit.stages/1", "stages": stages, "unverified": unverified }));
+    Ok(0)
+}

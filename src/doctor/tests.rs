@@ -1,0 +1,270 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::*;
+use crate::model::ids::{Digest, Sha256, Sri};
+
+/// A machine made of scripts: a home, a `PATH` of one directory, and a store that is not there yet.
+struct Machine {
+    dir: tempfile::TempDir,
+    env: BTreeMap<String, String>,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["bin", "home"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        let env = [
+            ("PATH".to_owned(), at("bin")),
+            ("HOME".to_owned(), at("home")),
+            // Nothing listens there: no test leaves this machine.
+            ("NPM_CONFIG_REGISTRY".to_owned(), "http://127.0.0.1:1/".to_owned()),
+        ];
+        Self { env: env.into(), dir }
+    }
+
+    fn script(&self, name: &str, body: &str) -> &Self {
+        let path = self.dir.path().join("bin").join(name);
+        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        self
+    }
+
+    fn store(&self) -> PathBuf {
+        self.dir.path().join("data/store")
+    }
+
+    fn examine(&self) -> BTreeMap<String, Check> {
+        let package = package();
+        self.examine_with(Some(("1.3.14", &package)))
+    }
+
+    fn examine_with(&self, bun: Option<(&str, &BunPackage)>) -> BTreeMap<String, Check> {
+        let host = Host::with(self.env.clone(), "/");
+        let store = self.store();
+        let patience = Duration::from_secs(5);
+        // Not admit: the sandbox is examined in the integration tests, where there is one.
+        let launcher = Launcher { exe: "/nowhere/admit".into(), scratch: self.dir.path().into() };
+        let launcher = &launcher;
+        let setup = Setup { host: &host, store: &store, registry: None, bun, launcher, patience };
+        let checks = examine(&setup);
+        let count = checks.len();
+        let by_id: BTreeMap<_, _> = checks.into_iter().map(|c| (c.id.clone(), c)).collect();
+        assert_eq!(by_id.len(), count, "each id once");
+        for check in by_id.values() {
+            assert_eq!(check.fix.is_none(), check.status == Status::Ok, "{check:?}");
+            assert!(!check.found.is_empty() && !check.needed_for.is_empty(), "{check:?}");
+            assert!(!check.found.contains('\n'), "{check:?}");
+        }
+        by_id
+    }
+}
+
+fn package() -> BunPackage {
+    BunPackage {
+        package: "@oven/bun-linux-x64".into(),
+        integrity: Sri(Digest::sha256(b"the tarball")),
+        binary_sha256: Digest::sha256(b"the binary").to_hex().parse::<Sha256>().unwrap(),
+    }
+}
+
+#[test]
+fn an_empty_path_is_found_out_with_a_fix_each() {
+    let checks = Machine::new().examine();
+    for (id, status) in [
+        ("git", Status::Warn),
+        ("python3", Status::Fail),
+        ("pip", Status::Fail),
+        ("gnu_gzip", Status::Warn),
+    ] {
+        let check = &checks[id];
+        assert_eq!(check.status, status, "{check:?}");
+        assert!(check.found.starts_with("no ") && check.found.ends_with(" on PATH"), "{check:?}");
+    }
+}
+
+#[test]
+fn good_programs_are_shown_with_their_versions() {
+    let machine = Machine::new();
+    machine
+        .script("git", "echo git version 2.45.1")
+        .script("gzip", "echo 'gzip 1.12'; echo 'Copyright Free Software Foundation, Inc.'")
+        .script("python3", "case $1 in -m) echo pip 24.0 from x;; *) echo Python 3.12.1;; esac");
+    let checks = machine.examine();
+    for (id, words) in [
+        ("git", "git version 2.45.1 ("),
+        ("gnu_gzip", "gzip 1.12 ("),
+        ("python3", "Python 3.12.1 ("),
+        ("pip", "pip 24.0 from x ("),
+    ] {
+        assert_eq!(checks[id].status, Status::Ok, "{:?}", checks[id]);
+        assert!(checks[id].found.starts_with(words), "{:?}", checks[id]);
+    }
+}
+
+#[test]
+fn broken_programs_are_told_apart() {
+    let machine = Machine::new();
+    machine
+        .script("git", "exit 3")
+        .script("gzip", "echo 'BusyBox v1.36.1 multi-call binary.'")
+        .script(
+            "python3",
+            "case $1 in -m) echo No module named pip >&2; exit 1;; esac; echo Python 2.7",
+        );
+    let checks = machine.examine();
+    assert!(checks["git"].found.ends_with("--version failed: nothing"), "{:?}", checks["git"]);
+    assert!(checks["gnu_gzip"].found.contains("says: BusyBox"), "{:?}", checks["gnu_gzip"]);
+    assert!(checks["python3"].found.ends_with("says: Python 2.7"), "{:?}", checks["python3"]);
+    assert!(checks["pip"].found.ends_with("failed: No module named pip"), "{:?}", checks["pip"]);
+    for id in ["git", "gnu_gzip"] {
+        assert_eq!(checks[id].status, Status::Warn);
+    }
+    for id in ["python3", "pip"] {
+        assert_eq!(checks[id].status, Status::Fail);
+    }
+}
+
+#[test]
+fn a_program_that_hangs_or_cannot_start_is_no_ok() {
+    let machine = Machine::new();
+    let path = machine.dir.path().join("bin/slow");
+    machine.script("slow", "while :; do :; done");
+    let host = Host::with(machine.env.clone(), "/");
+    let before = Instant::now();
+    let got = run(&host, &path, &[], Duration::from_millis(200)).unwrap();
+    assert!(matches!(got, Ran::TimedOut), "{got:?}");
+    // It would run for ever; any end shows that the deadline works.
+    assert!(before.elapsed() >= Duration::from_millis(200));
+
+    fs::write(machine.dir.path().join("bin/git"), "not a program").unwrap();
+    let bad = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(machine.dir.path().join("bin/git"), bad).unwrap();
+    let checks = machine.examine();
+    assert!(checks["git"].found.contains("cannot be started"), "{:?}", checks["git"]);
+}
+
+#[test]
+fn words_of_programs_cannot_steer_a_terminal() {
+    let machine = Machine::new();
+    // More than a pipe holds, too: it must be able to end.
+    let much = "i=0; while [ $i -lt 3000 ]; do echo $i and a hundred bytes or so for the pipe, \
+                which holds 65536 of them by default; i=$((i+1)); done";
+    machine.script("git", &format!("printf '\\033[2Jgone\\n'; {much}"));
+    let found = &machine.examine()["git"].found;
+    assert!(found.ends_with("says: [2Jgone") && !found.contains('\x1b'), "{found:?}");
+}
+
+#[test]
+fn nothing_is_made_and_a_store_of_others_is_refused() {
+    let machine = Machine::new();
+    let checks = machine.examine();
+    assert_eq!(checks["store"].status, Status::Ok, "{:?}", checks["store"]);
+    assert!(!machine.store().exists() && !machine.dir.path().join("data").exists());
+    assert!(checks["disk"].found.contains("free for"), "{:?}", checks["disk"]);
+
+    let layout = machine.store().join("v1");
+    fs::create_dir_all(&layout).unwrap();
+    fs::set_permissions(&layout, fs::Permissions::from_mode(0o777)).unwrap();
+    let check = &machine.examine()["store"];
+    assert_eq!(check.status, Status::Fail);
+    assert!(check.fix.as_deref().unwrap().contains("--store"), "{check:?}");
+
+    fs::remove_dir_all(machine.store()).unwrap();
+    fs::write(machine.store(), "a file").unwrap();
+    let check = &machine.examine()["store"];
+    assert_eq!(check.status, Status::Fail, "{check:?}");
+}
+
+#[test]
+fn memory_is_judged_by_what_a_build_needs() {
+    let status = |n| memory(n).status;
+    assert_eq!(status(Some(24 << 30)), Status::Ok);
+    assert_eq!(status(Some(MEMORY_GOOD - 1)), Status::Warn);
+    assert_eq!(status(Some(MEMORY_LEAST - 1)), Status::Fail);
+    assert_eq!(status(None), Status::Warn);
+}
+
+#[test]
+fn npm_configuration_that_cannot_be_used_is_named() {
+    let mut machine = Machine::new();
+    machine.env.insert("NPM_CONFIG_REGISTRY".into(), "not an address".into());
+    let checks = machine.examine();
+    assert_eq!(checks["npm_config"].status, Status::Fail, "{:?}", checks["npm_config"]);
+    assert!(!checks.contains_key("registry"));
+
+    let mut machine = Machine::new();
+    machine.env.insert("NPM_CONFIG_CAFILE".into(), "/nowhere/ca.pem".into());
+    let check = &machine.examine()["npm_config"];
+    assert!(check.status == Status::Fail && check.found.contains("/nowhere/ca.pem"), "{check:?}");
+}
+
+/// Answers one request with `reply`, and gives the request's head.
+fn serve(reply: String) -> (String, std::thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}/npm/", listener.local_addr().unwrap());
+    let thread = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+            head.push(byte[0]);
+        }
+        stream.write_all(reply.as_bytes()).unwrap();
+        String::from_utf8(head).unwrap()
+    });
+    (address, thread)
+}
+
+fn answer(status: &str, body: &str) -> String {
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[test]
+fn the_registry_is_asked_for_the_pinned_bun() {
+    let good = format!(r#"{{"dist":{{"integrity":"{}"}}}}"#, package().integrity);
+    let other = r#"{"dist":{"integrity":"sha512-AAAA"}}"#;
+    for (reply, status, words) in [
+        (answer("200 OK", &good), Status::Ok, "as locked"),
+        (answer("200 OK", other), Status::Fail, "sha512-AAAA"),
+        (answer("200 OK", "<html>a portal"), Status::Fail, "absent"),
+        (answer("404 Not Found", "{}"), Status::Fail, "404"),
+        (answer("503 Busy", ""), Status::Fail, "503"),
+    ] {
+        let (address, thread) = serve(reply);
+        let mut machine = Machine::new();
+        machine.env.insert("NPM_CONFIG_REGISTRY".into(), address);
+        let check = machine.examine()["registry"].clone();
+        let head = thread.join().unwrap();
+        assert!(head.starts_with("GET /npm/@oven%2fbun-linux-x64/1.3.14 HTTP/1.1\r\n"), "{head}");
+        assert!(check.status == status && check.found.contains(words), "{check:?}");
+    }
+}
+
+#[test]
+fn a_registry_out_of_reach_is_a_fail_and_no_lock_a_warning() {
+    let machine = Machine::new();
+    let checks = machine.examine();
+    assert_eq!(checks["npm_config"].status, Status::Ok);
+    assert_eq!(checks["registry"].status, Status::Fail, "{:?}", checks["registry"]);
+    assert_eq!(machine.examine_with(None)["registry"].status, Status::Warn);
+}
+
+#[test]
+fn a_sandbox_that_cannot_be_built_is_a_fail() {
+    let checks = Machine::new().examine();
+    assert_eq!(checks["sandbox"].status, Status::Fail, "{:?}", checks["sandbox"]);
+    assert!(checks.contains_key("landlock"));
+    assert_eq!(checks["seccomp"].status, Status::Warn);
+}

@@ -1,0 +1,256 @@
+//! The run directory itself: made fresh, proven empty, written without ever following a link or replacing a file.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use cap_std::ambient_authority;
+use cap_std::fs::OpenOptionsExt as _;
+use cap_std::fs::{Dir, DirEntry, File, OpenOptions};
+
+use crate::error::{Error, Reason, Result};
+use crate::model::ids::{Digest, Name, RelPath, Timestamp};
+
+/// Bytes put aside when the directory is made, so that a full disk cannot keep a run from being sealed.
+const RESERVE: u64 = 4 << 20;
+/// The file that holds them until then.
+const RESERVE_NAME: &str = ".reserve";
+/// How many runs of one fixture one process can begin in one second.
+const MAX_SAME_SECOND: u32 = 1000;
+/// More entries than this are not listed: no run directory has them.
+const MAX_ENTRIES: usize = 100_000;
+
+/// An open run directory.
+pub(super) struct RunDir {
+    dir: Dir,
+    path: PathBuf,
+}
+
+impl RunDir {
+    /// Makes `<runs>/<UTC>-<fixture>-<pid>`, with `-2`, `-3` and so on behind it where that is taken.
+    pub(super) fn create(runs: &Path, fixture: &Name, now: &Timestamp) -> Result<Self> {
+        let io = |path: &Path, err| Error::io("make the run directory", path, err);
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(runs)
+            .map_err(|err| io(runs, err))?;
+        let stamp: String = now.to_string().chars().filter(|c| !matches!(c, '-' | ':')).collect();
+        let base = format!("{stamp}-{fixture}-{}", std::process::id());
+        for n in 1..=MAX_SAME_SECOND {
+            let name = if n == 1 { base.clone() } else { format!("{base}-{n}") };
+            let path = runs.join(name);
+            match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => {}
+                Err(err) if err.kind() == std::io::ErrorKind::AlreadyExists => continue,
+                Err(err) => return Err(io(&path, err)),
+            }
+            let dir =
+                Dir::open_ambient_dir(&path, ambient_authority()).map_err(|e| io(&path, e))?;
+            let this = Self { dir, path };
+            if !this.list()?.is_empty() {
+                return Err(Error::new(Reason::Internal, "a fresh run directory is not empty")
+                    .at(this.path.display().to_string()));
+            }
+            this.reserve();
+            return Ok(this);
+        }
+        Err(Error::new(Reason::LimitHit, "too many runs began in one second").at(base))
+    }
+
+    /// Opens a run directory to read it.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let dir =
+            Dir::open_ambient_dir(path, ambient_authority()).map_err(|err| match err.kind() {
+                std::io::ErrorKind::NotFound => {
+                    Error::new(Reason::NotFound, "there is no such run directory")
+                        .at(path.display().to_string())
+                }
+                _ => Error::io("open the run directory", path, err),
+            })?;
+        Ok(Self { dir, path: path.to_owned() })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Best effort: a file system that cannot reserve still takes the run.
+    fn reserve(&self) {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        if let Ok(file) = self.dir.open_with(RESERVE_NAME, &options) {
+            let flags = rustix::fs::FallocateFlags::empty();
+            let _ = rustix::fs::fallocate(&file, flags, 0, RESERVE);
+        }
+    }
+
+    /// Gives the reserved bytes back, right before sealing.
+    pub(super) fn release(&self) {
+        drop(self.dir.remove_file(RESERVE_NAME));
+    }
+
+    pub(super) fn io(&self, what: &str, path: &str, err: std::io::Error) -> Error {
+        Error::io(what, self.path.join(path), err)
+    }
+
+    /// Makes the directories above `path`.
+    fn parents(&self, path: &str) -> Result<()> {
+        match path.rsplit_once('/') {
+            Some((parent, _)) => {
+                self.dir.create_dir_all(parent).map_err(|err| self.io("make", parent, err))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A new file for appending; refused if it is there.
+    pub(super) fn create_log(&self, path: &str) -> Result<File> {
+        self.parents(path)?;
+        let mut options = OpenOptions::new();
+        options.append(true).create_new(true).mode(0o600);
+        self.dir.open_with(path, &options).map_err(|err| self.io("create", path, err))
+    }
+
+    /// Writes a whole file: temporary name, fsync, rename. `replace` is for sealing only.
+    pub(super) fn write(&self, path: &str, bytes: &[u8], replace: bool) -> Result<()> {
+        self.parents(path)?;
+        let temp = format!("{path}.part");
+        let attempt = || -> std::io::Result<()> {
+            let mut options = OpenOptions::new();
+            options.write(true).create_new(true).mode(0o600);
+            let mut file = self.dir.open_with(&temp, &options)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            if replace {
+                return Ok(rustix::fs::renameat(&self.dir, &temp, &self.dir, path)?);
+            }
+            use rustix::fs::RenameFlags;
+            match rustix::fs::renameat_with(
+                &self.dir,
+                &temp,
+                &self.dir,
+                path,
+                RenameFlags::NOREPLACE,
+            ) {
+                // Some file systems do not know the flag; the directory is ours alone and names are tracked.
+                Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS)
+                    if !self.dir.exists(path) =>
+                {
+                    Ok(rustix::fs::renameat(&self.dir, &temp, &self.dir, path)?)
+                }
+                other => Ok(other?),
+            }
+        };
+        attempt().map_err(|err| {
+            drop(self.dir.remove_file(&temp));
+            self.io("write", path, err)
+        })
+    }
+
+    /// Makes the names durable.
+    pub(super) fn sync(&self) -> Result<()> {
+        let whole = |dir: &Dir| dir.open(".").and_then(|d| d.sync_all());
+        whole(&self.dir).map_err(|err| self.io("write", "", err))
+    }
+
+    /// Opens a regular file to read it; a link, directory or device is an error.
+    pub(super) fn open_file(&self, path: &str) -> std::io::Result<File> {
+        let mut options = OpenOptions::new();
+        // Not blocking, so that a planted pipe cannot hold the reader up.
+        options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        let file = self.dir.open_with(path, &options)?;
+        match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(std::io::Error::other("not a regular file")),
+        }
+    }
+
+    /// A small file's bytes; more than `limit` is an error.
+    pub(super) fn read(&self, path: &str, limit: u64) -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.open_file(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+        match bytes.len() as u64 > limit {
+            true => Err(std::io::Error::other(format!("larger than {limit} bytes"))),
+            false => Ok(bytes),
+        }
+    }
+
+    /// Size and SHA-256 of a regular file, with every piece of it given to `see`.
+    pub(super) fn digest(
+        &self,
+        path: &str,
+        mut see: impl FnMut(&[u8]),
+    ) -> std::io::Result<(u64, Digest)> {
+        use sha2::Digest as _;
+        let mut file = self.open_file(path)?;
+        let mut hash = sha2::Sha256::new();
+        let mut size = 0u64;
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            let n = file.read(&mut buffer)?;
+            if n == 0 {
+                break;
+            }
+            hash.update(&buffer[..n]);
+            see(&buffer[..n]);
+            size += n as u64;
+        }
+        let digest = Digest::from_bytes(crate::model::ids::Algorithm::Sha256, &hash.finalize());
+        digest.map(|digest| (size, digest)).ok_or_else(|| std::io::Error::other("no digest"))
+    }
+
+    /// Every name below the directory that is not a directory with something in it, sorted. Names that are no
+    /// [`RelPath`] are given escaped, so that they can be shown.
+    pub(super) fn list(&self) -> Result<Vec<Listed>> {
+        let mut out = Vec::new();
+        self.list_into(&self.dir, "", 0, &mut out).map_err(|err| self.io("list", "", err))?;
+        out.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(out)
+    }
+
+    fn list_into(
+        &self,
+        dir: &Dir,
+        prefix: &str,
+        depth: usize,
+        out: &mut Vec<Listed>,
+    ) -> std::io::Result<()> {
+        for entry in dir.entries()? {
+            let entry: DirEntry = entry?;
+            let raw = entry.file_name();
+            let name = match raw.to_str() {
+                Some(text) => format!("{prefix}{text}"),
+                None => format!("{prefix}{}", raw.to_string_lossy().escape_debug()),
+            };
+            if out.len() >= MAX_ENTRIES {
+                return Err(std::io::Error::other("too many files"));
+            }
+            let kind = entry.file_type()?;
+            if kind.is_dir() && depth < 16 && raw.to_str().is_some() {
+                let before = out.len();
+                self.list_into(&entry.open_dir()?, &format!("{name}/"), depth + 1, out)?;
+                if out.len() > before {
+                    continue;
+                }
+            }
+            let path =
+                (kind.is_file() && raw.to_str().is_some()).then(|| name.parse().ok()).flatten();
+            out.push(Listed { name, path });
+        }
+        Ok(())
+    }
+
+    /// Removes a file, if it is there.
+    pub(super) fn remove(&self, path: &str) {
+        drop(self.dir.remove_file(path));
+    }
+}
+
+/// One name in a run directory.
+pub(super) struct Listed {
+    /// The name, for people.
+    pub(super) name: String,
+    /// The path, if it is a regular file that a manifest could list.
+    pub(super) path: Option<RelPath>,
+}

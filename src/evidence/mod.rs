@@ -1,0 +1,67 @@
+//! Evidence: everything seen, sealed under one root digest. A run without evidence is a failed run.
+//!
+//! ```text
+//! <state>/admit/runs/<UTC>-<fixture>-<pid>/
+//!   report.json report.md report.html    what a reader needs; the latter two are made from the first alone
+//!   events.normalized.jsonl              hash-chained: each line names the digest of the line before
+//!   trace.jsonl                          what admit was doing
+//!   gate.json sandbox.json freshness.json stage2-no-target-inspection.json
+//!   patch.diff test.log
+//!   backend/                             stdout, stderr, event log, every request and reply, marker files, config
+//!   baseline/                            the same run's baselines
+//!   manifest.json                        every other file with size, SHA-256 and author; its digest is the run's id
+//!   seal.json                            the id, written last
+//! ```
+//!
+//! [`Recording`] makes the directory fresh and proves it empty, takes down events and artifacts, and is sealed on every
+//! way out: by [`Recording::seal`], or by its drop as a failure. [`check`] reads a run directory back offline.
+
+mod diff;
+mod files;
+mod html;
+mod read;
+mod recorder;
+mod render;
+mod seal;
+mod stages;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub use html::page;
+pub use read::{Fault, FaultKind, Level, RunCheck, check};
+pub use recorder::{Limits, Recording};
+pub use render::{facts, markdown, millis, visible};
+pub use seal::Sealed;
+pub use stages::{StageRow, ladder};
+pub use wire::WireSink;
+
+/// Names of the files of a run directory.
+pub mod names {
+    /// The report.
+    pub const REPORT: &str = "report.json";
+    /// The report as Markdown.
+    pub const REPORT_MD: &str = "report.md";
+    /// The report as one HTML page.
+    pub const REPORT_HTML: &str = "report.html";
+    /// The chain of events.
+    pub const EVENTS: &str = "events.normalized.jsonl";
+    /// What admit was doing.
+    pub const TRACE: &str = "trace.jsonl";
+    /// Every gate's row.
+    pub const GATE: &str = "gate.json";
+    /// The sandbox's facts.
+    pub const SANDBOX: &str = "sandbox.json";
+    /// Freshness.
+    pub const FRESHNESS: &str = "freshness.json";
+    /// The no-target proof.
+    pub const NO_TARGET: &str = "stage2-no-target-inspection.json";
+    /// The patch.
+    pub const PATCH: &str = "patch.diff";
+    /// The judge's log.
+    pub const TEST_LOG: &str = "test.log";
+    /// The manifest.
+    pub const MANIFEST: &str = "manifest.json";
+    /// The seal.
+    pub const SEAL: &str = "seal.json";
+}

@@ -1,0 +1,355 @@
+//! The recorder: a chain of events, artifacts written once, logs that grow, all with an author and within limits.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use cap_std::fs::File;
+use serde_json::{Value, json};
+
+use super::files::RunDir;
+use super::names;
+use crate::error::{Error, Reason, Result};
+use crate::host::Clock;
+use crate::model::evidence::{ChainEnd, RunReport, TimelineRow};
+use crate::model::ids::{Digest, Name, RelPath};
+use crate::model::record;
+use crate::model::sealed::{Author, Event, Excerpt, TraceLine};
+use crate::recorder::Recorder;
+use crate::secrets::Known;
+
+/// How much a run may leave behind. What goes beyond is counted, never kept, and shows in the manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one file.
+    pub file_bytes: u64,
+    /// Bytes of all files together.
+    pub total_bytes: u64,
+    /// Number of files.
+    pub files: usize,
+    /// Number of events.
+    pub events: u64,
+    /// Bytes of one event's data.
+    pub event_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            file_bytes: 64 << 20,
+            total_bytes: 512 << 20,
+            files: 20_000,
+            events: 100_000,
+            event_bytes: 64 << 10,
+        }
+    }
+}
+
+/// Events that a report's timeline shows at most: the first and the last so many.
+const TIMELINE_HALF: usize = 200;
+/// Bytes of an event's data in the timeline.
+const TIMELINE_BYTES: usize = 400;
+/// Events after which the chain is forced to disk: those that a killed run must not lose.
+const SYNC_AFTER: [&str; 5] =
+    ["run_started", "gates_admitted", "gates_refused", "case_process_started", "process_end"];
+
+/// A file that was written, as the manifest will list it.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub(super) role: String,
+    pub(super) author: Author,
+    pub(super) bytes: u64,
+    pub(super) omitted: u64,
+}
+
+/// Everything that changes while a run is recorded.
+pub(super) struct State {
+    pub(super) kept: BTreeMap<RelPath, Kept>,
+    logs: BTreeMap<RelPath, File>,
+    total: u64,
+    events: u64,
+    head: Digest,
+    first: Vec<TimelineRow>,
+    last: std::collections::VecDeque<TimelineRow>,
+    /// The first thing that could not be recorded.
+    pub(super) broken: Option<String>,
+    /// What is sealed if nobody seals.
+    pub(super) draft: RunReport,
+    pub(super) sealed: bool,
+}
+
+/// A run directory that is being written. Sealed as a failure when dropped unsealed.
+pub struct Recording {
+    pub(super) dir: RunDir,
+    pub(super) clock: Arc<dyn Clock + Send>,
+    pub(super) known: Mutex<Known>,
+    began: Instant,
+    limits: Limits,
+    state: Mutex<State>,
+}
+
+impl Recording {
+    /// Makes the run directory below `runs` (`<state>/admit/runs`) and begins the chain.
+    ///
+    /// `draft` is what the report says if the run ends without one: see [`RunReport::draft`].
+    pub fn begin(
+        runs: &Path,
+        fixture: &Name,
+        mut draft: RunReport,
+        clock: Arc<dyn Clock + Send>,
+        limits: Limits,
+    ) -> Result<Self> {
+        let dir = RunDir::create(runs, fixture, &clock.now())?;
+        draft.run_directory = dir.path().display().to_string();
+        let state = State {
+            kept: BTreeMap::new(),
+            logs: BTreeMap::new(),
+            total: 0,
+            events: 0,
+            head: Digest::sha256(b""),
+            first: Vec::new(),
+            last: std::collections::VecDeque::new(),
+            broken: None,
+            draft,
+            sealed: false,
+        };
+        let this = Self {
+            dir,
+            clock,
+            known: Mutex::new(Known::none()),
+            began: Instant::now(),
+            limits,
+            state: Mutex::new(state),
+        };
+        this.event("run_started", Author::Admit, json!({ "directory_empty": true }))?;
+        Ok(this)
+    }
+
+    /// The run directory.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Sets the values that may stand in no artifact; the reviewed rules hold in any case.
+    pub fn watch_for(&self, known: Known) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
+    /// Changes what is sealed if the run ends without a report.
+    pub fn draft(&self, change: impl FnOnce(&mut RunReport)) {
+        change(&mut self.state().draft);
+    }
+
+    /// A thread that panicked while recording leaves a state that is whole enough to seal as a failure.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `work`; the first failure is remembered, so that the run cannot be sealed as good.
+    fn noted<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        let mut state = self.state();
+        if state.sealed {
+            return Err(Error::new(Reason::Internal, "the run is sealed already"));
+        }
+        let result = work(&mut state);
+        if let Err(err) = &result
+            && state.broken.is_none()
+        {
+            state.broken = Some(err.to_string());
+        }
+        result
+    }
+
+    /// Bytes more for `path`: how many of `more` may be kept.
+    fn room(
+        &self,
+        state: &mut State,
+        path: &RelPath,
+        role: &str,
+        by: Author,
+        more: u64,
+    ) -> Result<u64> {
+        let files = state.kept.len();
+        if !state.kept.contains_key(path) && files >= self.limits.files {
+            return Err(Error::new(Reason::LimitHit, "too many files in a run directory")
+                .at(path.to_string())
+                .expected(format!("at most {}", self.limits.files)));
+        }
+        // What admit itself writes has limits of its own; a flood from inside the box must not silence it.
+        let counted = by != Author::Admit;
+        let left = match counted {
+            true => self.limits.total_bytes.saturating_sub(state.total),
+            false => u64::MAX,
+        };
+        let entry = state.kept.entry(path.clone()).or_insert_with(|| Kept {
+            role: role.into(),
+            author: by,
+            bytes: 0,
+            omitted: 0,
+        });
+        if entry.author != by {
+            return Err(
+                Error::new(Reason::Internal, "two authors for one file").at(path.to_string())
+            );
+        }
+        let keep = more.min(left).min(self.limits.file_bytes.saturating_sub(entry.bytes));
+        // Once something is left out, nothing after it is kept: a log with a hole would read as a whole one.
+        let keep = if entry.omitted > 0 { 0 } else { keep };
+        entry.bytes += keep;
+        entry.omitted += more - keep;
+        state.total += if counted { keep } else { 0 };
+        Ok(keep)
+    }
+
+    fn append_locked(
+        &self,
+        state: &mut State,
+        path: &RelPath,
+        role: &str,
+        by: Author,
+        bytes: &[u8],
+    ) -> Result<Option<u64>> {
+        if !state.logs.contains_key(path) {
+            if state.kept.contains_key(path) {
+                return Err(
+                    Error::new(Reason::Internal, "a whole file cannot grow").at(path.to_string())
+                );
+            }
+            let file = self.dir.create_log(path.as_str())?;
+            state.logs.insert(path.clone(), file);
+        }
+        let offset = state.kept.get(path).map_or(0, |kept| kept.bytes);
+        let keep = self.room(state, path, role, by, bytes.len() as u64)?;
+        let kept = &bytes[..usize::try_from(keep).unwrap_or(bytes.len())];
+        if let Some(file) = state.logs.get_mut(path) {
+            file.write_all(kept).map_err(|err| self.dir.io("write", path.as_str(), err))?;
+        }
+        Ok((kept.len() == bytes.len()).then_some(offset))
+    }
+
+    /// The last events of the report's timeline, and the chain's end. Forces every log to disk.
+    pub(super) fn finish_logs(&self, state: &mut State) -> Result<ChainEnd> {
+        for (path, file) in &state.logs {
+            file.sync_all().map_err(|err| self.dir.io("write", path.as_str(), err))?;
+        }
+        state.logs.clear();
+        Ok(ChainEnd { count: state.events, head: state.head.clone() })
+    }
+
+    /// The timeline as far as the report shows it, and how many events it leaves out.
+    pub(super) fn timeline(state: &State) -> (Vec<TimelineRow>, u64) {
+        let rows: Vec<_> = state.first.iter().chain(&state.last).cloned().collect();
+        let omitted = state.events - rows.len() as u64;
+        (rows, omitted)
+    }
+
+    fn event_locked(
+        &self,
+        state: &mut State,
+        kind: &str,
+        by: Author,
+        mut data: Value,
+    ) -> Result<()> {
+        if state.events >= self.limits.events {
+            return Err(Error::new(Reason::LimitHit, "too many events")
+                .expected(format!("at most {}", self.limits.events)));
+        }
+        let text = data.to_string();
+        if text.len() > self.limits.event_bytes {
+            let cut = Excerpt::of(text.as_bytes(), self.limits.event_bytes);
+            data = json!({ "cut": cut.text, "omitted_bytes": cut.omitted_bytes });
+        }
+        let event = Event {
+            seq: state.events,
+            monotonic_ns: self.elapsed_ns(),
+            wall: self.clock.now(),
+            prev: state.head.clone(),
+            by,
+            kind: kind.to_owned(),
+            data,
+        };
+        let mut line = record::canonical(&event);
+        let head = Digest::sha256(&line);
+        line.push(b'\n');
+        let path = rel(names::EVENTS)?;
+        if self.append_locked(state, &path, "events", Author::Admit, &line)?.is_none() {
+            return Err(Error::new(Reason::LimitHit, "the events do not fit").at(names::EVENTS));
+        }
+        if SYNC_AFTER.contains(&kind)
+            && let Some(file) = state.logs.get(&path)
+        {
+            file.sync_data().map_err(|err| self.dir.io("write", names::EVENTS, err))?;
+        }
+        state.events += 1;
+        state.head = head;
+        let row = TimelineRow {
+            seq: event.seq,
+            monotonic_ns: event.monotonic_ns,
+            by,
+            kind: event.kind,
+            data: Excerpt::of(event.data.to_string().as_bytes(), TIMELINE_BYTES),
+        };
+        if state.first.len() < TIMELINE_HALF {
+            state.first.push(row);
+        } else {
+            if state.last.len() == TIMELINE_HALF {
+                state.last.pop_front();
+            }
+            state.last.push_back(row);
+        }
+        Ok(())
+    }
+}
+
+/// A path of admit's own making.
+pub(super) fn rel(text: &str) -> Result<RelPath> {
+    text.parse().map_err(|err: crate::model::ids::ParseError| {
+        Error::new(Reason::Internal, "no path for a run directory").caused_by(err)
+    })
+}
+
+impl Recorder for Recording {
+    fn event(&self, kind: &str, by: Author, data: Value) -> Result<()> {
+        self.noted(|state| self.event_locked(state, kind, by, data))
+    }
+
+    fn artifact(&self, path: &RelPath, role: &str, by: Author, bytes: &[u8]) -> Result<()> {
+        self.noted(|state| {
+            if state.kept.contains_key(path) {
+                return Err(
+                    Error::new(Reason::Internal, "a file was written before").at(path.to_string())
+                );
+            }
+            let keep = self.room(state, path, role, by, bytes.len() as u64)?;
+            let kept = &bytes[..usize::try_from(keep).unwrap_or(bytes.len())];
+            self.dir.write(path.as_str(), kept, false)
+        })
+    }
+
+    fn append(&self, path: &RelPath, role: &str, by: Author, bytes: &[u8]) -> Result<Option<u64>> {
+        self.noted(|state| self.append_locked(state, path, role, by, bytes))
+    }
+
+    fn trace(&self, what: &str, data: Value) -> Result<()> {
+        let line = TraceLine { monotonic_ns: self.elapsed_ns(), what: what.to_owned(), data };
+        let mut line = record::canonical(&line);
+        line.push(b'\n');
+        let path = rel(names::TRACE)?;
+        self.append(&path, "trace", Author::Admit, &line).map(drop)
+    }
+
+    fn elapsed_ns(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        if !self.state().sealed {
+            // Nobody is left to tell; a directory without a seal says the same.
+            drop(self.seal_draft());
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! `report.md`, made from `report.json` alone, and what both renderings share.
+
+use std::fmt::Write as _;
+
+use crate::model::evidence::{GateStatus, RunReport};
+
+/// A row of the facts table: what users of older reports look for, under the names they know.
+pub fn facts(report: &RunReport) -> Vec<(&'static str, String)> {
+    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
+    let shown = |value: Option<String>| value.unwrap_or_else(|| "none".into());
+    let yes = |value: bool| (if value { "true" } else { "false" }).to_owned();
+    vec![
+        ("status", report.status.as_str().into()),
+        ("evidence_class", report.evidence_class.as_str().into()),
+        ("failure_class", report.failure_class.map_or("none".into(), |c| c.as_str().into())),
+        ("failure_reason", text(&report.failure_reason)),
+        ("fixture", report.fixture.clone()),
+        ("fixture_digest", shown(report.fixture_digest.as_ref().map(ToString::to_string))),
+        ("stage", report.stage.to_string()),
+        ("started", report.started.to_string()),
+        ("finished", report.finished.to_string()),
+        ("backend", report.backend.clone()),
+        ("backend_exit_code", shown(report.backend_exit_code.map(|code| code.to_string()))),
+        ("backend_wait_status", text(&report.backend_wait_status)),
+        ("backend_exit_code_source", text(&report.backend_exit_code_source)),
+        ("case_process_started", yes(report.case_process_started)),
+        ("case_bin", text(&report.case_bin)),
+        ("case_binary_sha256", shown(report.case_binary_sha256.as_ref().map(ToString::to_string))),
+        ("case_source_pin", shown(report.case_source_pin.as_ref().map(ToString::to_string))),
+        ("source_admission_status", report.source_admission_status.clone()),
+        ("case_model_provider", text(&report.case_model_provider)),
+        ("case_model", text(&report.case_model)),
+        ("case_model_admission_status", report.case_model_admission_status.as_str().into()),
+        ("case_model_admission_file", text(&report.case_model_admission_file)),
+        ("case_runtime_model_provider", text(&report.case_runtime_model_provider)),
+        ("allowed_writes_passed", yes(report.allowed_writes_passed)),
+        ("changed_files", report.changed_files.join(", ")),
+        ("patch_artifact", report.patch_artifact.clone()),
+        ("patch_digest", report.patch_digest.to_string()),
+        ("tests_command", report.tests_command.clone()),
+        ("tests_passed", yes(report.tests_passed)),
+        ("required_events_passed", yes(report.required_events_passed)),
+        ("no_target_inspection_proof", report.no_target_inspection_proof.clone()),
+        ("no_target_inspection_passed", yes(report.no_target_inspection_passed)),
+        ("protocol_marker", text(&report.protocol_marker)),
+        ("lifecycle_marker", text(&report.lifecycle_marker)),
+        ("root", report.root.label.clone()),
+        ("root_digest", shown(report.root.digest.as_ref().map(ToString::to_string))),
+        ("run_directory", report.run_directory.clone()),
+        ("admit_version", report.admit_version.clone()),
+    ]
+}
+
+/// The word for a gate's end.
+pub(super) fn gate_word(status: GateStatus) -> &'static str {
+    match status {
+        GateStatus::Pass => "pass",
+        GateStatus::Fail => "fail",
+        GateStatus::NotChecked => "not checked",
+        GateStatus::NotApplicable => "not applicable",
+    }
+}
+
+/// Milliseconds with three places, from nanoseconds.
+pub fn millis(ns: u64) -> String {
+    format!("{}.{:03}", ns / 1_000_000, ns / 1_000 % 1_000)
+}
+
+/// `text` with everything made visible that a terminal or a reader's eye could be fooled by: control characters
+/// (line ends and tabs stay) and the marks that turn or hide text.
+pub fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        let hidden = matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
+        if hidden || (c.is_control() && !matches!(c, '\n' | '\t')) {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Text inside a line or a table's cell.
+fn inline(text: &str) -> String {
+    let mut out = String::new();
+    for c in visible(text).chars() {
+        match c {
+            '\n' | '\t' => out.push(' '),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '#' | '~' | '!' => {
+                out.push('\\');
+                out.push(c);
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A short name as code: what would end the code or the cell is shown as a quote.
+fn code(text: &str) -> String {
+    format!("`{}`", visible(text).replace(['`', '|', '<', '>', '\n', '\t'], "'"))
+}
+
+/// A fenced block whose fence is longer than any in the text.
+fn fenced(out: &mut String, language: &str, text: &str, omitted: u64) {
+    let text = visible(text);
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "{fence}{language}\n{text}{end}{fence}");
+    if omitted > 0 {
+        let _ = writeln!(out, "\n{omitted} more bytes are in the file.");
+    }
+}
+
+/// The report as Markdown.
+pub fn markdown(report: &RunReport) -> String {
+    let mut out = String::new();
+    let mut line = |text: String| {
+        out.push_str(&text);
+        out.push('\n');
+    };
+    line(format!("# {}: {}\n", inline(&report.fixture), report.status.as_str()));
+    if let Some(reason) = &report.failure_reason {
+        line(format!("**{}**\n", inline(reason)));
+    }
+    for blocker in &report.blockers {
+        line(format!("- {}", inline(blocker)));
+    }
+    line("\n## Facts\n\n| name | value |\n|---|---|".into());
+    for (name, value) in facts(report) {
+        line(format!("| `{name}` | {} |", inline(&value)));
+    }
+    line("\n## Gates\n\n| gate | status | expected | found | fix |\n|---|---|---|---|---|".into());
+    for row in &report.gates {
+        let cells = [&row.expected, &row.found, &row.fix].map(|text| inline(text));
+        let [expected, found, fix] = cells;
+        let (id, word) = (code(&row.id), gate_word(row.status));
+        line(format!("| {id} | {word} | {expected} | {found} | {fix} |"));
+    }
+    line("\n## Baselines\n\n| name | must be accepted | was accepted | held | note |\n|---|---|---|---|---|".into());
+    for row in &report.baselines {
+        line(format!(
+            "| {} | {} | {} | {} | {} |",
+            inline(&row.name),
+            row.expected_accept,
+            row.accepted,
+            row.held(),
+            inline(&row.note)
+        ));
+    }
+    line("\n## Required events\n\n| event | seen | by |\n|---|---|---|".into());
+    for row in &report.required_events {
+        line(format!("| {} | {} | {} |", code(&row.kind), row.seen, row.by.as_str()));
+    }
+    line(format!(
+        "\n## Timeline\n\n{} events, chain ends in `{}`\n\n| ms | by | event | data |\n|---:|---|---|---|",
+        report.events.count, report.events.head
+    ));
+    for row in &report.timeline {
+        let at = millis(row.monotonic_ns);
+        let (kind, data) = (inline(&row.kind), inline(&row.data.text));
+        line(format!("| {at} | {} | {kind} | {data} |", row.by.as_str()));
+    }
+    if report.timeline_omitted > 0 {
+        line(format!("\n{} events in between are left out.", report.timeline_omitted));
+    }
+    out.push_str("\n## Patch\n\n");
+    fenced(&mut out, "diff", &report.diff.text, report.diff.omitted_bytes);
+    out.push_str("\n## Wire\n");
+    for row in &report.wire {
+        let status = row.status.map_or("none".into(), |status| status.to_string());
+        let _ = writeln!(
+            out,
+            "\n### {}. {}: status {status}, {}\n\nat {} ms, took {} ms; {}, {}\n",
+            row.number,
+            inline(&row.request_line),
+            inline(&row.class),
+            millis(row.monotonic_ns),
+            millis(row.duration_ns),
+            code(&row.request_file),
+            code(&row.reply_file),
+        );
+        fenced(&mut out, "", &row.request.text, row.request.omitted_bytes);
+        out.push('\n');
+        fenced(&mut out, "", &row.reply.text, row.reply.omitted_bytes);
+    }
+    if report.wire_omitted > 0 {
+        let _ = writeln!(out, "\n{} exchanges are left out.", report.wire_omitted);
+    }
+    out.push_str("\n## Limits\n\n");
+    for limit in &report.limits {
+        let _ = writeln!(out, "- {}", inline(limit));
+    }
+    out
+}

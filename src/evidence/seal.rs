@@ -1,0 +1,399 @@
+//! Sealing: the last look at everything that was recorded, then report, manifest and seal, in that order.
+
+use std::collections::btree_map::Entry;
+use std::path::PathBuf;
+use std::sync::PoisonError;
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::recorder::{Kept, Recording, State, rel};
+use super::{html, names, render};
+use crate::error::{Error, Reason, Result};
+use crate::model::evidence::{ChainEnd, RunReport, RunStatus};
+use crate::model::failure::FailureClass;
+use crate::model::ids::{Digest, RelPath};
+use crate::model::record::{self, Record};
+use crate::model::sealed::{
+    Author, Event, Excerpt, Freshness, Manifest, ManifestEntry, NoTargetProof, Seal, contradictions,
+};
+use crate::recorder::Recorder;
+use crate::secrets::{Hit, Known, Rules, Scanner};
+
+/// Bytes of the patch that a report shows.
+const DIFF_BYTES: usize = 256 << 10;
+/// Exchanges that a report shows.
+const WIRE_ROWS: usize = 200;
+/// Bytes of a proof that is read back while sealing.
+const PROOF_BYTES: u64 = 16 << 20;
+
+/// A sealed run.
+#[derive(Clone, Debug)]
+pub struct Sealed {
+    /// The run's id: SHA-256 of the canonical manifest.
+    pub id: Digest,
+    /// The report as written, which may be worse than the one that was handed in.
+    pub report: RunReport,
+    /// The run directory.
+    pub directory: PathBuf,
+}
+
+impl Recording {
+    /// Writes a record of admit's own as one file.
+    pub fn record<T: Serialize>(&self, name: &str, role: &str, value: &T) -> Result<()> {
+        self.artifact(&rel(name)?, role, Author::Admit, &record::pretty(value))
+    }
+
+    /// Seals the run with `report`.
+    ///
+    /// What can be computed from the directory is computed, whatever `report` says: chain, timeline, patch and its
+    /// digest, the no-target proof. A report that contradicts itself, an artifact with a secret, a file that nobody
+    /// recorded or a failed recording turns a good end into a failure.
+    ///
+    /// # Errors
+    /// Where the files cannot be written, or the run is sealed already.
+    pub fn seal(&self, report: RunReport) -> Result<Sealed> {
+        self.dir.release();
+        let mut state = self.state();
+        if state.sealed {
+            return Err(Error::new(Reason::Internal, "the run is sealed already"));
+        }
+        let first = self.seal_locked(&mut state, report.clone());
+        let result = match first {
+            // No room for all of it: what decides fits into much less.
+            Err(err) if err.reason() == Reason::DiskFull => {
+                let mut small = report;
+                small.fail(FailureClass::Unclassified, "the disk is full");
+                small.blockers.push(err.to_string());
+                small.wire.clear();
+                state.broken.get_or_insert(err.to_string());
+                self.seal_locked(&mut state, small)
+            }
+            other => other,
+        };
+        state.sealed = result.is_ok();
+        result
+    }
+
+    /// Seals what there is as a failure.
+    pub(super) fn seal_draft(&self) -> Result<Sealed> {
+        let mut report = self.state().draft.clone();
+        if report.status != RunStatus::Blocked {
+            report.status = RunStatus::Fail;
+        }
+        if report.failure_class.is_none() {
+            report.fail(FailureClass::Unclassified, "the run ended without a report");
+        }
+        self.seal(report)
+    }
+
+    fn seal_locked(&self, state: &mut State, mut report: RunReport) -> Result<Sealed> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let chain = self.finish_logs(state)?;
+        self.fill_in(state, &report)?;
+        report.run_directory = self.dir.path().display().to_string();
+        report.admit_version = env!("CARGO_PKG_VERSION").into();
+        report.finished = self.clock.now();
+        report.events = chain;
+        (report.timeline, report.timeline_omitted) = Self::timeline(state);
+        report.wire_omitted += report.wire.len().saturating_sub(WIRE_ROWS) as u64;
+        report.wire.truncate(WIRE_ROWS);
+        if let Some(broken) = &state.broken {
+            report.blockers.push(format!("the evidence is not whole: {broken}"));
+            report.fail(FailureClass::Unclassified, "the evidence is not whole");
+        }
+        self.look_for_strangers(state, &mut report)?;
+        let mut entries = self.scan(state, &known, &mut report)?;
+        let patch = self.dir.read(names::PATCH, u64::MAX - 1);
+        let patch = patch.map_err(|err| self.dir.io("read", names::PATCH, err))?;
+        report.patch_digest = Digest::sha256(&patch);
+        report.diff = Excerpt::of(&patch, DIFF_BYTES);
+        report.no_target_inspection_passed = self.target_proof_holds();
+        let contradictions = contradictions(&report);
+        if matches!(report.status, RunStatus::Pass | RunStatus::Rehearsed)
+            && !contradictions.is_empty()
+        {
+            let what = contradictions.join(", ");
+            report.blockers.push(format!("{} with: {what}", report.status.as_str()));
+            let class = match report.no_target_inspection_passed {
+                true => FailureClass::Unclassified,
+                false => FailureClass::TargetInspected,
+            };
+            report.fail(class, &what);
+        }
+        self.write_marker(&mut report, &mut entries)?;
+        let texts = clean_texts(&mut report, &known)?;
+        for (name, role, media_type, bytes) in texts {
+            self.dir.write(name, &bytes, true)?;
+            entries.push(entry(name, role, media_type, &bytes)?);
+        }
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        entries.dedup_by(|a, b| a.path == b.path);
+        let manifest = Manifest { schema: Manifest::SCHEMA.to_string(), files: entries };
+        let seal = Seal::of(&manifest);
+        self.dir.write(names::MANIFEST, &record::pretty(&manifest), true)?;
+        self.dir.write(names::SEAL, &record::pretty(&seal), true)?;
+        self.dir.sync()?;
+        Ok(Sealed { id: seal.id, report, directory: self.dir.path().to_owned() })
+    }
+
+    /// Writes every file that a run directory has and that the run did not come to write.
+    fn fill_in(&self, state: &mut State, report: &RunReport) -> Result<()> {
+        let now = self.clock.now();
+        let freshness = Freshness {
+            schema: Freshness::SCHEMA.to_string(),
+            nonce: String::new(),
+            seen: Vec::new(),
+            directory_made_empty: true,
+            boot_id: None,
+            kernel: String::new(),
+            started: report.started.clone(),
+            finished: now,
+            monotonic_span_ns: self.elapsed_ns(),
+        };
+        let proof = NoTargetProof {
+            schema: NoTargetProof::SCHEMA.to_string(),
+            passed: false,
+            visible: Vec::new(),
+            targets_visible: Vec::new(),
+            bridge_requests: 0,
+            only_door: false,
+            fixture_commits: 0,
+            canary_searched: 0,
+            canary_found: Vec::new(),
+            does_not_prove: vec!["anything: the run ended before a proof was made".into()],
+        };
+        let missing = [
+            (names::GATE, "gates", record::pretty(&report.gates)),
+            (names::SANDBOX, "sandbox", record::pretty(&json!({ "started": false }))),
+            (names::FRESHNESS, "freshness", record::pretty(&freshness)),
+            (names::NO_TARGET, "no_target_inspection", record::pretty(&proof)),
+            (names::PATCH, "patch", Vec::new()),
+            (names::TEST_LOG, "test_log", Vec::new()),
+            (names::TRACE, "trace", Vec::new()),
+        ];
+        for (name, role, bytes) in missing {
+            if let Entry::Vacant(place) = state.kept.entry(rel(name)?) {
+                self.dir.write(name, &bytes, true)?;
+                let bytes = bytes.len() as u64;
+                place.insert(Kept { role: role.into(), author: Author::Admit, bytes, omitted: 0 });
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing but the recorder writes here; whatever else is there fails the run, and stays to be seen.
+    fn look_for_strangers(&self, state: &mut State, report: &mut RunReport) -> Result<()> {
+        let marker = report.failure_class.map(|class| format!("backend/{}", class.marker()));
+        for listed in self.dir.list()? {
+            let ours = |path: &RelPath| {
+                let sealing = [
+                    names::REPORT,
+                    names::REPORT_MD,
+                    names::REPORT_HTML,
+                    names::MANIFEST,
+                    names::SEAL,
+                ];
+                state.kept.contains_key(path)
+                    || sealing.contains(&path.as_str())
+                    || marker.as_deref() == Some(path.as_str())
+            };
+            match listed.path {
+                Some(path) if ours(&path) => {}
+                Some(path) => {
+                    report.blockers.push(format!("a file that nobody recorded: {path}"));
+                    report.fail(FailureClass::Unclassified, "a file that nobody recorded");
+                    let role = "unexpected".into();
+                    let kept = Kept { role, author: Author::Agent, bytes: 0, omitted: 0 };
+                    state.kept.insert(path, kept);
+                }
+                None => {
+                    self.dir.remove(&listed.name);
+                    let name = listed.name.escape_debug();
+                    report.blockers.push(format!("something that is no file was removed: {name}"));
+                    report.fail(FailureClass::Unclassified, "something that is no file");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Digests every recorded file and looks for secrets in it; what holds one is withheld.
+    fn scan(
+        &self,
+        state: &mut State,
+        known: &Known,
+        report: &mut RunReport,
+    ) -> Result<Vec<ManifestEntry>> {
+        let mut out = Vec::new();
+        for (path, kept) in &mut state.kept {
+            let mut scanner = Scanner::new(known.clone(), Rules::On);
+            let mut hits = scanner.feed(format!("{path}\n").as_bytes());
+            let (mut size, mut sha256) = self
+                .dir
+                .digest(path.as_str(), |bytes| hits.extend(scanner.feed(bytes)))
+                .map_err(|err| self.dir.io("read", path.as_str(), err))?;
+            hits.extend(scanner.finish());
+            if size != kept.bytes && kept.role != "unexpected" {
+                report.blockers.push(format!("{path} was changed after it was recorded"));
+                report.fail(FailureClass::Unclassified, "a recorded file was changed");
+            }
+            if !hits.is_empty() {
+                let rules = ids(&hits);
+                report.blockers.push(format!("a secret ({rules}) in an artifact: {path}"));
+                report.fail(FailureClass::SecretFound, "");
+                let notice = withheld(path, size, &rules, &mut report.events)?;
+                self.dir.write(path.as_str(), &notice, true)?;
+                (size, sha256) = (notice.len() as u64, Digest::sha256(&notice));
+                kept.role = "withheld".into();
+                kept.bytes = size;
+                // The report shows parts of these files.
+                report.timeline.clear();
+                report.wire.clear();
+            }
+            out.push(ManifestEntry {
+                media_type: media_type(path.as_str()).into(),
+                path: path.clone(),
+                size,
+                sha256,
+                author: kept.author,
+                role: kept.role.clone(),
+                omitted_bytes: kept.omitted,
+            });
+        }
+        Ok(out)
+    }
+
+    fn target_proof_holds(&self) -> bool {
+        self.dir
+            .read(names::NO_TARGET, PROOF_BYTES)
+            .ok()
+            .and_then(|bytes| record::parse::<NoTargetProof>(&bytes).ok())
+            .is_some_and(|proof| proof.passed && proof.holds())
+    }
+
+    /// The marker of the failure class, where the older set-up's users look for it.
+    fn write_marker(&self, report: &mut RunReport, entries: &mut Vec<ManifestEntry>) -> Result<()> {
+        let (Some(class), Some(reason)) = (report.failure_class, &report.failure_reason) else {
+            return Ok(());
+        };
+        let name = format!("backend/{}", class.marker());
+        if entries.iter().any(|entry| entry.path.as_str() == name) {
+            return Ok(());
+        }
+        let mut text = format!("{reason}\nclass: {}\n", class.as_str());
+        for blocker in &report.blockers {
+            text.push_str(&format!("blocker: {blocker}\n"));
+        }
+        self.dir.write(&name, text.as_bytes(), true)?;
+        entries.push(entry(&name, "marker", "text/plain", text.as_bytes())?);
+        let slot = match class {
+            FailureClass::AgentProtocol => &mut report.protocol_marker,
+            FailureClass::LifecycleTimeout => &mut report.lifecycle_marker,
+            _ => return Ok(()),
+        };
+        slot.get_or_insert(name);
+        Ok(())
+    }
+}
+
+fn ids(hits: &[Hit]) -> String {
+    let ids: std::collections::BTreeSet<_> = hits.iter().map(|hit| hit.id.as_str()).collect();
+    ids.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+/// What stands in place of a file that held a secret: that it was there, how long it was, and which rule withheld it.
+fn withheld(path: &RelPath, size: u64, rules: &str, chain: &mut ChainEnd) -> Result<Vec<u8>> {
+    let notice = json!({ "withheld": { "bytes": size, "rules": rules } });
+    if path.as_str() != names::EVENTS {
+        return Ok(record::pretty(&notice));
+    }
+    // The chain begins anew, so that what is there can still be checked.
+    let event = Event {
+        seq: 0,
+        monotonic_ns: 0,
+        wall: crate::model::ids::Timestamp::from_unix(0),
+        prev: Digest::sha256(b""),
+        by: Author::Admit,
+        kind: "events_withheld".into(),
+        data: notice,
+    };
+    let mut line = record::canonical(&event);
+    *chain = ChainEnd { count: 1, head: Digest::sha256(&line) };
+    line.push(b'\n');
+    Ok(line)
+}
+
+type Text = (&'static str, &'static str, &'static str, Vec<u8>);
+
+fn texts(report: &RunReport) -> [Text; 3] {
+    [
+        (names::REPORT, "report", "application/json", record::pretty(report)),
+        (names::REPORT_MD, "report", "text/markdown", render::markdown(report).into_bytes()),
+        (names::REPORT_HTML, "report", "text/html", html::page(report).into_bytes()),
+    ]
+}
+
+/// The report's three forms without a secret in any: first the parts that come from outside go, then all but the end.
+fn clean_texts(report: &mut RunReport, known: &Known) -> Result<[Text; 3]> {
+    for attempt in 0..3 {
+        let texts = texts(report);
+        let mut hits = Vec::new();
+        for (.., bytes) in &texts {
+            let mut scanner = Scanner::new(known.clone(), Rules::On);
+            hits.extend(scanner.feed(bytes));
+            hits.extend(scanner.finish());
+        }
+        if hits.is_empty() {
+            return Ok(texts);
+        }
+        report.fail(FailureClass::SecretFound, "");
+        let line = format!("a secret ({}) in the report, which was cut for it", ids(&hits));
+        match attempt {
+            0 => {
+                report.timeline.clear();
+                report.wire.clear();
+                report.diff =
+                    Excerpt { text: String::new(), omitted_bytes: report.diff.text.len() as u64 };
+                report.blockers.push(line);
+            }
+            _ => {
+                let mut bare = RunReport::draft("withheld", &report.backend, &report.started);
+                bare.fail(FailureClass::SecretFound, "");
+                bare.finished = report.finished.clone();
+                bare.case_process_started = report.case_process_started;
+                bare.events = report.events.clone();
+                bare.patch_digest = report.patch_digest.clone();
+                bare.blockers.push(line);
+                *report = bare;
+            }
+        }
+    }
+    Err(Error::new(Reason::Internal, "no report can be written without a secret in it"))
+}
+
+fn entry(name: &str, role: &str, media_type: &str, bytes: &[u8]) -> Result<ManifestEntry> {
+    Ok(ManifestEntry {
+        path: rel(name)?,
+        size: bytes.len() as u64,
+        sha256: Digest::sha256(bytes),
+        author: Author::Admit,
+        media_type: media_type.into(),
+        role: role.into(),
+        omitted_bytes: 0,
+    })
+}
+
+/// By the ending: the recorder names every file itself.
+fn media_type(path: &str) -> &'static str {
+    match path.rsplit_once('.').map(|(_, ending)| ending) {
+        Some("json") => "application/json",
+        Some("jsonl") => "application/jsonl",
+        Some("diff" | "patch") => "text/x-diff",
+        Some("md") => "text/markdown",
+        Some("txt" | "log") => "text/plain",
+        Some("html") => "text/html",
+        Some("sse") => "text/event-stream",
+        _ => "application/octet-stream",
+    }
+}

@@ -1,0 +1,103 @@
+//! The bridge's bytes as files of the run directory, and its record as rows of the report.
+
+use std::io;
+use std::sync::Arc;
+
+use super::recorder::{Recording, rel};
+use crate::model::evidence::WireRow;
+use crate::model::record;
+use crate::model::sealed::{Author, Excerpt};
+use crate::model::wire::{BridgeRecord, ExchangeKind, WireRecord};
+use crate::net::bridge::{self, Part};
+use crate::recorder::Recorder;
+
+/// Bytes of a request or reply that a report shows.
+const SHOWN: usize = 4 << 10;
+/// A file larger than this is not read back for the report.
+const READ_BACK: u64 = 64 << 20;
+
+/// Takes what the bridge sees into `backend/wire/NNNN.<part>`: every byte before it goes on.
+pub struct WireSink(Arc<Recording>);
+
+impl WireSink {
+    /// A sink into `run`.
+    pub fn new(run: Arc<Recording>) -> Self {
+        Self(run)
+    }
+}
+
+/// The file of a part of an exchange.
+fn file(exchange: u32, part: Part) -> String {
+    let ending = match part {
+        Part::Received => "received",
+        Part::Forwarded => "request",
+        Part::Reply => "reply",
+        Part::Content => "content",
+    };
+    format!("backend/wire/{exchange:04}.{ending}")
+}
+
+impl bridge::Recorder for WireSink {
+    fn bytes(&mut self, exchange: u32, part: Part, _: u64, bytes: &[u8]) -> io::Result<()> {
+        let (role, by) = match part {
+            Part::Received => ("request_received", Author::Agent),
+            Part::Forwarded => ("request_forwarded", Author::Admit),
+            Part::Reply => ("reply", Author::Model),
+            Part::Content => ("reply_content", Author::Model),
+        };
+        let path = rel(&file(exchange, part)).map_err(|err| io::Error::other(err.to_string()))?;
+        // Beyond the limit the bytes are counted and not kept; the manifest says so.
+        self.0
+            .append(&path, role, by, bytes)
+            .map(drop)
+            .map_err(|err| io::Error::other(err.to_string()))
+    }
+}
+
+impl Recording {
+    /// The report's rows of a bridge's record. `started_ns` is when the bridge started, on the recording's clock.
+    pub fn wire_rows(&self, record: &BridgeRecord, started_ns: u64) -> Vec<WireRow> {
+        record.exchanges.iter().map(|exchange| self.wire_row(exchange, started_ns)).collect()
+    }
+
+    fn wire_row(&self, exchange: &WireRecord, started_ns: u64) -> WireRow {
+        let (request_file, reply_file) =
+            (file(exchange.exchange, Part::Forwarded), file(exchange.exchange, Part::Reply));
+        let read = |name: &str| {
+            // A refused request has no such file: nothing to show.
+            Excerpt::of(&self.dir.read(name, READ_BACK).unwrap_or_default(), SHOWN)
+        };
+        WireRow {
+            number: exchange.exchange,
+            monotonic_ns: started_ns.saturating_add(exchange.started_ns),
+            duration_ns: exchange.ended_ns.saturating_sub(exchange.started_ns),
+            request_line: match exchange.kind {
+                ExchangeKind::Chat => "POST /v1/chat/completions".into(),
+                ExchangeKind::Models => "GET /v1/models".into(),
+                ExchangeKind::Unknown => "refused before its kind was known".into(),
+            },
+            status: exchange.facts.as_ref().and_then(|facts| facts.status),
+            class: class(exchange),
+            request: read(&request_file),
+            reply: read(&reply_file),
+            request_file,
+            reply_file,
+        }
+    }
+}
+
+/// What became of an exchange, in a word or two.
+fn class(exchange: &WireRecord) -> String {
+    if let Some(refused) = &exchange.refused {
+        return format!("refused: {}", word(refused));
+    }
+    if let Some(cut) = &exchange.cut {
+        return format!("cut: {}", word(&cut.reason));
+    }
+    exchange.verdict.as_ref().map_or("passed".into(), |verdict| word(&verdict.class))
+}
+
+/// The text form of a word from a closed list.
+fn word<T: serde::Serialize>(value: &T) -> String {
+    record::to_value(value).as_str().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,246 @@
+//! The source: one commit, exported to the store as a tree.
+//!
+//! The lock's commit decides which objects are read, and every object is hashed again; the exported tree's NAR hash
+//! ([`crate::store`]) then ties the stored files to it. The commit object is kept beside the tree, so that a later run
+//! can prove the same without any remote: the commit hashes to its id and names the git tree, and the stored files hash
+//! to that git tree.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+
+use cap_std::fs::PermissionsExt as _;
+use git2::{ObjectType, Oid};
+
+use super::Fetcher;
+use super::mirror::local_path;
+use super::object::{self, ObjectDir, Objects, object_dir};
+use super::sink::DirSink;
+use super::smart::{self, Want};
+use crate::error::{Error, Reason, Result};
+use crate::model::ids::{CommitId, Digest, ObjectId};
+use crate::store::StoredTree;
+
+/// Area and name of the record that holds a tree's commit object.
+const RECORD: (&str, &str) = ("source", "commit");
+
+/// The locked source.
+#[derive(Clone, Copy, Debug)]
+pub struct Locked<'a> {
+    /// `https://`, `http://`, `file:///` or `embedded:<name>`.
+    pub url: &'a str,
+    /// The commit.
+    pub rev: &'a CommitId,
+    /// Its git tree, where the lock has it.
+    pub tree: Option<&'a ObjectId>,
+    /// The NAR hash of its files, where the lock has it.
+    pub nar_hash: Option<&'a Digest>,
+}
+
+/// A source in the store.
+#[derive(Debug)]
+pub struct Source {
+    /// The commit.
+    pub commit: CommitId,
+    /// Its git tree.
+    pub tree: ObjectId,
+    /// When it was committed, in seconds since 1970.
+    pub time: i64,
+    /// The files, with their NAR hash.
+    pub files: StoredTree,
+    /// Whether a remote or mirror was asked.
+    pub fetched: bool,
+}
+
+/// The objects of a repository.
+pub(super) enum Repository<'a> {
+    Inside(&'a dyn Objects),
+    Dir(ObjectDir),
+}
+
+impl Repository<'_> {
+    pub(super) fn objects(&self) -> &dyn Objects {
+        match self {
+            Repository::Inside(objects) => *objects,
+            Repository::Dir(dir) => dir,
+        }
+    }
+
+    /// The one commit that `prefix` abbreviates.
+    pub(super) fn resolve(&self, prefix: &str) -> Result<CommitId> {
+        match self {
+            Repository::Dir(dir) => dir.resolve(prefix),
+            Repository::Inside(_) => {
+                Err(Error::new(Reason::Internal, "an embedded source is named by its whole commit"))
+            }
+        }
+    }
+}
+
+impl<'a> Fetcher<'a> {
+    /// Brings the locked source into the store, or proves that it is there.
+    ///
+    /// # Errors
+    /// [`Reason::Unreachable`] and the other reasons of [`crate::net::client::Client::fetch`];
+    /// [`Reason::RevNotInRemote`]; [`Reason::SourceMismatch`] where tree, NAR hash or an object is not the locked one;
+    /// [`Reason::HostileArchive`], [`Reason::UnsupportedSource`] for what the tree holds; those of the store.
+    pub fn source(&self, locked: &Locked<'_>) -> Result<Source> {
+        if let Some(source) = self.stored_source(locked)? {
+            return Ok(source);
+        }
+        let place = self.mirrors.apply(locked.url);
+        self.progress.stage("fetch", &format!("source {} from {}", locked.rev.short(), locked.url));
+        let repository = self.repository(locked.url, &place, Want::Commit(locked.rev))?;
+        let objects = repository.objects();
+        let commit = object::commit(objects, locked.rev).map_err(|err| match err.reason() {
+            Reason::RevNotInRemote => {
+                Error::new(Reason::RevNotInRemote, "the commit is not in the remote")
+                    .at(place.clone())
+                    .expected(locked.rev.to_string())
+                    .hint("check the lock's url and rev; a mirror may have to be updated")
+            }
+            _ => err,
+        })?;
+        check_tree(locked, &commit.tree)?;
+        let writer = self.store.tree_writer()?;
+        let root = writer.dir();
+        object::export(objects, &commit.tree, &mut DirSink::new(root, None, "source"))?;
+        let files = writer.finish(locked.nar_hash).map_err(|err| match err.reason() {
+            Reason::DigestMismatch => mismatch(locked, "the source has another NAR hash")
+                .expected(err.expected_value().unwrap_or_default())
+                .found(err.found_value().unwrap_or_default()),
+            _ => err,
+        })?;
+        let raw = objects.read(object::oid(locked.rev.as_str())?, ObjectType::Commit)?;
+        self.store.record_put(RECORD.0, files.nar(), RECORD.1, &raw)?;
+        Ok(Source {
+            commit: locked.rev.clone(),
+            tree: commit.tree,
+            time: commit.time,
+            files,
+            fetched: true,
+        })
+    }
+
+    /// The locked source from the store alone, proven from the commit's id down to every file.
+    fn stored_source(&self, locked: &Locked<'_>) -> Result<Option<Source>> {
+        let Some(nar) = locked.nar_hash else { return Ok(None) };
+        let Some(raw) = self.store.record_get(RECORD.0, nar, RECORD.1)? else { return Ok(None) };
+        let hash = Oid::hash_object(ObjectType::Commit, &raw)
+            .map_err(|err| Error::new(Reason::Internal, "cannot hash an object").caused_by(err))?;
+        // Two commits can have the same files; then the other one is fetched.
+        if hash.to_string() != locked.rev.as_str() {
+            return Ok(None);
+        }
+        let Some(commit) = object::parse_commit(&raw) else { return Ok(None) };
+        let Some(files) = self.store.tree(nar)? else { return Ok(None) };
+        let tree = hash_tree(&files.dir()?, files.path())?;
+        if tree.to_string() != commit.tree.as_str() {
+            return Ok(None);
+        }
+        check_tree(locked, &commit.tree)?;
+        Ok(Some(Source {
+            commit: locked.rev.clone(),
+            tree: commit.tree,
+            time: commit.time,
+            files,
+            fetched: false,
+        }))
+    }
+
+    /// The repository for `url`, which a mirror may have turned into `place`.
+    pub(super) fn repository(
+        &self,
+        url: &str,
+        place: &str,
+        want: Want<'_>,
+    ) -> Result<Repository<'a>> {
+        if let Some(name) = url.strip_prefix("embedded:") {
+            let found = self.embedded.iter().find(|e| e.name == name);
+            return found.map(|e| Repository::Inside(e)).ok_or_else(|| {
+                Error::new(Reason::Unreachable, "no such source is embedded in this admit")
+                    .at(url.to_owned())
+            });
+        }
+        let what = if url == place { "the source" } else { "the mirror" };
+        if let Some(path) = local_path(place)? {
+            let objects = object_dir(&path).ok_or_else(|| {
+                Error::new(
+                    Reason::Unreachable,
+                    format!("{what} is not a git repository that can be read"),
+                )
+                .at(path.display().to_string())
+                .expected("a clone, bare or not, with or without .git at the end")
+            })?;
+            return Ok(Repository::Dir(ObjectDir::open(
+                &objects,
+                path.display().to_string(),
+                None,
+            )?));
+        }
+        if !place.starts_with("https://") && !place.starts_with("http://") {
+            return Err(Error::new(
+                Reason::UnsupportedSource,
+                format!("{what} has an address that admit cannot fetch"),
+            )
+            .at(place.to_owned())
+            .expected("https://, http://, file:/// or embedded:")
+            .hint("name a mirror for it: [[mirror]] in admit.toml, or ADMIT_MIRROR"));
+        }
+        let scratch = self.store.scratch()?;
+        let progress = self.progress;
+        let objects = smart::fetch(self.client, place, want, scratch.path(), &|done, total| {
+            progress.bytes(done, total)
+        })?;
+        Ok(Repository::Dir(ObjectDir::open(&objects, place, Some(scratch))?))
+    }
+}
+
+fn check_tree(locked: &Locked<'_>, found: &ObjectId) -> Result<()> {
+    match locked.tree {
+        Some(want) if want != found => Err(mismatch(locked, "the commit has another tree")
+            .expected(want.to_string())
+            .found(found.to_string())),
+        _ => Ok(()),
+    }
+}
+
+fn mismatch(locked: &Locked<'_>, what: &str) -> Error {
+    Error::new(Reason::SourceMismatch, what)
+        .at(format!("{} at {}", locked.url, locked.rev))
+        .hint("the lock contradicts itself: its rev fixes tree and files; was it edited?")
+}
+
+/// The git tree that these files make.
+fn hash_tree(dir: &cap_std::fs::Dir, place: &std::path::Path) -> Result<Oid> {
+    let fail = |err| Error::io("read the stored source", place, err);
+    // Git sorts a directory as if its name ended in a slash.
+    let mut entries = BTreeMap::new();
+    for entry in dir.entries().map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        let name = entry.file_name().into_encoded_bytes();
+        let kind = entry.file_type().map_err(fail)?;
+        let (mode, id, slash) = if kind.is_dir() {
+            ("40000", hash_tree(&entry.open_dir().map_err(fail)?, place)?, &b"/"[..])
+        } else if kind.is_symlink() {
+            let target = dir.read_link_contents(entry.file_name()).map_err(fail)?;
+            ("120000", hash(ObjectType::Blob, target.as_os_str().as_encoded_bytes())?, &b""[..])
+        } else {
+            let mut file = entry.open().map_err(fail)?;
+            let executable = file.metadata().map_err(fail)?.permissions().mode() & 0o100 != 0;
+            let mut data = Vec::new();
+            file.read_to_end(&mut data).map_err(fail)?;
+            (if executable { "100755" } else { "100644" }, hash(ObjectType::Blob, &data)?, &b""[..])
+        };
+        entries.insert([&name, slash].concat(), (mode, name, id));
+    }
+    let mut data = Vec::new();
+    for (mode, name, id) in entries.values() {
+        data.extend([mode.as_bytes(), b" ", name, b"\0", id.as_bytes()].concat());
+    }
+    hash(ObjectType::Tree, &data)
+}
+
+fn hash(kind: ObjectType, data: &[u8]) -> Result<Oid> {
+    Oid::hash_object(kind, data)
+        .map_err(|err| Error::new(Reason::Internal, "cannot hash an object").caused_by(err))
+}

@@ -1,0 +1,319 @@
+//! Packages hosted on GitHub, for which the source's lock holds the digest of a tarball that GitHub makes of a commit.
+//!
+//! The tarball comes from GitHub, or, where the user names a mirror of the repository, is made here: `git archive`'s
+//! bytes, written by this module, through GNU `gzip -n -6` (no other implementation of deflate gives the same bytes;
+//! flate2's back ends were tried). The digest in the lock decides either way.
+
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::Fetcher;
+use super::object::{self, Item, Mode, Objects};
+use super::packages::PACKAGE_BYTES;
+use super::smart::Want;
+use crate::error::{Error, Reason, Result};
+use crate::model::ids::{CommitId, Digest};
+use crate::net::client::{OnBytes, Request};
+use crate::store::StoredFile;
+
+/// Where the API sends the reader of a tarball. No other redirect is followed.
+const TARBALL_HOSTS: [&str; 2] = ["codeload.github.com", "api.github.com"];
+
+/// A package of the kind `github:owner/repository#reference`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hosted {
+    /// Owner of the repository.
+    pub owner: String,
+    /// Name of the repository.
+    pub repository: String,
+    /// The commit, as the source's lock abbreviates it.
+    pub reference: String,
+    /// Top directory of the tarball (`owner-repository-commit`).
+    pub tag: String,
+}
+
+impl Hosted {
+    /// Checks that every part is what GitHub allows, so that none can change an address or a path.
+    ///
+    /// # Errors
+    /// [`Reason::PackageKind`].
+    pub fn check(&self) -> Result<()> {
+        let plain = |text: &str| {
+            (1..=200).contains(&text.len())
+                && !text.starts_with('.')
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        };
+        let hex = (7..=40).contains(&self.reference.len())
+            && self.reference.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if [&self.owner, &self.repository, &self.tag].iter().all(|t| plain(t)) && hex {
+            return Ok(());
+        }
+        Err(Error::new(Reason::PackageKind, "a GitHub package that admit cannot fetch")
+            .expected("github:owner/repository#commit, with 7 to 40 hex digits")
+            .found(format!("github:{}/{}#{}", self.owner, self.repository, self.reference)))
+    }
+}
+
+impl Fetcher<'_> {
+    /// Brings the tarball into the store.
+    pub(super) fn github(
+        &self,
+        package: &Hosted,
+        integrity: &Digest,
+        on_bytes: OnBytes<'_>,
+    ) -> Result<StoredFile> {
+        package.check()?;
+        let Hosted { owner, repository, reference, .. } = package;
+        let origin = format!("https://github.com/{owner}/{repository}.git");
+        if let Some(place) = self.mirrors.rewrite(&origin) {
+            return self.github_from_mirror(package, &origin, &place, integrity);
+        }
+        let url = format!("https://api.github.com/repos/{owner}/{repository}/tarball/{reference}");
+        let url = self.mirrors.apply(&url);
+        let mut request = Request::get(&url, PACKAGE_BYTES);
+        request.redirect_hosts = &TARBALL_HOSTS;
+        let algorithm = [integrity.algorithm()];
+        let writer = self
+            .client
+            .fetch(&request, || self.store.writer_with(&algorithm), on_bytes)
+            .map_err(|err| {
+            err.hint(format!("or name a mirror of {origin} in admit.toml or ADMIT_MIRROR"))
+        })?;
+        writer.finish(integrity).map_err(|err| err.at(url.clone()))
+    }
+
+    fn github_from_mirror(
+        &self,
+        package: &Hosted,
+        origin: &str,
+        place: &str,
+        integrity: &Digest,
+    ) -> Result<StoredFile> {
+        let gzip = self.gzip.ok_or_else(gzip_missing)?;
+        check_gnu(gzip)?;
+        let full = package.reference.parse::<CommitId>().ok();
+        let want = full.as_ref().map_or(Want::Everything, Want::Commit);
+        let repository = self.repository(origin, place, want)?;
+        let commit = match full {
+            Some(commit) => commit,
+            None => repository.resolve(&package.reference)?,
+        };
+        let tar = tar(repository.objects(), &commit, &package.tag)?;
+        let mut writer = self.store.writer_with(&[integrity.algorithm()])?;
+        compress(gzip, &tar, &mut |bytes| writer.append(bytes))?;
+        writer.finish(integrity).map_err(|err| {
+            err.at(format!("github:{}/{}#{}, made from {place}", package.owner, package.repository, package.reference))
+                .hint("GNU gzip 1.6 or later is needed; a repository whose .gitattributes change its archive needs GitHub's own tarball")
+        })
+    }
+}
+
+fn gzip_missing() -> Error {
+    Error::new(
+        Reason::GnuGzipMissing,
+        "a GitHub tarball can only be made from a mirror with GNU gzip",
+    )
+    .hint("install GNU gzip, or remove the mirror so that the tarball is fetched")
+}
+
+/// Other programs of that name (pigz, busybox, BSD) compress to other bytes.
+fn check_gnu(gzip: &Path) -> Result<()> {
+    let out = Command::new(gzip).arg("--version").env_clear().stdin(Stdio::null()).output();
+    let text = out.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+    if text.starts_with("gzip ") && text.contains("Free Software Foundation") {
+        return Ok(());
+    }
+    let found = text.lines().next().unwrap_or("nothing").chars().take(100).collect::<String>();
+    Err(gzip_missing().at(gzip.display().to_string()).expected("GNU gzip").found(found))
+}
+
+/// Runs `gzip -n -6` over `data`. An empty environment: `GZIP` could hold other options.
+fn compress(gzip: &Path, data: &[u8], out: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let fail = |err| Error::io("run GNU gzip", gzip, err);
+    let mut child = Command::new(gzip)
+        .args(["-n", "-6"])
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(fail)?;
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    let (Some(mut stdin), Some(mut stdout)) = (stdin, stdout) else {
+        return Err(Error::new(Reason::Internal, "gzip without pipes"));
+    };
+    // Written by a thread of its own: either pipe may fill up.
+    let copied = std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(data));
+        let mut buf = vec![0; 64 << 10];
+        loop {
+            match stdout.read(&mut buf).map_err(fail)? {
+                0 => return Ok(()),
+                n => out(&buf[..n])?,
+            }
+        }
+    });
+    if copied.is_err() {
+        // Its pipe is closed; make sure that it is gone.
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(fail)?;
+    copied?;
+    if !status.success() {
+        return Err(Error::new(Reason::GnuGzipMissing, "GNU gzip failed")
+            .at(gzip.display().to_string())
+            .found(status.to_string()));
+    }
+    Ok(())
+}
+
+/// What `git archive --format=tar --prefix=<top>/ <commit>` writes with git's default settings (tar.umask 002), for a
+/// tree without attributes that change an archive. Format: POSIX pax, and ustar as git fills it in.
+fn tar(objects: &dyn Objects, id: &CommitId, top: &str) -> Result<Vec<u8>> {
+    let commit = object::commit(objects, id)?;
+    let mut tar = Tar { out: Vec::new(), time: commit.time.max(0) };
+    let comment = pax_record("comment", id.as_str().as_bytes());
+    tar.entry(b'g', b"pax_global_header", 0o666, b"", &comment);
+    tar.member(id.as_str(), format!("{top}/").as_bytes(), Kind::Dir);
+    object::walk(objects, &commit.tree, &mut |path, oid, item| {
+        let name = format!("{top}/{path}");
+        let oid = oid.to_string();
+        match item {
+            Item::Dir => tar.member(&oid, format!("{name}/").as_bytes(), Kind::Dir),
+            Item::Leaf(Mode::Link, target) => tar.member(&oid, name.as_bytes(), Kind::Link(target)),
+            Item::Leaf(mode, data) => {
+                let executable = mode == Mode::File { executable: true };
+                tar.member(&oid, name.as_bytes(), Kind::File(executable, data));
+            }
+        }
+        if tar.out.len() as u64 > PACKAGE_BYTES {
+            return Err(
+                Error::new(Reason::LimitHit, "a package is larger than any honest one").at(name)
+            );
+        }
+        Ok(())
+    })?;
+    Ok(tar.finish())
+}
+
+struct Tar {
+    out: Vec<u8>,
+    time: i64,
+}
+
+enum Kind<'a> {
+    Dir,
+    Link(&'a [u8]),
+    File(bool, &'a [u8]),
+}
+
+impl Tar {
+    fn member(&mut self, oid: &str, path: &[u8], kind: Kind<'_>) {
+        let mut pax = Vec::new();
+        let (type_, mode, mut link, data) = match kind {
+            Kind::Dir => (b'5', 0o775, &b""[..], &b""[..]),
+            Kind::Link(target) => (b'2', 0o777, target, &b""[..]),
+            Kind::File(true, data) => (b'0', 0o775, &b""[..], data),
+            Kind::File(false, data) => (b'0', 0o664, &b""[..], data),
+        };
+        let (mut name, mut prefix) = (path.to_vec(), &b""[..]);
+        if path.len() > 100 {
+            let at = prefix_len(path);
+            if at > 0 && path.len() - at - 1 <= 100 {
+                (name, prefix) = (path[at + 1..].to_vec(), &path[..at]);
+            } else {
+                name = format!("{oid}.data").into_bytes();
+                pax.extend(pax_record("path", path));
+            }
+        }
+        let long_link = format!("see {oid}.paxheader");
+        if link.len() > 100 {
+            pax.extend(pax_record("linkpath", link));
+            link = long_link.as_bytes();
+        }
+        if !pax.is_empty() {
+            let name = format!("{oid}.paxheader");
+            self.entry(b'x', name.as_bytes(), 0o666, b"", &pax);
+        }
+        self.header(type_, &name, prefix, mode, link, data.len());
+        self.blocks(data);
+    }
+
+    fn entry(&mut self, type_: u8, name: &[u8], mode: u32, link: &[u8], data: &[u8]) {
+        self.header(type_, name, b"", mode, link, data.len());
+        self.blocks(data);
+    }
+
+    fn header(
+        &mut self,
+        type_: u8,
+        name: &[u8],
+        prefix: &[u8],
+        mode: u32,
+        link: &[u8],
+        size: usize,
+    ) {
+        let mut h = [0; 512];
+        let mut put = |at: usize, text: &[u8]| h[at..at + text.len()].copy_from_slice(text);
+        put(0, name);
+        put(100, format!("{mode:07o}").as_bytes());
+        put(108, b"0000000");
+        put(116, b"0000000");
+        put(124, format!("{size:011o}").as_bytes());
+        put(136, format!("{:011o}", self.time).as_bytes());
+        put(148, b"        ");
+        put(156, &[type_]);
+        put(157, link);
+        put(257, b"ustar\0");
+        put(263, b"00");
+        put(265, b"root");
+        put(297, b"root");
+        put(329, b"0000000");
+        put(337, b"0000000");
+        put(345, prefix);
+        let sum: u32 = h.iter().map(|b| u32::from(*b)).sum();
+        h[148..156].copy_from_slice(format!("{sum:07o}\0").as_bytes());
+        self.out.extend(h);
+    }
+
+    fn blocks(&mut self, data: &[u8]) {
+        self.out.extend(data);
+        self.out.resize(self.out.len().next_multiple_of(512), 0);
+    }
+
+    /// Two empty records at least, in blocks of 10,240 bytes.
+    fn finish(mut self) -> Vec<u8> {
+        let end = (self.out.len() + 1024).next_multiple_of(10_240);
+        self.out.resize(end, 0);
+        self.out
+    }
+}
+
+/// Where git splits a long path into prefix and name: the last slash within the prefix's 155 bytes that leaves a name.
+fn prefix_len(path: &[u8]) -> usize {
+    let mut i = path.len();
+    if path.ends_with(b"/") {
+        i -= 1;
+    }
+    i = i.min(155);
+    loop {
+        i -= 1;
+        if i == 0 || path[i] == b'/' {
+            return i;
+        }
+    }
+}
+
+/// One pax record, `<length> <key>=<value>\n`, whose length counts its own digits.
+fn pax_record(key: &str, value: &[u8]) -> Vec<u8> {
+    let rest = key.len() + value.len() + 3;
+    let mut len = rest + 1;
+    while len != rest + len.to_string().len() {
+        len = rest + len.to_string().len();
+    }
+    let mut out = format!("{len} {key}=").into_bytes();
+    out.extend(value);
+    out.push(b'\n');
+    out
+}

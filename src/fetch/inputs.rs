@@ -1,0 +1,146 @@
+//! Everything that one build needs: the source, then its packages and the toolchain side by side.
+
+use std::collections::BTreeMap;
+
+use super::Fetcher;
+use super::git::{Locked, Source};
+use super::github::Hosted;
+use super::packages::{Origin, Wanted};
+use super::toolchain::Bun;
+use crate::bun::lockfile::{Kind, Lockfile as BunLock, Package};
+use crate::error::{Error, Reason, Result};
+use crate::model::ids::Digest;
+use crate::model::lockfile::{LockedPackage, Lockfile};
+use crate::model::record;
+use crate::plan::Plan;
+use crate::store::StoredFile;
+
+/// A source's own lock is read up to this size.
+const LOCK_BYTES: u64 = 64 << 20;
+
+/// The verified inputs of one build.
+#[derive(Debug)]
+pub struct Inputs {
+    /// The source.
+    pub source: Source,
+    /// The pinned Bun.
+    pub bun: StoredFile,
+    /// The source's own lock.
+    pub bun_lock: BunLock,
+    /// Every package of the source's lock, for all platforms, sorted by key.
+    pub locked: Vec<LockedPackage>,
+    /// The packages of this platform, with the digest of each one's tarball.
+    pub selected: Vec<(Package, Digest)>,
+    /// The tarballs of this platform, by digest.
+    pub tarballs: BTreeMap<Digest, StoredFile>,
+    /// Whether anything came over the network or from a mirror.
+    pub fetched: bool,
+}
+
+impl Fetcher<'_> {
+    /// Fetches what `plan` needs and compares it with everything that `lock` records.
+    ///
+    /// # Errors
+    /// Those of [`Fetcher::source`], [`Fetcher::bun`], [`Fetcher::packages`]; [`Reason::DigestMismatch`] where the
+    /// package list is not the locked one; [`Reason::BadRecord`] for the source's own lock.
+    pub fn inputs(&self, lock: &Lockfile, plan: &Plan) -> Result<Inputs> {
+        // The source first: where it cannot be had, nothing else is downloaded and nothing is left behind.
+        let source = self.source(&Locked {
+            url: &lock.source.url,
+            rev: &lock.source.rev,
+            tree: lock.source.tree.as_ref(),
+            nar_hash: lock.source.nar_hash.as_ref().map(|sri| &sri.0),
+        })?;
+        let bun_lock = read_lock(&source, plan)?;
+        let locked = locked_packages(&bun_lock, plan)?;
+        if let Some(expected) = &lock.dependencies.packages
+            && *expected != locked
+        {
+            return Err(Error::new(
+                Reason::DigestMismatch,
+                "the source's packages are not the locked ones",
+            )
+            .at(plan.lockfile.to_string())
+            .expected(record::digest(expected).to_string())
+            .found(record::digest(&locked).to_string()));
+        }
+        let selected = select(&bun_lock, plan)?;
+        let wanted: Vec<Wanted> =
+            selected.iter().map(|(package, digest)| wanted(package, digest)).collect();
+        std::thread::scope(|scope| {
+            // The toolchain is the largest download: beside the packages, not before them.
+            let bun = scope.spawn(|| {
+                self.bun(&Bun {
+                    package: &plan.bun.package,
+                    version: &plan.bun_version,
+                    integrity: &plan.bun.integrity.0,
+                    binary_sha256: plan.bun.binary_sha256.digest(),
+                })
+            });
+            let packages = self.packages(&wanted);
+            let bun = bun
+                .join()
+                .map_err(|_| Error::new(Reason::Internal, "the toolchain's thread ended badly"))?;
+            let (packages, (bun, bun_fetched)) = (packages?, bun?);
+            let fetched = source.fetched || bun_fetched || packages.downloaded > 0;
+            let tarballs = packages.files;
+            Ok(Inputs { source, bun, bun_lock, locked, selected, tarballs, fetched })
+        })
+    }
+}
+
+/// The source's own lock, from the verified tree.
+fn read_lock(source: &Source, plan: &Plan) -> Result<BunLock> {
+    use std::io::Read as _;
+    let path = plan.lockfile.as_str();
+    let missing = |err: std::io::Error| {
+        Error::new(Reason::BadRecord, "the source has no such lock")
+            .at(path.to_owned())
+            .caused_by(err)
+    };
+    let file = source.files.dir()?.open(path).map_err(missing)?;
+    let mut bytes = Vec::new();
+    file.take(LOCK_BYTES).read_to_end(&mut bytes).map_err(|err| Error::io("read", path, err))?;
+    BunLock::parse(&bytes, path)
+}
+
+/// The packages of the plan's platform, each with the digest of its tarball.
+///
+/// # Errors
+/// As [`locked_packages`].
+pub fn select(bun_lock: &BunLock, plan: &Plan) -> Result<Vec<(Package, Digest)>> {
+    // Bun 1.3 does not look at the C library (bun.md, section A); the pinned version decides.
+    let (os, cpu, libc) = plan.platform.npm();
+    let libc = libc.filter(|_| !plan.bun_version.starts_with("1.3."));
+    let selection = bun_lock.for_platform(os, cpu, libc)?;
+    let required = bun_lock.require_strong(selection.packages.values().copied(), &plan.accepted)?;
+    Ok(required.into_iter().map(|required| (required.package.clone(), required.digest)).collect())
+}
+
+/// Every fetched package of every platform, sorted by key.
+///
+/// # Errors
+/// [`Reason::WeakIntegrity`] and [`Reason::PackageKind`], naming the row.
+pub fn locked_packages(bun_lock: &BunLock, plan: &Plan) -> Result<Vec<LockedPackage>> {
+    bun_lock.locked_packages(&plan.accepted)
+}
+
+/// What to fetch for a package whose tarball must have this digest.
+pub fn wanted(package: &Package, integrity: &Digest) -> Wanted {
+    let origin = match (&package.kind, &package.registry_url) {
+        (Kind::Github { owner, repo, reference }, _) => Origin::Github(Hosted {
+            owner: owner.clone(),
+            repository: repo.clone(),
+            reference: reference.clone(),
+            tag: package.bun_tag.clone().unwrap_or_default(),
+        }),
+        (_, Some(url)) => Origin::Url(url.clone()),
+        _ => Origin::Registry,
+    };
+    Wanted {
+        name: package.name.clone(),
+        version: package.resolution.clone(),
+        origin,
+        integrity: integrity.clone(),
+    }
+}

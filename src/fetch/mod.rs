@@ -1,0 +1,54 @@
+//! Fetch: every locked input lands in the store, its digest checked while it streams. The network ends here.
+//!
+//! - [`mirror`]: addresses are rewritten to the user's mirrors.
+//! - [`git`], [`smart`], [`object`], [`embedded`]: the source at one commit, from a remote, a local mirror or admit itself.
+//! - [`toolchain`]: the pinned Bun. [`packages`], [`github`]: what the source depends on.
+//! - [`archive`], [`sink`]: strict unpacking, and where unpacked files go.
+//! - [`seed`]: a package cache for one build; [`installed`]: what an install made of it.
+//!
+//! A mirror needs no trust: whatever it serves, the digest in the lock decides.
+
+pub mod archive;
+pub mod embedded;
+pub mod git;
+pub mod github;
+pub mod inputs;
+pub mod installed;
+pub mod mirror;
+pub mod object;
+pub mod packages;
+pub mod pin;
+mod pktline;
+pub mod seed;
+pub mod sink;
+pub mod smart;
+pub mod toolchain;
+
+use std::path::Path;
+
+use crate::host::Progress;
+use crate::net::client::Client;
+use crate::net::npmrc::NpmConfig;
+use crate::store::Store;
+
+use embedded::Embedded;
+use mirror::Mirrors;
+
+/// What every fetch uses.
+#[derive(Clone, Copy)]
+pub struct Fetcher<'a> {
+    /// Where inputs land.
+    pub store: &'a Store,
+    /// The way to the network.
+    pub client: &'a Client,
+    /// Where packages come from.
+    pub npm: &'a NpmConfig,
+    /// Rewritten addresses.
+    pub mirrors: &'a Mirrors,
+    /// GNU gzip on this host, if there is one; makes a GitHub tarball from a git mirror.
+    pub gzip: Option<&'a Path>,
+    /// Sources inside admit, for addresses `embedded:<name>`.
+    pub embedded: &'a [Embedded],
+    /// Who is told.
+    pub progress: &'a dyn Progress,
+}

@@ -1,0 +1,159 @@
+//! Packages: every tarball that the source's lock names for this platform, fetched in parallel, checked while it
+//! streams.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::Fetcher;
+use super::github::Hosted;
+use crate::error::{Error, Reason, Result};
+use crate::model::ids::Digest;
+use crate::net::client::{OnBytes, Request};
+use crate::store::StoredFile;
+
+/// Largest tarball taken, in bytes. The largest package seen in a provider's lock has 40 MB.
+pub(super) const PACKAGE_BYTES: u64 = 512 << 20;
+/// Downloads at a time. Bun uses up to 64 connections and is no faster with them: small-file writes are its limit.
+const CONNECTIONS: usize = 16;
+
+/// Where a package's tarball comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The user's registry for this package.
+    Registry,
+    /// A tarball at this address, as the source's lock has it.
+    Url(String),
+    /// GitHub.
+    Github(Hosted),
+}
+
+/// One tarball to fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The package's own name.
+    pub name: String,
+    /// Its version (for messages, where the origin is not a registry).
+    pub version: String,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What its bytes must hash to.
+    pub integrity: Digest,
+}
+
+/// The tarballs by their integrity, and how much was downloaded.
+#[derive(Debug)]
+pub struct Packages {
+    /// Every wanted tarball, open and just verified.
+    pub files: BTreeMap<Digest, StoredFile>,
+    /// Tarballs that were not in the store.
+    pub downloaded: u64,
+    /// Bytes received for them.
+    pub bytes: u64,
+}
+
+impl Fetcher<'_> {
+    /// Brings all of `wanted` into the store. One that is there is verified and not fetched again; one that is wanted
+    /// twice is fetched once. The first fault ends the rest.
+    ///
+    /// # Errors
+    /// [`Reason::DigestMismatch`] with the package's name, those of [`crate::net::client::Client::fetch`],
+    /// [`Reason::GnuGzipMissing`], those of the store.
+    pub fn packages(&self, wanted: &[Wanted]) -> Result<Packages> {
+        let mut unique: BTreeMap<&Digest, &Wanted> = BTreeMap::new();
+        for one in wanted {
+            unique.entry(&one.integrity).or_insert(one);
+        }
+        let jobs: Vec<&Wanted> = unique.into_values().collect();
+        self.progress.stage("fetch", &format!("{} packages", jobs.len()));
+        let next = AtomicUsize::new(0);
+        let total = AtomicU64::new(0);
+        let downloaded = AtomicU64::new(0);
+        let files = Mutex::new(BTreeMap::new());
+        let fault: Mutex<Option<Error>> = Mutex::new(None);
+        let work = || {
+            while let Some(one) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                match self.package(one, &total, &downloaded) {
+                    Ok(file) => {
+                        let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
+                        files.insert(one.integrity.clone(), file);
+                    }
+                    Err(err) => {
+                        next.store(jobs.len(), Ordering::Relaxed);
+                        let mut fault = fault.lock().unwrap_or_else(PoisonError::into_inner);
+                        fault.get_or_insert(err);
+                    }
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..CONNECTIONS.min(jobs.len()) {
+                scope.spawn(work);
+            }
+        });
+        if let Some(err) = fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(err);
+        }
+        let files = files.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if files.len() != jobs.len() {
+            return Err(Error::new(Reason::Internal, "a download thread ended without an answer"));
+        }
+        Ok(Packages { files, downloaded: downloaded.into_inner(), bytes: total.into_inner() })
+    }
+
+    fn package(
+        &self,
+        one: &Wanted,
+        total: &AtomicU64,
+        downloaded: &AtomicU64,
+    ) -> Result<StoredFile> {
+        if let Some(file) = self.store.file(&one.integrity)? {
+            return Ok(file);
+        }
+        // An attempt that failed counts its bytes: they were received.
+        let last = AtomicU64::new(0);
+        let on_bytes = |done: u64, _: Option<u64>| {
+            let before = last.swap(done, Ordering::Relaxed);
+            let sum = total.fetch_add(done.saturating_sub(before), Ordering::Relaxed);
+            self.progress.bytes(sum + done.saturating_sub(before), None);
+        };
+        let file = match &one.origin {
+            Origin::Registry => {
+                let url = self.npm.tarball_url(&one.name, &one.version)?;
+                self.tarball(&url, one, &on_bytes)
+            }
+            Origin::Url(url) => self.tarball(url, one, &on_bytes),
+            Origin::Github(hosted) => self.github(hosted, &one.integrity, &on_bytes),
+        };
+        downloaded.fetch_add(1, Ordering::Relaxed);
+        file.map_err(|err| err.hint(format!("wanted for the package {} {}", one.name, one.version)))
+    }
+
+    fn tarball(&self, url: &str, one: &Wanted, on_bytes: OnBytes<'_>) -> Result<StoredFile> {
+        self.download(url, &one.integrity, PACKAGE_BYTES, on_bytes)
+    }
+
+    /// A file from a registry or its mirror, checked while it streams.
+    pub(super) fn download(
+        &self,
+        url: &str,
+        integrity: &Digest,
+        max_bytes: u64,
+        on_bytes: OnBytes<'_>,
+    ) -> Result<StoredFile> {
+        let place = self.mirrors.apply(url);
+        let mut request = Request::get(&place, max_bytes);
+        request.authorization = self.npm.authorization(&place);
+        let algorithm = [integrity.algorithm()];
+        let writer =
+            self.client.fetch(&request, || self.store.writer_with(&algorithm), on_bytes)?;
+        writer.finish(integrity).map_err(|err| match err.reason() {
+            Reason::DigestMismatch => Error::new(Reason::DigestMismatch, "the download has another digest")
+                .at(place.clone())
+                .expected(err.expected_value().unwrap_or_default())
+                .found(err.found_value().unwrap_or_default())
+                .hint("the registry serves another file than the lock records, or it was changed on the way"),
+            _ => err,
+        })
+    }
+}

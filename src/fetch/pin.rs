@@ -1,0 +1,83 @@
+//! A toolchain that no lock holds yet: the integrity comes from the registry's own metadata, the digest of the program
+//! from the package that has this integrity. Used by `admit lock` alone; a build only reads what a lock says.
+
+use std::io::Read;
+
+use serde_json::Value;
+
+use super::Fetcher;
+use super::archive::{self, Limits, Top};
+use super::packages::PACKAGE_BYTES;
+use super::sink::Sink;
+use crate::error::{Error, Reason, Result};
+use crate::model::ids::{Algorithm, Digest, RelPath, Sha256, Sri};
+use crate::model::lockfile::{BunPackage, Platform};
+use crate::net::client::Request;
+use crate::store::Hashes;
+
+/// A package's metadata of all versions is read up to this size.
+const METADATA_BYTES: u64 = 64 << 20;
+
+impl Fetcher<'_> {
+    /// Looks up Bun `version` for `platform` and digests the program in it.
+    ///
+    /// # Errors
+    /// [`Reason::NotFound`] where the registry has no such version; [`Reason::WeakIntegrity`]; those of
+    /// [`crate::net::client::Client::fetch`] and of the archive.
+    pub fn pin_bun(&self, version: &str, platform: Platform) -> Result<BunPackage> {
+        let package = format!("@oven/bun-{platform}");
+        let tarball = self.npm.tarball_url(&package, version)?;
+        let url = format!("{}{}", self.npm.registry_for(&package), package.replace('/', "%2f"));
+        self.progress.stage("lock", &format!("{package} {version}"));
+        let mut request = Request::get(&url, METADATA_BYTES);
+        request.authorization = self.npm.authorization(&url);
+        let bytes = self.client.fetch_bytes(&request)?;
+        let metadata: Value = serde_json::from_slice(&bytes).map_err(|err| {
+            Error::new(Reason::BadRecord, "the registry's metadata is not JSON")
+                .at(package.clone())
+                .caused_by(err)
+        })?;
+        let text =
+            metadata["versions"][version]["dist"]["integrity"].as_str().ok_or_else(|| {
+                Error::new(Reason::NotFound, "the registry has no such version with an integrity")
+                    .at(package.clone())
+                    .found(version.to_owned())
+            })?;
+        let integrity: Sri = text.parse().map_err(|err| {
+            Error::new(
+                Reason::WeakIntegrity,
+                "the registry's integrity is not one that admit accepts",
+            )
+            .at(package.clone())
+            .caused_by(err)
+        })?;
+        let on_bytes = |done, total| self.progress.bytes(done, total);
+        let mut packed = match self.store.file(&integrity.0)? {
+            Some(packed) => packed,
+            None => self.download(&tarball, &integrity.0, PACKAGE_BYTES, &on_bytes)?,
+        };
+        let mut sink = ProgramDigest(None);
+        let size = packed.size();
+        archive::unpack(packed.file(), size, Top::Any, Limits::default(), &package, &mut sink)?;
+        let binary_sha256 = sink.0.as_ref().and_then(Sha256::from_digest).ok_or_else(|| {
+            Error::new(Reason::HostileArchive, "the package holds no Bun")
+                .at(package.clone())
+                .expected("bin/bun")
+        })?;
+        Ok(BunPackage { package, integrity, binary_sha256 })
+    }
+}
+
+/// Digests `bin/bun` and keeps nothing.
+struct ProgramDigest(Option<Digest>);
+
+impl Sink for ProgramDigest {
+    fn file(&mut self, path: &RelPath, _: u32, _: u64, data: &mut dyn Read) -> Result<()> {
+        if path.as_str() == "bin/bun" {
+            let digests = Hashes::read(data, &[Algorithm::Sha256])
+                .map_err(|err| Error::io("read", path.as_str(), err))?;
+            self.0 = digests.get(Algorithm::Sha256).cloned();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,573 @@
+//! Seed: verified tarballs become a package cache for one build of Bun, so that its install asks for nothing.
+//!
+//! Bun checks nothing that it finds in its cache. So each tarball is unpacked from the very bytes that were hashed, and
+//! what every file holds is remembered for the comparison after the install ([`crate::bun::install`]).
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use blake3::Hash;
+use rustix::fs::{AtFlags, Mode, OFlags, Stat};
+
+use super::archive::{Limits, Top, unpack};
+use super::sink::{DirSink, Sink};
+use crate::bun::cache::{self, CacheEntry, TAG_FILE};
+use crate::bun::install::{File, Unpacked};
+use crate::bun::lockfile::{Kind, Package, Required};
+use crate::error::{Error, Reason, Result};
+use crate::model::ids::{Digest, RelPath};
+use crate::sandbox::Owner;
+use crate::store::StoredFile;
+
+/// What identifies a file that was not written since: device, inode, size, time of the last write (seconds,
+/// nanoseconds). Nothing in a build has a reason to set that time back; what runs scripts is checked before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Untouched {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    written: (i64, i64),
+}
+
+impl Untouched {
+    pub(super) fn of(stat: &Stat) -> Self {
+        // The types of these fields differ between architectures.
+        let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or_default();
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            bytes: u64::try_from(stat.st_size).unwrap_or_default(),
+            written: (stat.st_mtime, nanoseconds),
+        }
+    }
+}
+
+/// The whole cache as it was filled.
+#[derive(Debug, Default)]
+pub struct Seeded {
+    by_dir: BTreeMap<String, Vec<File>>,
+    /// Content of each file, as long as nobody writes to it.
+    pub(super) known: HashMap<Untouched, Hash>,
+    /// Bytes of all files.
+    pub bytes: u64,
+}
+
+impl Seeded {
+    /// The files of each of `packages`; a package that was not seeded has none, and then counts as missing.
+    ///
+    /// # Errors
+    /// Those of [`cache::entry`].
+    pub fn unpacked<'a>(&'a self, packages: &[Required<'a>]) -> Result<Vec<Unpacked<'a>>> {
+        let one = |required: &Required<'a>| {
+            let entry = cache::entry(required.package)?;
+            let files = self.by_dir.get(entry.dir.as_str()).map_or(&[][..], Vec::as_slice);
+            Ok(Unpacked { package: required.package, files })
+        };
+        packages.iter().map(one).collect()
+    }
+
+    /// How many files were written.
+    pub fn files(&self) -> usize {
+        self.by_dir.values().map(Vec::len).sum()
+    }
+}
+
+/// Unpacks the tarball of each of `packages`, found in `tarballs` by its digest, below `cache` (an empty directory;
+/// `place` names it in errors). With `owner` everything is made as the payload would make it. Uses all processors.
+///
+/// # Errors
+/// [`Reason::HostileArchive`], [`Reason::Truncated`], [`Reason::Io`], [`Reason::DiskFull`];
+/// [`Reason::DigestMismatch`] where two rows give one name and version different tarballs; those of [`cache::entry`].
+pub fn seed(
+    cache: &impl AsFd,
+    place: &str,
+    owner: Option<Owner>,
+    packages: &[Required<'_>],
+    tarballs: &BTreeMap<Digest, StoredFile>,
+) -> Result<Seeded> {
+    let mut jobs = jobs(packages, tarballs)?;
+    // The largest first: the last one to end decides.
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.tarball.size()));
+    let next = AtomicUsize::new(0);
+    let seeded = Mutex::new(Seeded::default());
+    let fault: Mutex<Option<Error>> = Mutex::new(None);
+    let cache = cache.as_fd();
+    let fail = |err: Error| {
+        next.store(jobs.len(), Ordering::Relaxed);
+        fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(err);
+    };
+    let work = || {
+        // Whom files belong to is a matter of each thread.
+        let _as_payload = match owner.map(Owner::enter).transpose() {
+            Ok(guard) => guard,
+            Err(err) => return fail(err),
+        };
+        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            match job.run(cache, place) {
+                Ok(done) => {
+                    let mut seeded = seeded.lock().unwrap_or_else(PoisonError::into_inner);
+                    seeded.bytes += done.bytes;
+                    seeded.known.extend(done.known);
+                    seeded.by_dir.insert(job.entry.dir.as_str().to_owned(), done.files);
+                }
+                Err(err) => fail(err),
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(8);
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(jobs.len()) {
+            scope.spawn(work);
+        }
+    });
+    if let Some(err) = fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(err);
+    }
+    let mut seeded = seeded.into_inner().unwrap_or_else(PoisonError::into_inner);
+    // The file system's clock ticks every few milliseconds, so a write that follows at once can leave the time of the
+    // last file as it is, but not that of an older one. The last files are read again instead.
+    let last = seeded.known.keys().map(|known| known.written).max();
+    seeded.known.retain(|known, _| Some(known.written) != last);
+    if seeded.by_dir.len() != jobs.len() {
+        return Err(Error::new(Reason::Internal, "an unpacking thread ended without an answer"));
+    }
+    Ok(seeded)
+}
+
+/// One tarball to unpack.
+struct Job<'a> {
+    package: &'a Package,
+    entry: CacheEntry,
+    tarball: &'a StoredFile,
+}
+
+/// One job for each directory of the cache.
+fn jobs<'a>(
+    packages: &[Required<'a>],
+    tarballs: &'a BTreeMap<Digest, StoredFile>,
+) -> Result<Vec<Job<'a>>> {
+    let mut jobs: BTreeMap<String, Job<'a>> = BTreeMap::new();
+    for Required { package, digest } in packages {
+        let entry = cache::entry(package)?;
+        let tarball = tarballs.get(digest).ok_or_else(|| {
+            Error::new(Reason::Internal, format!("no tarball for package \"{}\"", package.key))
+                .at(package.place.as_str())
+                .expected(digest.to_sri())
+        })?;
+        let dir = entry.dir.as_str().to_owned();
+        let job = jobs.entry(dir).or_insert(Job { package, entry, tarball });
+        if job.tarball.digest() != digest {
+            return Err(Error::new(
+                Reason::DigestMismatch,
+                format!("{} {} has two integrities", package.name, package.resolution),
+            )
+            .at(package.place.as_str())
+            .expected(job.tarball.digest().to_sri())
+            .found(digest.to_sri()));
+        }
+    }
+    Ok(jobs.into_values().collect())
+}
+
+/// What one package added.
+#[derive(Default)]
+struct Done {
+    files: Vec<File>,
+    known: Vec<(Untouched, Hash)>,
+    bytes: u64,
+}
+
+impl Job<'_> {
+    fn run(&self, cache: BorrowedFd<'_>, place: &str) -> Result<Done> {
+        let dir = &self.entry.dir;
+        let place = format!("{place}/{dir}");
+        DirSink::new(&cache, None, place.as_str()).dir(dir)?;
+        let root = open_dir(cache, dir).map_err(|err| Error::io("open", &place, err))?;
+        let mut sink = Recorder {
+            inner: DirSink::new(&root, None, place.as_str()),
+            root: root.as_fd(),
+            place: &place,
+            done: Done::default(),
+        };
+        let top = match self.package.kind {
+            Kind::Github { .. } => Top::Exactly(self.entry.tag.as_deref().unwrap_or_default()),
+            _ => Top::Any,
+        };
+        let packed = Shared { file: self.tarball.shared(), at: 0 };
+        let name = format!("{} {}", self.package.name, self.package.resolution);
+        unpack(packed, self.tarball.size(), top, Limits::default(), &name, &mut sink)?;
+        if let Some(tag) = &self.entry.tag {
+            let path: RelPath = TAG_FILE.parse().map_err(|_| {
+                Error::new(Reason::Internal, "the tag's name is not a path").at(TAG_FILE)
+            })?;
+            sink.file(&path, 0o644, tag.len() as u64, &mut tag.as_bytes())?;
+        }
+        Ok(sink.done)
+    }
+}
+
+fn open_dir(root: BorrowedFd<'_>, path: &RelPath) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut dir = rustix::fs::openat(root, ".", flags, Mode::empty())?;
+    for part in path.parts() {
+        dir = rustix::fs::openat(&dir, part, flags, Mode::empty())?;
+    }
+    Ok(dir)
+}
+
+/// Writes files and remembers what they hold.
+struct Recorder<'a> {
+    inner: DirSink<'a>,
+    root: BorrowedFd<'a>,
+    place: &'a str,
+    done: Done,
+}
+
+impl Sink for Recorder<'_> {
+    fn file(&mut self, path: &RelPath, mode: u32, size: u64, data: &mut dyn Read) -> Result<()> {
+        let mut hashing = Hashing::new(data);
+        self.inner.file(path, mode, size, &mut hashing)?;
+        let (digest, unix, bytes) = hashing.finish();
+        let stat = rustix::fs::statat(self.root, path.as_str(), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|err| Error::io("look at", format!("{}/{path}", self.place), err.into()))?;
+        self.done.bytes += bytes;
+        self.done.known.push((Untouched::of(&stat), digest));
+        let executable = mode & 0o111 != 0;
+        self.done.files.push(File { path: path.as_str().to_owned(), executable, digest, unix });
+        Ok(())
+    }
+
+    fn again(&mut self, path: &RelPath, mode: u32, size: u64, data: &mut dyn Read) -> Result<bool> {
+        self.inner.again(path, mode, size, data)
+    }
+}
+
+/// Hashes what it passes on; a file that starts with a `#!` line ending in `\r\n` also without that `\r`.
+struct Hashing<'a> {
+    inner: &'a mut dyn Read,
+    whole: blake3::Hasher,
+    bytes: u64,
+    line: Line,
+}
+
+enum Line {
+    /// The bytes of the first line so far.
+    Open(Vec<u8>),
+    /// Rewritten: everything so far without the `\r`.
+    Unix(Box<blake3::Hasher>),
+    /// Not such a file.
+    Other,
+}
+
+/// Longest `#!` line that is looked at, in bytes; the kernel takes 256, Bun reads 1,024.
+const LINE_BYTES: usize = 1024;
+
+impl<'a> Hashing<'a> {
+    fn new(inner: &'a mut dyn Read) -> Self {
+        Self { inner, whole: blake3::Hasher::new(), bytes: 0, line: Line::Open(Vec::new()) }
+    }
+
+    fn take(&mut self, data: &[u8]) {
+        self.bytes += data.len() as u64;
+        self.whole.update(data);
+        match &mut self.line {
+            Line::Other => {}
+            Line::Unix(hasher) => drop(hasher.update(data)),
+            Line::Open(line) => {
+                line.extend_from_slice(data);
+                let end = line.iter().take(LINE_BYTES).position(|b| *b == b'\n');
+                let script = line.starts_with(&b"#!"[..line.len().min(2)]);
+                self.line = match end {
+                    Some(end) if script && end > 0 && line[end - 1] == b'\r' => {
+                        let mut hasher = Box::new(blake3::Hasher::new());
+                        hasher.update(&line[..end - 1]).update(&line[end..]);
+                        Line::Unix(hasher)
+                    }
+                    None if script && line.len() < LINE_BYTES => return,
+                    _ => Line::Other,
+                };
+            }
+        }
+    }
+
+    fn finish(self) -> (Hash, Option<Hash>, u64) {
+        let unix = match self.line {
+            Line::Unix(hasher) => Some(hasher.finalize()),
+            _ => None,
+        };
+        (self.whole.finalize(), unix, self.bytes)
+    }
+}
+
+impl Read for Hashing<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.take(&buf[..n]);
+        Ok(n)
+    }
+}
+
+/// A reader of its own on a file that others read too.
+struct Shared<'a> {
+    file: &'a std::fs::File,
+    at: u64,
+}
+
+impl Read for Shared<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read_at(buf, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::installed;
+    use super::*;
+    use crate::bun::install::{Difference, What};
+    use crate::bun::lockfile::Lockfile;
+    use crate::model::ids::Algorithm;
+    use crate::store::Store;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+    use std::path::Path;
+
+    fn tarball(top: &str, files: &[(&str, u32, &str)]) -> Vec<u8> {
+        let gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        let mut tar = tar::Builder::new(gz);
+        for (path, mode, text) in files {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(text.len() as u64);
+            header.set_mode(*mode);
+            tar.append_data(&mut header, format!("{top}/{path}"), text.as_bytes()).unwrap();
+        }
+        tar.into_inner().unwrap().finish().unwrap()
+    }
+
+    /// A source with four packages, its seeded cache, and the tree that Bun makes of them.
+    struct Build {
+        dir: tempfile::TempDir,
+        lock: Lockfile,
+        tarballs: BTreeMap<Digest, StoredFile>,
+        seeded: Seeded,
+    }
+
+    const GITHUB: &str = "o-r-abc1234";
+
+    impl Build {
+        fn new() -> Self {
+            Self::with(GITHUB).unwrap()
+        }
+
+        fn with(top: &str) -> Result<Self> {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::open(&dir.path().join("store")).unwrap();
+            let mut tarballs = BTreeMap::new();
+            let mut sri = |top: &str, files: &[(&str, u32, &str)]| {
+                let file = store.put(&tarball(top, files), Algorithm::Sha512).unwrap();
+                let digest = file.digest().clone();
+                tarballs.insert(digest.clone(), file);
+                digest.to_sri()
+            };
+            let a = [("package.json", 0o644, "{}"), ("bin/a.js", 0o644, "#!/x\r\ny\r\n")];
+            let b1 = [("package.json", 0o644, "{1}"), ("b.sh", 0o755, "#!/bin/sh\n")];
+            let text = format!(
+                r#"{{"lockfileVersion": 1, "workspaces": {{"": {{"dependencies": {{"a": "1", "@s/b": "1", "g": "1"}}}}}},
+                "packages": {{
+                    "@s/b": ["@s/b@1.0.0", "", {{}}, "{}"],
+                    "a": ["a@1.0.0", "", {{"dependencies": {{"@s/b": "2"}}, "bin": {{"a": "./bin/a.js", "gone": "x"}}}}, "{}"],
+                    "a/@s/b": ["@s/b@2.0.0", "", {{"bin": "c.js"}}, "{}"],
+                    "g": ["g@github:o/r#abc1234", {{}}, "{GITHUB}", "{}"]}}}}"#,
+                sri("package", &b1),
+                sri("package", &a),
+                sri("package", &[("c.js", 0o644, "2")]),
+                sri(top, &[("index.js", 0o644, "g")]),
+            );
+            let lock = Lockfile::parse(text.as_bytes(), "bun.lock").unwrap();
+            std::fs::create_dir(dir.path().join("cache")).unwrap();
+            std::fs::create_dir(dir.path().join("source")).unwrap();
+            let cache = std::fs::File::open(dir.path().join("cache")).unwrap();
+            let required = lock.require_strong(lock.packages.values(), &BTreeMap::new()).unwrap();
+            let seeded = seed(&cache, "cache", None, &required, &tarballs)?;
+            let build = Self { seeded, lock, tarballs, dir };
+            build.install();
+            Ok(build)
+        }
+
+        fn at(&self, path: &str) -> std::path::PathBuf {
+            self.dir.path().join("source/node_modules").join(path)
+        }
+
+        /// As Bun does with `--backend=hardlink`.
+        fn install(&self) {
+            for (from, to) in [
+                ("@s/b@1.0.0@@@1/package.json", "@s/b/package.json"),
+                ("@s/b@1.0.0@@@1/b.sh", "@s/b/b.sh"),
+                ("a@1.0.0@@@1/package.json", "a/package.json"),
+                ("@s/b@2.0.0@@@1/c.js", "a/node_modules/@s/b/c.js"),
+                ("@GH@o-r-abc1234@@@1/index.js", "g/index.js"),
+                ("@GH@o-r-abc1234@@@1/.bun-tag", "g/.bun-tag"),
+            ] {
+                let from = self.dir.path().join("cache").join(from);
+                let to = self.at(to);
+                std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+                std::fs::hard_link(from, to).unwrap();
+            }
+            self.write("a/bin/a.js", "#!/x\ny\r\n");
+            self.link(".bin/a", "../a/bin/a.js");
+            self.link("a/node_modules/.bin/b", "../@s/b/c.js");
+            for path in ["a/bin/a.js", "a/node_modules/@s/b/c.js"] {
+                std::fs::set_permissions(self.at(path), Permissions::from_mode(0o777)).unwrap();
+            }
+        }
+
+        fn write(&self, path: &str, text: &str) {
+            std::fs::create_dir_all(self.at(path).parent().unwrap()).unwrap();
+            std::fs::write(self.at(path), text).unwrap();
+        }
+
+        fn link(&self, path: &str, to: &str) {
+            std::fs::create_dir_all(self.at(path).parent().unwrap()).unwrap();
+            symlink(to, self.at(path)).unwrap();
+        }
+
+        fn differences(&self) -> Vec<Difference> {
+            let all = self.lock.packages.values();
+            let required = self.lock.require_strong(all, &BTreeMap::new()).unwrap();
+            let source = std::fs::File::open(self.dir.path().join("source")).unwrap();
+            installed::differences(&source, "source", &self.lock, &required, &self.seeded).unwrap()
+        }
+
+        /// What is found after `change`, in short.
+        fn after(&self, change: impl FnOnce(&dyn Fn(&str) -> std::path::PathBuf)) -> Vec<String> {
+            change(&|path| self.at(path));
+            let short = |one: Difference| format!("{} {}", one.what.as_str(), one.path);
+            self.differences().into_iter().map(short).collect()
+        }
+    }
+
+    #[test]
+    fn a_cache_has_the_verified_files_in_buns_places() {
+        let build = Build::new();
+        assert_eq!(build.differences(), []);
+        assert_eq!((build.seeded.files(), build.seeded.by_dir.len()), (7, 4));
+        let cache = build.dir.path().join("cache");
+        let tag = std::fs::read_to_string(cache.join("@GH@o-r-abc1234@@@1/.bun-tag")).unwrap();
+        assert_eq!(tag, GITHUB);
+        let mode = cache.join("@s/b@1.0.0@@@1/b.sh").metadata().unwrap().mode() & 0o7777;
+        assert_eq!(mode, 0o755);
+        // An empty cache: nothing is written over.
+        let cache = std::fs::File::open(cache).unwrap();
+        let required =
+            build.lock.require_strong(build.lock.packages.values(), &BTreeMap::new()).unwrap();
+        assert!(seed(&cache, "cache", None, &required, &build.tarballs).is_err());
+    }
+
+    #[test]
+    fn another_top_directory_of_a_github_tarball_is_refused_before_bun_sees_it() {
+        let err = Build::with("o-r-0000000").err().unwrap();
+        assert_eq!(err.reason(), Reason::HostileArchive);
+    }
+
+    #[test]
+    fn what_is_missing_is_found() {
+        let gone = |path: &Path| std::fs::remove_dir_all(path).unwrap();
+        assert_eq!(Build::new().after(|at| gone(&at("g"))), ["missing package node_modules/g"]);
+        assert_eq!(
+            Build::new().after(|at| gone(&at("a/node_modules"))),
+            [
+                "missing package node_modules/a/node_modules/@s/b",
+                "missing node_modules/a/node_modules/.bin/b"
+            ]
+        );
+        let one = Build::new().after(|at| std::fs::remove_file(at("g/.bun-tag")).unwrap());
+        assert_eq!(one, ["missing node_modules/g/.bun-tag"]);
+        let one = Build::new().after(|at| std::fs::remove_file(at(".bin/a")).unwrap());
+        assert_eq!(one, ["missing node_modules/.bin/a"]);
+        assert_eq!(Build::new().after(|at| gone(&at(""))).len(), 6);
+    }
+
+    #[test]
+    fn what_is_too_much_is_found() {
+        let build = Build::new();
+        build.write("evil/index.js", "x");
+        build.write("@s/evil/index.js", "x");
+        build.write("a/evil.js", "x");
+        build.write("a/node_modules/evil/x.js", "x");
+        build.link(".bin/evil", "../a/evil.js");
+        build.link("linked", "/etc");
+        assert_eq!(
+            build.after(|_| ()),
+            [
+                "extra package node_modules/@s/evil",
+                "extra package node_modules/a/node_modules/evil",
+                "extra package node_modules/evil",
+                "extra package node_modules/linked",
+                "extra node_modules/.bin/evil",
+                "extra node_modules/a/evil.js",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_changed_is_found() {
+        let changed = |path: &str, change: &dyn Fn(&Path)| {
+            let found = Build::new().after(|at| change(&at(path)));
+            assert_eq!(found, [format!("changed node_modules/{path}")], "{path}");
+        };
+        let write = |path: &Path| std::fs::write(path, "evil").unwrap();
+        // In place: the file in the cache changes with it.
+        changed("a/package.json", &write);
+        changed("@s/b/b.sh", &write);
+        changed("g/.bun-tag", &write);
+        changed("a/bin/a.js", &write);
+        // The same length, at once.
+        changed("g/index.js", &|path| std::fs::write(path, "h").unwrap());
+        changed("g/index.js", &|path| {
+            std::fs::remove_file(path).unwrap();
+            symlink("../a/package.json", path).unwrap();
+        });
+        changed("@s/b/b.sh", &|path| {
+            std::fs::set_permissions(path, Permissions::from_mode(0o644)).unwrap();
+        });
+        changed("@s/b/b.sh", &|path| {
+            std::fs::set_permissions(path, Permissions::from_mode(0o4755)).unwrap();
+        });
+        changed(".bin/a", &|path| {
+            std::fs::remove_file(path).unwrap();
+            symlink("../../../evil", path).unwrap();
+        });
+        changed("g/index.js", &|path| {
+            std::fs::remove_file(path).unwrap();
+            rustix::fs::mkfifoat(rustix::fs::CWD, path, Mode::from_raw_mode(0o644)).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_copy_with_the_same_bytes_is_the_same() {
+        let build = Build::new();
+        let path = build.at("a/package.json");
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(build.differences(), []);
+    }
+
+    #[test]
+    fn links_in_place_of_directories_are_not_followed() {
+        let build = Build::new();
+        let away = build.dir.path().join("away");
+        std::fs::rename(build.at("g"), &away).unwrap();
+        symlink(&away, build.at("g")).unwrap();
+        let all = build.differences();
+        assert!(all.iter().any(|d| d.what == What::MissingPackage && d.path == "node_modules/g"));
+        std::fs::rename(build.at(""), away.with_extension("all")).unwrap();
+        symlink(away.with_extension("all"), build.dir.path().join("source/node_modules")).unwrap();
+        assert!(build.differences().len() >= 6);
+    }
+}

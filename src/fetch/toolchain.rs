@@ -1,0 +1,94 @@
+//! The toolchain: Bun from the npm package of one platform. Never a global install, never a `bun` from `PATH`.
+
+use std::io::Read;
+
+use super::Fetcher;
+use super::archive::{self, Limits, Top};
+use super::packages::PACKAGE_BYTES;
+use super::sink::Sink;
+use crate::error::{Error, Reason, Result};
+use crate::model::ids::{Algorithm, Digest, RelPath};
+use crate::store::{Store, StoredFile};
+
+/// The program's place in the tarball, below the stripped top directory.
+const PROGRAM: &str = "bin/bun";
+
+/// The pinned Bun of one platform.
+#[derive(Clone, Copy, Debug)]
+pub struct Bun<'a> {
+    /// For example `@oven/bun-linux-x64`.
+    pub package: &'a str,
+    /// For example `1.3.14`.
+    pub version: &'a str,
+    /// Integrity of the tarball.
+    pub integrity: &'a Digest,
+    /// SHA-256 of the program inside it.
+    pub binary_sha256: &'a Digest,
+}
+
+impl Fetcher<'_> {
+    /// Brings the program into the store and gives the verified file. Its mode there is 0444: whoever runs it makes an
+    /// executable copy. The flag says whether it was downloaded.
+    ///
+    /// # Errors
+    /// [`Reason::DigestMismatch`] where the tarball or the program is not the locked one, [`Reason::HostileArchive`],
+    /// those of [`crate::net::client::Client::fetch`] and of the store.
+    pub fn bun(&self, pin: &Bun<'_>) -> Result<(StoredFile, bool)> {
+        if let Some(program) = self.store.file(pin.binary_sha256)? {
+            return Ok((program, false));
+        }
+        self.progress.stage("fetch", &format!("Bun {} ({})", pin.version, pin.package));
+        let url = self.npm.tarball_url(pin.package, pin.version)?;
+        let (mut tarball, fetched) = match self.store.file(pin.integrity)? {
+            Some(tarball) => (tarball, false),
+            None => {
+                let on_bytes = |done, total| self.progress.bytes(done, total);
+                (self.download(&url, pin.integrity, PACKAGE_BYTES, &on_bytes)?, true)
+            }
+        };
+        let mut sink = ProgramSink { store: self.store, want: pin.binary_sha256, program: None };
+        let size = tarball.size();
+        archive::unpack(tarball.file(), size, Top::Any, Limits::default(), &url, &mut sink)?;
+        let program = sink.program.ok_or_else(|| {
+            Error::new(Reason::HostileArchive, "the package holds no Bun")
+                .at(url)
+                .expected(PROGRAM)
+                .found("no such file")
+        })?;
+        Ok((program, fetched))
+    }
+}
+
+/// Takes the program alone.
+struct ProgramSink<'a> {
+    store: &'a Store,
+    want: &'a Digest,
+    program: Option<StoredFile>,
+}
+
+impl Sink for ProgramSink<'_> {
+    fn file(&mut self, path: &RelPath, _: u32, _: u64, data: &mut dyn Read) -> Result<()> {
+        if path.as_str() != PROGRAM {
+            return Ok(());
+        }
+        let mut writer = self.store.writer_with(&[Algorithm::Sha256])?;
+        let mut buf = vec![0; 256 << 10];
+        loop {
+            match data.read(&mut buf) {
+                Ok(0) => break,
+                Ok(n) => writer.append(&buf[..n])?,
+                Err(err) if err.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(err) => {
+                    return Err(Error::new(Reason::Truncated, "the archive is cut off or damaged")
+                        .at(path.as_str())
+                        .caused_by(err));
+                }
+            }
+        }
+        let program = writer
+            .finish(self.want)
+            .map_err(|err| err.at(format!("{PROGRAM} in the Bun package")))?;
+        self.program = Some(program);
+        Ok(())
+    }
+}

@@ -1,0 +1,83 @@
+//! What follows from refusals: one primary failure class, its marker, the exit code and the report's blockers.
+
+use crate::error::Kind;
+use crate::model::evidence::{GateRow, GateStatus};
+use crate::model::failure::FailureClass;
+
+use super::{Decision, Gate, Verdict};
+
+/// One gate that refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which.
+    pub gate: Gate,
+    /// Its row.
+    pub row: GateRow,
+    /// What it means for the exit code.
+    pub kind: Kind,
+    /// The failure class that it leads to.
+    pub class: FailureClass,
+}
+
+impl Refusal {
+    /// A refusal of `gate`; `class` where the finding is more exact than the gate.
+    pub(super) fn new(gate: Gate, row: GateRow, kind: Kind, class: Option<FailureClass>) -> Self {
+        let class = class.unwrap_or(match gate {
+            Gate::BinaryPresent | Gate::BinaryExecutable => FailureClass::ProviderUnavailable,
+            Gate::ModelRequested | Gate::ModelAdmitted | Gate::Network => {
+                FailureClass::ModelNotAdmitted
+            }
+            Gate::Credentials | Gate::AuthBridge => FailureClass::AuthUnavailable,
+            Gate::Endpoint => FailureClass::LocalConfigUnavailable,
+            Gate::ResponseShape => FailureClass::ResponseShapeUnavailable,
+            _ => FailureClass::GateRefused,
+        });
+        Self { gate, row, kind, class }
+    }
+
+    /// The `failure_reason` of a report.
+    pub fn failure_reason(&self) -> String {
+        self.class.failure_reason(self.gate.id())
+    }
+
+    /// One line for a report's `blockers`.
+    pub fn blocker(&self) -> String {
+        format!("{}: expected {}, found {}", self.gate.id(), self.row.expected, self.row.found)
+    }
+}
+
+impl Decision {
+    /// The refusals, in the order of the gates; empty where the run is admitted.
+    pub fn refusals(&self) -> &[Refusal] {
+        match &self.verdict {
+            Verdict::Admit(_) => &[],
+            Verdict::Refuse(refusals) => refusals,
+        }
+    }
+
+    /// The refusal that stands for all: no binary first, since most gates fail without one; else the first in order.
+    /// A gate that was left out on request never stands for one that failed.
+    pub fn primary(&self) -> Option<&Refusal> {
+        let failed = || self.refusals().iter().filter(|r| r.row.status == GateStatus::Fail);
+        failed()
+            .find(|refusal| refusal.gate == Gate::BinaryPresent)
+            .or_else(|| failed().next())
+            .or_else(|| self.refusals().first())
+    }
+
+    /// Whether every gate that was checked holds: what a dry run without the probe can say at best.
+    pub fn holds_as_far_as_checked(&self) -> bool {
+        self.rows.iter().all(|row| row.status != GateStatus::Fail)
+    }
+
+    /// The kind for the exit code: a digest that does not match wins, then an unavailable sandbox, then the refusal.
+    pub fn kind(&self) -> Option<Kind> {
+        let refusals = self.refusals();
+        let has = |kind| refusals.iter().any(|refusal| refusal.kind == kind).then_some(kind);
+        // A sandbox that is not available is the answer only where nothing else refuses.
+        let only_sandbox = refusals.iter().all(|refusal| refusal.kind == Kind::Sandbox);
+        has(Kind::Digest)
+            .or_else(|| has(Kind::Sandbox).filter(|_| only_sandbox))
+            .or_else(|| (!refusals.is_empty()).then_some(Kind::Refused))
+    }
+}

@@ -1,0 +1,298 @@
+//! What was asked for: the flags, and the variables of the set-up before admit. Pure over a map.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use crate::error::{Error, Reason, Result};
+use crate::model::admission::ModelPair;
+use crate::model::failure::Stage;
+use crate::model::ids::Name;
+
+/// Who works on the fixture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// An admitted provider binary.
+    Provider,
+    /// The fake engine: applies a patch or nothing, and starts no provider.
+    Fake,
+}
+
+/// The old set-up's variables, each with what it stands for.
+pub const VARIABLES: [(&str, &str); 9] = [
+    ("CTO_HARNESS_ALLOW_CASE", "1 allows the provider engine; anything else is refused"),
+    ("CTO_HARNESS_CASE_STAGE", "the stage: 2"),
+    ("CTO_HARNESS_CASE_BIN", "a binary that must match a recorded digest (admit adopt)"),
+    ("CTO_HARNESS_CASE_MODEL_PROVIDER", "--model, before the slash"),
+    ("CTO_HARNESS_CASE_MODEL", "--model, after the slash"),
+    ("CTO_HARNESS_CASE_MODEL_ADMISSION_FILE", "--admission-file"),
+    ("CTO_HARNESS_CASE_TIMEOUT_SECONDS", "--timeout, the wall clock"),
+    ("CTO_HARNESS_CASE_LOCAL_BASE_URL", "the endpoint; there is no flag for it"),
+    (
+        "CTO_HARNESS_CASE_OPENAI_CODEX_AUTH_BRIDGE",
+        "1 claims an auth bridge, which a probe then proves",
+    ),
+];
+
+/// Longest wall clock that can be asked for: a day.
+const MAX_TIMEOUT: u64 = 24 * 60 * 60;
+
+/// The flags of `admit run`, as given.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Flags {
+    /// The stage (`stage2`).
+    pub stage: Option<u8>,
+    /// The provider.
+    pub provider: Option<Name>,
+    /// The engine.
+    pub engine: Option<Engine>,
+    /// The model.
+    pub model: Option<ModelPair>,
+    /// The model's admission record, where it is not the root's own.
+    pub admission_file: Option<String>,
+    /// The binary, where it is not the store's own.
+    pub binary: Option<String>,
+    /// The wall clock.
+    pub timeout: Option<Duration>,
+}
+
+/// An endpoint's address, which never shows in a message or a dump.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Endpoint(String);
+
+impl Endpoint {
+    /// The address, for the bridge alone.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// An address read from a file that the user named.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Endpoint(withheld)")
+    }
+}
+
+/// What was asked for; nothing is filled in that nobody asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// The stage.
+    pub stage: Option<u8>,
+    /// The provider.
+    pub provider: Option<Name>,
+    /// The engine.
+    pub engine: Option<Engine>,
+    /// The model.
+    pub model: Option<ModelPair>,
+    /// The model's admission record.
+    pub admission_file: Option<String>,
+    /// The binary.
+    pub binary: Option<String>,
+    /// The wall clock.
+    pub timeout: Option<Duration>,
+    /// The endpoint, from the environment.
+    pub endpoint: Option<Endpoint>,
+    /// Whether an auth bridge is claimed.
+    pub bridge_claimed: bool,
+}
+
+fn refuse(what: impl Into<String>) -> Error {
+    Error::new(Reason::RequestRefused, what)
+}
+
+/// A flag and a variable that mean the same thing: they may agree, and never differ.
+fn agree<T: PartialEq + fmt::Display>(
+    flag: Option<T>,
+    variable: Option<T>,
+    names: (&str, &str),
+) -> Result<Option<T>> {
+    match (flag, variable) {
+        (Some(flag), Some(variable)) if flag != variable => {
+            Err(refuse("a flag and a variable disagree")
+                .at(format!("{} and {}", names.0, names.1))
+                .expected(flag.to_string())
+                .found(variable.to_string())
+                .hint(format!("leave out {}, or unset {}", names.0, names.1)))
+        }
+        (flag, variable) => Ok(flag.or(variable)),
+    }
+}
+
+/// Reads the old set-up's variables from `env` and joins them with `flags`.
+///
+/// # Errors
+/// [`Reason::RequestRefused`] where a variable is set and empty, a flag and a variable disagree, only half of the
+/// model is named, `ALLOW_CASE` or the bridge's variable is anything but 1, or the stage is not 2.
+pub fn from_old_variables(env: &BTreeMap<String, String>, flags: Flags) -> Result<Request> {
+    let get = |name: &'static str| match env.get(name).map(String::as_str) {
+        Some("") => {
+            Err(refuse("a variable is set and empty").at(name).hint(format!("unset {name}")))
+        }
+        found => Ok(found),
+    };
+    let is_one = |name: &'static str| match get(name)? {
+        None => Ok(false),
+        Some("1") => Ok(true),
+        Some(other) => Err(refuse("a variable has another value than the one that counts")
+            .at(name)
+            .expected("1")
+            .found(other.escape_debug().to_string())),
+    };
+    let allowed = is_one("CTO_HARNESS_ALLOW_CASE")?;
+    let engine = match (flags.engine, allowed) {
+        (Some(Engine::Fake), true) => {
+            return Err(refuse("a flag and a variable disagree")
+                .at("--engine and CTO_HARNESS_ALLOW_CASE")
+                .expected("fake")
+                .found("1, which asks for the provider")
+                .hint("leave out --engine fake, or unset CTO_HARNESS_ALLOW_CASE"));
+        }
+        (None, true) => Some(Engine::Provider),
+        (flag, _) => flag,
+    };
+    let stage_text = get("CTO_HARNESS_CASE_STAGE")?;
+    let stage = stage_text
+        .map(|text| {
+            let digits = text.strip_prefix("stage").unwrap_or(text);
+            digits.parse::<u8>().map_err(|_| {
+                refuse("a variable names no stage")
+                    .at("CTO_HARNESS_CASE_STAGE")
+                    .expected("2")
+                    .found(text.escape_debug().to_string())
+            })
+        })
+        .transpose()?;
+    let stage = agree(flags.stage, stage, ("the stage", "CTO_HARNESS_CASE_STAGE"))?;
+    if let (Some(number), Some(_)) = (stage, stage_text)
+        && !Stage::from_number(number).is_some_and(Stage::runs)
+    {
+        let mut err = refuse("only stage 2 runs")
+            .at("CTO_HARNESS_CASE_STAGE")
+            .expected("2")
+            .found(number.to_string());
+        for line in Stage::from_number(number).map_or(&[][..], Stage::missing_evidence) {
+            err = err.hint(format!("missing evidence: {line}"));
+        }
+        return Err(err);
+    }
+    let provider = get("CTO_HARNESS_CASE_MODEL_PROVIDER")?;
+    let model = match (provider, get("CTO_HARNESS_CASE_MODEL")?) {
+        (None, None) => None,
+        (Some(provider), Some(model)) => {
+            let pair = format!("{provider}/{model}").parse().map_err(|why: String| {
+                refuse(why).at("CTO_HARNESS_CASE_MODEL_PROVIDER and CTO_HARNESS_CASE_MODEL")
+            })?;
+            Some(pair)
+        }
+        _ => {
+            return Err(refuse("only half of the model is named")
+                .at("CTO_HARNESS_CASE_MODEL_PROVIDER and CTO_HARNESS_CASE_MODEL")
+                .hint("set both, or neither"));
+        }
+    };
+    let model = agree(flags.model, model, ("--model", "CTO_HARNESS_CASE_MODEL"))?;
+    let timeout = get("CTO_HARNESS_CASE_TIMEOUT_SECONDS")?
+        .map(|text| match text.parse::<u64>() {
+            Ok(seconds) if (1..=MAX_TIMEOUT).contains(&seconds) => Ok(seconds),
+            _ => Err(refuse("a variable is no number of seconds")
+                .at("CTO_HARNESS_CASE_TIMEOUT_SECONDS")
+                .expected(format!("1 to {MAX_TIMEOUT}"))
+                .found(text.escape_debug().to_string())),
+        })
+        .transpose()?;
+    let flag_timeout = flags.timeout.map(|t| t.as_secs());
+    let timeout = agree(flag_timeout, timeout, ("--timeout", "CTO_HARNESS_CASE_TIMEOUT_SECONDS"))?;
+    let text = |name| get(name).map(|found| found.map(str::to_owned));
+    let file = text("CTO_HARNESS_CASE_MODEL_ADMISSION_FILE")?;
+    let binary = text("CTO_HARNESS_CASE_BIN")?;
+    Ok(Request {
+        stage,
+        provider: flags.provider,
+        engine,
+        model,
+        admission_file: agree(
+            flags.admission_file,
+            file,
+            ("--admission-file", "CTO_HARNESS_CASE_MODEL_ADMISSION_FILE"),
+        )?,
+        binary: agree(flags.binary, binary, ("--binary", "CTO_HARNESS_CASE_BIN"))?,
+        timeout: timeout.map(Duration::from_secs),
+        endpoint: text("CTO_HARNESS_CASE_LOCAL_BASE_URL")?.map(Endpoint),
+        bridge_claimed: is_one("CTO_HARNESS_CASE_OPENAI_CODEX_AUTH_BRIDGE")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(pairs: &[(&str, &str)], flags: Flags) -> Result<Request> {
+        let env = pairs
+            .iter()
+            .map(|(k, v)| (format!("CTO_HARNESS_{k}"), (*v).to_owned()))
+            .collect::<BTreeMap<_, _>>();
+        assert!(env.keys().all(|key| VARIABLES.iter().any(|(name, _)| name == key)));
+        from_old_variables(&env, flags)
+    }
+
+    #[test]
+    fn all_variables_are_read_and_the_endpoint_is_withheld() {
+        let request = ask(
+            &[
+                ("ALLOW_CASE", "1"),
+                ("CASE_STAGE", "2"),
+                ("CASE_BIN", "/b"),
+                ("CASE_MODEL_PROVIDER", "qwen-local"),
+                ("CASE_MODEL", "qwen3.6-35b-a3b"),
+                ("CASE_MODEL_ADMISSION_FILE", "/a.json"),
+                ("CASE_TIMEOUT_SECONDS", "90"),
+                ("CASE_LOCAL_BASE_URL", "http://h.test/v1"),
+                ("CASE_OPENAI_CODEX_AUTH_BRIDGE", "1"),
+            ],
+            Flags { model: "qwen-local/qwen3.6-35b-a3b".parse().ok(), ..Flags::default() },
+        )
+        .unwrap();
+        assert_eq!(request.engine, Some(Engine::Provider));
+        assert_eq!((request.stage, request.bridge_claimed), (Some(2), true));
+        assert_eq!(request.timeout, Some(Duration::from_secs(90)));
+        assert_eq!(request.endpoint.as_ref().unwrap().reveal(), "http://h.test/v1");
+        assert!(!format!("{request:?}").contains("h.test"));
+    }
+
+    #[test]
+    fn nothing_asked_is_nothing_chosen() {
+        let request = ask(&[], Flags::default()).unwrap();
+        assert_eq!((request.model, request.stage, request.engine), (None, None, None));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        let model = Flags { model: "a/b".parse().ok(), ..Flags::default() };
+        let none = Flags::default;
+        type Case<'a> = (&'a [(&'a str, &'a str)], Flags, &'a str);
+        let cases: [Case; 12] = [
+            (&[("ALLOW_CASE", "0")], none(), "another value"),
+            (&[("ALLOW_CASE", "yes")], none(), "another value"),
+            (&[("ALLOW_CASE", "")], none(), "empty"),
+            (&[("ALLOW_CASE", "1")], Flags { engine: Some(Engine::Fake), ..none() }, "disagree"),
+            (&[("CASE_STAGE", "3")], none(), "only stage 2"),
+            (&[("CASE_STAGE", "two")], none(), "no stage"),
+            (&[("CASE_STAGE", "2")], Flags { stage: Some(3), ..none() }, "disagree"),
+            (&[("CASE_MODEL_PROVIDER", "a"), ("CASE_MODEL", "c")], model, "disagree"),
+            (&[("CASE_MODEL", "c")], none(), "half"),
+            (&[("CASE_TIMEOUT_SECONDS", "0")], none(), "seconds"),
+            (&[("CASE_BIN", "/b")], Flags { binary: Some("/c".into()), ..none() }, "disagree"),
+            (&[("CASE_OPENAI_CODEX_AUTH_BRIDGE", "true")], none(), "another value"),
+        ];
+        for (env, flags, text) in cases {
+            let err = ask(env, flags).unwrap_err();
+            assert_eq!(err.reason(), Reason::RequestRefused, "{env:?}");
+            assert!(err.what().contains(text), "{env:?}: {err}");
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! The outside as values and traits: the environment (read here and nowhere else), directories, the clock, progress.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Reason, Result};
+use crate::model::ids::Timestamp;
+use crate::model::lockfile::Platform;
+
+/// Everything that admit takes from its surroundings, captured once at the start.
+#[derive(Clone, Debug)]
+pub struct Host {
+    env: BTreeMap<OsString, OsString>,
+    cwd: PathBuf,
+}
+
+impl Host {
+    /// Reads the environment and the working directory of this process.
+    ///
+    /// # Errors
+    /// [`Reason::Io`] where the working directory is gone.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    pub fn capture() -> Result<Self> {
+        let cwd = std::env::current_dir()
+            .map_err(|err| Error::io("find the working directory", ".", err))?;
+        Ok(Self { env: std::env::vars_os().collect(), cwd })
+    }
+
+    /// A host with exactly this environment, for tests.
+    pub fn with(env: impl IntoIterator<Item = (String, String)>, cwd: impl Into<PathBuf>) -> Self {
+        Self { env: env.into_iter().map(|(k, v)| (k.into(), v.into())).collect(), cwd: cwd.into() }
+    }
+
+    /// The working directory.
+    pub fn cwd(&self) -> &Path {
+        &self.cwd
+    }
+
+    /// A variable; empty counts as not set, as the XDG specification has it.
+    ///
+    /// # Errors
+    /// [`Reason::BadArgument`] where the value is not UTF-8: guessing would be answering a question nobody asked.
+    pub fn var(&self, name: &str) -> Result<Option<&str>> {
+        match self.env.get(std::ffi::OsStr::new(name)) {
+            None => Ok(None),
+            Some(value) => match value.to_str() {
+                Some("") => Ok(None),
+                Some(text) => Ok(Some(text)),
+                None => Err(Error::new(
+                    Reason::BadArgument,
+                    format!("the variable {name} is not UTF-8"),
+                )),
+            },
+        }
+    }
+
+    /// A variable that names a path.
+    pub fn path_var(&self, name: &str) -> Option<PathBuf> {
+        self.env.get(std::ffi::OsStr::new(name)).filter(|v| !v.is_empty()).map(PathBuf::from)
+    }
+
+    /// All variables that are UTF-8, for readers of foreign configuration (npm, proxies).
+    pub fn vars(&self) -> BTreeMap<String, String> {
+        let text = |v: &OsString| v.to_str().map(str::to_owned);
+        self.env.iter().filter_map(|(k, v)| Some((text(k)?, text(v)?))).collect()
+    }
+
+    /// The user's home directory.
+    pub fn home(&self) -> Option<PathBuf> {
+        self.path_var("HOME").filter(|p| p.is_absolute())
+    }
+
+    fn xdg(&self, variable: &str, below_home: &str) -> Result<PathBuf> {
+        // The XDG base directory specification: a relative value is to be ignored.
+        let dir = match self.path_var(variable).filter(|p| p.is_absolute()) {
+            Some(dir) => dir,
+            None => self
+                .home()
+                .ok_or_else(|| {
+                    Error::new(
+                        Reason::BadArgument,
+                        format!("neither {variable} nor HOME names a directory"),
+                    )
+                    .hint("set HOME, or name the directories with --store and --state")
+                })?
+                .join(below_home),
+        };
+        Ok(dir.join("admit"))
+    }
+
+    /// Where data that can be made again lives: `$XDG_DATA_HOME/admit`, else `~/.local/share/admit`.
+    pub fn data_dir(&self) -> Result<PathBuf> {
+        self.xdg("XDG_DATA_HOME", ".local/share")
+    }
+
+    /// Where evidence lives: `$XDG_STATE_HOME/admit`, else `~/.local/state/admit`.
+    pub fn state_dir(&self) -> Result<PathBuf> {
+        self.xdg("XDG_STATE_HOME", ".local/state")
+    }
+
+    /// The program `name` on this host's `PATH`.
+    pub fn program(&self, name: &str) -> Option<PathBuf> {
+        which::which_in(name, self.env.get(std::ffi::OsStr::new("PATH")), &self.cwd).ok()
+    }
+
+    /// `path`, taken from the working directory where it is relative.
+    pub fn absolute(&self, path: &Path) -> PathBuf {
+        self.cwd.join(path)
+    }
+}
+
+/// The platform that this process runs on, as Bun's npm packages name it.
+///
+/// The choice follows Bun's own installer (bun.md, section H): AVX2 decides between the two x86-64 builds for glibc.
+pub fn platform() -> Result<Platform> {
+    let musl = Path::new("/etc/alpine-release").exists();
+    match (std::env::consts::OS, std::env::consts::ARCH) {
+        ("linux", "x86_64") if musl => Ok(Platform::LinuxX64Musl),
+        ("linux", "x86_64") if has_avx2() => Ok(Platform::LinuxX64),
+        ("linux", "x86_64") => Ok(Platform::LinuxX64Baseline),
+        ("linux", "aarch64") => Ok(Platform::LinuxAarch64),
+        (os, arch) => {
+            Err(Error::new(Reason::PlatformNotLocked, format!("admit cannot build on {os} {arch}"))
+                .expected("linux on x86_64 or aarch64")
+                .found(format!("{os} on {arch}")))
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx2() -> bool {
+    std::arch::is_x86_feature_detected!("avx2")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avx2() -> bool {
+    false
+}
+
+/// Kernel release and machine, for information in reports.
+pub fn kernel() -> String {
+    let name = rustix::system::uname();
+    format!(
+        "{} {} {}",
+        name.sysname().to_string_lossy(),
+        name.release().to_string_lossy(),
+        name.machine().to_string_lossy()
+    )
+}
+
+/// Bytes of memory that this process may still use: the kernel's estimate, held down by a memory cgroup's limit.
+pub fn memory_available() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    let available = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024;
+    Some(cgroup_headroom().map_or(available, |room| room.min(available)))
+}
+
+/// What is left below this process's memory cgroup limit (v2 or v1), where there is a limit.
+fn cgroup_headroom() -> Option<u64> {
+    let cgroups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let number = |path: PathBuf| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    cgroups.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?.trim_start_matches('/'));
+        let (dir, limit, used) = if controllers.is_empty() {
+            (Path::new("/sys/fs/cgroup").join(path), "memory.max", "memory.current")
+        } else if controllers.split(',').any(|c| c == "memory") {
+            let dir = Path::new("/sys/fs/cgroup/memory").join(path);
+            (dir, "memory.limit_in_bytes", "memory.usage_in_bytes")
+        } else {
+            return None;
+        };
+        Some(number(dir.join(limit))?.saturating_sub(number(dir.join(used))?))
+    })
+}
+
+/// Time, so that gates with dates can be tested.
+pub trait Clock: Sync {
+    /// The moment now, UTC, to the second.
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+    fn now(&self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Timestamp::from_unix(since.map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX)))
+    }
+}
+
+/// A clock that stands still, for `--now` and for tests.
+#[derive(Clone, Debug)]
+pub struct FixedClock(pub Timestamp);
+
+impl Clock for FixedClock {
+    fn now(&self) -> Timestamp {
+        self.0.clone()
+    }
+}
+
+/// Measures how long named parts of the work took.
+#[derive(Debug)]
+pub struct Stopwatch {
+    started: Instant,
+    last: Instant,
+    laps: BTreeMap<String, u64>,
+}
+
+impl Stopwatch {
+    /// Starts now.
+    pub fn start() -> Self {
+        let now = Instant::now();
+        Self { started: now, last: now, laps: BTreeMap::new() }
+    }
+
+    /// Ends the part that began with the last call.
+    pub fn lap(&mut self, name: &str) {
+        let now = Instant::now();
+        self.laps.insert(name.to_owned(), millis(now - self.last));
+        self.last = now;
+    }
+
+    /// The parts and the `total`, in milliseconds.
+    pub fn finish(mut self) -> BTreeMap<String, u64> {
+        self.laps.insert("total".to_owned(), millis(self.started.elapsed()));
+        self.laps
+    }
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Who is told what is going on. The stages speak of facts; `ui` decides how they look.
+pub trait Progress: Sync {
+    /// A stage begins: its name (`fetch`, `build`, …) and what it works on.
+    fn stage(&self, name: &str, what: &str);
+    /// So many bytes of the stage's work are done, of a total where it is known.
+    fn bytes(&self, done: u64, total: Option<u64>);
+    /// Something worth a line of its own: waiting for another build, a retry.
+    fn note(&self, text: &str);
+}
+
+/// Tells nobody.
+#[derive(Clone, Copy, Debug)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn stage(&self, _: &str, _: &str) {}
+    fn bytes(&self, _: u64, _: Option<u64>) {}
+    fn note(&self, _: &str) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(pairs: &[(&str, &str)]) -> Host {
+        Host::with(pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())), "/w")
+    }
+
+    #[test]
+    fn directories_follow_xdg() {
+        assert_eq!(host(&[("HOME", "/h")]).data_dir().unwrap(), Path::new("/h/.local/share/admit"));
+        let with = host(&[("HOME", "/h"), ("XDG_STATE_HOME", "/s"), ("XDG_DATA_HOME", "relative")]);
+        assert_eq!(with.state_dir().unwrap(), Path::new("/s/admit"));
+        assert_eq!(with.data_dir().unwrap(), Path::new("/h/.local/share/admit"));
+        assert_eq!(host(&[]).data_dir().unwrap_err().reason(), Reason::BadArgument);
+    }
+
+    #[test]
+    fn an_empty_variable_is_not_set() {
+        assert_eq!(host(&[("X", "")]).var("X").unwrap(), None);
+        assert_eq!(host(&[("X", "1")]).var("X").unwrap(), Some("1"));
+    }
+
+    #[test]
+    fn this_machine_has_memory_and_a_platform() {
+        assert!(memory_available().is_some_and(|m| m > 0));
+        assert!(Platform::ALL.contains(&platform().unwrap()));
+    }
+}

@@ -1,0 +1,411 @@
+//! Stage 1, lock: names become digests.
+//!
+//! Only `admit lock` writes a lock. Everything else reads it and refuses what it does not list.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Reason, Result};
+use crate::model::ids::{CommitId, Digest, Name};
+use crate::model::lockfile::{Ambient, BunToolchain, Lockfile, Output, Platform, RunShape, Source};
+use crate::model::piplock::PipLock;
+use crate::model::record::{self, Record};
+use crate::model::report::BuildReport;
+use crate::root::Root;
+
+/// What a person types: `case`, or `case@7959ac9`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// The provider.
+    pub provider: Name,
+    /// Beginning of the commit, 4 to 40 hex digits.
+    pub rev: Option<String>,
+}
+
+impl FromStr for Spec {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, rev) = match text.split_once('@') {
+            None => (text, None),
+            Some((name, rev)) => (name, Some(rev.to_ascii_lowercase())),
+        };
+        if let Some(rev) = &rev
+            && !((4..=40).contains(&rev.len()) && rev.bytes().all(|b| b.is_ascii_hexdigit()))
+        {
+            return Err(format!(
+                "\"{rev}\" is not a commit: expected 4 to 40 hex digits after the @"
+            ));
+        }
+        Ok(Self {
+            provider: name.parse().map_err(|err: crate::model::ids::ParseError| err.to_string())?,
+            rev,
+        })
+    }
+}
+
+impl fmt::Display for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.rev {
+            Some(rev) => write!(f, "{}@{rev}", self.provider),
+            None => write!(f, "{}", self.provider),
+        }
+    }
+}
+
+/// A lock that was found, read and checked.
+#[derive(Clone, Debug)]
+pub struct Locked {
+    /// The lock.
+    pub lock: Lockfile,
+    /// SHA-256 over its canonical form.
+    pub digest: Digest,
+    /// Where it is, for people.
+    pub place: String,
+}
+
+/// The path of a provider's lock in a root.
+pub fn path_of(provider: &Name) -> String {
+    format!("lockfiles/{provider}.lock.json")
+}
+
+/// The providers that a root locks, in order.
+pub fn providers(root: &Root) -> Vec<String> {
+    let name =
+        |path: &str| Some(path.strip_prefix("lockfiles/")?.strip_suffix(".lock.json")?.to_owned());
+    // Locks of Python packages stand in the same directory; a lock that cannot be read is listed, so that it is missed.
+    let of_pip = |bytes: &[u8]| {
+        record::parse_value(bytes)
+            .is_ok_and(|value| record::check_schema(&value, PipLock::SCHEMA).is_ok())
+    };
+    let locks = root.below("lockfiles/").filter(|(_, bytes)| !of_pip(bytes));
+    locks.filter_map(|(path, _)| name(path)).collect()
+}
+
+/// Finds, reads and checks the lock that `spec` asks for.
+///
+/// # Errors
+/// [`Reason::ProviderNotLocked`], [`Reason::RevNotLocked`], [`Reason::BadRecord`], [`Reason::HostileLock`].
+pub fn resolve(root: &Root, spec: &Spec) -> Result<Locked> {
+    let path = path_of(&spec.provider);
+    let Some(lock) = root.record::<Lockfile>(&path)? else {
+        return Err(Error::new(
+            Reason::ProviderNotLocked,
+            format!("no lock for the provider \"{}\"", spec.provider),
+        )
+        .at(root.label())
+        .expected(format!("one of: {}", providers(root).join(", ")))
+        .found(spec.provider.to_string())
+        .hint(format!("admit lock {} --source URL --rev COMMIT", spec.provider)));
+    };
+    let place = root.place(&path);
+    check(&lock, &spec.provider, &place)?;
+    if let Some(rev) = &spec.rev
+        && !lock.source.rev.matches(rev)
+    {
+        return Err(Error::new(
+            Reason::RevNotLocked,
+            format!("{} is locked at another commit", spec.provider),
+        )
+        .at(place)
+        .expected(lock.source.rev.to_string())
+        .found(rev.clone())
+        .hint(format!(
+            "to build the locked one: admit build {}@{}",
+            spec.provider,
+            lock.source.rev.short()
+        ))
+        .hint(format!(
+            "to lock that one: admit lock {}-{rev} --source {} --rev <all 40 digits of {rev}>",
+            spec.provider, lock.source.url
+        )));
+    }
+    let digest = lock.digest();
+    Ok(Locked { lock, digest, place })
+}
+
+fn check(lock: &Lockfile, provider: &Name, place: &str) -> Result<()> {
+    if lock.provider != *provider {
+        return Err(Error::new(Reason::BadRecord, "the lock is of another provider")
+            .at(format!("{place}: provider"))
+            .expected(provider.to_string())
+            .found(lock.provider.to_string()));
+    }
+    match lock.check().as_slice() {
+        [] => Ok(()),
+        faults => {
+            let what = faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            Err(Error::new(Reason::HostileLock, what)
+                .at(place)
+                .hint("a lock names a build directory of its own below a scratch directory, bun or sh steps, no secrets"))
+        }
+    }
+}
+
+/// What `admit lock` was asked to put into a new lock. Everything that is not given comes from `template`.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Source URL.
+    pub source: Option<String>,
+    /// Commit.
+    pub rev: Option<CommitId>,
+    /// The toolchain, where another than the template's is wanted.
+    pub bun: Option<BunToolchain>,
+    /// Build path.
+    pub path: Option<crate::model::ids::AbsPath>,
+    /// Build steps.
+    pub steps: Option<Vec<Vec<String>>>,
+    /// Output.
+    pub output: Option<crate::model::ids::RelPath>,
+    /// Tracked files that the build modifies.
+    pub writes: Option<Vec<crate::model::ids::RelPath>>,
+    /// Packages whose lifecycle scripts run.
+    pub scripts: Option<Vec<String>>,
+    /// First line of the help.
+    pub help_first_line: Option<String>,
+    /// Commands in the help.
+    pub commands: Option<Vec<String>>,
+    /// Version.
+    pub version: Option<String>,
+}
+
+/// Makes a new lock from a request and the lock it resembles. Everything that only a build can know is left out.
+///
+/// # Errors
+/// [`Reason::HostileLock`] where a value is not safe.
+pub fn create(provider: &Name, template: &Lockfile, request: Request) -> Result<Lockfile> {
+    let mut lock = template.clone();
+    lock.schema = Lockfile::SCHEMA.to_string();
+    lock.provider = provider.clone();
+    lock.source = Source {
+        url: request.source.unwrap_or(lock.source.url),
+        rev: request.rev.unwrap_or(lock.source.rev),
+        tree: None,
+        nar_hash: None,
+    };
+    lock.dependencies.packages = None;
+    lock.outputs.clear();
+    if let Some(bun) = request.bun {
+        lock.toolchain.bun = bun;
+    }
+    if let Some(path) = request.path {
+        lock.build.path = Some(path);
+    }
+    lock.build.steps = request.steps.unwrap_or(lock.build.steps);
+    lock.build.output = request.output.unwrap_or(lock.build.output);
+    lock.build.writes = request.writes.unwrap_or(lock.build.writes);
+    lock.build.scripts = request.scripts.unwrap_or(lock.build.scripts);
+    lock.identity.help_first_line =
+        request.help_first_line.unwrap_or(lock.identity.help_first_line);
+    lock.identity.commands = request.commands.unwrap_or(lock.identity.commands);
+    // Another commit may print another version or have no such option: only what was asked for is locked.
+    lock.identity.version = request.version;
+    lock.run = RunShape { argv: lock.run.argv, ambient: Ambient::Neutralise };
+    check(&lock, provider, &path_of(provider))?;
+    Ok(lock)
+}
+
+/// One field that an update changes.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Change {
+    /// Path of the field.
+    pub field: String,
+    /// Value before; absent where there was none.
+    pub before: Option<String>,
+    /// Value after.
+    pub after: String,
+}
+
+/// What a build found out that a lock can hold.
+#[derive(Clone, Debug)]
+pub struct Resolved<'a> {
+    /// The build's report.
+    pub report: &'a BuildReport,
+    /// Every package of the source's lock, sorted.
+    pub packages: Option<Vec<crate::model::lockfile::LockedPackage>>,
+}
+
+/// Fills what a build resolved. A value that is already locked is never replaced: a build that differs from its lock
+/// does not end as a success, so a difference here means that records were mixed up.
+///
+/// # Errors
+/// [`Reason::DigestMismatch`] where a locked value differs.
+pub fn update(lock: &Lockfile, found: Resolved<'_>) -> Result<(Lockfile, Vec<Change>)> {
+    let mut next = lock.clone();
+    let mut changes = Vec::new();
+    let report = found.report;
+    fill(&mut next.source.tree, report.source_tree.clone(), "source.tree", &mut changes)?;
+    fill(&mut next.source.nar_hash, report.nar_hash.clone(), "source.nar_hash", &mut changes)?;
+    if let Some(packages) = found.packages {
+        match &next.dependencies.packages {
+            None => {
+                let after = format!("{} packages, {}", packages.len(), record::digest(&packages));
+                changes.push(Change { field: "dependencies.packages".into(), before: None, after });
+                next.dependencies.packages = Some(packages);
+            }
+            Some(old) if *old != packages => {
+                return Err(mismatch(
+                    "dependencies.packages",
+                    record::digest(old).to_string(),
+                    record::digest(&packages).to_string(),
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    let output =
+        Output { sha256: report.sha256.clone(), blake3: report.blake3.clone(), size: report.size };
+    let field = format!("outputs.{}", report.platform);
+    match next.outputs.get(&report.platform) {
+        Some(old) if *old == output => {}
+        Some(old) => {
+            return Err(mismatch(&field, old.sha256.to_string(), output.sha256.to_string()));
+        }
+        None => {
+            changes.push(Change { field, before: None, after: output.sha256.to_string() });
+            next.outputs.insert(report.platform, output);
+        }
+    }
+    Ok((next, changes))
+}
+
+fn fill<T: PartialEq + ToString>(
+    slot: &mut Option<T>,
+    value: Option<T>,
+    field: &str,
+    changes: &mut Vec<Change>,
+) -> Result<()> {
+    let Some(value) = value else { return Ok(()) };
+    match slot {
+        Some(old) if *old == value => {}
+        Some(old) => return Err(mismatch(field, old.to_string(), value.to_string())),
+        None => {
+            changes.push(Change { field: field.into(), before: None, after: value.to_string() });
+            *slot = Some(value);
+        }
+    }
+    Ok(())
+}
+
+fn mismatch(field: &str, expected: String, found: String) -> Error {
+    Error::new(Reason::DigestMismatch, format!("the lock's {field} is not what was built"))
+        .expected(expected)
+        .found(found)
+        .hint("a locked value is never replaced: make a new lock with admit lock NAME --source URL --rev COMMIT")
+}
+
+/// What a new lock changes against an old one, field by field, for people to read.
+pub fn compare(old: Option<&Lockfile>, new: &Lockfile) -> Vec<Change> {
+    let flat = |lock: &Lockfile| {
+        let mut out = std::collections::BTreeMap::new();
+        flatten("", &record::to_value(lock), &mut out);
+        out
+    };
+    let before = old.map(flat).unwrap_or_default();
+    let after = flat(new);
+    let mut changes: Vec<Change> = after
+        .iter()
+        .filter(|(field, value)| before.get(*field) != Some(value))
+        .map(|(field, value)| Change {
+            field: field.clone(),
+            before: before.get(field).cloned(),
+            after: value.clone(),
+        })
+        .collect();
+    changes.extend(before.iter().filter(|(field, _)| !after.contains_key(*field)).map(
+        |(field, value)| Change {
+            field: field.clone(),
+            before: Some(value.clone()),
+            after: "absent".into(),
+        },
+    ));
+    changes
+}
+
+fn flatten(
+    prefix: &str,
+    value: &serde_json::Value,
+    out: &mut std::collections::BTreeMap<String, String>,
+) {
+    match value {
+        serde_json::Value::Object(map) => {
+            for (key, value) in map {
+                let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                flatten(&name, value, out);
+            }
+        }
+        serde_json::Value::Array(list) if list.len() > 20 => {
+            out.insert(prefix.into(), format!("{} entries, {}", list.len(), record::digest(value)));
+        }
+        serde_json::Value::String(text) => drop(out.insert(prefix.into(), text.clone())),
+        other => drop(out.insert(prefix.into(), other.to_string())),
+    }
+}
+
+/// The locked output of `platform`, if somebody built it there.
+pub fn output(lock: &Lockfile, platform: Platform) -> Option<&Output> {
+    lock.outputs.get(&platform)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Host;
+
+    fn root() -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::with([("HOME".to_owned(), dir.path().display().to_string())], dir.path());
+        let root = Root::find(&host, None, None).unwrap();
+        (dir, root)
+    }
+
+    fn case() -> Lockfile {
+        resolve(&root().1, &"case".parse().unwrap()).unwrap().lock
+    }
+
+    #[test]
+    fn an_abbreviated_commit_resolves_against_the_lock_only() {
+        let (_dir, root) = root();
+        assert!(resolve(&root, &"case@7959ac9".parse().unwrap()).is_ok());
+        assert!(resolve(&root, &"case@7959AC9".parse().unwrap()).is_ok());
+        let err = resolve(&root, &"case@deadbee".parse().unwrap()).unwrap_err();
+        assert_eq!((err.reason(), err.kind().exit_code()), (Reason::RevNotLocked, 2));
+        assert_eq!(err.expected_value(), Some("7959ac917cdeb0983b4aaa20bb9f42021747fed8"));
+        let err = resolve(&root, &"nobody".parse().unwrap()).unwrap_err();
+        assert_eq!(err.reason(), Reason::ProviderNotLocked);
+    }
+
+    #[test]
+    fn malformed_specs_are_refused() {
+        for bad in ["", "@7959ac9", "case@", "case@79", "case@xyzw", "../case", "case@7959@ac9"] {
+            assert!(bad.parse::<Spec>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_new_lock_holds_nothing_that_only_a_build_knows() {
+        let rev: CommitId = "30b1fa1285a9d8f5a05f81377bcf95fbe250642c".parse().unwrap();
+        let request = Request { rev: Some(rev.clone()), ..Request::default() };
+        let lock = create(&"case-30b1fa1".parse().unwrap(), &case(), request).unwrap();
+        assert_eq!(lock.source.rev, rev);
+        assert!(
+            lock.outputs.is_empty()
+                && lock.source.tree.is_none()
+                && lock.dependencies.packages.is_none()
+        );
+        let hostile = Request { path: Some("/usr/x".parse().unwrap()), ..Request::default() };
+        let err = create(&"x".parse().unwrap(), &case(), hostile).unwrap_err();
+        assert_eq!(err.reason(), Reason::HostileLock);
+    }
+
+    #[test]
+    fn changes_are_listed_field_by_field() {
+        let mut next = case();
+        next.build.path = Some("/tmp/other".parse().unwrap());
+        let changes = compare(Some(&case()), &next);
+        assert_eq!(changes.len(), 1);
+        assert_eq!(
+            (changes[0].field.as_str(), changes[0].after.as_str()),
+            ("build.path", "/tmp/other")
+        );
+    }
+}

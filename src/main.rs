@@ -1,0 +1,11 @@
+//! Parse, call, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Before anything else: the sandbox's first process is this program again, and must have one thread.
+    if let Some(code) = admit::sandbox::maybe_child(std::env::args_os()) {
+        return ExitCode::from(code);
+    }
+    ExitCode::from(admit::cli::main(std::env::args_os()))
+}

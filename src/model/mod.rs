@@ -1,0 +1,19 @@
+//! Values on disk: no I/O, no clock, no environment. Everything here is parsed once at the edge and cannot hold a
+//! value that later code would have to check again.
+
+pub mod admission;
+pub mod agent_result;
+pub mod decision;
+pub mod evidence;
+pub mod failure;
+pub mod fixture;
+pub mod digest;
+pub mod ids;
+pub mod hostile;
+pub mod lockfile;
+pub mod network;
+pub mod piplock;
+pub mod record;
+pub mod report;
+pub mod sealed;
+pub mod wire;

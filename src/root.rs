@@ -1,0 +1,447 @@
+//! Which records hold: the nearest `admit.toml` upward (if this user trusts its directory), else the records embedded
+//! in the binary together with those that this user added.
+//!
+//! A root that somebody else could have written would admit its own binary, so a directory is used only after
+//! `admit trust DIR` recorded its digest. All files are read into memory once, and the digest is taken over exactly
+//! those bytes: what was trusted is what is used.
+
+mod trust;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use include_dir::{Dir, include_dir};
+use serde::Deserialize;
+
+use crate::error::{Error, Reason, Result};
+use crate::host::Host;
+use crate::model::ids::{Digest, RelPath};
+use crate::model::record::{self, Record};
+
+use trust::{load_trust, own, trust_key};
+
+static LOCKFILES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/lockfiles");
+static ADMISSIONS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/admissions");
+static FIXTURES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/fixtures");
+
+/// The file that marks a root.
+pub const MARKER: &str = "admit.toml";
+
+/// What of a directory belongs to a root, besides the marker.
+const PARTS: [&str; 3] = ["lockfiles", "admissions", "fixtures"];
+
+/// A root larger than this is no root of ours: records are a few kilobytes each.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// More files than this are refused as well.
+const MAX_FILES: usize = 20_000;
+
+/// Where a root's records came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Inside this binary, with this user's own additions.
+    Embedded,
+    /// A directory that this user trusts.
+    Directory(PathBuf),
+}
+
+/// The records that hold for this call, in memory.
+#[derive(Clone, Debug)]
+pub struct Root {
+    origin: Origin,
+    /// Where additions are written.
+    dir: PathBuf,
+    files: BTreeMap<String, Vec<u8>>,
+    trust_file: PathBuf,
+    config: Config,
+}
+
+/// `admit.toml`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// URL prefixes and what stands for them.
+    #[serde(default)]
+    pub mirror: Vec<MirrorRule>,
+}
+
+/// One `[[mirror]]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MirrorRule {
+    /// URL prefix as locks have it.
+    pub from: String,
+    /// What replaces it.
+    pub to: String,
+}
+
+impl Root {
+    /// Finds the root: `flag`, else the nearest `admit.toml` upward, else the embedded records. `expect` is the digest
+    /// that a pipeline insists on; it stands in for `admit trust`.
+    ///
+    /// # Errors
+    /// [`Reason::RootNotTrusted`] where the directory is unknown, changed, or not what `expect` says.
+    pub fn find(host: &Host, flag: Option<&Path>, expect: Option<&Digest>) -> Result<Root> {
+        let trust_file = host.data_dir()?.join("trust.json");
+        let dir = match flag {
+            Some(dir) => Some(host.absolute(dir)),
+            None => nearest(host.cwd())?,
+        };
+        let root = match dir {
+            Some(dir) => Self::read(&dir, trust_file)?,
+            None => Self::embedded(host, trust_file)?,
+        };
+        let digest = root.digest();
+        if let Some(expect) = expect {
+            if *expect != digest {
+                return Err(Error::new(Reason::RootNotTrusted, "the root is not the expected one")
+                    .at(root.label())
+                    .expected(expect.to_string())
+                    .found(digest.to_string()));
+            }
+            return Ok(root);
+        }
+        if let Origin::Directory(dir) = &root.origin {
+            root.require_trust(dir, &digest)?;
+        }
+        Ok(root)
+    }
+
+    fn require_trust(&self, dir: &Path, digest: &Digest) -> Result<()> {
+        let refused = |what: &str| {
+            Error::new(Reason::RootNotTrusted, what)
+                .at(dir.display().to_string())
+                .found(digest.to_string())
+                .hint(format!(
+                    "read its lockfiles and admissions, then: admit trust {}",
+                    dir.display()
+                ))
+        };
+        match load_trust(&self.trust_file)?.roots.get(&trust_key(dir)?) {
+            None => Err(refused("this user has not trusted the root")),
+            Some(known) if known != digest => {
+                Err(refused("the root changed since this user trusted it")
+                    .expected(known.to_string()))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Reads a directory as a root, whether it is trusted or not (for `admit trust`, which shows what it is about to
+    /// trust).
+    pub fn read_untrusted(host: &Host, dir: &Path) -> Result<Root> {
+        Self::read(&host.absolute(dir), host.data_dir()?.join("trust.json"))
+    }
+
+    fn read(dir: &Path, trust_file: PathBuf) -> Result<Root> {
+        let marker = dir.join(MARKER);
+        if std::fs::symlink_metadata(&marker).is_err() {
+            return Err(Error::new(Reason::NotFound, format!("the directory has no {MARKER}"))
+                .at(dir.display().to_string())
+                .hint(format!(
+                    "name a directory that holds {MARKER}, lockfiles/ and admissions/"
+                )));
+        }
+        let mut files = BTreeMap::new();
+        let mut budget = MAX_BYTES;
+        read_file(&marker, MARKER, &mut files, &mut budget)?;
+        for part in PARTS {
+            read_dir(&dir.join(part), part, &mut files, &mut budget)?;
+        }
+        let dir = dir.canonicalize().map_err(|err| Error::io("resolve the root", dir, err))?;
+        let config = parse_config(&files[MARKER], &marker)?;
+        Ok(Root { origin: Origin::Directory(dir.clone()), dir, files, trust_file, config })
+    }
+
+    fn embedded(host: &Host, trust_file: PathBuf) -> Result<Root> {
+        let mut files = BTreeMap::new();
+        for (part, dir) in PARTS.iter().zip([&LOCKFILES, &ADMISSIONS, &FIXTURES]) {
+            collect_embedded(part, dir, &mut files);
+        }
+        // This user's own additions and updates lie over the embedded records.
+        let dir = host.data_dir()?.join("root");
+        own(&dir)?;
+        let mut budget = MAX_BYTES;
+        let marker = dir.join(MARKER);
+        if marker.exists() {
+            read_file(&marker, MARKER, &mut files, &mut budget)?;
+        }
+        for part in PARTS {
+            read_dir(&dir.join(part), part, &mut files, &mut budget)?;
+        }
+        let config = files
+            .get(MARKER)
+            .map_or(Ok(Config::default()), |bytes| parse_config(bytes, &marker))?;
+        Ok(Root { origin: Origin::Embedded, dir, files, trust_file, config })
+    }
+
+    /// Where the records came from.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// What reports call this root.
+    pub fn label(&self) -> String {
+        match &self.origin {
+            Origin::Embedded => format!("embedded in admit {}", env!("CARGO_PKG_VERSION")),
+            Origin::Directory(dir) => dir.display().to_string(),
+        }
+    }
+
+    /// `admit.toml`.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// SHA-256 over the canonical list of every file's path and SHA-256.
+    pub fn digest(&self) -> Digest {
+        digest_of(&self.files)
+    }
+
+    /// The bytes of a record.
+    pub fn get(&self, path: &str) -> Option<&[u8]> {
+        self.files.get(path).map(Vec::as_slice)
+    }
+
+    /// The records whose path starts with `prefix`, in order.
+    pub fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        self.files
+            .iter()
+            .filter(move |(p, _)| p.starts_with(prefix))
+            .map(|(p, b)| (p.as_str(), b.as_slice()))
+    }
+
+    /// Where a record is, in words for people.
+    pub fn place(&self, path: &str) -> String {
+        match &self.origin {
+            Origin::Embedded if !self.dir.join(path).exists() => format!("{path} (embedded)"),
+            _ => self.dir.join(path).display().to_string(),
+        }
+    }
+
+    /// Reads and parses a record.
+    ///
+    /// # Errors
+    /// [`Reason::BadRecord`] with file, line and column.
+    pub fn record<R: Record>(&self, path: &str) -> Result<Option<R>> {
+        let Some(bytes) = self.get(path) else { return Ok(None) };
+        record::parse(bytes).map(Some).map_err(|err| bad_record(&self.place(path), &err))
+    }
+
+    /// Writes a record, atomically. A trusted directory stays trusted with exactly this change: a change that somebody
+    /// else made meanwhile is not covered and the next call refuses.
+    pub fn put(&mut self, path: &RelPath, bytes: &[u8]) -> Result<PathBuf> {
+        let target = self.dir.join(path);
+        write_atomic(&target, bytes)?;
+        self.files.insert(path.as_str().to_owned(), bytes.to_vec());
+        if let Origin::Directory(dir) = &self.origin {
+            let mut trust = load_trust(&self.trust_file)?;
+            // A root used by its expected digest is trusted by the pipeline, not by this user's list.
+            if let Some(known) = trust.roots.get_mut(&trust_key(dir)?) {
+                *known = self.digest();
+                write_atomic(&self.trust_file, &record::pretty(&trust))?;
+            }
+        }
+        Ok(target)
+    }
+
+    /// Records that this user trusts the directory as it was read.
+    pub fn trust(&self) -> Result<()> {
+        let Origin::Directory(dir) = &self.origin else { return Ok(()) };
+        let mut trust = load_trust(&self.trust_file)?;
+        trust.roots.insert(trust_key(dir)?, self.digest());
+        write_atomic(&self.trust_file, &record::pretty(&trust))
+    }
+}
+
+/// The nearest directory upward with a marker of any kind: one that cannot be read is not one that is absent.
+fn nearest(from: &Path) -> Result<Option<PathBuf>> {
+    for dir in from.ancestors() {
+        let marker = dir.join(MARKER);
+        match std::fs::symlink_metadata(&marker) {
+            Ok(_) => return Ok(Some(dir.to_path_buf())),
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => {}
+            Err(err) => return Err(Error::io("look for", marker, err)),
+        }
+    }
+    Ok(None)
+}
+
+/// A record that cannot be read, as an error with its place.
+pub fn bad_record(place: &str, err: &record::RecordError) -> Error {
+    let place = match err.line {
+        0 => place.to_owned(),
+        line => format!("{place}:{line}:{}", err.column),
+    };
+    Error::new(Reason::BadRecord, err.what.clone()).at(place)
+}
+
+fn digest_of(files: &BTreeMap<String, Vec<u8>>) -> Digest {
+    let list: BTreeMap<&str, Digest> =
+        files.iter().map(|(p, b)| (p.as_str(), Digest::sha256(b))).collect();
+    record::digest(&list)
+}
+
+fn parse_config(bytes: &[u8], path: &Path) -> Result<Config> {
+    let fail = |what: String| Error::new(Reason::BadRecord, what).at(path.display().to_string());
+    let text = std::str::from_utf8(bytes).map_err(|_| fail("is not UTF-8".into()))?;
+    toml::from_str(text).map_err(|err| fail(err.to_string().trim_end().to_owned()))
+}
+
+fn collect_embedded(prefix: &str, dir: &Dir<'static>, files: &mut BTreeMap<String, Vec<u8>>) {
+    for file in dir.files() {
+        if let Some(path) = file.path().to_str() {
+            files.insert(format!("{prefix}/{path}"), file.contents().to_vec());
+        }
+    }
+    for sub in dir.dirs() {
+        collect_embedded(prefix, sub, files);
+    }
+}
+
+fn read_dir(
+    dir: &Path,
+    name: &str,
+    files: &mut BTreeMap<String, Vec<u8>>,
+    budget: &mut u64,
+) -> Result<()> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(err) => return Err(Error::io("list", dir, err)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(|err| Error::io("list", dir, err))?;
+        let path = entry.path();
+        let Some(part) = entry.file_name().to_str().map(str::to_owned) else {
+            return Err(Error::new(Reason::BadRecord, "a file name is not UTF-8")
+                .at(path.display().to_string()));
+        };
+        let name = format!("{name}/{part}");
+        let kind = entry.file_type().map_err(|err| Error::io("inspect", &path, err))?;
+        if kind.is_dir() {
+            read_dir(&path, &name, files, budget)?;
+        } else {
+            read_file(&path, &name, files, budget)?;
+        }
+    }
+    Ok(())
+}
+
+fn read_file(
+    path: &Path,
+    name: &str,
+    files: &mut BTreeMap<String, Vec<u8>>,
+    budget: &mut u64,
+) -> Result<()> {
+    let meta = std::fs::symlink_metadata(path).map_err(|err| Error::io("inspect", path, err))?;
+    if !meta.is_file() {
+        // A link could lead to a file that changes without the digest showing it.
+        return Err(Error::new(Reason::BadRecord, "a root holds regular files only")
+            .at(path.display().to_string()));
+    }
+    if meta.len() > *budget || files.len() >= MAX_FILES {
+        return Err(Error::new(Reason::LimitHit, "the root is too large")
+            .at(path.display().to_string())
+            .expected(format!("at most {MAX_BYTES} bytes in {MAX_FILES} files")));
+    }
+    let bytes = std::fs::read(path).map_err(|err| Error::io("read", path, err))?;
+    *budget = budget.saturating_sub(bytes.len() as u64);
+    files.insert(name.to_owned(), bytes);
+    Ok(())
+}
+
+/// Writes a small file so that it is either the old or the new one at any instant.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    use std::io::Write as _;
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(dir).map_err(|err| Error::io("create the directory", dir, err))?;
+    let io = |err| Error::io("write", path, err);
+    let mut temp = tempfile::NamedTempFile::new_in(dir).map_err(io)?;
+    temp.write_all(bytes).map_err(io)?;
+    temp.as_file().sync_all().map_err(io)?;
+    temp.persist(path).map_err(|err| io(err.error))?;
+    // The rename itself is durable only once the directory is.
+    std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(|err| Error::io("write", dir, err))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(dir: &Path) -> Host {
+        Host::with(
+            [("HOME".to_owned(), dir.join("home").display().to_string())],
+            dir.join("work/sub"),
+        )
+    }
+
+    fn directory() -> (tempfile::TempDir, Host) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("work/sub")).unwrap();
+        std::fs::create_dir_all(dir.path().join("work/lockfiles")).unwrap();
+        std::fs::write(dir.path().join("work/admit.toml"), "").unwrap();
+        std::fs::write(dir.path().join("work/lockfiles/x.lock.json"), "{}").unwrap();
+        let host = host(dir.path());
+        (dir, host)
+    }
+
+    #[test]
+    fn a_directory_must_be_trusted_and_unchanged() {
+        let (dir, host) = directory();
+        let refused = Root::find(&host, None, None).unwrap_err();
+        assert_eq!(refused.reason(), Reason::RootNotTrusted);
+
+        Root::read_untrusted(&host, &dir.path().join("work")).unwrap().trust().unwrap();
+        let root = Root::find(&host, None, None).unwrap();
+        assert_eq!(root.get("lockfiles/x.lock.json"), Some(&b"{}"[..]));
+
+        std::fs::write(dir.path().join("work/lockfiles/x.lock.json"), "{ }").unwrap();
+        let changed = Root::find(&host, None, None).unwrap_err();
+        assert_eq!(changed.reason(), Reason::RootNotTrusted);
+        assert!(changed.expected_value().is_some());
+    }
+
+    #[test]
+    fn an_expected_digest_stands_in_for_trust() {
+        let (dir, host) = directory();
+        let digest = Root::read_untrusted(&host, &dir.path().join("work")).unwrap().digest();
+        assert!(Root::find(&host, None, Some(&digest)).is_ok());
+        assert!(Root::find(&host, None, Some(&Digest::sha256(b"other"))).is_err());
+    }
+
+    #[test]
+    fn own_additions_keep_the_trust_and_nothing_else_does() {
+        let (dir, host) = directory();
+        let mut root = Root::read_untrusted(&host, &dir.path().join("work")).unwrap();
+        root.trust().unwrap();
+        root.put(&"admissions/builds/x.json".parse().unwrap(), b"1").unwrap();
+        assert!(Root::find(&host, None, None).is_ok());
+        std::fs::write(dir.path().join("work/lockfiles/y.lock.json"), "{}").unwrap();
+        root.put(&"admissions/builds/x.json".parse().unwrap(), b"2").unwrap();
+        assert!(Root::find(&host, None, None).is_err(), "the planted file must not ride along");
+    }
+
+    #[test]
+    fn links_do_not_belong_to_a_root() {
+        let (dir, host) = directory();
+        std::os::unix::fs::symlink("/etc/hostname", dir.path().join("work/lockfiles/l.lock.json"))
+            .unwrap();
+        let err = Root::read_untrusted(&host, &dir.path().join("work")).unwrap_err();
+        assert_eq!(err.reason(), Reason::BadRecord);
+    }
+
+    #[test]
+    fn without_a_marker_the_embedded_records_hold() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::find(&host(dir.path()), None, None).unwrap();
+        assert_eq!(*root.origin(), Origin::Embedded);
+    }
+
+    #[test]
+    fn an_unknown_key_in_the_configuration_is_named() {
+        let err = parse_config(b"[[mirror]]\nfrom='a'\nto='b'\nx=1", Path::new("admit.toml"))
+            .unwrap_err();
+        assert!(err.what().contains("unknown field `x`"), "{}", err.what());
+    }
+}

@@ -1,0 +1,63 @@
+//! Which directories this user trusts, and whether this user's own records are really this user's.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::bad_record;
+use crate::error::{Error, Reason, Result};
+use crate::model::ids::Digest;
+use crate::model::record::{self, Record, Schema};
+
+/// The directories that this user trusts (`admit.trust/1`), by absolute path.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Trust {
+    schema: String,
+    pub(super) roots: BTreeMap<String, Digest>,
+}
+
+impl Record for Trust {
+    const SCHEMA: Schema = Schema { name: "admit.trust", version: 1 };
+}
+
+/// The key of a directory in the list.
+pub(super) fn trust_key(dir: &Path) -> Result<String> {
+    dir.to_str().map(str::to_owned).ok_or_else(|| {
+        Error::new(Reason::RootNotTrusted, "the root's path is not UTF-8")
+            .at(dir.display().to_string())
+    })
+}
+
+/// Refuses what another user owns or could write: it would decide in this user's name.
+pub(super) fn own(path: &Path) -> Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+    let meta = match std::fs::symlink_metadata(path) {
+        Ok(meta) => meta,
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(err) => return Err(Error::io("inspect", path, err)),
+    };
+    if meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(Error::new(Reason::RootNotTrusted, "another user owns or can write this user's records")
+        .at(path.display().to_string())
+        .expected("owned by this user, not writable by group or others")
+        .found(format!("uid {}, mode {:o}", meta.uid(), meta.mode() & 0o7777))
+        .hint(format!("chmod go-w {0}; chown $(id -u) {0}", path.display())))
+}
+
+/// The list as it is on disk; empty where there is none.
+pub(super) fn load_trust(path: &Path) -> Result<Trust> {
+    own(path)?;
+    match std::fs::read(path) {
+        Ok(bytes) => {
+            record::parse(&bytes).map_err(|err| bad_record(&path.display().to_string(), &err))
+        }
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
+            Ok(Trust { schema: Trust::SCHEMA.to_string(), roots: BTreeMap::new() })
+        }
+        Err(err) => Err(Error::io("read the trusted roots", path, err)),
+    }
+}

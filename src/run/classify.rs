@@ -1,0 +1,304 @@
+//! Exactly one primary failure class from typed facts: how the process ended, what went over the wire, what the event
+//! log claims, what the judge found. Pure; no text of an agent is ever matched.
+
+use crate::model::failure::FailureClass;
+use crate::model::wire::{BridgeRecord, ExchangeKind, Limit, ReplyClass, WireRecord};
+
+use super::engine::events::{Claimed, is_completed};
+use super::supervise::{End, Expired};
+
+/// What the judge and the evidence say of the work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Both baselines ended as they must.
+    pub baselines_held: bool,
+    /// Every change lies within the allowed paths.
+    pub writes_allowed: bool,
+    /// The judge accepted the patch, both times.
+    pub accepted: bool,
+    /// No target was inspected.
+    pub target_untouched: bool,
+}
+
+/// Everything that decides the class.
+pub struct Ended<'a> {
+    /// How the supervision ended.
+    pub end: End,
+    /// The exit code by the rule of [`exit_code`].
+    pub exit_code: i32,
+    /// What went over the wire.
+    pub wire: &'a BridgeRecord,
+    /// What Case's log claims.
+    pub claimed: &'a Claimed,
+    /// What came of the work.
+    pub work: Work,
+}
+
+/// The exit code that a report shows, and the rule that gave it: 124 when a clock fired, 128 + n on a signal, 0 when
+/// completed by the harness, else the waited status.
+pub fn exit_code(end: End, wait_status: i32) -> (i32, &'static str) {
+    match end {
+        End::Clock(_) => (124, "clock"),
+        End::HarnessCompleted => (0, "harness_completed"),
+        End::Interrupted(signal) => (128 + signal, "interrupted"),
+        End::Exited if libc::WIFSIGNALED(wait_status) => {
+            (128 + libc::WTERMSIG(wait_status), "signal")
+        }
+        End::Exited => (libc::WEXITSTATUS(wait_status), "wait_status"),
+    }
+}
+
+/// The status as waited for, in words.
+pub fn wait_words(wait_status: i32) -> String {
+    match libc::WIFSIGNALED(wait_status) {
+        true => format!("killed by signal {}", libc::WTERMSIG(wait_status)),
+        false => format!("exited {}", libc::WEXITSTATUS(wait_status)),
+    }
+}
+
+fn chats(wire: &BridgeRecord) -> impl DoubleEndedIterator<Item = &WireRecord> {
+    wire.exchanges.iter().filter(|exchange| exchange.kind == ExchangeKind::Chat)
+}
+
+/// The implementer's result: the first complete result of the run, in a whole reply's text.
+pub fn result_on_wire(wire: &BridgeRecord) -> bool {
+    chats(wire).any(is_completed)
+}
+
+/// The last reply that an agent could not use, as a class.
+fn wire_fault(wire: &BridgeRecord) -> Option<(FailureClass, String)> {
+    chats(wire).rev().find_map(|exchange| {
+        let verdict = exchange.verdict.as_ref()?;
+        let class = of_reply(verdict.class)?;
+        Some((class, format!("{} in exchange {}", verdict.detail, exchange.exchange)))
+    })
+}
+
+/// The failure class of a reply; none for a usable one, and for one that our side or the agent's cut.
+pub fn of_reply(class: ReplyClass) -> Option<FailureClass> {
+    match class {
+        ReplyClass::OkText
+        | ReplyClass::OkTools
+        | ReplyClass::ClientClosed
+        | ReplyClass::CutByAdmit => None,
+        ReplyClass::AuthUnavailable => Some(FailureClass::AuthUnavailable),
+        ReplyClass::ConnectionRefused => Some(FailureClass::ConnectionRefused),
+        ReplyClass::UpstreamError => Some(FailureClass::UpstreamError),
+        ReplyClass::StreamTruncated => Some(FailureClass::StreamTruncated),
+        ReplyClass::ModelMismatch => Some(FailureClass::ModelMismatch),
+        ReplyClass::MalformedToolCall => Some(FailureClass::MalformedToolCall),
+        ReplyClass::ResponseShapeUnavailable => Some(FailureClass::ResponseShapeUnavailable),
+        ReplyClass::EmptyReply => Some(FailureClass::EmptyReply),
+    }
+}
+
+/// The one class with its detail; `None` where nothing speaks against the run.
+pub fn classify(ended: &Ended<'_>) -> Option<(FailureClass, String)> {
+    let plain = |class: FailureClass| Some((class, String::new()));
+    let work = ended.work;
+    if let End::Interrupted(signal) = ended.end {
+        return Some((FailureClass::Interrupted, format!("signal {signal}")));
+    }
+    if !ended.wire.secrets_seen.is_empty() {
+        return Some((FailureClass::SecretFound, ended.wire.secrets_seen.join(", ")));
+    }
+    if let Some(fault) = &ended.wire.recorder_failure {
+        return Some((FailureClass::Unclassified, format!("the wire was not recorded: {fault}")));
+    }
+    if !work.target_untouched {
+        return plain(FailureClass::TargetInspected);
+    }
+    if !work.baselines_held {
+        return plain(FailureClass::VoidBaseline);
+    }
+    if let End::Clock(clock) = ended.end {
+        let class = match work.accepted && work.writes_allowed {
+            true => FailureClass::LifecycleTimeout,
+            false => FailureClass::Timeout,
+        };
+        return Some((class, clock.as_str().to_owned()));
+    }
+    match ended.wire.limit_hit {
+        None => {}
+        Some(Limit::Wall | Limit::ReplyTime) => return plain(FailureClass::Timeout),
+        Some(limit) => {
+            return Some((FailureClass::Unclassified, format!("limit at the bridge: {limit:?}")));
+        }
+    }
+    let completed = ended.end == End::HarnessCompleted
+        || (ended.exit_code == 0 && ended.claimed.pipeline_outcome() == Some("completed"));
+    if !completed || !result_on_wire(ended.wire) {
+        if let Some(fault) = wire_fault(ended.wire) {
+            return Some(fault);
+        }
+        let refused = ended.wire.exchanges.iter().rev().find_map(|exchange| exchange.refused);
+        if let Some(refused) = refused {
+            let what = format!("the bridge refused a request: {refused:?}");
+            return Some((FailureClass::Unclassified, what));
+        }
+        // The wire is whole: what is missing is the agent's own part.
+        if chats(ended.wire).next().is_some() && !result_on_wire(ended.wire) {
+            return plain(FailureClass::AgentProtocol);
+        }
+        return Some((FailureClass::EngineFailed, ended.exit_code.to_string()));
+    }
+    if !work.writes_allowed {
+        return plain(FailureClass::WritesOutside);
+    }
+    if !work.accepted {
+        return plain(FailureClass::JudgeRejected);
+    }
+    None
+}
+
+impl Expired {
+    /// The text form.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::FirstCall => "first_model_call",
+            Self::Idle => "idle",
+            Self::Wall => "wall",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::agent_result::find_agent_result;
+    use crate::model::wire::{ReplyVerdict, UpstreamKind};
+    use serde_json::json;
+
+    const GOOD: Work =
+        Work { baselines_held: true, writes_allowed: true, accepted: true, target_untouched: true };
+
+    fn chat(number: u32, class: ReplyClass, text: &str) -> WireRecord {
+        WireRecord {
+            exchange: number,
+            kind: ExchangeKind::Chat,
+            started_ns: 0,
+            ended_ns: 0,
+            refused: None,
+            refused_why: None,
+            request_bytes: 0,
+            forwarded_sha256: None,
+            stream: true,
+            messages: 1,
+            tools: Vec::new(),
+            facts: None,
+            verdict: Some(ReplyVerdict { class, detail: "x".into() }),
+            agent_result: find_agent_result(text),
+            cut: None,
+        }
+    }
+
+    fn wire(exchanges: Vec<WireRecord>) -> BridgeRecord {
+        BridgeRecord {
+            model: "m".into(),
+            upstream: UpstreamKind::Scripted,
+            network_class: None,
+            tls: false,
+            exchanges,
+            silent_connections: 0,
+            request_bytes: 0,
+            reply_bytes: 0,
+            tokens: 0,
+            replies_without_usage: 0,
+            limit_hit: None,
+            secrets_seen: Vec::new(),
+            recorder_failure: None,
+            duration_ns: 0,
+        }
+    }
+
+    fn log(outcome: &str) -> Claimed {
+        let events = vec![json!({ "event": "pipeline_end", "outcome": outcome })];
+        Claimed { events, faults: Vec::new() }
+    }
+
+    const RESULT: &str = "<<<AGENT_RESULT\n{\"status\":\"completed\"}\nAGENT_RESULT>>>";
+
+    fn class(
+        end: End,
+        code: i32,
+        wire: &BridgeRecord,
+        outcome: &str,
+        work: Work,
+    ) -> Option<FailureClass> {
+        let ended = Ended { end, exit_code: code, wire, claimed: &log(outcome), work };
+        classify(&ended).map(|(class, _)| class)
+    }
+
+    #[test]
+    fn a_good_run_has_no_class() {
+        let good = wire(vec![chat(1, ReplyClass::OkText, RESULT)]);
+        assert_eq!(class(End::Exited, 0, &good, "completed", GOOD), None);
+        assert_eq!(class(End::HarnessCompleted, 0, &good, "", GOOD), None);
+    }
+
+    #[test]
+    fn the_faults_that_look_alike_to_case_have_different_classes() {
+        use FailureClass as F;
+        use ReplyClass as R;
+        let none = Work { accepted: false, ..GOOD };
+        for (reply, want) in [
+            (R::AuthUnavailable, F::AuthUnavailable),
+            (R::UpstreamError, F::UpstreamError),
+            (R::StreamTruncated, F::StreamTruncated),
+            (R::ResponseShapeUnavailable, F::ResponseShapeUnavailable),
+            (R::OkText, F::AgentProtocol),
+            (R::ModelMismatch, F::ModelMismatch),
+            (R::ConnectionRefused, F::ConnectionRefused),
+        ] {
+            let wire = wire(vec![chat(1, reply, "no envelope")]);
+            // The exit code of Case says nothing: both were seen.
+            for code in [0, 1] {
+                assert_eq!(class(End::Exited, code, &wire, "failed", none), Some(want));
+            }
+        }
+        // Text in reasoning is no result: nothing but the reply's text is looked at.
+        let broken = wire(vec![chat(1, R::OkText, "<<<AGENT_RESULT\n{\nAGENT_RESULT>>>")]);
+        assert_eq!(class(End::Exited, 0, &broken, "failed", none), Some(F::AgentProtocol));
+    }
+
+    #[test]
+    fn each_end_has_its_class() {
+        use FailureClass as F;
+        let good = wire(vec![chat(1, ReplyClass::OkText, RESULT)]);
+        let none = Work { accepted: false, ..GOOD };
+        let cases = [
+            (End::Clock(Expired::Wall), 124, "", none, F::Timeout),
+            (End::Clock(Expired::Idle), 124, "", GOOD, F::LifecycleTimeout),
+            (End::Interrupted(15), 143, "completed", GOOD, F::Interrupted),
+            (End::Exited, 3, "completed", GOOD, F::EngineFailed),
+            (End::Exited, 0, "failed", GOOD, F::EngineFailed),
+            (End::Exited, 0, "completed", none, F::JudgeRejected),
+            (End::Exited, 0, "completed", Work { writes_allowed: false, ..none }, F::WritesOutside),
+            (End::Exited, 0, "completed", Work { baselines_held: false, ..GOOD }, F::VoidBaseline),
+            (
+                End::Exited,
+                0,
+                "completed",
+                Work { target_untouched: false, ..GOOD },
+                F::TargetInspected,
+            ),
+        ];
+        for (end, code, outcome, work, want) in cases {
+            assert_eq!(class(end, code, &good, outcome, work), Some(want), "{end:?} {outcome}");
+        }
+        let mut leaked = good.clone();
+        leaked.secrets_seen.push("model_key".into());
+        assert_eq!(class(End::Exited, 0, &leaked, "completed", GOOD), Some(F::SecretFound));
+        assert_eq!(class(End::Exited, 7, &wire(vec![]), "", none), Some(F::EngineFailed));
+    }
+
+    #[test]
+    fn exit_codes_follow_their_rules() {
+        assert_eq!(exit_code(End::Exited, 0x0300), (3, "wait_status"));
+        assert_eq!(exit_code(End::Exited, 9), (137, "signal"));
+        assert_eq!(exit_code(End::Clock(Expired::Wall), 15), (124, "clock"));
+        assert_eq!(exit_code(End::HarnessCompleted, 15), (0, "harness_completed"));
+        assert_eq!(wait_words(9), "killed by signal 9");
+    }
+}

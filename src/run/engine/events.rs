@@ -1,0 +1,162 @@
+//! Case's own event log, `<repo>/.case/<task>/events/run-<uuid>.jsonl`. The agent's side writes it, so everything in it
+//! is a claim; what it claims has to agree with the wire.
+
+use serde_json::Value;
+
+use crate::model::agent_result::ResultStatus;
+use crate::model::record;
+use crate::model::wire::{BridgeRecord, ExchangeKind, ReplyClass, WireRecord};
+
+/// More events than this are not read.
+const MAX_EVENTS: usize = 100_000;
+
+/// What the log claims.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Claimed {
+    /// The events in order.
+    pub events: Vec<Value>,
+    /// What is wrong with the log; empty for a whole one.
+    pub faults: Vec<String>,
+}
+
+/// Reads a log. Nothing in it is repaired: a line that is not as it must be is a fault, and reading ends there.
+pub fn read(bytes: &[u8]) -> Claimed {
+    let mut out = Claimed::default();
+    let mut run = None;
+    // The last line may be cut where the process was ended: then it claims nothing.
+    let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
+    for (index, line) in bytes[..whole].split(|b| *b == b'\n').enumerate() {
+        if line.is_empty() {
+            continue;
+        }
+        if index >= MAX_EVENTS {
+            out.faults.push(format!("more than {MAX_EVENTS} events"));
+            break;
+        }
+        let Ok(value) = record::parse_value(line) else {
+            out.faults.push(format!("line {} is no JSON object with distinct keys", index + 1));
+            break;
+        };
+        let id = value.get("runId").and_then(Value::as_str).map(str::to_owned);
+        let known = run.get_or_insert_with(|| id.clone());
+        let in_order = value.get("sequence").and_then(Value::as_u64) == Some(index as u64 + 1);
+        if !in_order || id.is_none() || *known != id || value.get("event").is_none() {
+            out.faults.push(format!("line {} is out of sequence", index + 1));
+            break;
+        }
+        out.events.push(value);
+    }
+    out
+}
+
+impl Claimed {
+    fn find(&self, event: &str, phase: Option<&str>) -> Option<&Value> {
+        self.events.iter().find(|value| {
+            value["event"] == event && phase.is_none_or(|phase| value["phase"] == phase)
+        })
+    }
+
+    /// `pipeline_start` stands first.
+    pub fn pipeline_started(&self) -> bool {
+        self.events.first().is_some_and(|value| value["event"] == "pipeline_start")
+    }
+
+    /// The implement phase began.
+    pub fn implement_started(&self) -> bool {
+        self.find("phase_start", Some("implement")).is_some()
+    }
+
+    /// How the implement phase ended first.
+    pub fn implement_outcome(&self) -> Option<&str> {
+        self.find("phase_end", Some("implement"))?.get("outcome")?.as_str()
+    }
+
+    /// How the pipeline ended.
+    pub fn pipeline_outcome(&self) -> Option<&str> {
+        self.find("pipeline_end", None)?.get("outcome")?.as_str()
+    }
+
+    /// Where the log and the wire say different things.
+    pub fn disagreements(&self, wire: &BridgeRecord) -> Vec<String> {
+        let mut out = Vec::new();
+        let chats: Vec<&WireRecord> =
+            wire.exchanges.iter().filter(|x| x.kind == ExchangeKind::Chat).collect();
+        if self.implement_outcome().is_some() && chats.is_empty() {
+            out.push("a phase ended, and no request was seen".into());
+        }
+        let completed = self
+            .events
+            .iter()
+            // Case counts a retrospective as completed whatever came of it (seen).
+            .filter(|e| e["event"] == "phase_end" && e["phase"] != "retrospective")
+            .filter(|e| e["outcome"] == "completed")
+            .count();
+        let envelopes = chats.iter().filter(|chat| is_completed(chat)).count();
+        if completed > envelopes {
+            out.push(format!(
+                "{completed} phases completed, and {envelopes} results were seen on the wire"
+            ));
+        }
+        let mut tools: std::collections::BTreeMap<&str, i64> = std::collections::BTreeMap::new();
+        for call in chats.iter().filter_map(|chat| chat.facts.as_ref()).flat_map(|f| &f.tool_calls)
+        {
+            *tools.entry(call.name.as_str()).or_default() += 1;
+        }
+        for event in self.events.iter().filter(|e| e["event"] == "tool_start") {
+            let name = event["tool"].as_str().unwrap_or_default();
+            let left = tools.get_mut(name).map(|left| {
+                *left -= 1;
+                *left
+            });
+            if left.is_none_or(|left| left < 0) {
+                out.push(format!("a call of \"{}\" that no reply asked for", name.escape_debug()));
+            }
+        }
+        out
+    }
+}
+
+/// Whether the reply is whole and its text ends in a complete result that says `completed`.
+pub fn is_completed(exchange: &WireRecord) -> bool {
+    let whole = exchange.verdict.as_ref().is_some_and(|v| v.class == ReplyClass::OkText);
+    let said = exchange.agent_result.as_ref();
+    whole && said.is_some_and(|r| r.complete && r.status == Some(ResultStatus::Completed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(sequence: u32, event: &str, more: &str) -> String {
+        format!(
+            "{{\"event\":\"{event}\"{more},\"ts\":\"t\",\"sequence\":{sequence},\"runId\":\"r\"}}\n"
+        )
+    }
+
+    #[test]
+    fn a_whole_log_tells_how_it_went() {
+        let text = line(1, "pipeline_start", "")
+            + &line(2, "phase_start", ",\"phase\":\"implement\"")
+            + &line(3, "phase_end", ",\"phase\":\"implement\",\"outcome\":\"completed\"")
+            + &line(4, "pipeline_end", ",\"outcome\":\"completed\"");
+        let log = read(text.as_bytes());
+        assert!(log.faults.is_empty() && log.pipeline_started() && log.implement_started());
+        assert_eq!(log.implement_outcome(), Some("completed"));
+        assert_eq!(log.pipeline_outcome(), Some("completed"));
+    }
+
+    #[test]
+    fn a_log_that_was_tampered_with_has_faults() {
+        let good = line(1, "pipeline_start", "");
+        for bad in [
+            good.clone() + &line(3, "pipeline_end", ""),
+            good.clone() + "{\"event\":\"x\",\"sequence\":2,\"sequence\":2,\"runId\":\"r\"}\n",
+            good.clone() + "{\"event\":\"x\",\"sequence\":2,\"runId\":\"other\"}\n",
+            good.clone() + "not json\n",
+        ] {
+            assert_eq!(read(bad.as_bytes()).faults.len(), 1, "{bad}");
+        }
+        let cut = read((good + "{\"cut").as_bytes());
+        assert_eq!((cut.events.len(), cut.faults.len()), (1, 0));
+    }
+}

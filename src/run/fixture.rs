@@ -1,0 +1,195 @@
+//! A fixture of the root: read, checked, and what an agent gets of it.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::patch::{self, Content, Files};
+use crate::error::{Error, Reason, Result};
+use crate::gate;
+use crate::model::fixture::{FixtureRecord, Script, Tool};
+use crate::model::ids::{AbsPath, Digest, Name, RelPath, Timestamp};
+use crate::model::record;
+use crate::root::{self, Root};
+
+/// A fixture with everything that belongs to it, checked.
+#[derive(Clone, Debug)]
+pub struct Fixture {
+    /// `fixture.json`.
+    pub record: FixtureRecord,
+    /// SHA-256 over the canonical list of every file's path and SHA-256.
+    pub digest: Digest,
+    /// The workspace as an agent finds it.
+    pub workspace: Files,
+    /// The task's text.
+    pub task: String,
+    /// A patch that solves it.
+    pub reference_patch: Vec<u8>,
+    /// The script of a scripted model.
+    pub script: Script,
+}
+
+/// The task as the agent reads it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskFiles {
+    /// `<id>.task.json`.
+    pub json_name: String,
+    /// Its value.
+    pub json: Value,
+    /// `<id>.md`.
+    pub markdown_name: String,
+    /// Its text.
+    pub markdown: String,
+}
+
+/// The fixtures of a root, in order.
+pub fn names(root: &Root) -> Vec<String> {
+    let name = |path: &str| {
+        let name = path.strip_prefix("fixtures/")?.strip_suffix("/fixture.json")?;
+        (!name.contains('/')).then(|| name.to_owned())
+    };
+    root.below("fixtures/").filter_map(|(path, _)| name(path)).collect()
+}
+
+/// Reads and checks the fixture `name`.
+///
+/// # Errors
+/// [`Reason::NotFound`] where the root has none of that name, [`Reason::BadRecord`] with what is wrong with it.
+pub fn load(root: &Root, name: &Name) -> Result<Fixture> {
+    let dir = format!("fixtures/{name}/");
+    let place = format!("{dir}fixture.json");
+    let Some(record) = root.record::<FixtureRecord>(&place)? else {
+        return Err(Error::new(Reason::NotFound, format!("no fixture \"{name}\""))
+            .at(root.label())
+            .expected(format!("one of: {}", names(root).join(", ")))
+            .found(name.to_string()));
+    };
+    let fault = |what: String| Error::new(Reason::BadRecord, what).at(root.place(&place));
+    let file = |path: &RelPath| {
+        root.get(&format!("{dir}{path}"))
+            .ok_or_else(|| fault(format!("names a file that is not there: {path}")))
+    };
+    let script_place = format!("{dir}{}", record.script);
+    let script = record::parse::<Script>(file(&record.script)?)
+        .map_err(|err| root::bad_record(&root.place(&script_place), &err))?;
+    let task = String::from_utf8(file(&record.task_file)?.to_vec())
+        .map_err(|_| fault("the task is not UTF-8".into()))?;
+    let reference_patch = file(&record.reference_patch)?.to_vec();
+    let prefix = format!("{dir}{}/", record.workspace);
+    let mut workspace = Files::new();
+    let mut digests: BTreeMap<&str, Digest> = BTreeMap::new();
+    for (path, bytes) in root.below(&dir) {
+        digests.insert(&path[dir.len()..], Digest::sha256(bytes));
+        if let Some(path) = path.strip_prefix(&prefix) {
+            let path = path.parse().map_err(|err| fault(format!("{err}")))?;
+            // A root holds bytes and no modes: what must be executable is started by its interpreter.
+            workspace.insert(path, Content::plain(bytes));
+        }
+    }
+    let digest = record::digest(&digests);
+    let fixture = Fixture { record, digest, workspace, task, reference_patch, script };
+    let faults = fixture.faults(name);
+    if faults.is_empty() { Ok(fixture) } else { Err(fault(faults.join("; "))) }
+}
+
+impl Fixture {
+    /// What is wrong with it; empty where it can be used.
+    fn faults(&self, name: &Name) -> Vec<String> {
+        let record = &self.record;
+        let mut faults = Vec::new();
+        let mut need = |held: bool, what: String| {
+            if !held {
+                faults.push(what);
+            }
+        };
+        need(record.name == *name, format!("is named {}", record.name));
+        need(!self.workspace.is_empty(), "has an empty workspace".into());
+        need(!record.test_ids.is_empty(), "names no tests".into());
+        let cases = record.held_out.iter().map(|held_out| held_out.cases.len()).sum::<usize>();
+        need(cases > 0, "has no held-out cases".into());
+        let tool = record.verification_command.first().map(String::as_str);
+        let known = tool == Some("python3") && record.tools.contains(&Tool::Python3);
+        need(known, "is verified by a command that is none of its tools".into());
+        for id in &record.test_ids {
+            let file = id.split("::").next().unwrap_or_default();
+            let found = file.parse::<RelPath>().is_ok_and(|p| self.workspace.contains_key(&p));
+            need(found && id.contains("::"), format!("names a test that is not there: {id}"));
+        }
+        for path in &record.allowed_paths {
+            let test =
+                record.test_ids.iter().any(|id| id.split("::").next() == Some(path.as_str()));
+            need(!test, format!("allows its own test to change: {path}"));
+        }
+        let ignore = ".gitignore".parse().ok().and_then(|path: RelPath| self.workspace.get(&path));
+        let ignore = ignore.map_or("".into(), |file| String::from_utf8_lossy(file.bytes()));
+        for name in record.ignored.iter() {
+            let listed = ignore.lines().any(|line| line == format!("{name}/"));
+            need(listed, format!("does not list {name}/ in its .gitignore"));
+            need(!name.as_str().contains('/'), format!("ignores a path: {name}"));
+        }
+        match patch::apply(&self.workspace, &self.reference_patch) {
+            Err(what) => faults.push(format!("has a reference patch that does not apply: {what}")),
+            Ok(solved) => {
+                let changed = patch::changed(&self.workspace, &solved);
+                if changed.is_empty() || !changed.iter().all(|p| record.allowed_paths.contains(p)) {
+                    faults.push("has a reference patch that changes what it may not".into());
+                }
+            }
+        }
+        if let Ok(place) = "/admit/workspace".parse() {
+            let task = self.task_files(&Timestamp::from_unix(0));
+            faults.extend(gate::task_faults(&task.json, &task.markdown, &self.contract(&place)));
+        }
+        faults
+    }
+
+    /// The command that verifies the work, as the task says it.
+    pub fn verification(&self) -> String {
+        self.record.verification_command.join(" ")
+    }
+
+    /// What the gate holds the task to, for a workspace at this place in the sandbox.
+    pub fn contract(&self, workspace: &AbsPath) -> gate::TaskContract {
+        let record = &self.record;
+        gate::TaskContract {
+            repo: record.repo.to_string(),
+            workspace: workspace.to_string(),
+            allowed_paths: record.allowed_paths.iter().map(RelPath::to_string).collect(),
+            forbidden_actions: record.forbidden_actions.clone(),
+            verification_command: self.verification(),
+            evidence_expectations: record.evidence_expectations.clone(),
+        }
+    }
+
+    /// The task's two files (case.md, "Running it"). They belong to `<workspace>/.case/tasks/active/`.
+    pub fn task_files(&self, created: &Timestamp) -> TaskFiles {
+        let record = &self.record;
+        let id = &record.task.id;
+        TaskFiles {
+            json_name: format!("{id}.task.json"),
+            json: json!({
+                "id": id,
+                "status": "active",
+                "created": created,
+                "repo": record.repo,
+                "issueType": "freeform",
+                "issue": record.task.issue,
+                "mode": "unattended",
+                "profile": record.profile.as_str(),
+                "agents": {},
+                "tested": false,
+                "manualTested": false,
+                "prUrl": null,
+                "prNumber": null,
+                "fastTestCommand": self.verification(),
+            }),
+            markdown_name: format!("{id}.md"),
+            markdown: self.task.clone(),
+        }
+    }
+
+    /// Whether a part of `path` is something that tools make and nobody judges.
+    pub fn ignores(&self, path: &RelPath) -> bool {
+        path.parts().any(|part| self.record.ignored.iter().any(|name| name.as_str() == part))
+    }
+}

@@ -1,0 +1,197 @@
+//! What shows that the evidence is of this run, and that no target was inspected: a nonce and a canary made before the
+//! start, and the list of all that was visible.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::host::kernel;
+use crate::model::ids::{Digest, Timestamp};
+use crate::model::record::Record as _;
+use crate::model::sealed::{Freshness, NoTargetProof, NonceSeen, Visible};
+use crate::model::wire::{BridgeRecord, RequestRefusal};
+use crate::sandbox::{Mount, SandboxFacts};
+use crate::secrets::Secret;
+
+/// What this proof does not prove.
+const NOT_PROVEN: [&str; 3] = [
+    "what the model's server knew before or keeps from the requests",
+    "which process inside the box did what after the first tool call",
+    "anything against whoever administers this machine",
+];
+
+/// Values made for one run.
+pub struct Marks {
+    /// In the host name, the sentinel, and by it in every request.
+    pub nonce: String,
+    /// What the agent shows at the door in place of a key.
+    pub sentinel: Secret,
+    /// Stands in a host file that nothing inside can see.
+    canary: String,
+    file: tempfile::NamedTempFile,
+}
+
+fn random() -> Result<String> {
+    let mut bytes = [0; 16];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(|err| Error::io("read", "/dev/urandom", err))?;
+    Ok(hex::encode(bytes))
+}
+
+impl Marks {
+    /// Makes them, and plants the canary in `scratch`.
+    pub fn make(scratch: &Path) -> Result<Self> {
+        let nonce = random()?;
+        let canary = random()?;
+        let io = |err| Error::io("plant a canary in", scratch, err);
+        let file = tempfile::Builder::new().prefix("canary-").tempfile_in(scratch).map_err(io)?;
+        std::fs::write(file.path(), format!("canary {canary}\n")).map_err(io)?;
+        let sentinel = Secret::new(format!("admit-run-{nonce}").into_bytes())
+            .ok_or_else(|| Error::new(crate::error::Reason::Internal, "an empty sentinel"))?;
+        Ok(Self { nonce, sentinel, canary, file })
+    }
+
+    /// The box's host name.
+    pub fn hostname(&self) -> String {
+        format!("run-{}", self.nonce)
+    }
+
+    /// The canary's file.
+    pub fn canary_file(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Looks for the canary in every file of the run directory: how many, and where it stands.
+    pub fn search(&self, run: &Path) -> Result<(u64, Vec<String>)> {
+        let (mut searched, mut found) = (0, Vec::new());
+        let mut dirs: Vec<PathBuf> = vec![run.to_path_buf()];
+        while let Some(dir) = dirs.pop() {
+            let io = |err| Error::io("look through", &dir, err);
+            for entry in std::fs::read_dir(&dir).map_err(io)? {
+                let entry = entry.map_err(io)?;
+                let kind = entry.file_type().map_err(io)?;
+                let path = entry.path();
+                if kind.is_dir() {
+                    dirs.push(path);
+                } else if kind.is_file() {
+                    searched += 1;
+                    let bytes = std::fs::read(&path).map_err(io)?;
+                    let needle = self.canary.as_bytes();
+                    if bytes.windows(needle.len()).any(|window| window == needle) {
+                        let path = path.strip_prefix(run).unwrap_or(&path);
+                        found.push(path.display().to_string());
+                    }
+                }
+            }
+        }
+        Ok((searched, found))
+    }
+}
+
+/// Where the nonce was seen. `hostname` is what the box itself answered.
+pub fn freshness(
+    marks: &Marks,
+    hostname: Option<&str>,
+    wire: Option<&BridgeRecord>,
+    started: &Timestamp,
+    finished: Timestamp,
+    span_ns: u64,
+) -> Freshness {
+    let seen = |place: &str, found: Option<bool>| NonceSeen { place: place.into(), found };
+    let sentinel = std::str::from_utf8(marks.sentinel.expose()).unwrap_or_default();
+    // The door lets nothing through without the sentinel, so a first request that was not refused for it had it.
+    let first = wire.and_then(|wire| wire.exchanges.first());
+    let in_request = first.map(|exchange| exchange.refused != Some(RequestRefusal::BadSentinel));
+    Freshness {
+        schema: Freshness::SCHEMA.to_string(),
+        nonce: marks.nonce.clone(),
+        seen: vec![
+            seen("sandbox_hostname", hostname.map(|name| name.contains(&marks.nonce))),
+            seen("sentinel", Some(sentinel.contains(&marks.nonce))),
+            seen("first_request", in_request),
+        ],
+        directory_made_empty: true,
+        boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .ok()
+            .map(|id| id.trim().to_owned()),
+        kernel: kernel(),
+        started: started.clone(),
+        finished,
+        monotonic_span_ns: span_ns,
+    }
+}
+
+/// All that was visible, and whether a target was among it. `expected` are the host paths that belong in the box.
+pub fn visible(facts: &SandboxFacts, expected: &[PathBuf]) -> (Vec<Visible>, Vec<String>) {
+    let (mut out, mut targets) = (Vec::new(), Vec::new());
+    for mount in &facts.stable.policy.mounts {
+        let path = mount.inside().to_string();
+        let mut digest: Option<Digest> = None;
+        let kind = match mount {
+            Mount::Verified { sha256, .. } => {
+                digest = Some(sha256.clone());
+                "binary"
+            }
+            Mount::Tmpfs { .. } => "fixture",
+            Mount::File { .. } => "config",
+            Mount::Symlink { .. } => "system",
+            Mount::ReadOnly { host, .. } | Mount::Writable { host, .. } => {
+                let system = ["/usr", "/bin", "/lib", "/lib64"];
+                if system.iter().any(|dir| host.starts_with(dir)) {
+                    "system"
+                } else if expected.iter().any(|tool| tool == host) {
+                    "tool"
+                } else {
+                    targets.push(path.clone());
+                    "target"
+                }
+            }
+        };
+        out.push(Visible { path, kind: kind.into(), digest });
+    }
+    (out, targets)
+}
+
+/// The proof as far as the facts carry it.
+pub fn no_target(
+    facts: &SandboxFacts,
+    expected: &[PathBuf],
+    wire: Option<&BridgeRecord>,
+    fixture_commits: u64,
+    canary: (u64, Vec<String>),
+) -> NoTargetProof {
+    let (visible, targets_visible) = visible(facts, expected);
+    let mut proof = NoTargetProof {
+        schema: NoTargetProof::SCHEMA.to_string(),
+        passed: false,
+        visible,
+        targets_visible,
+        bridge_requests: wire.map_or(0, |wire| wire.exchanges.len() as u64),
+        only_door: !facts.probes.is_empty() && facts.probes.iter().all(|probe| probe.held()),
+        fixture_commits,
+        canary_searched: canary.0,
+        canary_found: canary.1,
+        does_not_prove: NOT_PROVEN.map(str::to_owned).to_vec(),
+    };
+    proof.passed = proof.holds();
+    proof
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_canary_in_an_artifact_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let marks = Marks::make(dir.path()).unwrap();
+        let run = tempfile::tempdir().unwrap();
+        std::fs::create_dir(run.path().join("backend")).unwrap();
+        std::fs::write(run.path().join("backend/a"), "nothing").unwrap();
+        assert_eq!(marks.search(run.path()).unwrap(), (1, vec![]));
+        let text = std::fs::read(marks.canary_file()).unwrap();
+        std::fs::write(run.path().join("backend/b"), text).unwrap();
+        assert_eq!(marks.search(run.path()).unwrap(), (2, vec!["backend/b".to_owned()]));
+    }
+}

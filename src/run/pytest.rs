@@ -1,0 +1,145 @@
+//! The pinned pytest: wheels by digest, installed by the host's pip with the user's own configuration into the store.
+
+use std::path::Path;
+use std::process::Output;
+
+use super::tools::{PYTEST_INSIDE, Python, clean, tail};
+use crate::error::{Error, Reason, Result};
+use crate::host::{Host, Progress};
+use crate::model::ids::Digest;
+use crate::model::piplock::PipLock;
+use crate::model::record;
+use crate::root::Root;
+use crate::store::{Store, StoredTree};
+
+/// The lock.
+const LOCK: &str = "lockfiles/pytest.lock.json";
+
+/// The area of the store's records that say which tree a lock gave.
+const AREA: &str = "pip";
+
+/// The pinned pytest for this Python, from the store or by the host's pip.
+pub(super) fn install(
+    host: &Host,
+    root: &Root,
+    store: &Store,
+    python: &Python,
+    progress: &dyn Progress,
+) -> Result<(StoredTree, Digest)> {
+    let lock = root.record::<PipLock>(LOCK)?.ok_or_else(|| {
+        Error::new(Reason::NotFound, "the root locks no pytest").at(root.place(LOCK))
+    })?;
+    let digest = record::digest(&lock);
+    let wheels = lock.python.get(&python.minor).ok_or_else(|| {
+        let known: Vec<&str> = lock.python.keys().map(String::as_str).collect();
+        Error::new(Reason::PythonNotLocked, "no pytest is locked for this Python")
+            .at(root.place(LOCK))
+            .expected(format!("Python {}", known.join(", ")))
+            .found(format!("Python {} ({})", python.version, python.executable.display()))
+            .hint("put one of these versions first on PATH")
+    })?;
+    let key = record::digest(&("admit.pip/1", &digest, &python.minor));
+    let _lock = store.lock(&key, &mut || progress.note("waiting for another pip"))?;
+    if let Some(tree) = recorded(store, &key)? {
+        return Ok((tree, digest));
+    }
+    progress.stage("pip", &format!("{} wheels for Python {}", wheels.len(), python.minor));
+    let failed = |what: &str, output: &Output| {
+        Error::new(Reason::PipFailed, what)
+            .at(format!("{} -m pip", python.executable.display()))
+            .caused_by(tail(output))
+            .hint("pip uses your own configuration; try: python3 -m pip download pytest")
+    };
+    let scratch = store.scratch()?;
+    let requirements: String = wheels
+        .iter()
+        .map(|wheel| {
+            let sha256 = wheel.sha256.digest().to_hex();
+            format!("{}=={} --hash=sha256:{sha256}\n", wheel.name, wheel.version)
+        })
+        .collect();
+    let list = scratch.path().join("requirements.txt");
+    std::fs::write(&list, requirements).map_err(|err| Error::io("write", &list, err))?;
+    let writer = store.tree_writer()?;
+    let run = |args: &[&str], more: &[&Path]| -> Result<Output> {
+        clean(&python.executable, host)
+            .args(args)
+            .args(more)
+            .output()
+            .map_err(|err| Error::io("start", &python.executable, err))
+    };
+    let fixed = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--require-hashes",
+        "--no-deps",
+        "--no-compile",
+        "--only-binary=:all:",
+        "--disable-pip-version-check",
+        "--no-input",
+    ];
+    let args: Vec<&str> = fixed.into_iter().chain(["--requirement"]).collect();
+    let output = run(&args, &[&list, Path::new("--target"), writer.path()])?;
+    if !output.status.success() {
+        return Err(failed("pip could not install the locked packages", &output));
+    }
+    // Scripts name the interpreter; nothing here starts them.
+    match writer.dir().remove_dir_all("bin") {
+        Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io("remove", "bin", err));
+        }
+        _ => {}
+    }
+    compile(&run, &writer, &failed)?;
+    let tree = writer.finish(None)?;
+    store.record_put(AREA, &key, "tree", tree.nar().to_string().as_bytes())?;
+    Ok((tree, digest))
+}
+
+/// Starts Python with arguments and paths after them.
+type Pip<'a> = dyn Fn(&[&str], &[&Path]) -> Result<Output> + 'a;
+
+/// Compiles every module once, for the place where it will be, so that no start has to. The store sets all times to one
+/// moment, so the compiled files must not depend on them (PEP 552).
+fn compile(
+    run: &Pip<'_>,
+    writer: &crate::store::TreeWriter,
+    failed: &dyn Fn(&str, &Output) -> Error,
+) -> Result<()> {
+    let place = writer.path().to_path_buf();
+    let args = [
+        "-I",
+        "-m",
+        "compileall",
+        "-q",
+        "--invalidation-mode",
+        "unchecked-hash",
+        "-p",
+        PYTEST_INSIDE,
+        "-s",
+    ];
+    let output = run(&args, &[&place, &place])?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(failed("the packages cannot be compiled", &output))
+    }
+}
+
+/// The tree that an earlier install left, verified; a corrupt one is put away.
+fn recorded(store: &Store, key: &Digest) -> Result<Option<StoredTree>> {
+    let Some(bytes) = store.record_get(AREA, key, "tree")? else { return Ok(None) };
+    let Some(nar) = String::from_utf8(bytes).ok().and_then(|text| text.parse::<Digest>().ok())
+    else {
+        return Ok(None);
+    };
+    match store.tree(&nar) {
+        Err(err) if err.reason() == Reason::StoreCorrupt => {
+            store.remove_corrupt(crate::store::Entry::Tree(&nar))?;
+            Ok(None)
+        }
+        other => other,
+    }
+}

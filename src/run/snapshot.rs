@@ -1,0 +1,209 @@
+//! What an agent left: the work tree as files and its last commit as objects, read without following a link and without
+//! starting anything. What cannot be read is a fault of the work, not an error.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _, PermissionsExt as _};
+
+use super::fixture::Fixture;
+use super::patch::{self, Content, Files};
+use super::repository;
+use crate::error::Result;
+use crate::model::ids::{CommitId, Digest, RelPath};
+use crate::model::record;
+
+/// Most files and directories taken out, most bytes of all of them, deepest directory. A fixture is a small repository.
+pub(super) const MAX_ENTRIES: usize = 20_000;
+pub(super) const MAX_BYTES: u64 = 64 << 20;
+pub(super) const MAX_DEPTH: usize = 32;
+
+/// The state of a workspace at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The work tree, without `.git` and what the fixture ignores.
+    pub files: Files,
+    /// The last commit, where there is a readable one.
+    pub head: Option<Head>,
+    /// Why something could not be read.
+    pub faults: Vec<String>,
+    /// What in `.git` could make git run programs or read elsewhere, or is not as it was written.
+    pub git_faults: Vec<String>,
+}
+
+/// The commit that is checked out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Its id.
+    pub id: CommitId,
+    /// Whether the fixture's commit is its ancestor, or it is that commit.
+    pub on_base: bool,
+    /// Its files.
+    pub files: Files,
+}
+
+impl Snapshot {
+    /// A digest over everything in it, to see whether anything changed between two looks.
+    pub fn digest(&self) -> Digest {
+        let rows = |files: &Files| -> Vec<(String, &'static str, Digest)> {
+            let row = |(path, content): (&RelPath, &Content)| {
+                (path.to_string(), content.mode(), Digest::sha256(content.bytes()))
+            };
+            files.iter().map(row).collect()
+        };
+        let head = self.head.as_ref().map(|head| (head.id.as_str(), head.on_base));
+        record::digest(&(rows(&self.files), head, &self.faults, &self.git_faults))
+    }
+
+    /// Whether there is a change, all of it is committed on top of the fixture's commit, and everything could be read.
+    pub fn committed_change(&self, fixture: &Fixture) -> bool {
+        self.faults.is_empty()
+            && self.git_faults.is_empty()
+            && self.files != fixture.workspace
+            && self.head.as_ref().is_some_and(|head| head.on_base && head.files == self.files)
+    }
+}
+
+/// Looks at the workspace at `below` in `dir`. `scratch` is a host directory for a copy of its objects.
+///
+/// # Errors
+/// [`crate::error::Reason::Io`] where `scratch` cannot be written.
+pub fn take(dir: &Dir, below: &str, fixture: &Fixture, scratch: &Path) -> Result<Snapshot> {
+    let mut look = Look { fixture, files: Files::new(), faults: Vec::new(), entries: 0, bytes: 0 };
+    let (mut head, mut git_faults) = (None, Vec::new());
+    match open_dir(dir, below) {
+        Err(err) => look.faults.push(format!("the workspace cannot be opened: {err}")),
+        Ok(top) => {
+            look.walk(&top, "", 0);
+            git_faults = repository::steering(&top);
+            match repository::head(&top, fixture, look.bytes, scratch)? {
+                Ok(found) => head = Some(found),
+                Err(what) => look.faults.push(format!("the commit cannot be read: {what}")),
+            }
+        }
+    }
+    Ok(Snapshot { files: look.files, head, faults: look.faults, git_faults })
+}
+
+/// Opens a directory below `dir`, part by part, through no link.
+pub(super) fn open_dir(dir: &Dir, path: &str) -> std::io::Result<Dir> {
+    let mut here = dir.try_clone()?;
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        if !here.symlink_metadata(part)?.is_dir() {
+            return Err(std::io::Error::from_raw_os_error(libc::ENOTDIR));
+        }
+        here = here.open_dir(part)?;
+    }
+    Ok(here)
+}
+
+/// Reads a regular file of at most `limit` bytes, through no link.
+pub(super) fn read_plain(dir: &Dir, name: &str, limit: u64) -> Result<Vec<u8>, String> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = dir.open_with(name, &options).map_err(|err| format!("{name}: {err}"))?;
+    if !file.metadata().is_ok_and(|meta| meta.is_file()) {
+        return Err(format!("{name}: not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|err| format!("{name}: {err}"))?;
+    if bytes.len() as u64 > limit {
+        return Err(format!("{name}: more than {limit} bytes"));
+    }
+    Ok(bytes)
+}
+
+struct Look<'a> {
+    fixture: &'a Fixture,
+    files: Files,
+    faults: Vec<String>,
+    entries: usize,
+    bytes: u64,
+}
+
+impl Look<'_> {
+    fn fault(&mut self, place: &str, what: impl std::fmt::Display) {
+        // A hostile tree could name a thousand; the first ones say enough.
+        if self.faults.len() < 20 {
+            self.faults.push(format!("{}: {what}", place.escape_debug()));
+        }
+    }
+
+    fn walk(&mut self, dir: &Dir, place: &str, depth: usize) {
+        if depth > MAX_DEPTH {
+            return self.fault(place, "too deep");
+        }
+        let entries = match dir.entries() {
+            Ok(entries) => entries,
+            Err(err) => return self.fault(place, err),
+        };
+        for entry in entries {
+            self.entries += 1;
+            if self.entries > MAX_ENTRIES {
+                return self.fault(place, "too many files");
+            }
+            let name = match entry {
+                Ok(entry) => entry.file_name(),
+                Err(err) => return self.fault(place, err),
+            };
+            let Some(name) = name.to_str() else {
+                self.fault(place, "a name that is not UTF-8");
+                continue;
+            };
+            let text = if place.is_empty() { name.to_owned() } else { format!("{place}/{name}") };
+            let path: RelPath = match text.parse() {
+                Ok(path) => path,
+                Err(err) => {
+                    self.fault(place, err);
+                    continue;
+                }
+            };
+            if text == ".git" || self.fixture.ignores(&path) {
+                continue;
+            }
+            match self.content(dir, name, &path, depth) {
+                Ok(Some(content)) => {
+                    self.files.insert(path, content);
+                }
+                Ok(None) => {}
+                Err(what) => self.fault(&text, what),
+            }
+        }
+    }
+
+    /// What stands at `name`; a directory is walked.
+    fn content(
+        &mut self,
+        dir: &Dir,
+        name: &str,
+        path: &RelPath,
+        depth: usize,
+    ) -> Result<Option<Content>, String> {
+        let meta = dir.symlink_metadata(name).map_err(|err| err.to_string())?;
+        let mode = meta.permissions().mode();
+        if meta.is_dir() {
+            let below = dir.open_dir(name).map_err(|err| err.to_string())?;
+            self.walk(&below, path.as_str(), depth + 1);
+            return Ok(None);
+        }
+        if meta.is_symlink() {
+            use std::os::unix::ffi::OsStringExt as _;
+            let target = dir.read_link_contents(name).map_err(|err| err.to_string())?;
+            return Ok(Some(Content::Link(target.into_os_string().into_vec())));
+        }
+        if !meta.is_file() {
+            return Ok(Some(Content::Other(format!("a special file of mode {mode:o}"))));
+        }
+        if mode & 0o7000 != 0 {
+            return Ok(Some(Content::Other(format!("a file of mode {mode:o}"))));
+        }
+        let bytes = read_plain(dir, name, MAX_BYTES - self.bytes)?;
+        self.bytes += bytes.len() as u64;
+        Ok(Some(Content::File { bytes, executable: mode & 0o100 != 0 }))
+    }
+}
+
+/// The paths that changed since the fixture was written.
+pub fn changed(snapshot: &Snapshot, fixture: &Fixture) -> Vec<RelPath> {
+    patch::changed(&fixture.workspace, &snapshot.files)
+}

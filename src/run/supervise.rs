@@ -1,0 +1,279 @@
+//! Watches a provider at work: one clock for each thing that can fail to happen, and the case that the work is done and
+//! the provider lingers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
+
+use cap_std::fs::Dir;
+
+use crate::error::{Error, Reason, Result};
+use crate::model::ids::Digest;
+use crate::net::bridge::WireEvent;
+use crate::sandbox::{Clock, Running};
+
+/// How long each thing may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clocks {
+    /// Until the provider's process shows any sign: output, a request, or its end.
+    pub start: Duration,
+    /// Until the first request to the model.
+    pub first_call: Duration,
+    /// Between two signs of life: bytes at the door or of output.
+    pub idle: Duration,
+    /// In all.
+    pub wall: Duration,
+    /// How long a finished diff must stand still before the provider counts as lingering.
+    pub stable: Duration,
+}
+
+impl Default for Clocks {
+    /// Case itself waits 600 s a phase for a silent model (case.md, "What it hides"): a shorter idle clock would end
+    /// what it still waits for.
+    fn default() -> Self {
+        Self {
+            start: Duration::from_secs(60),
+            first_call: Duration::from_secs(120),
+            idle: Duration::from_secs(660),
+            wall: Duration::from_secs(1800),
+            stable: Duration::from_secs(3),
+        }
+    }
+}
+
+impl Clocks {
+    /// The same with another wall clock; no clock is longer than it.
+    pub fn with_wall(self, wall: Duration) -> Self {
+        Self {
+            start: self.start.min(wall),
+            first_call: self.first_call.min(wall),
+            idle: self.idle.min(wall),
+            wall,
+            ..self
+        }
+    }
+}
+
+/// Which clock ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expired {
+    /// No sign of life.
+    Start,
+    /// No request.
+    FirstCall,
+    /// Nothing more.
+    Idle,
+    /// The whole time.
+    Wall,
+}
+
+/// How the supervision ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The provider ended by itself.
+    Exited,
+    /// A clock ran out and admit ended it.
+    Clock(Expired),
+    /// The work was judged good while the provider lingered, and admit ended it.
+    HarnessCompleted,
+    /// admit was told to stop.
+    Interrupted(i32),
+}
+
+/// What a look into the room gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// Digest of the finished work: a commit whose tree is the work tree, other than the first. `None` as long as there
+    /// is none, or the provider has not finished its part.
+    pub finished: Option<Digest>,
+}
+
+/// What the supervision needs to know about the work.
+pub trait Watch {
+    /// Looks into the room while the provider works. Cheap; called a few times a second.
+    fn look(&mut self, room: &Dir) -> Look;
+    /// Judges what stands in the room; nobody in it moves meanwhile.
+    fn judge(&mut self, room: &Dir) -> Result<bool>;
+    /// Something for the record.
+    fn note(&mut self, kind: &str, data: serde_json::Value) -> Result<()>;
+}
+
+/// Has SIGINT, SIGTERM and SIGHUP set the number that is given, so that a run is sealed and nothing of it lives on. A
+/// second one ends admit at once; the sandbox then ends by its death pipe, and the run directory has no seal.
+pub fn heed_signals() -> Result<Arc<AtomicUsize>> {
+    let flag = Arc::new(AtomicUsize::new(0));
+    let once = Arc::new(AtomicBool::new(false));
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        let value = usize::try_from(signal).unwrap_or_default();
+        // In this order: the first signal finds the switch off, and then turns it on.
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&once))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&once)))
+            .map_err(|err| Error::io("watch for", "signals", err))?;
+        signal_hook::flag::register_usize(signal, Arc::clone(&flag), value)
+            .map_err(|err| Error::io("watch for", "signals", err))?;
+    }
+    Ok(flag)
+}
+
+/// How often the room is looked into.
+const LOOK: Duration = Duration::from_millis(400);
+/// How long one wait for the provider's end is.
+const TICK: Duration = Duration::from_millis(40);
+
+/// Accompanies the provider to its end.
+pub fn supervise(
+    running: &mut Running<'_>,
+    wire: &Receiver<WireEvent>,
+    clocks: &Clocks,
+    signal: &AtomicUsize,
+    watch: &mut dyn Watch,
+) -> Result<End> {
+    let begin = Instant::now();
+    let mut life = Life { begin, called: None, sign: begin, last: begin };
+    let mut standing: Option<(Digest, Instant)> = None;
+    let mut rejected: Option<Digest> = None;
+    let mut looked = begin;
+    loop {
+        if running.wait(Some(TICK))?.is_some() {
+            life.hear(wire, watch)?;
+            return Ok(End::Exited);
+        }
+        life.hear(wire, watch)?;
+        let output = running.last_output();
+        life.last = life.last.max(output);
+        if output > begin + Duration::from_millis(1) || life.called.is_some() {
+            life.sign = life.sign.max(output).max(life.last);
+        }
+        let got = signal.load(Ordering::SeqCst);
+        if got != 0 {
+            running.terminate(Clock::Caller)?;
+            return Ok(End::Interrupted(i32::try_from(got).unwrap_or(libc::SIGTERM)));
+        }
+        if let Some(expired) = life.expired(clocks, Instant::now()) {
+            watch.note("clock_expired", serde_json::json!({ "clock": expired.as_str() }))?;
+            running.terminate(Clock::Caller)?;
+            return Ok(End::Clock(expired));
+        }
+        if looked.elapsed() < LOOK {
+            continue;
+        }
+        looked = Instant::now();
+        let found = match running.sandbox().directory() {
+            Some(room) => watch.look(room).finished,
+            None => None,
+        };
+        let Some(found) = found.filter(|found| rejected.as_ref() != Some(found)) else {
+            standing = None;
+            continue;
+        };
+        match &standing {
+            Some((same, since)) if *same == found => {
+                if since.elapsed() < clocks.stable {
+                    continue;
+                }
+            }
+            _ => {
+                standing = Some((found, Instant::now()));
+                continue;
+            }
+        }
+        standing = None;
+        // Finished for a while, and it goes on: stop everyone, look at it in peace, and decide.
+        let Some(count) = running.freeze()? else { return Ok(End::Exited) };
+        watch
+            .note("frozen", serde_json::json!({ "processes": count, "after_ms": millis(begin) }))?;
+        let good = match running.sandbox().directory() {
+            Some(room) => watch.judge(room)?,
+            None => return Err(Error::new(Reason::Internal, "the room was not handed out")),
+        };
+        watch.note("judged_while_frozen", serde_json::json!({ "accepted": good }))?;
+        if good {
+            running.terminate(Clock::Caller)?;
+            return Ok(End::HarnessCompleted);
+        }
+        rejected = Some(found);
+        running.thaw()?;
+        watch.note("thawed", serde_json::json!({ "after_ms": millis(begin) }))?;
+        // The judge's time is not the provider's.
+        life.last = Instant::now();
+    }
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// When what was seen.
+struct Life {
+    begin: Instant,
+    called: Option<Instant>,
+    sign: Instant,
+    last: Instant,
+}
+
+impl Life {
+    /// Takes in what happened at the door.
+    fn hear(&mut self, wire: &Receiver<WireEvent>, watch: &mut dyn Watch) -> Result<()> {
+        loop {
+            match wire.try_recv() {
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return Ok(()),
+                Ok(event) => {
+                    self.last = Instant::now();
+                    if let WireEvent::Request { exchange, .. } = event
+                        && self.called.is_none()
+                    {
+                        self.called = Some(self.last);
+                        watch.note("model_call", serde_json::json!({ "exchange": exchange }))?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn expired(&self, clocks: &Clocks, now: Instant) -> Option<Expired> {
+        let since = |then: Instant| now.saturating_duration_since(then);
+        if since(self.begin) >= clocks.wall {
+            return Some(Expired::Wall);
+        }
+        if self.sign == self.begin && self.called.is_none() && since(self.begin) >= clocks.start {
+            return Some(Expired::Start);
+        }
+        if self.called.is_none() && since(self.begin) >= clocks.first_call {
+            return Some(Expired::FirstCall);
+        }
+        (since(self.last) >= clocks.idle).then_some(Expired::Idle)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_clock_has_its_own_fact() {
+        let second = Duration::from_secs(1);
+        let clocks = Clocks {
+            start: second,
+            first_call: second * 2,
+            idle: second * 3,
+            wall: second * 10,
+            stable: second,
+        };
+        let begin = Instant::now();
+        let life = |called: Option<u32>, sign: u32, last: u32| Life {
+            begin,
+            called: called.map(|s| begin + second * s),
+            sign: begin + second * sign,
+            last: begin + second * last,
+        };
+        let at = |life: &Life, s: u32| life.expired(&clocks, begin + second * s);
+        assert_eq!(at(&life(None, 0, 0), 0), None);
+        assert_eq!(at(&life(None, 0, 0), 1), Some(Expired::Start));
+        assert_eq!(at(&life(None, 1, 1), 1), None);
+        assert_eq!(at(&life(None, 1, 1), 2), Some(Expired::FirstCall));
+        assert_eq!(at(&life(Some(1), 1, 4), 6), None);
+        assert_eq!(at(&life(Some(1), 1, 4), 7), Some(Expired::Idle));
+        assert_eq!(at(&life(Some(1), 1, 9), 10), Some(Expired::Wall));
+    }
+}

@@ -1,0 +1,358 @@
+//! The report of a run: what was seen, put into its fields, and the rule for a pass.
+
+use std::path::PathBuf;
+
+use super::baseline::Baselines;
+use super::classify::{self, Ended, Work};
+use super::facts::Gathered;
+use super::fixture::Fixture;
+use super::judge::Judgement;
+use super::proof::{self, Marks};
+use super::provider::Seen;
+use super::supervise::End;
+use super::tools::Tools;
+use crate::error::{Error, Kind, Reason, Result};
+use crate::evidence::{Recording, names};
+use crate::gate::{Admitted, Decision, Engine};
+use crate::lock::Locked;
+use crate::model::admission::{AdmissionStatus, ModelKind};
+use crate::model::evidence::{
+    EvidenceClass, GateRow, GateStatus, RequiredEvent, RootRow, RunReport, RunStatus,
+};
+use crate::model::failure::FailureClass;
+use crate::model::ids::{RelPath, Timestamp};
+use crate::model::network::NetworkClass;
+use crate::model::report::{BuildReport, SourceAdmission};
+use crate::model::sealed::Author;
+use crate::model::wire::UpstreamKind;
+use crate::recorder::Recorder as _;
+use crate::root::Root;
+use crate::sandbox::SandboxFacts;
+
+/// The one provider whose run can be a pass.
+pub const PASSING_PROVIDER: &str = "case";
+
+/// What a run of this provider, model and upstream can be at best.
+pub fn evidence_class(
+    provider: &str,
+    kind: ModelKind,
+    network: Option<NetworkClass>,
+    upstream: UpstreamKind,
+) -> EvidenceClass {
+    if upstream == UpstreamKind::Scripted || kind == ModelKind::Scripted && network.is_none() {
+        return EvidenceClass::Scripted;
+    }
+    match network {
+        None | Some(NetworkClass::LoopbackTest) => EvidenceClass::Loopback,
+        // Another provider stands in for the one that is meant.
+        Some(_) if provider != PASSING_PROVIDER => EvidenceClass::Understudy,
+        Some(_) if kind == ModelKind::Scripted => EvidenceClass::Scripted,
+        Some(_) => EvidenceClass::ServedModel,
+    }
+}
+
+/// Fills in everything that is known before the start.
+pub fn before(
+    report: &mut RunReport,
+    root: &Root,
+    fixture: &Fixture,
+    locked: Option<&Locked>,
+    gathered: &Gathered,
+    decision: &Decision,
+) {
+    report.root = RootRow { label: root.label(), digest: Some(root.digest()) };
+    report.fixture_digest = Some(fixture.digest.clone());
+    report.tests_command = fixture.verification();
+    report.gates = decision.rows.clone();
+    report.stage = gathered.facts.stage.known().copied().unwrap_or_default();
+    report.case_source_pin = locked.map(|locked| locked.lock.source.rev.clone());
+    report.case_bin = gathered.binary.as_ref().map(|path| path.display().to_string());
+    let asked = gathered.facts.requested.known().and_then(|pairs| pairs.first());
+    report.case_model_provider = asked.map(|pair| pair.provider.to_string());
+    report.case_model = asked.map(|pair| pair.model.to_string());
+    report.case_model_admission_file = gathered.admission_file.clone();
+    if let Some(model) = gathered.facts.model.known() {
+        report.case_model_admission_status = model.status;
+        let record = model.record.as_ref().filter(|_| model.status == AdmissionStatus::Admitted);
+        report.case_runtime_model_provider =
+            record.map(|record| record.runtime_provider.to_string());
+    }
+    let admitted =
+        |report: &BuildReport| report.source_admission_status == SourceAdmission::Admitted;
+    report.source_admission_status = match gathered.report.as_ref().is_some_and(admitted) {
+        true => "admitted".into(),
+        false => "not_admitted".into(),
+    };
+}
+
+/// Makes `report` the one of a run that a gate blocked.
+pub fn blocked(report: &mut RunReport, decision: &Decision) {
+    report.status = RunStatus::Blocked;
+    report.evidence_class = EvidenceClass::None;
+    report.blockers = decision.refusals().iter().map(|refusal| refusal.blocker()).collect();
+    if let Some(primary) = decision.primary() {
+        report.failure_class = Some(primary.class);
+        report.failure_reason = Some(primary.failure_reason());
+    }
+}
+
+/// Makes `report` the one of a run that lacks a program of the host: one more gate, which refused.
+pub fn without_tools(report: &mut RunReport, err: &Error) {
+    let row = GateRow {
+        id: "tools".into(),
+        status: GateStatus::Fail,
+        expected: err.expected_value().unwrap_or("the fixture's programs").to_owned(),
+        found: err.to_string(),
+        fix: err.hints().join("; "),
+    };
+    report.blockers = vec![format!("tools: expected {}, found {}", row.expected, row.found)];
+    report.status = RunStatus::Blocked;
+    report.failure_class = Some(FailureClass::GateRefused);
+    report.failure_reason = Some(FailureClass::GateRefused.failure_reason("tools"));
+    report.gates.push(row);
+}
+
+/// What of the judge and the tools goes into every report of a run that worked on the fixture.
+fn judged(
+    run: &Recording,
+    report: &mut RunReport,
+    judgement: &Judgement,
+    baselines: &Baselines,
+    tools: &Tools,
+) -> Result<()> {
+    let path = |name: &str| -> Result<RelPath> {
+        name.parse().map_err(|err| Error::new(Reason::Internal, "a file's name").caused_by(err))
+    };
+    report.allowed_writes_passed = judgement.allowed_writes_passed;
+    report.changed_files = judgement.changed_files.clone();
+    report.tests_passed = judgement.passed;
+    run.artifact(&path(names::PATCH)?, "patch", Author::Agent, judgement.patch.as_bytes())?;
+    run.artifact(&path(names::TEST_LOG)?, "test_log", Author::Admit, judgement.log.as_bytes())?;
+    run.record("backend/judgement.json", "judgement", &judgement.rows)?;
+    run.record("backend/tools.json", "tools", &tools.facts())?;
+    report.baselines = baselines.rows.clone();
+    for (row, judgement) in baselines.rows.iter().zip(&baselines.judgements) {
+        run.record(&format!("baseline/{}.json", row.name), "baseline", &judgement.rows)?;
+        let log = path(&format!("baseline/{}.log", row.name))?;
+        run.artifact(&log, "baseline_log", Author::Admit, judgement.log.as_bytes())?;
+    }
+    report.limits.extend(tools.limits());
+    Ok(())
+}
+
+/// What the proofs need besides what was seen.
+pub struct Proofs<'a> {
+    /// Nonce and canary.
+    pub marks: &'a Marks,
+    /// Host paths that belong in the box.
+    pub expected: &'a [PathBuf],
+    /// Now.
+    pub now: Timestamp,
+}
+
+fn require(report: &mut RunReport, kind: &str, seen: bool, by: Author) {
+    report.required_events.push(RequiredEvent { kind: kind.into(), seen, by });
+}
+
+fn close_events(report: &mut RunReport) {
+    report.required_events_passed = report.required_events.iter().all(|event| event.seen);
+    for event in &report.required_events {
+        if !event.seen {
+            report.blockers.push(format!("required event not seen: {}", event.kind));
+        }
+    }
+}
+
+/// The report of a provider's run.
+#[expect(clippy::too_many_arguments, reason = "one value for each thing that was seen")]
+pub fn provider(
+    run: &Recording,
+    report: &mut RunReport,
+    admitted: &Admitted,
+    provider: &str,
+    seen: &Seen,
+    baselines: &Baselines,
+    tools: &Tools,
+    proofs: &Proofs<'_>,
+) -> Result<()> {
+    let (wire, bridge_ns) = (&seen.wire.0, seen.wire.1);
+    let (code, source) = classify::exit_code(seen.end, seen.finished.wait_status);
+    report.case_process_started = true;
+    report.backend_exit_code = Some(code);
+    report.backend_exit_code_source = Some(source.into());
+    report.backend_wait_status = Some(classify::wait_words(seen.finished.wait_status));
+    let verified = seen.facts.stable.verified.first();
+    report.case_binary_sha256 = verified.map(|copy| copy.sha256.clone());
+    judged(run, report, &seen.judgement, baselines, tools)?;
+    report.limits.extend(seen.facts.stable.limits.iter().cloned());
+    report.wire = run.wire_rows(wire, bridge_ns);
+    run.record("backend/bridge.json", "bridge", wire)?;
+    let model = admitted
+        .model()
+        .ok_or_else(|| Error::new(Reason::Internal, "an admitted provider without a model"))?;
+    report.evidence_class = evidence_class(provider, model.kind, admitted.network(), wire.upstream);
+
+    let fresh = proof::freshness(
+        proofs.marks,
+        seen.hostname.as_deref(),
+        Some(wire),
+        &report.started,
+        proofs.now.clone(),
+        run.elapsed_ns(),
+    );
+    run.record(names::FRESHNESS, "freshness", &fresh)?;
+    let canary = proofs.marks.search(run.path())?;
+    let target = proof::no_target(&seen.facts, proofs.expected, Some(wire), seen.commits, canary);
+    run.record(names::NO_TARGET, "no_target_inspection", &target)?;
+
+    let harness = seen.end == End::HarnessCompleted;
+    let claims = &seen.claimed;
+    let disagree = claims.disagreements(wire);
+    let agree = claims.faults.is_empty() && disagree.is_empty();
+    require(report, "gates_admitted", true, Author::Admit);
+    require(report, "case_process_started", true, Author::Admit);
+    require(
+        report,
+        "model_call",
+        wire.exchanges.iter().any(|x| x.refused.is_none()),
+        Author::Admit,
+    );
+    require(report, "workspace_commit", seen.committed, Author::Admit);
+    require(report, "judge_finished", true, Author::Admit);
+    require(report, "process_end", true, Author::Admit);
+    require(report, "pipeline_start", agree && claims.pipeline_started(), Author::Agent);
+    require(report, "phase_start implement", agree && claims.implement_started(), Author::Agent);
+    let implemented = claims.implement_outcome() == Some("completed");
+    require(report, "phase_end implement", agree && implemented, Author::Agent);
+    if !harness {
+        let ended = claims.pipeline_outcome() == Some("completed");
+        require(report, "pipeline_end", agree && ended, Author::Agent);
+    }
+    let result = classify::result_on_wire(wire);
+    require(report, "agent_result on the wire", result, Author::Model);
+    close_events(report);
+    report.blockers.extend(disagree.into_iter().chain(claims.faults.iter().cloned()));
+    if !fresh.passed() {
+        report.blockers.push("the run's nonce was not seen wherever it must stand".into());
+    }
+    let work = Work {
+        baselines_held: baselines.held(),
+        writes_allowed: seen.judgement.allowed_writes_passed,
+        accepted: seen.judgement.passed,
+        target_untouched: target.passed,
+    };
+    let ended = Ended { end: seen.end, exit_code: code, wire, claimed: claims, work };
+    if harness {
+        let text = "completed by the harness: the diff was committed, stable and judged good\n";
+        let name = "backend/provider-lifecycle-harness-completed.txt";
+        let path = name
+            .parse()
+            .map_err(|err| Error::new(Reason::Internal, "a file's name").caused_by(err))?;
+        run.artifact(&path, "marker", Author::Admit, text.as_bytes())?;
+        report.lifecycle_marker = Some(name.into());
+    }
+    conclude(report, classify::classify(&ended), &seen.judgement);
+    Ok(())
+}
+
+/// The report of the fake engine's run.
+#[expect(clippy::too_many_arguments, reason = "as the provider's, which has one more")]
+pub fn fake(
+    run: &Recording,
+    report: &mut RunReport,
+    judgement: &Judgement,
+    committed: bool,
+    sandbox: &SandboxFacts,
+    baselines: &Baselines,
+    tools: &Tools,
+    proofs: &Proofs<'_>,
+) -> Result<()> {
+    report.evidence_class = EvidenceClass::Fake;
+    judged(run, report, judgement, baselines, tools)?;
+    run.record(names::SANDBOX, "sandbox", sandbox)?;
+    let canary = proofs.marks.search(run.path())?;
+    let target = proof::no_target(sandbox, proofs.expected, None, 1, canary);
+    run.record(names::NO_TARGET, "no_target_inspection", &target)?;
+    require(report, "gates_admitted", true, Author::Admit);
+    require(report, "workspace_commit", committed, Author::Admit);
+    require(report, "judge_finished", true, Author::Admit);
+    close_events(report);
+    let class = match (baselines.held(), target.passed, judgement) {
+        (false, ..) => Some(FailureClass::VoidBaseline),
+        (_, false, _) => Some(FailureClass::TargetInspected),
+        (_, _, j) if !j.allowed_writes_passed => Some(FailureClass::WritesOutside),
+        (_, _, j) if !j.passed => Some(FailureClass::JudgeRejected),
+        _ => None,
+    };
+    conclude(report, class.map(|class| (class, String::new())), judgement);
+    Ok(())
+}
+
+/// Sets the status. Whatever it is, sealing computes it again and refuses what contradicts itself.
+fn conclude(report: &mut RunReport, class: Option<(FailureClass, String)>, judgement: &Judgement) {
+    report.status = RunStatus::Fail;
+    report.failure_class = None;
+    report.failure_reason = None;
+    if let Some((class, detail)) = class {
+        if !detail.is_empty() {
+            report.blockers.push(format!("{}: {detail}", class.as_str()));
+        }
+        if !judgement.passed {
+            report.blockers.push(format!("the judge: {}", judgement.note()));
+        }
+        report.fail(class, &detail);
+    } else if !report.blockers.is_empty() {
+        let first = report.blockers[0].clone();
+        report.fail(FailureClass::Unclassified, &first);
+    } else if report.evidence_class.can_pass() {
+        report.status = RunStatus::Pass;
+    } else {
+        report.status = RunStatus::Rehearsed;
+        let class = report.evidence_class.as_str();
+        report.limits.push(format!("no pass: evidence of class {class} can only be a rehearsal"));
+    }
+}
+
+/// The exit code of a finished run: 0 for a pass and a rehearsal, 9 where a clock or limit ended it, else 8.
+pub fn exit_code(report: &RunReport) -> u8 {
+    let kind = match (report.status, report.failure_class) {
+        (RunStatus::Pass | RunStatus::Rehearsed, _) => return 0,
+        (RunStatus::Blocked, _) => Kind::Refused,
+        (_, Some(FailureClass::Timeout | FailureClass::LifecycleTimeout)) => Kind::Limit,
+        _ => Kind::Run,
+    };
+    kind.exit_code()
+}
+
+/// What the report calls the engine.
+pub fn backend(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Provider => "case",
+        Engine::Fake => "fake",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_case_with_a_served_model_beyond_this_machine_can_pass() {
+        use ModelKind::{Scripted, Served};
+        use NetworkClass::{CodexOauthPlusLocal, LocalTailscale, LoopbackTest};
+        for network in [None, Some(LocalTailscale), Some(CodexOauthPlusLocal), Some(LoopbackTest)] {
+            for kind in [Served, Scripted] {
+                for upstream in [UpstreamKind::Http, UpstreamKind::Scripted] {
+                    for provider in ["case", "case-30b1fa1", "understudy"] {
+                        let class = evidence_class(provider, kind, network, upstream);
+                        let good = provider == "case"
+                            && kind == Served
+                            && upstream == UpstreamKind::Http
+                            && matches!(network, Some(LocalTailscale | CodexOauthPlusLocal));
+                        assert_eq!(class.can_pass(), good, "{provider} {kind:?} {network:?}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! From a failed system call to what a person can do about it.
+
+use super::message::Failure;
+use crate::error::{Error, Reason};
+
+/// The step in which namespaces are made.
+pub const NAMESPACES: &str = "new namespaces";
+
+/// One line about a failure.
+pub fn sentence(failure: &Failure) -> String {
+    if failure.errno == 0 {
+        return format!("{}: {}", failure.step, failure.call);
+    }
+    let errno = std::io::Error::from_raw_os_error(failure.errno);
+    format!("{}: {}: {errno}", failure.step, failure.call)
+}
+
+/// The refusal for a wall that could not be built: the step, and the cause as far as this machine shows it.
+pub fn refusal(failure: &Failure) -> Error {
+    if let Some((expected, found)) = failure.digest.as_deref() {
+        return Error::new(Reason::DigestMismatch, failure.call.clone())
+            .at(failure.step.clone())
+            .expected(expected.clone())
+            .found(found.clone());
+    }
+    let error = Error::new(
+        Reason::SandboxUnavailable,
+        format!("the sandbox cannot be built on this machine: {}", failure.step),
+    )
+    .caused_by(sentence(failure));
+    match failure.cause.as_deref().cloned().or_else(|| cause(failure)) {
+        Some((cause, fix)) => error.found(cause).hint(fix),
+        None => error.hint("run `admit doctor` to see what this machine allows"),
+    }
+}
+
+/// Reads a kernel setting.
+fn setting(name: &str) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/sys/{name}")).ok().map(|t| t.trim().to_owned())
+}
+
+/// The named causes, and the one line that removes each.
+pub fn cause(failure: &Failure) -> Option<(String, String)> {
+    named_cause(failure).map(|(cause, fix)| (cause, fix.to_owned()))
+}
+
+fn named_cause(failure: &Failure) -> Option<(String, &'static str)> {
+    let namespaces = failure.step == NAMESPACES;
+    if namespaces && matches!(failure.errno, libc::ENOSPC | libc::EUSERS | libc::EPERM) {
+        for kind in ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"] {
+            if setting(&format!("user/max_{kind}_namespaces")).as_deref() == Some("0") {
+                return Some((
+                    format!("user.max_{kind}_namespaces = 0"),
+                    "allow namespaces: sysctl -w user.max_user_namespaces=15000 (and the other user.max_*_namespaces that are 0)",
+                ));
+            }
+        }
+    }
+    if namespaces && matches!(failure.errno, libc::ENOSPC | libc::EUSERS) {
+        return Some((
+            "a limit on namespaces is used up, here or in an outer namespace".into(),
+            "raise user.max_user_namespaces where admit's user namespace was made, or end other sandboxes",
+        ));
+    }
+    if failure.errno == libc::EACCES && failure.call.starts_with("openat2(") {
+        return Some((
+            "a directory on the way belongs to another user and lets nobody else in; root of the sandbox is no exception".into(),
+            "use a place that everybody may enter, or run admit as the user who owns it",
+        ));
+    }
+    if failure.errno == libc::ELOOP && failure.call.starts_with("openat2(") {
+        return Some((
+            "a part of the path is a symbolic link, and the record must name what is mounted"
+                .into(),
+            "name the real path",
+        ));
+    }
+    if failure.errno == libc::EPERM || failure.errno == libc::EACCES {
+        if setting("kernel/unprivileged_userns_clone").as_deref() == Some("0") {
+            return Some((
+                "kernel.unprivileged_userns_clone = 0".into(),
+                "allow user namespaces: sysctl -w kernel.unprivileged_userns_clone=1",
+            ));
+        }
+        if setting("kernel/apparmor_restrict_unprivileged_userns").as_deref() == Some("1") {
+            return Some((
+                "kernel.apparmor_restrict_unprivileged_userns = 1 (AppArmor)".into(),
+                "give admit an AppArmor profile with `userns,`, or sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+            ));
+        }
+    }
+    if namespaces && failure.errno == libc::EPERM {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        if status.lines().any(|l| l.starts_with("Seccomp:") && !l.ends_with("\t0")) {
+            return Some((
+                "a seccomp filter around admit denies new namespaces (a container's default profile does)".into(),
+                "run the container with a seccomp profile that allows unshare, such as --security-opt seccomp=unconfined",
+            ));
+        }
+        return Some((
+            "the kernel denies new user namespaces to this process (a chroot, or a security module)".into(),
+            "run admit outside of the chroot or container",
+        ));
+    }
+    if failure.step == "id maps" && failure.errno == libc::EPERM {
+        return Some((
+            "admit may not write the id maps: root without CAP_SETUID, CAP_SETGID or CAP_SETFCAP"
+                .into(),
+            "run admit as an ordinary user, or give the container these capabilities",
+        ));
+    }
+    if failure.step.starts_with("mount /proc") {
+        return Some((
+            "a part of /proc is covered here, as containers do, and the kernel then allows no new one".into(),
+            "run the container with an uncovered /proc, such as --security-opt systempaths=unconfined",
+        ));
+    }
+    if failure.errno == libc::ENOSYS {
+        return Some((
+            "the kernel lacks this call: Linux 5.12 is the oldest that has them all".into(),
+            "run admit on a newer kernel",
+        ));
+    }
+    None
+}

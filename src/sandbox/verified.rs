@@ -1,0 +1,137 @@
+//! Verify, then run exactly those bytes: host files copied onto a file system of their own while they are hashed, sealed,
+//! and hashed again where the payload finds them.
+
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use super::facts::VerifiedCopy;
+use super::message::Failure;
+use super::mounts::{NODEV, NOSUID, RDONLY, Result, attach, open, tmpfs, walk};
+use super::policy::{Mount, Policy, Wall};
+use super::sys::{self, named};
+use crate::model::ids::{Algorithm, Digest};
+
+/// Copies a host file onto its own tmpfs while hashing it.
+pub fn verify(
+    root: BorrowedFd<'_>,
+    mount: &Mount,
+    copies: &mut Vec<(String, OwnedFd)>,
+) -> Result<VerifiedCopy> {
+    let Mount::Verified { host, inside, sha256, blake3, mode } = mount else {
+        return Err(Failure::plain("verified copy", "another kind of mount"));
+    };
+    let step = |text: &str| Failure::of(format!("verified copy of {}: {text}", host.display()));
+    let how = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let fd = named(
+        rustix::fs::openat2(
+            rustix::fs::CWD,
+            host,
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+            how,
+        ),
+        || format!("openat2({}, O_RDONLY, {how:?})", host.display()),
+    )
+    .map_err(step("open"))?;
+    let mut from = std::fs::File::from(fd);
+    let meta = named(from.metadata(), || "fstat(source)".into()).map_err(step("look"))?;
+    if !meta.is_file() {
+        return Err(Failure::plain(
+            format!("verified copy of {}", host.display()),
+            "not a regular file",
+        ));
+    }
+    let (parent_place, name) = inside.as_str().rsplit_once('/').unwrap_or(("", inside.as_str()));
+    if copies.iter().all(|(place, _)| place != parent_place) {
+        // The tmpfs takes what it is given: a limit would have to be known before all files of it are.
+        let fs = tmpfs(0, 0, 0o755, None).map_err(step("tmpfs"))?;
+        attach(fs.as_fd(), walk(root, parent_place, parent_place)?.as_fd())
+            .map_err(step("attach"))?;
+        copies.push((parent_place.to_owned(), fs));
+    }
+    let (_, fs) = copies.iter().find(|(place, _)| place == parent_place).expect("pushed above");
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let to = named(rustix::fs::openat(fs, name, flags, Mode::RUSR | Mode::WUSR), || {
+        format!("openat({parent_place}, {name}, O_CREAT|O_EXCL)")
+    })
+    .map_err(step("create"))?;
+    let mut to = std::fs::File::from(to);
+    let (size, got) = copy(&mut from, &mut to).map_err(step("copy"))?;
+    let wrong = |want: &Digest, found: &Digest| Failure {
+        step: format!("verified copy of {}", host.display()),
+        call: "its bytes are not the ones that were locked".into(),
+        errno: 0,
+        digest: Some(Box::new((want.to_string(), found.to_string()))),
+        cause: None,
+    };
+    if got.0 != *sha256 {
+        return Err(wrong(sha256, &got.0));
+    }
+    if let Some(want) = blake3.as_ref().filter(|want| **want != got.1) {
+        return Err(wrong(want, &got.1));
+    }
+    named(rustix::fs::fchmod(&to, Mode::from_raw_mode(*mode)), || format!("fchmod({mode:o})"))
+        .map_err(step("mode"))?;
+    Ok(VerifiedCopy { inside: inside.to_string(), size, sha256: got.0, blake3: got.1 })
+}
+
+/// Copies and hashes in one pass.
+fn copy(from: &mut std::fs::File, to: &mut std::fs::File) -> sys::Result<(u64, (Digest, Digest))> {
+    use sha2::Digest as _;
+    let (mut sha, mut blake) = (sha2::Sha256::new(), blake3::Hasher::new());
+    let mut buffer = vec![0; 1 << 20];
+    let mut size = 0;
+    loop {
+        let n = named(from.read(&mut buffer), || "read(source)".into())?;
+        if n == 0 {
+            break;
+        }
+        sha.update(&buffer[..n]);
+        blake.update(&buffer[..n]);
+        named(to.write_all(&buffer[..n]), || format!("write(copy, {n} bytes at {size})"))?;
+        size += n as u64;
+    }
+    let sha = Digest::from_bytes(Algorithm::Sha256, &sha.finalize()).expect("32 bytes");
+    let blake =
+        Digest::from_bytes(Algorithm::Blake3, blake.finalize().as_bytes()).expect("32 bytes");
+    Ok((size, (sha, blake)))
+}
+
+/// Seals root and copies, and hashes the copies again where the payload will find them.
+pub fn seal(
+    policy: &Policy,
+    root: BorrowedFd<'_>,
+    copies: &[(String, OwnedFd)],
+    verified: &mut [VerifiedCopy],
+) -> Result<()> {
+    for (place, fs) in copies {
+        if policy.has(Wall::SealedCopies) {
+            sys::mount_setattr(fs.as_fd(), false, RDONLY | NOSUID | NODEV)
+                .map_err(Failure::of(format!("seal {place}")))?;
+        }
+    }
+    if policy.has(Wall::ReadOnlyRoot) {
+        sys::mount_setattr(root, false, RDONLY | NOSUID | NODEV).map_err(Failure::of("seal /"))?;
+    }
+    for copy in verified {
+        let step = |text: &str| Failure::of(format!("hash {} again: {text}", copy.inside));
+        let fd = open(&*copy.inside, OFlags::RDONLY | OFlags::NOFOLLOW).map_err(step("open"))?;
+        let mut hasher = blake3::Hasher::new();
+        named(hasher.update_reader(std::fs::File::from(fd)), || "read(copy)".into())
+            .map_err(step("read"))?;
+        let again =
+            Digest::from_bytes(Algorithm::Blake3, hasher.finalize().as_bytes()).expect("32 bytes");
+        if again != copy.blake3 {
+            return Err(Failure {
+                step: format!("hash {} again", copy.inside),
+                call: "the sealed copy is not what was copied".into(),
+                errno: 0,
+                digest: Some(Box::new((copy.blake3.to_string(), again.to_string()))),
+                cause: None,
+            });
+        }
+    }
+    Ok(())
+}

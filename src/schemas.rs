@@ -1,0 +1,58 @@
+//! The JSON Schemas of the files that admit reads and writes, generated from the types.
+
+use schemars::{JsonSchema, schema_for};
+use serde_json::Value;
+
+use crate::model::admission::ModelAdmission;
+use crate::model::decision::Decision;
+use crate::model::evidence::RunReport;
+use crate::model::fixture::{FixtureRecord, Script};
+use crate::model::lockfile::Lockfile;
+use crate::model::piplock::PipLock;
+use crate::model::record::Record;
+use crate::model::report::BuildReport;
+use crate::model::sealed::{Event, Freshness, Manifest, NoTargetProof, Seal, TraceLine};
+
+fn entry<R: Record + JsonSchema>() -> (String, Value) {
+    let mut schema = schema_for!(R).to_value();
+    let id = R::SCHEMA;
+    if let Some(object) = schema.as_object_mut() {
+        object.insert("title".into(), id.to_string().into());
+        // The schema key names exactly this format and version.
+        if let Some(key) = object.get_mut("properties").and_then(|p| p.get_mut("schema")) {
+            key["const"] = id.to_string().into();
+        }
+    }
+    (format!("{}.v{}.schema.json", id.name, id.version), schema)
+}
+
+/// A line of a JSONL file; its schema is the file's, not a key of each line.
+fn line<R: JsonSchema>(name: &str) -> (String, Value) {
+    let mut schema = schema_for!(R).to_value();
+    if let Some(object) = schema.as_object_mut() {
+        object.insert("title".into(), format!("{name}/1").into());
+    }
+    (format!("{name}.v1.schema.json"), schema)
+}
+
+/// Every schema with its file name below `schemas/`, sorted by name.
+pub fn all() -> Vec<(String, Value)> {
+    let mut all = vec![
+        entry::<Lockfile>(),
+        entry::<BuildReport>(),
+        entry::<FixtureRecord>(),
+        entry::<Script>(),
+        entry::<PipLock>(),
+        entry::<ModelAdmission>(),
+        entry::<Decision>(),
+        entry::<RunReport>(),
+        entry::<Manifest>(),
+        entry::<Seal>(),
+        entry::<Freshness>(),
+        entry::<NoTargetProof>(),
+        line::<Event>("admit.run-event"),
+        line::<TraceLine>("admit.run-trace"),
+    ];
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    all
+}

@@ -1,0 +1,187 @@
+//! Looking for many byte patterns at once in a stream (Aho and Corasick, 1975).
+//!
+//! Our own and not a crate, for two reasons: the depth of the current state is the length of the longest suffix of
+//! the stream that could still become a pattern, which is what the bridge must hold back, and the patterns are wiped
+//! from memory when the automaton is dropped.
+
+use zeroize::Zeroize;
+
+/// One state: what has been read so far is a prefix of some pattern.
+#[derive(Default)]
+struct Node {
+    /// Next states by byte, sorted by byte.
+    edges: Vec<(u8, u32)>,
+    /// The state of the longest proper suffix that is also a prefix of a pattern.
+    fail: u32,
+    /// How many bytes this state stands for.
+    depth: u32,
+    /// Index of the pattern that ends here.
+    pattern: Option<u32>,
+    /// The nearest state along `fail` at which a pattern ends; 0 for none.
+    next_end: u32,
+}
+
+/// The automaton over a fixed set of patterns.
+pub(super) struct Automaton {
+    nodes: Vec<Node>,
+    /// The root's next states as a table, since nearly every byte of an innocent stream is looked up there.
+    root: Vec<u32>,
+}
+
+impl Automaton {
+    /// Builds the automaton. Pattern `i` is reported as `i`; of two equal patterns the first is reported. An empty
+    /// pattern is never reported.
+    pub(super) fn new<'a>(patterns: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut nodes = vec![Node::default()];
+        for (index, pattern) in patterns.into_iter().enumerate() {
+            let mut at = 0usize;
+            for &byte in pattern {
+                let found = nodes[at].edges.binary_search_by_key(&byte, |edge| edge.0);
+                at = match found {
+                    Ok(i) => nodes[at].edges[i].1 as usize,
+                    Err(i) => {
+                        let next = nodes.len();
+                        let depth = nodes[at].depth + 1;
+                        nodes[at].edges.insert(i, (byte, next as u32));
+                        nodes.push(Node { depth, ..Node::default() });
+                        next
+                    }
+                };
+            }
+            if at != 0 && nodes[at].pattern.is_none() {
+                nodes[at].pattern = Some(index as u32);
+            }
+        }
+        let mut root = vec![0u32; 256];
+        for &(byte, next) in &nodes[0].edges {
+            root[usize::from(byte)] = next;
+        }
+        let mut out = Self { nodes, root };
+        out.link();
+        out
+    }
+
+    /// Sets `fail` and `next_end`, breadth first.
+    fn link(&mut self) {
+        let mut queue: Vec<u32> = self.nodes[0].edges.iter().map(|edge| edge.1).collect();
+        let mut head = 0;
+        while head < queue.len() {
+            let at = queue[head] as usize;
+            head += 1;
+            let edges = self.nodes[at].edges.clone();
+            for (byte, next) in edges {
+                let fail = self.step(self.nodes[at].fail, byte);
+                let end = &self.nodes[fail as usize];
+                let next_end = if end.pattern.is_some() { fail } else { end.next_end };
+                let node = &mut self.nodes[next as usize];
+                node.fail = fail;
+                node.next_end = next_end;
+                queue.push(next);
+            }
+        }
+    }
+
+    /// The state after `byte`, coming from `state`; 0 is the start.
+    pub(super) fn step(&self, mut state: u32, byte: u8) -> u32 {
+        loop {
+            if state == 0 {
+                return self.root[usize::from(byte)];
+            }
+            let node = &self.nodes[state as usize];
+            match node.edges.binary_search_by_key(&byte, |edge| edge.0) {
+                Ok(i) => return node.edges[i].1,
+                Err(_) => state = node.fail,
+            }
+        }
+    }
+
+    /// Length in bytes of the longest suffix read so far that is a prefix of a pattern.
+    pub(super) fn depth(&self, state: u32) -> usize {
+        self.nodes[state as usize].depth as usize
+    }
+
+    /// The patterns that end in `state`, longest first.
+    pub(super) fn ends(&self, state: u32) -> impl Iterator<Item = u32> + '_ {
+        let mut at = state;
+        std::iter::from_fn(move || {
+            while at != 0 {
+                let node = &self.nodes[at as usize];
+                at = node.next_end;
+                if let Some(pattern) = node.pattern {
+                    return Some(pattern);
+                }
+            }
+            None
+        })
+    }
+}
+
+impl Drop for Automaton {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            for edge in &mut node.edges {
+                edge.0.zeroize();
+            }
+        }
+        self.root.zeroize();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hits(patterns: &[&[u8]], text: &[u8]) -> Vec<(usize, u32)> {
+        let machine = Automaton::new(patterns.iter().copied());
+        let mut state = 0;
+        let mut out = Vec::new();
+        for (i, &byte) in text.iter().enumerate() {
+            state = machine.step(state, byte);
+            out.extend(machine.ends(state).map(|p| (i + 1, p)));
+        }
+        out.sort_unstable();
+        out
+    }
+
+    #[test]
+    fn overlapping_patterns_are_all_found() {
+        let found = hits(&[b"he", b"she", b"his", b"hers"], b"ushers");
+        assert_eq!(found, [(4, 0), (4, 1), (6, 3)]);
+    }
+
+    #[test]
+    fn depth_is_what_could_still_become_a_pattern() {
+        let machine = Automaton::new([b"abcab".as_slice(), b"bd"]);
+        let mut state = 0;
+        let mut depths = Vec::new();
+        for &byte in b"xabcabd" {
+            state = machine.step(state, byte);
+            depths.push(machine.depth(state));
+        }
+        assert_eq!(depths, [0, 1, 2, 3, 4, 5, 2]);
+    }
+
+    proptest! {
+        #[test]
+        fn same_as_looking_at_every_place(
+            patterns in prop::collection::vec("[ab]{1,4}", 1..6),
+            text in "[abc]{0,60}",
+        ) {
+            let mut distinct = patterns.clone();
+            distinct.sort();
+            distinct.dedup();
+            let bytes: Vec<&[u8]> = distinct.iter().map(|p| p.as_bytes()).collect();
+            let mut want = Vec::new();
+            for (i, p) in bytes.iter().enumerate() {
+                for at in 0..text.len() {
+                    if text.as_bytes()[at..].starts_with(p) {
+                        want.push((at + p.len(), i as u32));
+                    }
+                }
+            }
+            want.sort_unstable();
+            prop_assert_eq!(hits(&bytes, text.as_bytes()), want);
+        }
+    }
+}

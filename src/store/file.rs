@@ -1,0 +1,396 @@
+//! Files in the store: written while hashed, read only after being hashed again.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, copy_file_range, fchmod, fstat, fsync, openat, renameat,
+    unlinkat,
+};
+use rustix::io::Errno;
+
+use crate::error::{Error, Reason, Result};
+use crate::model::ids::{Algorithm, Digest};
+
+use super::hash::{Digests, Hashes, Positioned, USUAL};
+use super::{Entry, Store, corrupt, kind_at, make_dir, nar, open_dir, scratch, step};
+
+/// A file of the store whose whole content has just been hashed.
+#[derive(Debug)]
+pub struct StoredFile {
+    path: PathBuf,
+    digest: Digest,
+    digests: Digests,
+    file: File,
+}
+
+impl StoredFile {
+    /// Where the file is. Another read of this path is not covered by the check; [`StoredFile::into_file`] is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The digest it is stored under.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Every digest that was computed in the same read.
+    pub fn digests(&self) -> &Digests {
+        &self.digests
+    }
+
+    /// Length in bytes.
+    pub fn size(&self) -> u64 {
+        self.digests.size()
+    }
+
+    /// The very file that was hashed, open for reading, at position 0.
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// The same file for reads at given positions, which several threads may make at once.
+    pub fn shared(&self) -> &File {
+        &self.file
+    }
+
+    /// See [`StoredFile::file`].
+    pub fn into_file(self) -> File {
+        self.file
+    }
+
+    /// The whole content, for small files. Errors: `limit_hit` above `limit` bytes, `io`.
+    pub fn read_all(mut self, limit: u64) -> Result<Vec<u8>> {
+        if self.size() > limit {
+            return Err(Error::new(Reason::LimitHit, "a file is larger than it may be")
+                .at(self.path.display().to_string())
+                .expected(format!("at most {limit} bytes"))
+                .found(format!("{} bytes", self.size())));
+        }
+        let mut out = Vec::with_capacity(self.size() as usize);
+        self.file.read_to_end(&mut out).map_err(|e| Error::io("read", &self.path, e))?;
+        Ok(out)
+    }
+}
+
+/// A file that is being written. Nothing of it is in the store before [`FileWriter::finish`]; dropped, it is gone.
+pub struct FileWriter {
+    store: Store,
+    name: String,
+    path: PathBuf,
+    file: Option<File>,
+    hashes: Option<Hashes>,
+    /// The first write that failed: what is there is not what was to be written, whatever its digest.
+    failed: Option<(io::ErrorKind, Option<i32>)>,
+    published: bool,
+}
+
+impl Store {
+    /// Starts a file. SHA-256, SHA-512 and BLAKE3 are computed while it is written.
+    pub fn writer(&self) -> Result<FileWriter> {
+        self.writer_with(&USUAL)
+    }
+
+    /// Starts a file with the digests by `algorithms` alone.
+    pub fn writer_with(&self, algorithms: &[Algorithm]) -> Result<FileWriter> {
+        let session = self.session("a writer")?;
+        let name = format!("file-{}", scratch::fresh_name());
+        let path = session.path().join(&name);
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(session.dir(), &name, flags, Mode::from(0o600))
+            .map_err(|e| Error::io("make temporary file", &path, e.into()))?;
+        step("file: made");
+        Ok(FileWriter {
+            store: self.clone(),
+            name,
+            path,
+            file: Some(File::from(file)),
+            hashes: Some(Hashes::new(algorithms)),
+            failed: None,
+            published: false,
+        })
+    }
+
+    /// Stores `bytes` under their digest by `algorithm`.
+    pub fn put(&self, bytes: &[u8], algorithm: Algorithm) -> Result<StoredFile> {
+        let mut writer = self.writer_with(&[algorithm])?;
+        writer.append(bytes)?;
+        writer.finish_by(algorithm)
+    }
+
+    /// Copies the whole of `from` (its path, `place`, is for messages) into the store, hashing the copy by as many
+    /// threads as help. It is stored under `expected`, or else under its digest by the first of `algorithms`.
+    /// Errors: as [`FileWriter::finish`].
+    pub fn add(
+        &self,
+        from: &File,
+        place: &Path,
+        algorithms: &[Algorithm],
+        expected: Option<&Digest>,
+    ) -> Result<StoredFile> {
+        let mut writer = self.writer_with(&[])?;
+        let Some(to) = &writer.file else { return Err(finished_twice()) };
+        let mut offset = 0;
+        loop {
+            // A large step, so that a file system that shares blocks can do it in one.
+            match copy_file_range(from, Some(&mut offset), to, None, 1 << 30) {
+                Ok(0) => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                    let mut rest = Positioned { file: from, at: offset };
+                    io::copy(&mut rest, &mut &*to).map_err(|e| Error::io("copy", place, e))?;
+                    break;
+                }
+                Err(e) => return Err(Error::io("copy", place, e.into())),
+            }
+        }
+        step("file: copied");
+        let mut wanted = algorithms.to_vec();
+        wanted.extend(expected.map(Digest::algorithm));
+        let digests =
+            Hashes::of_file(to, &wanted).map_err(|e| Error::io("read", &writer.path, e))?;
+        writer.hashes = None;
+        let first = algorithms.first().and_then(|a| digests.get(*a)).cloned();
+        match expected.cloned().or(first) {
+            Some(digest) => writer.publish_as(digest, digests),
+            None => Err(not_computed("any")),
+        }
+    }
+
+    /// Whether there is something under this digest. For planning only: nothing is read or verified.
+    pub fn peek(&self, digest: &Digest) -> bool {
+        matches!(self.file_parent(digest), Ok(Some(dir)) if
+            matches!(kind_at(dir.as_fd(), &digest.to_hex()), Ok(Some(FileType::RegularFile))))
+    }
+
+    /// The file with this digest, after all of it has been hashed. `None`: it is not in the store.
+    /// Errors: `store_corrupt` with what was found; `io`.
+    pub fn file(&self, digest: &Digest) -> Result<Option<StoredFile>> {
+        self.file_with(digest, &[])
+    }
+
+    /// Like [`Store::file`], and computes the digests by `more` in the same read.
+    pub fn file_with(&self, digest: &Digest, more: &[Algorithm]) -> Result<Option<StoredFile>> {
+        self.file_proven(digest, digest, more)
+    }
+
+    /// Like [`Store::file`], proven by another digest of the same content that the caller has from a sealed record:
+    /// BLAKE3 is several times faster than SHA-256. Errors: `store_corrupt` where the content has not digest `check`.
+    pub fn file_checked(&self, digest: &Digest, check: &Digest) -> Result<Option<StoredFile>> {
+        self.file_proven(digest, check, &[])
+    }
+
+    fn file_proven(
+        &self,
+        digest: &Digest,
+        check: &Digest,
+        more: &[Algorithm],
+    ) -> Result<Option<StoredFile>> {
+        let path = self.file_path(digest);
+        let Some(dir) = self.file_parent(digest)? else { return Ok(None) };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = match openat(&dir, digest.to_hex(), flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP) => {
+                return Err(corrupt(&path, digest.to_string(), "a symbolic link"));
+            }
+            Err(Errno::NXIO) => return Err(corrupt(&path, digest.to_string(), "a socket")),
+            Err(e) => return Err(Error::io("open store entry", &path, e.into())),
+        };
+        let stat = fstat(&fd).map_err(|e| Error::io("examine store entry", &path, e.into()))?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind != FileType::RegularFile {
+            return Err(corrupt(&path, digest.to_string(), nar::describe(kind)));
+        }
+        let mut algorithms = more.to_vec();
+        algorithms.push(check.algorithm());
+        let file = File::from(fd);
+        let digests = Hashes::of_file(&file, &algorithms)
+            .map_err(|e| Error::io("read store entry", &path, e))?;
+        let found = digests.get(check.algorithm());
+        if found != Some(check) {
+            let found = found.map_or_else(String::new, Digest::to_string);
+            return Err(corrupt(&path, check.to_string(), found));
+        }
+        Ok(Some(StoredFile { path, digest: digest.clone(), digests, file }))
+    }
+
+    /// The path that a file with this digest has, whether it is there or not.
+    pub fn file_path(&self, digest: &Digest) -> PathBuf {
+        let mut path = self.path().join("files");
+        path.extend(parts(digest));
+        path
+    }
+
+    /// The directory that holds the file, if there is one.
+    fn file_parent(&self, digest: &Digest) -> Result<Option<OwnedFd>> {
+        let mut dir = self.inner.top.try_clone().map_err(|e| Error::io("open", self.path(), e))?;
+        let mut path = self.path().to_owned();
+        let parts = parts(digest);
+        for part in ["files", &parts[0], &parts[1]] {
+            path.push(part);
+            dir = match open_dir(dir.as_fd(), part) {
+                Ok(dir) => dir,
+                Err(Errno::NOENT) => return Ok(None),
+                Err(Errno::LOOP | Errno::NOTDIR) => {
+                    return Err(corrupt(&path, "a directory", "something else"));
+                }
+                Err(e) => return Err(Error::io("open store directory", &path, e.into())),
+            };
+        }
+        Ok(Some(dir))
+    }
+}
+
+/// The parts of a file's path below `files`.
+pub(super) fn parts(digest: &Digest) -> Vec<String> {
+    let hex = digest.to_hex();
+    vec![digest.algorithm().name().to_owned(), hex[..2].to_owned(), hex]
+}
+
+impl FileWriter {
+    /// Appends all of `bytes`. The same as `write_all`, with an error that says where and why.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let path = self.path.clone();
+        self.write_all(bytes).map_err(|e| Error::io("write", path, e))
+    }
+
+    /// Ends the file: it is stored under `expected`, or, where its content has another digest, removed.
+    /// Errors: `digest_mismatch`, `disk_full`, `io`; a write that failed before fails here too.
+    pub fn finish(mut self, expected: &Digest) -> Result<StoredFile> {
+        let digests = self.close()?;
+        self.publish_as(expected.clone(), digests)
+    }
+
+    /// Ends the file under its own digest by `algorithm`.
+    pub fn finish_by(mut self, algorithm: Algorithm) -> Result<StoredFile> {
+        let digests = self.close()?;
+        let digest = digests.get(algorithm).cloned();
+        self.publish(digest.ok_or_else(|| not_computed(algorithm.name()))?, digests)
+    }
+
+    /// The digests of what was written, unless a write failed.
+    fn close(&mut self) -> Result<Digests> {
+        if let Some((kind, errno)) = self.failed {
+            let e = errno.map_or_else(|| io::Error::from(kind), io::Error::from_raw_os_error);
+            return Err(Error::io("write", &self.path, e));
+        }
+        let hashes = self.hashes.take();
+        hashes.map(Hashes::finish).ok_or_else(finished_twice)
+    }
+
+    /// Stores the file under `digest`, which must be among `digests`.
+    fn publish_as(self, digest: Digest, digests: Digests) -> Result<StoredFile> {
+        let algorithm = digest.algorithm();
+        let found = digests.get(algorithm).ok_or_else(|| not_computed(algorithm.name()))?;
+        if *found != digest {
+            return Err(Error::new(Reason::DigestMismatch, "content has another digest")
+                .expected(digest.to_string())
+                .found(found.to_string()));
+        }
+        self.publish(digest, digests)
+    }
+
+    fn publish(mut self, digest: Digest, digests: Digests) -> Result<StoredFile> {
+        let fail = |what: &str, e: Errno| Error::io(what, &self.path, e.into());
+        let session = self.store.session("a writer")?;
+        let Some(file) = self.file.take() else { return Err(finished_twice()) };
+        step("file: written");
+        fchmod(&file, Mode::from(0o444)).map_err(|e| fail("set mode of", e))?;
+        step("file: mode set");
+        fsync(&file).map_err(|e| fail("sync", e))?;
+        step("file: synced");
+        // Whoever gets the file can read it and no more; and nobody can run a file that is open for writing.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let reader =
+            openat(session.dir(), &self.name, flags, Mode::empty()).map_err(|e| fail("open", e))?;
+        let same =
+            |a: rustix::fs::Stat, b: rustix::fs::Stat| (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino);
+        if !same(
+            fstat(&file).map_err(|e| fail("examine", e))?,
+            fstat(&reader).map_err(|e| fail("examine", e))?,
+        ) {
+            return Err(corrupt(&self.path, "the file that was written", "another file"));
+        }
+        drop(file);
+
+        let path = self.store.file_path(&digest);
+        let parts = parts(&digest);
+        for retry in [true, false] {
+            match self.rename(session.dir(), &parts) {
+                Ok(()) => break,
+                // Something that no store makes is in the way: out with it, once.
+                Err(Errno::ISDIR | Errno::NOTDIR | Errno::LOOP) if retry => {
+                    self.store.quarantine(Entry::File(&digest))?;
+                }
+                Err(e) => return Err(Error::io("store file as", &path, e.into())),
+            }
+        }
+        self.published = true;
+        step("file: renamed");
+        Ok(StoredFile { path, digest, digests, file: File::from(reader) })
+    }
+
+    /// Gives the file its name. Over one of the same name: the content is the same, or the other is corrupt.
+    fn rename(&self, from: &OwnedFd, parts: &[String]) -> rustix::io::Result<()> {
+        let [algorithm, short, name] = parts else { return Err(Errno::INVAL) };
+        let mut dir = open_dir(self.store.inner.top.as_fd(), "files")?;
+        for part in [algorithm, short] {
+            dir = match open_dir(dir.as_fd(), part) {
+                Err(Errno::NOENT) => {
+                    make_dir(dir.as_fd(), part)?;
+                    step("file: directory made");
+                    open_dir(dir.as_fd(), part)?
+                }
+                other => other?,
+            };
+        }
+        renameat(from, &self.name, &dir, name)
+    }
+}
+
+impl Write for FileWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (Some(file), Some(hashes)) = (&mut self.file, &mut self.hashes) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        match file.write(bytes) {
+            Ok(n) => {
+                hashes.update(&bytes[..n]);
+                Ok(n)
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Err(e),
+            Err(e) => {
+                self.failed.get_or_insert((e.kind(), e.raw_os_error()));
+                Err(e)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for FileWriter {
+    fn drop(&mut self) {
+        if !self.published
+            && let Ok(session) = self.store.session("a writer")
+        {
+            let _ = unlinkat(session.dir(), &self.name, AtFlags::empty());
+        }
+    }
+}
+
+fn not_computed(algorithm: &str) -> Error {
+    Error::new(Reason::Internal, "a digest that was not computed while writing").expected(algorithm)
+}
+
+fn finished_twice() -> Error {
+    Error::new(Reason::Internal, "a file was finished twice")
+}

@@ -1,0 +1,247 @@
+//! The only file that prints: data to stdout, words to stderr.
+//!
+//! With `--json` stdout carries exactly one JSON object, for a yes and for a no alike, so that a script never has to
+//! read words.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value, json};
+
+use crate::error::{Error, Reason};
+use crate::host::Progress;
+
+/// How admit speaks to whoever started it.
+#[derive(Debug)]
+pub struct Ui {
+    json: bool,
+    colour: bool,
+    quiet: bool,
+    bar: Option<ProgressBar>,
+    stage: Mutex<Stage>,
+}
+
+#[derive(Debug)]
+struct Stage {
+    name: String,
+    since: Instant,
+    bytes: u64,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Colour {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How a line of a table turned out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// Yes.
+    Good,
+    /// Not a no, but something to know.
+    Note,
+    /// No.
+    Bad,
+}
+
+impl Ui {
+    /// A user interface; `no_color` is whether the `NO_COLOR` convention asks for none.
+    pub fn new(json: bool, quiet: bool, colour: Colour, no_color: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let colour = match colour {
+            Colour::Always => true,
+            Colour::Never => false,
+            Colour::Auto => terminal && !no_color,
+        };
+        let bar = (terminal && !quiet && !json).then(|| {
+            let bar =
+                ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
+            let style = ProgressStyle::with_template(
+                "  {prefix:<8} {bytes}/{total_bytes} {bytes_per_sec} {eta} left",
+            );
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar
+        });
+        let stage = Mutex::new(Stage { name: String::new(), since: Instant::now(), bytes: 0 });
+        Self { json, colour, quiet, bar, stage }
+    }
+
+    /// Whether stdout carries JSON.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    fn out(&self, text: &str) {
+        // A reader that went away (`admit ... | head`) is not a failure of ours.
+        let _ = writeln!(std::io::stdout().lock(), "{text}");
+    }
+
+    fn err(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| drop(writeln!(std::io::stderr().lock(), "{text}"))),
+            None => drop(writeln!(std::io::stderr().lock(), "{text}")),
+        }
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// One object on stdout, where `--json` asks for it.
+    pub fn json(&self, value: &Value) {
+        if self.json {
+            self.out(&format!("{value:#}"));
+        }
+    }
+
+    /// A line of the result, where people read it.
+    pub fn line(&self, text: &str) {
+        if !self.json {
+            self.out(text);
+        }
+    }
+
+    /// Raw bytes of the result (`admit show` of an artifact).
+    pub fn raw(&self, bytes: &[u8]) {
+        let _ = std::io::stdout().lock().write_all(bytes);
+    }
+
+    /// A row of a table: mark, name, what was found.
+    pub fn row(&self, mark: Mark, name: &str, text: &str) {
+        let mark = match mark {
+            Mark::Good => self.paint("32", "ok  "),
+            Mark::Note => self.paint("33", "note"),
+            Mark::Bad => self.paint("31", "FAIL"),
+        };
+        self.line(&format!("{mark}  {name:<22} {text}"));
+    }
+
+    /// A line below a row: expected, found, fix.
+    pub fn detail(&self, name: &str, text: &str) {
+        self.line(&format!("        {name}: {}", plain(text)));
+    }
+
+    /// A warning or a remark for people, on stderr.
+    pub fn remark(&self, text: &str) {
+        if !self.quiet {
+            self.err(text);
+        }
+    }
+
+    /// Clears what progress has drawn.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// The error: words on stderr, and with `--json` the same as data on stdout.
+    pub fn error(&self, error: &Error) {
+        self.json(&error_json(error));
+        self.words(error);
+    }
+
+    /// The error in words alone, where an answer carries it as data.
+    pub fn words(&self, error: &Error) {
+        self.finish();
+        let label = self.paint("1;31", &format!("error[{}]", error.reason()));
+        self.err(&format!("{label}: {}: {}", error.kind().label(), plain(error.what())));
+        let field = |name: &str, value: &str| self.err(&format!("  {name:<9} {}", plain(value)));
+        if let Some(place) = error.place() {
+            field("where:", place);
+        }
+        if let Some(expected) = error.expected_value() {
+            field("expected:", expected);
+        }
+        if let Some(found) = error.found_value() {
+            field("found:", found);
+        }
+        for cause in error.causes() {
+            field("cause:", cause.trim_end());
+        }
+        for hint in error.hints() {
+            field("fix:", hint);
+        }
+    }
+}
+
+/// Prints what clap has to say and gives the exit code: 0 for help and version (stdout), 2 for usage (stderr).
+pub fn usage(err: &clap::Error, json: bool) -> u8 {
+    if json && err.use_stderr() {
+        let text = err.render().to_string();
+        let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let error = Error::new(Reason::BadArgument, what);
+        Ui::new(true, false, Colour::Never, true).json(&error_json(&error));
+    }
+    let _ = err.print();
+    if err.use_stderr() { 2 } else { 0 }
+}
+
+/// A text from outside without its control characters: what a build prints must not steer the terminal.
+fn plain(text: &str) -> String {
+    let steer = |c: char| c.is_control() && c != '\n' && c != '\t';
+    text.chars()
+        .map(|c| if steer(c) { c.escape_default().to_string() } else { c.to_string() })
+        .collect()
+}
+
+/// An error as data (`admit.error/1`).
+pub fn error_json(error: &Error) -> Value {
+    json!({
+        "schema": "admit.error/1",
+        "reason": error.reason().as_str(),
+        "exit_code": error.kind().exit_code(),
+        "what": error.what(),
+        "where": error.place(),
+        "expected": error.expected_value(),
+        "found": error.found_value(),
+        "causes": error.causes(),
+        "fix": error.hints(),
+    })
+}
+
+impl Progress for Ui {
+    fn stage(&self, name: &str, what: &str) {
+        if let Ok(mut stage) = self.stage.lock() {
+            *stage = Stage { name: name.to_owned(), since: Instant::now(), bytes: 0 };
+        }
+        if let Some(bar) = &self.bar {
+            bar.reset();
+            bar.set_length(0);
+            bar.set_prefix(name.to_owned());
+        }
+        if !self.quiet {
+            self.err(&format!("{} {what}", self.paint("1", &format!("{name:>8}"))));
+        }
+    }
+
+    fn bytes(&self, done: u64, total: Option<u64>) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(total.unwrap_or(done));
+            bar.set_position(done);
+            return;
+        }
+        // Without a terminal: a plain line whenever ten more seconds have passed.
+        let Ok(mut stage) = self.stage.lock() else { return };
+        if stage.since.elapsed() >= Duration::from_secs(10) && done > stage.bytes && !self.quiet {
+            stage.since = Instant::now();
+            stage.bytes = done;
+            let of = total.map_or(String::new(), |t| format!(" of {t}"));
+            let line = format!("{:>8} {done}{of} bytes", stage.name);
+            drop(stage);
+            self.err(&line);
+        }
+    }
+
+    fn note(&self, text: &str) {
+        self.remark(&format!("{:>8} {text}", "note"));
+    }
+}

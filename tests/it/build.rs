@@ -1,0 +1,567 @@
+//! `admit build` from the command line, with the real Bun and the embedded stand-in provider: what it gives, what it
+//! refuses, and that nothing is left behind.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::util::{Run, World, admit, wait_for};
+
+/// A provider that is a variation of the stand-in: its lock lies in this world's own records.
+fn variation(world: &World, name: &str, change: impl FnOnce(&mut serde_json::Value)) {
+    let text =
+        std::fs::read(crate::util::project().join("lockfiles/understudy.lock.json")).unwrap();
+    let mut lock: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    lock["provider"] = name.into();
+    change(&mut lock);
+    let dir = world.home().join(".local/share/admit/root/lockfiles");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(
+        dir.join(format!("{name}.lock.json")),
+        serde_json::to_vec_pretty(&lock).unwrap(),
+    )
+    .unwrap();
+}
+
+const PACKAGE_JSON: &str = r#"{"name":"p","private":true,"scripts":{"build:binary":"bun build.ts"},"dependencies":{"parse-ms":"4.0.0"}}"#;
+const BUN_LOCK: &str = r#"{
+  "lockfileVersion": 1,
+  "configVersion": 1,
+  "workspaces": {
+    "": {
+      "name": "p",
+      "dependencies": {
+        "parse-ms": "4.0.0",
+      },
+    },
+  },
+  "packages": {
+    "parse-ms": ["parse-ms@4.0.0", "", {}, "sha512-TXfryirbmq34y8QBwgqCVLi+8oA3oWx2eAnSn62ITyEhEYaWRlVZ2DvMM9eZbMs/RfxPu/PK/aBLyGj4IrqMHw=="],
+  }
+}
+"#;
+const BUILD: &str = "await Bun.$`bun build --compile main.ts --outfile dist/ca`;";
+const MAIN: &str = "console.log('Usage: ca <command> [options]\\n  run  runs');";
+
+/// A provider of a few files, in a git repository of its own that stands behind a mirror.
+fn provider(
+    world: &World,
+    name: &str,
+    files: &[(&str, &str)],
+    change: impl FnOnce(&mut serde_json::Value),
+) -> Run {
+    let repo = world.path().join("mirror").join(name);
+    std::fs::create_dir_all(&repo).unwrap();
+    let git = git2::Repository::init(&repo).unwrap();
+    let base = [
+        ("package.json", PACKAGE_JSON),
+        ("bun.lock", BUN_LOCK),
+        ("build.ts", BUILD),
+        ("main.ts", MAIN),
+    ];
+    for (path, text) in base.iter().chain(files) {
+        let path = repo.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let mut index = git.index().unwrap();
+    index.add_all(["*"], git2::IndexAddOption::DEFAULT, None).unwrap();
+    let tree = git.find_tree(index.write_tree().unwrap()).unwrap();
+    let who = git2::Signature::new("t", "t@localhost", &git2::Time::new(1, 0)).unwrap();
+    let rev = git.commit(Some("HEAD"), &who, &who, "x", &tree, &[]).unwrap().to_string();
+    variation(world, name, |lock| {
+        lock["source"] = serde_json::json!({ "url": format!("https://provider.invalid/{name}.git"), "rev": rev });
+        lock["identity"] = serde_json::json!({ "help_first_line": "Usage: ca <command> [options]", "commands": ["run"] });
+        lock["build"] = serde_json::json!({
+            "path": format!("/tmp/{name}"), "steps": [["bun", "run", "build:binary"]], "output": "dist/ca" });
+        lock.as_object_mut().unwrap().remove("outputs");
+        change(lock);
+    });
+    let mirror =
+        format!("https://provider.invalid/=file://{}/", world.path().join("mirror").display());
+    world.admit(&["build", name, "--mirror", &mirror, "--step-timeout", "60"])
+}
+
+fn plain(name: &str, files: &[(&str, &str)]) -> Run {
+    let world = World::with_shared_store();
+    provider(&world, name, files, |_| ())
+}
+
+#[test]
+fn the_stand_in_is_built_recorded_verified_and_found_again() {
+    let mut world = World::new();
+    world.set("ADMIT_STORE", world.path().join("store").display().to_string());
+    let run = world.admit(&["demo"]).expect(0);
+    assert!(
+        run.stdout().contains("5f2a872b3b5b327381b72180cfc7d91cba1a117e7660fd20ced38f1759dcfd89"),
+        "{run}"
+    );
+    assert!(run.stderr().contains("fetch Bun 1.3.14"), "{run}");
+    assert!(run.stdout().contains("rehearsed"), "{run}");
+    world.admit(&["verify", "latest"]).expect(0);
+
+    let again = world.admit(&["build", "understudy", "--json"]).expect(0);
+    assert!(!again.stderr().contains("fetch"), "nothing is downloaded\n{again}");
+    let again = again.json();
+    assert_eq!(again["fresh"], false);
+    assert_eq!(again["report"]["source_admission_status"], "admitted");
+    assert_eq!(again["report"]["verification"], "locked");
+
+    let list = listing(world.path());
+    world.admit(&["verify"]).expect(0);
+    assert_eq!(list, listing(world.path()), "verify changes nothing");
+
+    // One byte of the output.
+    let output = PathBuf::from(again["output"].as_str().unwrap());
+    flip(&output);
+    let run = world.admit(&["verify", "--json"]).expect(5);
+    let json = run.json();
+    let rows = json["providers"][0]["rows"].as_array().unwrap().clone();
+    let bad: Vec<_> =
+        rows.iter().filter(|row| row["status"] == "fail").map(|row| row["id"].clone()).collect();
+    assert_eq!(bad, ["output"], "{run}");
+    world.admit(&["build", "understudy"]).refuse(5, "store_corrupt");
+}
+
+/// Path, size, mode and times of everything below `dir`.
+fn listing(dir: &Path) -> Vec<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut out = Vec::new();
+    let mut stack = vec![dir.to_path_buf()];
+    while let Some(dir) = stack.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let meta = std::fs::symlink_metadata(&path).unwrap();
+            let times = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+            out.push(format!("{} {} {:o} {times:?}", path.display(), meta.len(), meta.mode()));
+            if meta.is_dir() {
+                stack.push(path);
+            }
+        }
+    }
+    out.sort();
+    out
+}
+
+fn flip(path: &Path) {
+    let mode = std::fs::metadata(path).unwrap().permissions();
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o644)).unwrap();
+    let mut bytes = std::fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+    std::fs::set_permissions(path, mode).unwrap();
+}
+
+#[test]
+fn another_path_or_another_bun_is_refused() {
+    let world = World::with_shared_store();
+    variation(&world, "elsewhere", |lock| lock["build"]["path"] = "/tmp/elsewhere".into());
+    world.admit(&["build", "elsewhere"]).refuse(5, "digest_mismatch");
+    variation(&world, "older", |lock| {
+        let bun = &mut lock["toolchain"]["bun"];
+        bun["version"] = "1.3.13".into();
+        bun["platforms"] = serde_json::json!({ "linux-x64": {
+            "package": "@oven/bun-linux-x64",
+            "integrity": "sha512-UwttIUXoe9fS+40OcjoaRHgZw+HCPFqBVWEXkXqAJ3W7wA0XPZrWsoMAD9sGh3TaLqrwdiMo5xPogwpXhOtVXA==",
+            "binary_sha256": "b29d78892abd5a9398e0700f0cb602f725089602ed1a5082d681c7257b2bf4d0" } });
+    });
+    world.admit(&["build", "older"]).refuse(5, "digest_mismatch");
+}
+
+#[test]
+fn another_bun_is_looked_up_and_gives_another_digest() {
+    let world = World::with_shared_store();
+    let args = ["lock", "older-bun", "--like", "understudy", "--bun", "1.3.13", "--json"];
+    let changes = world.admit(&args).expect(0).json();
+    let sha256 = "b29d78892abd5a9398e0700f0cb602f725089602ed1a5082d681c7257b2bf4d0";
+    assert!(changes.to_string().contains(sha256), "{changes}");
+    let json = world.admit(&["build", "older-bun", "--json"]).expect(0).json();
+    assert_eq!(json["report"]["verification"], "unlocked");
+    assert_ne!(
+        json["report"]["sha256"],
+        "5f2a872b3b5b327381b72180cfc7d91cba1a117e7660fd20ced38f1759dcfd89"
+    );
+    world
+        .admit(&["lock", "x", "--like", "understudy", "--bun", "0.0.0-none"])
+        .refuse(2, "not_found");
+}
+
+#[test]
+fn two_builds_give_the_same_report_outside_volatile() {
+    let world = World::with_shared_store();
+    let report = |args: &[&str]| {
+        let json = world.admit(args).expect(0).json();
+        (json["report_digest"].clone(), json["rebuilt"].clone())
+    };
+    let (first, _) = report(&["build", "understudy", "--json"]);
+    let (second, rebuilt) = report(&["build", "understudy", "--rebuild", "--json"]);
+    assert_eq!(first, second);
+    assert_eq!(rebuilt["verification"], "reproduced");
+}
+
+#[test]
+fn an_unlocked_build_is_an_answer_that_cannot_be_recorded() {
+    let world = World::with_shared_store();
+    // The plan names the provider, and the store is shared with earlier runs of this test.
+    let name = format!("fresh-{}", std::process::id());
+    let name = name.as_str();
+    variation(&world, name, |lock| drop(lock.as_object_mut().unwrap().remove("outputs")));
+    world.admit(&["lock", name, "--update"]).refuse(2, "not_found");
+    let run = world.admit(&["build", name, "--json"]).expect(0);
+    assert_eq!(run.json()["report"]["verification"], "unlocked");
+    world.admit(&["build", name, "--record"]).refuse(3, "output_not_locked");
+    let changes = world.admit(&["lock", name, "--update", "--json"]).expect(0).json();
+    assert!(
+        changes["changes"].as_array().unwrap().iter().any(|c| c["field"] == "outputs.linux-x64"),
+        "{changes}"
+    );
+    world.admit(&["build", name, "--record"]).expect(0);
+    world.admit(&["verify", name, "--deep"]).expect(0);
+}
+
+#[test]
+fn an_altered_record_is_not_the_build() {
+    let world = World::with_shared_store();
+    let json = world.admit(&["build", "understudy", "--record", "--json"]).expect(0).json();
+    world.admit(&["verify", "understudy"]).expect(0);
+    let path = PathBuf::from(json["recorded"].as_str().unwrap());
+    let good: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for (field, value) in [
+        ("bun_sha256", serde_json::json!("0".repeat(64))),
+        ("pinned_commit", serde_json::json!("0".repeat(40))),
+        ("verification", serde_json::json!("unlocked")),
+        ("origin", serde_json::json!("adopted")),
+        ("size", serde_json::json!(1)),
+    ] {
+        let mut bad = good.clone();
+        bad[field] = value;
+        std::fs::write(&path, serde_json::to_vec(&bad).unwrap()).unwrap();
+        let run = world.admit(&["verify", "understudy"]).expect(5);
+        assert!(run.stdout().contains(field), "{field}\n{run}");
+        let again = world.admit(&["build", "understudy", "--json"]).expect(0).json();
+        if field != "verification" {
+            assert_eq!(again["report"]["source_admission_status"], "not_admitted", "{field}");
+        }
+    }
+}
+
+#[test]
+fn a_lock_that_asks_for_more_is_not_answered_by_an_earlier_build() {
+    let world = World::with_shared_store();
+    world.admit(&["build", "understudy"]).expect(0);
+    variation(&world, "understudy", |lock| {
+        lock["identity"]["help_first_line"] = "Usage: evil".into()
+    });
+    world.admit(&["build", "understudy"]).refuse(6, "wrong_provider_identity");
+    // Without flags a lock is shown, not made anew.
+    let shown = world.admit(&["lock", "understudy"]).expect(0);
+    assert!(shown.stdout().contains("Usage: evil"), "{shown}");
+}
+
+#[test]
+fn bad_requests_have_their_codes() {
+    let mut world = World::with_shared_store();
+    world.admit(&["build", "nobody"]).refuse(2, "provider_not_locked");
+    let run = world.admit(&["build", "case@deadbee"]).refuse(2, "rev_not_locked");
+    assert!(run.stderr().contains("7959ac917cdeb0983b4aaa20bb9f42021747fed8"), "{run}");
+    // No mirror and no way to the remote: one message, and nothing is left.
+    world.set("ADMIT_STORE", world.path().join("store").display().to_string());
+    world.set("HTTPS_PROXY", "http://127.0.0.1:9").set("https_proxy", "http://127.0.0.1:9");
+    world.admit(&["build", "case@7959ac9"]).refuse(4, "unreachable");
+    let left = std::fs::read_dir(world.path().join("store/v1/files")).unwrap().count();
+    assert_eq!(left, 0, "nothing was stored");
+}
+
+#[test]
+fn a_step_that_fails_hangs_or_floods() {
+    plain("fails", &[("build.ts", "console.error('no such thing'); process.exit(3);")])
+        .refuse(6, "step_failed");
+    let world = World::with_shared_store();
+    let hang = [("build.ts", "process.on('SIGTERM', () => {}); setInterval(() => {}, 1000);")];
+    provider(&world, "hangs", &hang, |_| ());
+    let mirror =
+        format!("https://provider.invalid/=file://{}/", world.path().join("mirror").display());
+    world
+        .admit(&["build", "hangs", "--mirror", &mirror, "--step-timeout", "2"])
+        .refuse(9, "timed_out");
+    let flood = "const line = 'x'.repeat(65536); for (let i = 0; i < 4000; i++) console.log(line); process.exit(4);";
+    let run = plain("floods", &[("build.ts", flood)]).refuse(6, "step_failed");
+    assert!(run.stderr().contains("exit code 4"), "{run}");
+    assert!(
+        run.stderr().len() < 4 << 20,
+        "the flood is not repeated: {} bytes",
+        run.stderr().len()
+    );
+}
+
+#[test]
+fn what_a_build_may_not_leave() {
+    let mutated = "await Bun.write('package.json', '{}'); await Bun.$`bun build --compile main.ts --outfile dist/ca`;";
+    let run = plain("mutates", &[("build.ts", mutated)]).refuse(6, "source_mutated");
+    assert!(run.stderr().contains("package.json"), "{run}");
+    plain("leaves-nothing", &[("build.ts", "")]).refuse(6, "output_missing");
+    let text = "await Bun.$`mkdir -p dist`; await Bun.write('dist/ca', 'not executable');";
+    plain("leaves-text", &[("build.ts", text)]).refuse(6, "output_not_executable");
+    let link = "await Bun.$`mkdir -p dist`; require('fs').symlinkSync('/bin/sh', 'dist/ca');";
+    plain("leaves-a-link", &[("build.ts", link)]).refuse(6, "output_not_executable");
+    let script = "await Bun.$`mkdir -p dist`; await Bun.write('dist/ca', '#!/bin/sh\\necho'); \
+                  require('fs').chmodSync('dist/ca', 0o755);";
+    plain("leaves-a-script", &[("build.ts", script)]).refuse(5, "runtime_mismatch");
+    plain("somebody-else", &[("main.ts", "console.log('a string library');")])
+        .refuse(6, "wrong_provider_identity");
+}
+
+#[test]
+fn a_build_has_no_network_and_no_way_out() {
+    // A server of this test's on the host's loopback: nothing may reach it.
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    server.set_nonblocking(true).unwrap();
+    let port = server.local_addr().unwrap().port();
+    let net = format!(
+        "try {{ await fetch('http://127.0.0.1:{port}/'); console.error('REACHED'); }} catch (e) {{}} \
+         const s = require('net').connect({port}, '127.0.0.1'); s.on('connect', () => console.error('REACHED')); \
+         s.on('error', () => process.exit(5));"
+    );
+    let run = plain("networks", &[("build.ts", net.as_str())]).refuse(6, "step_failed");
+    assert!(run.stderr().contains("exit code 5") && !run.stderr().contains("REACHED"), "{run}");
+    assert_eq!(server.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    let out = "const fs = require('fs'); for (const p of ['/usr/x', '/etc/x', '/admit/bin/x', '/proc/sys/kernel/hostname']) { \
+               try { fs.writeFileSync(p, 'x'); console.error('WROTE ' + p); } catch (e) {} } process.exit(6);";
+    let run = plain("writes-outside", &[("build.ts", out)]).refuse(6, "step_failed");
+    assert!(run.stderr().contains("exit code 6"), "{run}");
+    assert!(!run.stderr().contains("WROTE"), "{run}");
+}
+
+#[test]
+fn a_daemon_ends_with_its_build() {
+    let marker = format!("admit-daemon-{}", std::process::id());
+    let daemon = format!(
+        "Bun.spawn(['/bin/sh', '-c', 'exec -a {marker} sleep 600 || sleep 600'], {{ detached: true, stdio: ['ignore','ignore','ignore'] }}).unref(); \
+         Bun.spawn(['/admit/bin/bun', '-e', 'setInterval(()=>{{}},1000)//{marker}'], {{ detached: true, stdio: ['ignore','ignore','ignore'] }}).unref(); \
+         await Bun.$`bun build --compile main.ts --outfile dist/ca`;"
+    );
+    plain("daemons", &[("build.ts", daemon.as_str())]).expect(0);
+    wait_for("the daemon's end", Duration::from_secs(2), || !running(&marker));
+}
+
+/// Whether a process on this machine has `marker` in its command line.
+fn running(marker: &str) -> bool {
+    std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(marker)
+    })
+}
+
+#[test]
+fn a_projects_own_files_cannot_turn_verification_off() {
+    // Each of these decides what a plain `bun install` or `bun build` does (bun.md, sections B, D and F).
+    let files = [
+        (
+            ".env",
+            "BUN_CONFIG_NO_VERIFY=0\nBUN_INSTALL_CACHE_DIR=/tmp/poisoned\nNODE_ENV=planted\nBUN_OPTIONS=--minify\n",
+        ),
+        (
+            "main.ts",
+            "console.log('Usage: ca <command> [options]\\n  run  ' + process.env.NODE_ENV);",
+        ),
+    ];
+    let world = World::with_shared_store();
+    let run = provider(&world, "planted", &files, |_| ()).expect(0);
+    assert!(run.stdout().contains("unlocked"), "{run}");
+    // Another registry has other names in the cache, and there is no network: the install finds nothing.
+    plain("redirected", &[(".npmrc", "registry=http://127.0.0.1:1/\n")]).refuse(6, "step_failed");
+    // The same from outside.
+    let mut world = World::with_shared_store();
+    world
+        .set("NODE_ENV", "planted")
+        .set("BUN_OPTIONS", "--minify")
+        .set("BUN_CONFIG_NO_VERIFY", "1");
+    world
+        .set("BUN_INSTALL_CACHE_DIR", "/tmp/poisoned")
+        .set("BUN_BE_BUN", "1")
+        .set("LD_PRELOAD", "/nonexistent.so");
+    let json = world.admit(&["build", "understudy", "--rebuild", "--json"]).expect(0).json();
+    assert_eq!(json["report"]["verification"], "locked");
+}
+
+#[test]
+fn a_foreign_target_needs_a_runtime_that_nobody_verified() {
+    let world = World::with_shared_store();
+    let run =
+        provider(&world, "crosses", &[("bun-linux-x64-baseline-v1.3.14", "planted")], |lock| {
+            lock["build"]["steps"] = serde_json::json!([[
+                "bun",
+                "build",
+                "--compile",
+                "--target=bun-linux-x64-baseline",
+                "main.ts",
+                "--outfile",
+                "dist/ca"
+            ]]);
+        });
+    run.refuse(2, "hostile_lock");
+    // Hidden in a script it still ends as a runtime that is not the pinned one.
+    let hidden = "await Bun.$`bun build --compile --target=bun-linux-x64-baseline main.ts --outfile dist/ca`;";
+    let run = plain(
+        "crosses-hidden",
+        &[("build.ts", hidden), ("bun-linux-x64-baseline-v1.3.14", "planted")],
+    );
+    run.refuse(6, "step_failed");
+}
+
+#[test]
+fn hostile_locks_are_refused_before_anything_is_fetched() {
+    let world = World::with_shared_store();
+    for (name, field, value) in [
+        ("path-usr", "path", serde_json::json!("/usr/lib/x")),
+        ("path-proc", "path", serde_json::json!("/proc/self")),
+        ("step-host", "steps", serde_json::json!([["/usr/bin/python3"]])),
+        ("output-git", "output", serde_json::json!(".git/config")),
+    ] {
+        variation(&world, name, |lock| lock["build"][field] = value);
+        world.admit(&["build", name]).refuse(2, "hostile_lock");
+    }
+    variation(&world, "path-up", |lock| lock["build"]["path"] = "/tmp/../etc".into());
+    world.admit(&["build", "path-up"]).refuse(2, "bad_record");
+}
+
+#[test]
+fn every_altered_field_of_a_lock_is_noticed() {
+    let world = World::with_shared_store();
+    let zeros = "0".repeat(40);
+    let sri = format!("sha256-{}=", "A".repeat(43));
+    type Change<'a> = (&'a str, Box<dyn FnOnce(&mut serde_json::Value) + 'a>, i32);
+    let changes: Vec<Change> = vec![
+        ("x-rev", Box::new(|l| l["source"]["rev"] = zeros.as_str().into()), 4),
+        ("x-tree", Box::new(|l| l["source"]["tree"] = zeros.as_str().into()), 5),
+        ("x-nar", Box::new(|l| l["source"]["nar_hash"] = sri.as_str().into()), 5),
+        (
+            "x-bun",
+            Box::new(|l| {
+                l["toolchain"]["bun"]["platforms"]["linux-x64"]["binary_sha256"] =
+                    "0".repeat(64).into()
+            }),
+            5,
+        ),
+        ("x-packages", Box::new(|l| l["dependencies"]["packages"] = serde_json::json!([])), 5),
+        ("x-out", Box::new(|l| l["outputs"]["linux-x64"]["sha256"] = "0".repeat(64).into()), 5),
+        ("x-bun-version", Box::new(|l| l["toolchain"]["bun"]["version"] = "9.9.9".into()), 5),
+        ("x-blake3", Box::new(|l| l["outputs"]["linux-x64"]["blake3"] = "0".repeat(64).into()), 5),
+        ("x-version", Box::new(|l| l["identity"]["version"] = "9.9.9".into()), 6),
+        ("x-help", Box::new(|l| l["identity"]["help_first_line"] = "Usage: cb".into()), 6),
+        ("x-writes", Box::new(|l| l["build"]["writes"] = serde_json::json!([])), 6),
+        ("x-unknown", Box::new(|l| l["surprise"] = 1.into()), 2),
+        ("x-schema", Box::new(|l| l["schema"] = "admit.lock/2".into()), 2),
+    ];
+    for (name, change, code) in changes {
+        variation(&world, name, change);
+        let run = world.admit(&["build", name]);
+        assert_eq!(run.code(), Some(code), "{name}\n{run}");
+    }
+}
+
+#[test]
+fn two_builds_at_once_build_once() {
+    let mut world = World::with_shared_store();
+    world.set("ADMIT_STORE", world.path().join("store").display().to_string());
+    let start = || {
+        world
+            .command(&["build", "understudy", "--json"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let (one, two) = (start(), start());
+    let fresh: Vec<bool> = [one, two]
+        .into_iter()
+        .map(|child| {
+            let out = child.wait_with_output().unwrap();
+            let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+            json["fresh"].as_bool().unwrap()
+        })
+        .collect();
+    assert_eq!(fresh.iter().filter(|f| **f).count(), 1, "{fresh:?}");
+}
+
+#[test]
+fn killed_at_any_moment_the_store_is_as_if_it_had_never_started() {
+    let mut world = World::with_shared_store();
+    // Inputs are there, so the kill falls into the build.
+    world.admit(&["build", "understudy"]).expect(0);
+    let store = crate::util::shared_store().display().to_string();
+    world.set("ADMIT_STORE", store);
+    for delay in [20, 120, 250, 400, 700] {
+        let mut child = world.command(&["build", "understudy", "--rebuild"]).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(delay));
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    wait_for("every sandbox's end", Duration::from_secs(2), || {
+        !running(&format!("{} __", admit().display()))
+    });
+    world.admit(&["build", "understudy", "--rebuild"]).expect(0);
+}
+
+#[test]
+fn a_binary_can_be_adopted_by_its_digest() {
+    let world = World::with_shared_store();
+    let built = world.admit(&["build", "understudy", "--json"]).expect(0).json();
+    let copy = world.path().join("ca");
+    std::fs::copy(built["output"].as_str().unwrap(), &copy).unwrap();
+    let path = copy.display().to_string();
+    std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o644)).unwrap();
+    world.admit(&["adopt", "understudy", "--binary", &path]).refuse(6, "output_not_executable");
+    std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o755)).unwrap();
+
+    let mut other = World::new();
+    other.set("ADMIT_STORE", other.path().join("store").display().to_string());
+    let json = other
+        .admit(&["adopt", "understudy", "--binary", &path, "--record", "--json"])
+        .expect(0)
+        .json();
+    assert_eq!(json["report"]["origin"], "adopted");
+    other.admit(&["verify", "understudy"]).expect(0);
+    flip(&copy);
+    let world = World::new();
+    world.admit(&["adopt", "understudy", "--binary", &path]).refuse(5, "digest_mismatch");
+}
+
+#[test]
+fn real_case_has_the_digests_that_it_has_by_hand() {
+    let Some(mirror) = crate::util::var("ADMIT_TEST_CASE_MIRROR") else {
+        crate::util::not_run("real Case: ADMIT_TEST_CASE_MIRROR names no mirror");
+        return;
+    };
+    let world = World::with_shared_store();
+    let mirror = format!("https://github.com/=file://{mirror}/");
+    for (name, rev, sha256) in [
+        (
+            "case-30b1fa1",
+            "30b1fa1285a9d8f5a05f81377bcf95fbe250642c",
+            "79b438c69ba2d4671441759504a859f2c33db821cbaf14bed94b24b4804490a4",
+        ),
+        (
+            "case-fecfdf4",
+            "fecfdf4354ad68f0e14a93a96df8dba859259098",
+            "0b4d4fe585ad41bfd5a838f52a43394b5c29fe614ae72d89a5b86326ab795396",
+        ),
+    ] {
+        let args = [
+            "lock",
+            name,
+            "--source",
+            "https://github.com/workos/case.git",
+            "--rev",
+            rev,
+            "--bun",
+            "1.3.14",
+        ];
+        world.admit(&[&args[..], &["--build-path", "/tmp/workos-case"]].concat()).expect(0);
+        let json = world
+            .admit(&["build", name, "--mirror", &mirror, "--rebuild", "--json"])
+            .expect(0)
+            .json();
+        assert_eq!(json["report"]["sha256"], sha256);
+    }
+}

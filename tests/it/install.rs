@@ -1,0 +1,406 @@
+//! Install: a seeded cache and a real Bun that has no network, and what the comparison says of the outcome.
+
+use std::collections::BTreeMap;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use admit::bun::lockfile::{Lockfile, Required};
+use admit::error::Reason;
+use admit::fetch::mirror::Mirrors;
+use admit::fetch::{Fetcher, inputs, installed, seed, toolchain};
+use admit::host::{Host, Silent};
+use admit::model::ids::{Algorithm, Digest};
+use admit::model::lockfile::Platform;
+use admit::model::record;
+use admit::net::client::Client;
+use admit::net::config::NetConfig;
+use admit::net::npmrc::{NpmConfig, Sources};
+use admit::plan::Plan;
+use admit::store::{Store, StoredFile};
+
+use crate::util;
+
+/// A source, its seeded cache and the pinned Bun, in a directory of their own.
+struct Build {
+    dir: tempfile::TempDir,
+    lock: Lockfile,
+    seeded: seed::Seeded,
+    plan: Plan,
+}
+
+/// What to install besides the packages: `package.json` and `bun.lock`.
+struct Project {
+    package: String,
+    lock: String,
+}
+
+impl Build {
+    /// The understudy, whose tarballs come from the registry; nothing is seeded for those in `except`.
+    fn understudy(except: &[&str]) -> Self {
+        let fixture = util::project().join("fixtures/understudy");
+        let read = |file: &str| std::fs::read_to_string(fixture.join(file)).unwrap();
+        let project = Project { package: read("package.json"), lock: read("bun.lock") };
+        Self::new(&project, except, |fetcher, required| {
+            let wanted: Vec<_> =
+                required.iter().map(|one| inputs::wanted(one.package, &one.digest)).collect();
+            fetcher.packages(&wanted).unwrap().files
+        })
+    }
+
+    /// Seeds a cache with what `tarballs` gives for the project's packages of this platform, without those in `except`.
+    fn new(
+        project: &Project,
+        except: &[&str],
+        tarballs: impl FnOnce(&Fetcher<'_>, &[Required<'_>]) -> BTreeMap<Digest, StoredFile>,
+    ) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::capture().unwrap();
+        let env = host.vars();
+        let store = Store::open(&util::shared_store()).unwrap();
+        let mut net = NetConfig::from_env(&env);
+        let npm = NpmConfig::load(&Sources { env, home: host.home(), ..Sources::default() });
+        let npm = npm.unwrap();
+        net.extra_ca.extend(npm.cafile().map(Path::to_path_buf));
+        let (client, mirrors) = (Client::new(&net), Mirrors::default());
+        let fetcher = Fetcher {
+            store: &store,
+            client: &client,
+            npm: &npm,
+            mirrors: &mirrors,
+            gzip: None,
+            embedded: &[],
+            progress: &Silent,
+        };
+        let locked = std::fs::read(util::project().join("lockfiles/understudy.lock.json")).unwrap();
+        let plan = Plan::new(&record::parse(&locked).unwrap(), Platform::LinuxX64).unwrap();
+        let pin = toolchain::Bun {
+            package: &plan.bun.package,
+            version: &plan.bun_version,
+            integrity: &plan.bun.integrity.0,
+            binary_sha256: plan.bun.binary_sha256.digest(),
+        };
+        let (mut bun, _) = fetcher.bun(&pin).unwrap();
+        let program = dir.path().join("bin/bun");
+        std::fs::create_dir(dir.path().join("bin")).unwrap();
+        std::io::copy(bun.file(), &mut File::create(&program).unwrap()).unwrap();
+        std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+        for sub in ["source", "cache", "home", "tmp"] {
+            std::fs::create_dir(dir.path().join(sub)).unwrap();
+        }
+        std::fs::write(dir.path().join("source/package.json"), &project.package).unwrap();
+        std::fs::write(dir.path().join("source/bun.lock"), &project.lock).unwrap();
+
+        let lock = Lockfile::parse(project.lock.as_bytes(), "bun.lock").unwrap();
+        let mut required = required(&lock);
+        let tarballs = tarballs(&fetcher, &required);
+        required.retain(|one| !except.contains(&one.package.key.as_str()));
+        let cache = File::open(dir.path().join("cache")).unwrap();
+        let seeded = seed::seed(&cache, "cache", None, &required, &tarballs).unwrap();
+        Self { dir, lock, seeded, plan }
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    /// Runs the plan's install command in the plan's environment, every request ending at a port where nobody listens.
+    fn install(&self) -> (bool, String) {
+        let text = |path: PathBuf| path.display().to_string();
+        let mut env = self.plan.environment();
+        for (name, path) in [
+            ("HOME", "home"),
+            ("TMPDIR", "tmp"),
+            ("XDG_CONFIG_HOME", "home/.config"),
+            ("BUN_INSTALL_CACHE_DIR", "cache"),
+        ] {
+            env.insert(name.to_owned(), text(self.at(path)));
+        }
+        for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
+            env.insert(name.to_owned(), "http://127.0.0.1:9/".to_owned());
+        }
+        let output = Command::new(self.at("bin/bun"))
+            .args(&self.plan.install()[1..])
+            .current_dir(self.at("source"))
+            .env_clear()
+            .envs(env)
+            .output()
+            .unwrap();
+        let words = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&words).into_owned())
+    }
+
+    fn differences(&self) -> Vec<String> {
+        let source = File::open(self.at("source")).unwrap();
+        let required = required(&self.lock);
+        installed::differences(&source, "source", &self.lock, &required, &self.seeded)
+            .unwrap()
+            .iter()
+            .map(|one| format!("{} {}", one.what.as_str(), one.path))
+            .collect()
+    }
+}
+
+fn required(lock: &Lockfile) -> Vec<Required<'_>> {
+    let selection = lock.for_platform("linux", "x64", None).unwrap();
+    lock.require_strong(selection.packages.into_values(), &BTreeMap::new()).unwrap()
+}
+
+#[test]
+fn bun_installs_from_a_seeded_cache_alone_and_the_tree_is_the_expected_one() {
+    let build = Build::understudy(&[]);
+    let (good, words) = build.install();
+    assert!(good, "{words}");
+    assert_eq!(build.differences(), [""; 0], "{words}");
+    assert_eq!(build.seeded.unpacked(&required(&build.lock)).unwrap().len(), 6);
+
+    // What somebody adds, takes away or changes afterwards is found, also through the hard link in the cache.
+    let modules = build.at("source/node_modules");
+    std::fs::create_dir(modules.join("extra")).unwrap();
+    std::fs::write(modules.join("extra/index.js"), "x").unwrap();
+    std::fs::remove_dir_all(modules.join("parse-ms")).unwrap();
+    std::fs::write(build.at("cache/app-root-path@3.1.0@@@1/index.js"), "evil").unwrap();
+    assert_eq!(
+        build.differences(),
+        [
+            "missing package node_modules/parse-ms",
+            "extra package node_modules/extra",
+            "changed node_modules/app-root-path/index.js",
+        ]
+    );
+    let source = File::open(build.at("source")).unwrap();
+    let lock = &build.lock;
+    let err = installed::require_equal(&source, "s", lock, &required(lock), &build.seeded);
+    assert_eq!(err.unwrap_err().reason(), Reason::InstallMismatch);
+}
+
+#[test]
+fn an_optional_package_that_bun_leaves_out_in_silence_is_found() {
+    let build = Build::understudy(&["@node-rs/crc32-linux-x64-gnu"]);
+    let (good, words) = build.install();
+    assert!(good, "Bun ends well without it: {words}");
+    // Nothing was seeded for it, so nothing of it is expected; its absence is, all the same.
+    let found = build.differences();
+    assert_eq!(found, ["missing package node_modules/@node-rs/crc32-linux-x64-gnu"], "{words}");
+}
+
+#[test]
+fn another_registry_in_the_project_cannot_redirect_an_install() {
+    let build = Build::understudy(&[]);
+    let elsewhere = "http://127.0.0.1:9/";
+    let names = ["BUN_CONFIG_REGISTRY", "NPM_CONFIG_REGISTRY", "npm_config_registry"];
+    let env: String = names.iter().map(|name| format!("{name}={elsewhere}\n")).collect();
+    let others = "BUN_INSTALL_CACHE_DIR=poison\nBUN_CONFIG_NO_VERIFY=0\nBUN_OPTIONS=--production\n";
+    std::fs::write(build.at("source/.env"), env + others).unwrap();
+    let (good, words) = build.install();
+    assert!(good, "shadowed: {words}");
+    assert_eq!(build.differences(), [""; 0]);
+
+    std::fs::remove_dir_all(build.at("source/node_modules")).unwrap();
+    std::fs::write(build.at("source/.npmrc"), format!("registry={elsewhere}\n")).unwrap();
+    let (good, words) = build.install();
+    assert!(!good, "{words}");
+    assert!(!build.differences().is_empty());
+}
+
+/// A package of our own as a tarball: `package.json` with name, version and `more`, and a file that says which it is.
+fn plain_tarball(name: &str, version: &str, more: &str) -> Vec<u8> {
+    let gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut tar = tar::Builder::new(gz);
+    let manifest = format!(r#"{{"name": "{name}", "version": "{version}"{more}}}"#);
+    let index = format!("module.exports = '{name}@{version}';\n");
+    for (path, text) in [("package/package.json", manifest), ("package/index.js", index)] {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, path, text.as_bytes()).unwrap();
+    }
+    tar.into_inner().unwrap().finish().unwrap()
+}
+
+#[test]
+fn packages_that_bun_hoists_anew_for_this_platform_are_the_expected_ones() {
+    let mut build = Build::understudy(&[]);
+    let store = Store::open(&build.at("store")).unwrap();
+    let mut tarballs = BTreeMap::new();
+    let mut sri = |name: &str, version: &str, more: &str| {
+        let file = store.put(&plain_tarball(name, version, more), Algorithm::Sha512).unwrap();
+        let digest = file.digest().clone();
+        tarballs.insert(digest.clone(), file);
+        digest.to_sri()
+    };
+    // In the lock, `shared@2` has the place at the top, for a package that Linux does not get.
+    let lock = format!(
+        r#"{{"lockfileVersion": 1, "configVersion": 1,
+        "workspaces": {{"": {{"name": "source", "dependencies": {{"linux-needs": "1.0.0"}},
+            "optionalDependencies": {{"darwin-needs": "1.0.0"}}}}}},
+        "packages": {{
+            "darwin-needs": ["darwin-needs@1.0.0", "", {{"dependencies": {{"shared": "2.0.0"}}, "os": "darwin"}}, "{}"],
+            "linux-needs": ["linux-needs@1.0.0", "", {{"dependencies": {{"shared": "1.0.0"}}}}, "{}"],
+            "shared": ["shared@2.0.0", "", {{}}, "{}"],
+            "linux-needs/shared": ["shared@1.0.0", "", {{}}, "{}"]}}}}"#,
+        sri("darwin-needs", "1.0.0", ""),
+        sri("linux-needs", "1.0.0", r#", "dependencies": {"shared": "1.0.0"}"#),
+        sri("shared", "2.0.0", ""),
+        sri("shared", "1.0.0", ""),
+    );
+    let manifest = r#"{"name": "source", "dependencies": {"linux-needs": "1.0.0"},
+        "optionalDependencies": {"darwin-needs": "1.0.0"}}"#;
+    std::fs::write(build.at("source/bun.lock"), &lock).unwrap();
+    std::fs::write(build.at("source/package.json"), manifest).unwrap();
+    build.lock = Lockfile::parse(lock.as_bytes(), "bun.lock").unwrap();
+    let cache = File::open(build.at("cache")).unwrap();
+    build.seeded = seed::seed(&cache, "cache", None, &required(&build.lock), &tarballs).unwrap();
+
+    let (good, words) = build.install();
+    assert!(good, "{words}");
+    // What Bun 1.3.14 does; should it stop, the comparison must hold all the same.
+    assert!(build.at("source/node_modules/shared").is_dir(), "{words}");
+    assert_eq!(build.differences(), [""; 0], "{words}");
+
+    // The other version in that place is not what is needed.
+    let index = build.at("source/node_modules/shared/index.js");
+    std::fs::remove_file(&index).unwrap();
+    std::fs::write(&index, "module.exports = 'shared@2.0.0';\n").unwrap();
+    assert_eq!(build.differences(), ["changed node_modules/shared/index.js"]);
+}
+
+/// Packages made here, each with the files of its tarball; `package.json` is added. Bun reads all of it from the cache.
+struct Made<'a> {
+    row: &'a str,
+    info: &'a str,
+    top: &'a str,
+    files: &'a [(&'a str, u32, &'a str)],
+}
+
+fn tarball(one: &Made<'_>) -> Vec<u8> {
+    let gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut tar = tar::Builder::new(gz);
+    let own = format!("{{\"name\": \"x\", \"version\": \"1.0.0\", \"from\": \"{}\"}}", one.row);
+    for (path, mode, text) in one.files.iter().chain(&[("package.json", 0o644, own.as_str())]) {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(text.len() as u64);
+        header.set_mode(*mode);
+        tar.append_data(&mut header, format!("{}/{path}", one.top), text.as_bytes()).unwrap();
+    }
+    tar.into_inner().unwrap().finish().unwrap()
+}
+
+/// A project whose packages have every shape that the comparison has a rule for.
+#[test]
+fn every_rule_of_the_comparison_is_what_a_real_bun_does() {
+    let made = [
+        Made {
+            row: r#""a": ["a@1.0.0", "", {INFO}, "SRI"]"#,
+            info: r#""dependencies": {"b": "2", "c": "1"}, "bin": {"a": "./bin/a.js", "deep": "bin/../bin/lf.js",
+                "gone": "nothing.js", "both": "bin/a.js"}"#,
+            top: "package",
+            files: &[
+                ("bin/a.js", 0o644, "#!/usr/bin/env bun\r\n1\r\n"),
+                ("bin/lf.js", 0o644, "#!/usr/bin/env bun\n2\r\n"),
+                ("other.js", 0o644, "#!/usr/bin/env bun\r\nno command\r\n"),
+                ("tool.sh", 0o755, "#!/bin/sh\n"),
+            ],
+        },
+        Made {
+            row: r#""a/b": ["b@2.0.0-rc.1+build.7", "", {INFO}, "SRI"]"#,
+            info: r#""bin": "b.js""#,
+            top: "anything",
+            files: &[("b.js", 0o644, "b2"), ("node_modules/in/x.js", 0o644, "inside")],
+        },
+        Made {
+            row: r#""alias": ["@s/real@1.0.0", "", {INFO}, "SRI"]"#,
+            info: r#""bin": "r.js""#,
+            top: "package",
+            files: &[("r.js", 0o644, "r")],
+        },
+        Made {
+            row: r#""b": ["b@1.0.0", "", {INFO}, "SRI"]"#,
+            info: r#""bin": {"b": "b.js", "both": "b.js"}, "peerDependencies": {"p": "1", "q": "1"}, "optionalPeers": ["q"]"#,
+            top: "package",
+            files: &[("b.js", 0o644, "b1"), ("old.js", 0o644, "")],
+        },
+        Made {
+            row: r#""c": ["c@1.0.0", "", {INFO}, "SRI"]"#,
+            info: r#""binDir": "bins", "optionalDependencies": {"mac": "1", "lin": "1"}"#,
+            top: "package",
+            files: &[("bins/one", 0o644, "1"), ("bins/sub/two", 0o644, "2")],
+        },
+        Made {
+            row: r#""d": ["d@1.0.0", "", {INFO}, "SRI"]"#,
+            info: r#""dependencies": {"e": "1"}"#,
+            top: "package",
+            files: &[("index.js", 0o644, "d"), ("node_modules/e/index.js", 0o644, "bundled")],
+        },
+        Made {
+            row: r#""d/e": ["e@1.0.0", "", {INFO}, "SRI"]"#,
+            info: r#""bundled": true"#,
+            top: "package",
+            files: &[],
+        },
+        Made {
+            row: r#""g": ["g@github:o/r#abc1234", {INFO}, "o-r-abc1234", "SRI"]"#,
+            info: "",
+            top: "o-r-abc1234",
+            files: &[("index.js", 0o644, "g")],
+        },
+        Made {
+            row: r#""lin": ["lin@1.0.0", "", {INFO}, "SRI"]"#,
+            info: r#""os": ["!win32"], "cpu": "x64""#,
+            top: "package",
+            files: &[("l.node", 0o755, "l")],
+        },
+        Made {
+            row: r#""mac": ["mac@1.0.0", "", {INFO}, "SRI"]"#,
+            info: r#""os": "darwin", "dependencies": {"only": "1"}"#,
+            top: "package",
+            files: &[],
+        },
+        Made {
+            row: r#""only": ["only@1.0.0", "", {INFO}, "SRI"]"#,
+            info: "",
+            top: "package",
+            files: &[],
+        },
+        Made {
+            row: r#""p": ["p@1.0.0", "", {INFO}, "SRI"]"#,
+            info: "",
+            top: "package",
+            files: &[],
+        },
+    ];
+    let store = Store::open(&util::shared_store()).unwrap();
+    let mut files = BTreeMap::new();
+    let mut rows = String::new();
+    for one in &made {
+        let file = store.put(&tarball(one), Algorithm::Sha512).unwrap();
+        let row = one.row.replace("INFO", one.info).replace("SRI", &file.digest().to_sri());
+        rows.push_str(&format!("{row},\n"));
+        files.insert(file.digest().clone(), file);
+    }
+    let wants = r#""dependencies": {"a": "1", "alias": "npm:@s/real@1", "b": "1", "d": "1", "g": "github:o/r#abc1234"}"#;
+    let project = Project {
+        package: format!("{{\"name\": \"source\", {wants}}}"),
+        lock: format!(
+            "{{\"lockfileVersion\": 1, \"configVersion\": 1, \"workspaces\": {{\"\": {{\"name\": \"source\", {wants}}}}},\n\
+             \"packages\": {{\n{rows}}}}}"
+        ),
+    };
+    let build = Build::new(&project, &[], |_, _| files);
+    let (good, words) = build.install();
+    assert!(good, "{words}");
+    assert_eq!(build.differences(), [""; 0], "{words}");
+    // The rules that this depends on were at work.
+    let modules = build.at("source/node_modules");
+    for there in
+        [".bin/both", ".bin/one", ".bin/alias", "a/node_modules/.bin/b", "g/.bun-tag", "lin", "p"]
+    {
+        assert!(modules.join(there).exists(), "{there}");
+    }
+    for away in [".bin/gone", "mac", "only", "d/node_modules/e/package.json"] {
+        assert!(!modules.join(away).exists(), "{away}");
+    }
+    let rewritten = std::fs::read_to_string(modules.join("a/bin/a.js")).unwrap();
+    assert_eq!(rewritten, "#!/usr/bin/env bun\n1\r\n");
+}

@@ -1,0 +1,331 @@
+//! The judge: what is right passes, and every way to look right without being it is rejected.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use admit::host::{Host, Silent};
+use admit::model::ids::{AbsPath, RelPath};
+use admit::root::Root;
+use admit::run::baseline::baselines;
+use admit::run::engine::fake;
+use admit::run::fixture::{self, Fixture};
+use admit::run::judge::{Judge, Judgement};
+use admit::run::snapshot::{self, Snapshot};
+use admit::run::tools::{self, Tools};
+use admit::run::{patch, workspace};
+use admit::sandbox::{Command, Exit, Launcher, Mount, Policy, start};
+use admit::store::Store;
+
+use crate::util;
+
+const NAME: &str = "r1-string-slugify";
+
+/// A fixture, the host's tools, and a place for short-lived files.
+struct Bench {
+    fixture: Fixture,
+    tools: &'static Tools,
+    launcher: Launcher,
+    scratch: tempfile::TempDir,
+}
+
+fn host(home: &Path) -> Host {
+    let kept = [
+        "PATH",
+        "SSL_CERT_FILE",
+        "PIP_CONFIG_FILE",
+        "PIP_INDEX_URL",
+        "PIP_CERT",
+        "PYENV_ROOT",
+        "PYENV_VERSION",
+    ];
+    let mut env: Vec<(String, String)> =
+        kept.iter().filter_map(|name| Some(((*name).to_owned(), util::var(name)?))).collect();
+    // The user's own pip configuration says where packages come from.
+    if let Some(real) = util::var("HOME").filter(|_| util::var("PIP_CONFIG_FILE").is_none()) {
+        let known = [".config/pip/pip.conf", ".pip/pip.conf"];
+        if let Some(file) = known.iter().map(|f| Path::new(&real).join(f)).find(|f| f.is_file()) {
+            env.push(("PIP_CONFIG_FILE".into(), file.display().to_string()));
+        }
+    }
+    env.push(("HOME".into(), home.display().to_string()));
+    Host::with(env, home)
+}
+
+fn shown<T>(what: &str, result: admit::error::Result<T>) -> T {
+    result.unwrap_or_else(|err| {
+        panic!(
+            "{what}: {err} {:?} {:?} {:?}",
+            err.expected_value(),
+            err.found_value(),
+            err.causes()
+        )
+    })
+}
+
+/// The tools are looked for once: every test of this process uses the same.
+fn the_tools() -> &'static Tools {
+    static TOOLS: OnceLock<Tools> = OnceLock::new();
+    TOOLS.get_or_init(|| {
+        let home = tempfile::tempdir().unwrap();
+        let host = host(home.path());
+        let root = shown("root", Root::find(&host, None, None));
+        let store = shown("store", Store::open(&util::shared_store()));
+        let fixture = shown("fixture", fixture::load(&root, &NAME.parse().unwrap()));
+        shown("tools", tools::tools(&host, &root, &store, &fixture.record.tools, &Silent))
+    })
+}
+
+impl Bench {
+    fn new() -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = shown("root", Root::find(&host(scratch.path()), None, None));
+        let fixture = shown("fixture", fixture::load(&root, &NAME.parse().unwrap()));
+        let launcher = Launcher { exe: util::admit(), scratch: scratch.path().into() };
+        Self { fixture, tools: the_tools(), launcher, scratch }
+    }
+
+    /// A policy as an agent's.
+    fn policy(&self) -> Policy {
+        let mut policy = Policy::new("admit-judge-test").with_host_programs().unwrap();
+        self.tools.mount(&mut policy).unwrap();
+        let inside: AbsPath = "/work".parse().unwrap();
+        policy.handout = Some(inside.clone());
+        policy.mounts.push(Mount::Tmpfs { inside, size: 256 << 20, inodes: 10_000, mode: 0o700 });
+        policy
+    }
+
+    /// Runs a script as the agent and takes out what it left.
+    fn agent(&self, script: &str) -> Snapshot {
+        let mut sandbox = shown("sandbox", start(&self.launcher, &self.policy()));
+        let dir = sandbox.directory().unwrap().try_clone().unwrap();
+        let (owner, scratch) = (sandbox.owner(), self.scratch.path());
+        shown("workspace", workspace::write(&dir, "ws", &self.fixture.workspace, owner, scratch));
+        let mut command =
+            Command::new(["/bin/sh", "-e", "-c", script], "/work/ws".parse().unwrap());
+        command.env = self.tools.environment();
+        command.env.insert("HOME".into(), "/work".into());
+        let finished = shown("agent", sandbox.run(&command));
+        let said = format!("{}\n{}", finished.stdout.text(), finished.stderr.text());
+        assert_eq!(finished.exit, Exit::Code(0), "{script}\n{said}");
+        shown("snapshot", snapshot::take(&dir, "ws", &self.fixture, scratch))
+    }
+
+    fn judge_as(&self, fixture: &Fixture, work: &Snapshot) -> Judgement {
+        let judge = Judge { launcher: &self.launcher, fixture, tools: self.tools };
+        shown("judge", judge.judge(work))
+    }
+
+    fn judge(&self, work: &Snapshot) -> Judgement {
+        self.judge_as(&self.fixture, work)
+    }
+}
+
+fn failed(judgement: &Judgement) -> BTreeSet<&str> {
+    judgement.rows.iter().filter(|row| !row.passed).map(|row| row.id.as_str()).collect()
+}
+
+/// The reference patch as a script would apply it with git.
+fn solve(bench: &Bench) -> String {
+    let patch = String::from_utf8(bench.fixture.reference_patch.clone()).unwrap();
+    format!("git apply <<'PATCH'\n{patch}PATCH\ngit commit -qam 'The change'\n")
+}
+
+#[test]
+fn the_reference_patch_passes_and_no_change_does_not() {
+    let bench = Bench::new();
+    let judge = Judge { launcher: &bench.launcher, fixture: &bench.fixture, tools: bench.tools };
+    let both = shown("baselines", baselines(&judge, &bench.policy(), "home/ws"));
+    assert!(both.held(), "{:#?}\n{}", both.rows, both.judgements[1].log);
+    let [none, reference] = both.judgements.as_slice() else { panic!("two baselines") };
+    assert_eq!(none.patch_digest, admit::model::ids::Digest::sha256(b""));
+    let wrong = ["change", "held_out_1", "held_out_2", "tests_1", "tests_2"];
+    assert_eq!(failed(none), BTreeSet::from(wrong), "{none:#?}");
+    assert!(reference.passed && reference.tests_passed && reference.allowed_writes_passed);
+    assert_eq!(reference.changed_files, ["strings.py"]);
+    assert_eq!(reference.patch.as_bytes(), bench.fixture.reference_patch);
+}
+
+#[test]
+fn an_agent_with_a_real_git_passes() {
+    let bench = Bench::new();
+    // The workspace is a repository as git expects it: clean, one commit, no remote, no reflog.
+    let checks = "test -z \"$(git status --porcelain)\"\ntest \"$(git rev-list --all --count)\" = 1\n\
+                  test -z \"$(git remote)\"\ntest -z \"$(git reflog)\"\ngit fsck --strict\n\
+                  ! python3 -m pytest -q > ../out\n";
+    let after = "python3 -m pytest -q\ntest -z \"$(git status --porcelain)\"\ngit fsck --strict\n";
+    let work = bench.agent(&format!("{checks}{}{after}", solve(&bench)));
+    assert!(work.committed_change(&bench.fixture), "{:?} {:?}", work.faults, work.git_faults);
+    let judgement = bench.judge(&work);
+    assert!(judgement.passed, "{}\n{}", judgement.note(), judgement.log);
+    // The same with everything in one pack.
+    let packed = bench.agent(&format!("{}git gc -q --prune=now\n", solve(&bench)));
+    assert_eq!(packed.files, work.files);
+    assert!(bench.judge(&packed).passed, "{:?}", packed.faults);
+}
+
+#[test]
+fn the_fake_engine_leaves_what_it_was_given() {
+    let bench = Bench::new();
+    let change = &bench.fixture.reference_patch;
+    let worked = fake::work(&bench.launcher, &bench.policy(), "ws", &bench.fixture, change);
+    let worked = shown("fake", worked).snapshot;
+    assert_eq!(worked.files, patch::apply(&bench.fixture.workspace, change).unwrap());
+    assert!(worked.committed_change(&bench.fixture));
+    let refused = fake::work(&bench.launcher, &bench.policy(), "ws", &bench.fixture, b"nonsense\n");
+    assert!(refused.is_err());
+}
+
+fn hostile() -> BTreeMap<String, PathBuf> {
+    let dir = util::project().join("fixtures/hostile/judge");
+    let entries = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
+    let name = |path: PathBuf| Some((path.file_name()?.to_str()?.to_owned(), path));
+    entries.filter(|path| path.is_dir()).filter_map(name).collect()
+}
+
+/// Runs one attempt; it must be rejected for the reasons that it names, and also where everything it touched is allowed.
+fn rejected(name: &str) {
+    let bench = Bench::new();
+    let dir = hostile().remove(name).unwrap_or_else(|| panic!("no attempt {name}"));
+    let read = |file: &str| std::fs::read_to_string(dir.join(file)).unwrap();
+    let marker = bench.scratch.path().join("marker");
+    let script = read("agent.sh").replace("@MARKER@", marker.to_str().unwrap());
+    let work = bench.agent(&script);
+    let judgement = bench.judge(&work);
+    assert!(!judgement.passed, "{name} was accepted\n{}", judgement.log);
+    let failed = failed(&judgement);
+    for row in read("rejected-by").lines() {
+        assert!(
+            failed.contains(row),
+            "{name}: {row} holds\n{:#?}\n{}",
+            judgement.rows,
+            judgement.log
+        );
+    }
+    let mut wide = bench.fixture.clone();
+    let changed = patch::changed(&wide.workspace, &work.files);
+    wide.record.allowed_paths =
+        changed.into_iter().collect::<BTreeSet<RelPath>>().into_iter().collect();
+    let judgement = bench.judge_as(&wide, &work);
+    assert!(
+        !judgement.passed,
+        "{name} was accepted where it may touch what it likes\n{}",
+        judgement.log
+    );
+    assert!(!marker.exists(), "{name} started something on the host");
+}
+
+macro_rules! attempts {
+    ($($test:ident = $name:literal,)*) => {
+        $(#[test] fn $test() { rejected($name); })*
+
+        #[test]
+        fn every_attempt_is_tried() {
+            let tried = BTreeSet::from([$($name.to_owned()),*]);
+            assert_eq!(hostile().into_keys().collect::<BTreeSet<_>>(), tried);
+        }
+    };
+}
+
+attempts! {
+    a_process_that_ends_well_at_once_is_no_pass = "exit-zero",
+    printed_results_are_no_results = "forged-output",
+    a_patched_runner_is_no_pass = "patched-runner",
+    a_planted_conftest_does_not_count = "planted-conftest",
+    a_planted_plugin_does_not_count = "planted-plugin",
+    sitecustomize_does_not_count = "sitecustomize",
+    modules_of_the_runners_names_do_not_count = "shadowed-modules",
+    a_text_that_equals_everything_equals_nothing = "always-equal",
+    edited_tests_do_not_count = "edited-tests",
+    skipped_tests_have_not_passed = "skipped-tests",
+    files_beside_the_workspace_do_not_count = "planted-above",
+    known_answers_are_not_enough = "known-answers",
+    links_are_not_followed = "link-out",
+    special_files_are_not_read = "special-file",
+    what_is_not_committed_does_not_count = "not-committed",
+    the_commit_must_be_the_work_tree = "another-commit",
+    the_commit_must_follow_the_fixtures = "foreign-history",
+    nothing_of_the_repository_runs_on_the_host = "git-programs",
+    objects_from_elsewhere_do_not_count = "alternates",
+    another_mode_is_a_change = "executable",
+}
+
+#[test]
+fn a_fixture_says_what_is_wrong_with_it() {
+    let world = util::World::new();
+    let cwd = world.cwd();
+    let source = util::project().join("fixtures").join(NAME);
+    let target = cwd.join("fixtures").join(NAME);
+    copy(&source, &target);
+    std::fs::write(cwd.join("admit.toml"), "").unwrap();
+    let host = host(&world.home());
+    let load =
+        || fixture::load(&Root::read_untrusted(&host, &cwd).unwrap(), &NAME.parse().unwrap());
+    let digest = shown("copy", load()).digest;
+    let embedded = Bench::new().fixture;
+    assert_eq!(digest, embedded.digest, "a copy is the same fixture");
+    let record = std::fs::read_to_string(target.join("fixture.json")).unwrap();
+    for (from, to, fault) in [
+        ("\"git\"", "\"perl\"", "perl"),
+        ("reference.patch", "other.patch", "not there"),
+        ("test_nothing_left\"", "test_nothing_left\", \"tests/no.py::test\"", "not there"),
+        ("    \"strings.py\"\n", "    \"README.md\"\n", "what it may not"),
+        ("Do not use the network.", "Do not sleep.", "Do not sleep."),
+        ("\"name\": \"r1-string-slugify\"", "\"name\": \"r2\"", "is named r2"),
+    ] {
+        let changed = record.replacen(from, to, 1);
+        assert_ne!(changed, record, "{from}");
+        std::fs::write(target.join("fixture.json"), changed).unwrap();
+        let err = load().expect_err(fault);
+        assert!(err.what().contains(fault), "{from}: {err} {:?}", err.causes());
+    }
+    std::fs::write(target.join("fixture.json"), record).unwrap();
+    std::fs::write(target.join("workspace/README.md"), "x").unwrap();
+    assert_ne!(shown("one byte", load()).digest, digest);
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn missing_programs_are_named() {
+    let empty = tempfile::tempdir().unwrap();
+    let path = empty.path().display().to_string();
+    let host = Host::with([("PATH".to_owned(), path.clone()), ("HOME".to_owned(), path)], "/");
+    let reason = |err: admit::error::Error| err.reason().as_str();
+    assert_eq!(tools::python(&host).map_err(reason).unwrap_err(), "python_missing");
+    assert_eq!(tools::git(&host).map_err(reason).unwrap_err(), "git_missing");
+}
+
+#[test]
+fn packages_with_other_bytes_are_not_installed() {
+    let world = util::World::new();
+    let cwd = world.cwd();
+    std::fs::write(cwd.join("admit.toml"), "").unwrap();
+    std::fs::create_dir(cwd.join("lockfiles")).unwrap();
+    let lock = std::fs::read_to_string(util::project().join("lockfiles/pytest.lock.json")).unwrap();
+    let store = shown("store", Store::open(&world.path().join("store")));
+    let host = host(&world.home());
+    let install = |lock: &str| {
+        std::fs::write(cwd.join("lockfiles/pytest.lock.json"), lock).unwrap();
+        let root = Root::read_untrusted(&host, &cwd).unwrap();
+        tools::tools(&host, &root, &store, &[], &Silent).map(|tools| tools.facts())
+    };
+    let mut wrong: serde_json::Value = serde_json::from_str(&lock).unwrap();
+    for wheels in wrong["python"].as_object_mut().unwrap().values_mut() {
+        wheels[0]["sha256"] = "0".repeat(64).into();
+    }
+    assert_eq!(install(&wrong.to_string()).unwrap_err().reason().as_str(), "pip_failed");
+    let other = lock.replace("\"3.", "\"9.");
+    assert_eq!(install(&other).unwrap_err().reason().as_str(), "python_not_locked");
+}

@@ -1,0 +1,148 @@
+//! The shape of the project: a module uses only modules listed above it, short files, one place for each privilege.
+
+use std::path::{Path, PathBuf};
+
+use crate::util;
+
+fn sources() -> Vec<(PathBuf, String)> {
+    fn walk(dir: &Path, out: &mut Vec<(PathBuf, String)>) {
+        let mut entries: Vec<_> =
+            std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+        entries.sort();
+        for path in entries {
+            if path.is_dir() {
+                walk(&path, out);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                out.push((path, text));
+            }
+        }
+    }
+    let mut out = Vec::new();
+    walk(&util::project().join("src"), &mut out);
+    out
+}
+
+/// The lines before the tests.
+fn code(text: &str) -> Vec<&str> {
+    text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).collect()
+}
+
+fn order() -> Vec<String> {
+    let lib = std::fs::read_to_string(util::project().join("src/lib.rs")).unwrap();
+    lib.lines()
+        .filter_map(|l| l.strip_prefix("pub mod ")?.strip_suffix(';').map(str::to_owned))
+        .collect()
+}
+
+/// The top-level module that a file belongs to.
+fn module(path: &Path) -> String {
+    let rel = path.strip_prefix(util::project().join("src")).unwrap().to_path_buf();
+    let first = rel.components().next().unwrap().as_os_str().to_str().unwrap().to_owned();
+    first.strip_suffix(".rs").map(str::to_owned).unwrap_or(first)
+}
+
+#[test]
+fn a_module_uses_only_modules_listed_above_it() {
+    let order = order();
+    assert!(order.len() > 5, "lib.rs lists the modules: {order:?}");
+    let mut faults = Vec::new();
+    for (path, text) in sources() {
+        let me = module(&path);
+        if me == "lib" || me == "main" {
+            continue;
+        }
+        let Some(mine) = order.iter().position(|m| *m == me) else {
+            faults.push(format!("{} is not listed in lib.rs", path.display()));
+            continue;
+        };
+        for (i, line) in code(&text).iter().enumerate() {
+            let line = line.split("//").next().unwrap_or("");
+            for used in line.split("crate::").skip(1) {
+                let names: Vec<&str> = match used.strip_prefix('{') {
+                    Some(group) => group.split(',').map(str::trim).collect(),
+                    None => vec![used],
+                };
+                for name in names {
+                    let name: String =
+                        name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                    if let Some(theirs) = order.iter().position(|m| *m == name)
+                        && theirs > mine
+                    {
+                        faults.push(format!("{}:{}: {me} uses {name}", path.display(), i + 1));
+                    }
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn no_file_is_too_large_to_know() {
+    let long: Vec<String> = sources()
+        .iter()
+        // A file of tests only is all behind `#[cfg(test)]`, in the file that names it.
+        .filter(|(path, _)| !path.ends_with("tests.rs"))
+        .map(|(path, text)| (path, code(text).len()))
+        .filter(|(_, lines)| *lines > 400)
+        .map(|(path, lines)| format!("{}: {lines} lines before its tests", path.display()))
+        .collect();
+    assert!(long.is_empty(), "{}", long.join("\n"));
+}
+
+#[test]
+fn each_privilege_has_one_place() {
+    let mut faults = Vec::new();
+    for (path, text) in sources() {
+        let name = path.strip_prefix(util::project().join("src")).unwrap().display().to_string();
+        let code = code(&text);
+        let mut only = |needle: &str, place: &str| {
+            let found =
+                code.iter().any(|l| !l.trim_start().starts_with("//") && l.contains(needle));
+            if found && !name.starts_with(place) {
+                faults.push(format!("{name} has {needle}, which belongs to {place}"));
+            }
+        };
+        only("unsafe {", "sandbox/sys.rs");
+        only("unsafe fn", "sandbox/sys.rs");
+        only("println!", "ui.rs");
+        only("eprintln!", "ui.rs");
+        only("env::var", "host.rs");
+        only("async fn", "net/");
+        only("tokio::", "net/");
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn nothing_is_unfinished_or_skipped() {
+    let mut all = sources();
+    for entry in std::fs::read_dir(util::project().join("tests/it")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().is_some_and(|n| n != "layering.rs") && path.is_file() {
+            let text = std::fs::read_to_string(&path).unwrap();
+            all.push((path, text));
+        }
+    }
+    for (path, text) in all {
+        for needle in ["#[ignore", "todo!(", "unimplemented!("] {
+            assert!(!text.contains(needle), "{} has {needle}", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_test_file_is_registered() {
+    let main = std::fs::read_to_string(util::project().join("tests/it/main.rs")).unwrap();
+    for entry in std::fs::read_dir(util::project().join("tests/it")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let module = name.trim_end_matches(".rs").to_owned();
+        if module != "main" {
+            assert!(
+                main.contains(&format!("mod {module};")),
+                "tests/it/main.rs does not name {module}"
+            );
+        }
+    }
+}

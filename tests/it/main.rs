@@ -1,0 +1,23 @@
+//! One integration binary: a module per command and per promise.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
+mod build;
+mod bridge;
+mod doctor;
+mod fetch;
+mod fetch_git;
+mod inspect;
+mod install;
+mod judge;
+mod layering;
+mod loopback;
+mod model;
+mod root;
+mod run;
+mod runs;
+mod sandbox;
+mod sandbox_host;
+mod schemas;
+mod upstream;
+mod util;

@@ -1,0 +1,114 @@
+//! Run directories on the command line: verified, shown, counted; a changed, missing or added file told apart.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use admit::evidence::{Limits, Recording};
+use admit::host::SystemClock;
+use admit::model::evidence::{RunReport, RunStatus};
+use admit::model::failure::FailureClass;
+use admit::model::ids::Digest;
+use serde_json::Value;
+
+use crate::util::World;
+
+/// A sealed run that a gate blocked, among the runs of the world's user.
+fn blocked(world: &World) -> (PathBuf, Digest) {
+    let runs = world.home().join(".local/state/admit/runs");
+    let now = "2026-11-20T12:00:00Z".parse().unwrap();
+    let draft = RunReport::draft("toy", "case", &now);
+    let fixture = "toy".parse().unwrap();
+    let run =
+        Recording::begin(&runs, &fixture, draft, Arc::new(SystemClock), Limits::default()).unwrap();
+    let mut report = RunReport::draft("toy", "case", &now);
+    report.status = RunStatus::Blocked;
+    report.failure_class = None;
+    report.fail(FailureClass::ModelNotAdmitted, "");
+    report.blockers.push("model_admitted: \u{1b}[31mred".into());
+    let sealed = run.seal(report).unwrap();
+    (sealed.directory, sealed.id)
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn a_run_is_verified_by_path_name_and_id() {
+    let world = World::new();
+    let (dir, id) = blocked(&world);
+    let id = id.to_string();
+    let name = dir.file_name().unwrap().to_str().unwrap();
+    for run in [dir.to_str().unwrap(), name, "latest"] {
+        let checked = json(&world.admit(&["verify", run, "--json"]).expect(0).stdout());
+        assert_eq!(checked["level"], "self-consistent");
+        assert_eq!(checked["id"], id);
+        assert_eq!(checked["status"], "blocked");
+    }
+    let checked = world.admit(&["verify", "latest", "--id", &id]).expect(0).stdout();
+    assert!(checked.contains("equal to the given id"), "{checked}");
+    let other = Digest::sha256(b"other").to_string();
+    world.admit(&["verify", "latest", "--id", &other]).expect(5);
+    world.admit(&["verify", "no-such-run"]).expect(2);
+}
+
+#[test]
+fn faults_are_told_apart_and_named() {
+    let world = World::new();
+    let (dir, _) = blocked(&world);
+    let reason = |file: &str| {
+        let checked = json(&world.admit(&["verify", "latest", "--json"]).expect(5).stdout());
+        assert_eq!(checked["level"], Value::Null);
+        assert_eq!(checked["faults"][0]["path"], file);
+        world.admit(&["show", "latest"]).expect(5);
+        checked["faults"][0]["reason"].as_str().unwrap().to_owned()
+    };
+    let report = dir.join("report.md");
+    let good = std::fs::read(&report).unwrap();
+    std::fs::write(&report, [&good[..], b" "].concat()).unwrap();
+    assert_eq!(reason("report.md"), "evidence_changed");
+    std::fs::remove_file(&report).unwrap();
+    assert_eq!(reason("report.md"), "evidence_missing");
+    std::fs::write(&report, &good).unwrap();
+    std::fs::write(dir.join("more.txt"), "").unwrap();
+    assert_eq!(reason("more.txt"), "evidence_extra");
+    std::fs::remove_file(dir.join("more.txt")).unwrap();
+    std::fs::remove_file(dir.join("seal.json")).unwrap();
+    assert_eq!(reason("seal.json"), "evidence_missing");
+    std::fs::remove_file(dir.join("manifest.json")).unwrap();
+    let never = json(&world.admit(&["verify", "latest", "--json"]).expect(1).stdout());
+    assert_eq!(never["faults"][0]["reason"], "run_not_sealed");
+}
+
+#[test]
+fn a_run_is_shown_without_its_control_characters() {
+    let world = World::new();
+    blocked(&world);
+    let shown = world.admit(&["show"]).expect(0).stdout();
+    for text in ["blocked", "model provider not admitted", "case_process_started", "run_started"] {
+        assert!(shown.contains(text), "{text}: {shown}");
+    }
+    assert!(!shown.contains('\u{1b}'));
+    let shown = json(&world.admit(&["show", "--json"]).expect(0).stdout());
+    assert_eq!(shown["report"]["case_process_started"], false);
+    let shown = world.admit(&["show", "latest", "--markdown"]).expect(0).stdout();
+    assert!(shown.starts_with("# toy: blocked"), "{shown}");
+}
+
+#[test]
+fn the_ladder_counts_what_verifies() {
+    let world = World::new();
+    let none = json(&world.admit(&["stages", "--json"]).expect(0).stdout());
+    assert_eq!(none["stages"].as_array().unwrap().len(), 6);
+    let (dir, _) = blocked(&world);
+    let one = json(&world.admit(&["stages", "--json"]).expect(0).stdout());
+    assert_eq!(one["stages"][0]["others"], 1);
+    assert_eq!(one["stages"][0]["passed"], serde_json::json!([]));
+    std::fs::write(dir.join("gate.json"), "[]").unwrap();
+    let bad = json(&world.admit(&["stages", "--json"]).expect(0).stdout());
+    assert_eq!(bad["stages"][0]["others"], 0);
+    assert_eq!(bad["unverified"].as_array().unwrap().len(), 1);
+    let missing = &bad["stages"][1]["missing"];
+    assert!(missing[0].as_str().unwrap().contains("Stage 2"), "{missing}");
+    assert!(Path::new(&dir).is_dir());
+}

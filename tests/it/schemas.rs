@@ -1,0 +1,59 @@
+//! The published schemas are current, and every shipped record validates.
+
+use std::path::Path;
+
+use crate::util::{World, project};
+
+#[test]
+fn the_published_schemas_are_current() {
+    let world = World::new();
+    let dir = world.path().join("schemas");
+    world.admit(&["schemas", "--write", dir.to_str().unwrap()]).expect(0);
+    let list = |dir: &Path| {
+        let mut names: Vec<_> =
+            std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let published = project().join("schemas");
+    assert_eq!(list(&dir), list(&published), "to write them: cargo run -- schemas --write schemas");
+    for name in list(&dir) {
+        let (now, then) = (
+            std::fs::read(dir.join(&name)).unwrap(),
+            std::fs::read(published.join(&name)).unwrap(),
+        );
+        assert!(now == then, "{name:?} is out of date: cargo run -- schemas --write schemas");
+    }
+}
+
+#[test]
+fn every_shipped_record_validates() {
+    let mut checked = 0;
+    let mut stack = vec![project().join("lockfiles"), project().join("admissions")];
+    while let Some(dir) = stack.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                stack.push(path);
+            } else if path.extension().is_some_and(|e| e == "json") {
+                validate(&path);
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked >= 2, "{checked} records");
+}
+
+fn validate(path: &Path) {
+    let record: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let id =
+        record["schema"].as_str().unwrap_or_else(|| panic!("{} has no schema", path.display()));
+    let file = format!("{}.schema.json", id.replace('/', ".v"));
+    let schema = std::fs::read(project().join("schemas").join(&file))
+        .unwrap_or_else(|err| panic!("{file}: {err}"));
+    let schema = serde_json::from_slice(&schema).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let faults: Vec<String> =
+        validator.iter_errors(&record).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    assert!(faults.is_empty(), "{}: {}", path.display(), faults.join("; "));
+}

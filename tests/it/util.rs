@@ -1,0 +1,219 @@
+//! What tests share: an empty world with a scrubbed environment, and a run of admit whose failure shows everything.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+/// Variables that let the ordinary package clients work; everything else is scrubbed.
+const PASSED: [&str; 14] = [
+    "PATH",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "NODE_EXTRA_CA_CERTS",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "npm_config_registry",
+    "NPM_CONFIG_REGISTRY",
+    "PIP_INDEX_URL",
+    "PIP_CERT",
+];
+
+/// The environment of this test process.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests read their own surroundings here and nowhere else"
+)]
+pub fn var(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|v| !v.is_empty())
+}
+
+/// The project's directory: where it was compiled, or where cargo or the test command says that it is now.
+pub fn project() -> PathBuf {
+    var("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
+}
+
+/// The program under test: beside the directory of this test binary, so that both can be copied elsewhere together.
+pub fn admit() -> PathBuf {
+    let here = std::env::current_exe().expect("this test has a path");
+    let beside = here.parent().and_then(Path::parent).map(|dir| dir.join("admit"));
+    beside.filter(|p| p.is_file()).unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_admit")))
+}
+
+/// An empty home and working directory of their own, removed at the end.
+pub struct World {
+    dir: tempfile::TempDir,
+    env: BTreeMap<String, String>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("admit-test-")
+            .tempdir()
+            .expect("a temporary directory");
+        for sub in ["home", "cwd"] {
+            std::fs::create_dir(dir.path().join(sub)).expect("an empty directory");
+        }
+        let mut env: BTreeMap<String, String> =
+            PASSED.iter().filter_map(|name| Some(((*name).to_owned(), var(name)?))).collect();
+        // The user's own npm and pip configuration says where packages come from.
+        if let Some(home) = var("HOME") {
+            for (name, file) in
+                [("NPM_CONFIG_USERCONFIG", ".npmrc"), ("PIP_CONFIG_FILE", ".config/pip/pip.conf")]
+            {
+                let path = Path::new(&home).join(file);
+                if path.is_file() {
+                    env.insert(name.to_owned(), path.display().to_string());
+                }
+            }
+        }
+        env.insert("HOME".into(), dir.path().join("home").display().to_string());
+        Self { dir, env }
+    }
+
+    /// A world whose store is the one that all tests of this user share, so that Bun is downloaded once.
+    pub fn with_shared_store() -> Self {
+        let mut world = Self::new();
+        world.env.insert("ADMIT_STORE".into(), shared_store().display().to_string());
+        world
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn home(&self) -> PathBuf {
+        self.dir.path().join("home")
+    }
+
+    pub fn cwd(&self) -> PathBuf {
+        self.dir.path().join("cwd")
+    }
+
+    pub fn set(&mut self, name: &str, value: impl Into<String>) -> &mut Self {
+        self.env.insert(name.to_owned(), value.into());
+        self
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(admit());
+        command.args(args).current_dir(self.cwd()).env_clear().envs(&self.env).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs admit to its end.
+    pub fn admit(&self, args: &[&str]) -> Run {
+        let output = self.command(args).output().expect("admit starts");
+        Run { line: format!("admit {}", args.join(" ")), cwd: self.cwd(), output }
+    }
+}
+
+/// The store that all tests of this user share. Every read of it is verified, so sharing loses nothing.
+pub fn shared_store() -> PathBuf {
+    let uid = rustix::process::getuid().as_raw();
+    let base = var("ADMIT_TEST_STORE").map_or_else(
+        || {
+            #[expect(clippy::disallowed_methods, reason = "a scratch place of the test process")]
+            std::env::temp_dir().join(format!("admit-test-store-{uid}"))
+        },
+        PathBuf::from,
+    );
+    std::fs::create_dir_all(&base).expect("the shared store's directory");
+    base
+}
+
+/// What a run of admit gave.
+pub struct Run {
+    line: String,
+    cwd: PathBuf,
+    output: Output,
+}
+
+impl Run {
+    /// A run that the test started itself.
+    pub fn of(line: &str, cwd: PathBuf, output: Output) -> Self {
+        Self { line: line.to_owned(), cwd, output }
+    }
+
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.output.stdout).into_owned()
+    }
+
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.output.stderr).into_owned()
+    }
+
+    pub fn code(&self) -> Option<i32> {
+        self.output.status.code()
+    }
+
+    /// The one JSON object on stdout.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout())
+            .unwrap_or_else(|err| panic!("stdout is not JSON: {err}\n{self}"))
+    }
+
+    /// Fails with everything there is to see unless admit ended with `code`.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code(), Some(code), "{self}");
+        self
+    }
+
+    /// As [`Run::expect`], and the error names `reason`.
+    #[track_caller]
+    pub fn refuse(self, code: i32, reason: &str) -> Self {
+        let run = self.expect(code);
+        assert!(
+            run.stderr().contains(&format!("error[{reason}]")),
+            "expected the reason {reason}\n{run}"
+        );
+        run
+    }
+}
+
+impl std::fmt::Display for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let files = std::fs::read_dir(&self.cwd).map_or_else(
+            |err| err.to_string(),
+            |dir| {
+                dir.flatten()
+                    .map(|e| e.file_name().to_string_lossy().into_owned())
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            },
+        );
+        write!(
+            f,
+            "command: {}\nin:      {} [{files}]\nended:   {}\n--- stdout\n{}\n--- stderr\n{}",
+            self.line,
+            self.cwd.display(),
+            self.output.status,
+            self.stdout(),
+            self.stderr()
+        )
+    }
+}
+
+/// Waits until `done` or fails; for processes that end by themselves.
+#[track_caller]
+pub fn wait_for(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + limit;
+    while !done() {
+        assert!(std::time::Instant::now() < end, "waited {limit:?} for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Says that something was not run, in a line that the whole check collects.
+#[expect(clippy::print_stderr, reason = "what was not run must be seen")]
+pub fn not_run(what: &str) {
+    eprintln!("NOT RUN: {what}");
+}
