@@ -117,6 +117,10 @@ impl Pass<'_> {
             let wall = self.shared.started + limits.wall;
             let (due, limit) = (self.begun + limits.reply, Limit::ReplyTime);
             let (due, limit) = if wall < due { (wall, Limit::Wall) } else { (due, limit) };
+            // Asked before each read: a flood is always readable, so the clock below would never get its turn.
+            if Instant::now() >= due {
+                return self.too_long(limit, format!("{limit:?}"));
+            }
             let silent = self.last + limits.silence;
             let wake = tokio::time::Instant::from_std(due.min(silent));
             tokio::select! {
@@ -143,12 +147,16 @@ impl Pass<'_> {
                     if silent < due && self.first_byte.is_none() {
                         return End::Fault(ConnectFault::NoReply);
                     }
-                    self.shared.state().hit_limit(limit);
                     let what = if silent < due { "silence".into() } else { format!("{limit:?}") };
-                    return End::Cut(CutReason::LimitHit, what);
+                    return self.too_long(limit, what);
                 }
             }
         }
+    }
+
+    fn too_long(&self, limit: Limit, what: String) -> End {
+        self.shared.state().hit_limit(limit);
+        End::Cut(CutReason::LimitHit, what)
     }
 
     /// Looks through one piece and passes on what may go on.

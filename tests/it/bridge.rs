@@ -51,12 +51,16 @@ struct Door {
     events: Receiver<WireEvent>,
 }
 
+/// Patient enough for a machine that does ten other things; the default waits longer than a test may.
 fn quick() -> Limits {
-    Limits {
-        silence: Duration::from_millis(800),
-        request: Duration::from_millis(800),
-        ..Limits::default()
-    }
+    let wait = Duration::from_secs(20);
+    Limits { silence: wait, request: wait, ..Limits::default() }
+}
+
+/// For what never goes on: the shorter, the sooner the test ends.
+fn hasty() -> Limits {
+    let wait = Duration::from_millis(800);
+    Limits { silence: wait, request: wait, ..Limits::default() }
 }
 
 fn open(upstream: Upstream, limits: Limits, writes: usize) -> Door {
@@ -161,7 +165,7 @@ fn run_with(fault: Fault, limits: Limits) -> Outcome {
 }
 
 fn run(fault: Fault) -> Outcome {
-    run_with(fault, quick())
+    run_with(fault, if matches!(fault, Fault::Hang) { hasty() } else { quick() })
 }
 
 #[test]
@@ -333,9 +337,10 @@ fn limits_cut_or_refuse() {
     assert_eq!(got.record.limit_hit, Some(Limit::ReplyBytes));
     assert!(got.record.reply_bytes <= 300_000);
 
-    let got = run_with(Fault::HangMidway, quick());
+    let got = run_with(Fault::HangMidway, hasty());
     assert_eq!(got.one().cut.as_ref().unwrap().what, "silence");
-    let got = run_with(Fault::Huge, Limits { reply: Duration::from_millis(200), ..quick() });
+    let endless = Limits { reply: Duration::from_millis(200), reply_bytes: u64::MAX, ..quick() };
+    let got = run_with(Fault::Huge, endless);
     assert_eq!(got.record.limit_hit, Some(Limit::ReplyTime));
 
     let server = Server::start(Fault::None);
@@ -447,7 +452,9 @@ fn smuggling_and_foreign_requests_never_reach_the_model() {
         ("half a request", request(&[], &good)[..60].to_vec(), Slow),
     ];
     let server = Server::start(Fault::None);
-    let door = open(http(server.addr), quick(), usize::MAX);
+    // One of them never ends.
+    let limits = Limits { request: Duration::from_secs(3), ..quick() };
+    let door = open(http(server.addr), limits, usize::MAX);
     for (name, bytes, _) in &cases {
         let (reply, _) = send(door.addr, bytes);
         assert!(reply.starts_with(b"HTTP/1.1 4"), "{name}: {}", String::from_utf8_lossy(&reply));
@@ -532,7 +539,8 @@ fn a_scripted_model_goes_the_same_way() {
 
 fn probed(fault: Fault) -> Probe {
     let server = Server::start(fault);
-    let limits = ProbeLimits { reply: Duration::from_millis(800), ..ProbeLimits::default() };
+    let patience = Duration::from_millis(if fault == Fault::Hang { 800 } else { 20_000 });
+    let limits = ProbeLimits { reply: patience, ..ProbeLimits::default() };
     let got = probe(&http(server.addr), MODEL, limits).unwrap();
     let text = serde_json::to_string(&got).unwrap();
     assert!(!text.contains(&key()) && !text.contains(&server.addr.to_string()), "{text}");

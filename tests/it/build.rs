@@ -342,7 +342,7 @@ fn a_daemon_ends_with_its_build() {
          await Bun.$`bun build --compile main.ts --outfile dist/ca`;"
     );
     plain("daemons", &[("build.ts", daemon.as_str())]).expect(0);
-    wait_for("the daemon's end", Duration::from_secs(2), || !running(&marker));
+    wait_for("the daemon's end", Duration::from_secs(10), || !running(&marker));
 }
 
 /// Whether a process on this machine has `marker` in its command line.
@@ -497,7 +497,7 @@ fn killed_at_any_moment_the_store_is_as_if_it_had_never_started() {
         let _ = child.kill();
         let _ = child.wait();
     }
-    wait_for("every sandbox's end", Duration::from_secs(2), || {
+    wait_for("every sandbox's end", Duration::from_secs(10), || {
         !running(&format!("{} __", admit().display()))
     });
     world.admit(&["build", "understudy", "--rebuild"]).expect(0);

@@ -50,7 +50,7 @@ impl Drop for Lab {
 pub fn impatient() -> NetConfig {
     NetConfig {
         connect: Duration::from_secs(5),
-        stall: Duration::from_millis(400),
+        stall: Duration::from_secs(2),
         attempts: 3,
         backoff: Duration::from_millis(10),
         ..NetConfig::default()
@@ -199,11 +199,8 @@ fn a_body_that_ends_early_is_truncated_never_short() {
 fn silence_ends_in_a_deadline() {
     for start in ["", "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\ntar"] {
         let server = Server::http(move |_, _| Reply::Stall(start.into()));
-        let client = Client::new(&NetConfig {
-            connect: Duration::from_millis(300),
-            attempts: 2,
-            ..impatient()
-        });
+        let client =
+            Client::new(&NetConfig { connect: Duration::from_secs(5), attempts: 2, ..impatient() });
         let err = client.fetch_bytes(&Request::get(&server.url("/x"), 100)).unwrap_err();
         assert_eq!((err.reason(), server.count()), (Reason::Truncated, 2), "{start}");
     }
@@ -215,7 +212,7 @@ fn a_trickle_ends_in_the_deadline_of_the_whole() {
         Server::http(|_, _| Reply::Stall(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nt".into()));
     let config = NetConfig {
         stall: Duration::from_secs(60),
-        deadline: Duration::from_millis(300),
+        deadline: Duration::from_secs(1),
         ..impatient()
     };
     let err = Client::new(&config).fetch_bytes(&Request::get(&server.url("/x"), 100)).unwrap_err();

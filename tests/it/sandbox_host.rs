@@ -50,7 +50,7 @@ fn when_admit_is_killed_nothing_of_the_sandbox_survives() {
     util::wait_for("the payload", Duration::from_secs(10), || running(&word));
     holder.kill().expect("SIGKILL");
     holder.wait().expect("reaped");
-    util::wait_for("everything to end", Duration::from_secs(1), || !running(&word));
+    util::wait_for("everything to end", Duration::from_secs(10), || !running(&word));
 }
 
 /// A program to start the sandbox's child with: a script that ends in it.
