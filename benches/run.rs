@@ -1,0 +1,198 @@
+//! Figures of the run: a dry run against SHA-256 of the binary by OpenSSL, the fake lane against the same number of
+//! pytest runs by hand, and 32 runs at a time. `cargo bench --bench run`.
+#![expect(
+    clippy::print_stdout,
+    clippy::expect_used,
+    reason = "a bench prints figures and stops at the first fault"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Times each thing is done, in turns; the fastest counts, since everything else on the machine only adds.
+const ROUNDS: usize = 5;
+
+/// Runs at a time.
+const MANY: usize = 32;
+
+/// Pytest runs of one run of the fake lane: two baselines and the work itself, each judged twice.
+const PYTESTS: usize = 6;
+
+const MODEL: &str = "scripted/understudy-script";
+
+struct Bench {
+    dir: tempfile::TempDir,
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bench reads its own surroundings")]
+fn var(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn main() {
+    let bench = Bench { dir: tempfile::tempdir().expect("a directory") };
+    // Builds, records and verifies the embedded stand-in, and installs the pinned pytest.
+    bench.ok(&mut bench.admit(&["demo"]));
+    dry(&bench);
+    fake(&bench);
+    many(&bench);
+}
+
+impl Bench {
+    fn admit(&self, args: &[&str]) -> Command {
+        let mut admit = Command::new(env!("CARGO_BIN_EXE_admit"));
+        admit.args(args).current_dir(self.dir.path()).env("HOME", self.dir.path());
+        for (name, below) in [("XDG_DATA_HOME", "data"), ("XDG_STATE_HOME", "state")] {
+            admit.env(name, self.dir.path().join(below));
+        }
+        if let Some(home) = var("HOME") {
+            admit.env("NPM_CONFIG_USERCONFIG", Path::new(&home).join(".npmrc"));
+        }
+        admit
+    }
+
+    fn stage2(&self, more: &[&str]) -> Command {
+        let mut args = vec!["run", "stage2", "--provider", "understudy", "--model", MODEL];
+        args.extend(more);
+        self.admit(&args)
+    }
+
+    fn ok(&self, command: &mut Command) -> Duration {
+        let start = Instant::now();
+        let output = command.stdin(Stdio::null()).output().expect("a program starts");
+        let took = start.elapsed();
+        assert!(
+            output.status.success(),
+            "{command:?}: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        took
+    }
+
+    /// The admitted binary in the store.
+    fn binary(&self) -> PathBuf {
+        let output = self.admit(&["build", "understudy", "--json"]).output().expect("admit starts");
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        json["output"].as_str().expect("a path").into()
+    }
+}
+
+/// Both sides in turns; the fastest of each.
+fn compare(
+    mut ours: impl FnMut() -> Duration,
+    mut theirs: impl FnMut() -> Duration,
+) -> [Duration; 2] {
+    let mut best = [Duration::MAX; 2];
+    for _ in 0..ROUNDS {
+        best = [best[0].min(ours()), best[1].min(theirs())];
+    }
+    best
+}
+
+fn ratio(what: &str, [ours, theirs]: [Duration; 2], against: &str, goal: f64) {
+    let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
+    println!(
+        "{what}: {ours:.3?}, {against}: {theirs:.3?}, ratio {ratio:.2} (goal: at most {goal})"
+    );
+}
+
+fn dry(bench: &Bench) {
+    let binary = bench.binary();
+    let size = std::fs::metadata(&binary).expect("the binary").len() / 1_000_000;
+    let best = compare(
+        || bench.ok(&mut bench.stage2(&["--dry-run"])),
+        || bench.ok(Command::new("openssl").args(["dgst", "-sha256"]).arg(&binary)),
+    );
+    ratio(&format!("dry run, {size} MB binary"), best, "openssl dgst -sha256", 1.5);
+}
+
+/// By hand: the fixture's workspace with the reference patch, and pytest as admit installed it.
+fn fake(bench: &Bench) {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/r1-string-slugify");
+    let work = bench.dir.path().join("hand");
+    let copy = format!(
+        "cp -r {from}/workspace {to} && cd {to} && git apply {from}/reference.patch",
+        from = fixture.display(),
+        to = work.display()
+    );
+    bench.ok(Command::new("sh").args(["-c", &copy]));
+    let found = Command::new("find")
+        .arg(bench.dir.path().join("data"))
+        .args(["-type", "d", "-name", "_pytest", "-print", "-quit"])
+        .output()
+        .expect("find starts");
+    let package = PathBuf::from(String::from_utf8_lossy(&found.stdout).trim());
+    let prefix = package.parent().expect("pytest's prefix").to_owned();
+    let best = compare(
+        || bench.ok(&mut bench.stage2(&["--engine", "fake"])),
+        || {
+            let mut took = Duration::ZERO;
+            for _ in 0..PYTESTS {
+                let mut pytest = Command::new("python3");
+                pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]).current_dir(&work);
+                took +=
+                    bench.ok(pytest.env("PYTHONPATH", &prefix).env("PYTHONDONTWRITEBYTECODE", "1"));
+            }
+            took
+        },
+    );
+    ratio("fake lane with both baselines", best, &format!("{PYTESTS} pytest runs by hand"), 1.15);
+}
+
+/// The most memory that one of `children` had, in kB, and how long all of them took.
+fn watch(mut children: Vec<Child>) -> (u64, Duration) {
+    let (begin, mut peak) = (Instant::now(), 0);
+    while !children.is_empty() {
+        for child in &children {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
+            let text = status.unwrap_or_default();
+            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let kb = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
+            peak = peak.max(kb.unwrap_or(0));
+        }
+        children.retain_mut(|child| match child.try_wait().expect("admit is waited for") {
+            None => true,
+            Some(status) => {
+                assert!(status.success(), "a run ended with {status}");
+                false
+            }
+        });
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    (peak, begin.elapsed())
+}
+
+/// Processes of admit or of an agent that it started.
+fn orphans() -> Vec<String> {
+    let ours = [env!("CARGO_BIN_EXE_admit"), "--mode unattended"];
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    processes
+        .filter_map(|process| std::fs::read(process.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| ours.iter().any(|ours| line.contains(ours)))
+        .collect()
+}
+
+fn many(bench: &Bench) {
+    let start = || {
+        let mut run = bench.stage2(&[]);
+        run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        run.spawn().expect("admit starts")
+    };
+    let (one, single) = watch(vec![start()]);
+    let (all, took) = watch((0..MANY).map(|_| start()).collect());
+    let left = orphans();
+    println!("one run: {single:.2?}, peak memory of admit {} MB", one / 1000);
+    println!(
+        "{MANY} runs at a time: {took:.2?}, {:.2} x as long as {MANY} runs one after the other would take",
+        took.as_secs_f64() / (single.as_secs_f64() * MANY as f64)
+    );
+    println!(
+        "peak memory of one admit among {MANY}: {} MB, ratio {:.2} to a run alone (goal: flat)",
+        all / 1000,
+        all as f64 / one as f64
+    );
+    println!("processes left: {} {left:?} (goal: 0)", left.len());
+}
