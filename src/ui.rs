@@ -1,16 +1,19 @@
 //! The only file that prints: data to stdout, words to stderr.
 //!
 //! With `--json` stdout carries exactly one JSON object, for a yes and for a no alike, so that a script never has to
-//! read words.
+//! read words. An answer that could not be written is not a yes: the first failed write is remembered
+//! ([`Ui::lost`]) and becomes the exit code. A reader that went away (`admit ... | head`) has what it wanted.
 
-use std::io::{IsTerminal, Write};
+use std::fs::File;
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::os::fd::AsFd as _;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
-use crate::error::{Error, Reason};
+use crate::error::{Error, Reason, Result};
 use crate::host::Progress;
 
 /// How admit speaks to whoever started it.
@@ -21,6 +24,8 @@ pub struct Ui {
     quiet: bool,
     bar: Option<ProgressBar>,
     stage: Mutex<Stage>,
+    /// The first write to stdout that failed.
+    failed: Mutex<Option<std::io::Error>>,
 }
 
 #[derive(Debug)]
@@ -71,7 +76,7 @@ impl Ui {
             bar
         });
         let stage = Mutex::new(Stage { name: String::new(), since: Instant::now(), bytes: 0 });
-        Self { json, colour, quiet, bar, stage }
+        Self { json, colour, quiet, bar, stage, failed: Mutex::new(None) }
     }
 
     /// Whether stdout carries JSON.
@@ -80,8 +85,7 @@ impl Ui {
     }
 
     fn out(&self, text: &str) {
-        // A reader that went away (`admit ... | head`) is not a failure of ours.
-        let _ = writeln!(std::io::stdout().lock(), "{text}");
+        self.raw(format!("{text}\n").as_bytes());
     }
 
     fn err(&self, text: &str) {
@@ -111,7 +115,20 @@ impl Ui {
 
     /// Raw bytes of the result (`admit show` of an artifact).
     pub fn raw(&self, bytes: &[u8]) {
-        let _ = std::io::stdout().lock().write_all(bytes);
+        let Ok(mut failed) = self.failed.lock() else { return };
+        // After a gap, more would read as if nothing were missing.
+        if failed.is_none() {
+            *failed = write_stdout(bytes).err();
+        }
+    }
+
+    /// The answer as far as it was given, as an error where somebody waits for the rest of it.
+    ///
+    /// # Errors
+    /// [`Reason::DiskFull`] or [`Reason::Io`] where stdout took less than all of it.
+    pub fn lost(&self) -> Result<()> {
+        let failed = self.failed.lock().ok().and_then(|mut failed| failed.take());
+        failed.map_or(Ok(()), |err| not_written(err).map_or(Ok(()), Err))
     }
 
     /// A row of a table: mark, name, what was found.
@@ -181,8 +198,40 @@ pub fn usage(err: &clap::Error, json: bool) -> u8 {
         let error = Error::new(Reason::BadArgument, what);
         Ui::new(true, false, Colour::Never, true).json(&error_json(&error));
     }
-    let _ = err.print();
-    if err.use_stderr() { 2 } else { 0 }
+    let printed = err.print().and_then(|()| std::io::stdout().flush());
+    if err.use_stderr() {
+        return 2;
+    }
+    // Help and version are answers, too.
+    match printed.err().and_then(not_written) {
+        None => 0,
+        Some(error) => {
+            Ui::new(false, false, Colour::Never, true).words(&error);
+            error.kind().exit_code()
+        }
+    }
+}
+
+/// Writes all of it now. Not through the standard library's handle: that takes a descriptor which cannot be written for
+/// one that took everything.
+fn write_stdout(bytes: &[u8]) -> std::io::Result<()> {
+    let stdout = std::io::stdout().lock();
+    File::from(stdout.as_fd().try_clone_to_owned()?).write_all(bytes)
+}
+
+/// A failed write of the answer. `None`: the reader went away, by its own will.
+fn not_written(err: std::io::Error) -> Option<Error> {
+    let reason = match err.kind() {
+        ErrorKind::BrokenPipe => return None,
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Reason::DiskFull,
+        _ => Reason::Io,
+    };
+    Some(
+        Error::new(reason, "the answer could not be written, so it was not given")
+            .at("standard output")
+            .hint("what was done is done: ask again, with another place for the output")
+            .caused_by(err),
+    )
 }
 
 /// A text from outside without its control characters: what a build prints must not steer the terminal.

@@ -121,7 +121,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     match exec(&app, cli.command) {
         Ok(code) => {
             app.ui.finish();
-            code
+            match app.ui.lost() {
+                Ok(()) => code,
+                Err(err) => {
+                    app.ui.words(&err);
+                    // A no stays the no that it is.
+                    if code == 0 { err.kind().exit_code() } else { code }
+                }
+            }
         }
         Err(err) => fail(&app.ui, &err),
     }
