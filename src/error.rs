@@ -101,6 +101,8 @@ reasons! {
     RevNotLocked = "rev_not_locked" => Usage,
     /// The lock names a path, step or output that the sandbox would not be safe with.
     HostileLock = "hostile_lock" => Usage,
+    /// Somebody else wrote the same record since it was read.
+    RecordChanged = "record_changed" => Refused,
     /// A platform that the lock does not list.
     PlatformNotLocked = "platform_not_locked" => Usage,
     /// A file that admit was asked to read is not there.

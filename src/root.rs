@@ -5,12 +5,12 @@
 //! `admit trust DIR` recorded its digest. All files are read into memory once, and the digest is taken over exactly
 //! those bytes: what was trusted is what is used.
 
+mod files;
 mod trust;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use include_dir::{Dir, include_dir};
 use serde::Deserialize;
 
 use crate::error::{Error, Reason, Result};
@@ -18,23 +18,11 @@ use crate::host::Host;
 use crate::model::ids::{Digest, RelPath};
 use crate::model::record::{self, Record};
 
-use trust::{load_trust, own, trust_key};
-
-static LOCKFILES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/lockfiles");
-static ADMISSIONS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/admissions");
-static FIXTURES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/fixtures");
+use files::{directory, overlaid};
+use trust::{load_trust, lock, trust_key};
 
 /// The file that marks a root.
 pub const MARKER: &str = "admit.toml";
-
-/// What of a directory belongs to a root, besides the marker.
-const PARTS: [&str; 3] = ["lockfiles", "admissions", "fixtures"];
-
-/// A root larger than this is no root of ours: records are a few kilobytes each.
-const MAX_BYTES: u64 = 64 << 20;
-
-/// More files than this are refused as well.
-const MAX_FILES: usize = 20_000;
 
 /// Where a root's records came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +71,7 @@ impl Root {
     /// [`Reason::RootNotTrusted`] where the directory is unknown, changed, or not what `expect` says.
     pub fn find(host: &Host, flag: Option<&Path>, expect: Option<&Digest>) -> Result<Root> {
         let trust_file = host.data_dir()?.join("trust.json");
+        let _lock = lock(&trust_file, false)?;
         let dir = match flag {
             Some(dir) => Some(host.absolute(dir)),
             None => nearest(host.cwd())?,
@@ -127,8 +116,18 @@ impl Root {
         }
     }
 
-    /// Reads a directory as a root, whether it is trusted or not (for `admit trust`, which shows what it is about to
-    /// trust).
+    /// Records that this user trusts the directory as it is now, and gives it.
+    pub fn trust(host: &Host, dir: &Path) -> Result<Root> {
+        let trust_file = host.data_dir()?.join("trust.json");
+        let _lock = lock(&trust_file, true)?;
+        let root = Self::read(&host.absolute(dir), trust_file)?;
+        let mut trust = load_trust(&root.trust_file)?;
+        trust.roots.insert(trust_key(&root.dir)?, root.digest());
+        write_atomic(&root.trust_file, &record::pretty(&trust))?;
+        Ok(root)
+    }
+
+    /// Reads a directory as a root, whether it is trusted or not.
     pub fn read_untrusted(host: &Host, dir: &Path) -> Result<Root> {
         Self::read(&host.absolute(dir), host.data_dir()?.join("trust.json"))
     }
@@ -142,36 +141,18 @@ impl Root {
                     "name a directory that holds {MARKER}, lockfiles/ and admissions/"
                 )));
         }
-        let mut files = BTreeMap::new();
-        let mut budget = MAX_BYTES;
-        read_file(&marker, MARKER, &mut files, &mut budget)?;
-        for part in PARTS {
-            read_dir(&dir.join(part), part, &mut files, &mut budget)?;
-        }
+        let files = directory(dir)?;
         let dir = dir.canonicalize().map_err(|err| Error::io("resolve the root", dir, err))?;
         let config = parse_config(&files[MARKER], &marker)?;
         Ok(Root { origin: Origin::Directory(dir.clone()), dir, files, trust_file, config })
     }
 
     fn embedded(host: &Host, trust_file: PathBuf) -> Result<Root> {
-        let mut files = BTreeMap::new();
-        for (part, dir) in PARTS.iter().zip([&LOCKFILES, &ADMISSIONS, &FIXTURES]) {
-            collect_embedded(part, dir, &mut files);
-        }
-        // This user's own additions and updates lie over the embedded records.
         let dir = host.data_dir()?.join("root");
-        own(&dir)?;
-        let mut budget = MAX_BYTES;
-        let marker = dir.join(MARKER);
-        if marker.exists() {
-            read_file(&marker, MARKER, &mut files, &mut budget)?;
-        }
-        for part in PARTS {
-            read_dir(&dir.join(part), part, &mut files, &mut budget)?;
-        }
+        let files = overlaid(&dir)?;
         let config = files
             .get(MARKER)
-            .map_or(Ok(Config::default()), |bytes| parse_config(bytes, &marker))?;
+            .map_or(Ok(Config::default()), |bytes| parse_config(bytes, &dir.join(MARKER)))?;
         Ok(Root { origin: Origin::Embedded, dir, files, trust_file, config })
     }
 
@@ -228,29 +209,61 @@ impl Root {
         record::parse(bytes).map(Some).map_err(|err| bad_record(&self.place(path), &err))
     }
 
-    /// Writes a record, atomically. A trusted directory stays trusted with exactly this change: a change that somebody
-    /// else made meanwhile is not covered and the next call refuses.
+    /// Writes a record, atomically, if it is still as this call read it.
+    ///
+    /// # Errors
+    /// [`Reason::RecordChanged`]; those of [`Root::update`].
     pub fn put(&mut self, path: &RelPath, bytes: &[u8]) -> Result<PathBuf> {
-        let target = self.dir.join(path);
-        write_atomic(&target, bytes)?;
-        self.files.insert(path.as_str().to_owned(), bytes.to_vec());
-        if let Origin::Directory(dir) = &self.origin {
-            let mut trust = load_trust(&self.trust_file)?;
-            // A root used by its expected digest is trusted by the pipeline, not by this user's list.
-            if let Some(known) = trust.roots.get_mut(&trust_key(dir)?) {
-                *known = self.digest();
-                write_atomic(&self.trust_file, &record::pretty(&trust))?;
-            }
-        }
-        Ok(target)
+        let read = self.files.get(path.as_str()).cloned();
+        let place = self.place(path.as_str());
+        self.update(path, |now| match now == read.as_deref() || now == Some(bytes) {
+            true => Ok(Some(bytes.to_vec())),
+            false => Err(Error::new(Reason::RecordChanged, "the record changed meanwhile")
+                .at(place)
+                .expected(read.map_or("absent".into(), |read| Digest::sha256(&read).to_string()))
+                .found(now.map_or("absent".into(), |now| Digest::sha256(now).to_string()))
+                .hint("look at it, then ask again")),
+        })
     }
 
-    /// Records that this user trusts the directory as it was read.
-    pub fn trust(&self) -> Result<()> {
-        let Origin::Directory(dir) = &self.origin else { return Ok(()) };
-        let mut trust = load_trust(&self.trust_file)?;
-        trust.roots.insert(trust_key(dir)?, self.digest());
-        write_atomic(&self.trust_file, &record::pretty(&trust))
+    /// Gives `change` the record as it is now, while nobody else writes, and writes what it answers, if anything. A
+    /// trusted directory stays trusted with exactly this change.
+    ///
+    /// # Errors
+    /// [`Reason::RootNotTrusted`] where somebody changed the directory meanwhile: nothing is written then.
+    pub fn update(
+        &mut self,
+        path: &RelPath,
+        change: impl FnOnce(Option<&[u8]>) -> Result<Option<Vec<u8>>>,
+    ) -> Result<PathBuf> {
+        let target = self.dir.join(path);
+        // A root used by its expected digest is trusted by the pipeline, not by this user's list.
+        let listed = match &self.origin {
+            Origin::Embedded => None,
+            Origin::Directory(dir) => {
+                load_trust(&self.trust_file)?.roots.contains_key(&trust_key(dir)?).then_some(dir)
+            }
+        };
+        let _lock = match (&self.origin, listed) {
+            (Origin::Directory(_), None) => None,
+            _ => lock(&self.trust_file, true)?,
+        };
+        self.files = match &self.origin {
+            Origin::Embedded => overlaid(&self.dir)?,
+            Origin::Directory(dir) => directory(dir)?,
+        };
+        if let Some(dir) = listed {
+            self.require_trust(dir, &self.digest())?;
+        }
+        let Some(bytes) = change(self.get(path.as_str()))? else { return Ok(target) };
+        write_atomic(&target, &bytes)?;
+        self.files.insert(path.as_str().to_owned(), bytes);
+        if let Some(dir) = listed {
+            let mut trust = load_trust(&self.trust_file)?;
+            trust.roots.insert(trust_key(dir)?, self.digest());
+            write_atomic(&self.trust_file, &record::pretty(&trust))?;
+        }
+        Ok(target)
     }
 }
 
@@ -286,69 +299,6 @@ fn parse_config(bytes: &[u8], path: &Path) -> Result<Config> {
     let fail = |what: String| Error::new(Reason::BadRecord, what).at(path.display().to_string());
     let text = std::str::from_utf8(bytes).map_err(|_| fail("is not UTF-8".into()))?;
     toml::from_str(text).map_err(|err| fail(err.to_string().trim_end().to_owned()))
-}
-
-fn collect_embedded(prefix: &str, dir: &Dir<'static>, files: &mut BTreeMap<String, Vec<u8>>) {
-    for file in dir.files() {
-        if let Some(path) = file.path().to_str() {
-            files.insert(format!("{prefix}/{path}"), file.contents().to_vec());
-        }
-    }
-    for sub in dir.dirs() {
-        collect_embedded(prefix, sub, files);
-    }
-}
-
-fn read_dir(
-    dir: &Path,
-    name: &str,
-    files: &mut BTreeMap<String, Vec<u8>>,
-    budget: &mut u64,
-) -> Result<()> {
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(err) => return Err(Error::io("list", dir, err)),
-    };
-    for entry in entries {
-        let entry = entry.map_err(|err| Error::io("list", dir, err))?;
-        let path = entry.path();
-        let Some(part) = entry.file_name().to_str().map(str::to_owned) else {
-            return Err(Error::new(Reason::BadRecord, "a file name is not UTF-8")
-                .at(path.display().to_string()));
-        };
-        let name = format!("{name}/{part}");
-        let kind = entry.file_type().map_err(|err| Error::io("inspect", &path, err))?;
-        if kind.is_dir() {
-            read_dir(&path, &name, files, budget)?;
-        } else {
-            read_file(&path, &name, files, budget)?;
-        }
-    }
-    Ok(())
-}
-
-fn read_file(
-    path: &Path,
-    name: &str,
-    files: &mut BTreeMap<String, Vec<u8>>,
-    budget: &mut u64,
-) -> Result<()> {
-    let meta = std::fs::symlink_metadata(path).map_err(|err| Error::io("inspect", path, err))?;
-    if !meta.is_file() {
-        // A link could lead to a file that changes without the digest showing it.
-        return Err(Error::new(Reason::BadRecord, "a root holds regular files only")
-            .at(path.display().to_string()));
-    }
-    if meta.len() > *budget || files.len() >= MAX_FILES {
-        return Err(Error::new(Reason::LimitHit, "the root is too large")
-            .at(path.display().to_string())
-            .expected(format!("at most {MAX_BYTES} bytes in {MAX_FILES} files")));
-    }
-    let bytes = std::fs::read(path).map_err(|err| Error::io("read", path, err))?;
-    *budget = budget.saturating_sub(bytes.len() as u64);
-    files.insert(name.to_owned(), bytes);
-    Ok(())
 }
 
 /// Writes a small file so that it is either the old or the new one at any instant.
@@ -392,7 +342,7 @@ mod tests {
         let refused = Root::find(&host, None, None).unwrap_err();
         assert_eq!(refused.reason(), Reason::RootNotTrusted);
 
-        Root::read_untrusted(&host, &dir.path().join("work")).unwrap().trust().unwrap();
+        Root::trust(&host, &dir.path().join("work")).unwrap();
         let root = Root::find(&host, None, None).unwrap();
         assert_eq!(root.get("lockfiles/x.lock.json"), Some(&b"{}"[..]));
 
@@ -413,13 +363,32 @@ mod tests {
     #[test]
     fn own_additions_keep_the_trust_and_nothing_else_does() {
         let (dir, host) = directory();
-        let mut root = Root::read_untrusted(&host, &dir.path().join("work")).unwrap();
-        root.trust().unwrap();
+        let mut root = Root::trust(&host, &dir.path().join("work")).unwrap();
         root.put(&"admissions/builds/x.json".parse().unwrap(), b"1").unwrap();
         assert!(Root::find(&host, None, None).is_ok());
         std::fs::write(dir.path().join("work/lockfiles/y.lock.json"), "{}").unwrap();
-        root.put(&"admissions/builds/x.json".parse().unwrap(), b"2").unwrap();
-        assert!(Root::find(&host, None, None).is_err(), "the planted file must not ride along");
+        let refused = root.put(&"admissions/builds/x.json".parse().unwrap(), b"2").unwrap_err();
+        assert_eq!(
+            refused.reason(),
+            Reason::RootNotTrusted,
+            "the planted file must not ride along"
+        );
+        assert!(Root::find(&host, None, None).is_err());
+    }
+
+    #[test]
+    fn a_record_that_somebody_else_wrote_meanwhile_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = host(dir.path());
+        let path = "lockfiles/x.lock.json".parse().unwrap();
+        let (mut one, mut other) =
+            (Root::find(&host, None, None).unwrap(), Root::find(&host, None, None).unwrap());
+        one.put(&path, b"1").unwrap();
+        other.put(&path, b"1").unwrap();
+        one.put(&path, b"2").unwrap();
+        let refused = other.put(&path, b"3").unwrap_err();
+        assert_eq!(refused.reason(), Reason::RecordChanged);
+        assert_eq!(Root::find(&host, None, None).unwrap().get(path.as_str()), Some(&b"2"[..]));
     }
 
     #[test]

@@ -311,13 +311,14 @@ pub(super) fn put_on_record(root: &mut Root, report: &BuildReport) -> Result<Str
         .map_err(|err| Error::new(Reason::Internal, "the name of a record").caused_by(err))?;
     let mut report = report.clone();
     report.source_admission_status = SourceAdmission::Admitted;
-    // A record that says the same is left as it is: recording twice changes nothing.
-    if let Some(old) = root.record::<BuildReport>(path.as_str())?
-        && old.core_digest() == report.core_digest()
-    {
-        return Ok(root.place(path.as_str()));
-    }
-    Ok(root.put(&path, &record::pretty(&report))?.display().to_string())
+    // A record that says the same is left as it is: recording twice, or two at once, changes nothing.
+    root.update(&path, |now| {
+        let old = now.map(record::parse::<BuildReport>).transpose();
+        let old = old.map_err(|err| bad_record(path.as_str(), &err))?;
+        let same = old.is_some_and(|old| old.core_digest() == report.core_digest());
+        Ok((!same).then(|| record::pretty(&report)))
+    })?;
+    Ok(root.place(path.as_str()))
 }
 
 /// Node's version on the host: information only, and nothing waits for it longer than two seconds.

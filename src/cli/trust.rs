@@ -16,8 +16,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
-    let root = Root::read_untrusted(&app.host, &args.dir)?;
-    root.trust()?;
+    let root = Root::trust(&app.host, &args.dir)?;
     let files: Vec<&str> = root.below("").map(|(path, _)| path).collect();
     app.ui.json(&json!({
         "schema": "admit.trusted/1",

@@ -1,8 +1,11 @@
 //! Which directories this user trusts, and whether this user's own records are really this user's.
 
 use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::bad_record;
@@ -59,5 +62,37 @@ pub(super) fn load_trust(path: &Path) -> Result<Trust> {
             Ok(Trust { schema: Trust::SCHEMA.to_string(), roots: BTreeMap::new() })
         }
         Err(err) => Err(Error::io("read the trusted roots", path, err)),
+    }
+}
+
+/// The right to change the list and the records that it stands for; let go of when dropped, and by the kernel when the
+/// process ends.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "held for its drop")] File);
+
+/// Waits until nobody else writes this user's records or trust. Readers share, so that none of them sees a record
+/// without the trust that goes with it. `None`: nobody has written yet, and this call only reads.
+///
+/// The lock lies beside the list and is never removed.
+pub(super) fn lock(trust_file: &Path, write: bool) -> Result<Option<Lock>> {
+    let path = trust_file.with_extension("lock");
+    let io = |err| Error::io("lock this user's records with", &path, err);
+    if write && let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(|err| Error::io("create the directory", dir, err))?;
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(write).create(write).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let file = match options.open(&path) {
+        Ok(file) => file,
+        Err(err) if !write && err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(err) => return Err(io(err)),
+    };
+    let how = if write { FlockOperation::LockExclusive } else { FlockOperation::LockShared };
+    loop {
+        match flock(&file, how) {
+            Ok(()) => return Ok(Some(Lock(file))),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(err) => return Err(io(err.into())),
+        }
     }
 }
