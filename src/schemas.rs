@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::model::admission::ModelAdmission;
 use crate::model::decision::Decision;
 use crate::model::evidence::RunReport;
-use crate::model::fixture::{FixtureRecord, Script};
+use crate::model::fixture::{FixtureLock, FixtureRecord, Script};
 use crate::model::lockfile::Lockfile;
 use crate::model::piplock::PipLock;
 use crate::model::record::Record;
@@ -41,6 +41,7 @@ pub fn all() -> Vec<(String, Value)> {
         entry::<Lockfile>(),
         entry::<BuildReport>(),
         entry::<FixtureRecord>(),
+        entry::<FixtureLock>(),
         entry::<Script>(),
         entry::<PipLock>(),
         entry::<ModelAdmission>(),

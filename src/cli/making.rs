@@ -139,9 +139,7 @@ pub(super) fn make(app: &App, root: &Root, locked: &Locked, how: &How) -> Result
     let tarballs = std::mem::take(&mut inputs.tarballs);
     let mut packages =
         Packages { lock: inputs.bun_lock.clone(), selected: inputs.selected.clone(), tarballs };
-    // What a sandbox's start leaves when it is killed goes with the store's scratch.
-    let scratch = store.scratch()?;
-    let launcher = Launcher::own(scratch.path());
+    let launcher = Launcher::own(store.path());
     let options = options(app, &store, &launcher, how);
     let mut given =
         Inputs { source: &inputs.source, bun: &mut inputs.bun, packages: &mut packages };
@@ -192,8 +190,7 @@ pub(super) fn adopt(
         binary_sha256: plan.bun.binary_sha256.digest(),
     })?;
     laps.lap("fetch");
-    let scratch = store.scratch()?;
-    let launcher = Launcher::own(scratch.path());
+    let launcher = Launcher::own(store.path());
     let how = How::default();
     let proven =
         build::prove(&mut output, &mut bun, &locked.lock, &options(app, &store, &launcher, &how))?;

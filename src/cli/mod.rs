@@ -17,6 +17,7 @@ mod build;
 mod demo;
 mod diff;
 mod doctor;
+mod fixture;
 mod inspect;
 mod lock;
 mod making;
@@ -91,6 +92,7 @@ enum Command {
     Demo(demo::Args),
     Diff(diff::Args),
     Doctor(doctor::Args),
+    Fixture(fixture::Args),
     Inspect(inspect::Args),
     Lock(Box<lock::Args>),
     Model(model::Args),
@@ -146,6 +148,7 @@ fn exec(app: &App, command: Command) -> Result<u8> {
         Command::Demo(args) => demo::exec(app, &args),
         Command::Diff(args) => diff::exec(app, &args),
         Command::Doctor(args) => doctor::exec(app, &args),
+        Command::Fixture(args) => fixture::exec(app, &args),
         Command::Inspect(args) => inspect::exec(app, &args),
         Command::Lock(args) => lock::exec(app, &args),
         Command::Model(args) => model::exec(app, &args),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 
@@ -10,12 +10,12 @@ use super::app::App;
 use super::outcome;
 use crate::error::{Error, Kind, Result};
 use crate::evidence::{Limits, Recording, names};
-use crate::gate::{self, Admitted, Compared, Decision, Engine, Policy, Request, TaskFact, Verdict};
+use crate::gate::{self, Admitted, Decision, Engine, Policy, Request, TaskFact, Verdict};
 use crate::host::Progress as _;
 use crate::lock::{self, Locked, Spec};
 use crate::model::evidence::{RunReport, RunStatus};
 use crate::model::failure::FailureClass;
-use crate::model::ids::{Digest, Name};
+use crate::model::ids::Name;
 use crate::model::sealed::Author;
 use crate::net::config::NetConfig;
 use crate::recorder::Recorder as _;
@@ -108,15 +108,18 @@ pub(super) fn run(app: &App, asked: &Asked) -> Result<u8> {
         }
         // What could not be found out is a failed run with evidence, and the error all the same.
         Err(err) => {
-            report.blockers.push(err.to_string());
             report.case_process_started |= started(&run);
-            if report.failure_class.is_none() {
-                report.failure_class = Some(FailureClass::Unclassified);
+            // What was refused between the gates and the start is refused, not failed: nothing ran.
+            let refused = matches!(err.kind(), Kind::Refused | Kind::Digest | Kind::Sandbox);
+            if refused && !report.case_process_started {
+                verdict::refused_late(&mut report, err.reason().as_str(), &err);
+            } else {
+                let class = FailureClass::Unclassified;
+                report.blockers.push(err.to_string());
+                report.status = RunStatus::Fail;
+                report.failure_class = Some(class);
+                report.failure_reason = Some(class.failure_reason(err.reason().as_str()));
             }
-            report.status = RunStatus::Fail;
-            report.failure_class = Some(FailureClass::Unclassified);
-            report.failure_reason =
-                Some(FailureClass::Unclassified.failure_reason(err.reason().as_str()));
             let sealed = run.seal(report)?;
             app.ui.remark(&format!("evidence: {}", sealed.directory.display()));
             Err(err)
@@ -160,16 +163,10 @@ impl Context<'_> {
                 env: &env,
                 args: &args,
                 hardened,
-                // The policy refuses anything beside a verified file.
-                alone: true,
                 private: case::ROOM,
             }),
             args,
-            fixture: Compared {
-                expected: self.fixture.digest.clone(),
-                found: fixture::load(self.root, &self.fixture.record.name)
-                    .map_or_else(|_| Digest::sha256(b""), |again| again.digest),
-            },
+            fixture: (self.fixture.record.name.clone(), self.fixture.digest.clone()),
         };
         let vars = self.app.host.vars();
         let gathered = facts::gather(
@@ -229,7 +226,7 @@ impl Context<'_> {
             Ok(tools) => tools,
             Err(err) if matches!(err.kind(), Kind::Refused | Kind::Fetch) => {
                 run.event("gates_refused", Author::Admit, json!({ "gates": ["tools"] }))?;
-                verdict::without_tools(report, &err);
+                verdict::refused_late(report, "tools", &err);
                 self.app.ui.error(&err);
                 return Ok(Some(err.kind().exit_code()));
             }
@@ -237,12 +234,21 @@ impl Context<'_> {
         };
         run.event("gates_admitted", Author::Admit, json!({ "gates": decision.rows.len() }))?;
         match self.engine {
-            Engine::Fake => self.fake(run, report, &tools)?,
+            Engine::Fake => self.fake(run, signal, report, &tools)?,
             Engine::Provider => {
                 self.provider(run, signal, report, admitted, &mut gathered, &tools)?;
             }
         }
         Ok(None)
+    }
+
+    /// Whether admit was told to stop; then the report says so, and nothing more is started.
+    fn stopped(&self, signal: &AtomicUsize, report: &mut RunReport) -> bool {
+        let got = signal.load(Ordering::SeqCst);
+        if got != 0 {
+            verdict::interrupted(report, got);
+        }
+        got != 0
     }
 
     fn baselines(
@@ -284,6 +290,9 @@ impl Context<'_> {
             room::policy(binary, sha256, gathered.blake3.clone(), self.marks.hostname(), tools)?;
         self.app.ui.stage("baseline", "no change, and the reference patch");
         let baselines = self.baselines(run, tools, &policy)?;
+        if self.stopped(signal, report) {
+            return Ok(());
+        }
         let clocks = match self.asked.request.timeout {
             Some(wall) => Clocks::default().with_wall(wall),
             None => Clocks::default(),
@@ -301,6 +310,7 @@ impl Context<'_> {
             launcher: self.launcher,
             marks: &self.marks,
             clocks,
+            door: provider::door(&clocks),
             signal,
             started: report.started.clone(),
         };
@@ -311,9 +321,18 @@ impl Context<'_> {
         verdict::provider(run, report, admitted, name, &seen, &baselines, tools, &proofs)
     }
 
-    fn fake(&self, run: &Recording, report: &mut RunReport, tools: &Tools) -> Result<()> {
+    fn fake(
+        &self,
+        run: &Recording,
+        signal: &AtomicUsize,
+        report: &mut RunReport,
+        tools: &Tools,
+    ) -> Result<()> {
         let policy = room::room(self.marks.hostname(), tools)?;
         let baselines = self.baselines(run, tools, &policy)?;
+        if self.stopped(signal, report) {
+            return Ok(());
+        }
         let change = &self.fixture.reference_patch;
         let below = &self.layout.workspace;
         let worked = fake::work(self.launcher, &policy, below, self.fixture, change)?;

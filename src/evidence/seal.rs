@@ -241,7 +241,7 @@ impl Recording {
             if !hits.is_empty() {
                 let rules = ids(&hits);
                 report.blockers.push(format!("a secret ({rules}) in an artifact: {path}"));
-                report.fail(FailureClass::SecretFound, "");
+                report.reject(FailureClass::SecretFound);
                 let notice = withheld(path, size, &rules, &mut report.events)?;
                 self.dir.write(path.as_str(), &notice, true)?;
                 (size, sha256) = (notice.len() as u64, Digest::sha256(&notice));
@@ -347,7 +347,7 @@ fn clean_texts(report: &mut RunReport, known: &Known) -> Result<[Text; 3]> {
         if hits.is_empty() {
             return Ok(texts);
         }
-        report.fail(FailureClass::SecretFound, "");
+        report.reject(FailureClass::SecretFound);
         let line = format!("a secret ({}) in the report, which was cut for it", ids(&hits));
         match attempt {
             0 => {

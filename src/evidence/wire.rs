@@ -89,15 +89,10 @@ impl Recording {
 /// What became of an exchange, in a word or two.
 fn class(exchange: &WireRecord) -> String {
     if let Some(refused) = &exchange.refused {
-        return format!("refused: {}", word(refused));
+        return format!("refused: {}", record::word(refused));
     }
     if let Some(cut) = &exchange.cut {
-        return format!("cut: {}", word(&cut.reason));
+        return format!("cut: {}", record::word(&cut.reason));
     }
-    exchange.verdict.as_ref().map_or("passed".into(), |verdict| word(&verdict.class))
-}
-
-/// The text form of a word from a closed list.
-fn word<T: serde::Serialize>(value: &T) -> String {
-    record::to_value(value).as_str().unwrap_or_default().to_owned()
+    exchange.verdict.as_ref().map_or("passed".into(), |verdict| record::word(&verdict.class))
 }

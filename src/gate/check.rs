@@ -124,7 +124,9 @@ pub(super) fn check(gate: Gate, facts: &Facts, policy: &Policy) -> Answer {
             "remove what is named, or run from a clean directory",
             |found| none_of(&ambient::faults(found), format!("{} vectors closed", AMBIENT.len())),
         ),
-        Gate::FixtureDigest => same(&facts.fixture, "restore the fixture"),
+        Gate::FixtureDigest => {
+            same(&facts.fixture, "restore the fixture, or record it: admit fixture NAME --record")
+        }
         Gate::Sandbox => with_kind(
             hold(&facts.sandbox, "every wall up and every probe held", "admit doctor", |sandbox| {
                 match (&sandbox.failed[..], sandbox.held.len()) {

@@ -365,6 +365,15 @@ impl RunReport {
         }
     }
 
+    /// Makes it a failure of `class` whatever it was before: the evidence itself cannot be used. A blocked run keeps the
+    /// class of its gate, since nothing was started.
+    pub fn reject(&mut self, class: FailureClass) {
+        if self.status != RunStatus::Blocked {
+            self.failure_class = None;
+        }
+        self.fail(class, "");
+    }
+
     /// Makes it a failure of `class`, unless it is one already: the first cause stays.
     pub fn fail(&mut self, class: FailureClass, detail: &str) {
         if self.status != RunStatus::Blocked {

@@ -64,6 +64,8 @@ classes! {
     Timeout = "timeout", "case engine failed with exit code 124", "provider-timeout.txt";
     /// A clock ran out although the judge holds the patch good.
     LifecycleTimeout = "lifecycle_timeout", "lifecycle timeout after valid patch", "provider-lifecycle-timeout.txt";
+    /// The agent used up what the door allows: requests, bytes or tokens. The detail is the limit.
+    LimitHit = "limit_hit", "provider limit hit: {}", "provider-limit-hit.txt";
     /// The engine ended with an error, by status or by its own event log.
     EngineFailed = "engine_failed", "case engine failed with exit code {}", "provider-engine-failed.txt";
     /// Something of the target was visible or asked for.

@@ -9,8 +9,24 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::ids::{Name, RelPath};
+use super::ids::{Digest, Name, RelPath};
 use super::record::{Record, Schema};
+
+/// A fixture by digest, `lockfiles/fixtures/<name>.json` (`admit.fixture-lock/1`): what the gate holds a fixture against.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FixtureLock {
+    /// Always `admit.fixture-lock/1`.
+    pub schema: String,
+    /// The fixture.
+    pub fixture: Name,
+    /// SHA-256 over the canonical list of every file's path and SHA-256.
+    pub digest: Digest,
+}
+
+impl Record for FixtureLock {
+    const SCHEMA: Schema = Schema { name: "admit.fixture-lock", version: 1 };
+}
 
 /// `fixture.json`. Paths are below the fixture's directory or, where said so, below its workspace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

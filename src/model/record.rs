@@ -217,6 +217,11 @@ pub fn pretty<T: Serialize>(record: &T) -> Vec<u8> {
     out
 }
 
+/// The text form of a word from a closed list.
+pub fn word<T: Serialize>(value: &T) -> String {
+    to_value(value).as_str().unwrap_or_default().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -248,6 +248,13 @@ closed_list! {
     }
 }
 
+impl Limit {
+    /// Whether it is a clock.
+    pub fn is_time(self) -> bool {
+        matches!(self, Self::Wall | Self::ReplyTime)
+    }
+}
+
 closed_list! {
     /// Why the bridge cut a reply off.
     CutReason {

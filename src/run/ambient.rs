@@ -19,8 +19,6 @@ pub struct Around<'a> {
     pub args: &'a [String],
     /// Whether the binary was built without autoloading.
     pub hardened: bool,
-    /// Whether the binary's directory holds nothing else.
-    pub alone: bool,
     /// The directory that only this run has.
     pub private: &'a str,
 }
@@ -59,10 +57,10 @@ fn state(vector: &str, around: &Around<'_>) -> AmbientState {
         "env_case_package_root" => absent("CASE_PACKAGE_ROOT"),
         "env_pi_package_dir" => absent("PI_PACKAGE_DIR"),
         "case_package_upward" => package_upward(around.workspace),
-        "file_beside_binary" if around.alone => {
-            AmbientState::Neutralised("the binary's directory holds nothing else".into())
+        // The binary is copied out of the directory it lies in; the box is asked before the start what lies beside it.
+        "file_beside_binary" => {
+            AmbientState::Neutralised("the copy in the box is started, not this file".into())
         }
-        "file_beside_binary" => AmbientState::Planted("something lies beside the binary".into()),
         "planted_native_addon" => match around.env.get("TMPDIR") {
             Some(dir) if dir.starts_with(around.private) => {
                 AmbientState::Neutralised("TMPDIR is private to the run".into())
@@ -120,12 +118,7 @@ mod tests {
         base.iter().chain(pairs).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     }
 
-    fn planted(
-        files: &[(&str, &str)],
-        pairs: &[(&str, &str)],
-        args: &[&str],
-        alone: bool,
-    ) -> Vec<String> {
+    fn planted(files: &[(&str, &str)], pairs: &[(&str, &str)], args: &[&str]) -> Vec<String> {
         let workspace = files.iter().map(|(p, t)| ((*p).to_owned(), t.as_bytes().to_vec()));
         let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
         let facts = scan(&Around {
@@ -133,7 +126,6 @@ mod tests {
             env: &env(pairs),
             args: &args,
             hardened: false,
-            alone,
             private: "/private/",
         });
         for vector in AMBIENT {
@@ -152,10 +144,10 @@ mod tests {
     #[test]
     fn every_vector_has_its_one_outcome_and_a_plant_is_seen() {
         let none: Vec<String> = Vec::new();
-        assert_eq!(planted(&[], &[], &["run"], true), none);
+        assert_eq!(planted(&[], &[], &["run"]), none);
         // Neutralised: the plant is there and changes nothing.
         let files = [("bunfig.toml", "preload=['./x.ts']"), (".env", "A=1"), (".env.local", "")];
-        assert_eq!(planted(&files, &[], &["run"], true), none);
+        assert_eq!(planted(&files, &[], &["run"]), none);
         for (name, vector) in [
             ("BUN_OPTIONS", "env_bun_options"),
             ("BUN_BE_BUN", "env_bun_be_bun"),
@@ -169,14 +161,13 @@ mod tests {
             ("PI_PACKAGE_DIR", "env_pi_package_dir"),
             ("TMPDIR", "planted_native_addon"),
         ] {
-            let found = planted(&[], &[(name, "/shared")], &["run"], true);
+            let found = planted(&[], &[(name, "/shared")], &["run"]);
             assert!(found.contains(&vector.to_owned()), "{name}: {found:?}");
         }
         let package = [("package.json", r#"{"name":"case"}"#)];
-        assert_eq!(planted(&package, &[], &[], true), ["case_package_upward"]);
-        assert_eq!(planted(&[("package.json", "{")], &[], &[], true), ["case_package_upward"]);
-        assert_eq!(planted(&[("package.json", r#"{"name":"x"}"#)], &[], &[], true), none);
-        assert_eq!(planted(&[], &[], &["--model=x"], true), ["model_argument"]);
-        assert_eq!(planted(&[], &[], &[], false), ["file_beside_binary"]);
+        assert_eq!(planted(&package, &[], &[]), ["case_package_upward"]);
+        assert_eq!(planted(&[("package.json", "{")], &[], &[]), ["case_package_upward"]);
+        assert_eq!(planted(&[("package.json", r#"{"name":"x"}"#)], &[], &[]), none);
+        assert_eq!(planted(&[], &[], &["--model=x"]), ["model_argument"]);
     }
 }

@@ -2,6 +2,7 @@
 //! log claims, what the judge found. Pure; no text of an agent is ever matched.
 
 use crate::model::failure::FailureClass;
+use crate::model::record;
 use crate::model::wire::{BridgeRecord, ExchangeKind, Limit, ReplyClass, WireRecord};
 
 use super::engine::events::{Claimed, is_completed};
@@ -34,13 +35,15 @@ pub struct Ended<'a> {
     pub work: Work,
 }
 
-/// The exit code that a report shows, and the rule that gave it: 124 when a clock fired, 128 + n on a signal, 0 when
-/// completed by the harness, else the waited status.
-pub fn exit_code(end: End, wait_status: i32) -> (i32, &'static str) {
+/// The exit code that a report shows, and the rule that gave it: 124 when a clock fired, here or at the door, 128 + n on
+/// a signal, 0 when completed by the harness, else the waited status.
+pub fn exit_code(end: End, wait_status: i32, limit: Option<Limit>) -> (i32, &'static str) {
     match end {
         End::Clock(_) => (124, "clock"),
         End::HarnessCompleted => (0, "harness_completed"),
         End::Interrupted(signal) => (128 + signal, "interrupted"),
+        End::Exited | End::Limit if limit.is_some_and(Limit::is_time) => (124, "clock"),
+        End::Limit => (exit_code(End::Exited, wait_status, None).0, "limit"),
         End::Exited if libc::WIFSIGNALED(wait_status) => {
             (128 + libc::WTERMSIG(wait_status), "signal")
         }
@@ -111,19 +114,24 @@ pub fn classify(ended: &Ended<'_>) -> Option<(FailureClass, String)> {
     if !work.baselines_held {
         return plain(FailureClass::VoidBaseline);
     }
-    if let End::Clock(clock) = ended.end {
+    let clock = match (ended.end, ended.wire.limit_hit) {
+        (End::Clock(clock), _) => Some(clock.as_str().to_owned()),
+        (_, Some(limit)) if limit.is_time() => {
+            Some(format!("{} at the bridge", record::word(&limit)))
+        }
+        _ => None,
+    };
+    if let Some(clock) = clock {
         let class = match work.accepted && work.writes_allowed {
             true => FailureClass::LifecycleTimeout,
             false => FailureClass::Timeout,
         };
-        return Some((class, clock.as_str().to_owned()));
+        return Some((class, clock));
     }
-    match ended.wire.limit_hit {
-        None => {}
-        Some(Limit::Wall | Limit::ReplyTime) => return plain(FailureClass::Timeout),
-        Some(limit) => {
-            return Some((FailureClass::Unclassified, format!("limit at the bridge: {limit:?}")));
-        }
+    if ended.end == End::Limit || ended.wire.limit_hit.is_some() {
+        let limit = ended.wire.limit_hit.as_ref().map(record::word);
+        let limit = limit.unwrap_or_else(|| "not named by the door".into());
+        return Some((FailureClass::LimitHit, limit));
     }
     let completed = ended.end == End::HarnessCompleted
         || (ended.exit_code == 0 && ended.claimed.pipeline_outcome() == Some("completed"));
@@ -291,14 +299,77 @@ mod tests {
         leaked.secrets_seen.push("model_key".into());
         assert_eq!(class(End::Exited, 0, &leaked, "completed", GOOD), Some(F::SecretFound));
         assert_eq!(class(End::Exited, 7, &wire(vec![]), "", none), Some(F::EngineFailed));
+        for (limit, want, detail) in [
+            (Limit::Requests, F::LimitHit, "requests"),
+            (Limit::RequestBytes, F::LimitHit, "request_bytes"),
+            (Limit::ReplyBytes, F::LimitHit, "reply_bytes"),
+            (Limit::Tokens, F::LimitHit, "tokens"),
+            (Limit::Wall, F::LifecycleTimeout, "wall at the bridge"),
+            (Limit::ReplyTime, F::LifecycleTimeout, "reply_time at the bridge"),
+        ] {
+            let wire = BridgeRecord { limit_hit: Some(limit), ..good.clone() };
+            for end in [End::Exited, End::Limit] {
+                let claimed = log("completed");
+                let ended = Ended { end, exit_code: 0, wire: &wire, claimed: &claimed, work: GOOD };
+                assert_eq!(classify(&ended), Some((want, detail.to_owned())));
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_whole_run_has_no_class() {
+        let ends = [
+            End::Exited,
+            End::HarnessCompleted,
+            End::Clock(Expired::Idle),
+            End::Limit,
+            End::Interrupted(15),
+        ];
+        let bits = |n: u32, bit: u32| n >> bit & 1 == 1;
+        let mut whole = 0;
+        // Every combination of everything that the class is made from.
+        for (end, n) in ends.into_iter().flat_map(|end| (0..1u32 << 11).map(move |n| (end, n))) {
+            let work = Work {
+                baselines_held: bits(n, 0),
+                writes_allowed: bits(n, 1),
+                accepted: bits(n, 2),
+                target_untouched: bits(n, 3),
+            };
+            let (result, clean, outcome) = (bits(n, 4), bits(n, 5), bits(n, 6));
+            let text = if result { RESULT } else { "no envelope" };
+            let reply = if bits(n, 7) { ReplyClass::OkText } else { ReplyClass::StreamTruncated };
+            let mut wire = wire(vec![chat(1, reply, text)]);
+            if bits(n, 8) {
+                wire.limit_hit = Some(Limit::Tokens);
+            }
+            if bits(n, 9) {
+                wire.secrets_seen.push("model_key".into());
+            }
+            if bits(n, 10) {
+                wire.recorder_failure = Some("disk full".into());
+            }
+            let claimed = log(if outcome { "completed" } else { "failed" });
+            let exit_code = if clean { 0 } else { 1 };
+            let class = classify(&Ended { end, exit_code, wire: &wire, claimed: &claimed, work });
+            let finished = end == End::HarnessCompleted || (end == End::Exited && clean && outcome);
+            let good = work == GOOD && result && bits(n, 7) && n >> 8 == 0 && finished;
+            assert_eq!(class.is_none(), good, "{end:?} {n:011b}: {class:?}");
+            whole += u32::from(good);
+        }
+        // One for a provider that ended by itself; the log and the status of one that was ended do not count.
+        assert_eq!(whole, 5);
     }
 
     #[test]
     fn exit_codes_follow_their_rules() {
-        assert_eq!(exit_code(End::Exited, 0x0300), (3, "wait_status"));
-        assert_eq!(exit_code(End::Exited, 9), (137, "signal"));
-        assert_eq!(exit_code(End::Clock(Expired::Wall), 15), (124, "clock"));
-        assert_eq!(exit_code(End::HarnessCompleted, 15), (0, "harness_completed"));
+        let code = |end, status| exit_code(end, status, None);
+        assert_eq!(code(End::Exited, 0x0300), (3, "wait_status"));
+        assert_eq!(code(End::Exited, 9), (137, "signal"));
+        assert_eq!(code(End::Clock(Expired::Wall), 15), (124, "clock"));
+        assert_eq!(code(End::HarnessCompleted, 15), (0, "harness_completed"));
+        assert_eq!(code(End::Limit, 9), (137, "limit"));
+        assert_eq!(exit_code(End::Limit, 9, Some(Limit::Tokens)), (137, "limit"));
+        assert_eq!(exit_code(End::Exited, 0, Some(Limit::ReplyTime)), (124, "clock"));
         assert_eq!(wait_words(9), "killed by signal 9");
     }
 }

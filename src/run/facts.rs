@@ -17,13 +17,14 @@ use crate::gate::{
 use crate::host::platform;
 use crate::lock::Locked;
 use crate::model::fixture::Script;
-use crate::model::ids::{Algorithm, Digest, Timestamp};
+use crate::model::ids::{Algorithm, Digest, Name, Timestamp};
 use crate::model::lockfile::{Ambient, LicenseStatus};
 use crate::model::report::{BuildReport, OutputStatus, SourceAdmission};
 use crate::net::config::NetConfig;
 use crate::net::probe::Probe;
 use crate::net::upstream::Upstream;
 use crate::root::Root;
+use crate::run::fixture;
 use crate::sandbox::{self, Launcher, Policy};
 use crate::store::{Hashes, Store};
 
@@ -66,8 +67,8 @@ pub struct Planned {
     pub task: TaskFact,
     /// The ambient vectors.
     pub ambient: Vec<AmbientFact>,
-    /// The fixture's digest on record and as it would be copied.
-    pub fixture: Compared<Digest>,
+    /// The fixture's digest as read, of which the copy is made.
+    pub fixture: (Name, Digest),
 }
 
 /// What was found, with the values that a run needs and that are no facts of the gate.
@@ -129,7 +130,11 @@ pub fn gather(sources: &Sources<'_>, planned: Option<Planned>) -> Gathered {
         out.facts.command = Found::Known(planned.args);
         out.facts.task = Found::Known(planned.task);
         out.facts.ambient = Found::Known(planned.ambient);
-        out.facts.fixture = Found::Known(planned.fixture);
+        let (name, found) = planned.fixture;
+        out.facts.fixture = Found::from_result(
+            fixture::locked(root, &name)
+                .map(|locked| locked.map(|expected| Compared { expected, found })),
+        );
     }
     model::model(sources, &mut out);
     out.facts.sandbox = walls(sources.launcher);

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::patch::{self, Content, Files};
 use crate::error::{Error, Reason, Result};
 use crate::gate;
-use crate::model::fixture::{FixtureRecord, Script, Tool};
+use crate::model::fixture::{FixtureLock, FixtureRecord, Script, Tool};
 use crate::model::ids::{AbsPath, Digest, Name, RelPath, Timestamp};
-use crate::model::record;
+use crate::model::record::{self, Record as _};
 use crate::root::{self, Root};
 
 /// A fixture with everything that belongs to it, checked.
@@ -49,6 +49,27 @@ pub fn names(root: &Root) -> Vec<String> {
         (!name.contains('/')).then(|| name.to_owned())
     };
     root.below("fixtures/").filter_map(|(path, _)| name(path)).collect()
+}
+
+/// Where the root has the fixture's digest.
+pub fn lock_path(name: &Name) -> String {
+    format!("lockfiles/fixtures/{name}.json")
+}
+
+/// The digest that the root has on record for the fixture `name`; `None` where nobody recorded one.
+///
+/// # Errors
+/// [`Reason::BadRecord`] for a record that cannot be read, or of another fixture.
+pub fn locked(root: &Root, name: &Name) -> Result<Option<Digest>> {
+    let path = lock_path(name);
+    let Some(lock) = root.record::<FixtureLock>(&path)? else { return Ok(None) };
+    match lock.fixture == *name {
+        true => Ok(Some(lock.digest)),
+        false => Err(Error::new(Reason::BadRecord, "the record is of another fixture")
+            .at(root.place(&path))
+            .expected(name.to_string())
+            .found(lock.fixture.to_string())),
+    }
 }
 
 /// Reads and checks the fixture `name`.
@@ -93,6 +114,15 @@ pub fn load(root: &Root, name: &Name) -> Result<Fixture> {
 }
 
 impl Fixture {
+    /// The record by which the gate will know it again.
+    pub fn lock(&self) -> FixtureLock {
+        FixtureLock {
+            schema: FixtureLock::SCHEMA.to_string(),
+            fixture: self.record.name.clone(),
+            digest: self.digest.clone(),
+        }
+    }
+
     /// What is wrong with it; empty where it can be used.
     fn faults(&self, name: &Name) -> Vec<String> {
         let record = &self.record;

@@ -1,7 +1,6 @@
 //! One run of an admitted provider: its box, its configuration, the door, the supervision, and what was left.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -35,8 +34,14 @@ use crate::sandbox::{self, Command, Finished, Launcher, Owner, Sandbox, SandboxF
 
 /// Bytes of each of the provider's streams that are kept in memory; all of both go to the record, within its limits.
 const STREAM_CAP: u64 = 1 << 20;
-/// Longest event log that is read.
-const MAX_EVENTS: u64 = 32 << 20;
+
+/// How much later than the supervision's clock those fire that stand behind it.
+const BEHIND: Duration = Duration::from_secs(60);
+
+/// What the door allows a run with these clocks.
+pub fn door(clocks: &Clocks) -> BridgeLimits {
+    BridgeLimits { wall: clocks.wall + BEHIND, ..BridgeLimits::default() }
+}
 
 /// Everything that a run needs.
 pub struct Start<'a> {
@@ -62,6 +67,8 @@ pub struct Start<'a> {
     pub marks: &'a Marks,
     /// The clocks.
     pub clocks: Clocks,
+    /// What the door allows. Its clock stands behind the supervision's.
+    pub door: BridgeLimits,
     /// The signal that admit got.
     pub signal: &'a AtomicUsize,
     /// When the run began.
@@ -114,34 +121,6 @@ fn put(room: &Dir, path: &str, bytes: &[u8], owner: Owner) -> Result<()> {
     std::io::Write::write_all(&mut file, bytes).map_err(io)
 }
 
-/// Reads the event log of `task` out of the room, through no link.
-pub fn claimed(room: &Dir, layout: &Layout, task: &str) -> Option<Vec<u8>> {
-    let mut here = room.try_clone().ok()?;
-    for part in layout.events(task).split('/') {
-        if !here.symlink_metadata(part).ok()?.is_dir() {
-            return None;
-        }
-        here = here.open_dir(part).ok()?;
-    }
-    let mut names: Vec<String> = here
-        .entries()
-        .ok()?
-        .take(100)
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.starts_with("run-") && name.ends_with(".jsonl"))
-        .collect();
-    names.sort();
-    // One run has one log; with more of them nobody knows which is this run's.
-    let [name] = &names[..] else { return None };
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    let file = here.open_with(name, &options).ok()?;
-    file.metadata().ok().filter(|meta| meta.is_file())?;
-    let mut bytes = Vec::new();
-    file.take(MAX_EVENTS).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
-}
-
 /// Looks after the work while the provider is at it.
 struct Watcher<'a> {
     start: &'a Start<'a>,
@@ -164,7 +143,7 @@ impl Watcher<'_> {
 
 impl Watch for Watcher<'_> {
     fn look(&mut self, room: &Dir) -> Look {
-        let implemented = claimed(room, self.layout, self.task)
+        let implemented = room::events(room, self.layout, self.task)
             .is_some_and(|log| events::read(&log).implement_outcome() == Some("completed"));
         if !implemented {
             return Look::default();
@@ -245,6 +224,26 @@ fn as_recorded(start: &Start<'_>, layout: &Layout, sandbox: &Sandbox) -> Result<
         .found(found.unwrap_or_else(|| "no commit".into())))
 }
 
+/// Asks the box itself for its host name, and what lies beside the binary: nothing may.
+fn hostname_and_binary(start: &Start<'_>, sandbox: &mut Sandbox) -> Result<Option<String>> {
+    let dir = case::BINARY.rsplit_once('/').map_or("/", |(dir, _)| dir);
+    let name = case::BINARY.rsplit_once('/').map_or(case::BINARY, |(_, name)| name);
+    let script = format!("uname -n && ls -A {dir}");
+    let asked = sandbox.run(&Command::new(["/bin/sh", "-c", &script], case::path("/tmp")?))?;
+    let text = asked.stdout.text();
+    let mut lines = text.lines();
+    let hostname = lines.next().map(str::to_owned).filter(|name| !name.is_empty());
+    let beside: Vec<&str> = lines.collect();
+    start.run.event("binary_alone", Author::Admit, json!({ "directory": dir, "names": beside }))?;
+    match beside == [name] {
+        true => Ok(hostname),
+        false => Err(Error::new(Reason::RequestRefused, "something lies beside the binary")
+            .at(dir)
+            .expected(name)
+            .found(beside.join(" "))),
+    }
+}
+
 /// Starts the provider and accompanies it to its end. Nothing of it is alive when this returns, or fails.
 pub fn run(start: &Start<'_>, upstream: Upstream) -> Result<Seen> {
     let layout = Layout::new(start.fixture.record.repo.as_str());
@@ -258,8 +257,7 @@ pub fn run(start: &Start<'_>, upstream: Upstream) -> Result<Seen> {
     start.run.record("sandbox.json", "sandbox", sandbox.facts())?;
     furnish(start, &layout, &sandbox)?;
     as_recorded(start, &layout, &sandbox)?;
-    let asked = sandbox.run(&Command::new(["/usr/bin/uname", "-n"], case::path("/tmp")?))?;
-    let hostname = Some(asked.stdout.text().trim().to_owned()).filter(|name| !name.is_empty());
+    let hostname = hostname_and_binary(start, &mut sandbox)?;
 
     let listener = sandbox
         .listener()
@@ -273,7 +271,7 @@ pub fn run(start: &Start<'_>, upstream: Upstream) -> Result<Seen> {
             model,
             sentinel: start.marks.sentinel.clone(),
             upstream,
-            limits: BridgeLimits { wall: start.clocks.wall, ..BridgeLimits::default() },
+            limits: start.door,
             also_secret: Vec::new(),
             recorder: Box::new(WireSink::new(Arc::clone(start.run))),
             events: Some(events),
@@ -308,7 +306,7 @@ pub fn run(start: &Start<'_>, upstream: Upstream) -> Result<Seen> {
     let room = sandbox
         .directory()
         .ok_or_else(|| Error::new(Reason::Internal, "the room was not handed out"))?;
-    let claimed = match claimed(room, &layout, task) {
+    let claimed = match room::events(room, &layout, task) {
         None => Claimed::default(),
         Some(bytes) => {
             let path = rel("backend/events.jsonl")?;
@@ -355,7 +353,7 @@ fn command(start: &Start<'_>, layout: &Layout) -> Result<Command> {
     let mut command = Command::new(argv, layout.workspace()?);
     command.env = environment(start.marks, start.hardened, start.tools);
     // The supervision has clocks of its own; this one only stands behind them.
-    command.wall = start.clocks.wall + Duration::from_secs(60);
+    command.wall = start.clocks.wall + BEHIND;
     command.grace = Duration::from_secs(2);
     command.stdout_cap = STREAM_CAP;
     command.stderr_cap = STREAM_CAP;

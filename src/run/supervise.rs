@@ -10,6 +10,7 @@ use cap_std::fs::Dir;
 
 use crate::error::{Error, Reason, Result};
 use crate::model::ids::Digest;
+use crate::model::wire::{CutReason, RequestRefusal};
 use crate::net::bridge::WireEvent;
 use crate::sandbox::{Clock, Running};
 
@@ -77,6 +78,8 @@ pub enum End {
     Clock(Expired),
     /// The work was judged good while the provider lingered, and admit ended it.
     HarnessCompleted,
+    /// A limit of the door was hit, and admit ended it: whatever it asks for is refused from then on.
+    Limit,
     /// admit was told to stop.
     Interrupted(i32),
 }
@@ -130,7 +133,7 @@ pub fn supervise(
     watch: &mut dyn Watch,
 ) -> Result<End> {
     let begin = Instant::now();
-    let mut life = Life { begin, called: None, sign: begin, last: begin };
+    let mut life = Life { begin, called: None, sign: begin, last: begin, limited: false };
     let mut standing: Option<(Digest, Instant)> = None;
     let mut rejected: Option<Digest> = None;
     let mut looked = begin;
@@ -149,6 +152,11 @@ pub fn supervise(
         if got != 0 {
             running.terminate(Clock::Caller)?;
             return Ok(End::Interrupted(i32::try_from(got).unwrap_or(libc::SIGTERM)));
+        }
+        if life.limited {
+            watch.note("limit_hit", serde_json::json!({ "after_ms": millis(begin) }))?;
+            running.terminate(Clock::Caller)?;
+            return Ok(End::Limit);
         }
         if let Some(expired) = life.expired(clocks, Instant::now()) {
             watch.note("clock_expired", serde_json::json!({ "clock": expired.as_str() }))?;
@@ -210,6 +218,7 @@ struct Life {
     called: Option<Instant>,
     sign: Instant,
     last: Instant,
+    limited: bool,
 }
 
 impl Life {
@@ -220,6 +229,11 @@ impl Life {
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return Ok(()),
                 Ok(event) => {
                     self.last = Instant::now();
+                    self.limited |= matches!(
+                        event,
+                        WireEvent::Refused { reason: RequestRefusal::LimitHit, .. }
+                            | WireEvent::Cut { reason: CutReason::LimitHit, .. }
+                    );
                     if let WireEvent::Request { exchange, .. } = event
                         && self.called.is_none()
                     {
@@ -266,6 +280,7 @@ mod tests {
             called: called.map(|s| begin + second * s),
             sign: begin + second * sign,
             last: begin + second * last,
+            limited: false,
         };
         let at = |life: &Life, s: u32| life.expired(&clocks, begin + second * s);
         assert_eq!(at(&life(None, 0, 0), 0), None);

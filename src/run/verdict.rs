@@ -96,20 +96,31 @@ pub fn blocked(report: &mut RunReport, decision: &Decision) {
     }
 }
 
-/// Makes `report` the one of a run that lacks a program of the host: one more gate, which refused.
-pub fn without_tools(report: &mut RunReport, err: &Error) {
+/// Makes `report` the one of a run that was refused after the gates and before the start: one more gate, `id`.
+pub fn refused_late(report: &mut RunReport, id: &str, err: &Error) {
+    let found = err.found_value().map_or(err.to_string(), |found| format!("{err}: {found}"));
     let row = GateRow {
-        id: "tools".into(),
+        id: id.into(),
         status: GateStatus::Fail,
-        expected: err.expected_value().unwrap_or("the fixture's programs").to_owned(),
-        found: err.to_string(),
+        expected: err.expected_value().unwrap_or("nothing that speaks against a start").to_owned(),
+        found,
         fix: err.hints().join("; "),
     };
-    report.blockers = vec![format!("tools: expected {}, found {}", row.expected, row.found)];
+    report.blockers = vec![format!("{id}: expected {}, found {}", row.expected, row.found)];
     report.status = RunStatus::Blocked;
+    report.evidence_class = EvidenceClass::None;
     report.failure_class = Some(FailureClass::GateRefused);
-    report.failure_reason = Some(FailureClass::GateRefused.failure_reason("tools"));
+    report.failure_reason = Some(FailureClass::GateRefused.failure_reason(id));
     report.gates.push(row);
+}
+
+/// Makes `report` the one of a run that was told to stop before or after the provider was at work.
+pub fn interrupted(report: &mut RunReport, signal: usize) {
+    let detail = format!("signal {signal}");
+    report.blockers.push(format!("interrupted: {detail}"));
+    report.status = RunStatus::Fail;
+    report.failure_class = Some(FailureClass::Interrupted);
+    report.failure_reason = Some(FailureClass::Interrupted.failure_reason(&detail));
 }
 
 /// What of the judge and the tools goes into every report of a run that worked on the fixture.
@@ -176,7 +187,7 @@ pub fn provider(
     proofs: &Proofs<'_>,
 ) -> Result<()> {
     let (wire, bridge_ns) = (&seen.wire.0, seen.wire.1);
-    let (code, source) = classify::exit_code(seen.end, seen.finished.wait_status);
+    let (code, source) = classify::exit_code(seen.end, seen.finished.wait_status, wire.limit_hit);
     report.case_process_started = true;
     report.backend_exit_code = Some(code);
     report.backend_exit_code_source = Some(source.into());
@@ -318,7 +329,10 @@ pub fn exit_code(report: &RunReport) -> u8 {
     let kind = match (report.status, report.failure_class) {
         (RunStatus::Pass | RunStatus::Rehearsed, _) => return 0,
         (RunStatus::Blocked, _) => Kind::Refused,
-        (_, Some(FailureClass::Timeout | FailureClass::LifecycleTimeout)) => Kind::Limit,
+        (
+            _,
+            Some(FailureClass::Timeout | FailureClass::LifecycleTimeout | FailureClass::LimitHit),
+        ) => Kind::Limit,
         _ => Kind::Run,
     };
     kind.exit_code()
@@ -335,6 +349,7 @@ pub fn backend(engine: Engine) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn only_case_with_a_served_model_beyond_this_machine_can_pass() {
@@ -352,6 +367,74 @@ mod tests {
                         assert_eq!(class.can_pass(), good, "{provider} {kind:?} {network:?}");
                     }
                 }
+            }
+        }
+    }
+
+    fn judgement() -> Judgement {
+        Judgement {
+            passed: true,
+            rows: Vec::new(),
+            tests_passed: true,
+            allowed_writes_passed: true,
+            patch: "x".into(),
+            patch_digest: crate::model::ids::Digest::sha256(b"x"),
+            changed_files: vec!["x".into()],
+            commit: None,
+            log: String::new(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_but_a_faultless_run_of_case_with_a_served_model_passes(
+            fake in any::<bool>(),
+            provider in prop::sample::select(vec!["case", "understudy", "case-30b1fa1", "Case", ""]),
+            kind in prop::sample::select(vec![ModelKind::Served, ModelKind::Scripted]),
+            network in prop::sample::select(vec![
+                None,
+                Some(NetworkClass::LocalTailscale),
+                Some(NetworkClass::CodexOauthPlusLocal),
+                Some(NetworkClass::LoopbackTest),
+            ]),
+            upstream in prop::sample::select(vec![UpstreamKind::Http, UpstreamKind::Scripted]),
+            // Half of the runs have no class, half no blocker, so that faultless ones come up too.
+            class in prop::option::of(prop::sample::select(FailureClass::ALL.to_vec())),
+            blocker in any::<bool>(),
+        ) {
+            let now: Timestamp = Timestamp::from_unix(0);
+            let mut report = RunReport::draft("toy", backend(Engine::Provider), &now);
+            report.evidence_class = match fake {
+                true => EvidenceClass::Fake,
+                false => evidence_class(provider, kind, network, upstream),
+            };
+            if blocker {
+                report.blockers.push("x".into());
+            }
+            conclude(&mut report, class.map(|class| (class, String::new())), &judgement());
+            let faultless = class.is_none() && !blocker;
+            let real = !fake
+                && provider == "case"
+                && kind == ModelKind::Served
+                && upstream == UpstreamKind::Http
+                && matches!(
+                    network,
+                    Some(NetworkClass::LocalTailscale | NetworkClass::CodexOauthPlusLocal)
+                );
+            let want = match (faultless, real) {
+                (false, _) => RunStatus::Fail,
+                (true, false) => RunStatus::Rehearsed,
+                (true, true) => RunStatus::Pass,
+            };
+            prop_assert_eq!(report.status, want);
+            prop_assert_eq!(report.failure_class.is_some(), want == RunStatus::Fail);
+            if !real {
+                // And whoever writes "pass" by hand is told.
+                report.status = RunStatus::Pass;
+                prop_assert!(
+                    crate::model::sealed::contradictions(&report)
+                        .contains(&"evidence of a class that cannot pass")
+                );
             }
         }
     }

@@ -43,7 +43,7 @@ pub enum ToBox {
 }
 
 /// The policy with what only admit knows.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Setup {
     /// The policy.
     pub policy: Policy,

@@ -1,7 +1,6 @@
 //! `admit run stage2` with the stand-in provider: what is refused before anything starts, what a rehearsal leaves, the
 //! class of each fault, and that nothing of a run outlives it.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::upstream::{Fault, MODEL, Server};
-use crate::util::{Run, World, project, wait_for};
+use crate::util::{Run, World, alive, project, wait_for};
 
 const SCRIPTED: [&str; 5] =
     ["stage2", "--provider", "understudy", "--model", "scripted/understudy-script"];
@@ -64,7 +63,7 @@ fn admit_loopback(world: &World) {
     put(world, &format!("admissions/models/test--{MODEL}.json"), &record);
 }
 
-/// The fixture under another name with another script.
+/// The fixture under another name with another script, on record as it stands then.
 fn variant(world: &World, name: &str, change: impl FnOnce(&mut Vec<Value>, &mut Value)) {
     fn copy(from: &Path, to: &Path) {
         std::fs::create_dir_all(to).unwrap();
@@ -94,6 +93,7 @@ fn variant(world: &World, name: &str, change: impl FnOnce(&mut Vec<Value>, &mut 
         script["turns"] = json!(turns);
         script["closing"] = closing;
     });
+    world.admit(&["fixture", name, "--record"]).expect(0);
 }
 
 fn bash(command: &str) -> Value {
@@ -270,37 +270,6 @@ fn a_model_that_only_reasons_blocks_before_the_start() {
 }
 
 #[test]
-fn the_faults_that_the_provider_reports_alike_have_classes_of_their_own() {
-    let mut world = built();
-    admit_loopback(&world);
-    let pair = format!("test/{MODEL}");
-    let args = ["stage2", "--provider", "understudy", "--model", &pair];
-    let mut seen = BTreeSet::new();
-    for (fault, class) in [
-        (Fault::Unauthorized, "auth_unavailable"),
-        (Fault::ServerError, "upstream_error"),
-        (Fault::CutStream, "stream_truncated"),
-        (Fault::ReasoningContent, "response_shape_unavailable"),
-        (Fault::None, "agent_protocol"),
-        (Fault::OtherModel, "model_mismatch"),
-        (Fault::Gone, "connection_refused"),
-    ] {
-        // The probe's one completion is answered well: the fault comes in the run.
-        let server = Server::after(1, fault);
-        world.set("CTO_HARNESS_CASE_LOCAL_BASE_URL", format!("http://{}/v1", server.addr));
-        let outcome = run(&world, &args, 8);
-        let report = &outcome["report"];
-        assert_eq!(report["status"], "fail");
-        assert_eq!(report["failure_class"], class, "{fault:?}: {}", report["blockers"]);
-        assert_eq!(report["evidence_class"], "loopback");
-        assert_eq!(report["case_process_started"], true);
-        reads_back(&world, &outcome);
-        seen.insert(class);
-    }
-    assert_eq!(seen.len(), 7);
-}
-
-#[test]
 fn the_work_decides_where_the_wire_is_whole() {
     let world = built();
     variant(&world, "wrong-work", |turns, _| {
@@ -311,12 +280,6 @@ fn the_work_decides_where_the_wire_is_whole() {
     });
     let outcome = play(&world, "wrong-work", &[], 8);
     assert_eq!(outcome["report"]["failure_class"], "judge_rejected", "{:#}", outcome["report"]);
-    variant(&world, "writes-more", |turns, _| {
-        turns[3] = bash("echo x > more.py && git add -A && git commit -q -m more");
-    });
-    let outcome = play(&world, "writes-more", &[], 8);
-    assert_eq!(outcome["report"]["failure_class"], "writes_outside");
-    assert_eq!(outcome["report"]["allowed_writes_passed"], false);
 }
 
 #[test]
@@ -352,15 +315,6 @@ fn a_silent_model_ends_with_the_clock() {
     assert_eq!(outcome["report"]["failure_class"], "timeout");
     assert_eq!(outcome["report"]["backend_exit_code"], 124);
     reads_back(&world, &outcome);
-}
-
-/// Whether a process has `marker` in its arguments.
-fn alive(marker: &str) -> bool {
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    processes
-        .filter(|entry| entry.file_name().to_str().is_some_and(|n| n.parse::<u32>().is_ok()))
-        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
-        .any(|line| line.windows(marker.len()).any(|w| w == marker.as_bytes()))
 }
 
 /// Starts a run whose agent sleeps, waits until it does, and sends the signal to admit.
@@ -400,6 +354,40 @@ fn plant(world: &World, name: &str, files: &[(&str, &str)]) {
     for (path, text) in files {
         put(world, &format!("fixtures/{name}/workspace/{path}"), text.as_bytes());
     }
+    world.admit(&["fixture", name, "--record"]).expect(0);
+}
+
+#[test]
+fn a_fixture_is_the_recorded_one_to_the_byte() {
+    let world = World::with_shared_store();
+    // What is embedded is on record.
+    world.admit(&["fixture"]).expect(0);
+    let args = ["stage2", "--engine", "fake"];
+    let path = "fixtures/r1-string-slugify/workspace/README.md";
+    let mut text = std::fs::read(project().join(path)).unwrap();
+    text[3] ^= 1;
+    put(&world, path, &text);
+    let outcome = run(&world, &args, 5);
+    is_blocked(&world, &outcome, "fixture_digest", "gate_refused", "gate-refused.txt");
+    world.admit(&["fixture"]).expect(5);
+    // Whoever changes it says so, and the gate then expects that.
+    world.admit(&["fixture", "--record"]).expect(0);
+    let dry: Vec<&str> = args.iter().copied().chain(["--dry-run"]).collect();
+    run(&world, &dry, 0);
+    // A fixture that nobody recorded is none to start on.
+    variant(&world, "unrecorded", |_, _| {});
+    let root = world.home().join(".local/share/admit/root");
+    std::fs::remove_file(root.join("lockfiles/fixtures/unrecorded.json")).unwrap();
+    let outcome = run(&world, &["stage2", "unrecorded", "--engine", "fake"], 3);
+    is_blocked(&world, &outcome, "fixture_digest", "gate_refused", "gate-refused.txt");
+    world.admit(&["fixture", "unrecorded"]).expect(2);
+    // A record of another fixture is no record of this one.
+    let other = std::fs::read(root.join("lockfiles/fixtures/r1-string-slugify.json")).unwrap();
+    put(&world, "lockfiles/fixtures/unrecorded.json", &other);
+    let outcome = run(&world, &["stage2", "unrecorded", "--engine", "fake"], 3);
+    let rows = outcome["report"]["gates"].as_array().unwrap();
+    let row = rows.iter().find(|row| row["id"] == "fixture_digest").unwrap();
+    assert!(row["found"].as_str().unwrap().contains("another fixture"), "{row:#}");
 }
 
 #[test]

@@ -212,6 +212,15 @@ pub fn wait_for(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Whether a process has `marker` in its arguments.
+pub fn alive(marker: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter(|entry| entry.file_name().to_str().is_some_and(|n| n.parse::<u32>().is_ok()))
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .any(|line| line.windows(marker.len()).any(|w| w == marker.as_bytes()))
+}
+
 /// Says that something was not run, in a line that the whole check collects.
 #[expect(clippy::print_stderr, reason = "what was not run must be seen")]
 pub fn not_run(what: &str) {
