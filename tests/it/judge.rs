@@ -29,7 +29,7 @@ struct Bench {
     scratch: tempfile::TempDir,
 }
 
-fn host(home: &Path) -> Host {
+pub fn host(home: &Path) -> Host {
     let kept = [
         "PATH",
         "SSL_CERT_FILE",
@@ -52,7 +52,8 @@ fn host(home: &Path) -> Host {
     Host::with(env, home)
 }
 
-fn shown<T>(what: &str, result: admit::error::Result<T>) -> T {
+#[track_caller]
+pub fn shown<T>(what: &str, result: admit::error::Result<T>) -> T {
     result.unwrap_or_else(|err| {
         panic!(
             "{what}: {err} {:?} {:?} {:?}",
@@ -64,7 +65,7 @@ fn shown<T>(what: &str, result: admit::error::Result<T>) -> T {
 }
 
 /// The tools are looked for once: every test of this process uses the same.
-fn the_tools() -> &'static Tools {
+pub fn the_tools() -> &'static Tools {
     static TOOLS: OnceLock<Tools> = OnceLock::new();
     TOOLS.get_or_init(|| {
         let home = tempfile::tempdir().unwrap();

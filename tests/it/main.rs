@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod agents;
 mod answer;
-mod build;
 mod bridge;
+mod build;
+mod classes;
 mod doctor;
 mod fetch;
 mod fetch_git;
@@ -20,5 +22,6 @@ mod runs;
 mod sandbox;
 mod sandbox_host;
 mod schemas;
+mod trial;
 mod upstream;
 mod util;

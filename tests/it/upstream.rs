@@ -81,6 +81,16 @@ impl Server {
 
     /// Answers `good` chat completions as it should, and misbehaves from then on.
     pub fn after(good: usize, fault: Fault) -> Self {
+        Self::plan(good, fault, usize::MAX)
+    }
+
+    /// Misbehaves for one chat completion, and then answers as it should.
+    pub fn once(fault: Fault) -> Self {
+        Self::plan(0, fault, 1)
+    }
+
+    /// `good` chat completions as it should, `bad` others, and the rest as it should again.
+    fn plan(good: usize, fault: Fault, bad: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -94,7 +104,9 @@ impl Server {
                 }
                 let (all, stopped) = (Arc::clone(&seen), Arc::clone(&stopped));
                 let stream = stream.unwrap();
-                let now = if chats(&seen) < good { Fault::None } else { fault };
+                let before = chats(&seen);
+                let faulty = (good..good.saturating_add(bad)).contains(&before);
+                let now = if faulty { fault } else { Fault::None };
                 let one = std::thread::spawn(move || serve(stream, now, addr, &all, &stopped));
                 if fault == Fault::Gone {
                     one.join().unwrap();
