@@ -138,6 +138,22 @@ reasons! {
     PythonNotLocked = "python_not_locked" => Refused,
     /// The key for the model cannot be used: empty, malformed, or readable by others.
     CredentialUnusable = "credential_unusable" => Refused,
+    /// A signing key cannot be used: readable by others, encrypted, not Ed25519, or nowhere to be found.
+    KeyUnusable = "key_unusable" => Refused,
+    /// What was to be attested does not hold.
+    AttestRefused = "attest_refused" => Refused,
+    /// A signature is required and there is none.
+    SignatureMissing = "signature_missing" => Refused,
+    /// It is signed, and by no key that counts.
+    SignerUnknown = "signer_unknown" => Refused,
+    /// It is signed by fewer different keys than are required.
+    SignaturesTooFew = "signatures_too_few" => Refused,
+    /// The key that signed it has expired.
+    KeyExpired = "key_expired" => Refused,
+    /// The key that signed it does not count yet.
+    KeyNotYetValid = "key_not_yet_valid" => Refused,
+    /// The key that signed it was revoked.
+    KeyRevoked = "key_revoked" => Refused,
     // --- fetch
     /// The other side could not be reached, or ended the connection.
     Unreachable = "unreachable" => Fetch,
@@ -160,6 +176,14 @@ reasons! {
     SourceMismatch = "source_mismatch" => Digest,
     /// An entry of the store is not what its name says.
     StoreCorrupt = "store_corrupt" => Digest,
+    /// Payload, payload type or signature are not what was signed.
+    SignatureInvalid = "signature_invalid" => Digest,
+    /// A bundle holds something that is no envelope, or an envelope that holds no statement.
+    BadEnvelope = "bad_envelope" => Digest,
+    /// The signed statement is about another thing.
+    AttestedOther = "attested_other" => Digest,
+    /// The signed statement says something else of the thing than what admit finds.
+    AttestedDiffers = "attested_differs" => Digest,
     // --- build
     /// A build step ended with an error.
     StepFailed = "step_failed" => Build,

@@ -7,6 +7,8 @@
 //! Files on disk:
 //! - `lockfiles/<provider>.lock.json`: what to build, by digest ([`model::lockfile`]).
 //! - `admissions/builds/<provider>--<sha256>.json`: recorded builds ([`model::report`]).
+//! - `admissions/attestations/<sha256>.intoto.jsonl`: what was signed about them ([`attest`]).
+//! - `<data>/admit/keys/`: this user's keys, and public keys of others that this user trusts ([`attest::keys`]).
 //! - `<data>/admit/store/`: every verified input and output, by digest.
 //! - `<data>/admit/root/`: locks and records that this user added to those embedded in the binary.
 
@@ -26,6 +28,7 @@ pub mod plan;
 pub mod fetch;
 pub mod build;
 pub mod report;
+pub mod attest;
 pub mod doctor;
 pub mod verify;
 pub mod gate;

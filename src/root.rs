@@ -17,6 +17,7 @@ use crate::error::{Error, Reason, Result};
 use crate::host::Host;
 use crate::model::ids::{Digest, RelPath};
 use crate::model::record::{self, Record};
+use crate::model::signing::{self, Require, Signer};
 
 use files::{directory, overlaid};
 use trust::{load_trust, lock, trust_key};
@@ -51,6 +52,12 @@ pub struct Config {
     /// URL prefixes and what stands for them.
     #[serde(default)]
     pub mirror: Vec<MirrorRule>,
+    /// Keys that may sign.
+    #[serde(default)]
+    pub signer: Vec<Signer>,
+    /// Who of them must have signed what.
+    #[serde(default)]
+    pub require: Require,
 }
 
 /// One `[[mirror]]`.
@@ -298,7 +305,10 @@ fn digest_of(files: &BTreeMap<String, Vec<u8>>) -> Digest {
 fn parse_config(bytes: &[u8], path: &Path) -> Result<Config> {
     let fail = |what: String| Error::new(Reason::BadRecord, what).at(path.display().to_string());
     let text = std::str::from_utf8(bytes).map_err(|_| fail("is not UTF-8".into()))?;
-    toml::from_str(text).map_err(|err| fail(err.to_string().trim_end().to_owned()))
+    let config: Config =
+        toml::from_str(text).map_err(|err| fail(err.to_string().trim_end().to_owned()))?;
+    signing::check(&config.signer, &config.require).map_err(fail)?;
+    Ok(config)
 }
 
 /// Writes a small file so that it is either the old or the new one at any instant.

@@ -3,6 +3,7 @@
 use schemars::{JsonSchema, schema_for};
 use serde_json::Value;
 
+use crate::attest::ModelPredicate;
 use crate::model::admission::ModelAdmission;
 use crate::model::decision::Decision;
 use crate::model::evidence::RunReport;
@@ -45,6 +46,7 @@ pub fn all() -> Vec<(String, Value)> {
         entry::<Script>(),
         entry::<PipLock>(),
         entry::<ModelAdmission>(),
+        entry::<ModelPredicate>(),
         entry::<Decision>(),
         entry::<RunReport>(),
         entry::<Manifest>(),

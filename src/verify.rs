@@ -32,13 +32,22 @@ pub struct Verified {
 impl Verified {
     /// Whether every row is a yes (or not needed, and said so).
     pub fn holds(&self) -> bool {
-        self.rows.iter().all(|row| matches!(row.status, Status::Pass | Status::NotNeeded))
+        self.faults().next().is_none()
     }
 
-    /// The exit code: 0 for yes, 5 where a digest does not match, 1 for any other no.
+    /// The rows that are a no.
+    pub fn faults(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| !matches!(row.status, Status::Pass | Status::NotNeeded))
+    }
+
+    /// The exit code: 0 for yes, 5 where a digest does not match, 3 where the signatures alone do not do, 1 for any
+    /// other no.
     pub fn exit_code(&self) -> u8 {
         if self.holds() {
             0
+        } else if self.faults().all(|row| row.kind == Some(Kind::Refused) && row.id == "signature")
+        {
+            Kind::Refused.exit_code()
         } else if self
             .rows
             .iter()

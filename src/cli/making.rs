@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use super::app::{App, Network};
+use crate::attest::record_path;
 use crate::build::install::Packages;
 use crate::build::{self, Inputs, Options};
 use crate::error::{Error, Reason, Result};
@@ -277,11 +278,6 @@ fn find(store: &Store, root: &Root, locked: &Locked, plan: &Plan) -> Result<Opti
     report.lock_digest = locked.digest.clone();
     report.source_admission_status = admission(root, &report)?;
     Ok(Some(Made { output: output.path().to_path_buf(), report, fresh: false }))
-}
-
-/// The place of a recorded build in a root.
-pub(super) fn record_path(report: &BuildReport) -> String {
-    format!("admissions/builds/{}--{}.json", report.provider, report.sha256)
 }
 
 /// Whether this very build is on record: same output, same plan, same proofs.

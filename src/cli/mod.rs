@@ -13,12 +13,14 @@ use app::App;
 
 mod adopt;
 mod app;
+mod attest;
 mod build;
 mod demo;
 mod diff;
 mod doctor;
 mod fixture;
 mod inspect;
+mod key;
 mod lock;
 mod making;
 mod model;
@@ -88,12 +90,14 @@ struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Adopt(adopt::Args),
+    Attest(attest::Args),
     Build(build::Args),
     Demo(demo::Args),
     Diff(diff::Args),
     Doctor(doctor::Args),
     Fixture(fixture::Args),
     Inspect(inspect::Args),
+    Key(key::Args),
     Lock(Box<lock::Args>),
     Model(model::Args),
     Run(Box<run::Args>),
@@ -144,12 +148,14 @@ fn fail(ui: &Ui, err: &Error) -> u8 {
 fn exec(app: &App, command: Command) -> Result<u8> {
     match command {
         Command::Adopt(args) => adopt::exec(app, &args),
+        Command::Attest(args) => attest::exec(app, &args),
         Command::Build(args) => build::exec(app, &args),
         Command::Demo(args) => demo::exec(app, &args),
         Command::Diff(args) => diff::exec(app, &args),
         Command::Doctor(args) => doctor::exec(app, &args),
         Command::Fixture(args) => fixture::exec(app, &args),
         Command::Inspect(args) => inspect::exec(app, &args),
+        Command::Key(args) => key::exec(app, &args),
         Command::Lock(args) => lock::exec(app, &args),
         Command::Model(args) => model::exec(app, &args),
         Command::Run(args) => run::exec(app, &args),

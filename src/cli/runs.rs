@@ -5,9 +5,13 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::App;
+use super::verify::{Signatures, bundle};
+use crate::attest::{self, Held, Refused};
 use crate::error::{Error, Reason, Result};
-use crate::evidence::{self, RunCheck};
+use crate::evidence::{self, Level, RunCheck};
 use crate::model::ids::Digest;
+use crate::model::signing::Kind;
+use crate::root::Root;
 use crate::ui::Mark;
 
 /// `<state>/admit/runs`.
@@ -46,10 +50,71 @@ pub(super) fn find(app: &App, text: &str) -> Result<PathBuf> {
     Ok(if plain && own.is_dir() { own } else { app.host.absolute(Path::new(text)) })
 }
 
+/// The bundle beside a run's directory: nothing is added to what was sealed.
+pub(super) fn beside(run: &Path) -> PathBuf {
+    let mut name = run.file_name().unwrap_or_default().to_owned();
+    name.push(".intoto.jsonl");
+    run.with_file_name(name)
+}
+
+/// Checks the run directory and its signatures: who signed it, `None` where nobody asks and nothing is there. A run that
+/// is not whole is not looked at further.
+pub(super) fn check(
+    app: &App,
+    root: &Root,
+    run: &Path,
+    id: Option<&Digest>,
+    signatures: &Signatures,
+) -> Result<(RunCheck, Option<Result<Held, Refused>>)> {
+    let mut checked = evidence::check(run, id)?;
+    let (Some(_), Some(id), Some(report)) = (checked.level, &checked.id, &checked.report) else {
+        return Ok((checked, None));
+    };
+    let policy = root.config().require.of(Kind::Run).is_some();
+    let given = signatures.given(app)?;
+    let asked = policy || given.is_some();
+    let found = match given {
+        Some(given) => Some(given),
+        None => {
+            bundle(&beside(run))?.or_else(|| root.get(&attest::bundle_path(id)).map(<[u8]>::to_vec))
+        }
+    };
+    if !asked && found.is_none() {
+        return Ok((checked, None));
+    }
+    let demand = signatures.demand(app, root, Kind::Run)?;
+    let expected = [attest::test_result(id, report).into()];
+    let outcome = attest::check(found.as_deref(), &expected, &demand, &app.clock.now());
+    match &outcome {
+        Ok(_) => checked.level = Some(Level::Signed),
+        Err(no) if !asked => {
+            let note = format!("its signatures do not count ({}: {})", no.reason, no.found);
+            checked.notes.push(note);
+            return Ok((checked, None));
+        }
+        Err(_) => checked.level = None,
+    }
+    Ok((checked, Some(outcome)))
+}
+
 /// Checks the run directory and says what was found. The exit code is 0, or that of the first fault.
-pub(super) fn verify(app: &App, run: &Path, id: Option<&Digest>) -> Result<u8> {
-    let checked = evidence::check(run, id)?;
-    app.ui.json(&value(&checked));
+pub(super) fn verify(
+    app: &App,
+    run: &Path,
+    id: Option<&Digest>,
+    signatures: &Signatures,
+) -> Result<u8> {
+    let root = app.root()?;
+    let (checked, signed) = check(app, &root, run, id, signatures)?;
+    let mut answer = value(&checked);
+    answer["signature"] = match &signed {
+        None => Value::Null,
+        Some(Ok(held)) => json!({ "signed_by": held.by }),
+        Some(Err(no)) => json!({
+            "reason": no.reason.as_str(), "expected": no.expected, "found": no.found, "fix": no.fix,
+        }),
+    };
+    app.ui.json(&answer);
     for fault in &checked.faults {
         app.ui.row(Mark::Bad, &fault.path, fault.kind.reason().as_str());
         app.ui.detail("expected", &fault.expected);
@@ -63,10 +128,22 @@ pub(super) fn verify(app: &App, run: &Path, id: Option<&Digest>) -> Result<u8> {
             app.ui.remark(&format!("{}: {}", err.reason(), err.what()));
             return Ok(err.kind().exit_code());
         }
+        _ if let Some(Err(no)) = &signed => {
+            app.ui.row(Mark::Good, "files", &format!("{} as sealed", checked.files));
+            app.ui.row(Mark::Bad, "signature", no.reason.as_str());
+            app.ui.detail("expected", &no.expected);
+            app.ui.detail("found", &no.found);
+            app.ui.detail("fix", &no.fix);
+            return Ok(no.reason.kind().exit_code());
+        }
         (None, Some(level), Some(report)) => {
             let status = report.status.as_str();
             app.ui.row(Mark::Good, "files", &format!("{} as sealed", checked.files));
-            app.ui.row(Mark::Good, "level", level.as_str());
+            let by = match &signed {
+                Some(Ok(held)) => format!(" by {}", held.names()),
+                _ => String::new(),
+            };
+            app.ui.row(Mark::Good, "level", &format!("{}{by}", level.as_str()));
             app.ui.row(Mark::Note, "status", status);
             if let Some(id) = &checked.id {
                 app.ui.line(&id.to_string());
@@ -93,7 +170,7 @@ pub(super) fn value(checked: &RunCheck) -> Value {
         "schema": "admit.run-check/1",
         "directory": checked.directory,
         "id": checked.id,
-        "level": checked.level.map(evidence::Level::as_str),
+        "level": checked.level.map(Level::as_str),
         "files": checked.files,
         "faults": faults,
         "notes": checked.notes,

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::verify::Signatures;
 use super::{App, runs};
 use crate::error::Result;
 use crate::evidence::{self, RunCheck};
@@ -14,9 +15,11 @@ pub(super) struct Args {}
 pub(super) fn exec(app: &App, _: &Args) -> Result<u8> {
     let mut checked: Vec<RunCheck> = Vec::new();
     let mut unverified = Vec::new();
+    let root = app.root()?;
     for dir in runs::all(app)? {
-        match evidence::check(&dir, None) {
-            Ok(run) if run.level.is_some() => checked.push(run),
+        // Where the policy asks for signatures, a run without them counts no more than one that was changed.
+        match runs::check(app, &root, &dir, None, &Signatures::default()) {
+            Ok((run, _)) if run.level.is_some() => checked.push(run),
             _ => unverified.push(dir),
         }
     }

@@ -1,19 +1,23 @@
 //! `admit verify [NAME]`: does everything on this machine still match the locked records? `admit verify RUN`: is a run
-//! directory what was sealed?
+//! directory what was sealed? With a policy or a bundle also: who signed it?
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use super::app::App;
-use super::{making, runs};
+use super::{key, making, runs};
+use crate::attest::{self, Demand, Held, Refused};
 use crate::build::output;
 use crate::error::{Error, Kind, Reason, Result};
 use crate::host::platform;
 use crate::lock::{self, Locked, Spec};
+use crate::model::dsse::MAX_BUNDLE;
 use crate::model::ids::{Digest, Name};
+use crate::model::signing::Kind as Signed;
 use crate::plan::Plan;
 use crate::root::Root;
+use crate::run::facts;
 use crate::sandbox::Launcher;
 use crate::store::Store;
 use crate::ui::Mark;
@@ -31,12 +35,30 @@ pub(super) struct Args {
     /// Also run the output again, in a sandbox, to see that it shows the locked identity
     #[arg(long)]
     deep: bool,
+    #[command(flatten)]
+    signatures: Signatures,
+}
+
+/// Where signatures are, and whose count.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct Signatures {
+    /// Check the signatures in this bundle, in place of the recorded one
+    #[arg(long, value_name = "FILE")]
+    pub(super) bundle: Option<PathBuf>,
+    /// Count only this key's; without it and without a policy, all of `admit key show` count
+    #[arg(long, value_name = "NAME", requires = "bundle")]
+    pub(super) key: Option<Name>,
 }
 
 impl Args {
     /// `admit verify NAME`.
     pub(super) fn of(name: &str) -> Self {
-        Self { subject: Some(name.to_owned()), id: None, deep: false }
+        Self {
+            subject: Some(name.to_owned()),
+            id: None,
+            deep: false,
+            signatures: Signatures::default(),
+        }
     }
 }
 
@@ -44,12 +66,15 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let spec = match &args.subject {
         None => None,
         Some(text) => match run_directory(app, text)? {
-            Some(dir) => return runs::verify(app, &dir, args.id.as_ref()),
+            Some(dir) => return runs::verify(app, &dir, args.id.as_ref(), &args.signatures),
             None => {
                 Some(text.parse::<Spec>().map_err(|what| Error::new(Reason::BadArgument, what))?)
             }
         },
     };
+    if spec.is_none() && args.signatures.bundle.is_some() {
+        return Err(Error::new(Reason::BadArgument, "a bundle needs the name of what it is about"));
+    }
     let root = app.root()?;
     let store = Store::open_read(&app.store_dir()?)?;
     let locks = match &spec {
@@ -66,14 +91,16 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     }
     let mut all = Vec::new();
     for locked in &locks {
-        let mut verified = one(&root, locked, store.as_ref())?;
+        let mut verified = unsigned(&root, locked, store.as_ref())?;
+        let outcome = signed(app, &root, locked, &args.signatures)?;
+        verified.rows.extend(outcome.as_ref().map(Row::signature));
         if args.deep {
             deep(locked, store.as_ref(), &mut verified);
         }
         all.push(verified);
     }
     for verified in &all {
-        show(app, verified);
+        rows(app, verified);
     }
     let holds = all.iter().all(Verified::holds);
     app.ui.json(
@@ -119,7 +146,8 @@ fn known(root: &Root, store: Option<&Store>) -> Result<Vec<Locked>> {
     Ok(out)
 }
 
-fn one(root: &Root, locked: &Locked, store: Option<&Store>) -> Result<Verified> {
+/// Every row but that of the signatures.
+pub(super) fn unsigned(root: &Root, locked: &Locked, store: Option<&Store>) -> Result<Verified> {
     let plan = Plan::new(&locked.lock, platform()?)?;
     let saved = store.map_or(Ok(None), |store| making::saved(store, &plan.key()));
     let (saved, unreadable) = match saved {
@@ -130,6 +158,75 @@ fn one(root: &Root, locked: &Locked, store: Option<&Store>) -> Result<Verified> 
         verify::verify(&Subject { root, locked, plan: &plan, store, saved: saved.as_ref() });
     verified.rows.extend(unreadable);
     Ok(verified)
+}
+
+/// The bytes of a bundle; `None` where there is no such file.
+pub(super) fn bundle(path: &Path) -> Result<Option<Vec<u8>>> {
+    use std::io::Read as _;
+    let io = |err| Error::io("read the bundle", path, err);
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(err) => return Err(io(err)),
+    };
+    let mut bytes = Vec::new();
+    // One byte more than is read as a bundle, so that a longer one is seen to be longer.
+    file.take(MAX_BUNDLE as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
+    Ok(Some(bytes))
+}
+
+impl Signatures {
+    /// The bundle that the user names.
+    pub(super) fn given(&self, app: &App) -> Result<Option<Vec<u8>>> {
+        let Some(path) = self.bundle.as_ref().map(|path| app.host.absolute(path)) else {
+            return Ok(None);
+        };
+        bundle(&path)?.map(Some).ok_or_else(|| {
+            Error::new(Reason::NotFound, "there is no such bundle").at(path.display().to_string())
+        })
+    }
+
+    /// Whose signatures count: what the root's policy says, else this user's keys.
+    pub(super) fn demand(&self, app: &App, root: &Root, kind: Signed) -> Result<Demand> {
+        match (Demand::of_root(root, kind)?, &self.key) {
+            (Some(policy), None) => Ok(policy),
+            (Some(policy), Some(_)) => Err(Error::new(
+                Reason::BadArgument,
+                "--key, and the root has a policy that decides",
+            )
+            .found(policy.words())
+            .hint("leave out --key")),
+            (None, Some(name)) => Ok(Demand::of_keys(vec![key::keys(app)?.public(name)?])),
+            (None, None) => Ok(Demand::of_keys(key::keys(app)?.all()?)),
+        }
+    }
+}
+
+/// What the signatures of a recorded build say; `None` where neither the policy nor the user asks.
+fn signed(
+    app: &App,
+    root: &Root,
+    locked: &Locked,
+    signatures: &Signatures,
+) -> Result<Option<Result<Held, Refused>>> {
+    let policy = root.config().require.of(Signed::Build).is_some();
+    let given = signatures.given(app)?;
+    if !policy && given.is_none() {
+        return Ok(None);
+    }
+    let demand = signatures.demand(app, root, Signed::Build)?;
+    // A record that is absent or cannot be read has its own row; here it means that nothing signed fits.
+    let Ok(Some(report)) = facts::recorded(root, locked).1 else {
+        return Ok(Some(attest::check(None, &[], &demand, &app.clock.now())));
+    };
+    let now = app.clock.now();
+    let mut expected = vec![attest::of_build(&report, &locked.lock, &now)];
+    if !policy {
+        expected.push(attest::summary(&report, &locked.lock, &now));
+    }
+    let recorded = root.get(&attest::bundle_path(report.sha256.digest()));
+    let bundle = given.as_deref().or(recorded);
+    Ok(Some(attest::check(bundle, &expected, &demand, &now)))
 }
 
 /// Runs the identity again. It counts only where the output itself passed.
@@ -158,7 +255,7 @@ fn deep(locked: &Locked, store: Option<&Store>, verified: &mut Verified) {
     verified.rows.push(row);
 }
 
-fn show(app: &App, verified: &Verified) {
+pub(super) fn rows(app: &App, verified: &Verified) {
     app.ui.line(&verified.provider);
     for row in &verified.rows {
         let mark = match row.status {

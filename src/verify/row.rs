@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::attest::{Held, Refused};
 use crate::error::{Error, Kind, Reason, Result};
 
 /// How a row turned out.
@@ -23,7 +24,8 @@ pub enum Status {
 /// One thing that was compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Row {
-    /// Stable name: `root`, `lock`, `source`, `toolchain`, `packages`, `output`, `identity`, `report`.
+    /// Stable name: `root`, `lock`, `source`, `toolchain`, `packages`, `output`, `identity`, `report`; `signature` where a
+    /// policy or the user asks for one.
     pub id: &'static str,
     /// The answer.
     pub status: Status,
@@ -97,6 +99,20 @@ impl Row {
     /// The row of a build record that cannot be read.
     pub fn unreadable_record(err: &Error) -> Self {
         Self::from_error("build-record", err)
+    }
+
+    /// The row of the signatures that were asked for.
+    pub fn signature(outcome: &Result<Held, Refused>) -> Self {
+        match outcome {
+            Ok(held) => Self::pass("signature", format!("signed by {}", held.names())),
+            Err(no) => {
+                let status = match no.reason {
+                    Reason::SignatureMissing => Status::Missing,
+                    _ => Status::Fail,
+                };
+                Self::no("signature", status, no.reason, &no.expected, &no.found).fix(&no.fix)
+            }
+        }
     }
 
     /// The row of an identity that was run again.

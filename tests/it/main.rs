@@ -23,5 +23,6 @@ mod sandbox;
 mod sandbox_host;
 mod schemas;
 mod trial;
+mod sign;
 mod upstream;
 mod util;

@@ -1,0 +1,380 @@
+//! Keys on disk, in OpenSSH's own formats: `<data>/admit/keys/<name>` (mode 0600) and `<name>.pub`.
+//!
+//! A private key is read from a file that is this user's and that nobody else may read, used for one signature, wiped,
+//! and never shown. Where `<name>.pub` stands alone, it is somebody else's key that this user trusts.
+
+use std::fs::OpenOptions;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use ed25519_dalek::{Signer as _, SigningKey};
+use ssh_key::private::{Ed25519Keypair, KeypairData};
+use ssh_key::{LineEnding, PrivateKey};
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Reason, Result};
+use crate::model::dsse::{Envelope, Signature};
+use crate::model::ids::Name;
+use crate::model::sshkey::PublicKey;
+
+/// Longest key file that is read, in bytes: an Ed25519 key takes about 400.
+const MAX_FILE: u64 = 64 << 10;
+
+/// The keys of this user.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    dir: PathBuf,
+}
+
+/// A public key and what this user calls it.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// The file's name.
+    pub name: Name,
+    /// The key.
+    pub key: PublicKey,
+    /// Whether the private half is here, too.
+    pub own: bool,
+}
+
+/// A key that signs.
+pub struct Signing {
+    key: SigningKey,
+    public: PublicKey,
+}
+
+fn unusable(what: &str, path: &Path) -> Error {
+    Error::new(Reason::KeyUnusable, what).at(path.display().to_string())
+}
+
+impl Signing {
+    /// The public half.
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// Signs the envelope, after any signature that it has. With `in_toto`, the same signature stands there a second
+    /// time under the name that in-toto's Python tools give the key; it counts once.
+    pub fn sign(&self, envelope: &mut Envelope, in_toto: bool) {
+        let sig = self.key.sign(&envelope.signed_bytes()).to_bytes().to_vec();
+        let keyid = self.public.fingerprint().to_string();
+        envelope.signatures.push(Signature { keyid, sig: sig.clone() });
+        if in_toto {
+            envelope.signatures.push(Signature { keyid: self.public.in_toto_keyid(), sig });
+        }
+    }
+}
+
+impl Keys {
+    /// The keys below the user's data directory.
+    pub fn new(data_dir: &Path) -> Self {
+        Self { dir: data_dir.join("keys") }
+    }
+
+    /// Where the private key of that name is, or would be.
+    pub fn private_path(&self, name: &Name) -> PathBuf {
+        self.dir.join(name.as_str())
+    }
+
+    /// Where the public key of that name is, or would be.
+    pub fn public_path(&self, name: &Name) -> PathBuf {
+        self.dir.join(format!("{name}.pub"))
+    }
+
+    /// Makes a key.
+    ///
+    /// # Errors
+    /// [`Reason::BadArgument`] where a key has that name.
+    pub fn make(&self, name: &Name) -> Result<PublicKey> {
+        let mut seed = Zeroizing::new([0; 32]);
+        std::fs::File::open("/dev/urandom")
+            .and_then(|mut file| file.read_exact(&mut seed[..]))
+            .map_err(|err| Error::io("read", "/dev/urandom", err))?;
+        self.keep(name, &Ed25519Keypair::from_seed(&seed))
+    }
+
+    /// Takes over an existing key file of OpenSSH: a private key, or a public one of somebody whom this user trusts.
+    /// Gives the key, and whether it was a private one.
+    ///
+    /// # Errors
+    /// [`Reason::KeyUnusable`] for a private key that others may read, is encrypted, or is not Ed25519;
+    /// [`Reason::BadArgument`] where a key has that name.
+    pub fn import(&self, name: &Name, path: &Path) -> Result<(PublicKey, bool)> {
+        let (file, bytes) = read(path)?;
+        if !bytes.starts_with(b"-----BEGIN") {
+            let key = public(&bytes, path)?;
+            self.absent(name)?;
+            write(&self.dir, &self.public_path(name), &line(&key, name), 0o644)?;
+            return Ok((key, false));
+        }
+        private_mode(&file, path)?;
+        let pair = private(&bytes, path)?;
+        self.keep(name, &pair).map(|key| (key, true))
+    }
+
+    /// The key that signs.
+    ///
+    /// # Errors
+    /// [`Reason::KeyUnusable`] where it is not there or cannot be used.
+    pub fn signing(&self, name: &Name) -> Result<Signing> {
+        let path = self.private_path(name);
+        if std::fs::symlink_metadata(&path)
+            .is_err_and(|err| err.kind() == std::io::ErrorKind::NotFound)
+        {
+            return Err(unusable("there is no such signing key", &path)
+                .expected(format!("a private key called {name}"))
+                .found("none")
+                .hint(format!("admit key new {name}")));
+        }
+        let (file, bytes) = read(&path)?;
+        private_mode(&file, &path)?;
+        let key = SigningKey::from_bytes(&private(&bytes, &path)?.private.to_bytes());
+        let public = PublicKey::from_bytes(key.verifying_key().as_bytes())
+            .ok_or_else(|| unusable("the key is no valid one", &path))?;
+        Ok(Signing { key, public })
+    }
+
+    /// The public key of that name.
+    ///
+    /// # Errors
+    /// [`Reason::KeyUnusable`] where it is not there or is no key.
+    pub fn public(&self, name: &Name) -> Result<Named> {
+        let path = self.public_path(name);
+        match std::fs::symlink_metadata(&path) {
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
+                Err(unusable("there is no such key", &path)
+                    .expected(format!("a key called {name}"))
+                    .found("none")
+                    .hint(format!("admit key new {name}, or admit key import {name} FILE")))
+            }
+            _ => {
+                let key = public(&read(&path)?.1, &path)?;
+                let own = self.private_path(name).exists();
+                Ok(Named { name: name.clone(), key, own })
+            }
+        }
+    }
+
+    /// Every key, by name: this user's own and those that this user trusts.
+    ///
+    /// # Errors
+    /// Where one of them cannot be read: a key left out would be an answer to another question.
+    pub fn all(&self) -> Result<Vec<Named>> {
+        let entries = match std::fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(err) => return Err(Error::io("list the keys", &self.dir, err)),
+        };
+        let mut out = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|err| Error::io("list the keys", &self.dir, err))?;
+            let file = entry.file_name();
+            let Some(name) = file.to_str().and_then(|file| file.strip_suffix(".pub")) else {
+                continue;
+            };
+            let name: Name = name
+                .parse()
+                .map_err(|err| unusable("a key's name", &entry.path()).found(format!("{err}")))?;
+            out.push(self.public(&name)?);
+        }
+        out.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(out)
+    }
+
+    /// Refuses to write over a key.
+    fn absent(&self, name: &Name) -> Result<()> {
+        for path in [self.private_path(name), self.public_path(name)] {
+            if std::fs::symlink_metadata(&path).is_ok() {
+                return Err(Error::new(Reason::BadArgument, "there is a key of this name")
+                    .at(path.display().to_string())
+                    .hint("choose another name; admit never writes over a key"));
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&self, name: &Name, pair: &Ed25519Keypair) -> Result<PublicKey> {
+        let path = self.private_path(name);
+        let key = PublicKey::from_bytes(&pair.public.0)
+            .ok_or_else(|| unusable("the key is no valid one", &path))?;
+        self.absent(name)?;
+        let text = PrivateKey::new(KeypairData::from(pair.clone()), name.as_str())
+            .and_then(|private| private.to_openssh(LineEnding::LF))
+            .map_err(|err| Error::new(Reason::Internal, "write a key").found(err.to_string()))?;
+        write(&self.dir, &path, text.as_bytes(), 0o600)?;
+        write(&self.dir, &self.public_path(name), &line(&key, name), 0o644)?;
+        Ok(key)
+    }
+}
+
+fn line(key: &PublicKey, name: &Name) -> Vec<u8> {
+    (key.line(name.as_str()) + "\n").into_bytes()
+}
+
+/// Writes a new file; never over an existing one.
+fn write(dir: &Path, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|err| Error::io("create the directory", dir, err))?;
+    let io = |err| Error::io("write", path, err);
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(io)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io)
+}
+
+/// The file's bytes, without following a link or waiting for a pipe.
+fn read(path: &Path) -> Result<(std::fs::File, Zeroizing<Vec<u8>>)> {
+    let io = |err| Error::io("read the key file", path, err);
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(io)?;
+    if !file.metadata().map_err(io)?.is_file() {
+        return Err(unusable("the key file is no regular file", path));
+    }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize + 1));
+    (&file).take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(unusable("the file is longer than any key", path));
+    }
+    Ok((file, bytes))
+}
+
+/// A private key belongs to this user, and nobody else may read it.
+fn private_mode(file: &std::fs::File, path: &Path) -> Result<()> {
+    let meta = file.metadata().map_err(|err| Error::io("look at", path, err))?;
+    if meta.mode() & 0o077 != 0 {
+        return Err(unusable("others may read the private key", path)
+            .expected("mode 0600")
+            .found(format!("mode {:04o}", meta.mode() & 0o7777))
+            .hint(format!("chmod 600 {}", path.display())));
+    }
+    let user = rustix::process::geteuid().as_raw();
+    if meta.uid() != user {
+        return Err(unusable("the private key belongs to another user", path)
+            .expected(format!("uid {user}"))
+            .found(format!("uid {}", meta.uid())));
+    }
+    Ok(())
+}
+
+fn private(bytes: &[u8], path: &Path) -> Result<Ed25519Keypair> {
+    // The library's own message never holds key material; ours does not hold the text either.
+    let key = PrivateKey::from_openssh(bytes).map_err(|err| {
+        unusable("it is no private key in OpenSSH's format", path)
+            .expected("an unencrypted Ed25519 key, as ssh-keygen -t ed25519 writes it")
+            .found(err.to_string())
+    })?;
+    if key.is_encrypted() {
+        return Err(unusable("the private key is encrypted", path)
+            .expected("a key without a passphrase")
+            .found(format!("encrypted with {}", key.cipher()))
+            .hint("import a copy without one (ssh-keygen -p -N '' -f COPY), or make a key for this purpose: admit key new"));
+    }
+    match key.key_data() {
+        KeypairData::Ed25519(pair) => Ok(pair.clone()),
+        _ => Err(unusable("the private key is not Ed25519", path)
+            .expected("ssh-ed25519")
+            .found(key.algorithm().to_string())
+            .hint("admit key new makes one")),
+    }
+}
+
+fn public(bytes: &[u8], path: &Path) -> Result<PublicKey> {
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    text.parse().map_err(|err: crate::model::ids::ParseError| {
+        unusable("it is no Ed25519 public key in OpenSSH's format", path)
+            .expected("one line: ssh-ed25519, base64, a comment")
+            .found(err.to_string())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn keys() -> (tempfile::TempDir, Keys) {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = Keys::new(dir.path());
+        (dir, keys)
+    }
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_key_is_made_once_and_signs() {
+        let (_dir, keys) = keys();
+        let made = keys.make(&name("k")).unwrap();
+        assert_eq!(keys.make(&name("k")).unwrap_err().reason(), Reason::BadArgument);
+        let mode = keys.private_path(&name("k")).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600);
+        let signing = keys.signing(&name("k")).unwrap();
+        assert_eq!(*signing.public(), made);
+        assert!(keys.public(&name("k")).unwrap().own);
+        let mut envelope = Envelope::new("t", b"text".to_vec());
+        signing.sign(&mut envelope, true);
+        let [first, second] = &envelope.signatures[..] else { panic!("{envelope:?}") };
+        assert!(made.verifies(&envelope.signed_bytes(), &first.sig));
+        assert_eq!((&first.sig, first.keyid.as_str()), (&second.sig, made.fingerprint().as_str()));
+        assert_eq!(second.keyid, made.in_toto_keyid());
+        // Ed25519 is deterministic (RFC 8032): the same input gives the same envelope.
+        let mut again = Envelope::new("t", b"text".to_vec());
+        signing.sign(&mut again, true);
+        assert_eq!(again.line(), envelope.line());
+    }
+
+    #[test]
+    fn a_private_key_that_others_may_read_is_refused() {
+        let (_dir, keys) = keys();
+        keys.make(&name("k")).unwrap();
+        let path = keys.private_path(&name("k"));
+        for mode in [0o640, 0o604, 0o620, 0o700 | 0o010] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let err = keys.signing(&name("k")).err().unwrap();
+            assert_eq!(
+                (err.reason(), err.expected_value()),
+                (Reason::KeyUnusable, Some("mode 0600"))
+            );
+            let copied = keys.import(&name("l"), &path).unwrap_err();
+            assert_eq!(copied.reason(), Reason::KeyUnusable, "{mode:o}");
+        }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
+        assert!(keys.signing(&name("k")).is_ok());
+    }
+
+    #[test]
+    fn only_unencrypted_ed25519_is_taken_and_nothing_is_written_over() {
+        let (dir, keys) = keys();
+        assert_eq!(keys.signing(&name("k")).err().unwrap().reason(), Reason::KeyUnusable);
+        assert_eq!(keys.public(&name("k")).err().unwrap().reason(), Reason::KeyUnusable);
+        assert!(keys.all().unwrap().is_empty());
+        let file = dir.path().join("x");
+        for text in ["", "-----BEGIN OPENSSH PRIVATE KEY-----\n", "ssh-rsa AAAA", "\u{0}"] {
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+            let err = keys.import(&name("k"), &file).unwrap_err();
+            assert_eq!(err.reason(), Reason::KeyUnusable, "{text:?}");
+        }
+        std::fs::write(&file, vec![b'a'; MAX_FILE as usize + 1]).unwrap();
+        assert!(keys.import(&name("k"), &file).unwrap_err().what().contains("longer"));
+        let other = keys.make(&name("other")).unwrap();
+        let public = keys.public_path(&name("other"));
+        assert!(!keys.import(&name("k"), &public).unwrap().1);
+        assert_eq!(keys.public(&name("k")).unwrap().key, other);
+        let listed = keys.all().unwrap();
+        assert_eq!(
+            listed.iter().map(|k| (k.name.as_str(), k.own)).collect::<Vec<_>>(),
+            [("k", false), ("other", true)]
+        );
+        assert_eq!(keys.import(&name("k"), &public).unwrap_err().reason(), Reason::BadArgument);
+        // A link could lead to a file that somebody else changes.
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&public, &link).unwrap();
+        assert!(keys.import(&name("l"), &link).is_err());
+    }
+}

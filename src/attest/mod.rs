@@ -1,0 +1,45 @@
+//! Proof for others: what admit checked, as signed in-toto statements that others can check without admit; and the
+//! check of such statements against the things themselves and the policy of a root.
+//!
+//! | what | predicate type | subject |
+//! |---|---|---|
+//! | a recorded build | SLSA provenance v1 | the output |
+//! | a verification that held | SLSA verification summary v1 | the output |
+//! | a sealed run | in-toto test result v0.1 | the run's id |
+//! | a model admission | `urn:admit:predicate:model-admission:1` | the record's file |
+//!
+//! A statement is made from records alone, so it is the same bytes each time, and whoever checks it makes it again from
+//! the records at hand and compares. URIs that begin with `urn:admit:` are admit's own names: they are registered
+//! nowhere, lead nowhere, and claim nobody's domain.
+
+mod check;
+mod compare;
+pub mod keys;
+mod model;
+mod provenance;
+mod run;
+mod summary;
+
+pub use check::{Demand, Expected, Held, Outcome, Refused, Trusted, check, demanded};
+pub use model::{MODEL_ADMISSION, ModelPredicate, model_admission};
+pub use provenance::{BUILD_TYPE, BUILDER, PROVENANCE, provenance, record_path};
+pub use run::{TEST_RESULT, test_result};
+pub use summary::{SUMMARY, VERIFIER, summary};
+
+use crate::model::ids::{Digest, Timestamp};
+use crate::model::lockfile::Lockfile;
+use crate::model::report::{BuildReport, Origin};
+
+/// The statement by which a recorded build is signed: its provenance; for a binary that admit did not build, that its
+/// verification held.
+pub fn of_build(report: &BuildReport, lock: &Lockfile, now: &Timestamp) -> Expected {
+    match report.origin {
+        Origin::Built => provenance(report, lock).into(),
+        Origin::Adopted => summary(report, lock, now),
+    }
+}
+
+/// Where a root keeps the bundle about the thing with this digest.
+pub fn bundle_path(subject: &Digest) -> String {
+    format!("admissions/attestations/{}.intoto.jsonl", subject.to_hex())
+}

@@ -1,0 +1,120 @@
+//! A build report as SLSA provenance (v1).
+//!
+//! Everything in it is taken from the recorded report and the lock, both of which admit compared with what is on this
+//! machine before it signs, and so it can be made again from those two by whoever checks it. It claims what a build on
+//! one's own machine can claim: Build L1. The key lies on the same machine as the build.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::model::ids::{Digest, ObjectId};
+use crate::model::lockfile::{LockedPackage, Lockfile, PackageKind};
+use crate::model::record;
+use crate::model::report::BuildReport;
+use crate::model::statement::{Statement, digest_set};
+
+/// The predicate type of SLSA provenance.
+pub const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
+/// How `admit` builds: fetch by lock, install and compile in a sandbox without network. The number rises when the
+/// meaning of a parameter changes.
+pub const BUILD_TYPE: &str = "urn:admit:build-type:bun-compile:1";
+/// `admit` on somebody's own machine, in its own sandbox.
+pub const BUILDER: &str = "urn:admit:builder:local-sandbox:1";
+
+/// The path of a recorded build in a root.
+pub fn record_path(report: &BuildReport) -> String {
+    format!("admissions/builds/{}--{}.json", report.provider, report.sha256)
+}
+
+/// A purl of an npm package; `@` of a scope is percent-encoded (package-url specification).
+fn purl(name: &str, version: &str) -> String {
+    format!("pkg:npm/{}@{version}", name.replace('@', "%40"))
+}
+
+/// Where the source comes from, as SLSA's resource URIs have it.
+pub(super) fn source_uri(lock: &Lockfile) -> String {
+    let url = &lock.source.url;
+    match url.starts_with("embedded:") {
+        true => format!("urn:admit:{url}"),
+        false => format!("git+{url}"),
+    }
+}
+
+fn package(package: &LockedPackage) -> Value {
+    let digest = digest_set(&package.integrity.0);
+    let name = format!("package {}", package.key);
+    match package.kind {
+        PackageKind::Npm => {
+            json!({ "name": name, "uri": purl(&package.name, &package.version), "digest": digest })
+        }
+        // The lock names these by where they come from; the digest is of the tarball all the same.
+        _ => json!({ "name": name, "digest": digest, "annotations": {
+            "kind": package.kind, "package": package.name, "reference": package.version } }),
+    }
+}
+
+/// The provenance of a recorded build.
+pub fn provenance(report: &BuildReport, lock: &Lockfile) -> Statement {
+    let source = source_uri(lock);
+    let mut commit: BTreeMap<&str, &str> = BTreeMap::new();
+    commit.insert("gitCommit", report.pinned_commit.as_str());
+    if let Some(tree) = &report.source_tree {
+        commit.insert("gitTree", ObjectId::as_str(tree));
+    }
+    let mut resolved = vec![json!({
+        "name": "source",
+        "uri": format!("{source}@{}", report.pinned_commit),
+        "digest": commit,
+        "annotations": { "narHash": report.nar_hash },
+    })];
+    if let Some(bun) = lock.toolchain.bun.platforms.get(&report.platform) {
+        resolved.push(json!({
+            "name": "bun",
+            "uri": purl(&bun.package, &report.bun_version),
+            "digest": digest_set(&bun.integrity.0),
+            "annotations": { "executableSha256": report.bun_sha256 },
+        }));
+    }
+    if let Some(digest) = &report.packages_digest {
+        resolved.push(json!({
+            "name": "package list",
+            "digest": digest_set(digest),
+            "annotations": { "count": report.package_count },
+        }));
+    }
+    resolved.extend(lock.dependencies.packages.iter().flatten().map(package));
+    let place = record_path(report);
+    let volatile = &report.volatile;
+    let predicate = json!({
+        "buildDefinition": {
+            "buildType": BUILD_TYPE,
+            "externalParameters": {
+                "provider": report.provider,
+                "platform": report.platform,
+                "source": source,
+                "commit": report.pinned_commit,
+                "output": report.output,
+                "lock": report.lock_digest,
+            },
+            "internalParameters": {
+                "buildPath": report.build_path,
+                "commands": report.build_command,
+                "plan": report.plan_digest,
+                "sandbox": report.sandbox,
+            },
+            "resolvedDependencies": resolved,
+        },
+        "runDetails": {
+            "builder": { "id": BUILDER, "version": { "admit": volatile.admit_version } },
+            "metadata": { "startedOn": volatile.started, "finishedOn": volatile.finished },
+            "byproducts": [{
+                "name": place,
+                "digest": digest_set(&Digest::sha256(&record::pretty(report))),
+                "mediaType": "application/json",
+                "annotations": { "core": report.core_digest() },
+            }],
+        },
+    });
+    Statement::about(report.output.as_str(), report.sha256.digest(), PROVENANCE, predicate)
+}

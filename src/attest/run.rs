@@ -1,0 +1,70 @@
+//! A sealed run as an in-toto test result (v0.1). Its subject is the run's id, the digest of the canonical manifest,
+//! which lists every other file.
+
+use serde_json::{Value, json};
+
+use crate::model::evidence::{RunReport, RunStatus};
+use crate::model::ids::Digest;
+use crate::model::statement::{Statement, digest_set};
+
+/// The predicate type of test results.
+pub const TEST_RESULT: &str = "https://in-toto.io/attestation/test-result/v0.1";
+
+/// The result of the run with this report and id. Only a pass is `PASSED`: a rehearsal can never be one and is
+/// `WARNED`; a run that failed or was refused is `FAILED`.
+pub fn test_result(id: &Digest, report: &RunReport) -> Statement {
+    let result = match report.status {
+        RunStatus::Pass => "PASSED",
+        RunStatus::Rehearsed => "WARNED",
+        RunStatus::Fail | RunStatus::Blocked => "FAILED",
+    };
+    let baselines = report.baselines.len() >= 2 && report.baselines.iter().all(|b| b.held());
+    let tests = [
+        ("allowed_writes", report.allowed_writes_passed),
+        ("baselines", baselines),
+        ("judge", report.tests_passed),
+        ("no_target_inspection", report.no_target_inspection_passed),
+        ("required_events", report.required_events_passed),
+    ];
+    let named = |wanted: bool| -> Vec<&str> {
+        tests.iter().filter(|(_, passed)| *passed == wanted).map(|(name, _)| *name).collect()
+    };
+    // A rehearsal is one because of what it ran with, so that stands beside its tests.
+    let warned: Vec<String> = match report.status {
+        RunStatus::Rehearsed => vec![format!("evidence_class {}", report.evidence_class.as_str())],
+        _ => Vec::new(),
+    };
+    let predicate = json!({
+        "result": result,
+        "configuration": configuration(report),
+        "passedTests": named(true),
+        "warnedTests": warned,
+        "failedTests": named(false),
+    });
+    // Where it was made, not where it lies now: a copy of a run is the same run.
+    let name = report.run_directory.rsplit('/').next().unwrap_or_default();
+    Statement::about(name, id, TEST_RESULT, predicate)
+}
+
+/// What the run was made with, as far as it is known by digest or name.
+fn configuration(report: &RunReport) -> Vec<Value> {
+    let mut out = Vec::new();
+    if let Some(digest) = &report.fixture_digest {
+        out.push(
+            json!({ "name": format!("fixture {}", report.fixture), "digest": digest_set(digest) }),
+        );
+    }
+    if let Some(digest) = &report.case_binary_sha256 {
+        out.push(json!({ "name": "binary", "digest": digest_set(digest) }));
+    }
+    if let Some(commit) = &report.case_source_pin {
+        out.push(json!({ "name": "source", "digest": { "gitCommit": commit } }));
+    }
+    if let (Some(provider), Some(model)) = (&report.case_model_provider, &report.case_model) {
+        out.push(json!({ "name": "model", "uri": format!("urn:admit:model:{provider}/{model}") }));
+    }
+    if let Some(digest) = &report.root.digest {
+        out.push(json!({ "name": "root", "digest": digest_set(digest) }));
+    }
+    out
+}

@@ -1,0 +1,220 @@
+//! `admit attest …`: sign what admit itself checked, just now.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::app::App;
+use super::{key, model, runs, verify};
+use crate::attest::{self, Expected};
+use crate::error::{Error, Kind, Reason, Result};
+use crate::evidence;
+use crate::lock::{self, Locked, Spec};
+use crate::model::admission::{AdmissionStatus, ModelPair};
+use crate::model::dsse::{self, Envelope};
+use crate::model::ids::{Digest, Name, RelPath};
+use crate::model::report::{BuildReport, Origin};
+use crate::root::{Root, bad_record, write_atomic};
+use crate::run::facts;
+use crate::store::Store;
+
+/// Sign a statement about a build, a verification, a run or a model admission, after checking it again
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// What to attest
+    #[arg(value_enum)]
+    what: What,
+    /// build, verdict: a provider; run: a directory, its name, or `latest`; model: PROVIDER/MODEL
+    target: String,
+    /// The key that signs (admit key new)
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    key: Name,
+    /// Add the envelope to this bundle, one a line (default: print it)
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Add it where the gate and admit verify look: to the root, for a run beside its directory
+    #[arg(long, conflicts_with = "out")]
+    record: bool,
+    /// The run's id as printed when it was sealed
+    #[arg(long, value_name = "DIGEST")]
+    id: Option<Digest>,
+    /// Name the signature a second time as in-toto's Python tools name the key
+    #[arg(long)]
+    in_toto_keyid: bool,
+}
+
+/// What is attested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// A recorded build, as SLSA provenance
+    Build,
+    /// That admit verify holds for a provider, as a SLSA verification summary
+    Verdict,
+    /// A sealed run, as an in-toto test result
+    Run,
+    /// A model admission, as a statement of admit's own
+    Model,
+}
+
+/// A statement that was checked, and the run's sidecar where it is about a run.
+struct Checked {
+    statement: Expected,
+    beside: Option<PathBuf>,
+}
+
+pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
+    // A key that cannot sign is said before anything is looked at.
+    let signing = key::keys(app)?.signing(&args.key)?;
+    if args.id.is_some() && args.what != What::Run {
+        return Err(Error::new(Reason::BadArgument, "--id belongs to a run"));
+    }
+    let checked = match args.what {
+        What::Build | What::Verdict => provider(app, args)?,
+        What::Run => run(app, args)?,
+        What::Model => admission(app, args)?,
+    };
+    let statement = &checked.statement.statement;
+    let mut envelope = statement.envelope();
+    signing.sign(&mut envelope, args.in_toto_keyid);
+    let place = match (&args.out, args.record) {
+        (Some(file), _) => Some(add(&app.host.absolute(file), &envelope)?),
+        (None, true) => Some(keep(app, &checked, &envelope)?),
+        (None, false) => None,
+    };
+    let print = signing.public().fingerprint();
+    app.ui.json(&json!({
+        "schema": "admit.attested/1", "predicate_type": statement.predicate_type,
+        "subject": statement.subject, "keyid": print, "key": args.key, "file": place,
+        "envelope": serde_json::from_str::<serde_json::Value>(&envelope.line()).unwrap_or_default(),
+    }));
+    match &place {
+        None => app.ui.line(&envelope.line()),
+        Some(place) => {
+            app.ui.line(&format!("attested {} as {}", args.target, statement.predicate_type));
+            app.ui.line(&format!("signed   {} ({print})", args.key));
+            app.ui.line(&format!("file     {}", place.display()));
+        }
+    }
+    Ok(0)
+}
+
+/// The lock and the recorded report of a provider for which every row of verify holds.
+fn holding(app: &App, root: &Root, target: &str) -> Result<(Locked, BuildReport)> {
+    let spec: Spec = target.parse().map_err(|what| Error::new(Reason::BadArgument, what))?;
+    let locked = lock::resolve(root, &spec)?;
+    let store = Store::open_read(&app.store_dir()?)?;
+    let verified = verify::unsigned(root, &locked, store.as_ref())?;
+    if !verified.holds() {
+        verify::rows(app, &verified);
+        let reason = match verified.exit_code() {
+            code if code == Kind::Digest.exit_code() => Reason::DigestMismatch,
+            _ => Reason::AttestRefused,
+        };
+        let bad: Vec<&str> = verified.faults().map(|row| row.id).collect();
+        return Err(Error::new(reason, "what admit cannot verify it does not attest")
+            .at(target)
+            .expected("every row of admit verify")
+            .found(format!("not: {}", bad.join(", ")))
+            .hint(format!("admit verify {target} says what to do")));
+    }
+    let (place, report) = facts::recorded(root, &locked);
+    let report = report?
+        .ok_or_else(|| Error::new(Reason::AttestRefused, "the build is not on record").at(place))?;
+    Ok((locked, report))
+}
+
+fn provider(app: &App, args: &Args) -> Result<Checked> {
+    let root = app.root()?;
+    let (locked, report) = holding(app, &root, &args.target)?;
+    let statement = match args.what {
+        What::Build if report.origin == Origin::Adopted => {
+            return Err(Error::new(Reason::AttestRefused, "admit did not build this binary")
+                .at(args.target.clone())
+                .expected("a build by admit")
+                .found("an adopted binary")
+                .hint(format!("admit build {} --record, or admit attest verdict", args.target)));
+        }
+        What::Build => attest::provenance(&report, &locked.lock).into(),
+        _ => attest::summary(&report, &locked.lock, &app.clock.now()),
+    };
+    Ok(Checked { statement, beside: None })
+}
+
+fn run(app: &App, args: &Args) -> Result<Checked> {
+    let dir = runs::find(app, &args.target)?;
+    let checked = evidence::check(&dir, args.id.as_ref())?;
+    if let Some(err) = checked.error() {
+        return Err(err.hint("what admit cannot verify it does not attest"));
+    }
+    let (Some(id), Some(report)) = (&checked.id, &checked.report) else {
+        return Err(Error::new(Reason::AttestRefused, "the run has no id").at(args.target.clone()));
+    };
+    let statement = attest::test_result(id, report).into();
+    Ok(Checked { statement, beside: Some(runs::beside(&dir)) })
+}
+
+fn admission(app: &App, args: &Args) -> Result<Checked> {
+    let pair: ModelPair =
+        args.target.parse().map_err(|what: String| Error::new(Reason::BadArgument, what))?;
+    let root = app.root()?;
+    let found = model::status(app, &root, &pair);
+    if found.status != AdmissionStatus::Admitted {
+        return Err(Error::new(Reason::AttestRefused, "the record does not admit the model")
+            .at(pair.to_string())
+            .expected("admitted")
+            .found(format!("{}: {}", found.status.as_str(), found.reason))
+            .hint("admit model add records an approval"));
+    }
+    let path = format!("{}{}", model::DIR, pair.file_name());
+    let bytes = root.get(&path).unwrap_or_default();
+    let statement =
+        attest::model_admission(bytes).map_err(|err| bad_record(&root.place(&path), &err))?;
+    Ok(Checked { statement: statement.into(), beside: None })
+}
+
+/// Puts the envelope where it is looked for.
+fn keep(app: &App, checked: &Checked, envelope: &Envelope) -> Result<PathBuf> {
+    if let Some(path) = &checked.beside {
+        return add(path, envelope);
+    }
+    let mut root = app.root()?;
+    let subject = checked.statement.statement.sha256();
+    let subject = subject.ok_or_else(|| Error::new(Reason::Internal, "no subject"))?;
+    let path = attest::bundle_path(&subject);
+    let place = root.place(&path);
+    let path: RelPath = path
+        .parse()
+        .map_err(|err| Error::new(Reason::Internal, "the name of a bundle").caused_by(err))?;
+    root.update(&path, |now| {
+        let old = now.unwrap_or_default();
+        with(old, envelope, &place).map(|new| (new != old).then_some(new))
+    })
+}
+
+/// Adds a line to a bundle on disk.
+fn add(path: &Path, envelope: &Envelope) -> Result<PathBuf> {
+    let old = verify::bundle(path)?.unwrap_or_default();
+    write_atomic(path, &with(&old, envelope, &path.display().to_string())?)?;
+    Ok(path.to_owned())
+}
+
+/// The bundle with one more line; the same as before where it has that line. What is no bundle is not written to.
+fn with(old: &[u8], envelope: &Envelope, place: &str) -> Result<Vec<u8>> {
+    dsse::parse_bundle(old).map_err(|err| {
+        Error::new(Reason::BadEnvelope, "the file is no bundle, so nothing is added to it")
+            .at(place)
+            .expected("one envelope a line")
+            .found(err.to_string())
+    })?;
+    let line = envelope.line();
+    let mut out = old.to_vec();
+    if old.split(|b| *b == b'\n').any(|have| have == line.as_bytes()) {
+        return Ok(out);
+    }
+    if !out.is_empty() && !out.ends_with(b"\n") {
+        out.push(b'\n');
+    }
+    out.extend(line.as_bytes());
+    out.push(b'\n');
+    Ok(out)
+}
