@@ -61,6 +61,8 @@ gates! {
     ToolchainDigest = "toolchain_digest", false;
     /// The build report is recorded, and the source by it admitted.
     BuildReport = "build_report_recorded", false;
+    /// The recorded build is signed by those whom the root's policy names.
+    BuildSigned = "build_signed", false;
     /// The lock has the output's digest for this platform.
     OutputLocked = "output_locked", false;
     /// The binary is there, as a regular file.
@@ -83,6 +85,8 @@ gates! {
     ModelRequested = "model_requested", false;
     /// Its admission record admits it.
     ModelAdmitted = "model_admitted", false;
+    /// The admission record is signed by those whom the root's policy names.
+    ModelSigned = "model_signed", false;
     /// Its credentials are there.
     Credentials = "credentials", false;
     /// The auth bridge is claimed and answers, where one is needed.

@@ -19,6 +19,8 @@ mod model;
 mod provenance;
 mod run;
 mod summary;
+#[cfg(test)]
+mod tests;
 
 pub use check::{Demand, Expected, Held, Outcome, Refused, Trusted, check, demanded};
 pub use model::{MODEL_ADMISSION, ModelPredicate, model_admission};

@@ -3,14 +3,19 @@
 use serde_json::json;
 
 use super::App;
+use super::verify::Signatures;
+use crate::attest::{self, Held, Refused};
 use crate::error::{Error, Reason, Result};
 use crate::model::admission::{
     self, AdmissionStatus, ModelAdmission, ModelPair, ModelStatus, RecordFile,
 };
+use crate::model::ids::Digest;
 use crate::model::record::{self, Record as _};
+use crate::model::signing::Kind as Signed;
 use crate::root::Root;
 use crate::secrets::{Known, Rules, Scanner};
 use crate::ui::Mark;
+use crate::verify::Row;
 
 /// Show, record and revoke model admissions
 #[derive(Debug, clap::Args)]
@@ -27,8 +32,8 @@ enum Command {
     List,
     /// Print a record
     Show(One),
-    /// Say what a record means for a run now; exits 3 unless it admits
-    Check(One),
+    /// Say what a record means for a run now; exits 3 unless it admits and is signed as the root's policy asks
+    Check(Check),
     /// Mark a record as revoked
     Revoke(One),
     /// Record what was decided about a class of providers
@@ -43,6 +48,15 @@ struct One {
     pair: ModelPair,
 }
 
+/// What to check.
+#[derive(Debug, clap::Args)]
+struct Check {
+    #[command(flatten)]
+    one: One,
+    #[command(flatten)]
+    signatures: Signatures,
+}
+
 /// The directory of the records, inside the root.
 pub(super) const DIR: &str = "admissions/models/";
 
@@ -51,7 +65,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         Command::Add(add) => super::model_write::add(app, add),
         Command::List => list(app),
         Command::Show(one) => show(app, &one.pair),
-        Command::Check(one) => check(app, &one.pair),
+        Command::Check(args) => check(app, args),
         Command::Revoke(one) => revoke(app, &one.pair),
         Command::Decide(decide) => super::model_write::decide(app, decide),
     }
@@ -133,17 +147,47 @@ fn missing(pair: &ModelPair) -> Error {
         .hint("admit model list shows the records; admit model add records an approval")
 }
 
-fn check(app: &App, pair: &ModelPair) -> Result<u8> {
+/// What the signatures of the record say; `None` where it admits nothing, or neither the policy nor the user asks.
+fn signed(
+    app: &App,
+    root: &Root,
+    pair: &ModelPair,
+    signatures: &Signatures,
+) -> Result<Option<Result<Held, Refused>>> {
+    let bytes = root.get(&format!("{DIR}{}", pair.file_name()));
+    let given = signatures.given(app)?;
+    let Some(statement) = bytes.and_then(|bytes| attest::model_admission(bytes).ok()) else {
+        return Ok(None);
+    };
+    if root.config().require.of(Signed::Model).is_none() && given.is_none() {
+        return Ok(None);
+    }
+    let demand = signatures.demand(app, root, Signed::Model)?;
+    let subject = Digest::sha256(bytes.unwrap_or_default());
+    let recorded = root.get(&attest::bundle_path(&subject));
+    let bundle = given.as_deref().or(recorded);
+    Ok(Some(attest::check(bundle, &[statement.into()], &demand, &app.clock.now())))
+}
+
+fn check(app: &App, args: &Check) -> Result<u8> {
     let root = app.root()?;
+    let pair = &args.one.pair;
     let found = status(app, &root, pair);
+    let signed = signed(app, &root, pair, &args.signatures)?;
     app.ui.row(mark(found.status), &pair.to_string(), found.status.as_str());
     app.ui.detail("reason", &found.reason);
+    let row = signed.as_ref().map(Row::signature);
+    if let Some(row) = &row {
+        super::verify::row(app, row);
+    }
     app.ui.json(&json!({
         "schema": "admit.model-check/1", "pair": pair.to_string(), "status": found.status,
         "reason": found.reason, "file": root.place(&format!("{DIR}{}", pair.file_name())),
+        "signature": row,
     }));
-    Ok(match found.status {
-        AdmissionStatus::Admitted => 0,
+    Ok(match (found.status, &signed) {
+        (_, Some(Err(no))) => no.reason.kind().exit_code(),
+        (AdmissionStatus::Admitted, _) => 0,
         _ => crate::error::Kind::Refused.exit_code(),
     })
 }

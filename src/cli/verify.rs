@@ -257,16 +257,18 @@ fn deep(locked: &Locked, store: Option<&Store>, verified: &mut Verified) {
 
 pub(super) fn rows(app: &App, verified: &Verified) {
     app.ui.line(&verified.provider);
-    for row in &verified.rows {
-        let mark = match row.status {
-            Status::Pass => Mark::Good,
-            Status::NotNeeded => Mark::Note,
-            _ => Mark::Bad,
-        };
-        if matches!(row.status, Status::Pass | Status::NotNeeded) {
-            app.ui.row(mark, row.id, &row.found);
-        } else {
-            app.ui.row(mark, row.id, row.reason.unwrap_or_default());
+    for one in &verified.rows {
+        row(app, one);
+    }
+}
+
+/// One row, and of one that is a no what was expected, what was found and what to do.
+pub(super) fn row(app: &App, row: &Row) {
+    match row.status {
+        Status::Pass => app.ui.row(Mark::Good, row.id, &row.found),
+        Status::NotNeeded => app.ui.row(Mark::Note, row.id, &row.found),
+        _ => {
+            app.ui.row(Mark::Bad, row.id, row.reason.unwrap_or_default());
             app.ui.detail("expected", &row.expected);
             app.ui.detail("found", &row.found);
             app.ui.detail("fix", &row.fix);

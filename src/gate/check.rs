@@ -1,5 +1,6 @@
 //! One answer a gate: the fact, held against what the policy and the other facts expect.
 
+use crate::attest::Outcome as Signed;
 use crate::error::Kind;
 use crate::model::admission::{AdmissionStatus, CredentialClass, ModelAdmission, ModelKind};
 use crate::model::failure::{FailureClass, Stage};
@@ -53,6 +54,8 @@ pub(super) fn check(gate: Gate, facts: &Facts, policy: &Policy) -> Answer {
                 false => Err(format!("{} not_admitted", report.place)),
             },
         ),
+        Gate::BuildSigned => signed(&facts.build_signed),
+        Gate::ModelSigned => signed(&facts.model_signed),
         Gate::OutputLocked => hold(
             &facts.locked_output,
             "the output's digest in the lock, for this platform",
@@ -137,6 +140,24 @@ pub(super) fn check(gate: Gate, facts: &Facts, policy: &Policy) -> Answer {
             }),
             Kind::Sandbox,
         ),
+    }
+}
+
+fn signed(fact: &Found<Signed>) -> Answer {
+    let no = match fact.known() {
+        Some(Some(Err(no))) => Some(no),
+        _ => None,
+    };
+    let expected = no.map_or("the signatures that the root's policy asks for", |no| &no.expected);
+    let fix = no.map_or("admit attest build|model … --key NAME --record", |no| &no.fix);
+    let answer = hold(fact, expected, fix, |signed| match signed {
+        None => Ok("the root's policy asks for none".into()),
+        Some(Ok(held)) => Ok(format!("signed by {}", held.names())),
+        Some(Err(no)) => Err(format!("{}: {}", no.reason, no.found)),
+    });
+    match no {
+        Some(no) => with_kind(answer, no.reason.kind()),
+        None => answer,
     }
 }
 

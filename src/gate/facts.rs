@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::attest::Outcome as Signed;
 use crate::error::Error;
 use crate::model::admission::{ModelPair, ModelStatus};
 use crate::model::failure::FailureClass;
@@ -228,6 +229,8 @@ pub struct Facts {
     pub toolchain: Found<Compared<Digest>>,
     /// The recorded build report.
     pub report: Found<ReportFact>,
+    /// Who signed it, where the root's policy asks.
+    pub build_signed: Found<Signed>,
     /// SHA-256 of the output as locked for this platform.
     pub locked_output: Found<Digest>,
     /// The binary.
@@ -246,6 +249,8 @@ pub struct Facts {
     pub requested: Found<Vec<ModelPair>>,
     /// What the admission record says.
     pub model: Found<ModelStatus>,
+    /// Who signed that record, where the root's policy asks.
+    pub model_signed: Found<Signed>,
     /// The credentials.
     pub credentials: Found<CredentialFact>,
     /// The auth bridge.

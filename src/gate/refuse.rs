@@ -24,7 +24,7 @@ impl Refusal {
     pub(super) fn new(gate: Gate, row: GateRow, kind: Kind, class: Option<FailureClass>) -> Self {
         let class = class.unwrap_or(match gate {
             Gate::BinaryPresent | Gate::BinaryExecutable => FailureClass::ProviderUnavailable,
-            Gate::ModelRequested | Gate::ModelAdmitted | Gate::Network => {
+            Gate::ModelRequested | Gate::ModelAdmitted | Gate::ModelSigned | Gate::Network => {
                 FailureClass::ModelNotAdmitted
             }
             Gate::Credentials | Gate::AuthBridge => FailureClass::AuthUnavailable,

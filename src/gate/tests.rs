@@ -1,5 +1,5 @@
 use super::*;
-use crate::error::Kind;
+use crate::error::{Kind, Reason};
 use crate::model::admission::{AdmissionStatus, ModelPair, ModelStatus, RecordFile, status};
 use crate::model::evidence::GateStatus;
 use crate::model::failure::FailureClass;
@@ -44,6 +44,8 @@ fn good() -> Facts {
             source_admitted: true,
             sha256: binary.clone(),
         }),
+        build_signed: Found::Known(None),
+        model_signed: Found::Known(None),
         locked_output: Found::Known(binary.clone()),
         binary: Found::Known(BinaryFact {
             place: "b".into(),
@@ -106,6 +108,11 @@ fn known<T>(found: &mut Found<T>) -> &mut T {
     }
 }
 
+fn unsigned(reason: Reason) -> Found<crate::attest::Outcome> {
+    let (expected, found, fix) = ("signed".into(), "not".into(), "sign".into());
+    Found::Known(Some(Err(crate::attest::Refused { reason, expected, found, fix })))
+}
+
 fn refused(facts: &Facts) -> Vec<Gate> {
     decide(facts, &policy()).refusals().iter().map(|r| r.gate).collect()
 }
@@ -133,6 +140,24 @@ fn each_departure_refuses_exactly_its_gate() {
     use Gate as G;
     let cases: Vec<(Change, Gate, Kind, FailureClass)> = vec![
         (|f| known(&mut f.root).trusted = false, G::RootTrusted, Kind::Refused, C::GateRefused),
+        (
+            |f| f.build_signed = unsigned(Reason::SignatureMissing),
+            G::BuildSigned,
+            Kind::Refused,
+            C::GateRefused,
+        ),
+        (
+            |f| f.build_signed = unsigned(Reason::SignatureInvalid),
+            G::BuildSigned,
+            Kind::Digest,
+            C::GateRefused,
+        ),
+        (
+            |f| f.model_signed = unsigned(Reason::KeyRevoked),
+            G::ModelSigned,
+            Kind::Refused,
+            C::ModelNotAdmitted,
+        ),
         (
             |f| known(&mut f.lock).faults.push("x".into()),
             G::LockValid,
@@ -373,7 +398,7 @@ fn without_the_probe_nothing_is_admitted() {
     let decision = decide(&facts, &skip);
     assert!(decision.holds_as_far_as_checked());
     assert!(matches!(decision.verdict, Verdict::Refuse(_)));
-    assert_eq!(decision.rows[20].status, GateStatus::NotChecked);
+    assert_eq!(decision.rows[22].status, GateStatus::NotChecked);
 }
 
 #[test]
@@ -382,7 +407,7 @@ fn no_binary_is_provider_unavailable_whatever_else_fails() {
     assert_eq!(decision.refusals().len(), Gate::ALL.len());
     assert_eq!(decision.primary().unwrap().class, FailureClass::ProviderUnavailable);
     assert_eq!(decision.kind(), Some(Kind::Refused));
-    assert!(decision.rows[5].found.starts_with("output_not_locked"));
+    assert!(decision.rows[6].found.starts_with("output_not_locked"));
 }
 
 #[test]
@@ -448,6 +473,8 @@ fn with_hole(facts: Facts, field: usize, kind: usize) -> Option<Facts> {
         mut ambient,
         mut fixture,
         mut sandbox,
+        mut build_signed,
+        mut model_signed,
     } = facts;
     match field {
         0 => root = hole(kind),
@@ -472,6 +499,8 @@ fn with_hole(facts: Facts, field: usize, kind: usize) -> Option<Facts> {
         19 => ambient = hole(kind),
         20 => fixture = hole(kind),
         21 => sandbox = hole(kind),
+        22 => build_signed = hole(kind),
+        23 => model_signed = hole(kind),
         _ => return None,
     }
     Some(Facts {
@@ -497,13 +526,15 @@ fn with_hole(facts: Facts, field: usize, kind: usize) -> Option<Facts> {
         ambient,
         fixture,
         sandbox,
+        build_signed,
+        model_signed,
     })
 }
 
 proptest! {
     #[test]
     fn no_facts_with_a_hole_are_admitted(
-        holes in prop::collection::vec((0usize..22, 0usize..3), 1..22),
+        holes in prop::collection::vec((0usize..24, 0usize..3), 1..24),
         codex in any::<bool>(),
     ) {
         let mut facts = if codex { good_codex() } else { good() };
@@ -519,7 +550,7 @@ proptest! {
 
 #[test]
 fn every_single_hole_refuses_with_its_words() {
-    for field in 0..22 {
+    for field in 0..24 {
         for (kind, word) in [(0, "absent"), (1, "unreadable: denied"), (2, "not found out")] {
             let facts = with_hole(good(), field, kind).unwrap();
             let decision = decide(&facts, &policy());
@@ -531,5 +562,5 @@ fn every_single_hole_refuses_with_its_words() {
             );
         }
     }
-    assert!(with_hole(good(), 22, 0).is_none());
+    assert!(with_hole(good(), 24, 0).is_none());
 }

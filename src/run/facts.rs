@@ -9,6 +9,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::attest::{self, Expected, Outcome};
 use crate::error::{Error, Reason};
 use crate::gate::{
     AmbientFact, BinaryFact, Compared, Facts, Found, IdentityFact, LicenceFact, LockFact,
@@ -20,6 +21,7 @@ use crate::model::fixture::Script;
 use crate::model::ids::{Algorithm, Digest, Name, Timestamp};
 use crate::model::lockfile::{Ambient, LicenseStatus};
 use crate::model::report::{BuildReport, OutputStatus, SourceAdmission};
+use crate::model::signing::Kind;
 use crate::net::config::NetConfig;
 use crate::net::probe::Probe;
 use crate::net::upstream::Upstream;
@@ -111,6 +113,16 @@ pub fn recorded(root: &Root, locked: &Locked) -> (String, Result<Option<BuildRep
     }
 }
 
+/// What the root's policy says of a thing's signatures. Nothing is asked where there is no policy; where there is one
+/// and the thing is not there, nobody can have signed it.
+fn signed(root: &Root, kind: Kind, about: Option<&Expected>, now: &Timestamp) -> Found<Outcome> {
+    match about {
+        _ if root.config().require.of(kind).is_none() => Found::Known(None),
+        None => Found::Absent,
+        Some(about) => Found::Known(attest::demanded(root, kind, about, now)),
+    }
+}
+
 /// Collects everything.
 pub fn gather(sources: &Sources<'_>, planned: Option<Planned>) -> Gathered {
     let mut out = Gathered::default();
@@ -168,6 +180,9 @@ fn provider(sources: &Sources<'_>, locked: &Locked, out: &mut Gathered) {
     out.facts.locked_output =
         output.map_or(Found::Absent, |output| Found::Known(output.sha256.digest().clone()));
     let (place, report) = recorded(sources.root, locked);
+    let about = report.as_ref().ok().and_then(Option::as_ref);
+    let about = about.map(|report| attest::of_build(report, lock, &sources.now));
+    out.facts.build_signed = signed(sources.root, Kind::Build, about.as_ref(), &sources.now);
     match report {
         Ok(Some(report)) => {
             out.facts.report = Found::Known(ReportFact {

@@ -39,7 +39,7 @@ fn attest(world: &World, args: &[&str]) -> PathBuf {
     bundle
 }
 
-fn payload(bundle: &Path) -> Value {
+fn payload_of(bundle: &Path) -> Value {
     let text = std::fs::read_to_string(bundle).unwrap();
     let envelope: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     assert_eq!(envelope["payloadType"], "application/vnd.in-toto+json");
@@ -136,7 +136,7 @@ fn a_build_is_attested_after_it_was_verified_and_the_same_each_time() {
     attest(&world, &["build", "understudy", "--key", "release"]);
     assert_eq!(std::fs::read_to_string(&bundle).unwrap(), first);
 
-    let statement = payload(&bundle);
+    let statement = payload_of(&bundle);
     assert_eq!(statement["_type"], "https://in-toto.io/Statement/v1");
     assert_eq!(statement["predicateType"], "https://slsa.dev/provenance/v1");
     let report = world.admit(&["build", "understudy", "--json"]).expect(0).json()["report"].clone();
@@ -165,7 +165,7 @@ fn a_build_is_attested_after_it_was_verified_and_the_same_each_time() {
     );
 
     let verdict = attest(&world, &["verdict", "understudy", "--key", "release"]);
-    let summary = payload(&verdict);
+    let summary = payload_of(&verdict);
     assert_eq!(summary["predicate"]["verificationResult"], "PASSED");
     let levels = summary["predicate"]["verifiedLevels"].as_array().unwrap();
     assert!(levels.contains(&json!("SLSA_BUILD_LEVEL_1")));
@@ -228,4 +228,220 @@ fn what_was_changed_or_signed_by_strangers_is_refused() {
     std::fs::remove_file(&bundle).unwrap();
     check(&world, &bundle).refuse(2, "not_found");
     world.admit(&["verify", "--bundle", text]).expect(2);
+}
+
+const PAIR: &str = "scripted/understudy-script";
+
+/// Writes a file of the root in the working directory.
+fn put(world: &World, path: &str, bytes: impl AsRef<[u8]>) {
+    let path = world.cwd().join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// The key's line or fingerprint.
+fn shown(world: &World, name: &str, field: &str) -> String {
+    let keys = world.admit(&["key", "show", name, "--json"]).expect(0).json();
+    keys["keys"][0][field].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_policy_refuses_each_departure_with_its_own_reason() {
+    let world = World::new();
+    let record = "admissions/models/scripted--understudy-script.json";
+    put(&world, record, std::fs::read(crate::util::project().join(record)).unwrap());
+    for name in ["a", "b", "c"] {
+        world.admit(&["key", "new", name]).expect(0);
+    }
+    let (a, b) = (shown(&world, "a", "public"), shown(&world, "b", "fingerprint"));
+    let policy = |of_a: &str, rule: &str| {
+        let text = format!(
+            "[[signer]]\nname = 'a'\nkey = '{a}'\n{of_a}\n[[signer]]\nname = 'b'\nkey = '{b}'\n\
+             [require]\nmodel = {{ {rule} }}\n"
+        );
+        put(&world, "admit.toml", text);
+        world.admit(&["trust", "."]).expect(0);
+    };
+    let check = |now: &str| world.admit(&["model", "check", PAIR, "--json", "--now", now]);
+    let refused = |now: &str, code: i32, reason: &str| {
+        let run = check(now).expect(code);
+        assert_eq!(run.json()["signature"]["reason"], reason, "{run}");
+    };
+    let now = "2026-06-01";
+    // b is named by its fingerprint: its line must stand in the root.
+    policy("", "signers = ['a', 'b']");
+    check(now).refuse(3, "key_unusable");
+    put(&world, "admissions/keys/b.pub", shown(&world, "b", "public"));
+    policy("", "signers = ['a', 'b']");
+    refused(now, 3, "signature_missing");
+    let sign =
+        |key: &str| world.admit(&["attest", "model", PAIR, "--record", "--key", key, "--json"]);
+    let file = sign("c").expect(0).json()["file"].as_str().unwrap().to_owned();
+    // What admit wrote itself leaves the root trusted.
+    refused(now, 3, "signer_unknown");
+    sign("a").expect(0);
+    sign("a").expect(0);
+    assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 2);
+    refused(now, 3, "signatures_too_few");
+    sign("b").expect(0);
+    let names = check(now).expect(0).json()["signature"]["found"].as_str().unwrap().to_owned();
+    assert!(names.contains("a (SHA256:") && names.contains("b (SHA256:"), "{names}");
+
+    policy("expires = '2026-07-01'", "signers = ['a']");
+    check("2026-06-30").expect(0);
+    refused("2026-07-01", 3, "key_expired");
+    policy("not_before = '2026-06-01'", "signers = ['a']");
+    refused("2026-05-31", 3, "key_not_yet_valid");
+    policy("revoked = 'the laptop was lost'", "signers = ['a']");
+    refused(now, 3, "key_revoked");
+    policy("revoked = 'the laptop was lost'", "signers = ['a', 'b'], signatures = 1");
+    check(now).expect(0);
+
+    // The root is trusted as it is, and still what it holds is not what was signed.
+    let good = std::fs::read_to_string(&file).unwrap();
+    let other = shown(&world, "b", "fingerprint");
+    std::fs::write(&file, good.replace(&other, &shown(&world, "a", "fingerprint"))).unwrap();
+    check(now).refuse(3, "root_not_trusted");
+    let line = |n: usize| good.lines().nth(n).unwrap().to_owned();
+    let mut envelope: Value = serde_json::from_str(&line(1)).unwrap();
+    envelope["payloadType"] = "text/plain".into();
+    std::fs::write(&file, envelope.to_string()).unwrap();
+    policy("", "signers = ['a']");
+    refused(now, 5, "signature_invalid");
+    std::fs::write(&file, "{}").unwrap();
+    policy("", "signers = ['a']");
+    refused(now, 5, "bad_envelope");
+    // Changed after it was signed, the record is another file, and nobody signed that one.
+    std::fs::write(&file, &good).unwrap();
+    let mut changed: Value =
+        serde_json::from_slice(&std::fs::read(world.cwd().join(record)).unwrap()).unwrap();
+    changed["review_trigger"] = "never".into();
+    put(&world, record, serde_json::to_vec_pretty(&changed).unwrap());
+    policy("", "signers = ['a']");
+    refused(now, 3, "signature_missing");
+    // The bundle of the record before, put in its place, is about another thing.
+    let bundle = world.cwd().join("old.jsonl");
+    std::fs::write(&bundle, &good).unwrap();
+    let args = ["model", "check", PAIR, "--json", "--bundle", bundle.to_str().unwrap()];
+    let run = world.admit(&args).expect(5);
+    assert_eq!(run.json()["signature"]["reason"], "attested_other");
+    put(&world, "admit.toml", "[require]\nmodel = { signers = ['nobody'] }\n");
+    world.admit(&["trust", "."]).refuse(2, "bad_record");
+    put(&world, "admit.toml", "[requires]\n");
+    world.admit(&["trust", "."]).refuse(2, "bad_record");
+}
+
+#[test]
+fn the_gate_asks_for_the_signatures_and_a_run_is_signed_by_its_id() {
+    let world = world();
+    let policy = |kinds: &[&str]| {
+        let key = shown(&world, "release", "public");
+        let mut text = format!("[[signer]]\nname = 'release'\nkey = '{key}'\n[require]\n");
+        for kind in kinds {
+            text += &format!("{kind} = {{ signers = ['release'] }}\n");
+        }
+        let root = world.home().join(".local/share/admit/root");
+        std::fs::write(root.join("admit.toml"), text).unwrap();
+    };
+    policy(&["build", "model"]);
+    let run = |more: &[&str]| {
+        let mut args = vec!["run", "stage2", "--provider", "understudy", "--model", PAIR, "--json"];
+        args.extend(more);
+        world.admit(&args)
+    };
+    let gate = |outcome: &Value, id: &str| -> (String, String) {
+        let gates = outcome["gates"].as_array().or(outcome["report"]["gates"].as_array()).unwrap();
+        let row = gates.iter().find(|row| row["id"] == id).unwrap();
+        (row["status"].as_str().unwrap().to_owned(), row["found"].as_str().unwrap().to_owned())
+    };
+    let blocked = run(&[]).expect(3).json();
+    assert_eq!(blocked["report"]["case_process_started"], false);
+    for id in ["build_signed", "model_signed"] {
+        assert_eq!(gate(&blocked, id), ("fail".into(), "signature_missing: no bundle".into()));
+    }
+    // Verify asks for the same, and what it says is no digest that does not match.
+    let unsigned = world.admit(&["verify", "understudy", "--json"]).expect(3);
+    assert_eq!(row(&unsigned)["reason"], "signature_missing");
+    let sign = |what: &str, of: &str| {
+        let args = ["attest", what, of, "--key", "release", "--record", "--json"];
+        PathBuf::from(world.admit(&args).expect(0).json()["file"].as_str().unwrap())
+    };
+    let bundle = sign("build", "understudy");
+    sign("model", PAIR);
+    world.admit(&["verify", "understudy"]).expect(0);
+    let holds = run(&["--dry-run"]).expect(0).json();
+    for id in ["build_signed", "model_signed"] {
+        let (status, found) = gate(&holds, id);
+        assert!(status == "pass" && found.starts_with("signed by release (SHA256:"), "{found}");
+    }
+    let good = std::fs::read_to_string(&bundle).unwrap();
+    let mut envelope: Value = serde_json::from_str(good.trim()).unwrap();
+    let payload = envelope["payload"].as_str().unwrap().replacen('e', "f", 1);
+    envelope["payload"] = payload.into();
+    std::fs::write(&bundle, envelope.to_string()).unwrap();
+    let altered = run(&["--dry-run"]).expect(5).json();
+    assert!(gate(&altered, "build_signed").1.starts_with("signature_invalid"));
+    std::fs::write(&bundle, good).unwrap();
+
+    // A run that was refused is evidence as well, and says that it is no pass.
+    let dir = PathBuf::from(blocked["directory"].as_str().unwrap());
+    let id = blocked["id"].as_str().unwrap();
+    let path = dir.to_str().unwrap();
+    let level = |run: Run| run.expect(0).json()["level"].as_str().unwrap().to_owned();
+    assert_eq!(level(world.admit(&["verify", path, "--json"])), "self-consistent");
+    policy(&["run"]);
+    let unsigned = world.admit(&["verify", path, "--json"]).expect(3).json();
+    assert_eq!(unsigned["signature"]["reason"], "signature_missing");
+    let beside = sign("run", path);
+    assert_eq!(beside, PathBuf::from(format!("{path}.intoto.jsonl")));
+    let statement = payload_of(&beside);
+    assert_eq!(statement["predicate"]["result"], "FAILED");
+    assert_eq!(
+        format!("sha256:{}", statement["subject"][0]["digest"]["sha256"].as_str().unwrap()),
+        id
+    );
+    let signed = world.admit(&["verify", path, "--id", id, "--json"]).expect(0).json();
+    assert_eq!(signed["level"], "signed");
+    let print = shown(&world, "release", "fingerprint");
+    assert_eq!(signed["signature"]["signed_by"]["release"], print.as_str());
+    let words = world.admit(&["verify", path]).expect(0).stdout();
+    assert!(words.contains(&format!("signed by release ({print})")), "{words}");
+    // A copy with its bundle is the same run; with a byte more it is none, whoever signed.
+    let copy = world.cwd().join("copy");
+    std::fs::rename(&dir, &copy).unwrap();
+    let bundle = ["--bundle", beside.to_str().unwrap()];
+    let copied = ["verify", copy.to_str().unwrap(), "--json", bundle[0], bundle[1]];
+    assert_eq!(level(world.admit(&copied)), "signed");
+    std::fs::write(copy.join("patch.diff"), "x").unwrap();
+    world.admit(&copied).expect(5);
+    let attest = ["attest", "run", copy.to_str().unwrap(), "--key", "release"];
+    world.admit(&attest).refuse(5, "evidence_changed");
+}
+
+/// OpenSSH signs and checks with our keys under its own format, for files beside a bundle.
+#[test]
+fn ssh_keygen_signs_with_our_keys() {
+    let world = World::new();
+    world.admit(&["key", "new", "k"]).expect(0);
+    put(&world, "allowed", format!("me {}\n", shown(&world, "k", "public")));
+    put(&world, "text", "what was found");
+    let at = |name: &str| world.cwd().join(name).display().to_string();
+    let key = keys(&world).join("k").display().to_string();
+    ssh_keygen(&["-q", "-Y", "sign", "-n", "admit", "-f", &key, &at("text")]);
+    let mut verify = Command::new("ssh-keygen");
+    verify.args([
+        "-Y",
+        "verify",
+        "-n",
+        "admit",
+        "-I",
+        "me",
+        "-f",
+        &at("allowed"),
+        "-s",
+        &at("text.sig"),
+    ]);
+    let text = std::fs::File::open(at("text")).unwrap();
+    let output = verify.env_clear().stdin(text).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }

@@ -206,6 +206,8 @@ impl Trial {
                 source_admitted: true,
                 sha256: self.sha256.clone(),
             }),
+            build_signed: Found::Known(None),
+            model_signed: Found::Known(None),
             locked_output: Found::Known(self.sha256.clone()),
             binary: Found::Known(BinaryFact {
                 place: "b".into(),

@@ -6,13 +6,15 @@ use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use super::{ENDPOINT_FILE_VARIABLE, Gathered, KEY_FILE_VARIABLE, KEY_VARIABLE, Sources};
+use super::{ENDPOINT_FILE_VARIABLE, Gathered, KEY_FILE_VARIABLE, KEY_VARIABLE, Sources, signed};
+use crate::attest::{self, Expected, Outcome};
 use crate::gate::{
     BRIDGED_PROVIDER, BridgeFact, CredentialFact, EndpointOrigin, Found, NetworkFact, ProbeFact,
     ProbeOutcome,
 };
 use crate::model::admission::{self, CredentialClass, ModelAdmission, ModelKind, RecordFile};
 use crate::model::failure::FailureClass;
+use crate::model::signing::Kind;
 use crate::net::endpoint::{Credential, Endpoint};
 use crate::net::probe::{self, MAX_TOKENS, Probe, ProbeLimits};
 use crate::net::upstream::Upstream;
@@ -65,10 +67,16 @@ pub(super) fn model(sources: &Sources<'_>, out: &mut Gathered) {
     let status = admission::status(&file, request.model.as_ref(), stage, &sources.now, &secret);
     let record = status.record.clone();
     out.facts.model = Found::Known(status);
+    let about = match &file {
+        RecordFile::Bytes(bytes) if record.is_some() => attest::model_admission(bytes).ok(),
+        _ => None,
+    };
+    let about = about.map(Expected::from);
+    out.facts.model_signed = signed(sources.root, Kind::Model, about.as_ref(), &sources.now);
     let bridge = BridgeFact { claimed: request.bridge_claimed, answered: Found::Unknown };
     out.facts.bridge = Found::Known(bridge);
-    // Without a valid record nobody knows which key may go where, so none is read.
-    let Some(record) = record else { return };
+    // Without a valid record that those signed who must, nobody knows which key may go where, so none is read.
+    let Some(record) = record.filter(|_| may_be_used(&out.facts.model_signed)) else { return };
     let (credential, fact) = credentials(&record, sources.vars);
     out.facts.credentials = fact;
     upstream(sources, &record, credential, out);
@@ -85,6 +93,10 @@ pub(super) fn model(sources: &Sources<'_>, out: &mut Gathered) {
             out.probe = Some(probe);
         }
     }
+}
+
+fn may_be_used(signed: &Found<Outcome>) -> bool {
+    matches!(signed, Found::Known(None | Some(Ok(_))))
 }
 
 type Credentials = (Option<Credential>, Found<CredentialFact>);

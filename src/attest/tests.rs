@@ -1,0 +1,239 @@
+use std::collections::BTreeMap;
+
+use ed25519_dalek::{Signer as _, SigningKey};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::check::{Demand, Expected, Refused, Trusted, check};
+use super::*;
+use crate::error::Reason;
+use crate::model::dsse::{Envelope, IN_TOTO, Signature};
+use crate::model::ids::Timestamp;
+use crate::model::signing::{KeyRef, Signer};
+use crate::model::sshkey::PublicKey;
+use crate::model::statement::Statement;
+
+const NOW: &str = "2026-06-01T00:00:00Z";
+
+fn signing(n: u8) -> SigningKey {
+    SigningKey::from_bytes(&[n; 32])
+}
+
+fn public(n: u8) -> PublicKey {
+    PublicKey::from_bytes(signing(n).verifying_key().as_bytes()).unwrap()
+}
+
+fn trusted(n: u8) -> Trusted {
+    let signer = Signer {
+        name: format!("signer-{n}").parse().unwrap(),
+        key: KeyRef::Public(public(n)),
+        not_before: None,
+        expires: None,
+        revoked: None,
+    };
+    Trusted { signer, key: public(n) }
+}
+
+fn demand(signers: impl IntoIterator<Item = Trusted>, need: usize) -> Demand {
+    Demand { trusted: signers.into_iter().collect(), need, asked_by: "a policy".into() }
+}
+
+fn statement() -> Statement {
+    Statement::about("a", &Digest::sha256(b"thing"), "urn:admit:test:1", json!({ "says": [1, 2] }))
+}
+
+fn sign(envelope: &mut Envelope, n: u8) {
+    let sig = signing(n).sign(&envelope.signed_bytes()).to_bytes().to_vec();
+    envelope.signatures.push(Signature { keyid: public(n).fingerprint().to_string(), sig });
+}
+
+fn signed(statement: &Statement, by: &[u8]) -> Envelope {
+    let mut envelope = statement.envelope();
+    by.iter().for_each(|n| sign(&mut envelope, *n));
+    envelope
+}
+
+/// The answer for a bundle of these envelopes: names of signers, or the refusal.
+fn ask(envelopes: &[Envelope], demand: &Demand) -> Result<Vec<String>, Refused> {
+    let lines: Vec<String> = envelopes.iter().map(Envelope::line).collect();
+    let now: Timestamp = NOW.parse().unwrap();
+    let expected = [Expected::from(statement())];
+    let held = check(Some(lines.join("\n").as_bytes()), &expected, demand, &now)?;
+    Ok(held.by.keys().map(ToString::to_string).collect())
+}
+
+#[track_caller]
+fn refused(envelopes: &[Envelope], demand: &Demand, reason: Reason, code: u8) -> Refused {
+    let no = ask(envelopes, demand).unwrap_err();
+    assert_eq!((no.reason, no.reason.kind().exit_code()), (reason, code), "{no:?}");
+    assert!(!no.expected.is_empty() && !no.found.is_empty() && !no.fix.is_empty(), "{no:?}");
+    no
+}
+
+#[test]
+fn enough_signatures_by_different_keys_hold() {
+    let one = demand([trusted(1), trusted(2)], 1);
+    let two = demand([trusted(1), trusted(2)], 2);
+    assert_eq!(ask(&[signed(&statement(), &[1])], &one).unwrap(), ["signer-1"]);
+    assert_eq!(ask(&[signed(&statement(), &[2, 1])], &two).unwrap().len(), 2);
+    // One envelope each is the same as one envelope with both; statements of others do not matter.
+    let apart = [signed(&statement(), &[1]), signed(&statement(), &[2])];
+    assert_eq!(ask(&apart, &two).unwrap().len(), 2);
+    let other = Statement { predicate_type: "urn:x:other".into(), ..statement() };
+    let strangers = [signed(&other, &[9]), signed(&other, &[1]), signed(&statement(), &[9, 1])];
+    assert_eq!(ask(&strangers, &one).unwrap(), ["signer-1"]);
+}
+
+#[test]
+fn the_hint_at_the_key_decides_nothing() {
+    let one = demand([trusted(1)], 1);
+    for keyid in ["", "SHA256:x", &public(1).in_toto_keyid(), public(9).fingerprint().as_str()] {
+        let mut envelope = signed(&statement(), &[1]);
+        envelope.signatures[0].keyid = keyid.into();
+        assert_eq!(ask(&[envelope], &one).unwrap(), ["signer-1"], "{keyid}");
+    }
+    // A stranger's signature under a trusted key's name is an altered one.
+    let mut envelope = signed(&statement(), &[9]);
+    envelope.signatures[0].keyid = public(1).in_toto_keyid();
+    refused(&[envelope], &one, Reason::SignatureInvalid, 5);
+}
+
+#[test]
+fn one_key_counts_once() {
+    let two = demand([trusted(1), trusted(2)], 2);
+    let mut twice = signed(&statement(), &[1, 1]);
+    twice.signatures[1].keyid = public(1).in_toto_keyid();
+    let no = refused(&[twice.clone()], &two, Reason::SignaturesTooFew, 3);
+    assert_eq!(no.found, "1 of 2: signer-1");
+    let apart = [twice, signed(&statement(), &[1]), signed(&statement(), &[1, 9])];
+    refused(&apart, &two, Reason::SignaturesTooFew, 3);
+}
+
+#[test]
+fn what_nobody_signed_who_counts_is_refused() {
+    let one = demand([trusted(1)], 1);
+    refused(&[], &one, Reason::SignatureMissing, 3);
+    let other = Statement { predicate_type: "urn:x:other".into(), ..statement() };
+    refused(&[signed(&other, &[1])], &one, Reason::SignatureMissing, 3);
+    let no = refused(&[signed(&statement(), &[9])], &one, Reason::SignerUnknown, 3);
+    assert!(no.found.contains(public(9).fingerprint().as_str()), "{no:?}");
+    let expected = [Expected::from(statement())];
+    let now = NOW.parse().unwrap();
+    let none = check(None, &expected, &one, &now).unwrap_err();
+    assert_eq!(none.reason, Reason::SignatureMissing);
+    let bad = check(Some(b"{}"), &expected, &one, &now).unwrap_err();
+    assert_eq!(bad.reason, Reason::BadEnvelope);
+    // Nobody trusted: nothing holds.
+    refused(&[signed(&statement(), &[1])], &demand([], 1), Reason::SignerUnknown, 3);
+}
+
+#[test]
+fn keys_that_do_not_count_now_are_refused() {
+    let with = |change: &dyn Fn(&mut Signer)| {
+        let mut one = trusted(1);
+        change(&mut one.signer);
+        demand([one, trusted(2)], 1)
+    };
+    let bundle = [signed(&statement(), &[1])];
+    let time = |text: &str| Some(text.parse().unwrap());
+    refused(&bundle, &with(&|s| s.expires = time(NOW)), Reason::KeyExpired, 3);
+    refused(&bundle, &with(&|s| s.not_before = time("2026-06-02")), Reason::KeyNotYetValid, 3);
+    let revoked = with(&|s| s.revoked = Some("lost".into()));
+    assert!(refused(&bundle, &revoked, Reason::KeyRevoked, 3).found.contains("lost"));
+    // Another key's signature makes up for it.
+    assert_eq!(ask(&[signed(&statement(), &[1, 2])], &revoked).unwrap(), ["signer-2"]);
+}
+
+#[test]
+fn what_says_something_else_is_refused_although_it_is_signed() {
+    let one = demand([trusted(1)], 1);
+    let mut other = statement();
+    other.subject[0].digest.insert("sha256".into(), "0".repeat(64));
+    refused(&[signed(&other, &[1])], &one, Reason::AttestedOther, 5);
+    for predicate in [json!({ "says": [1] }), json!({ "says": [1, 2], "more": 1 }), Value::Null] {
+        let other = Statement { predicate, ..statement() };
+        refused(&[signed(&other, &[1])], &one, Reason::AttestedDiffers, 5);
+    }
+    // A second subject would let one signature speak of two things.
+    let mut two = statement();
+    two.subject.push(crate::model::statement::Subject {
+        name: "b".into(),
+        digest: BTreeMap::from([("sha256".into(), "1".repeat(64))]),
+    });
+    refused(&[signed(&two, &[1])], &one, Reason::AttestedDiffers, 5);
+    let not_a_statement = |payload_type: &str, payload: &[u8]| {
+        let mut envelope = Envelope::new(payload_type, payload.to_vec());
+        sign(&mut envelope, 1);
+        envelope
+    };
+    let payload = statement().envelope().payload;
+    refused(&[not_a_statement("text/plain", &payload)], &one, Reason::BadEnvelope, 5);
+    refused(&[not_a_statement(IN_TOTO, b"{}")], &one, Reason::BadEnvelope, 5);
+    let twice = br#"{"_type":"https://in-toto.io/Statement/v1","_type":"x"}"#;
+    refused(&[not_a_statement(IN_TOTO, twice)], &one, Reason::BadEnvelope, 5);
+    // A good one beside it still holds.
+    let beside = [signed(&other, &[1]), signed(&statement(), &[1])];
+    assert_eq!(ask(&beside, &one).unwrap(), ["signer-1"]);
+}
+
+#[test]
+fn places_that_may_differ_may_and_no_others() {
+    let now: Timestamp = NOW.parse().unwrap();
+    let free = Expected { free: &["/predicate/when"], ..statement().into() };
+    let with = |predicate: Value| {
+        let line = signed(&Statement { predicate, ..statement() }, &[1]).line();
+        let demand = demand([trusted(1)], 1);
+        check(Some(line.as_bytes()), std::slice::from_ref(&free), &demand, &now)
+    };
+    assert!(with(json!({ "says": [1, 2], "when": 3 })).is_ok());
+    assert!(with(json!({ "says": [1, 2] })).is_ok());
+    let no = with(json!({ "says": [1, 3], "when": 3 })).unwrap_err();
+    assert_eq!(
+        (no.expected.as_str(), no.found.as_str()),
+        ("/predicate/says/1: 2", "/predicate/says/1: 3")
+    );
+}
+
+proptest! {
+    /// Every byte of what is signed, and of the signature, counts.
+    #[test]
+    fn a_flipped_byte_is_refused(part in 0..3_usize, at in any::<prop::sample::Index>(), bit in 0..8_u32) {
+        let one = demand([trusted(1)], 1);
+        let mut envelope = signed(&statement(), &[1]);
+        let flip = |bytes: &mut [u8]| {
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+        };
+        match part {
+            0 => flip(&mut envelope.payload),
+            1 => flip(&mut envelope.signatures[0].sig),
+            _ => {
+                let mut bytes = envelope.payload_type.clone().into_bytes();
+                flip(&mut bytes);
+                // Flipped to no UTF-8, it is no JSON text and so no envelope.
+                let Ok(text) = String::from_utf8(bytes) else { return Ok(()) };
+                envelope.payload_type = text;
+            }
+        }
+        let no = ask(&[envelope], &one).unwrap_err();
+        prop_assert_eq!(no.reason, Reason::SignatureInvalid);
+    }
+
+    /// Any byte of a bundle may be changed to any other: it is refused, or nothing that is signed was changed.
+    #[test]
+    fn a_changed_byte_of_a_bundle_never_changes_what_is_accepted(
+        at in any::<prop::sample::Index>(), byte in any::<u8>(),
+    ) {
+        let envelope = signed(&statement(), &[1]);
+        let mut line = envelope.line().into_bytes();
+        let at = at.index(line.len());
+        line[at] = byte;
+        let now: Timestamp = NOW.parse().unwrap();
+        let expected = [Expected::from(statement())];
+        if check(Some(&line), &expected, &demand([trusted(1)], 1), &now).is_ok() {
+            let read = Envelope::parse(&line).unwrap();
+            prop_assert_eq!(read.signed_bytes(), envelope.signed_bytes());
+            prop_assert_eq!(&read.signatures[0].sig, &envelope.signatures[0].sig);
+        }
+    }
+}
