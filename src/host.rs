@@ -177,6 +177,46 @@ fn cgroup_headroom() -> Option<u64> {
     })
 }
 
+/// The processors that this process may run on, by number.
+///
+/// # Errors
+/// [`Reason::Io`] where the kernel does not say.
+pub fn cpus() -> Result<Vec<usize>> {
+    let set = rustix::thread::sched_getaffinity(None)
+        .map_err(|err| Error::io("ask for", "the processors", err.into()))?;
+    Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect())
+}
+
+/// Keeps this thread, and all that it starts from now on, on one processor.
+///
+/// # Errors
+/// [`Reason::Io`] where it may not run there.
+pub fn only_cpu(cpu: usize) -> Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(cpu);
+    rustix::thread::sched_setaffinity(None, &set)
+        .map_err(|err| Error::io("run on", format!("processor {cpu}"), err.into()))
+}
+
+/// Sets the mode mask of new files.
+pub fn umask(mask: u32) {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+}
+
+/// Has the kernel end this process when the one that started it ends.
+///
+/// # Errors
+/// [`Reason::Io`] where the kernel has no such thing.
+pub fn end_with_parent() -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .map_err(|err| Error::io("end with", "the parent process", err.into()))
+}
+
+/// Whether the kernel has time namespaces (since 5.6, where they are configured).
+pub fn time_namespaces() -> bool {
+    Path::new("/proc/self/ns/time_for_children").exists()
+}
+
 /// Time, so that gates with dates can be tested.
 pub trait Clock: Sync {
     /// The moment now, UTC, to the second.

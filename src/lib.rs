@@ -29,6 +29,7 @@ pub mod fetch;
 pub mod build;
 pub mod report;
 pub mod attest;
+pub mod sbom;
 pub mod doctor;
 pub mod verify;
 pub mod gate;

@@ -152,6 +152,8 @@ pub struct Request {
     pub bun: Option<BunToolchain>,
     /// Build path.
     pub path: Option<crate::model::ids::AbsPath>,
+    /// Leave the build path open, whatever the template has.
+    pub open_path: bool,
     /// Build steps.
     pub steps: Option<Vec<Vec<String>>>,
     /// Output.
@@ -189,6 +191,9 @@ pub fn create(provider: &Name, template: &Lockfile, request: Request) -> Result<
     }
     if let Some(path) = request.path {
         lock.build.path = Some(path);
+    }
+    if request.open_path {
+        lock.build.path = None;
     }
     lock.build.steps = request.steps.unwrap_or(lock.build.steps);
     lock.build.output = request.output.unwrap_or(lock.build.output);
@@ -228,7 +233,7 @@ pub struct Resolved<'a> {
 /// does not end as a success, so a difference here means that records were mixed up.
 ///
 /// # Errors
-/// [`Reason::DigestMismatch`] where a locked value differs.
+/// [`Reason::DigestMismatch`] where a locked value differs; [`Reason::OutputNotLocked`] where the build path is open.
 pub fn update(lock: &Lockfile, found: Resolved<'_>) -> Result<(Lockfile, Vec<Change>)> {
     let mut next = lock.clone();
     let mut changes = Vec::new();
@@ -260,12 +265,25 @@ pub fn update(lock: &Lockfile, found: Resolved<'_>) -> Result<(Lockfile, Vec<Cha
         Some(old) => {
             return Err(mismatch(&field, old.sha256.to_string(), output.sha256.to_string()));
         }
+        None if next.build.path.is_none() => return Err(open_path(&field)),
         None => {
             changes.push(Change { field, before: None, after: output.sha256.to_string() });
             next.outputs.insert(report.platform, output);
         }
     }
     Ok((next, changes))
+}
+
+/// What one build gave at a directory of its own choice says nothing of the next.
+fn open_path(field: &str) -> Error {
+    Error::new(
+        Reason::OutputNotLocked,
+        "the lock leaves the build path open, so no output is locked",
+    )
+    .at(field.to_owned())
+    .expected("build.path in the lock")
+    .found("absent")
+    .hint("name one: admit lock NAME --build-path PATH")
 }
 
 fn fill<T: PartialEq + ToString>(

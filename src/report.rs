@@ -43,7 +43,6 @@ pub fn report(
         source_tree: Some(inputs.source.tree.clone()),
         nar_hash: Some(Sri(inputs.source.files.nar().clone())),
         build_command: built.commands.clone(),
-        build_path: Some(built.room.source.clone()),
         package_count: Some(inputs.locked.len()),
         packages_digest: Some(record::digest(&inputs.locked)),
         writes: built.writes.clone(),

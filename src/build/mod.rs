@@ -2,6 +2,7 @@
 //!
 //! - [`room`]: what is in the sandbox and how large it is. [`source`]: the source in it, before and after.
 //! - [`install`]: the package cache and the installed tree. [`output`]: the file that comes out.
+//! - [`vary`]: what is around a build, changed on purpose, and which change the output follows.
 //! - [`keep`]: what is left for a person to look at when a build failed.
 
 pub mod install;
@@ -9,6 +10,7 @@ pub mod keep;
 pub mod output;
 pub mod room;
 pub mod source;
+pub mod vary;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,7 +21,7 @@ use serde::Serialize;
 use crate::error::{Error, Reason, Result};
 use crate::fetch::git::Source;
 use crate::host::{Progress, Stopwatch, memory_available};
-use crate::model::ids::{Algorithm, Blake3, RelPath, Sha256};
+use crate::model::ids::{AbsPath, Algorithm, Blake3, RelPath, Sha256};
 use crate::model::lockfile::Lockfile;
 use crate::model::report::{IdentityProof, Runtime};
 use crate::plan::Plan;
@@ -57,6 +59,10 @@ pub struct Options<'a> {
     pub keep_failed: bool,
     /// Deadline of each step.
     pub step_wall: Duration,
+    /// The directory inside, where the lock leaves it open; without one, a name that no other build here has now.
+    pub open_path: Option<AbsPath>,
+    /// Seconds by which the clocks that count from the boot are ahead inside.
+    pub clock_ahead: Option<u32>,
     /// Who is told.
     pub progress: &'a dyn Progress,
 }
@@ -127,12 +133,18 @@ pub fn build(
     options: &Options<'_>,
     laps: &mut Stopwatch,
 ) -> Result<Built> {
-    let fallback = format!("/tmp/admit-build-{}", std::process::id());
-    let room = Room::new(plan, &fallback)?;
+    let open = match &options.open_path {
+        Some(path) => path.clone(),
+        None => format!("/tmp/admit-build-{}", std::process::id())
+            .parse()
+            .map_err(|err| Error::new(Reason::Internal, "a build path").caused_by(err))?,
+    };
+    let room = Room::new(plan, &open)?;
     let scratch = options.store.scratch()?;
     let (space, word, _disk) = space(inputs, lock, options, scratch.path())?;
     options.progress.stage("build", &format!("{} at {} ({word})", plan.provider, room.source));
-    let policy = room.policy(inputs.bun.path(), inputs.bun.digest(), &space)?;
+    let mut policy = room.policy(inputs.bun.path(), inputs.bun.digest(), &space)?;
+    policy.clock_ahead = options.clock_ahead;
     let mut sandbox = sandbox::start(options.launcher, &policy)?;
     laps.lap("sandbox");
     let outcome = inside(plan, &room, inputs, options, &mut sandbox, laps);
@@ -213,19 +225,18 @@ fn inside(
     laps.lap("seed");
     let env = room.environment(plan);
     let mut commands = Vec::new();
-    let mut run =
-        |sandbox: &mut Sandbox, argv: Vec<String>, cwd: crate::model::ids::AbsPath| -> Result<()> {
-            options.progress.stage("step", &argv.join(" "));
-            let mut command = Command::new(absolute(&argv), cwd);
-            command.env = env.clone();
-            command.wall = options.step_wall;
-            command.stdout_cap = KEPT_OUTPUT;
-            command.stderr_cap = KEPT_OUTPUT;
-            let finished = sandbox.run(&command)?;
-            step_result(&argv, &finished)?;
-            commands.push(argv);
-            Ok(())
-        };
+    let mut run = |sandbox: &mut Sandbox, argv: Vec<String>, cwd: AbsPath| -> Result<()> {
+        options.progress.stage("step", &argv.join(" "));
+        let mut command = Command::new(absolute(&argv), cwd);
+        command.env = env.clone();
+        command.wall = options.step_wall;
+        command.stdout_cap = KEPT_OUTPUT;
+        command.stderr_cap = KEPT_OUTPUT;
+        let finished = sandbox.run(&command)?;
+        step_result(&argv, &finished)?;
+        commands.push(argv);
+        Ok(())
+    };
     same_version(sandbox, plan, room)?;
     run(sandbox, plan.install(), room.source.clone())?;
     laps.lap("install");

@@ -60,14 +60,11 @@ impl Room {
     /// `TMPDIR` of the build.
     pub const TMP: &'static str = ".admit/tmp";
 
-    /// The room of a plan. Without a locked path the build happens at `fallback`, which differs from build to build.
-    pub fn new(plan: &Plan, fallback: &str) -> Result<Self> {
+    /// The room of a plan. Where the lock leaves the path open, the build happens at `open`.
+    pub fn new(plan: &Plan, open: &AbsPath) -> Result<Self> {
         let internal =
             |err| Error::new(Reason::Internal, "a path inside the sandbox").caused_by(err);
-        let source = match &plan.path {
-            Some(path) => path.clone(),
-            None => fallback.parse().map_err(internal)?,
-        };
+        let source = plan.path.as_ref().unwrap_or(open).clone();
         let (top, below) = source.relative().split_once('/').ok_or_else(|| {
             // The lock's own check names this first; a plan made by hand must not get here.
             Error::new(Reason::HostileLock, "the build path is a top-level directory")
@@ -209,7 +206,7 @@ mod tests {
         let lock = include_bytes!("../../lockfiles/case.lock.json");
         let lock = crate::model::record::parse(lock).unwrap();
         let plan = Plan::new(&lock, crate::model::lockfile::Platform::LinuxX64).unwrap();
-        let env = Room::new(&plan, "/tmp/x").unwrap().environment(&plan);
+        let env = Room::new(&plan, &"/tmp/x".parse().unwrap()).unwrap().environment(&plan);
         for name in ["BUN_INSTALL_CACHE_DIR", "HOME", "TMPDIR", "XDG_CONFIG_HOME"] {
             assert!(env[name].starts_with("/tmp/.admit/"), "{name}");
         }

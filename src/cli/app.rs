@@ -106,6 +106,43 @@ impl App {
         Ok(vec![understudy()?])
     }
 
+    /// The global options with which another admit works on the same root, store and sources, wherever its home is.
+    pub(super) fn again(&self) -> Result<Vec<std::ffi::OsString>> {
+        let mut again = vec!["--store".into(), self.store_dir()?.into_os_string()];
+        if let Some(root) = &self.global.root {
+            again.extend(["--root".into(), self.host.absolute(root).into_os_string()]);
+        }
+        if let Some(digest) = &self.global.expect_root {
+            again.extend(["--expect-root".into(), digest.to_string().into()]);
+        }
+        if let Some(registry) = &self.global.registry {
+            again.extend(["--registry".into(), registry.into()]);
+        }
+        for mirror in &self.global.mirror {
+            again.extend(["--mirror".into(), mirror.into()]);
+        }
+        Ok(again)
+    }
+
+    /// The variables by which everything of the user's that is found through `HOME` stays where it is.
+    pub(super) fn home_kept(&self) -> Result<Vec<(&'static str, PathBuf)>> {
+        let mut kept = Vec::new();
+        for (name, dir) in
+            [("XDG_DATA_HOME", self.host.data_dir()?), ("XDG_STATE_HOME", self.host.state_dir()?)]
+        {
+            kept.extend(dir.parent().map(|above| (name, above.to_path_buf())));
+        }
+        let npmrc = self.host.home().map(|home| home.join(".npmrc")).filter(|file| file.is_file());
+        let named = |name| self.host.path_var(name).is_some();
+        if let Some(npmrc) = npmrc
+            && !named("npm_config_userconfig")
+            && !named("NPM_CONFIG_USERCONFIG")
+        {
+            kept.push(("npm_config_userconfig", npmrc));
+        }
+        Ok(kept)
+    }
+
     /// The exit code of an answer that was already given.
     #[expect(clippy::unused_self, reason = "reads as the other answers do")]
     pub(super) fn answered(&self, err: Error) -> Result<u8> {

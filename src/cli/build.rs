@@ -43,6 +43,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         keep_failed: args.keep_failed,
         scratch: args.scratch.as_ref().map(|dir| app.host.absolute(dir)),
         step_wall: args.step_timeout.map_or(STEP_WALL, Duration::from_secs),
+        ..making::How::default()
     };
     let before = args.rebuild.then(|| making::earlier(app, &locked)).transpose()?.flatten();
     let made = match making::make(app, &root, &locked, &how) {

@@ -39,6 +39,9 @@ pub(super) struct Args {
     /// Directory inside the sandbox; part of the output's digest
     #[arg(long, value_name = "PATH")]
     build_path: Option<AbsPath>,
+    /// Leave that directory open: every build has one of its own, and no output can be locked
+    #[arg(long, conflicts_with = "build_path")]
+    open_build_path: bool,
     /// A build step, words separated by spaces; may be repeated
     #[arg(long, value_name = "COMMAND")]
     step: Vec<String>,
@@ -71,6 +74,7 @@ impl Args {
             && self.rev.is_none()
             && self.like.is_none()
             && self.build_path.is_none()
+            && !self.open_build_path
             && self.output.is_none()
             && self.writes.is_empty()
             && lists.iter().all(|list| list.is_empty())
@@ -158,6 +162,7 @@ fn request(args: &Args, bun: Option<crate::model::lockfile::BunToolchain>) -> Re
         rev: args.rev.clone(),
         bun,
         path: args.build_path.clone(),
+        open_path: args.open_build_path,
         steps: (!args.step.is_empty()).then_some(steps),
         output: args.output.clone(),
         writes: (!args.writes.is_empty()).then(|| args.writes.clone()),

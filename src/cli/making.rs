@@ -13,10 +13,11 @@ use crate::build::{self, Inputs, Options};
 use crate::error::{Error, Reason, Result};
 use crate::fetch::Fetcher;
 use crate::fetch::embedded::Embedded;
+use crate::fetch::inputs::Inputs as Fetched;
 use crate::fetch::toolchain::Bun;
 use crate::host::{Progress, Stopwatch, kernel, platform};
 use crate::lock::{self, Change, Locked, Resolved};
-use crate::model::ids::{Algorithm, Digest, RelPath, Timestamp};
+use crate::model::ids::{AbsPath, Algorithm, Digest, RelPath, Timestamp};
 use crate::model::lockfile::{BunToolchain, LockedPackage, Lockfile, Platform};
 use crate::model::record;
 use crate::model::report::{BuildReport, Origin, OutputStatus, SourceAdmission};
@@ -42,11 +43,22 @@ pub(super) struct How {
     pub(super) scratch: Option<PathBuf>,
     /// Deadline of each step.
     pub(super) step_wall: Duration,
+    /// The directory inside, where the lock leaves it open.
+    pub(super) open_path: Option<AbsPath>,
+    /// Seconds by which the clocks that count from the boot are ahead inside.
+    pub(super) clock_ahead: Option<u32>,
 }
 
 impl Default for How {
     fn default() -> Self {
-        Self { again: false, keep_failed: false, scratch: None, step_wall: build::STEP_WALL }
+        Self {
+            again: false,
+            keep_failed: false,
+            scratch: None,
+            step_wall: build::STEP_WALL,
+            open_path: None,
+            clock_ahead: None,
+        }
     }
 }
 
@@ -131,20 +143,7 @@ pub(super) fn make(app: &App, root: &Root, locked: &Locked, how: &How) -> Result
     }
     let started = app.clock.now();
     let mut laps = Stopwatch::start();
-    let network = app.network(root)?;
-    let embedded = app.embedded(root)?;
-    let gzip = app.host.program("gzip");
-    let fetcher = fetcher(app, &store, &network, &embedded, gzip.as_deref());
-    let mut inputs = fetcher.inputs(&locked.lock, &plan)?;
-    laps.lap("fetch");
-    let tarballs = std::mem::take(&mut inputs.tarballs);
-    let mut packages =
-        Packages { lock: inputs.bun_lock.clone(), selected: inputs.selected.clone(), tarballs };
-    let launcher = Launcher::own(store.path());
-    let options = options(app, &store, &launcher, how);
-    let mut given =
-        Inputs { source: &inputs.source, bun: &mut inputs.bun, packages: &mut packages };
-    let built = build::build(&plan, &locked.lock, &mut given, &options, &mut laps)?;
+    let (built, inputs) = once(app, root, locked, &plan, how, &mut laps)?;
     let proven = &built.proven;
     report::compare(locked, &plan, proven.sha256.digest(), proven.blake3.digest(), proven.size)?;
     let around = circumstances(app, root, started, laps);
@@ -153,6 +152,33 @@ pub(super) fn make(app: &App, root: &Root, locked: &Locked, how: &How) -> Result
     store.record_put(AREA, &key, "report.json", &record::pretty(&report))?;
     report.source_admission_status = admission(root, &report)?;
     Ok(Made { output: built.proven.path, report, fresh: true })
+}
+
+/// Fetches and builds, whatever is in the store. What comes out is proven, and compared with nothing.
+pub(super) fn once(
+    app: &App,
+    root: &Root,
+    locked: &Locked,
+    plan: &Plan,
+    how: &How,
+    laps: &mut Stopwatch,
+) -> Result<(build::Built, Fetched)> {
+    let store = app.store()?;
+    let network = app.network(root)?;
+    let embedded = app.embedded(root)?;
+    let gzip = app.host.program("gzip");
+    let fetcher = fetcher(app, &store, &network, &embedded, gzip.as_deref());
+    let mut inputs = fetcher.inputs(&locked.lock, plan)?;
+    laps.lap("fetch");
+    let tarballs = std::mem::take(&mut inputs.tarballs);
+    let mut packages =
+        Packages { lock: inputs.bun_lock.clone(), selected: inputs.selected.clone(), tarballs };
+    let launcher = Launcher::own(store.path());
+    let options = options(app, &store, &launcher, how);
+    let mut given =
+        Inputs { source: &inputs.source, bun: &mut inputs.bun, packages: &mut packages };
+    let built = build::build(plan, &locked.lock, &mut given, &options, laps)?;
+    Ok((built, inputs))
 }
 
 /// Takes a binary that was built elsewhere: it must have the locked digest, the pinned runtime and the locked identity.
@@ -259,6 +285,8 @@ fn options<'a>(
         scratch: how.scratch.as_deref(),
         keep_failed: how.keep_failed,
         step_wall: how.step_wall,
+        open_path: how.open_path.clone(),
+        clock_ahead: how.clock_ahead,
         progress: &app.ui,
     }
 }

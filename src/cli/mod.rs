@@ -26,9 +26,12 @@ mod making;
 mod model;
 mod model_write;
 mod outcome;
+mod rebuild;
+mod rebuild_round;
 mod run;
 mod running;
 mod runs;
+mod sbom;
 mod schemas;
 mod show;
 mod stages;
@@ -100,7 +103,11 @@ enum Command {
     Key(key::Args),
     Lock(Box<lock::Args>),
     Model(model::Args),
+    Rebuild(rebuild::Args),
+    #[command(hide = true)]
+    RebuildRound(rebuild_round::Args),
     Run(Box<run::Args>),
+    Sbom(sbom::Args),
     Schemas(schemas::Args),
     Show(show::Args),
     Stages(stages::Args),
@@ -158,7 +165,10 @@ fn exec(app: &App, command: Command) -> Result<u8> {
         Command::Key(args) => key::exec(app, &args),
         Command::Lock(args) => lock::exec(app, &args),
         Command::Model(args) => model::exec(app, &args),
+        Command::Rebuild(args) => rebuild::exec(app, &args),
+        Command::RebuildRound(args) => rebuild_round::exec(app, &args),
         Command::Run(args) => run::exec(app, &args),
+        Command::Sbom(args) => sbom::exec(app, &args),
         Command::Schemas(args) => schemas::exec(app, &args),
         Command::Show(args) => show::exec(app, &args),
         Command::Stages(args) => stages::exec(app, &args),

@@ -8,6 +8,7 @@ use super::github::Hosted;
 use super::packages::{Origin, Wanted};
 use super::toolchain::Bun;
 use crate::bun::lockfile::{Kind, Lockfile as BunLock, Package};
+use crate::bun::select::Selection;
 use crate::error::{Error, Reason, Result};
 use crate::model::ids::Digest;
 use crate::model::lockfile::{LockedPackage, Lockfile};
@@ -109,12 +110,20 @@ fn read_lock(source: &Source, plan: &Plan) -> Result<BunLock> {
 /// # Errors
 /// As [`locked_packages`].
 pub fn select(bun_lock: &BunLock, plan: &Plan) -> Result<Vec<(Package, Digest)>> {
+    let selection = selection(bun_lock, plan)?;
+    let required = bun_lock.require_strong(selection.packages.values().copied(), &plan.accepted)?;
+    Ok(required.into_iter().map(|required| (required.package.clone(), required.digest)).collect())
+}
+
+/// The rows of the plan's platform, and who needs whom.
+///
+/// # Errors
+/// [`Reason::BadRecord`] where a name that is needed has no row.
+pub fn selection<'a>(bun_lock: &'a BunLock, plan: &Plan) -> Result<Selection<'a>> {
     // Bun 1.3 does not look at the C library (bun.md, section A); the pinned version decides.
     let (os, cpu, libc) = plan.platform.npm();
     let libc = libc.filter(|_| !plan.bun_version.starts_with("1.3."));
-    let selection = bun_lock.for_platform(os, cpu, libc)?;
-    let required = bun_lock.require_strong(selection.packages.values().copied(), &plan.accepted)?;
-    Ok(required.into_iter().map(|required| (required.package.clone(), required.digest)).collect())
+    bun_lock.for_platform(os, cpu, libc)
 }
 
 /// Every fetched package of every platform, sorted by key.

@@ -199,8 +199,8 @@ pub enum PackageKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Build {
-    /// The directory that the sandbox builds in. Part of the output's digest. Absent: the provider's own scratch
-    /// directory is used, and two builds at two places may differ.
+    /// The directory that the sandbox builds in. Part of the output's digest. Absent: every
+    /// build has a directory of its own choice, two builds may differ, and no output is locked from what was built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<AbsPath>,
     /// Commands after the install, in order; the first word is `bun` or `sh`.

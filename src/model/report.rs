@@ -40,7 +40,7 @@ pub struct BuildReport {
     pub lock_digest: Digest,
     /// The commands in the order they ran, install included. Empty for an adopted binary.
     pub build_command: Vec<Vec<String>>,
-    /// The directory inside the sandbox; absent for an adopted binary whose lock leaves it open.
+    /// The locked directory inside the sandbox; absent where the lock leaves it open.
     pub build_path: Option<AbsPath>,
     /// The output's path in the source.
     pub output: RelPath,

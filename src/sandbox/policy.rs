@@ -35,6 +35,10 @@ pub struct Policy {
     /// A directory inside whose descriptor comes out to admit.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub handout: Option<AbsPath>,
+    /// Seconds by which the clocks that count from the boot are ahead inside, by a time namespace. The time of day is the
+    /// host's: Linux has one for all (time_namespaces(7)).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub clock_ahead: Option<u32>,
     /// Walls left out, by tests alone: a sandbox with an entry here never becomes ready, because a probe notices, or
     /// because none did.
     #[doc(hidden)]
@@ -293,6 +297,7 @@ impl Policy {
             limits: Limits::default(),
             listener: None,
             handout: None,
+            clock_ahead: None,
             removed_by_test: BTreeSet::new(),
         }
     }

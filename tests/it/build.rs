@@ -44,7 +44,7 @@ const BUILD: &str = "await Bun.$`bun build --compile main.ts --outfile dist/ca`;
 const MAIN: &str = "console.log('Usage: ca <command> [options]\\n  run  runs');";
 
 /// A provider of a few files, in a git repository of its own that stands behind a mirror.
-fn provider(
+pub fn provider(
     world: &World,
     name: &str,
     files: &[(&str, &str)],

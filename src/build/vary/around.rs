@@ -1,0 +1,262 @@
+//! What is around a build, as a value: which of it may vary, and to what.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::error::Result;
+
+/// Something around a build that its output must not depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Variation {
+    /// Where the build's files are on this machine, and the directory inside where the lock leaves it open.
+    Path,
+    /// The clocks that count from the boot.
+    Time,
+    /// Variables that change what Bun or Node do.
+    Env,
+    /// The locale.
+    Locale,
+    /// The time zone.
+    Timezone,
+    /// The mode mask of new files.
+    Umask,
+    /// The processor to run on.
+    Cpus,
+    /// The home directory.
+    Home,
+}
+
+impl Variation {
+    /// All, in the order in which they are suspected.
+    pub const ALL: [Variation; 8] = [
+        Variation::Path,
+        Variation::Time,
+        Variation::Env,
+        Variation::Locale,
+        Variation::Timezone,
+        Variation::Umask,
+        Variation::Cpus,
+        Variation::Home,
+    ];
+
+    /// The text form.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Variation::Path => "path",
+            Variation::Time => "time",
+            Variation::Env => "env",
+            Variation::Locale => "locale",
+            Variation::Timezone => "timezone",
+            Variation::Umask => "umask",
+            Variation::Cpus => "cpus",
+            Variation::Home => "home",
+        }
+    }
+}
+
+impl fmt::Display for Variation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Variation {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Variation::ALL.into_iter().find(|variation| variation.as_str() == text);
+        found.ok_or_else(|| {
+            let all: Vec<_> = Variation::ALL.iter().map(|variation| variation.as_str()).collect();
+            format!("\"{text}\" is none of: all, {}", all.join(", "))
+        })
+    }
+}
+
+/// What this machine lets vary.
+#[derive(Clone, Debug, Default)]
+pub struct Machine {
+    /// The processors that this process may run on.
+    pub cpus: Vec<usize>,
+    /// The kernel has time namespaces.
+    pub time_namespaces: bool,
+}
+
+/// A variation that was asked for and cannot be made here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NotVaried {
+    /// The variation.
+    pub variation: Variation,
+    /// Why not.
+    pub why: &'static str,
+}
+
+/// What is around one build. The default is how `admit build` finds it, in [`OPEN_PATH`] where the lock names none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Around {
+    /// What was varied, and to what, in words.
+    pub varied: BTreeMap<Variation, String>,
+    /// Below the scratch directory of all rounds: the directory on disk to build in. Without one, in memory if it fits.
+    pub scratch: Option<String>,
+    /// The directory inside, where the lock leaves it open.
+    pub open_path: Option<&'static str>,
+    /// Seconds by which the clocks from the boot are ahead.
+    pub clock_ahead: Option<u32>,
+    /// Variables of admit's own process.
+    pub env: BTreeMap<&'static str, &'static str>,
+    /// The mask.
+    pub umask: Option<u32>,
+    /// The only processor.
+    pub cpu: Option<usize>,
+    /// Below the scratch directory of all rounds: an empty home.
+    pub home: Option<String>,
+}
+
+/// The directory inside of every build whose path is neither locked nor varied.
+pub const OPEN_PATH: &str = "/tmp/admit-rebuild";
+
+/// Directories inside, of other lengths and depths.
+const PATHS: [&str; 4] = [
+    "/tmp/elsewhere",
+    "/tmp/a/deeper/directory/of-another-length",
+    "/build/x",
+    "/tmp/x/admit-rebuild-of-a-name-that-is-much-longer-than-all-the-others-here",
+];
+/// Seconds ahead: a day, a month, a year, 24 days (where a 32-bit count of milliseconds wraps).
+const AHEAD: [u32; 4] = [86_400, 2_592_000, 31_536_000, 2_147_484];
+/// Each is one that Bun, Node or a build script is known to follow (bun.md, section F).
+const VARIABLES: [(&str, [&str; 2]); 8] = [
+    ("NODE_ENV", ["planted", "development"]),
+    ("BUN_OPTIONS", ["--minify", "--smol"]),
+    ("BUN_CONFIG_NO_VERIFY", ["1", "0"]),
+    ("NODE_OPTIONS", ["--no-warnings", "--max-old-space-size=256"]),
+    ("SOURCE_DATE_EPOCH", ["1", "2000000000"]),
+    ("CI", ["true", "1"]),
+    ("USER", ["somebody", "nobody"]),
+    ("HOSTNAME", ["elsewhere", "another"]),
+];
+/// Locales whose number formats, letter cases and orders differ.
+const LOCALES: [&str; 4] = ["tr_TR.UTF-8", "de_DE.ISO-8859-1", "ja_JP.eucJP", "C"];
+const LOCALE_NAMES: [&str; 3] = ["LANG", "LC_ALL", "LANGUAGE"];
+/// The zones farthest apart, and one with an odd offset.
+const ZONES: [&str; 4] = ["Pacific/Kiritimati", "Etc/GMT+12", "Asia/Kathmandu", "America/St_Johns"];
+/// Masks; 022 is the usual one.
+const MASKS: [u32; 3] = [0o077, 0o002, 0o027];
+
+impl Around {
+    /// What is around round number `round`, counted from 0: `wanted` has its values of that round.
+    pub fn of_round(
+        round: usize,
+        wanted: &[Variation],
+        machine: &Machine,
+        locked_path: bool,
+    ) -> Self {
+        let mut around = Self::default();
+        for variation in wanted {
+            around.set(*variation, round, machine, locked_path);
+        }
+        around
+    }
+
+    /// This with one variation left, as it is here.
+    pub(super) fn only(&self, variation: Variation) -> Self {
+        let is = |other: Variation| variation == other;
+        let names = |name: &str| match variation {
+            Variation::Env => VARIABLES.iter().any(|(one, _)| *one == name),
+            Variation::Locale => LOCALE_NAMES.contains(&name),
+            Variation::Timezone => name == "TZ",
+            _ => false,
+        };
+        let env = self.env.iter().filter(|(name, _)| names(name));
+        Self {
+            varied: self
+                .varied
+                .iter()
+                .filter(|(v, _)| is(**v))
+                .map(|(v, t)| (*v, t.clone()))
+                .collect(),
+            scratch: self.scratch.clone().filter(|_| is(Variation::Path)),
+            open_path: self.open_path.filter(|_| is(Variation::Path)),
+            clock_ahead: self.clock_ahead.filter(|_| is(Variation::Time)),
+            env: env.map(|(name, value)| (*name, *value)).collect(),
+            umask: self.umask.filter(|_| is(Variation::Umask)),
+            cpu: self.cpu.filter(|_| is(Variation::Cpus)),
+            home: self.home.clone().filter(|_| is(Variation::Home)),
+        }
+    }
+
+    fn set(&mut self, variation: Variation, round: usize, machine: &Machine, locked_path: bool) {
+        let words = match variation {
+            Variation::Path => {
+                let path = PATHS[round % PATHS.len()];
+                let scratch = format!("round {}{}", round + 1, "/deeper".repeat(round % 3));
+                let words = match locked_path {
+                    true => format!("on disk below \"{scratch}\"; inside as locked"),
+                    false => format!("{path} inside; on disk below \"{scratch}\""),
+                };
+                (self.scratch, self.open_path) = (Some(scratch), Some(path));
+                words
+            }
+            Variation::Time => {
+                let ahead = AHEAD[round % AHEAD.len()];
+                self.clock_ahead = Some(ahead);
+                format!("clocks from the boot {ahead} s ahead; the time of day goes on by itself")
+            }
+            Variation::Env => {
+                let values = VARIABLES.iter().map(|(name, values)| (*name, values[round % 2]));
+                let words: Vec<_> =
+                    values.clone().map(|(n, value)| format!("{n}={value}")).collect();
+                self.env.extend(values);
+                words.join(" ")
+            }
+            Variation::Locale => {
+                let locale = LOCALES[round % LOCALES.len()];
+                self.env.extend(LOCALE_NAMES.map(|name| (name, locale)));
+                locale.to_owned()
+            }
+            Variation::Timezone => {
+                let zone = ZONES[round % ZONES.len()];
+                self.env.insert("TZ", zone);
+                zone.to_owned()
+            }
+            Variation::Umask => {
+                let mask = MASKS[round % MASKS.len()];
+                self.umask = Some(mask);
+                format!("{mask:03o}")
+            }
+            Variation::Cpus => {
+                let Some(cpu) = machine.cpus.get(round % machine.cpus.len().max(1)) else { return };
+                self.cpu = Some(*cpu);
+                format!("only number {cpu} of {}", machine.cpus.len())
+            }
+            Variation::Home => {
+                let home = format!("home of round {}", round + 1);
+                let words = format!("\"{home}\", empty");
+                self.home = Some(home);
+                words
+            }
+        };
+        self.varied.insert(variation, words);
+    }
+}
+
+/// Of what was asked for, what can be varied here, and what not.
+pub fn possible(asked: &[Variation], machine: &Machine) -> (Vec<Variation>, Vec<NotVaried>) {
+    let why = |variation: Variation| match variation {
+        Variation::Time if !machine.time_namespaces => {
+            Some("the kernel has no time namespaces; only the time of day goes on by itself")
+        }
+        Variation::Cpus if machine.cpus.len() < 2 => Some("there is one processor to run on"),
+        _ => None,
+    };
+    let (mut can, mut cannot) = (Vec::new(), Vec::new());
+    for variation in asked.iter().copied() {
+        match why(variation) {
+            None => can.push(variation),
+            Some(why) => cannot.push(NotVaried { variation, why }),
+        }
+    }
+    (can, cannot)
+}

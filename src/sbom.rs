@@ -1,0 +1,402 @@
+//! The software bill of materials of a build, as CycloneDX 1.6 JSON: what went into the output, with digests. Pure;
+//! [`parts`] reads what it is made of out of the store.
+//!
+//! The bytes follow from the build alone: no serial number and no time stamp, everything sorted. Digests are of what
+//! admit verified: a package's is its tarball's, in hex what the source's lock asks for. Whether a package that was
+//! installed is also in the output is said only where the output itself shows it ([`parts::Part`]).
+
+pub mod parts;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::bun::lockfile::{Kind, Package};
+use crate::model::ids::{Algorithm, Digest};
+use crate::model::lockfile::LicenseStatus;
+use parts::{Part, Parts};
+
+/// The JSON Schema that the document follows.
+const SCHEMA: &str = "http://cyclonedx.org/schema/bom-1.6.schema.json";
+/// References of the components that are no packages.
+const OUTPUT: &str = "output";
+const SOURCE: &str = "source";
+
+/// The document.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bom {
+    #[serde(rename = "$schema")]
+    schema: &'static str,
+    bom_format: &'static str,
+    spec_version: &'static str,
+    version: u32,
+    metadata: Metadata,
+    components: Vec<Component>,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Debug, Serialize)]
+struct Metadata {
+    lifecycles: [Lifecycle; 1],
+    tools: Tools,
+    component: Component,
+    properties: Vec<Property>,
+}
+
+#[derive(Debug, Serialize)]
+struct Lifecycle {
+    phase: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Tools {
+    components: Vec<Component>,
+}
+
+/// A component; the members are CycloneDX's.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Component {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(rename = "bom-ref", skip_serializing_if = "Option::is_none")]
+    bom_ref: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<String>,
+    name: String,
+    version: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hashes: Vec<Hash>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    licenses: Vec<License>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    purl: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    external_references: Vec<External>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    properties: Vec<Property>,
+}
+
+#[derive(Debug, Serialize)]
+struct Hash {
+    alg: &'static str,
+    content: String,
+}
+
+#[derive(Debug, Serialize)]
+struct External {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    url: String,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+struct Property {
+    name: &'static str,
+    value: String,
+}
+
+/// A licence as its package states it.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum License {
+    /// One of the SPDX list's, or another name.
+    License {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        acknowledgement: &'static str,
+    },
+    /// An SPDX expression.
+    #[serde(untagged)]
+    Expression { expression: String, acknowledgement: &'static str },
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Dependency {
+    #[serde(rename = "ref")]
+    of: String,
+    depends_on: BTreeSet<String>,
+}
+
+/// The bill of materials of what `parts` describe.
+pub fn bom(parts: &Parts) -> Bom {
+    let bun = bun(parts);
+    let bun_ref = bun.bom_ref.clone().unwrap_or_default();
+    let mut components =
+        BTreeMap::from([(SOURCE.to_owned(), source(parts)), (bun_ref.clone(), bun)]);
+    // One component for each package, wherever and under whatever names it is installed.
+    let mut places: BTreeMap<String, Vec<&Part>> = BTreeMap::new();
+    for part in &parts.packages {
+        places.entry(purl(&part.package)).or_default().push(part);
+    }
+    components.extend(places.iter().map(|(purl, parts)| (purl.clone(), package(purl, parts))));
+    let mut needs: BTreeMap<String, BTreeSet<String>> =
+        components.keys().map(|name| (name.clone(), BTreeSet::new())).collect();
+    let output = needs.entry(OUTPUT.to_owned()).or_default();
+    output.extend([SOURCE.to_owned(), bun_ref]);
+    let by_key: BTreeMap<&str, String> = (parts.packages.iter())
+        .map(|part| (part.package.key.as_str(), purl(&part.package)))
+        .collect();
+    for (from, to) in &parts.edges {
+        // What a workspace of the source needs, the output needs.
+        let from = by_key.get(from.as_str()).map_or(OUTPUT, String::as_str);
+        if let (Some(needs), Some(to)) = (needs.get_mut(from), by_key.get(to.as_str()))
+            && from != to
+        {
+            needs.insert(to.clone());
+        }
+    }
+    Bom {
+        schema: SCHEMA,
+        bom_format: "CycloneDX",
+        spec_version: "1.6",
+        version: 1,
+        metadata: Metadata {
+            lifecycles: [Lifecycle { phase: "build" }],
+            tools: Tools { components: vec![tool()] },
+            component: output_component(parts),
+            properties: vec![property("cdx:reproducible", "true")],
+        },
+        components: components.into_values().collect(),
+        dependencies: needs
+            .into_iter()
+            .map(|(of, depends_on)| Dependency { of, depends_on })
+            .collect(),
+    }
+}
+
+fn tool() -> Component {
+    Component {
+        kind: "application",
+        name: "admit".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..Component::default()
+    }
+}
+
+fn output_component(parts: &Parts) -> Component {
+    let (report, lock) = (&parts.report, &parts.lock);
+    let spdx = lock.license.spdx.iter().filter(|_| lock.license.status == LicenseStatus::Resolved);
+    Component {
+        kind: "application",
+        bom_ref: Some(OUTPUT.to_owned()),
+        name: report.provider.to_string(),
+        version: report.pinned_commit.to_string(),
+        hashes: [report.sha256.digest(), report.blake3.digest()].map(hash).into(),
+        licenses: spdx.map(|text| license(text, "concluded")).collect(),
+        properties: vec![
+            property("admit:build-report", parts.report.core_digest().to_string()),
+            property("admit:file", report.output.as_str()),
+            property("admit:lock", report.lock_digest.to_string()),
+            property("admit:plan", report.plan_digest.to_string()),
+            property("admit:platform", report.platform.as_str()),
+            property("admit:size", report.size.to_string()),
+        ],
+        ..Component::default()
+    }
+}
+
+fn source(parts: &Parts) -> Component {
+    let report = &parts.report;
+    let mut properties = vec![property("admit:git-commit", report.pinned_commit.to_string())];
+    let tree = report.source_tree.as_ref().map(|tree| tree.as_str().to_owned());
+    properties.extend(tree.map(|tree| property("admit:git-tree", tree)));
+    let nar = report.nar_hash.as_ref().map(ToString::to_string);
+    properties.extend(nar.map(|nar| property("admit:nar-hash", nar)));
+    Component {
+        kind: "application",
+        bom_ref: Some(SOURCE.to_owned()),
+        name: format!("{} source", report.provider),
+        version: report.pinned_commit.to_string(),
+        purl: github_purl(&report.source_url, report.pinned_commit.as_str()),
+        external_references: vec![External { kind: "vcs", url: report.source_url.clone() }],
+        properties,
+        ..Component::default()
+    }
+}
+
+fn bun(parts: &Parts) -> Component {
+    let (version, package) = (&parts.lock.toolchain.bun.version, &parts.bun);
+    let purl = npm_purl(&package.package, version);
+    let (group, name) = split(&package.package);
+    Component {
+        kind: "platform",
+        bom_ref: Some(purl.clone()),
+        group,
+        name,
+        version: version.clone(),
+        hashes: vec![hash(&package.integrity.0)],
+        purl: Some(purl),
+        properties: vec![property("admit:executable", package.binary_sha256.digest().to_string())],
+        ..Component::default()
+    }
+}
+
+fn package(purl: &str, parts: &[&Part]) -> Component {
+    let first = parts[0];
+    let (group, name) = split(&first.package.name);
+    let mut properties = BTreeSet::new();
+    for part in parts {
+        properties.insert(property("admit:install-path", part.package.key.as_str()));
+        if part.package.bundled {
+            properties.insert(property("admit:from", "the tarball of the package above it"));
+        }
+    }
+    let sum = |count: fn(&Part) -> usize| parts.iter().map(|part| count(part)).max().unwrap_or(0);
+    let seen = [
+        ("admit:embedded-files", sum(|part| part.embedded)),
+        ("admit:module-comments", sum(|part| part.comments)),
+    ];
+    for (name, count) in seen.into_iter().filter(|(_, count)| *count > 0) {
+        properties.insert(property(name, count.to_string()));
+    }
+    Component {
+        kind: "library",
+        bom_ref: Some(purl.to_owned()),
+        group,
+        name,
+        version: version(&first.package).to_owned(),
+        hashes: first.digest.iter().map(hash).collect(),
+        licenses: first.license.iter().map(|text| license(text, "declared")).collect(),
+        purl: Some(purl.to_owned()),
+        properties: properties.into_iter().collect(),
+        ..Component::default()
+    }
+}
+
+fn version(package: &Package) -> &str {
+    match &package.kind {
+        Kind::Github { reference, .. } => reference,
+        _ => &package.resolution,
+    }
+}
+
+fn property(name: &'static str, value: impl Into<String>) -> Property {
+    Property { name, value: value.into() }
+}
+
+fn hash(digest: &Digest) -> Hash {
+    let alg = match digest.algorithm() {
+        Algorithm::Sha256 => "SHA-256",
+        Algorithm::Sha384 => "SHA-384",
+        Algorithm::Sha512 => "SHA-512",
+        Algorithm::Blake3 => "BLAKE3",
+    };
+    Hash { alg, content: digest.to_hex() }
+}
+
+/// `text` as one SPDX identifier, as an SPDX expression, or, where it is neither, as a name.
+fn license(text: &str, acknowledgement: &'static str) -> License {
+    let named = |id, name| License::License { id, name, acknowledgement };
+    if spdx::license_id(text).is_some_and(|id| id.name == text) {
+        return named(Some(text.to_owned()), None);
+    }
+    match spdx::Expression::parse(text) {
+        Ok(_) => License::Expression { expression: text.to_owned(), acknowledgement },
+        Err(_) => named(None, Some(text.to_owned())),
+    }
+}
+
+/// Group and name of a package: `@scope/name` is both.
+fn split(name: &str) -> (Option<String>, String) {
+    match name.split_once('/') {
+        Some((scope, name)) => (Some(scope.to_owned()), name.to_owned()),
+        None => (None, name.to_owned()),
+    }
+}
+
+/// The package URL (github.com/package-url/purl-spec).
+fn purl(package: &Package) -> String {
+    match &package.kind {
+        Kind::Github { owner, repo, reference } => {
+            // Owner and repository are not case sensitive there, and the specification lowers them.
+            let (owner, repo) = (owner.to_lowercase(), repo.to_lowercase());
+            format!("pkg:github/{}/{}@{}", encode(&owner), encode(&repo), encode(reference))
+        }
+        _ => npm_purl(&package.name, &package.resolution),
+    }
+}
+
+fn npm_purl(name: &str, version: &str) -> String {
+    let name: Vec<_> = name.split('/').map(encode).collect();
+    format!("pkg:npm/{}@{}", name.join("/"), encode(version))
+}
+
+/// The package URL of a source on GitHub.
+fn github_purl(url: &str, commit: &str) -> Option<String> {
+    let (owner, repo) = url.strip_prefix("https://github.com/")?.split_once('/')?;
+    let repo = repo.trim_end_matches('/').trim_end_matches(".git");
+    let (owner, repo) = (owner.to_lowercase(), repo.to_lowercase());
+    (!repo.contains('/'))
+        .then(|| format!("pkg:github/{}/{}@{commit}", encode(&owner), encode(&repo)))
+}
+
+/// Percent-encoding of what is not unreserved.
+fn encode(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' => {
+                out.push(char::from(byte));
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bun::lockfile::Lockfile as BunLock;
+    use crate::model::ids::Sri;
+
+    #[test]
+    fn a_licence_is_an_identifier_an_expression_or_a_name() {
+        let json = |text| serde_json::to_value(license(text, "declared")).unwrap();
+        let declared = "declared";
+        for id in ["MIT", "Apache-2.0", "0BSD", "CC0-1.0"] {
+            let license = serde_json::json!({ "id": id, "acknowledgement": declared });
+            assert_eq!(json(id), serde_json::json!({ "license": license }));
+        }
+        for expression in [
+            "MIT OR Apache-2.0",
+            "(MIT AND CC-BY-3.0)",
+            "GPL-2.0-only WITH Classpath-exception-2.0",
+        ] {
+            let expected =
+                serde_json::json!({ "expression": expression, "acknowledgement": declared });
+            assert_eq!(json(expression), expected);
+        }
+        for name in ["Apache 2.0", "mit", "SEE LICENSE IN LICENSE.md", "UNLICENSED", "(MIT"] {
+            let license = serde_json::json!({ "name": name, "acknowledgement": declared });
+            assert_eq!(json(name), serde_json::json!({ "license": license }), "{name}");
+        }
+    }
+
+    #[test]
+    fn package_urls_are_those_of_the_specification() {
+        assert_eq!(npm_purl("@babel/core", "7.0.0+x"), "pkg:npm/%40babel/core@7.0.0%2Bx");
+        let text = r#"{ "lockfileVersion": 1, "workspaces": { "": {} }, "packages": {
+            "a": ["a@github:WorkOS/Thing#0123abc", {}, "WorkOS-Thing-0123abc"] } }"#;
+        let lock = BunLock::parse(text.as_bytes(), "bun.lock").unwrap();
+        assert_eq!(purl(&lock.packages["a"]), "pkg:github/workos/thing@0123abc");
+        assert_eq!(
+            github_purl("https://github.com/WorkOS/case.git", "abc").unwrap(),
+            "pkg:github/workos/case@abc"
+        );
+        assert_eq!(github_purl("embedded:understudy", "abc"), None);
+    }
+
+    #[test]
+    fn digests_are_hex_of_what_the_lock_asks_for() {
+        let sri: Sri = "sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=".parse().unwrap();
+        let Hash { alg, content } = hash(&sri.0);
+        let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!((alg, content.as_str()), ("SHA-256", hex));
+    }
+}
