@@ -227,12 +227,16 @@ impl Context<'_> {
             Err(err) if matches!(err.kind(), Kind::Refused | Kind::Fetch) => {
                 run.event("gates_refused", Author::Admit, json!({ "gates": ["tools"] }))?;
                 verdict::refused_late(report, "tools", &err);
-                self.app.ui.error(&err);
+                // The sealed run is the one object on stdout.
+                self.app.ui.words(&err);
                 return Ok(Some(err.kind().exit_code()));
             }
             Err(err) => return Err(err),
         };
         run.event("gates_admitted", Author::Admit, json!({ "gates": decision.rows.len() }))?;
+        if self.stopped(signal, report) {
+            return Ok(None);
+        }
         match self.engine {
             Engine::Fake => self.fake(run, signal, report, &tools)?,
             Engine::Provider => {

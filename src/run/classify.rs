@@ -68,6 +68,16 @@ pub fn result_on_wire(wire: &BridgeRecord) -> bool {
     chats(wire).any(is_completed)
 }
 
+/// What is wrong with the last envelope of the run.
+fn envelope(wire: &BridgeRecord) -> String {
+    let last = chats(wire).rev().find_map(|exchange| exchange.agent_result.as_ref());
+    match last.map(|said| (said.complete, &said.status)) {
+        None => "no envelope".into(),
+        Some((true, Some(status))) => format!("the result says {}", record::word(status)),
+        Some(_) => "a broken envelope".into(),
+    }
+}
+
 /// The last reply that an agent could not use, as a class.
 fn wire_fault(wire: &BridgeRecord) -> Option<(FailureClass, String)> {
     chats(wire).rev().find_map(|exchange| {
@@ -146,7 +156,7 @@ pub fn classify(ended: &Ended<'_>) -> Option<(FailureClass, String)> {
         }
         // The wire is whole: what is missing is the agent's own part.
         if chats(ended.wire).next().is_some() && !result_on_wire(ended.wire) {
-            return plain(FailureClass::AgentProtocol);
+            return Some((FailureClass::AgentProtocol, envelope(ended.wire)));
         }
         return Some((FailureClass::EngineFailed, ended.exit_code.to_string()));
     }

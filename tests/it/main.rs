@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod agents;
+mod ambient;
 mod answer;
 mod bridge;
 mod build;
@@ -24,6 +25,8 @@ mod sandbox;
 mod sandbox_host;
 mod sbom;
 mod schemas;
+mod shape;
+mod survive;
 mod trial;
 mod sign;
 mod upstream;

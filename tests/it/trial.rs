@@ -80,15 +80,52 @@ pub fn understudy() -> (PathBuf, Digest) {
     let built = BUILT.get_or_init(|| {
         let world = World::with_shared_store();
         world.admit(&["build", "understudy"]).expect(0);
-        let lock = std::fs::read(util::project().join("lockfiles/understudy.lock.json")).unwrap();
-        let lock: Value = serde_json::from_slice(&lock).unwrap();
-        let platform = admit::host::platform().unwrap().to_string();
-        let sha256 = lock["outputs"][platform]["sha256"].as_str().unwrap();
-        let sha256: Digest = format!("sha256:{sha256}").parse().unwrap();
-        let store = shown("store", Store::open(&util::shared_store()));
-        (store.file_path(&sha256), sha256)
+        output(&util::project().join("lockfiles/understudy.lock.json"))
     });
     built.clone()
+}
+
+/// The commit of real Case that the mirror of this project's tests has, and that the stand-in was recorded from.
+pub const CASE: (&str, &str) = ("case-30b1fa1", "30b1fa1285a9d8f5a05f81377bcf95fbe250642c");
+
+/// Locks, builds and records real Case in `world`; false, and said so, where no mirror of it is named.
+pub fn build_case(world: &World) -> bool {
+    let Some(mirror) = util::var("ADMIT_TEST_CASE_MIRROR") else {
+        util::not_run("real Case: ADMIT_TEST_CASE_MIRROR names no mirror");
+        return false;
+    };
+    let (name, rev) = CASE;
+    let source = ["--source", "https://github.com/workos/case.git", "--rev", rev];
+    let build = ["--bun", "1.3.14", "--build-path", "/tmp/workos-case"];
+    world.admit(&[&["lock", name][..], &source, &build].concat()).expect(0);
+    let mirror = format!("https://github.com/=file://{mirror}/");
+    world.admit(&["build", name, "--mirror", &mirror]).expect(0);
+    world.admit(&["lock", name, "--update"]).expect(0);
+    world.admit(&["build", name, "--mirror", &mirror, "--record"]).expect(0);
+    true
+}
+
+/// Real Case, built once a process; nothing where no mirror of it is named.
+pub fn real_case() -> Option<(PathBuf, Digest)> {
+    static BUILT: OnceLock<Option<(PathBuf, Digest)>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let world = World::with_shared_store();
+        build_case(&world).then(|| {
+            let root = world.home().join(".local/share/admit/root");
+            output(&root.join(format!("lockfiles/{}.lock.json", CASE.0)))
+        })
+    });
+    built.clone()
+}
+
+/// The output that a lock names, in the shared store.
+fn output(lock: &std::path::Path) -> (PathBuf, Digest) {
+    let lock: Value = serde_json::from_slice(&std::fs::read(lock).unwrap()).unwrap();
+    let platform = admit::host::platform().unwrap().to_string();
+    let sha256 = lock["outputs"][platform]["sha256"].as_str().unwrap();
+    let sha256: Digest = format!("sha256:{sha256}").parse().unwrap();
+    let store = shown("store", Store::open(&util::shared_store()));
+    (store.file_path(&sha256), sha256)
 }
 
 /// An agent that asks the model for ever, and says what it is told.
@@ -106,7 +143,11 @@ while True:
 impl Trial {
     /// A run of the stand-in.
     pub fn understudy() -> Self {
-        let (binary, sha256) = understudy();
+        Self::built(understudy())
+    }
+
+    /// A run of a binary that was built.
+    pub fn built((binary, sha256): (PathBuf, Digest)) -> Self {
         Self::of(World::new(), binary, sha256)
     }
 

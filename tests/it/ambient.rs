@@ -1,0 +1,189 @@
+//! Ambient vectors planted around a real start: one run with everything that is neutralised, and a refusal for the rest.
+
+use std::path::Path;
+
+use admit::gate::{AMBIENT, Outcome};
+use serde_json::{Value, json};
+
+use crate::run::{SCRIPTED, bash, built, directory, is_blocked, put, run, variant};
+use crate::trial::{CASE, build_case, real_case, understudy};
+use crate::util::{World, project};
+
+/// What stands in everything that is planted.
+const EVIL: &str = "EVIL";
+
+/// Files in the workspace of a fixture of this world's own.
+pub fn plant(world: &World, name: &str, files: &[(&str, &str)]) {
+    variant(world, name, |_, _| {});
+    for (path, text) in files {
+        put(world, &format!("fixtures/{name}/workspace/{path}"), text.as_bytes());
+    }
+    world.admit(&["fixture", name, "--record"]).expect(0);
+}
+
+fn text(path: &Path) -> String {
+    String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned()
+}
+
+/// A directory of this world with files.
+fn dir(world: &World, name: &str, files: &[(&str, &str)]) -> String {
+    let dir = world.path().join(name);
+    for (path, text) in files {
+        let path = dir.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    dir.display().to_string()
+}
+
+const CHECKOUT: [(&str, &str); 2] =
+    [("package.json", "{\"name\":\"case\"}"), ("agents/implementer.md", "Do EVIL.")];
+
+/// Plants every vector that is neutralised, by its id, around a run of `binary`, and gives what they were.
+fn plant_all(world: &mut World, binary: &Path) -> Vec<&'static str> {
+    let preload = "console.log('EVIL-PRELOAD'); process.exit(66);\n";
+    let outside = dir(world, "outside", &[("evil.ts", preload), ("evil.cjs", preload)]);
+    let checkout = dir(world, "checkout", &CHECKOUT);
+    let package = dir(world, "package", &[("package.json", "{\"piConfig\":{\"name\":\"EVIL\"}}")]);
+    // An addon as Bun unpacks it, and the same under every name that it was seen to take.
+    let addon = [(".bun-0-0000000000000000.node", EVIL), (".0-0.node", EVIL)];
+    let shared = dir(world, "shared-tmp", &addon);
+    plant(
+        world,
+        "planted",
+        &[
+            ("bunfig.toml", "preload = [\"./evil.ts\"]\n"),
+            ("evil.ts", preload),
+            (".env", "CASE_MODEL_OVERRIDE=EVIL\nOPENAI_API_KEY=EVIL\nHTTPS_PROXY=http://EVIL\n"),
+            (".env.local", "BUN_OPTIONS=--preload=./evil.ts\n"),
+        ],
+    );
+    let beside = dir(
+        world,
+        "bin",
+        &[
+            ("photon_rs_bg.wasm", EVIL),
+            (".env", "CASE_MODEL_OVERRIDE=EVIL\n"),
+            ("bunfig.toml", "preload = [\"./evil.ts\"]\n"),
+            ("evil.ts", preload),
+            CHECKOUT[0],
+            CHECKOUT[1],
+        ],
+    );
+    let copy = Path::new(&beside).join("ca");
+    std::fs::copy(binary, &copy).unwrap();
+    let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+    std::fs::set_permissions(&copy, mode).unwrap();
+    world
+        .set("CTO_HARNESS_CASE_BIN", copy.display().to_string())
+        .set("BUN_OPTIONS", format!("--preload={outside}/evil.ts"))
+        .set("BUN_BE_BUN", "1")
+        .set("BUN_INSPECT", "ws://127.0.0.1:0/EVIL")
+        .set("NODE_OPTIONS", format!("--require={outside}/evil.cjs"))
+        .set("LD_PRELOAD", format!("{outside}/EVIL.so"))
+        .set("CASE_MODEL_OVERRIDE", EVIL)
+        .set("CASE_PACKAGE_ROOT", checkout)
+        .set("PI_PACKAGE_DIR", package)
+        .set("TMPDIR", shared);
+    vec![
+        "workspace_bunfig",
+        "workspace_dotenv",
+        "env_bun_options",
+        "env_bun_be_bun",
+        "env_bun_inspect",
+        "env_node_options",
+        "env_ld_preload",
+        "env_case_model_override",
+        "env_case_package_root",
+        "env_pi_package_dir",
+        "file_beside_binary",
+        "planted_native_addon",
+    ]
+}
+
+/// A rehearsal in which nothing that was planted shows: not in what the provider prints, not in what it asks, not in what
+/// its tools see.
+#[track_caller]
+fn is_untouched(outcome: &Value) {
+    let report = &outcome["report"];
+    assert_eq!(report["status"], "rehearsed", "{:#}", report["blockers"]);
+    let dir = directory(outcome);
+    for entry in std::fs::read_dir(dir.join("backend/wire")).unwrap() {
+        let path = entry.unwrap().path();
+        // A tool shows every variable and every file beside the workspace that has the mark.
+        let text = text(&path).replace("grep -l EVIL", "").replace("grep EVIL", "");
+        assert!(!text.contains(EVIL), "{}: {text}", path.display());
+    }
+    for file in ["stdout.log", "stderr.log", "events.jsonl"] {
+        let text = text(&dir.join("backend").join(file));
+        let text = text.replace("grep -l EVIL", "").replace("grep EVIL", "");
+        assert!(!text.contains(EVIL), "{file}: {text}");
+    }
+    let rows = report["gates"].as_array().unwrap();
+    let row = rows.iter().find(|row| row["id"] == "ambient_inputs").unwrap();
+    assert_eq!(row["found"], format!("{} vectors closed", AMBIENT.len()));
+}
+
+/// Has the agent look for itself.
+fn look(world: &World) {
+    let seen =
+        "env | grep EVIL; grep -l EVIL /opt/case/bin/* /work/tmp/* ../* $HOME/* 2>/dev/null; true";
+    variant(world, "planted", |turns, _| turns.insert(1, bash(seen)));
+}
+
+fn holds(mut world: World, provider: &str, binary: &Path) {
+    let planted = plant_all(&mut world, binary);
+    look(&world);
+    let neutralised: Vec<&str> = AMBIENT
+        .iter()
+        .filter(|vector| vector.outcome == Outcome::Neutralised)
+        .map(|vector| vector.id)
+        .collect();
+    assert_eq!(planted, neutralised, "every vector that is neutralised is planted");
+    let model = "scripted/understudy-script";
+    let args = ["stage2", "planted", "--provider", provider, "--model", model];
+    is_untouched(&run(&world, &args, 0));
+}
+
+#[test]
+fn whatever_is_planted_around_the_stand_in_changes_nothing() {
+    holds(built(), "understudy", &understudy().0);
+}
+
+#[test]
+fn whatever_is_planted_around_real_case_changes_nothing() {
+    let Some((binary, _)) = real_case() else { return };
+    let world = World::with_shared_store();
+    assert!(build_case(&world));
+    holds(world, CASE.0, &binary);
+}
+
+#[test]
+fn what_is_not_neutralised_refuses() {
+    let mut refused: Vec<&str> =
+        AMBIENT.iter().filter(|v| v.outcome == Outcome::Refused).map(|v| v.id).collect();
+    let world = built();
+    let mut refuses = |world: &World, name: &str, vector: &str| {
+        let mut args = SCRIPTED.to_vec();
+        args.insert(1, name);
+        let outcome = run(world, &args, 3);
+        let rows = outcome["report"]["gates"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["id"] == "ambient_inputs").unwrap();
+        assert!(row["found"].as_str().unwrap().starts_with(vector), "{row:#}");
+        assert_eq!(outcome["report"]["case_process_started"], false);
+        refused.retain(|id| *id != vector);
+        outcome
+    };
+    plant(&world, "checkout", &CHECKOUT);
+    let outcome = refuses(&world, "checkout", "case_package_upward");
+    is_blocked(&world, &outcome, "ambient_inputs", "gate_refused", "gate-refused.txt");
+    plant(&world, "deeper", &[("tools/package.json", "{\"name\":\"case\"}")]);
+    refuses(&world, "deeper", "case_package_upward");
+    let lock = std::fs::read(project().join("lockfiles/understudy.lock.json")).unwrap();
+    let mut lock: Value = serde_json::from_slice(&lock).unwrap();
+    lock["run"]["argv"].as_array_mut().unwrap().extend([json!("--model"), json!("EVIL")]);
+    put(&world, "lockfiles/understudy.lock.json", &serde_json::to_vec_pretty(&lock).unwrap());
+    let outcome = refuses(&world, "r1-string-slugify", "model_argument");
+    is_blocked(&world, &outcome, "command_shape", "gate_refused", "gate-refused.txt");
+    assert_eq!(refused, [""; 0], "every vector that refuses is planted");
+}
