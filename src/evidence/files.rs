@@ -115,7 +115,10 @@ impl RunDir {
     /// Writes a whole file: temporary name, fsync, rename. `replace` is for sealing only.
     pub(super) fn write(&self, path: &str, bytes: &[u8], replace: bool) -> Result<()> {
         self.parents(path)?;
-        let temp = format!("{path}.part");
+        // A name that is taken, whatever by, must not keep a run from being sealed.
+        let free = |n: u32| format!("{path}.part{n}");
+        let taken = |temp: &String| self.dir.symlink_metadata(temp).is_ok();
+        let temp = (0..100).map(free).find(|temp| !taken(temp)).unwrap_or_else(|| free(100));
         let attempt = || -> std::io::Result<()> {
             let mut options = OpenOptions::new();
             options.write(true).create_new(true).mode(0o600);
@@ -180,10 +183,20 @@ impl RunDir {
     pub(super) fn digest(
         &self,
         path: &str,
+        see: impl FnMut(&[u8]),
+    ) -> std::io::Result<(u64, Digest)> {
+        self.digest_up_to(path, u64::MAX, see)
+    }
+
+    /// As [`Self::digest`], of the first `limit` bytes.
+    pub(super) fn digest_up_to(
+        &self,
+        path: &str,
+        limit: u64,
         mut see: impl FnMut(&[u8]),
     ) -> std::io::Result<(u64, Digest)> {
         use sha2::Digest as _;
-        let mut file = self.open_file(path)?;
+        let mut file = self.open_file(path)?.take(limit);
         let mut hash = sha2::Sha256::new();
         let mut size = 0u64;
         let mut buffer = vec![0; 256 * 1024];

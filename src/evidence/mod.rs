@@ -16,6 +16,7 @@
 //! [`Recording`] makes the directory fresh and proves it empty, takes down events and artifacts, and is sealed on every
 //! way out: by [`Recording::seal`], or by its drop as a failure. [`check`] reads a run directory back offline.
 
+mod agree;
 mod diff;
 mod files;
 mod html;

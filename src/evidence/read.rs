@@ -4,16 +4,19 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
+use super::agree;
 use super::files::RunDir;
-use super::{html, names, render};
+use super::{html, names, render, visible};
 use crate::error::{Error, Reason, Result};
 use crate::model::evidence::{ChainEnd, RunReport};
 use crate::model::ids::Digest;
 use crate::model::record;
-use crate::model::sealed::{Event, Manifest, NoTargetProof, Seal, contradictions};
+use crate::model::sealed::{Author, Event, Manifest, NoTargetProof, Seal, contradictions};
 
 /// A manifest, report or proof larger than this is not read.
 const MAX_RECORD: u64 = 64 << 20;
+/// No run leaves a file as large as this (the recorder's own limits are far below), and nobody waits for its digest.
+const MAX_FILE: u64 = 4 << 30;
 /// An event's line longer than this is not read.
 const MAX_LINE: u64 = 1 << 20;
 
@@ -155,7 +158,7 @@ pub fn check(path: &Path, expected: Option<&Digest>) -> Result<RunCheck> {
     out.files = manifest.files.len();
     out.check_files(&dir, &manifest)?;
     if out.faults.is_empty() {
-        out.check_content(&dir, &manifest);
+        out.check_content(&dir, &manifest, expected.is_some());
     }
     if let (Some(want), Some(id)) = (expected, &out.id)
         && want != id
@@ -252,17 +255,26 @@ impl RunCheck {
                 continue;
             }
             let want = format!("{} bytes, {}", entry.size, entry.sha256);
-            let found = match dir.digest(path, |_| {}) {
+            if entry.size > MAX_FILE {
+                let found = format!("{} bytes", entry.size);
+                self.faults.push(fault(FaultKind::Changed, path, "a file of a run", found));
+                continue;
+            }
+            // Of a file that is too long, one byte too many is read and no more.
+            let found = match dir.digest_up_to(path, entry.size + 1, |_| {}) {
                 Ok((size, digest)) if size == entry.size && digest == entry.sha256 => continue,
+                Ok((size, _)) if size > entry.size => format!("more than {} bytes", entry.size),
                 Ok((size, digest)) => format!("{size} bytes, {digest}"),
                 Err(err) => err.to_string(),
             };
             self.faults.push(fault(FaultKind::Changed, path, want, found));
         }
+        let known: BTreeSet<&str> =
+            manifest.files.iter().map(|entry| entry.path.as_str()).collect();
         for listed in &present {
             let path = listed.name.as_str();
             let own = [names::MANIFEST, names::SEAL].contains(&path);
-            if !own && manifest.files.iter().all(|entry| entry.path.as_str() != path) {
+            if !own && !known.contains(path) {
                 let what = if listed.path.is_some() { "a file" } else { "no regular file" };
                 self.faults.push(fault(FaultKind::Extra, path, "nothing", what));
             }
@@ -270,7 +282,7 @@ impl RunCheck {
         for name in
             [names::REPORT, names::REPORT_MD, names::REPORT_HTML, names::EVENTS, names::PATCH]
         {
-            if manifest.files.iter().all(|entry| entry.path.as_str() != name) {
+            if !known.contains(name) {
                 self.faults.push(fault(
                     FaultKind::Missing,
                     name,
@@ -283,7 +295,7 @@ impl RunCheck {
     }
 
     /// The files are the sealed ones; now they must also agree with each other.
-    fn check_content(&mut self, dir: &RunDir, manifest: &Manifest) {
+    fn check_content(&mut self, dir: &RunDir, manifest: &Manifest, by_id: bool) {
         let report = dir
             .read(names::REPORT, MAX_RECORD)
             .map_err(|err| err.to_string())
@@ -295,8 +307,10 @@ impl RunCheck {
             }
         };
         match chain(dir) {
-            Ok(end) if end == report.events => {}
-            Ok(end) => self.faults.push(fault(
+            Ok((end, kinds)) if end == report.events => {
+                self.faults.extend(agree::differences(dir, &report, &kinds));
+            }
+            Ok((end, _)) => self.faults.push(fault(
                 FaultKind::Chain,
                 names::EVENTS,
                 format!("{} events, {}", report.events.count, report.events.head),
@@ -346,29 +360,39 @@ impl RunCheck {
                 digest(names::REPORT_HTML) == Some(&page),
                 "made from report.json",
             );
-        } else {
+        } else if by_id {
             self.notes.push(format!(
                 "report.md and report.html were not made again: written by admit {}, this is {ours}",
                 report.admit_version
+            ));
+        } else {
+            // Nothing but the seal speaks for the two pages then, and anybody can make a seal.
+            self.faults.push(fault(
+                FaultKind::Report,
+                names::REPORT,
+                format!(
+                    "a run of admit {ours}, whose pages can be made again; or its id, with --id"
+                ),
+                format!("a run of admit {}", visible(&report.admit_version)),
             ));
         }
         self.report = Some(report);
     }
 }
 
-/// Walks the chain to its end.
-fn chain(dir: &RunDir) -> Result<ChainEnd, String> {
+/// Walks the chain to its end. Gives that, and the kinds of events that admit itself put there.
+fn chain(dir: &RunDir) -> Result<(ChainEnd, BTreeSet<String>), String> {
     use std::io::Read as _;
     let file = dir.open_file(names::EVENTS).map_err(|err| err.to_string())?;
     let mut lines = BufReader::new(file);
     let mut end = ChainEnd { count: 0, head: Digest::sha256(b"") };
-    let mut last_ns = 0;
+    let (mut last_ns, mut kinds) = (0, BTreeSet::new());
     let mut line = Vec::new();
     loop {
         line.clear();
         let n = lines.by_ref().take(MAX_LINE).read_until(b'\n', &mut line);
         if n.map_err(|err| err.to_string())? == 0 {
-            return Ok(end);
+            return Ok((end, kinds));
         }
         let number = end.count + 1;
         if line.pop() != Some(b'\n') {
@@ -384,6 +408,9 @@ fn chain(dir: &RunDir) -> Result<ChainEnd, String> {
             return Err(format!("line {number} does not follow the line before"));
         }
         last_ns = event.monotonic_ns;
+        if event.by == Author::Admit {
+            kinds.insert(event.kind);
+        }
         end = ChainEnd { count: end.count + 1, head: Digest::sha256(&line) };
     }
 }

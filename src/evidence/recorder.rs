@@ -20,6 +20,8 @@ use crate::model::sealed::{Author, Event, Excerpt, TraceLine};
 use crate::recorder::Recorder;
 use crate::secrets::Known;
 
+use sha2::Digest as _;
+
 /// How much a run may leave behind. What goes beyond is counted, never kept, and shows in the manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -62,6 +64,26 @@ pub(super) struct Kept {
     pub(super) author: Author,
     pub(super) bytes: u64,
     pub(super) omitted: u64,
+    /// Over what was handed in, so that a file which somebody changed meanwhile is not sealed as recorded.
+    hash: sha2::Sha256,
+}
+
+impl Kept {
+    /// A file of which nothing is written yet.
+    pub(super) fn new(role: impl Into<String>, author: Author) -> Self {
+        Self { role: role.into(), author, bytes: 0, omitted: 0, hash: sha2::Sha256::new() }
+    }
+
+    /// Takes in what is written next.
+    pub(super) fn took(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+    }
+
+    /// SHA-256 of all that was handed in and kept.
+    pub(super) fn sha256(&self) -> Option<Digest> {
+        let algorithm = crate::model::ids::Algorithm::Sha256;
+        Digest::from_bytes(algorithm, &self.hash.clone().finalize())
+    }
 }
 
 /// Everything that changes while a run is recorded.
@@ -183,12 +205,7 @@ impl Recording {
             true => self.limits.total_bytes.saturating_sub(state.total),
             false => u64::MAX,
         };
-        let entry = state.kept.entry(path.clone()).or_insert_with(|| Kept {
-            role: role.into(),
-            author: by,
-            bytes: 0,
-            omitted: 0,
-        });
+        let entry = state.kept.entry(path.clone()).or_insert_with(|| Kept::new(role, by));
         if entry.author != by {
             return Err(
                 Error::new(Reason::Internal, "two authors for one file").at(path.to_string())
@@ -225,6 +242,9 @@ impl Recording {
         let kept = &bytes[..usize::try_from(keep).unwrap_or(bytes.len())];
         if let Some(file) = state.logs.get_mut(path) {
             file.write_all(kept).map_err(|err| self.dir.io("write", path.as_str(), err))?;
+        }
+        if let Some(entry) = state.kept.get_mut(path) {
+            entry.took(kept);
         }
         Ok((kept.len() == bytes.len()).then_some(offset))
     }
@@ -324,6 +344,9 @@ impl Recorder for Recording {
             }
             let keep = self.room(state, path, role, by, bytes.len() as u64)?;
             let kept = &bytes[..usize::try_from(keep).unwrap_or(bytes.len())];
+            if let Some(entry) = state.kept.get_mut(path) {
+                entry.took(kept);
+            }
             self.dir.write(path.as_str(), kept, false)
         })
     }

@@ -20,6 +20,8 @@ use crate::model::sealed::{
 use crate::recorder::Recorder;
 use crate::secrets::{Hit, Known, Rules, Scanner};
 
+/// The role of a file that nobody recorded.
+const UNEXPECTED: &str = "unexpected";
 /// Bytes of the patch that a report shows.
 const DIFF_BYTES: usize = 256 << 10;
 /// Exchanges that a report shows.
@@ -175,8 +177,9 @@ impl Recording {
         for (name, role, bytes) in missing {
             if let Entry::Vacant(place) = state.kept.entry(rel(name)?) {
                 self.dir.write(name, &bytes, true)?;
-                let bytes = bytes.len() as u64;
-                place.insert(Kept { role: role.into(), author: Author::Admit, bytes, omitted: 0 });
+                let kept = place.insert(Kept::new(role, Author::Admit));
+                kept.bytes = bytes.len() as u64;
+                kept.took(&bytes);
             }
         }
         Ok(())
@@ -203,9 +206,7 @@ impl Recording {
                 Some(path) => {
                     report.blockers.push(format!("a file that nobody recorded: {path}"));
                     report.fail(FailureClass::Unclassified, "a file that nobody recorded");
-                    let role = "unexpected".into();
-                    let kept = Kept { role, author: Author::Agent, bytes: 0, omitted: 0 };
-                    state.kept.insert(path, kept);
+                    state.kept.insert(path, Kept::new(UNEXPECTED, Author::Agent));
                 }
                 None => {
                     self.dir.remove(&listed.name);
@@ -229,12 +230,23 @@ impl Recording {
         for (path, kept) in &mut state.kept {
             let mut scanner = Scanner::new(known.clone(), Rules::On);
             let mut hits = scanner.feed(format!("{path}\n").as_bytes());
-            let (mut size, mut sha256) = self
-                .dir
-                .digest(path.as_str(), |bytes| hits.extend(scanner.feed(bytes)))
-                .map_err(|err| self.dir.io("read", path.as_str(), err))?;
+            let there = self.dir.digest(path.as_str(), |bytes| hits.extend(scanner.feed(bytes)));
             hits.extend(scanner.finish());
-            if size != kept.bytes && kept.role != "unexpected" {
+            let (mut size, mut sha256) = match there {
+                Ok(there) => there,
+                // Gone, or no file any more: a notice stands in its place, and the run has failed.
+                Err(err) => {
+                    report.blockers.push(format!("{path} was recorded and cannot be read: {err}"));
+                    report.fail(FailureClass::Unclassified, "a recorded file cannot be read");
+                    let notice = record::pretty(&json!({ "lost": { "bytes": kept.bytes } }));
+                    self.dir.remove(path.as_str());
+                    self.dir.write(path.as_str(), &notice, true)?;
+                    kept.role = "lost".into();
+                    (notice.len() as u64, Digest::sha256(&notice))
+                }
+            };
+            let recorded = ![UNEXPECTED, "lost", "withheld"].contains(&kept.role.as_str());
+            if recorded && kept.sha256().as_ref() != Some(&sha256) {
                 report.blockers.push(format!("{path} was changed after it was recorded"));
                 report.fail(FailureClass::Unclassified, "a recorded file was changed");
             }

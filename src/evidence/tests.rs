@@ -11,7 +11,10 @@ use crate::model::evidence::{
 use crate::model::failure::FailureClass;
 use crate::model::ids::{Digest, RelPath, Timestamp};
 use crate::model::record::{self, Record as _};
-use crate::model::sealed::{Author, Excerpt, Manifest, NoTargetProof, Seal, Visible};
+use crate::model::sealed::{
+    Author, Excerpt, Freshness, Manifest, NoTargetProof, NonceSeen, Seal, Visible,
+};
+use crate::model::wire::{BridgeRecord, ExchangeKind, UpstreamKind, WireRecord};
 use crate::recorder::Recorder;
 use crate::secrets::{Known, Secret};
 
@@ -58,6 +61,8 @@ fn rehearsed() -> RunReport {
         backend: "case".into(),
         backend_exit_code: Some(0),
         case_process_started: true,
+        case_model: Some("m".into()),
+        case_binary_sha256: Some(Digest::sha256(b"b")),
         allowed_writes_passed: true,
         changed_files: vec!["s.py".into()],
         tests_passed: true,
@@ -107,7 +112,73 @@ fn proof() -> NoTargetProof {
     }
 }
 
+/// The record of a bridge with one exchange.
+fn bridge() -> BridgeRecord {
+    BridgeRecord {
+        model: "m".into(),
+        upstream: UpstreamKind::Scripted,
+        network_class: None,
+        tls: false,
+        exchanges: vec![WireRecord {
+            exchange: 1,
+            kind: ExchangeKind::Chat,
+            started_ns: 10,
+            ended_ns: 30,
+            refused: None,
+            refused_why: None,
+            request_bytes: 11,
+            forwarded_sha256: None,
+            stream: true,
+            messages: 1,
+            tools: vec![],
+            facts: None,
+            verdict: None,
+            agent_result: None,
+            cut: None,
+        }],
+        silent_connections: 0,
+        request_bytes: 11,
+        reply_bytes: 24,
+        tokens: 0,
+        replies_without_usage: 1,
+        limit_hit: None,
+        secrets_seen: vec![],
+        recorder_failure: None,
+        duration_ns: 40,
+    }
+}
+
+/// What a finished run's report is held against.
+fn evidence(run: &Recording) {
+    let report = rehearsed();
+    let gates = json!({
+        "admitted": true, "engine": "case", "provider": "understudy", "gates": report.gates,
+    });
+    run.record(names::GATE, "gates", &gates).unwrap();
+    let binary = report.case_binary_sha256.as_ref().unwrap();
+    let room = json!({ "stable": { "verified": [{ "sha256": binary }] } });
+    run.record(names::SANDBOX, "sandbox", &room).unwrap();
+    let judged = |passed: bool| json!([{ "passed": true }, { "passed": passed }]);
+    run.record("backend/judgement.json", "judgement", &judged(true)).unwrap();
+    run.record("baseline/no_change.json", "baseline", &judged(false)).unwrap();
+    run.record("baseline/reference_patch.json", "baseline", &judged(true)).unwrap();
+    run.record("backend/bridge.json", "bridge", &bridge()).unwrap();
+    let fresh = Freshness {
+        schema: Freshness::SCHEMA.to_string(),
+        nonce: "n".into(),
+        seen: vec![NonceSeen { place: "sentinel".into(), found: Some(true) }],
+        directory_made_empty: true,
+        boot_id: None,
+        kernel: String::new(),
+        started: now(),
+        finished: now(),
+        monotonic_span_ns: 1,
+    };
+    run.record(names::FRESHNESS, "freshness", &fresh).unwrap();
+}
+
 fn fill(run: &Recording) {
+    evidence(run);
     run.event("model_call", Author::Admit, json!({ "n": 1 })).unwrap();
     run.event("phase_end", Author::Agent, json!({ "outcome": "completed" })).unwrap();
     run.artifact(&path("patch.diff"), "patch", Author::Agent, PATCH).unwrap();
@@ -203,7 +274,7 @@ fn any_changed_byte_any_missing_and_any_added_file_is_named() {
 }
 
 /// Seals the directory anew after an attack, as anybody could.
-fn reseal(dir: &Path) {
+fn reseal(dir: &Path) -> Digest {
     let mut manifest: Manifest =
         record::parse(&std::fs::read(dir.join(names::MANIFEST)).unwrap()).unwrap();
     for entry in &mut manifest.files {
@@ -212,7 +283,9 @@ fn reseal(dir: &Path) {
         entry.sha256 = Digest::sha256(&bytes);
     }
     std::fs::write(dir.join(names::MANIFEST), record::pretty(&manifest)).unwrap();
-    std::fs::write(dir.join(names::SEAL), record::pretty(&Seal::of(&manifest))).unwrap();
+    let seal = Seal::of(&manifest);
+    std::fs::write(dir.join(names::SEAL), record::pretty(&seal)).unwrap();
+    seal.id
 }
 
 #[test]
@@ -257,6 +330,60 @@ fn sealing_anew_hides_neither_a_cut_chain_nor_a_made_up_pass() {
     reseal(&run.directory);
     let checked = check(&run.directory, None).unwrap();
     assert_eq!(checked.faults[0].path, names::REPORT_HTML);
+}
+
+#[test]
+fn a_bettered_report_does_not_agree_with_the_other_files() {
+    let dir = tempfile::tempdir().unwrap();
+    type Change = fn(&mut serde_json::Value);
+    let changes: [(&str, Change); 12] = [
+        (names::GATE, |v| v["gates"][0]["status"] = json!("fail")),
+        (names::GATE, |v| v["admitted"] = json!(false)),
+        (names::GATE, |v| v["engine"] = json!("fake")),
+        ("backend/judgement.json", |v| v[1]["passed"] = json!(false)),
+        ("backend/judgement.json", |v| *v = json!([])),
+        ("baseline/no_change.json", |v| v[1]["passed"] = json!(true)),
+        ("backend/bridge.json", |v| v["model"] = json!("other")),
+        ("backend/bridge.json", |v| v["upstream"] = json!("http")),
+        ("backend/bridge.json", |v| v["exchanges"] = json!([])),
+        ("backend/bridge.json", |v| v["secrets_seen"] = json!(["model_key"])),
+        (names::SANDBOX, |v| v["stable"]["verified"][0]["sha256"] = json!("sha256:00")),
+        (names::FRESHNESS, |v| v["seen"][0]["found"] = json!(false)),
+    ];
+    for (name, change) in changes {
+        let run = sealed(dir.path());
+        let file = run.directory.join(name);
+        let mut value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        change(&mut value);
+        std::fs::write(&file, record::pretty(&value)).unwrap();
+        reseal(&run.directory);
+        let checked = check(&run.directory, None).unwrap();
+        assert!(checked.level.is_none(), "{name}");
+        let fault = &checked.faults[0];
+        assert_eq!((fault.kind, fault.path.as_str()), (FaultKind::Report, name), "{fault:?}");
+    }
+    // An event that is only in the report, and pages that this version cannot make again.
+    let changes: [(&str, fn(&mut RunReport)); 2] = [
+        (names::EVENTS, |r| r.required_events[0].kind = "judge_finished".into()),
+        (names::REPORT, |r| r.admit_version = "0.0.9".into()),
+    ];
+    for (path, change) in changes {
+        let run = sealed(dir.path());
+        let mut report = run.report.clone();
+        change(&mut report);
+        for (name, bytes) in [
+            (names::REPORT, record::pretty(&report)),
+            (names::REPORT_MD, markdown(&report).into_bytes()),
+            (names::REPORT_HTML, page(&report).into_bytes()),
+        ] {
+            std::fs::write(run.directory.join(name), bytes).unwrap();
+        }
+        let id = reseal(&run.directory);
+        let checked = check(&run.directory, None).unwrap();
+        assert_eq!(checked.faults[0].path, path, "{:?}", checked.faults);
+        let by_id = check(&run.directory, Some(&id)).unwrap();
+        assert_eq!(by_id.level.is_some(), path == names::REPORT);
+    }
 }
 
 #[test]
@@ -442,11 +569,36 @@ fn strangers_in_the_directory_fail_the_run() {
     assert_eq!(sealed.report.status, RunStatus::Fail);
     assert_eq!(sealed.report.blockers.len(), 2, "{:?}", sealed.report.blockers);
     assert_eq!(check(&sealed.directory, None).unwrap().faults, []);
-    // Changed behind the recorder's back.
-    let run = begin(dir.path(), &clock);
-    fill(&run);
-    std::fs::write(run.path().join("backend/stdout.log"), "other").unwrap();
-    assert_eq!(run.seal(rehearsed()).unwrap().report.status, RunStatus::Fail);
+}
+
+#[test]
+fn what_is_changed_behind_the_recorders_back_fails_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = clock();
+    let attacks: [fn(&Path); 6] = [
+        |run| std::fs::write(run.join("backend/stdout.log"), "other").unwrap(),
+        // Of the same length.
+        |run| std::fs::write(run.join("backend/stdout.log"), "one\ntwO\n").unwrap(),
+        |run| {
+            let file = run.join(names::GATE);
+            let text = std::fs::read_to_string(&file).unwrap();
+            std::fs::write(file, text.replace("understudy", "overstudyy")).unwrap();
+        },
+        |run| std::fs::remove_file(run.join(names::SANDBOX)).unwrap(),
+        |run| {
+            std::fs::remove_file(run.join(names::GATE)).unwrap();
+            std::os::unix::fs::symlink("/etc/passwd", run.join(names::GATE)).unwrap();
+        },
+        |run| std::fs::create_dir(run.join("report.json.part0")).unwrap(),
+    ];
+    for (n, attack) in attacks.into_iter().enumerate() {
+        let run = begin(dir.path(), &clock);
+        fill(&run);
+        attack(run.path());
+        let sealed = run.seal(rehearsed()).unwrap();
+        assert_eq!(sealed.report.status, RunStatus::Fail, "attack {n}");
+        assert!(sealed.directory.join(names::SEAL).is_file(), "attack {n}");
+    }
 }
 
 #[test]
@@ -506,7 +658,6 @@ fn the_ladder_counts_verified_passes_only() {
 
 #[test]
 fn the_bridges_bytes_become_files_and_rows() {
-    use crate::model::wire::{BridgeRecord, ExchangeKind, UpstreamKind, WireRecord};
     use crate::net::bridge::{Part, Recorder as _};
     let dir = tempfile::tempdir().unwrap();
     let run = Arc::new(begin(dir.path(), &clock()));
@@ -515,38 +666,7 @@ fn the_bridges_bytes_become_files_and_rows() {
     sink.bytes(1, Part::Forwarded, 0, b"{\"model\":1}").unwrap();
     sink.bytes(1, Part::Reply, 5, b"data: a\n\n").unwrap();
     sink.bytes(1, Part::Reply, 6, b"data: [DONE]\n\n").unwrap();
-    let record = BridgeRecord {
-        model: "m".into(),
-        upstream: UpstreamKind::Scripted,
-        network_class: None,
-        tls: false,
-        exchanges: vec![WireRecord {
-            exchange: 1,
-            kind: ExchangeKind::Chat,
-            started_ns: 10,
-            ended_ns: 30,
-            refused: None,
-            refused_why: None,
-            request_bytes: 11,
-            forwarded_sha256: None,
-            stream: true,
-            messages: 1,
-            tools: vec![],
-            facts: None,
-            verdict: None,
-            agent_result: None,
-            cut: None,
-        }],
-        silent_connections: 0,
-        request_bytes: 11,
-        reply_bytes: 24,
-        tokens: 0,
-        replies_without_usage: 1,
-        limit_hit: None,
-        secrets_seen: vec![],
-        recorder_failure: None,
-        duration_ns: 40,
-    };
+    let record = bridge();
     let rows = run.wire_rows(&record, 100);
     assert_eq!((rows[0].monotonic_ns, rows[0].duration_ns), (110, 20));
     assert_eq!(rows[0].request.text, "{\"model\":1}");

@@ -4,11 +4,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::admission::AdmissionStatus;
+use super::admission::{AdmissionStatus, ModelKind};
 use super::failure::FailureClass;
 use super::ids::{CommitId, Digest, Timestamp};
+use super::network::NetworkClass;
 use super::record::{Record, Schema};
 use super::sealed::{Author, Excerpt};
+use super::wire::UpstreamKind;
 
 /// How a gate ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -100,6 +102,29 @@ impl EvidenceClass {
             Self::Fake => "fake",
             Self::None => "none",
         }
+    }
+}
+
+/// The one provider whose run can be a pass.
+pub const PASSING_PROVIDER: &str = "case";
+
+/// What a run of this provider, model and upstream can be at best. `kind` is absent where only the wire is known.
+pub fn evidence_class(
+    provider: &str,
+    kind: Option<ModelKind>,
+    network: Option<NetworkClass>,
+    upstream: UpstreamKind,
+) -> EvidenceClass {
+    let scripted = kind == Some(ModelKind::Scripted);
+    if upstream == UpstreamKind::Scripted || scripted && network.is_none() {
+        return EvidenceClass::Scripted;
+    }
+    match network {
+        None | Some(NetworkClass::LoopbackTest) => EvidenceClass::Loopback,
+        // Another provider stands in for the one that is meant.
+        Some(_) if provider != PASSING_PROVIDER => EvidenceClass::Understudy,
+        Some(_) if scripted => EvidenceClass::Scripted,
+        Some(_) => EvidenceClass::ServedModel,
     }
 }
 

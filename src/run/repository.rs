@@ -10,7 +10,7 @@ use super::patch::{Content, Files};
 use super::snapshot::{Head, MAX_BYTES, MAX_DEPTH, MAX_ENTRIES, open_dir, read_plain};
 use super::workspace;
 use crate::error::{Error, Reason, Result};
-use crate::fetch::object::{self, Mode, ObjectDir, Objects};
+use crate::fetch::object::{self, Bounded, Mode, ObjectDir, Objects};
 use crate::model::ids::{CommitId, RelPath};
 
 /// Most commits looked at between the agent's last one and the fixture's.
@@ -83,6 +83,7 @@ impl Reader<'_> {
             Ok(objects) => objects,
             Err(err) => return Ok(Err(err.to_string())),
         };
+        let objects = Bounded::new(&objects, MAX_BYTES);
         Ok(self.read_head(&objects, id).map_err(|err| describe(&err)))
     }
 
@@ -141,7 +142,7 @@ impl Reader<'_> {
         Ok(Ok(()))
     }
 
-    fn read_head(&self, objects: &ObjectDir, id: CommitId) -> Result<Head> {
+    fn read_head(&self, objects: &dyn Objects, id: CommitId) -> Result<Head> {
         let base = workspace::first_commit(&self.fixture.workspace)?;
         let tree = object::commit(objects, &id)?.tree;
         let mut files = Files::new();
@@ -195,7 +196,7 @@ fn head_id(git: &Dir) -> Result<CommitId, String> {
 }
 
 fn read_tree(
-    objects: &ObjectDir,
+    objects: &dyn Objects,
     id: Oid,
     place: &str,
     depth: usize,
@@ -227,7 +228,7 @@ fn read_tree(
     Ok(())
 }
 
-fn first_parent(objects: &ObjectDir, id: &CommitId) -> Result<Option<CommitId>> {
+fn first_parent(objects: &dyn Objects, id: &CommitId) -> Result<Option<CommitId>> {
     let data = objects.read(oid(id.as_str())?, ObjectType::Commit)?;
     let mut head = data.split(|b| *b == b'\n').take_while(|line| !line.is_empty());
     let line = head.nth(1).and_then(|line| std::str::from_utf8(line).ok());

@@ -15,41 +15,18 @@ use crate::error::{Error, Kind, Reason, Result};
 use crate::evidence::{Recording, names};
 use crate::gate::{Admitted, Decision, Engine};
 use crate::lock::Locked;
-use crate::model::admission::{AdmissionStatus, ModelKind};
+use crate::model::admission::AdmissionStatus;
 use crate::model::evidence::{
     EvidenceClass, GateRow, GateStatus, RequiredEvent, RootRow, RunReport, RunStatus,
+    evidence_class,
 };
 use crate::model::failure::FailureClass;
 use crate::model::ids::{RelPath, Timestamp};
-use crate::model::network::NetworkClass;
 use crate::model::report::{BuildReport, SourceAdmission};
 use crate::model::sealed::Author;
-use crate::model::wire::UpstreamKind;
 use crate::recorder::Recorder as _;
 use crate::root::Root;
 use crate::sandbox::SandboxFacts;
-
-/// The one provider whose run can be a pass.
-pub const PASSING_PROVIDER: &str = "case";
-
-/// What a run of this provider, model and upstream can be at best.
-pub fn evidence_class(
-    provider: &str,
-    kind: ModelKind,
-    network: Option<NetworkClass>,
-    upstream: UpstreamKind,
-) -> EvidenceClass {
-    if upstream == UpstreamKind::Scripted || kind == ModelKind::Scripted && network.is_none() {
-        return EvidenceClass::Scripted;
-    }
-    match network {
-        None | Some(NetworkClass::LoopbackTest) => EvidenceClass::Loopback,
-        // Another provider stands in for the one that is meant.
-        Some(_) if provider != PASSING_PROVIDER => EvidenceClass::Understudy,
-        Some(_) if kind == ModelKind::Scripted => EvidenceClass::Scripted,
-        Some(_) => EvidenceClass::ServedModel,
-    }
-}
 
 /// Fills in everything that is known before the start.
 pub fn before(
@@ -201,7 +178,8 @@ pub fn provider(
     let model = admitted
         .model()
         .ok_or_else(|| Error::new(Reason::Internal, "an admitted provider without a model"))?;
-    report.evidence_class = evidence_class(provider, model.kind, admitted.network(), wire.upstream);
+    report.evidence_class =
+        evidence_class(provider, Some(model.kind), admitted.network(), wire.upstream);
 
     let fresh = proof::freshness(
         proofs.marks,
@@ -349,6 +327,9 @@ pub fn backend(engine: Engine) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::admission::ModelKind;
+    use crate::model::network::NetworkClass;
+    use crate::model::wire::UpstreamKind;
     use proptest::prelude::*;
 
     #[test]
@@ -359,7 +340,7 @@ mod tests {
             for kind in [Served, Scripted] {
                 for upstream in [UpstreamKind::Http, UpstreamKind::Scripted] {
                     for provider in ["case", "case-30b1fa1", "understudy"] {
-                        let class = evidence_class(provider, kind, network, upstream);
+                        let class = evidence_class(provider, Some(kind), network, upstream);
                         let good = provider == "case"
                             && kind == Served
                             && upstream == UpstreamKind::Http
@@ -406,7 +387,7 @@ mod tests {
             let mut report = RunReport::draft("toy", backend(Engine::Provider), &now);
             report.evidence_class = match fake {
                 true => EvidenceClass::Fake,
-                false => evidence_class(provider, kind, network, upstream),
+                false => evidence_class(provider, Some(kind), network, upstream),
             };
             if blocker {
                 report.blockers.push("x".into());

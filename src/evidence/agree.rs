@@ -1,0 +1,167 @@
+//! Whether a finished run's report says what the other files of its directory say: the gates, the wire, the judge, the
+//! baselines, the chain, the box and the nonce.
+//!
+//! Anybody who can write a run directory can seal it anew, so agreement proves nothing by itself. It does mean that no
+//! single field can be bettered: whoever wants a rehearsal to read as a pass has to forge all of it.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::files::RunDir;
+use super::names;
+use super::read::{Fault, FaultKind};
+use crate::model::evidence::{EvidenceClass, RunReport, RunStatus, evidence_class};
+use crate::model::network::NetworkClass;
+use crate::model::record;
+use crate::model::sealed::{Author, Freshness};
+use crate::model::wire::BridgeRecord;
+
+/// A record larger than this is not read.
+const MAX_RECORD: u64 = 64 << 20;
+
+/// Where the report of a pass or a rehearsal and the files of `dir` differ; `kinds` are the events of the chain that
+/// admit itself put there. A run that was blocked or failed claims nothing good, and may have ended before the rest was
+/// written.
+pub(super) fn differences(
+    dir: &RunDir,
+    report: &RunReport,
+    kinds: &BTreeSet<String>,
+) -> Vec<Fault> {
+    let mut out = Differences { faults: Vec::new() };
+    if matches!(report.status, RunStatus::Pass | RunStatus::Rehearsed) {
+        out.gates(dir, report);
+        out.events(report, kinds);
+        out.judge(dir, report);
+        if report.evidence_class != EvidenceClass::Fake {
+            out.wire(dir, report);
+            out.room(dir, report);
+        }
+    }
+    out.faults
+}
+
+struct Differences {
+    faults: Vec<Fault>,
+}
+
+fn value(dir: &RunDir, name: &str) -> Result<Value, String> {
+    let bytes = dir.read(name, MAX_RECORD).map_err(|err| err.to_string())?;
+    record::parse_value(&bytes).map_err(|err| err.to_string())
+}
+
+fn typed<T: serde::de::DeserializeOwned>(dir: &RunDir, name: &str) -> Result<T, String> {
+    serde_json::from_value(value(dir, name)?).map_err(|err| err.to_string())
+}
+
+/// Whether every row of a judgement passed; an empty one did not.
+fn all_passed(rows: &Value) -> bool {
+    rows.as_array().is_some_and(|rows| {
+        !rows.is_empty() && rows.iter().all(|row| row["passed"].as_bool() == Some(true))
+    })
+}
+
+impl Differences {
+    fn same<T: PartialEq + std::fmt::Debug>(
+        &mut self,
+        name: &str,
+        field: &str,
+        reported: T,
+        there: T,
+    ) {
+        if reported != there {
+            let expected = format!("{field} as in report.json: {reported:?}");
+            self.add(name, expected, format!("{there:?}"));
+        }
+    }
+
+    fn add(&mut self, name: &str, expected: String, found: String) {
+        let short = |text: String| text.chars().take(300).collect::<String>();
+        self.faults.push(Fault {
+            kind: FaultKind::Report,
+            path: name.into(),
+            expected: short(expected),
+            found: short(found),
+        });
+    }
+
+    fn unreadable(&mut self, name: &str, why: String) {
+        self.add(name, "a record that the report can be held against".into(), why);
+    }
+
+    fn gates(&mut self, dir: &RunDir, report: &RunReport) {
+        let gates = match value(dir, names::GATE) {
+            Ok(gates) => gates,
+            Err(why) => return self.unreadable(names::GATE, why),
+        };
+        if serde_json::to_value(&report.gates).ok().as_ref() != Some(&gates["gates"]) {
+            let expected = format!("the {} gates of report.json", report.gates.len());
+            self.add(names::GATE, expected, "other gates or answers".into());
+        }
+        self.same(names::GATE, "admitted", Some(true), gates["admitted"].as_bool());
+        self.same(names::GATE, "backend", Some(report.backend.as_str()), gates["engine"].as_str());
+    }
+
+    fn events(&mut self, report: &RunReport, kinds: &BTreeSet<String>) {
+        for event in &report.required_events {
+            if event.by == Author::Admit && event.seen && !kinds.contains(&event.kind) {
+                let expected = format!("the required event {} in the chain", event.kind);
+                self.add(names::EVENTS, expected, "no such event of admit's own".into());
+            }
+        }
+    }
+
+    fn judge(&mut self, dir: &RunDir, report: &RunReport) {
+        const JUDGEMENT: &str = "backend/judgement.json";
+        match value(dir, JUDGEMENT) {
+            Ok(rows) => {
+                self.same(JUDGEMENT, "tests_passed", report.tests_passed, all_passed(&rows))
+            }
+            Err(why) => self.unreadable(JUDGEMENT, why),
+        }
+        for row in &report.baselines {
+            let name = format!("baseline/{}.json", row.name);
+            match value(dir, &name) {
+                Ok(rows) => self.same(&name, "accepted", row.accepted, all_passed(&rows)),
+                Err(why) => self.unreadable(&name, why),
+            }
+        }
+    }
+
+    fn wire(&mut self, dir: &RunDir, report: &RunReport) {
+        const BRIDGE: &str = "backend/bridge.json";
+        let bridge: BridgeRecord = match typed(dir, BRIDGE) {
+            Ok(bridge) => bridge,
+            Err(why) => return self.unreadable(BRIDGE, why),
+        };
+        let provider = value(dir, names::GATE).ok();
+        let provider = provider.as_ref().and_then(|gates| gates["provider"].as_str());
+        // A provider may be asked for as `case@7959ac9`.
+        let provider = provider.and_then(|text| text.split('@').next()).unwrap_or_default();
+        let network = bridge.network_class.as_deref().and_then(NetworkClass::from_text);
+        let class = evidence_class(provider, None, network, bridge.upstream);
+        self.same(BRIDGE, "evidence_class", report.evidence_class, class);
+        self.same(BRIDGE, "case_model", report.case_model.as_deref(), Some(bridge.model.as_str()));
+        let reported = report.wire.len() as u64 + report.wire_omitted;
+        self.same(BRIDGE, "exchanges", reported, bridge.exchanges.len() as u64);
+        let nothing: &[String] = &[];
+        self.same(BRIDGE, "secrets seen", nothing, &bridge.secrets_seen);
+        self.same(BRIDGE, "limit hit", None, bridge.limit_hit);
+        self.same(BRIDGE, "failure of the record", None, bridge.recorder_failure);
+    }
+
+    fn room(&mut self, dir: &RunDir, report: &RunReport) {
+        match value(dir, names::SANDBOX) {
+            Ok(sandbox) => {
+                let there = sandbox["stable"]["verified"][0]["sha256"].as_str();
+                let reported = report.case_binary_sha256.as_ref().map(ToString::to_string);
+                self.same(names::SANDBOX, "case_binary_sha256", reported.as_deref(), there);
+            }
+            Err(why) => self.unreadable(names::SANDBOX, why),
+        }
+        match typed::<Freshness>(dir, names::FRESHNESS) {
+            Ok(fresh) => self.same(names::FRESHNESS, "nonce seen", true, fresh.passed()),
+            Err(why) => self.unreadable(names::FRESHNESS, why),
+        }
+    }
+}
