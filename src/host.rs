@@ -20,12 +20,22 @@ impl Host {
     /// Reads the environment and the working directory of this process.
     ///
     /// # Errors
-    /// [`Reason::Io`] where the working directory is gone.
+    /// [`Reason::Io`] where the working directory is gone; [`Reason::BadArgument`] where a variable that steers admit is
+    /// not UTF-8: left out, it would be a wish that nobody heard.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub fn capture() -> Result<Self> {
         let cwd = std::env::current_dir()
             .map_err(|err| Error::io("find the working directory", ".", err))?;
-        Ok(Self { env: std::env::vars_os().collect(), cwd })
+        let this = Self { env: std::env::vars_os().collect(), cwd };
+        for name in this.env.keys().filter_map(|name| name.to_str()) {
+            // The store's directory may have any name.
+            if name.starts_with("CTO_HARNESS_")
+                || name.starts_with("ADMIT_") && name != "ADMIT_STORE"
+            {
+                this.var(name)?;
+            }
+        }
+        Ok(this)
     }
 
     /// A host with exactly this environment, for tests.

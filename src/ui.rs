@@ -138,7 +138,7 @@ impl Ui {
             Mark::Note => self.paint("33", "note"),
             Mark::Bad => self.paint("31", "FAIL"),
         };
-        self.line(&format!("{mark}  {name:<22} {text}"));
+        self.line(&format!("{mark}  {:<22} {}", plain(name), plain(text)));
     }
 
     /// A line below a row: expected, found, fix.
@@ -149,7 +149,7 @@ impl Ui {
     /// A warning or a remark for people, on stderr.
     pub fn remark(&self, text: &str) {
         if !self.quiet {
-            self.err(text);
+            self.err(&plain(text));
         }
     }
 
@@ -236,10 +236,7 @@ fn not_written(err: std::io::Error) -> Option<Error> {
 
 /// A text from outside without its control characters: what a build prints must not steer the terminal.
 fn plain(text: &str) -> String {
-    let steer = |c: char| c.is_control() && c != '\n' && c != '\t';
-    text.chars()
-        .map(|c| if steer(c) { c.escape_default().to_string() } else { c.to_string() })
-        .collect()
+    crate::evidence::visible(text)
 }
 
 /// An error as data (`admit.error/1`).

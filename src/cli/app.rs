@@ -9,7 +9,7 @@ use super::Global;
 use crate::error::{Error, Reason, Result};
 use crate::fetch::embedded::Embedded;
 use crate::fetch::mirror::Mirrors;
-use crate::host::{Clock, FixedClock, Host, SystemClock};
+use crate::host::{Clock, Host, SystemClock};
 use crate::net::client::Client;
 use crate::net::config::NetConfig;
 use crate::net::npmrc::{NpmConfig, Sources};
@@ -40,10 +40,13 @@ impl App {
         let host = Host::capture()?;
         let no_color = host.var("NO_COLOR")?.is_some();
         let ui = Ui::new(global.json, global.quiet, global.color, no_color);
+        #[cfg(debug_assertions)]
         let clock: Arc<dyn Clock + Send> = match &global.now {
-            Some(now) => Arc::new(FixedClock(now.clone())),
+            Some(now) => Arc::new(crate::host::FixedClock(now.clone())),
             None => Arc::new(SystemClock),
         };
+        #[cfg(not(debug_assertions))]
+        let clock: Arc<dyn Clock + Send> = Arc::new(SystemClock);
         Ok(Self { host, ui, clock, global })
     }
 

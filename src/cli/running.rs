@@ -93,6 +93,10 @@ pub(super) fn run(app: &App, asked: &Asked) -> Result<u8> {
         return Ok(context.dry(&decision));
     }
     let signal = supervise::heed_signals()?;
+    // A core file would hold the key.
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    rustix::process::setrlimit(rustix::process::Resource::Core, none)
+        .map_err(|err| Error::io("forbid", "core files", err.into()))?;
     let runs = app.state_dir()?.join("runs");
     let clock = Arc::clone(&app.clock);
     let name = &fixture.record.name;
@@ -101,6 +105,10 @@ pub(super) fn run(app: &App, asked: &Asked) -> Result<u8> {
     let mut report = draft;
     match context.all(&run, &signal, &mut report) {
         Ok(code) => {
+            // Whoever said stop, at whatever moment, gets no yes.
+            if matches!(report.status, RunStatus::Pass | RunStatus::Rehearsed) {
+                context.stopped(&signal, &mut report);
+            }
             let sealed = run.seal(report)?;
             let code = code.unwrap_or_else(|| verdict::exit_code(&sealed.report));
             outcome::show(&app.ui, &sealed);

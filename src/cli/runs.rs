@@ -30,12 +30,30 @@ pub(super) fn all(app: &App) -> Result<Vec<PathBuf>> {
     let mut out = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|err| Error::io("list the runs", &dir, err))?;
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            out.push(entry.path());
+        let meta = entry.metadata().map_err(|err| Error::io("look at", entry.path(), err))?;
+        let stamp = entry.file_name().to_str().and_then(stamp).map(str::to_owned);
+        if let (true, Some(stamp)) = (meta.is_dir(), stamp) {
+            // Within a second the process ids say nothing; the directory was last written when it was sealed.
+            out.push((stamp, meta.modified().ok(), entry.path()));
         }
     }
     out.sort();
-    Ok(out)
+    Ok(out.into_iter().map(|(.., path)| path).collect())
+}
+
+/// The time in a run directory's name (`20261120T120000Z-<fixture>-<pid>`); nothing else is a run's name.
+fn stamp(name: &str) -> Option<&str> {
+    let (stamp, rest) = name.split_once('-')?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let (day, time) = stamp.strip_suffix('Z')?.split_once('T')?;
+    let number = rest.rsplit_once('-').is_some_and(|(_, last)| digits(last));
+    (day.len() == 8 && time.len() == 6 && digits(day) && digits(time) && number).then_some(stamp)
+}
+
+/// The directory of this user's own run of that name, sealed or not.
+pub(super) fn own(app: &App, name: &str) -> Result<Option<PathBuf>> {
+    let dir = dir(app)?.join(name);
+    Ok((stamp(name).is_some() && dir.is_dir()).then_some(dir))
 }
 
 /// The run directory that `text` names: a path, the name of one of this user's runs, or `latest`.
@@ -45,9 +63,8 @@ pub(super) fn find(app: &App, text: &str) -> Result<PathBuf> {
             Error::new(Reason::NotFound, "there are no runs yet").hint("admit run stage2")
         });
     }
-    let plain = !text.contains('/') && !text.starts_with('.');
-    let own = dir(app)?.join(text);
-    Ok(if plain && own.is_dir() { own } else { app.host.absolute(Path::new(text)) })
+    let own = own(app, text)?;
+    Ok(own.unwrap_or_else(|| app.host.absolute(Path::new(text))))
 }
 
 /// The bundle beside a run's directory: nothing is added to what was sealed.

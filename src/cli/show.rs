@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{App, runs};
-use crate::error::Result;
+use crate::error::{Error, Reason, Result};
 use crate::evidence;
 use crate::model::evidence::{GateStatus, RunReport, RunStatus};
 use crate::model::record;
@@ -21,6 +21,10 @@ pub(super) struct Args {
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
+    if args.markdown && app.ui.is_json() {
+        let what = "--json and --markdown ask for two forms at once";
+        return Err(Error::new(Reason::BadArgument, what));
+    }
     let dir = runs::find(app, &args.run)?;
     let checked = evidence::check(&dir, None)?;
     // What was changed is not shown as if it were the run.

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::verify::Signatures;
 use super::{App, runs};
 use crate::error::Result;
-use crate::evidence::{self, RunCheck};
+use crate::evidence::{self, Level, RunCheck};
+use crate::model::evidence::RunStatus;
 use crate::ui::Mark;
 
 /// Print the ladder of stages, and what stands where from verified runs
@@ -26,12 +27,16 @@ pub(super) fn exec(app: &App, _: &Args) -> Result<u8> {
     let rows = evidence::ladder(&checked);
     for row in &rows {
         let mark = match (row.runs, row.passed.is_empty()) {
-            (true, false) => Mark::Good,
-            (true, true) => Mark::Note,
+            (true, false) if signed(&checked) => Mark::Good,
+            (true, _) => Mark::Note,
             (false, _) => Mark::Bad,
         };
         let passed = row.passed.len();
         let text = match row.runs {
+            true if passed > 0 && !signed(&checked) => format!(
+                "runs; {passed} passed, {} others; not all signed: who writes here could have sealed them anew",
+                row.others
+            ),
             true => format!("runs; {passed} passed, {} others", row.others),
             false => "does not run".to_owned(),
         };
@@ -54,4 +59,10 @@ pub(super) fn exec(app: &App, _: &Args) -> Result<u8> {
         .collect();
     app.ui.json(&json!({ "schema": "admit.stages/1", "stages": stages, "unverified": unverified }));
     Ok(0)
+}
+
+/// Whether every pass is signed.
+fn signed(runs: &[RunCheck]) -> bool {
+    let pass = |run: &&RunCheck| run.report.as_ref().is_some_and(|r| r.status == RunStatus::Pass);
+    runs.iter().filter(pass).all(|run| run.level == Some(Level::Signed))
 }

@@ -66,7 +66,19 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let spec = match &args.subject {
         None => None,
         Some(text) => match run_directory(app, text)? {
+            Some(_) if args.deep => {
+                let what = "--deep runs a provider's binary, and this names a run";
+                return Err(Error::new(Reason::BadArgument, what));
+            }
             Some(dir) => return runs::verify(app, &dir, args.id.as_ref(), &args.signatures),
+            None if args.id.is_some() => {
+                return Err(Error::new(
+                    Reason::BadArgument,
+                    "--id is a run's, and this names a provider",
+                )
+                .found(text.clone())
+                .hint("a run directory outside of this user's own is written as a path: ./NAME"));
+            }
             None => {
                 Some(text.parse::<Spec>().map_err(|what| Error::new(Reason::BadArgument, what))?)
             }
@@ -114,14 +126,13 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         .unwrap_or(Kind::No.exit_code()))
 }
 
-/// The run that a text means: what looks like a path, `latest`, and what is a sealed directory; anything else is a
-/// provider.
+/// The run that a text means: what looks like a path, `latest`, and the name of one of this user's runs. Any other word is
+/// a provider: a directory that happens to have its name must not answer for it.
 fn run_directory(app: &App, text: &str) -> Result<Option<PathBuf>> {
-    let found = runs::find(app, text);
     if text.contains('/') || text.starts_with('.') || text == "latest" {
-        return found.map(Some);
+        return runs::find(app, text).map(Some);
     }
-    Ok(found.ok().filter(|dir| dir.join("manifest.json").exists()))
+    runs::own(app, text)
 }
 
 /// The locks whose plan was built here, or whose output is on record.

@@ -17,6 +17,7 @@
 //! way out: by [`Recording::seal`], or by its drop as a failure. [`check`] reads a run directory back offline.
 
 mod agree;
+mod chain;
 mod diff;
 mod files;
 mod html;
@@ -25,6 +26,7 @@ mod recorder;
 mod render;
 mod seal;
 mod stages;
+mod texts;
 #[cfg(test)]
 mod tests;
 mod wire;

@@ -1,24 +1,22 @@
 //! Reading a run directory back, offline: what is missing, changed or too much, and how far it can be believed.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use super::agree;
+use super::chain::chain;
 use super::files::RunDir;
 use super::{html, names, render, visible};
 use crate::error::{Error, Reason, Result};
-use crate::model::evidence::{ChainEnd, RunReport};
+use crate::model::evidence::RunReport;
 use crate::model::ids::Digest;
 use crate::model::record;
-use crate::model::sealed::{Author, Event, Manifest, NoTargetProof, Seal, contradictions};
+use crate::model::sealed::{Manifest, NoTargetProof, Seal, contradictions};
 
 /// A manifest, report or proof larger than this is not read.
 const MAX_RECORD: u64 = 64 << 20;
 /// No run leaves a file as large as this (the recorder's own limits are far below), and nobody waits for its digest.
 const MAX_FILE: u64 = 4 << 30;
-/// An event's line longer than this is not read.
-const MAX_LINE: u64 = 1 << 20;
 
 /// How far a run directory can be believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -377,40 +375,5 @@ impl RunCheck {
             ));
         }
         self.report = Some(report);
-    }
-}
-
-/// Walks the chain to its end. Gives that, and the kinds of events that admit itself put there.
-fn chain(dir: &RunDir) -> Result<(ChainEnd, BTreeSet<String>), String> {
-    use std::io::Read as _;
-    let file = dir.open_file(names::EVENTS).map_err(|err| err.to_string())?;
-    let mut lines = BufReader::new(file);
-    let mut end = ChainEnd { count: 0, head: Digest::sha256(b"") };
-    let (mut last_ns, mut kinds) = (0, BTreeSet::new());
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let n = lines.by_ref().take(MAX_LINE).read_until(b'\n', &mut line);
-        if n.map_err(|err| err.to_string())? == 0 {
-            return Ok((end, kinds));
-        }
-        let number = end.count + 1;
-        if line.pop() != Some(b'\n') {
-            return Err(format!("line {number} is cut off or too long"));
-        }
-        let value = record::parse_value(&line).map_err(|err| format!("line {number}: {err}"))?;
-        let event: Event =
-            serde_json::from_value(value).map_err(|err| format!("line {number}: {err}"))?;
-        if record::canonical(&event) != line {
-            return Err(format!("line {number} is not in its written form"));
-        }
-        if event.seq != end.count || event.prev != end.head || event.monotonic_ns < last_ns {
-            return Err(format!("line {number} does not follow the line before"));
-        }
-        last_ns = event.monotonic_ns;
-        if event.by == Author::Admit {
-            kinds.insert(event.kind);
-        }
-        end = ChainEnd { count: end.count + 1, head: Digest::sha256(&line) };
     }
 }

@@ -212,6 +212,11 @@ impl Recording {
             );
         }
         let keep = more.min(left).min(self.limits.file_bytes.saturating_sub(entry.bytes));
+        if keep < more && by == Author::Admit {
+            return Err(Error::new(Reason::LimitHit, "a record of admit's own is too large")
+                .at(path.to_string())
+                .expected(format!("at most {} bytes", self.limits.file_bytes)));
+        }
         // Once something is left out, nothing after it is kept: a log with a hole would read as a whole one.
         let keep = if entry.omitted > 0 { 0 } else { keep };
         entry.bytes += keep;

@@ -363,7 +363,8 @@ fn a_bettered_report_does_not_agree_with_the_other_files() {
         assert_eq!((fault.kind, fault.path.as_str()), (FaultKind::Report, name), "{fault:?}");
     }
     // An event that is only in the report, and pages that this version cannot make again.
-    let changes: [(&str, fn(&mut RunReport)); 2] = [
+    type Better = fn(&mut RunReport);
+    let changes: [(&str, Better); 2] = [
         (names::EVENTS, |r| r.required_events[0].kind = "judge_finished".into()),
         (names::REPORT, |r| r.admit_version = "0.0.9".into()),
     ];

@@ -15,6 +15,7 @@ pub mod github;
 pub mod inputs;
 pub mod installed;
 pub mod mirror;
+pub mod bounded;
 pub mod object;
 pub mod packages;
 pub mod pin;

@@ -28,37 +28,11 @@ pub trait Objects {
     fn read(&self, id: Oid, kind: ObjectType) -> Result<Vec<u8>>;
 }
 
-/// Another source of objects, of which only so many bytes are taken in all. For repositories that an agent made: one
-/// blob of zeros is tiny on disk, and a tree may name it a million times.
-pub struct Bounded<'a> {
-    objects: &'a ObjectDir,
-    left: std::cell::Cell<u64>,
-}
-
-impl<'a> Bounded<'a> {
-    /// `bytes`: of all objects together, each time they are read.
-    pub fn new(objects: &'a ObjectDir, bytes: u64) -> Self {
-        Self { objects, left: bytes.into() }
-    }
-}
-
-impl Objects for Bounded<'_> {
-    fn read(&self, id: Oid, kind: ObjectType) -> Result<Vec<u8>> {
-        let size = self.objects.size(id)?;
-        let Some(left) = self.left.get().checked_sub(size) else {
-            return Err(Error::new(Reason::LimitHit, "the objects are larger than allowed")
-                .at(self.objects.place.clone()));
-        };
-        self.left.set(left);
-        self.objects.read(id, kind)
-    }
-}
-
 /// The object directory of a repository, without the repository: libgit2 would neither open one that another user owns
 /// nor fetch with a depth from a local path, and an object directory has no configuration that could run anything.
 pub struct ObjectDir {
     odb: Odb<'static>,
-    place: String,
+    pub(super) place: String,
     // After `odb`, so that it is closed before its files go.
     _scratch: Option<Scratch>,
 }
@@ -119,7 +93,7 @@ impl ObjectDir {
     }
 
     /// The size that the object's header says.
-    fn size(&self, id: Oid) -> Result<u64> {
+    pub(super) fn size(&self, id: Oid) -> Result<u64> {
         let header = self.odb.read_header(id);
         let (size, _) = header.map_err(|err| {
             Error::new(Reason::SourceMismatch, "an object cannot be read")

@@ -5,6 +5,7 @@ pub mod admission;
 pub mod agent_result;
 pub mod decision;
 pub mod evidence;
+pub mod evidence_class;
 pub mod failure;
 pub mod fixture;
 pub mod digest;

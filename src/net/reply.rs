@@ -14,6 +14,8 @@ use crate::model::wire::{ReasoningField, ReplyFacts, ToolCallFacts, Usage};
 
 /// Most bytes that a reply may have after decompression: more is an attack or a fault.
 const MAX_DECODED: u64 = 256 * 1024 * 1024;
+/// Tool calls of one reply that are kept apart; more are malformed. A model that works has a handful.
+const MAX_TOOLS: usize = 256;
 /// Longest reply that is not a stream, in bytes.
 const MAX_JSON: usize = 16 * 1024 * 1024;
 /// Longest text taken from a reply into a record, in characters.
@@ -269,6 +271,10 @@ impl ReplyReader {
         let calls = part.get("tool_calls").and_then(Value::as_array);
         for (at, piece) in calls.into_iter().flatten().enumerate() {
             let index = piece.get("index").and_then(Value::as_u64).unwrap_or(at as u64);
+            if self.tools.len() >= MAX_TOOLS && !self.tools.contains_key(&index) {
+                self.facts.malformed += 1;
+                continue;
+            }
             let call = self.tools.entry(index).or_default();
             call.pieces += 1;
             let Some(function) = piece.get("function") else { continue };

@@ -225,6 +225,9 @@ fn provider(sources: &Sources<'_>, locked: &Locked, out: &mut Gathered) {
     }
 }
 
+/// A larger binary is not read; Case's is 106 MB.
+const MAX_BINARY: u64 = 1 << 30;
+
 /// Opens the binary once, looks at it and hashes it. What runs is copied and hashed anew by the sandbox.
 fn binary(path: &Path, of_store: bool, out: &mut Gathered) {
     let place = path.display().to_string();
@@ -259,6 +262,12 @@ fn binary(path: &Path, of_store: bool, out: &mut Gathered) {
     };
     if !meta.is_file() {
         out.facts.binary = Found::Known(irregular);
+        return;
+    }
+    // A sparse file of any length costs nothing to make and hours to hash.
+    if meta.len() > MAX_BINARY {
+        let what = format!("{} bytes, larger than any program", meta.len());
+        out.facts.binary = Found::Unreadable(what);
         return;
     }
     match Hashes::of_file(&file, &[Algorithm::Sha256, Algorithm::Blake3]) {

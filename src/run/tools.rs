@@ -184,10 +184,13 @@ fn digest(path: &Path) -> Result<Digest> {
     digest.ok_or_else(|| Error::new(Reason::Internal, "a file that was not hashed"))
 }
 
-/// A host program without the variables that make Python load something else.
+/// A host program without the variables that make Python load something else, and without what only admit needs to
+/// know: the model's key and endpoint.
 pub(super) fn clean(program: &Path, host: &Host) -> Command {
     let mut command = Command::new(program);
-    let kept = host.vars().into_iter().filter(|(name, _)| !name.starts_with("PYTHON"));
+    let withheld = ["PYTHON", "ADMIT_", "CTO_HARNESS_", "OPENAI_"];
+    let kept = host.vars().into_iter();
+    let kept = kept.filter(|(name, _)| !withheld.iter().any(|start| name.starts_with(start)));
     command.env_clear().envs(kept).stdin(Stdio::null()).current_dir("/");
     command
 }
@@ -277,4 +280,25 @@ fn absolute(path: &Path) -> Result<AbsPath> {
             .at(path.display().to_string())
     };
     path.to_str().ok_or_else(bad)?.parse().map_err(|err| bad().caused_by(err))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pip_and_python_get_neither_key_nor_endpoint() {
+        let vars = [
+            ("ADMIT_MODEL_KEY", "k"),
+            ("CTO_HARNESS_CASE_LOCAL_BASE_URL", "http://h"),
+            ("OPENAI_API_KEY", "k"),
+            ("PYTHONPATH", "/x"),
+            ("PIP_INDEX_URL", "i"),
+        ];
+        let host = Host::with(vars.map(|(k, v)| (k.to_owned(), v.to_owned())), "/");
+        let command = clean(Path::new("python3"), &host);
+        let given: Vec<_> =
+            command.get_envs().filter_map(|(name, value)| value.map(|_| name)).collect();
+        assert_eq!(given, ["PIP_INDEX_URL"]);
+    }
 }

@@ -95,3 +95,20 @@ fn a_printed_key_fails_the_run_and_is_in_no_file() {
         }
     }
 }
+
+#[test]
+fn a_commit_that_unpacks_to_more_than_anybody_reads_is_not_read() {
+    // A few kilobytes of objects: one blob of zeros, and a tree that names it sixty times.
+    let left = Trial::script(
+        "blob=$(head -c 20000000 /dev/zero | git hash-object -w --stdin)\n\
+         tree=$(for n in $(seq 60); do printf '100644 blob %s\\tf%s\\n' $blob $n; done | git mktree)\n\
+         git update-ref HEAD $(git commit-tree -p HEAD -m bomb $tree); exit 0",
+    )
+    .scripted();
+    left.ends("engine_failed", "0", 8);
+    let judged = left.text("backend/judgement.json");
+    assert!(
+        judged.contains("no readable commit") && judged.contains("larger than allowed"),
+        "{judged}"
+    );
+}

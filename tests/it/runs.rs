@@ -112,3 +112,43 @@ fn the_ladder_counts_what_verifies() {
     assert!(missing[0].as_str().unwrap().contains("Stage 2"), "{missing}");
     assert!(Path::new(&dir).is_dir());
 }
+
+#[test]
+fn nothing_answers_for_what_was_not_asked() {
+    let world = World::new();
+    let (dir, id) = blocked(&world);
+    let name = dir.file_name().unwrap().to_str().unwrap();
+    // A sealed directory with a provider's name, as a cloned repository could bring it.
+    let planted = world.cwd().join("understudy");
+    let copied = std::process::Command::new("cp").arg("-r").arg(&dir).arg(&planted).status();
+    assert!(copied.unwrap().success());
+    let asked = world.admit(&["verify", "understudy", "--json"]).json();
+    assert_eq!(asked["schema"], "admit.verified/1");
+    world.admit(&["verify", "./understudy"]).expect(0);
+    // A flag of the other kind is not left unread.
+    world.admit(&["verify", "understudy", "--id", &id.to_string()]).refuse(2, "bad_argument");
+    world.admit(&["verify", name, "--deep"]).refuse(2, "bad_argument");
+    world.admit(&["show", "--json", "--markdown"]).refuse(2, "bad_argument");
+    // Another directory among the runs is no run, and not the latest.
+    std::fs::create_dir(dir.with_file_name("zzz")).unwrap();
+    world.admit(&["verify", "latest"]).expect(0);
+    // A file whose name steers a terminal, in a run that was never sealed.
+    std::fs::write(dir.join("a\u{1b}]0;pwned\u{7}\u{202e}"), "").unwrap();
+    let shown = world.admit(&["verify", name]).expect(5).stdout();
+    assert!(!shown.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{shown}");
+    std::fs::remove_file(dir.join("seal.json")).unwrap();
+    std::fs::remove_file(dir.join("manifest.json")).unwrap();
+    world.admit(&["verify", name, "--json"]).expect(1);
+}
+
+#[test]
+fn a_steering_variable_that_is_not_text_is_refused() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let world = World::new();
+    for name in ["CTO_HARNESS_ALLOW_CASE", "CTO_HARNESS_CASE_BIN", "ADMIT_MIRROR"] {
+        let mut command = world.command(&["model", "list", "--json"]);
+        let output = command.env(name, std::ffi::OsStr::from_bytes(b"/\xff")).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("not UTF-8"), "{name}");
+    }
+}

@@ -1,0 +1,64 @@
+//! The report's three forms, without a secret in any.
+
+use super::{html, names, render};
+use crate::error::{Error, Reason, Result};
+use crate::model::evidence::RunReport;
+use crate::model::failure::FailureClass;
+use crate::model::record;
+use crate::model::sealed::Excerpt;
+use crate::secrets::{Hit, Known, Rules, Scanner};
+
+/// The rules that hit, each once.
+pub(super) fn ids(hits: &[Hit]) -> String {
+    let ids: std::collections::BTreeSet<_> = hits.iter().map(|hit| hit.id.as_str()).collect();
+    ids.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+/// Name, role, media type, bytes.
+pub(super) type Text = (&'static str, &'static str, &'static str, Vec<u8>);
+
+fn texts(report: &RunReport) -> [Text; 3] {
+    [
+        (names::REPORT, "report", "application/json", record::pretty(report)),
+        (names::REPORT_MD, "report", "text/markdown", render::markdown(report).into_bytes()),
+        (names::REPORT_HTML, "report", "text/html", html::page(report).into_bytes()),
+    ]
+}
+
+/// The report's three forms without a secret in any: first the parts that come from outside go, then all but the end.
+pub(super) fn clean_texts(report: &mut RunReport, known: &Known) -> Result<[Text; 3]> {
+    for attempt in 0..3 {
+        let texts = texts(report);
+        let mut hits = Vec::new();
+        for (.., bytes) in &texts {
+            let mut scanner = Scanner::new(known.clone(), Rules::On);
+            hits.extend(scanner.feed(bytes));
+            hits.extend(scanner.finish());
+        }
+        if hits.is_empty() {
+            return Ok(texts);
+        }
+        report.reject(FailureClass::SecretFound);
+        let line = format!("a secret ({}) in the report, which was cut for it", ids(&hits));
+        match attempt {
+            0 => {
+                report.timeline.clear();
+                report.wire.clear();
+                report.diff =
+                    Excerpt { text: String::new(), omitted_bytes: report.diff.text.len() as u64 };
+                report.blockers.push(line);
+            }
+            _ => {
+                let mut bare = RunReport::draft("withheld", &report.backend, &report.started);
+                bare.fail(FailureClass::SecretFound, "");
+                bare.finished = report.finished.clone();
+                bare.case_process_started = report.case_process_started;
+                bare.events = report.events.clone();
+                bare.patch_digest = report.patch_digest.clone();
+                bare.blockers.push(line);
+                *report = bare;
+            }
+        }
+    }
+    Err(Error::new(Reason::Internal, "no report can be written without a secret in it"))
+}
