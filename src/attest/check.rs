@@ -11,7 +11,7 @@ use super::compare::fits;
 use super::keys::Named;
 use crate::error::{Error, Reason, Result};
 use crate::model::dsse::{self, Envelope, IN_TOTO};
-use crate::model::ids::{Name, Timestamp};
+use crate::model::ids::{Digest, Name, Timestamp};
 use crate::model::signing::{Barred, KeyRef, Kind, Signer};
 use crate::model::sshkey::{Fingerprint, PublicKey};
 use crate::model::statement::Statement;
@@ -47,11 +47,13 @@ pub struct Expected {
     pub statement: Statement,
     /// What depends on the moment and the program that made it.
     pub free: &'static [&'static str],
+    /// Digest of the list of packages that a signed one may spell out.
+    pub listed: Option<Digest>,
 }
 
 impl From<Statement> for Expected {
     fn from(statement: Statement) -> Self {
-        Self { statement, free: &[] }
+        Self { statement, free: &[], listed: None }
     }
 }
 

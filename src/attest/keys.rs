@@ -129,7 +129,8 @@ impl Keys {
         }
         let (file, bytes) = read(&path)?;
         private_mode(&file, &path)?;
-        let key = SigningKey::from_bytes(&private(&bytes, &path)?.private.to_bytes());
+        let seed = Zeroizing::new(private(&bytes, &path)?.private.to_bytes());
+        let key = SigningKey::from_bytes(&seed);
         let public = PublicKey::from_bytes(key.verifying_key().as_bytes())
             .ok_or_else(|| unusable("the key is no valid one", &path))?;
         Ok(Signing { key, public })

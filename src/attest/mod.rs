@@ -36,7 +36,7 @@ use crate::model::report::{BuildReport, Origin};
 /// verification held.
 pub fn of_build(report: &BuildReport, lock: &Lockfile, now: &Timestamp) -> Expected {
     match report.origin {
-        Origin::Built => provenance(report, lock).into(),
+        Origin::Built => provenance::expected(report, lock),
         Origin::Adopted => summary(report, lock, now),
     }
 }

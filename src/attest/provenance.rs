@@ -1,14 +1,16 @@
 //! A build report as SLSA provenance (v1).
 //!
 //! Everything in it is taken from the recorded report and the lock, both of which admit compared with what is on this
-//! machine before it signs, and so it can be made again from those two by whoever checks it. It claims what a build on
+//! machine before it signs, and from the list of packages whose digest the report has; so it can be made again by whoever
+//! checks it. It claims what a build on
 //! one's own machine can claim: Build L1. The key lies on the same machine as the build.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::model::ids::{Digest, ObjectId};
+use super::check::Expected;
+use crate::model::ids::{Digest, ObjectId, Sri};
 use crate::model::lockfile::{LockedPackage, Lockfile, PackageKind};
 use crate::model::record;
 use crate::model::report::BuildReport;
@@ -41,21 +43,67 @@ pub(super) fn source_uri(lock: &Lockfile) -> String {
     }
 }
 
+/// How the entries of packages are called, before the package's place.
+const PACKAGE: &str = "package ";
+
 fn package(package: &LockedPackage) -> Value {
-    let digest = digest_set(&package.integrity.0);
-    let name = format!("package {}", package.key);
-    match package.kind {
-        PackageKind::Npm => {
-            json!({ "name": name, "uri": purl(&package.name, &package.version), "digest": digest })
-        }
-        // The lock names these by where they come from; the digest is of the tarball all the same.
-        _ => json!({ "name": name, "digest": digest, "annotations": {
-            "kind": package.kind, "package": package.name, "reference": package.version } }),
+    let mut entry = json!({
+        "name": format!("{PACKAGE}{}", package.key),
+        "digest": digest_set(&package.integrity.0),
+        "annotations": {
+            "kind": package.kind, "package": package.name, "version": package.version,
+        },
+    });
+    // The lock names the others by where they come from; the digest is of the tarball all the same.
+    if package.kind == PackageKind::Npm {
+        entry["uri"] = purl(&package.name, &package.version).into();
+    }
+    entry
+}
+
+/// The package that an entry names, where the entry is exactly how [`package`] writes it.
+fn read_package(entry: &Value) -> Option<LockedPackage> {
+    let (algorithm, hex) = entry["digest"].as_object()?.iter().next()?;
+    let digest: Digest = format!("{algorithm}:{}", hex.as_str()?).parse().ok()?;
+    let note = &entry["annotations"];
+    let read = LockedPackage {
+        key: entry["name"].as_str()?.strip_prefix(PACKAGE)?.to_owned(),
+        name: note["package"].as_str()?.to_owned(),
+        version: note["version"].as_str()?.to_owned(),
+        kind: serde_json::from_value(note["kind"].clone()).ok()?,
+        integrity: Sri(digest),
+    };
+    (package(&read) == *entry).then_some(read)
+}
+
+/// The statement without its package list, where that is the list with the digest `listed`; else as it is. So whoever
+/// has the record alone can check every line of the list.
+pub(super) fn without_packages(statement: &Statement, listed: &Digest) -> Statement {
+    let mut out = statement.clone();
+    let place = "/buildDefinition/resolvedDependencies";
+    let Some(entries) = out.predicate.pointer_mut(place).and_then(Value::as_array_mut) else {
+        return out;
+    };
+    let is_package = |e: &Value| e["name"].as_str().is_some_and(|n| n.starts_with(PACKAGE));
+    let start = entries.iter().position(is_package).unwrap_or(entries.len());
+    let read: Option<Vec<_>> = entries[start..].iter().map(read_package).collect();
+    if read.is_some_and(|list| record::digest(&list) == *listed) {
+        entries.truncate(start);
+    }
+    out
+}
+
+/// The provenance of a recorded build as it must be, with or without the list of packages, whose digest the record has.
+pub fn expected(report: &BuildReport, lock: &Lockfile) -> Expected {
+    Expected {
+        statement: provenance(report, lock, &[]),
+        free: &[],
+        listed: report.packages_digest.clone(),
     }
 }
 
-/// The provenance of a recorded build.
-pub fn provenance(report: &BuildReport, lock: &Lockfile) -> Statement {
+/// The provenance of a recorded build, with each of `packages`.
+pub fn provenance(report: &BuildReport, lock: &Lockfile, packages: &[LockedPackage]) -> Statement {
     let source = source_uri(lock);
     let mut commit: BTreeMap<&str, &str> = BTreeMap::new();
     commit.insert("gitCommit", report.pinned_commit.as_str());
@@ -78,12 +126,12 @@ pub fn provenance(report: &BuildReport, lock: &Lockfile) -> Statement {
     }
     if let Some(digest) = &report.packages_digest {
         resolved.push(json!({
-            "name": "package list",
+            "name": "list of packages",
             "digest": digest_set(digest),
             "annotations": { "count": report.package_count },
         }));
     }
-    resolved.extend(lock.dependencies.packages.iter().flatten().map(package));
+    resolved.extend(packages.iter().map(package));
     let place = record_path(report);
     let volatile = &report.volatile;
     let predicate = json!({

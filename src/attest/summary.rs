@@ -54,5 +54,6 @@ pub fn summary(report: &BuildReport, lock: &Lockfile, now: &Timestamp) -> Expect
             predicate,
         ),
         free: &["/predicate/timeVerified", "/predicate/verifier/version"],
+        listed: None,
     }
 }

@@ -5,15 +5,19 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::app::App;
-use super::{key, model, runs, verify};
+use super::{key, making, model, runs, verify};
 use crate::attest::{self, Expected};
 use crate::error::{Error, Kind, Reason, Result};
 use crate::evidence;
+use crate::host::platform;
 use crate::lock::{self, Locked, Spec};
 use crate::model::admission::{AdmissionStatus, ModelPair};
 use crate::model::dsse::{self, Envelope};
 use crate::model::ids::{Digest, Name, RelPath};
+use crate::model::lockfile::LockedPackage;
+use crate::model::record;
 use crate::model::report::{BuildReport, Origin};
+use crate::plan::Plan;
 use crate::root::{Root, bad_record, write_atomic};
 use crate::run::facts;
 use crate::store::Store;
@@ -134,10 +138,29 @@ fn provider(app: &App, args: &Args) -> Result<Checked> {
                 .found("an adopted binary")
                 .hint(format!("admit build {} --record, or admit attest verdict", args.target)));
         }
-        What::Build => attest::provenance(&report, &locked.lock).into(),
+        What::Build => {
+            let packages = packages(app, &locked, &report)?;
+            attest::provenance(&report, &locked.lock, &packages).into()
+        }
         _ => attest::summary(&report, &locked.lock, &app.clock.now()),
     };
     Ok(Checked { statement, beside: None })
+}
+
+/// The packages that the build was made from: the list whose digest the report has.
+fn packages(app: &App, locked: &Locked, report: &BuildReport) -> Result<Vec<LockedPackage>> {
+    let plan = Plan::new(&locked.lock, platform()?)?;
+    let saved = making::saved_packages(&app.store()?, &plan.key())?.unwrap_or_default();
+    let found = record::digest(&saved);
+    if report.packages_digest.as_ref() == Some(&found) {
+        return Ok(saved);
+    }
+    let expected = report.packages_digest.as_ref().map(ToString::to_string);
+    Err(Error::new(Reason::DigestMismatch, "the store has another list of packages")
+        .at(locked.place.clone())
+        .expected(expected.unwrap_or_default())
+        .found(found.to_string())
+        .hint(format!("admit build {} --rebuild", report.provider)))
 }
 
 fn run(app: &App, args: &Args) -> Result<Checked> {

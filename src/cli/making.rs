@@ -85,7 +85,7 @@ pub(super) fn saved(store: &Store, key: &Digest) -> Result<Option<BuildReport>> 
 }
 
 /// The saved package list of a plan.
-fn saved_packages(store: &Store, key: &Digest) -> Result<Option<Vec<LockedPackage>>> {
+pub(super) fn saved_packages(store: &Store, key: &Digest) -> Result<Option<Vec<LockedPackage>>> {
     let Some(bytes) = store.record_get(AREA, key, "packages.json")? else { return Ok(None) };
     serde_json::from_slice(&bytes)
         .map(Some)
