@@ -277,16 +277,21 @@ impl Error {
         path: impl AsRef<std::path::Path>,
         err: std::io::Error,
     ) -> Self {
-        let full =
-            err.raw_os_error() == Some(libc::ENOSPC) || err.raw_os_error() == Some(libc::EDQUOT);
-        let reason = if full { Reason::DiskFull } else { Reason::Io };
-        let error =
-            Self::new(reason, format!("cannot {what}")).at(path.as_ref().display().to_string());
-        let error = if full {
-            error.hint("free some space, or name another place with --store")
-        } else {
-            error
+        let (reason, fix) = match err.raw_os_error() {
+            Some(libc::ENOSPC | libc::EDQUOT) => {
+                (Reason::DiskFull, Some("free some space, or name another place with --store"))
+            }
+            Some(libc::EMFILE | libc::ENFILE) => {
+                (Reason::LimitHit, Some("allow more open files: ulimit -n"))
+            }
+            Some(libc::EFBIG) => (Reason::LimitHit, Some("allow larger files: ulimit -f")),
+            _ => (Reason::Io, None),
         };
+        let mut error =
+            Self::new(reason, format!("cannot {what}")).at(path.as_ref().display().to_string());
+        if let Some(fix) = fix {
+            error = error.hint(fix);
+        }
         error.caused_by(err)
     }
 
@@ -415,8 +420,12 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_a_limit() {
+    fn a_full_disk_and_too_many_files_are_limits() {
         let err = Error::io("write", "/x", std::io::Error::from_raw_os_error(libc::ENOSPC));
         assert_eq!((err.reason(), err.kind().exit_code()), (Reason::DiskFull, 9));
+        for limit in [libc::EMFILE, libc::ENFILE, libc::EFBIG] {
+            let err = Error::io("open", "/x", std::io::Error::from_raw_os_error(limit));
+            assert_eq!((err.reason(), err.hints().len()), (Reason::LimitHit, 1));
+        }
     }
 }

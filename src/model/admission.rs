@@ -309,7 +309,7 @@ pub enum AdmissionStatus {
     Mismatch,
     /// The record cannot be read, breaks its form, or holds a secret or an address.
     InvalidAdmission,
-    /// The record is there and does not admit: revoked, expired, another status or stage.
+    /// The record is there and does not admit: revoked, not yet valid, expired, another status or stage.
     NotAdmitted,
     /// The record admits the pair.
     Admitted,
@@ -383,6 +383,8 @@ pub fn status(
         (S::Mismatch, format!("the record admits {}, requested was {requested}", record.pair()))
     } else if record.status != ADMITTED {
         (S::NotAdmitted, format!("its status is \"{}\"", record.status.escape_debug()))
+    } else if record.admission_timestamp.unix() > now.unix() {
+        (S::NotAdmitted, format!("it admits from {} on", record.admission_timestamp))
     } else if let Some(end) = record.expires.as_ref().filter(|end| end.unix() <= now.unix()) {
         (S::NotAdmitted, format!("it expired at {end}"))
     } else if !record.stages.contains(&stage) {
@@ -437,12 +439,18 @@ mod tests {
     #[test]
     fn each_way_of_not_being_admitted_has_its_status() {
         use AdmissionStatus as S;
-        let cases: [(Vec<u8>, &str, S, &str); 14] = [
+        let cases: [(Vec<u8>, &str, S, &str); 15] = [
             (QWEN.into(), "", S::MissingAdmission, "no model was requested"),
             (QWEN.into(), "qwen-local/other", S::Mismatch, "requested was qwen-local/other"),
             (CODEX.into(), PAIR, S::Mismatch, "admits openai-codex/gpt-5.5"),
             (with("status", json!("revoked")), PAIR, S::NotAdmitted, "revoked"),
             (with("status", json!("Admitted")), PAIR, S::NotAdmitted, "Admitted"),
+            (
+                with("admission_timestamp", json!("2026-06-02")),
+                PAIR,
+                S::NotAdmitted,
+                "admits from 2026-06-02 on",
+            ),
             (with("expires", json!("2026-06-01")), PAIR, S::NotAdmitted, "expired"),
             (with("stages", json!([3])), PAIR, S::NotAdmitted, "not 2"),
             (with("stages", json!([])), PAIR, S::InvalidAdmission, "stages"),

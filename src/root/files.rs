@@ -11,7 +11,8 @@ use crate::error::{Error, Reason, Result};
 
 static LOCKFILES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/lockfiles");
 static ADMISSIONS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/admissions");
-static FIXTURES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/fixtures");
+/// The fixture alone: the hostile files that tests use are no records.
+static FIXTURE: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/fixtures/r1-string-slugify");
 
 /// What of a directory belongs to a root, besides the marker.
 const PARTS: [&str; 3] = ["lockfiles", "admissions", "fixtures"];
@@ -38,7 +39,8 @@ pub(super) fn directory(dir: &Path) -> Result<Files> {
 /// The embedded records with this user's own additions and updates, in `dir`, over them.
 pub(super) fn overlaid(dir: &Path) -> Result<Files> {
     let (mut files, mut budget) = (Files::new(), MAX_BYTES);
-    for (part, dir) in PARTS.iter().zip([&LOCKFILES, &ADMISSIONS, &FIXTURES]) {
+    let parts = ["lockfiles", "admissions", "fixtures/r1-string-slugify"];
+    for (part, dir) in parts.into_iter().zip([&LOCKFILES, &ADMISSIONS, &FIXTURE]) {
         collect_embedded(part, dir, &mut files);
     }
     own(dir)?;

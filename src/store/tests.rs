@@ -141,6 +141,17 @@ fn other_content_is_refused_and_leaves_nothing() {
 }
 
 #[test]
+fn a_file_cannot_be_named_by_a_digest_that_was_not_computed() {
+    let (_dir, store) = temp_store();
+    let mut writer = store.writer_with(&[Algorithm::Blake3]).unwrap();
+    writer.write_all(b"x").unwrap();
+    let err = writer.finish(&Digest::sha256(b"x")).unwrap_err();
+    // A fault of the caller's, told as one: the file is not stored under a name that nobody checked.
+    assert_eq!((err.reason(), err.kind().exit_code()), (Reason::Internal, 70));
+    assert!(store.file(&Digest::sha256(b"x")).unwrap().is_none());
+}
+
+#[test]
 fn a_tree_comes_back_normal_and_verified() {
     let (_dir, store) = temp_store();
     let nar = put_tree(&store);
