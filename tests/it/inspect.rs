@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::util::World;
 
 #[path = "../../src/bun/sample.rs"]
-mod sample;
+pub mod sample;
 
 const APP: &str = "/$bunfs/root/app";
 

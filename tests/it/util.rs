@@ -107,6 +107,14 @@ impl World {
         command
     }
 
+    /// admit behind another program, such as a shell that lowers a limit.
+    pub fn command_behind(&self, wrapper: &[&str], args: &[&str]) -> Command {
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(admit()).args(args);
+        command.current_dir(self.cwd()).env_clear().envs(&self.env).stdin(Stdio::null());
+        command
+    }
+
     /// Runs admit to its end.
     pub fn admit(&self, args: &[&str]) -> Run {
         let output = self.command(args).output().expect("admit starts");

@@ -1,0 +1,261 @@
+//! One changed bit in an admitted set: in every byte, one after the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use admit::bun::exe::Executable;
+use admit::error::Reason;
+use admit::host::Host;
+use admit::lock::Locked;
+use admit::model::admission::{self, AdmissionStatus, CredentialClass, RecordFile};
+use admit::model::lockfile::{Lockfile, Platform};
+use admit::model::network::NetworkClass;
+use admit::model::record;
+use admit::model::report::{BuildReport, OutputStatus};
+use admit::plan::Plan;
+use admit::root::Root;
+use serde_json::Value;
+
+use crate::inspect::sample;
+use crate::util::{project, var};
+
+const PLATFORM: Platform = Platform::LinuxX64;
+
+fn read(path: &str) -> Vec<u8> {
+    std::fs::read(project().join(path)).unwrap()
+}
+
+/// Texts that differ from `good` in one bit: one in each byte, or every bit where more fuzzing is asked for.
+fn flips(good: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let all = var("ADMIT_FUZZ_ROUNDS").is_some();
+    // The highest bit of an ASCII letter only ever makes it no UTF-8.
+    let bits = (0..good.len() * 8).filter(move |bit| all || bit % 8 == (bit / 8) % 7);
+    bits.map(|bit| {
+        let mut bytes = good.to_vec();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        bytes
+    })
+}
+
+/// The pointers at which two values differ.
+fn differences(a: &Value, b: &Value, at: &str, out: &mut BTreeSet<String>) {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            for key in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
+                match (a.get(key), b.get(key)) {
+                    (Some(a), Some(b)) => differences(a, b, &format!("{at}/{key}"), out),
+                    _ => drop(out.insert(format!("{at}/{key}"))),
+                }
+            }
+        }
+        (a, b) if a != b => drop(out.insert(at.to_owned())),
+        _ => {}
+    }
+}
+
+fn changed(a: &impl serde::Serialize, b: &impl serde::Serialize) -> BTreeSet<String> {
+    let mut out = BTreeSet::new();
+    differences(&record::to_value(a), &record::to_value(b), "", &mut out);
+    out
+}
+
+/// The build that the lock of the stand-in gives here, as it stands on record.
+fn recorded() -> BuildReport {
+    record::parse(&read("fixtures/fuzz/report/understudy.json")).unwrap()
+}
+
+fn locked(lock: Lockfile) -> Locked {
+    Locked { digest: lock.digest(), place: "lock".into(), lock }
+}
+
+/// Whether a lock is answered by the recorded build: the same plan, the same output, everything it asks for shown, and
+/// a run of the stage with the only argument list.
+fn answered(lock: &Locked, report: &BuildReport) -> bool {
+    if lock.lock.provider != report.provider || !lock.lock.check().is_empty() {
+        return false;
+    }
+    let Ok(plan) = Plan::new(&lock.lock, PLATFORM) else { return false };
+    let output = admit::report::compare(
+        lock,
+        &plan,
+        report.sha256.digest(),
+        report.blake3.digest(),
+        report.size,
+    );
+    plan.key() == report.plan_digest
+        && lock.lock.source.rev == report.pinned_commit
+        && matches!(output, Ok(OutputStatus::Locked))
+        && admit::report::still_holds(lock, report)
+        && lock.lock.run.argv == ["run", "--task", "{task}", "--mode", "unattended"]
+        && lock.lock.license.allows.contains(&2)
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "the counts must be seen")]
+fn a_lock_with_another_bit_is_not_answered_by_the_recorded_build() {
+    let (good, report) = (read("lockfiles/understudy.lock.json"), recorded());
+    let original: Lockfile = record::parse(&good).unwrap();
+    assert!(answered(&locked(original.clone()), &report), "the lock itself is");
+    let (mut all, mut read_well, mut same) = (0, 0, BTreeMap::<String, usize>::new());
+    for bytes in flips(&good) {
+        all += 1;
+        let Ok(lock) = record::parse::<Lockfile>(&bytes) else { continue };
+        read_well += 1;
+        assert_ne!(lock.digest(), original.digest(), "a change that no digest shows");
+        let what = changed(&original, &lock);
+        if answered(&locked(lock), &report) {
+            for pointer in what {
+                *same.entry(pointer).or_default() += 1;
+            }
+        }
+    }
+    // What may differ without another answer here: how the licence is called, what belongs to other platforms, and where
+    // the source is asked for, since the commit's id decides what it is.
+    for pointer in same.keys() {
+        let elsewhere = pointer
+            .strip_prefix("/toolchain/bun/platforms/")
+            .is_some_and(|rest| rest.split('/').next() != Some(PLATFORM.as_str()));
+        let address = ["/license/spdx", "/source/url"].contains(&pointer.as_str());
+        assert!(elsewhere || address, "{pointer} can change unseen: {same:?}");
+    }
+    eprintln!(
+        "one bit of a lock: {all} changes, {} not read, {} read and refused, {} about other platforms, the source's \
+         address or the licence's name",
+        all - read_well,
+        read_well - same.values().sum::<usize>(),
+        same.values().sum::<usize>(),
+    );
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "the counts must be seen")]
+fn a_record_of_a_build_with_another_bit_is_not_that_build() {
+    let good = read("fixtures/fuzz/report/understudy.json");
+    let original = recorded();
+    let (mut all, mut read_well, mut loose) = (0, 0, 0);
+    for bytes in flips(&good) {
+        all += 1;
+        let Ok(report) = record::parse::<BuildReport>(&bytes) else { continue };
+        read_well += 1;
+        assert_ne!(
+            record::digest(&report),
+            record::digest(&original),
+            "a change that no digest shows"
+        );
+        if report.same_build(&original) && report.verification == OutputStatus::Locked {
+            // Times and the like, and the lock's digest, which changes when the lock is filled in.
+            for pointer in changed(&original, &report) {
+                let known = ["/volatile/", "/lock_digest", "/source_admission_status"];
+                assert!(
+                    known.iter().any(|k| pointer.starts_with(k)),
+                    "{pointer} can change unseen"
+                );
+            }
+            loose += 1;
+        }
+    }
+    eprintln!(
+        "one bit of a build's record: {all} changes, {} not read, {} read and refused, {loose} in what is volatile",
+        all - read_well,
+        read_well - loose
+    );
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "the counts must be seen")]
+fn an_admission_with_another_bit_admits_nothing_more() {
+    let good = read("admissions/models/scripted--understudy-script.json");
+    let original = admission::parse(&good).unwrap();
+    let (pair, now) = (original.pair(), "2026-12-01T00:00:00Z".parse().unwrap());
+    let status = |bytes: &[u8]| {
+        let file = RecordFile::Bytes(bytes.to_vec());
+        admission::status(&file, Some(&pair), 2, &now, &|_| None)
+    };
+    assert_eq!(status(&good).status, AdmissionStatus::Admitted);
+    // Words for people, and the agent's own name for the provider, which is reported and admits nothing.
+    let words =
+        ["/approval_source", "/review_trigger", "/evidence_expectations", "/runtime_provider"];
+    let (mut all, mut admitted) = (0, 0);
+    for bytes in flips(&good) {
+        all += 1;
+        let found = status(&bytes);
+        let Some(record) = found.record.filter(|_| found.status == AdmissionStatus::Admitted)
+        else {
+            continue;
+        };
+        let known = CredentialClass::from_text(&record.credential_source_class).is_some()
+            && NetworkClass::from_text(&record.allowed_network_class).is_some();
+        if !known {
+            continue;
+        }
+        for pointer in changed(&original, &record) {
+            let past = pointer == "/admission_timestamp"
+                && record.admission_timestamp.unix() <= now.unix();
+            assert!(past || words.contains(&pointer.as_str()), "{pointer} can change unseen");
+        }
+        admitted += 1;
+    }
+    eprintln!(
+        "one bit of an admission: {all} changes, {} refused, {admitted} in words for people or the day of approval",
+        all - admitted
+    );
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "the counts must be seen")]
+fn a_trusted_directory_with_another_bit_is_not_trusted() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().display().to_string();
+    let host = Host::with([("HOME".to_owned(), home)], dir.path());
+    let records = [
+        ("lockfiles/understudy.lock.json", read("lockfiles/understudy.lock.json")),
+        (
+            "admissions/models/scripted--understudy-script.json",
+            read("admissions/models/scripted--understudy-script.json"),
+        ),
+        ("admissions/builds/understudy.json", record::canonical(&recorded())),
+    ];
+    let root = dir.path().join("root");
+    for (path, bytes) in &records {
+        std::fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+        std::fs::write(root.join(path), bytes).unwrap();
+    }
+    std::fs::write(root.join("admit.toml"), "").unwrap();
+    let digest = Root::read_untrusted(&host, &root).unwrap().digest();
+    let find = || Root::find(&host, Some(&root), Some(&digest));
+    assert!(find().is_ok());
+    let mut all = 0;
+    for (path, good) in &records {
+        for at in 0..good.len() {
+            let mut bytes = good.clone();
+            bytes[at] ^= 1;
+            std::fs::write(root.join(path), &bytes).unwrap();
+            assert_eq!(find().unwrap_err().reason(), Reason::RootNotTrusted, "{path}: byte {at}");
+            all += 1;
+        }
+        std::fs::write(root.join(path), good).unwrap();
+    }
+    assert!(find().is_ok());
+    eprintln!("one bit of each byte of a trusted directory: {all} changes, none trusted");
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "the counts must be seen")]
+fn an_executable_with_another_bit_is_not_proven_with_the_same_modules() {
+    let base = sample::plain(1);
+    let modules: [sample::Source<'_>; 1] = [("/$bunfs/root/app", b"console.log(1)", b"")];
+    let good = sample::expanded(&base, &sample::payload(&modules, "", 12));
+    let original = Executable::read(&good).unwrap();
+    assert!(original.runtime(Some(&base)).proven);
+    let (mut all, mut other_modules) = (0, 0);
+    for bytes in flips(&good) {
+        all += 1;
+        let Ok(exe) = Executable::read(&bytes) else { continue };
+        if exe.runtime(Some(&base)).proven {
+            assert_ne!(exe.graph.payload, original.graph.payload, "a change that no proof shows");
+            other_modules += 1;
+        }
+    }
+    eprintln!(
+        "one bit of a compiled executable: {all} changes, {other_modules} of them in the modules, no other one proven"
+    );
+}
