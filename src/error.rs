@@ -210,6 +210,9 @@ reasons! {
     EvidenceExtra = "evidence_extra" => Digest,
     /// The files of a run are whole and say different things.
     EvidenceInconsistent = "evidence_inconsistent" => Digest,
+    // --- run
+    /// A signal ended the work before it was done.
+    Interrupted = "interrupted" => Run,
     // --- sandbox
     /// A wall of the sandbox cannot be built on this machine.
     SandboxUnavailable = "sandbox_unavailable" => Sandbox,

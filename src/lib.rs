@@ -36,6 +36,7 @@ pub mod gate;
 pub mod recorder;
 pub mod evidence;
 pub mod run;
+pub mod health;
 pub mod schemas;
 pub mod ui;
 pub mod cli;

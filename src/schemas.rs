@@ -8,6 +8,7 @@ use crate::model::admission::ModelAdmission;
 use crate::model::decision::Decision;
 use crate::model::evidence::RunReport;
 use crate::model::fixture::{FixtureLock, FixtureRecord, Script};
+use crate::model::health::HealthReport;
 use crate::model::lockfile::Lockfile;
 use crate::model::piplock::PipLock;
 use crate::model::record::Record;
@@ -53,6 +54,7 @@ pub fn all() -> Vec<(String, Value)> {
         entry::<Seal>(),
         entry::<Freshness>(),
         entry::<NoTargetProof>(),
+        entry::<HealthReport>(),
         line::<Event>("admit.run-event"),
         line::<TraceLine>("admit.run-trace"),
     ];

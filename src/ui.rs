@@ -22,6 +22,8 @@ pub struct Ui {
     json: bool,
     colour: bool,
     quiet: bool,
+    /// Says nothing at all.
+    silent: bool,
     bar: Option<ProgressBar>,
     stage: Mutex<Stage>,
     /// The first write to stdout that failed.
@@ -76,7 +78,12 @@ impl Ui {
             bar
         });
         let stage = Mutex::new(Stage { name: String::new(), since: Instant::now(), bytes: 0 });
-        Self { json, colour, quiet, bar, stage, failed: Mutex::new(None) }
+        Self { json, colour, quiet, silent: false, bar, stage, failed: Mutex::new(None) }
+    }
+
+    /// One that says nothing, neither words nor data: for runs inside of another answer.
+    pub fn silent() -> Self {
+        Self { silent: true, ..Self::new(false, true, Colour::Never, true) }
     }
 
     /// Whether stdout carries JSON.
@@ -89,6 +96,9 @@ impl Ui {
     }
 
     fn err(&self, text: &str) {
+        if self.silent {
+            return;
+        }
         match &self.bar {
             Some(bar) => bar.suspend(|| drop(writeln!(std::io::stderr().lock(), "{text}"))),
             None => drop(writeln!(std::io::stderr().lock(), "{text}")),
@@ -115,6 +125,9 @@ impl Ui {
 
     /// Raw bytes of the result (`admit show` of an artifact).
     pub fn raw(&self, bytes: &[u8]) {
+        if self.silent {
+            return;
+        }
         let Ok(mut failed) = self.failed.lock() else { return };
         // After a gap, more would read as if nothing were missing.
         if failed.is_none() {

@@ -11,7 +11,9 @@ use serde::Serialize;
 use crate::bun::lockfile::Lockfile as BunLock;
 use crate::error::{Error, Kind, Reason, Result};
 use crate::lock::Locked;
+use crate::model::evidence::GateRow;
 use crate::model::ids::{Algorithm, Digest};
+use crate::model::lockfile::LicenseStatus;
 use crate::model::record;
 use crate::model::report::{BuildReport, Origin, OutputStatus};
 use crate::plan::Plan;
@@ -27,12 +29,27 @@ pub struct Verified {
     pub provider: String,
     /// Every row, in the order of the stages.
     pub rows: Vec<Row>,
+    /// Every gate of a run; none where the lock cannot be read.
+    pub gates: Vec<GateRow>,
+    /// What a gate that refuses means for the exit code.
+    #[serde(skip)]
+    pub refused: Option<Kind>,
+    /// Why nothing could be compared, where that is so.
+    #[serde(skip)]
+    unreadable: Option<Kind>,
 }
 
 impl Verified {
-    /// Whether every row is a yes (or not needed, and said so).
+    /// A provider whose lock cannot be read: nothing can be compared with it.
+    pub fn unreadable(provider: &str, err: &Error) -> Self {
+        let rows = vec![Row::from_error("lock", err)];
+        let unreadable = Some(err.kind());
+        Self { provider: provider.to_owned(), rows, gates: Vec::new(), refused: None, unreadable }
+    }
+
+    /// Whether every row is a yes (or not needed, and said so), and no gate refuses.
     pub fn holds(&self) -> bool {
-        self.faults().next().is_none()
+        self.refused.is_none() && self.faults().next().is_none()
     }
 
     /// The rows that are a no.
@@ -40,22 +57,20 @@ impl Verified {
         self.rows.iter().filter(|row| !matches!(row.status, Status::Pass | Status::NotNeeded))
     }
 
-    /// The exit code: 0 for yes, 5 where a digest does not match, 3 where the signatures alone do not do, 1 for any
-    /// other no.
+    /// The exit code: 0 for yes, 5 where a digest does not match, that of its kind for a lock that cannot be read, 3
+    /// where the signatures alone do not do, 1 for any other no.
     pub fn exit_code(&self) -> u8 {
+        let differs = |row: &Row| row.status == Status::Fail && row.kind == Some(Kind::Digest);
         if self.holds() {
             0
-        } else if self.faults().all(|row| row.kind == Some(Kind::Refused) && row.id == "signature")
+        } else if self.refused == Some(Kind::Digest) || self.rows.iter().any(differs) {
+            Kind::Digest.exit_code()
+        } else if self.refused.is_none()
+            && self.faults().all(|row| row.kind == Some(Kind::Refused) && row.id == "signature")
         {
             Kind::Refused.exit_code()
-        } else if self
-            .rows
-            .iter()
-            .any(|row| row.status == Status::Fail && row.kind == Some(Kind::Digest))
-        {
-            Kind::Digest.exit_code()
         } else {
-            Kind::No.exit_code()
+            self.unreadable.unwrap_or(Kind::No).exit_code()
         }
     }
 }
@@ -87,8 +102,27 @@ pub fn verify(subject: &Subject<'_>) -> Verified {
         output(subject, &rebuild),
         identity(subject, &rebuild),
         report(subject),
+        licence(locked),
     ];
-    Verified { provider: subject.plan.provider.to_string(), rows }
+    let provider = subject.plan.provider.to_string();
+    Verified { provider, rows, gates: Vec::new(), refused: None, unreadable: None }
+}
+
+/// What is known of the licence; the gate holds the stage to it.
+fn licence(locked: &Locked) -> Row {
+    let licence = &locked.lock.license;
+    let status = match (licence.status, &licence.spdx) {
+        (LicenseStatus::Resolved, Some(spdx)) => format!("resolved as {spdx}"),
+        (LicenseStatus::Resolved, None) => "resolved".into(),
+        (LicenseStatus::Unresolved, _) => "unresolved".into(),
+    };
+    let stages: Vec<String> = licence.allows.iter().map(ToString::to_string).collect();
+    let allows = match stages.as_slice() {
+        [] => "no stage".into(),
+        [one] => format!("stage {one} only"),
+        more => format!("stages {}", more.join(", ")),
+    };
+    Row::pass("licence", format!("{status}, allows {allows}"))
 }
 
 fn adopted(subject: &Subject<'_>) -> bool {

@@ -15,7 +15,7 @@ use crate::net::config::NetConfig;
 use crate::net::npmrc::{NpmConfig, Sources};
 use crate::root::Root;
 use crate::store::Store;
-use crate::ui::Ui;
+use crate::ui::{Colour, Ui};
 
 /// The stand-in provider's source.
 static UNDERSTUDY: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/fixtures/understudy");
@@ -48,6 +48,23 @@ impl App {
         #[cfg(not(debug_assertions))]
         let clock: Arc<dyn Clock + Send> = Arc::new(SystemClock);
         Ok(Self { host, ui, clock, global })
+    }
+
+    /// The same program in other surroundings, with a store of its own or this one's, and silent.
+    pub(super) fn within(&self, host: Host, store: PathBuf, state: PathBuf) -> Self {
+        let global = Global {
+            root: None,
+            expect_root: None,
+            store: Some(store),
+            state: Some(state),
+            mirror: Vec::new(),
+            registry: None,
+            json: false,
+            quiet: true,
+            color: Colour::Never,
+            now: None,
+        };
+        Self { host, ui: Ui::silent(), clock: Arc::clone(&self.clock), global }
     }
 
     /// The records that hold for this call.

@@ -19,6 +19,8 @@ mod demo;
 mod diff;
 mod doctor;
 mod fixture;
+mod gating;
+mod health;
 mod inspect;
 mod key;
 mod lock;
@@ -28,6 +30,7 @@ mod model_write;
 mod outcome;
 mod rebuild;
 mod rebuild_round;
+mod rehearsing;
 mod run;
 mod running;
 mod runs;
@@ -36,6 +39,7 @@ mod schemas;
 mod show;
 mod stages;
 mod trust;
+mod validate;
 mod verify;
 
 /// Builds an agent binary from a pin, proves what it built, and refuses to run anything else.
@@ -100,6 +104,7 @@ enum Command {
     Diff(diff::Args),
     Doctor(doctor::Args),
     Fixture(fixture::Args),
+    Health(health::Args),
     Inspect(inspect::Args),
     Key(key::Args),
     Lock(Box<lock::Args>),
@@ -113,6 +118,7 @@ enum Command {
     Show(show::Args),
     Stages(stages::Args),
     Trust(trust::Args),
+    Validate(validate::Args),
     Verify(verify::Args),
 }
 
@@ -162,6 +168,7 @@ fn exec(app: &App, command: Command) -> Result<u8> {
         Command::Diff(args) => diff::exec(app, &args),
         Command::Doctor(args) => doctor::exec(app, &args),
         Command::Fixture(args) => fixture::exec(app, &args),
+        Command::Health(args) => health::exec(app, &args),
         Command::Inspect(args) => inspect::exec(app, &args),
         Command::Key(args) => key::exec(app, &args),
         Command::Lock(args) => lock::exec(app, &args),
@@ -174,6 +181,7 @@ fn exec(app: &App, command: Command) -> Result<u8> {
         Command::Show(args) => show::exec(app, &args),
         Command::Stages(args) => stages::exec(app, &args),
         Command::Trust(args) => trust::exec(app, &args),
+        Command::Validate(args) => validate::exec(app, &args),
         Command::Verify(args) => verify::exec(app, &args),
     }
 }

@@ -3,13 +3,12 @@
 use serde_json::json;
 
 use crate::evidence::{Sealed, names};
-use crate::gate::Decision;
-use crate::model::evidence::{GateStatus, RunStatus};
+use crate::model::evidence::{GateRow, GateStatus, RunStatus};
 use crate::ui::{Mark, Ui};
 
 /// Every gate, and of one that does not pass what was expected and what to do.
-pub(super) fn rows(ui: &Ui, decision: &Decision) {
-    for row in &decision.rows {
+pub(super) fn rows(ui: &Ui, rows: &[GateRow]) {
+    for row in rows {
         match row.status {
             GateStatus::Pass => ui.row(Mark::Good, &row.id, &row.found),
             GateStatus::NotApplicable => ui.row(Mark::Note, &row.id, &row.found),

@@ -103,6 +103,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
             fixture: args.fixture.clone(),
             dry_run: args.dry_run,
             probe: args.probe || !args.dry_run,
+            launcher: None,
         },
     )
 }

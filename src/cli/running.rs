@@ -1,6 +1,6 @@
 //! How the stages of a run are put together: gates, baselines, the engine, the report, the seal.
 
-use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,8 +9,8 @@ use serde_json::json;
 use super::app::App;
 use super::outcome;
 use crate::error::{Error, Kind, Result};
-use crate::evidence::{Limits, Recording, names};
-use crate::gate::{self, Admitted, Decision, Engine, Policy, Request, TaskFact, Verdict};
+use crate::evidence::{Limits, Recording, Sealed, names};
+use crate::gate::{self, Admitted, Decision, Engine, Policy, Request, Verdict};
 use crate::host::Progress as _;
 use crate::lock::{self, Locked, Spec};
 use crate::model::evidence::{RunReport, RunStatus};
@@ -20,13 +20,13 @@ use crate::model::sealed::Author;
 use crate::net::config::NetConfig;
 use crate::recorder::Recorder as _;
 use crate::root::Root;
-use crate::run::ambient::{self, Around};
 use crate::run::baseline::{self, Baselines};
-use crate::run::engine::case::{self, Layout};
+use crate::run::engine::case::Layout;
 use crate::run::engine::fake;
-use crate::run::facts::{self, Gathered, Planned, Sources};
+use crate::run::facts::{self, Gathered, Sources};
 use crate::run::fixture::{self, Fixture};
 use crate::run::judge::Judge;
+use crate::run::planned;
 use crate::run::proof::Marks;
 use crate::run::provider::{self, Start};
 use crate::run::room;
@@ -49,6 +49,19 @@ pub(super) struct Asked {
     pub(super) dry_run: bool,
     /// Ask the model before.
     pub(super) probe: bool,
+    /// Another program than admit itself to build the sandbox with: no command line names one; `admit health` names
+    /// one that cannot.
+    pub(super) launcher: Option<PathBuf>,
+}
+
+/// What a run came to.
+pub(super) struct Ended {
+    /// The exit code.
+    pub(super) code: u8,
+    /// The evidence; none of a dry run.
+    pub(super) sealed: Option<Sealed>,
+    /// What the gates said.
+    pub(super) decision: Decision,
 }
 
 /// What a run works with.
@@ -67,12 +80,24 @@ struct Context<'a> {
 
 /// Runs, or says why not. Gives the exit code.
 pub(super) fn run(app: &App, asked: &Asked) -> Result<u8> {
+    let ended = carry_out(app, asked)?;
+    if let Some(sealed) = &ended.sealed {
+        outcome::show(&app.ui, sealed);
+    }
+    Ok(ended.code)
+}
+
+/// As [`run`], without the last word to people.
+pub(super) fn carry_out(app: &App, asked: &Asked) -> Result<Ended> {
     let root = app.root()?;
     let fixture = fixture::load(&root, &asked.fixture)?;
     let locked = lock::resolve(&root, &asked.provider);
     let store = app.store()?;
     let scratch = store.scratch()?;
-    let launcher = Launcher::own(scratch.path());
+    let launcher = match &asked.launcher {
+        None => Launcher::own(scratch.path()),
+        Some(exe) => Launcher { exe: exe.clone(), scratch: scratch.path().into() },
+    };
     let engine = asked.request.engine.unwrap_or(Engine::Provider);
     let context = Context {
         app,
@@ -89,8 +114,8 @@ pub(super) fn run(app: &App, asked: &Asked) -> Result<u8> {
     let now = app.clock.now();
     let draft = RunReport::draft(fixture.record.name.as_str(), verdict::backend(engine), &now);
     if asked.dry_run {
-        let (_, decision) = context.gates();
-        return Ok(context.dry(&decision));
+        let (_, decision) = context.gates()?;
+        return Ok(Ended { code: context.dry(&decision), sealed: None, decision });
     }
     let signal = supervise::heed_signals()?;
     // A core file would hold the key.
@@ -104,15 +129,14 @@ pub(super) fn run(app: &App, asked: &Asked) -> Result<u8> {
     let run = Arc::new(run);
     let mut report = draft;
     match context.all(&run, &signal, &mut report) {
-        Ok(code) => {
+        Ok((code, decision)) => {
             // Whoever said stop, at whatever moment, gets no yes.
             if matches!(report.status, RunStatus::Pass | RunStatus::Rehearsed) {
                 context.stopped(&signal, &mut report);
             }
             let sealed = run.seal(report)?;
             let code = code.unwrap_or_else(|| verdict::exit_code(&sealed.report));
-            outcome::show(&app.ui, &sealed);
-            Ok(code)
+            Ok(Ended { code, sealed: Some(sealed), decision })
         }
         // What could not be found out is a failed run with evidence, and the error all the same.
         Err(err) => {
@@ -150,32 +174,12 @@ impl Context<'_> {
     }
 
     /// What the provider would get, and what the gate says of it.
-    fn gates(&self) -> (Gathered, Decision) {
+    fn gates(&self) -> Result<(Gathered, Decision)> {
         let request = &self.asked.request;
         let now = self.app.clock.now();
-        let task = self.fixture.task_files(&now);
-        let file = provider::task_file(&self.layout, self.fixture, &now);
-        let shape = self.locked.map(|locked| locked.lock.run.argv.clone()).unwrap_or_default();
-        let args = case::arguments(&shape, &file);
-        let report = self.locked.ok().and_then(|locked| facts::recorded(self.root, locked).1.ok());
-        let hardened =
-            self.locked.is_ok_and(|locked| facts::hardened(locked, report.flatten().as_ref()));
         let sentinel = String::from_utf8_lossy(self.marks.sentinel.expose());
-        let env = case::environment(&sentinel, hardened, &BTreeMap::new());
-        let files = self.fixture.workspace.iter();
-        let workspace = files.map(|(p, c)| (p.to_string(), c.bytes().to_vec())).collect();
-        let planned = Planned {
-            task: TaskFact { json: task.json, markdown: task.markdown },
-            ambient: ambient::scan(&Around {
-                workspace: &workspace,
-                env: &env,
-                args: &args,
-                hardened,
-                private: case::ROOM,
-            }),
-            args,
-            fixture: (self.fixture.record.name.clone(), self.fixture.digest.clone()),
-        };
+        let locked = self.locked.ok();
+        let planned = planned::planned(self.root, self.fixture, locked, &sentinel, &now);
         let vars = self.app.host.vars();
         let gathered = facts::gather(
             &Sources {
@@ -186,19 +190,16 @@ impl Context<'_> {
                 vars: &vars,
                 net: &NetConfig::from_env(&vars),
                 now,
-                launcher: self.launcher,
+                launcher: Some(self.launcher),
                 script: &self.fixture.script,
                 probe: self.asked.probe && self.engine == Engine::Provider,
             },
             Some(planned),
         );
-        let contract = match self.layout.workspace() {
-            Ok(place) => self.fixture.contract(&place),
-            Err(_) => self.fixture.contract(&root_path()),
-        };
+        let contract = planned::contract(self.fixture)?;
         let policy = Policy { engine: self.engine, contract, skip_probe: !self.asked.probe };
         let decision = gate::decide(&gathered.facts, &policy);
-        (gathered, decision)
+        Ok((gathered, decision))
     }
 
     /// Everything between the first event and the seal. `Some` exit code where the report does not decide it.
@@ -207,13 +208,13 @@ impl Context<'_> {
         run: &Arc<Recording>,
         signal: &AtomicUsize,
         report: &mut RunReport,
-    ) -> Result<Option<u8>> {
-        let (mut gathered, decision) = self.gates();
+    ) -> Result<(Option<u8>, Decision)> {
+        let (mut gathered, decision) = self.gates()?;
         let locked = self.locked.ok();
         verdict::before(report, self.root, self.fixture, locked, &gathered, &decision);
         run.draft(|draft| *draft = report.clone());
         run.record(names::GATE, "gates", &self.gate_record(&gathered, &decision))?;
-        outcome::rows(&self.app.ui, &decision);
+        outcome::rows(&self.app.ui, &decision.rows);
         let mut known = gathered.upstream.as_ref().map_or(Vec::new(), |u| u.secret_values());
         known.push(("sentinel".into(), self.marks.sentinel.clone()));
         // Also where it was refused, and so is no upstream.
@@ -227,7 +228,7 @@ impl Context<'_> {
                 run.event("gates_refused", Author::Admit, json!({ "gates": ids }))?;
                 verdict::blocked(report, &decision);
                 let kind = decision.kind().unwrap_or(Kind::Refused);
-                return Ok(Some(kind.exit_code()));
+                return Ok((Some(kind.exit_code()), decision));
             }
         };
         let tools = match self.tools() {
@@ -237,13 +238,13 @@ impl Context<'_> {
                 verdict::refused_late(report, "tools", &err);
                 // The sealed run is the one object on stdout.
                 self.app.ui.words(&err);
-                return Ok(Some(err.kind().exit_code()));
+                return Ok((Some(err.kind().exit_code()), decision));
             }
             Err(err) => return Err(err),
         };
         run.event("gates_admitted", Author::Admit, json!({ "gates": decision.rows.len() }))?;
         if self.stopped(signal, report) {
-            return Ok(None);
+            return Ok((None, decision));
         }
         match self.engine {
             Engine::Fake => self.fake(run, signal, report, &tools)?,
@@ -251,7 +252,7 @@ impl Context<'_> {
                 self.provider(run, signal, report, admitted, &mut gathered, &tools)?;
             }
         }
-        Ok(None)
+        Ok((None, decision))
     }
 
     /// Whether admit was told to stop; then the report says so, and nothing more is started.
@@ -280,7 +281,7 @@ impl Context<'_> {
         Ok(baselines)
     }
 
-    fn proofs<'p>(&'p self, expected: &'p [std::path::PathBuf]) -> Proofs<'p> {
+    fn proofs<'p>(&'p self, expected: &'p [PathBuf]) -> Proofs<'p> {
         Proofs { marks: &self.marks, expected, now: self.app.clock.now() }
     }
 
@@ -377,7 +378,7 @@ impl Context<'_> {
 
     /// The answer of a dry run.
     fn dry(&self, decision: &Decision) -> u8 {
-        outcome::rows(&self.app.ui, decision);
+        outcome::rows(&self.app.ui, &decision.rows);
         let holds = decision.holds_as_far_as_checked();
         let code = match decision.kind() {
             _ if holds => 0,
@@ -390,10 +391,4 @@ impl Context<'_> {
         }));
         code
     }
-}
-
-/// The path of everything; only where a constant path does not parse, which cannot be.
-#[expect(clippy::expect_used, reason = "a constant path")]
-fn root_path() -> crate::model::ids::AbsPath {
-    "/nowhere".parse().expect("an absolute path")
 }

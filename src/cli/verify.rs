@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::app::App;
-use super::{key, making, runs};
+use super::{gating, key, making, outcome, runs};
 use crate::attest::{self, Demand, Held, Refused};
 use crate::build::output;
 use crate::error::{Error, Kind, Reason, Result};
@@ -90,7 +90,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let root = app.root()?;
     let store = Store::open_read(&app.store_dir()?)?;
     let locks = match &spec {
-        Some(spec) => vec![lock::resolve(&root, spec)?],
+        Some(spec) => vec![(spec.provider.to_string(), Ok(lock::resolve(&root, spec)?))],
         None => known(&root, store.as_ref())?,
     };
     if locks.is_empty() {
@@ -102,8 +102,20 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         .hint("admit build case@7959ac9"));
     }
     let mut all = Vec::new();
-    for locked in &locks {
+    for (name, locked) in &locks {
+        let locked = match locked {
+            Ok(locked) => locked,
+            Err(err) => {
+                all.push(Verified::unreadable(name, err));
+                continue;
+            }
+        };
         let mut verified = unsigned(&root, locked, store.as_ref())?;
+        match gating::rows(app, &root, locked, store.as_ref()) {
+            Ok((gates, refused)) => (verified.gates, verified.refused) = (gates, refused),
+            // A root without the fixture has builds to verify all the same.
+            Err(err) => app.ui.remark(&format!("the gates of a run are not shown: {err}")),
+        }
         let outcome = signed(app, &root, locked, &args.signatures)?;
         verified.rows.extend(outcome.as_ref().map(Row::signature));
         if args.deep {
@@ -135,14 +147,22 @@ fn run_directory(app: &App, text: &str) -> Result<Option<PathBuf>> {
     runs::own(app, text)
 }
 
-/// The locks whose plan was built here, or whose output is on record.
-fn known(root: &Root, store: Option<&Store>) -> Result<Vec<Locked>> {
+/// The locks whose plan was built here, or whose output is on record; and those that cannot be read, since nobody can
+/// say that of them. One bad lock does not hide the others.
+fn known(root: &Root, store: Option<&Store>) -> Result<Vec<(String, Result<Locked>)>> {
     let mut out = Vec::new();
     for name in lock::providers(root) {
-        let provider: Name = name
-            .parse()
-            .map_err(|err| Error::new(Reason::BadRecord, "a lock's name").caused_by(err))?;
-        let locked = lock::resolve(root, &Spec { provider, rev: None })?;
+        let provider = name
+            .parse::<Name>()
+            .map_err(|err| Error::new(Reason::BadRecord, "a lock's name").caused_by(err));
+        let resolve = |provider| lock::resolve(root, &Spec { provider, rev: None });
+        let locked = match provider.and_then(resolve) {
+            Ok(locked) => locked,
+            Err(err) => {
+                out.push((name, Err(err)));
+                continue;
+            }
+        };
         let prefix = format!("admissions/builds/{name}--");
         let recorded = root.below(&prefix).next().is_some();
         let built = match (store, Plan::new(&locked.lock, platform()?)) {
@@ -151,7 +171,7 @@ fn known(root: &Root, store: Option<&Store>) -> Result<Vec<Locked>> {
             _ => false,
         };
         if recorded || built {
-            out.push(locked);
+            out.push((name, Ok(locked)));
         }
     }
     Ok(out)
@@ -270,6 +290,10 @@ pub(super) fn rows(app: &App, verified: &Verified) {
     app.ui.line(&verified.provider);
     for one in &verified.rows {
         row(app, one);
+    }
+    if !verified.gates.is_empty() {
+        app.ui.line("gates of a run");
+        outcome::rows(&app.ui, &verified.gates);
     }
 }
 

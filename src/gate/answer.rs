@@ -6,6 +6,9 @@ use crate::model::failure::FailureClass;
 
 use super::{Compared, Found, Gate, Refusal};
 
+/// What a row says of a fact that nobody looked for.
+pub(super) const NOT_FOUND_OUT: &str = "not found out";
+
 /// What one gate found.
 pub(super) enum Answer {
     /// It holds.
@@ -78,7 +81,7 @@ pub(super) fn hold<T>(
         },
         Found::Absent => fail("absent".into()),
         Found::Unreadable(why) => fail(format!("unreadable: {why}")),
-        Found::Unknown => fail("not found out".into()),
+        Found::Unknown => fail(NOT_FOUND_OUT.into()),
     }
 }
 

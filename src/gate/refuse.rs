@@ -4,7 +4,7 @@ use crate::error::Kind;
 use crate::model::evidence::{GateRow, GateStatus};
 use crate::model::failure::FailureClass;
 
-use super::{Decision, Gate, Verdict};
+use super::{Decision, Gate, Verdict, answer};
 
 /// One gate that refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,13 +56,17 @@ impl Decision {
     }
 
     /// The refusal that stands for all: no binary first, since most gates fail without one; else the first in order.
-    /// A gate that was left out on request never stands for one that failed.
+    /// A gate that was left out on request never stands for one that failed, nor a binary that nobody came to look for
+    /// (a lock that cannot be read names none) for one that is missing.
     pub fn primary(&self) -> Option<&Refusal> {
-        let failed = || self.refusals().iter().filter(|r| r.row.status == GateStatus::Fail);
-        failed()
-            .find(|refusal| refusal.gate == Gate::BinaryPresent)
-            .or_else(|| failed().next())
-            .or_else(|| self.refusals().first())
+        primary_of(|| self.refusals().iter())
+    }
+
+    /// The class that the other gates lead to, were `gate` left out; `None` where nothing else refuses. Says what one
+    /// gate alone decides, and gives no right to start anything.
+    pub fn without(&self, gate: Gate) -> Option<FailureClass> {
+        let others = || self.refusals().iter().filter(|refusal| refusal.gate != gate);
+        primary_of(others).map(|refusal| refusal.class)
     }
 
     /// Whether every gate that was checked holds: what a dry run without the probe can say at best.
@@ -80,4 +84,11 @@ impl Decision {
             .or_else(|| has(Kind::Sandbox).filter(|_| only_sandbox))
             .or_else(|| (!refusals.is_empty()).then_some(Kind::Refused))
     }
+}
+
+fn primary_of<'a, I: Iterator<Item = &'a Refusal>>(all: impl Fn() -> I) -> Option<&'a Refusal> {
+    let failed = || all().filter(|refusal| refusal.row.status == GateStatus::Fail);
+    let missing =
+        |r: &&Refusal| r.gate == Gate::BinaryPresent && r.row.found != answer::NOT_FOUND_OUT;
+    failed().find(missing).or_else(|| failed().next()).or_else(|| all().next())
 }

@@ -133,12 +133,13 @@ fn good_facts_admit_with_every_row_passed() {
     }
 }
 
-#[test]
-fn each_departure_refuses_exactly_its_gate() {
-    type Change = fn(&mut Facts);
+type Change = fn(&mut Facts);
+
+/// One departure from good facts each, with the gate that it must run into.
+fn departures() -> Vec<(Change, Gate, Kind, FailureClass)> {
     use FailureClass as C;
     use Gate as G;
-    let cases: Vec<(Change, Gate, Kind, FailureClass)> = vec![
+    vec![
         (|f| known(&mut f.root).trusted = false, G::RootTrusted, Kind::Refused, C::GateRefused),
         (
             |f| f.build_signed = unsigned(Reason::SignatureMissing),
@@ -330,8 +331,12 @@ fn each_departure_refuses_exactly_its_gate() {
             C::GateRefused,
         ),
         (|f| known(&mut f.sandbox).held.clear(), G::Sandbox, Kind::Sandbox, C::GateRefused),
-    ];
-    for (n, (change, gate, kind, class)) in cases.into_iter().enumerate() {
+    ]
+}
+
+#[test]
+fn each_departure_refuses_exactly_its_gate() {
+    for (n, (change, gate, kind, class)) in departures().into_iter().enumerate() {
         let mut facts = good();
         change(&mut facts);
         let decision = decide(&facts, &policy());
@@ -342,6 +347,63 @@ fn each_departure_refuses_exactly_its_gate() {
         assert!(![&row.expected, &row.found, &row.fix].iter().any(|t| t.is_empty()), "case {n}");
         assert_eq!(decision.rows.len(), Gate::ALL.len(), "case {n}");
     }
+}
+
+/// What the departures leave out, since these gates are not alone: another stage, no model, a bridge that is not there.
+fn bad_in_company() -> Vec<(Facts, Gate)> {
+    let mut stage = good();
+    stage.stage = Found::Known(3);
+    known(&mut stage.licence).allows.push(3);
+    known(&mut stage.model).record.as_mut().unwrap().stages.push(3);
+    let mut none = good();
+    none.requested = Found::Known(Vec::new());
+    let mut bridge = good_codex();
+    bridge.bridge = Found::Known(BridgeFact { claimed: false, answered: Found::Unknown });
+    let mut output = good();
+    output.locked_output = Found::Absent;
+    vec![
+        (stage, Gate::Stage),
+        (none, Gate::ModelRequested),
+        (bridge, Gate::AuthBridge),
+        (output, Gate::OutputLocked),
+    ]
+}
+
+#[test]
+fn each_gate_is_missed_when_it_is_switched_off() {
+    let mut watched = std::collections::BTreeSet::new();
+    for (n, (change, gate, ..)) in departures().into_iter().enumerate() {
+        let mut facts = good();
+        change(&mut facts);
+        for off in Gate::ALL.iter().copied() {
+            // A value that an admitted run consists of is looked at once more by whoever makes one.
+            let decision = decide_but(Some(off), &facts, &policy());
+            assert_eq!(decision.refusals().is_empty(), off == gate, "case {n}, {} off", off.id());
+        }
+        assert_eq!(decide(&facts, &policy()).without(gate), None, "case {n}");
+        watched.insert(gate);
+    }
+    for (facts, gate) in bad_in_company() {
+        let refuses = |decision: &Decision| decision.refusals().iter().any(|r| r.gate == gate);
+        let decision = decide(&facts, &policy());
+        assert!(refuses(&decision), "{}", gate.id());
+        assert!(!refuses(&decide_but(Some(gate), &facts, &policy())), "{}", gate.id());
+        let without = decide_but(Some(gate), &facts, &policy());
+        assert_eq!(decision.without(gate), without.primary().map(|r| r.class), "{}", gate.id());
+        watched.insert(gate);
+    }
+    let unwatched: Vec<_> = Gate::ALL.iter().filter(|gate| !watched.contains(gate)).collect();
+    assert!(unwatched.is_empty(), "no case is refused by {unwatched:?}");
+}
+
+#[test]
+fn a_binary_that_nobody_looked_for_is_not_a_missing_one() {
+    let facts = Facts { lock: Found::Unreadable("no JSON".into()), ..Facts::default() };
+    let decision = decide(&facts, &Policy { ..policy() });
+    assert_eq!(decision.primary().unwrap().gate, Gate::RootTrusted);
+    let facts = Facts { root: good().root, ..facts };
+    let decision = decide(&facts, &policy());
+    assert_eq!(decision.primary().unwrap().failure_reason(), "gate refused: lock_valid");
 }
 
 #[test]

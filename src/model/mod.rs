@@ -8,6 +8,7 @@ pub mod evidence;
 pub mod evidence_class;
 pub mod failure;
 pub mod fixture;
+pub mod health;
 pub mod digest;
 pub mod dsse;
 pub mod ids;

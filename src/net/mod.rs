@@ -16,4 +16,5 @@ pub mod relay;
 pub mod reply;
 pub mod request;
 pub mod sse;
+pub mod stand_in;
 pub mod upstream;

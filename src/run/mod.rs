@@ -21,6 +21,7 @@ pub mod classify;
 pub mod facts;
 pub mod proof;
 pub mod provider;
+pub mod planned;
 pub mod room;
 pub mod supervise;
 pub mod verdict;

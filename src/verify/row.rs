@@ -24,8 +24,8 @@ pub enum Status {
 /// One thing that was compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Row {
-    /// Stable name: `root`, `lock`, `source`, `toolchain`, `packages`, `output`, `identity`, `report`; `signature` where a
-    /// policy or the user asks for one.
+    /// Stable name: `root`, `lock`, `source`, `toolchain`, `packages`, `output`, `identity`, `report`, `licence`;
+    /// `signature` where a policy or the user asks for one.
     pub id: &'static str,
     /// The answer.
     pub status: Status,

@@ -1,0 +1,71 @@
+//! `admit health`: every validator, each with one fault of its own; passes only if the real path said what it must.
+
+use serde_json::Value;
+
+use super::app::App;
+use super::rehearsing;
+use crate::error::{Kind, Result};
+use crate::health::{self, Validator};
+use crate::model::health::{HealthReport, HealthRow, Outcome};
+use crate::model::record;
+use crate::ui::Mark;
+
+/// Inject every fault that admit knows, one at a time, and see that each ends as it must
+///
+/// The stand-in provider and the fake engine work on the embedded fixture; model servers are admit's own, on this machine's
+/// loopback. Run directories and records are made in a scratch directory that is removed; the store is used as by any
+/// build. Exit code: 0 if every validator passed, 1 if one did not, and where one could not be run the code that says
+/// why.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {}
+
+pub(super) fn exec(app: &App, _: &Args) -> Result<u8> {
+    let all: Vec<&Validator> = health::all().collect();
+    rehearse(app, "health", &all)
+}
+
+/// Runs a set of validators and shows what they found.
+pub(super) fn rehearse(app: &App, set: &str, validators: &[&Validator]) -> Result<u8> {
+    let rehearsed = rehearsing::rehearse(app, validators)?;
+    let report = HealthReport::of(set, rehearsed.rows);
+    for row in &report.validators {
+        let name = format!("{:<45}", row.name);
+        match row.outcome {
+            Outcome::Passed => app.ui.row(Mark::Good, &name, &said(row)),
+            Outcome::Failed => app.ui.row(Mark::Bad, &name, "something else was observed"),
+            Outcome::NotRun => app.ui.row(Mark::Note, &name, "not run"),
+        }
+        if row.outcome != Outcome::Passed {
+            app.ui.detail("fault", &row.fault);
+            for fault in &row.faults {
+                app.ui.detail("found", fault);
+            }
+        }
+    }
+    let counts = report.counts;
+    app.ui.line(&format!(
+        "{} of {} validators passed, {} failed, {} not run",
+        counts.passed,
+        report.validators.len(),
+        counts.failed,
+        counts.not_run
+    ));
+    app.ui.json(&record::to_value(&report));
+    Ok(match (report.passed, counts.failed, rehearsed.hindered) {
+        (true, ..) => 0,
+        (_, 0, Some(code)) => code,
+        _ => Kind::No.exit_code(),
+    })
+}
+
+/// What was observed, in a few words: the marker, the gate, and the values that were read back.
+fn said(row: &HealthRow) -> String {
+    let value = |value: &Value| value.as_str().map_or(value.to_string(), str::to_owned);
+    let marker = row.marker.iter().map(|marker| marker.trim_start_matches("backend/").to_owned());
+    let gate = row.gate.iter().map(|gate| format!("gate={gate}"));
+    let fields = row.fields.iter().filter(|field| !field.found.is_null()).map(|field| {
+        let name = field.place.rsplit('/').next().unwrap_or(&field.place);
+        format!("{name}={}", value(&field.found))
+    });
+    marker.chain(gate).chain(fields).collect::<Vec<_>>().join(" ")
+}

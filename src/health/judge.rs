@@ -1,0 +1,183 @@
+//! Holds what was observed of a run against what the validator expects. Reads the sealed run directory, and nothing else.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::validators::{End, REPORT, Validator, Want};
+use crate::error::{Error, Reason, Result};
+use crate::evidence::{self, names};
+use crate::gate::{Decision, Gate};
+use crate::model::evidence::GateStatus;
+use crate::model::health::{HealthRow, ObservedField, Outcome};
+use crate::model::ids::Digest;
+use crate::model::record;
+use crate::model::sealed::Manifest;
+
+/// A run that came to a seal.
+pub struct SealedRun<'a> {
+    /// Its directory.
+    pub directory: &'a Path,
+    /// Its id, as it was sealed.
+    pub id: &'a Digest,
+    /// The exit code.
+    pub code: u8,
+    /// What the gates said.
+    pub decision: &'a Decision,
+}
+
+/// What was observed of a validator's run.
+pub enum Observed<'a> {
+    /// It was sealed.
+    Sealed(SealedRun<'a>),
+    /// It was refused before it had a run directory.
+    Early(&'a Error),
+}
+
+/// The row of a validator that could not be run, and why not.
+pub fn not_run(validator: &Validator, why: String, wall: Duration) -> HealthRow {
+    let mut row = row(validator, wall);
+    row.outcome = Outcome::NotRun;
+    row.faults.push(why);
+    row
+}
+
+/// The row of a validator whose run was observed.
+///
+/// # Errors
+/// Where the run directory cannot be read; a directory that is not as it was sealed is a fault, not an error.
+pub fn judge(validator: &Validator, observed: &Observed<'_>, wall: Duration) -> Result<HealthRow> {
+    let mut row = row(validator, wall);
+    match observed {
+        Observed::Early(err) => early(validator, err, &mut row),
+        Observed::Sealed(run) => sealed(validator, run, &mut row)?,
+    }
+    for field in &row.fields {
+        if field.expected != field.found {
+            row.faults.push(format!(
+                "{}: expected {}, found {}",
+                field.place, field.expected, field.found
+            ));
+        }
+    }
+    row.outcome = if row.faults.is_empty() { Outcome::Passed } else { Outcome::Failed };
+    Ok(row)
+}
+
+fn row(validator: &Validator, wall: Duration) -> HealthRow {
+    HealthRow {
+        name: validator.name.into(),
+        fault: validator.fault.into(),
+        outcome: Outcome::NotRun,
+        gate: validator.gate().map(|gate| gate.id().to_owned()),
+        decided_by: Vec::new(),
+        marker: None,
+        fields: Vec::new(),
+        faults: Vec::new(),
+        wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+fn field(place: String, expected: Value, found: Value) -> ObservedField {
+    ObservedField { place, expected, found }
+}
+
+fn early(validator: &Validator, err: &Error, row: &mut HealthRow) {
+    let expected = match validator.end {
+        End::Early(reason) => reason.as_str().into(),
+        _ => Value::Null,
+    };
+    row.fields.push(field("error#/reason".into(), expected, err.reason().as_str().into()));
+    let code = err.kind().exit_code();
+    row.fields.push(field("exit_code".into(), validator.exit.into(), code.into()));
+}
+
+fn sealed(validator: &Validator, run: &SealedRun<'_>, row: &mut HealthRow) -> Result<()> {
+    let check = evidence::check(run.directory, Some(run.id))?;
+    for fault in &check.faults {
+        row.faults.push(format!("{}: {}", fault.path, fault.kind.reason()));
+    }
+    let (status, started) = match validator.end {
+        End::Blocked(..) => ("blocked", false),
+        End::Fails(_) => ("fail", true),
+        // The fake engine starts no provider.
+        End::Rehearsed => ("rehearsed", validator.world.model.is_some()),
+        End::Early(_) => ("", false),
+    };
+    let class = validator.class().map_or(Value::Null, |class| class.as_str().into());
+    let report = read(run.directory, REPORT)?;
+    let mut want = |name: &str, expected: Value| {
+        let found = report.get(name).cloned().unwrap_or_default();
+        row.fields.push(field(format!("{REPORT}#/{name}"), expected, found));
+    };
+    want("status", status.into());
+    want("failure_class", class);
+    want("case_process_started", started.into());
+    for (file, pointer, value) in validator.fields {
+        let found = read(run.directory, file)?.pointer(pointer).cloned().unwrap_or_default();
+        row.fields.push(field(format!("{file}#{pointer}"), Want::value(*value), found));
+    }
+    row.fields.push(field("exit_code".into(), validator.exit.into(), run.code.into()));
+    let markers = markers(run.directory)?;
+    let expected: Vec<String> = validator.marker().into_iter().collect();
+    if markers != expected {
+        row.faults.push(format!("marker files: expected {expected:?}, found {markers:?}"));
+    }
+    row.marker = markers.into_iter().next();
+    gates(validator, run.decision, row);
+    Ok(())
+}
+
+/// Which gates decided, and whether it is the one that is meant.
+fn gates(validator: &Validator, decision: &Decision, row: &mut HealthRow) {
+    let (gate, class) = match validator.end {
+        End::Blocked(gate, class) => (gate, class),
+        _ => {
+            for refusal in decision.refusals() {
+                row.faults.push(format!("a gate refused: {}", refusal.blocker()));
+            }
+            return;
+        }
+    };
+    let refused =
+        decision.rows.iter().any(|row| row.id == gate.id() && row.status == GateStatus::Fail);
+    if !refused {
+        row.faults.push(format!("the gate {} did not refuse", gate.id()));
+    }
+    let decides =
+        |other: &Gate| *other == gate && refused || decision.without(*other) != Some(class);
+    row.decided_by =
+        Gate::ALL.iter().filter(|other| decides(other)).map(|g| g.id().to_owned()).collect();
+    if row.decided_by != [gate.id()] {
+        row.faults.push(format!(
+            "decided by {}, and not by {} alone",
+            row.decided_by.join(", "),
+            gate.id()
+        ));
+    }
+}
+
+/// Reads a JSON file of a run directory.
+fn read(directory: &Path, name: &str) -> Result<Value> {
+    let path = directory.join(name);
+    let bytes = std::fs::read(&path).map_err(|err| Error::io("read", &path, err))?;
+    record::parse_value(&bytes).map_err(|err| crate::root::bad_record(name, &err))
+}
+
+/// The marker files that the manifest lists, all of which are there since the directory was checked.
+fn markers(directory: &Path) -> Result<Vec<String>> {
+    let path = directory.join(names::MANIFEST);
+    let bytes = std::fs::read(&path).map_err(|err| Error::io("read", &path, err))?;
+    let manifest: Manifest = record::parse(&bytes)
+        .map_err(|err| Error::new(Reason::BadRecord, err.what).at(path.display().to_string()))?;
+    let marker = |path: &str| {
+        path.strip_prefix("backend/").is_some_and(|f| f.ends_with(".txt") && !f.contains('/'))
+    };
+    Ok(manifest
+        .files
+        .iter()
+        .filter(|entry| entry.role == "marker" || marker(entry.path.as_str()))
+        .map(|entry| entry.path.to_string())
+        .collect())
+}

@@ -1,0 +1,167 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::error::{Error, Reason};
+use crate::evidence::{Limits, Recording, Sealed, names};
+use crate::gate::{self, Decision, Engine, Facts, Found, Gate, Policy, RootFact, TaskContract};
+use crate::host::SystemClock;
+use crate::model::evidence::{RunReport, RunStatus};
+use crate::model::failure::FailureClass;
+use crate::model::health::Outcome;
+
+/// Gates that no run can be brought to, since what they hold is refused before. The
+/// cases of `gate::tests` watch them, as they watch every other.
+const UNIT_ONLY: [Gate; 2] = [
+    // An untrusted root is refused when it is read (`untrusted_root_refused`).
+    Gate::RootTrusted,
+    // A task out of its contract is refused when the fixture is read (`task_contract_refused`).
+    Gate::TaskContract,
+];
+
+/// Classes that no validator brings about, each with why; the tests of the run and of the classifier do.
+const ELSEWHERE: [FailureClass; 7] = [
+    // Needs an agent that uses up what the door allows (tests/it).
+    FailureClass::LimitHit,
+    // Needs the longest clock of all: good work that is committed and no result in time (tests/it/run.rs).
+    FailureClass::LifecycleTimeout,
+    // The stand-in ends with an error only where something else went wrong before (classify.rs).
+    FailureClass::EngineFailed,
+    // Would need a policy that mounts a target (tests of proof.rs and of the seal).
+    FailureClass::TargetInspected,
+    // Would need a judge that is wrong about the reference patch (classify.rs).
+    FailureClass::VoidBaseline,
+    // Needs a signal (tests/it/run.rs).
+    FailureClass::Interrupted,
+    // Is what no class covers.
+    FailureClass::Unclassified,
+];
+
+#[test]
+fn the_names_that_users_know_are_there_and_distinct() {
+    let names: BTreeSet<&str> = all().map(|validator| validator.name).collect();
+    assert_eq!(names.len(), all().count());
+    for name in [
+        "provider_timeout_fail_closed",
+        "model_provider_gate_blocks",
+        "qwen_local_openai_compat_allows_case",
+        "local_provider_delayed_content_allows_case",
+        "lifecycle_supervision_accepts_committed_diff",
+        "provider_unavailable_fails_closed",
+        "reasoning_only_blocks",
+        "auth_gap_blocks",
+        "source_not_admitted_blocks",
+        "ambient_inputs_closed",
+        "no_target_inspection",
+    ] {
+        assert!(names.contains(name), "{name}");
+    }
+    assert!(all().any(|v| v.adapter) && all().any(|v| !v.adapter));
+}
+
+#[test]
+fn every_gate_and_every_class_is_watched() {
+    for gate in Gate::ALL {
+        let watched = all().any(|validator| validator.gate() == Some(*gate));
+        assert_eq!(watched, !UNIT_ONLY.contains(gate), "{}", gate.id());
+    }
+    for class in FailureClass::ALL {
+        let watched = all().any(|validator| validator.class() == Some(*class));
+        assert_eq!(watched, !ELSEWHERE.contains(class), "{}", class.as_str());
+    }
+}
+
+#[test]
+fn what_a_validator_expects_can_be() {
+    for validator in all() {
+        // Nothing that a validator starts may ever count as a pass.
+        assert!(!matches!(validator.end, End::Rehearsed) || validator.exit == 0);
+        assert_eq!(validator.exit == 0, validator.end == End::Rehearsed, "{}", validator.name);
+        assert!(!validator.fault.is_empty());
+        if let End::Early(reason) = validator.end {
+            assert_eq!(reason.kind().exit_code(), validator.exit, "{}", validator.name);
+        }
+        assert_eq!(
+            validator.class().is_some(),
+            validator.marker().is_some() && validator.exit != 0
+        );
+    }
+}
+
+fn policy() -> Policy {
+    let contract = TaskContract {
+        repo: "toy".into(),
+        workspace: "/work/toy".into(),
+        allowed_paths: Vec::new(),
+        forbidden_actions: Vec::new(),
+        verification_command: String::new(),
+        evidence_expectations: Vec::new(),
+    };
+    Policy { engine: Engine::Provider, contract, skip_probe: false }
+}
+
+/// What the gates say where there is a root and no binary.
+fn no_binary() -> Decision {
+    let root = Found::Known(RootFact { label: "embedded".into(), trusted: true });
+    let facts = Facts { root, binary: Found::Absent, ..Facts::default() };
+    gate::decide(&facts, &policy())
+}
+
+/// A sealed run that a missing binary blocked.
+fn blocked(dir: &std::path::Path, decision: &Decision) -> Sealed {
+    let now = "2026-11-20T12:00:00Z".parse().unwrap();
+    let mut report = RunReport::draft("toy", "case", &now);
+    let fixture = "toy".parse().unwrap();
+    let clock = Arc::new(SystemClock);
+    let run = Recording::begin(dir, &fixture, report.clone(), clock, Limits::default()).unwrap();
+    report.status = RunStatus::Blocked;
+    report.failure_class = None;
+    report.gates = decision.rows.clone();
+    report.fail(FailureClass::ProviderUnavailable, "");
+    run.seal(report).unwrap()
+}
+
+fn named(name: &str) -> &'static Validator {
+    all().find(|validator| validator.name == name).unwrap()
+}
+
+fn judged(name: &str, sealed: &Sealed, code: u8, decision: &Decision) -> Outcome {
+    let run = SealedRun { directory: &sealed.directory, id: &sealed.id, code, decision };
+    judge(named(name), &Observed::Sealed(run), Duration::ZERO).unwrap().outcome
+}
+
+#[test]
+fn exactly_what_is_expected_passes_and_anything_else_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let decision = no_binary();
+    let sealed = blocked(dir.path(), &decision);
+    let name = "provider_unavailable_fails_closed";
+    assert_eq!(judged(name, &sealed, 3, &decision), Outcome::Passed);
+    // Another exit code; another validator; gates that did not decide it.
+    assert_eq!(judged(name, &sealed, 0, &decision), Outcome::Failed);
+    assert_eq!(judged("reasoning_only_blocks", &sealed, 3, &decision), Outcome::Failed);
+    let nothing = gate::decide(&Facts::default(), &policy());
+    assert_eq!(judged(name, &sealed, 3, &nothing), Outcome::Failed);
+    // Another run than the one that was sealed.
+    let other = Sealed { id: crate::model::ids::Digest::sha256(b"other"), ..sealed.clone() };
+    assert_eq!(judged(name, &other, 3, &decision), Outcome::Failed);
+    // A marker whose bytes changed since.
+    let marker = sealed.directory.join("backend/provider-unavailable.txt");
+    std::fs::write(&marker, "provider available\n").unwrap();
+    assert_eq!(judged(name, &sealed, 3, &decision), Outcome::Failed);
+    assert!(sealed.directory.join(names::REPORT).is_file());
+}
+
+#[test]
+fn an_early_refusal_passes_for_its_reason_only() {
+    let validator = named("untrusted_root_refused");
+    let outcome = |reason| {
+        let err = Error::new(reason, "x");
+        judge(validator, &Observed::Early(&err), Duration::ZERO).unwrap().outcome
+    };
+    assert_eq!(outcome(Reason::RootNotTrusted), Outcome::Passed);
+    assert_eq!(outcome(Reason::RequestRefused), Outcome::Failed);
+    let row = not_run(validator, "no sandbox".into(), Duration::ZERO);
+    assert_eq!(row.outcome, Outcome::NotRun);
+}

@@ -1,0 +1,102 @@
+//! `admit health` and `admit validate`: every fault ends as it must, each gate alone decides what it is watched for, and
+//! what cannot be run is no pass.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::util::{Run, World, project, wait_for};
+
+/// A world whose temporary files have a directory of their own.
+fn world() -> (World, std::path::PathBuf) {
+    let mut world = World::with_shared_store();
+    let temp = world.path().join("tmp");
+    std::fs::create_dir(&temp).unwrap();
+    world.set("TMPDIR", temp.display().to_string());
+    (world, temp)
+}
+
+#[track_caller]
+fn empty(dir: &Path) {
+    let left: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
+}
+
+#[test]
+fn every_fault_ends_as_it_must_and_each_gate_alone_decides_its_own() {
+    let (mut world, temp) = world();
+    // What the user's own runs are configured by reaches no validator.
+    world.set("CTO_HARNESS_CASE_STAGE", "7");
+    world.set("ADMIT_MODEL_KEY", "k");
+    let run = world.admit(&["health", "--json", "--quiet"]);
+    assert_eq!(run.code(), Some(0), "{}", faults(&run.json()));
+    let report = run.json();
+    assert_eq!(report["passed"], true);
+    assert_eq!(report["counts"]["not_run"], 0);
+    let schema = std::fs::read(project().join("schemas/admit.health.v1.schema.json")).unwrap();
+    let schema = serde_json::from_slice(&schema).unwrap();
+    assert!(jsonschema::validator_for(&schema).unwrap().is_valid(&report));
+    // Switch off one gate after the other: exactly the validators of that gate answer otherwise.
+    let (mut watch, mut decides): (BTreeMap<String, BTreeSet<String>>, _) = Default::default();
+    let rows = report["validators"].as_array().unwrap();
+    for row in rows {
+        let name = row["name"].as_str().unwrap().to_owned();
+        if let Some(gate) = row["gate"].as_str() {
+            watch.entry(gate.to_owned()).or_default().insert(name.clone());
+        }
+        for gate in row["decided_by"].as_array().unwrap() {
+            let decides: &mut BTreeMap<String, BTreeSet<String>> = &mut decides;
+            decides.entry(gate.as_str().unwrap().to_owned()).or_default().insert(name.clone());
+        }
+    }
+    assert_eq!(watch, decides);
+    assert!(watch.len() >= 20, "{watch:?}");
+    // Nothing of it is a run of the user's, and nothing is left.
+    assert!(!world.home().join(".local/state/admit").exists());
+    assert!(!world.home().join(".local/share/admit/root").exists());
+    empty(&temp);
+}
+
+/// The rows that did not pass.
+fn faults(report: &Value) -> String {
+    let rows = report["validators"].as_array().unwrap().iter();
+    let bad: Vec<_> = rows.filter(|row| row["outcome"] != "passed").collect();
+    format!("{bad:#?}")
+}
+
+#[test]
+fn what_could_not_be_run_is_no_pass() {
+    let (mut world, temp) = world();
+    // No toolchain in the store, and nobody at the registry: the stand-in cannot be built.
+    world.set("ADMIT_STORE", world.path().join("store").display().to_string());
+    let args =
+        ["validate", "provider-adapter", "--json", "--quiet", "--registry", "http://127.0.0.1:9/"];
+    let run = world.admit(&args).expect(4);
+    let report = run.json();
+    assert_eq!(report["set"], "provider-adapter");
+    assert_eq!(report["passed"], false);
+    let rows = report["validators"].as_array().unwrap();
+    assert!(rows.len() > 20 && rows.iter().all(|row| row["outcome"] == "not_run"), "{report:#}");
+    assert!(rows.iter().all(|row| row["name"] != "fake_lane_rehearses"));
+    empty(&temp);
+}
+
+#[test]
+fn told_to_stop_it_says_so_and_leaves_nothing() {
+    let (world, temp) = world();
+    let mut command = world.command(&["health"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // The first world stands: the validators have begun.
+    wait_for("a validator", Duration::from_secs(300), || {
+        let mut scratch = std::fs::read_dir(&temp).unwrap();
+        scratch.any(|dir| dir.unwrap().path().join("fake_lane_rehearses").exists())
+    });
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    Run::of("health", world.cwd(), output).refuse(8, "interrupted");
+    empty(&temp);
+}
