@@ -8,6 +8,7 @@ mod answer;
 mod bridge;
 mod build;
 mod classes;
+mod docs;
 mod doctor;
 mod fetch;
 mod fetch_git;

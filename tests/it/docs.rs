@@ -1,0 +1,113 @@
+//! The documents say what the code does: variables, failure classes, exit codes, and what a run directory holds.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use admit::error::Reason;
+use admit::evidence::names;
+use admit::gate::VARIABLES;
+use admit::model::failure::FailureClass;
+use serde_json::Value;
+
+use crate::util::{World, project};
+
+fn document(name: &str) -> String {
+    std::fs::read_to_string(project().join("docs").join(name)).unwrap()
+}
+
+/// The cells of every row of the table whose head begins with `head`.
+fn table(text: &str, head: &str) -> Vec<Vec<String>> {
+    let lines = text.lines().skip_while(|line| !line.starts_with(&format!("| {head} |")));
+    let rows: Vec<Vec<String>> = lines
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            line.trim_matches('|').split('|').map(|c| c.trim().trim_matches('`').into()).collect()
+        })
+        .collect();
+    assert!(!rows.is_empty(), "no table {head}");
+    rows
+}
+
+fn first(rows: &[Vec<String>]) -> BTreeSet<&str> {
+    let names: BTreeSet<&str> = rows.iter().map(|row| row[0].as_str()).collect();
+    assert_eq!(names.len(), rows.len(), "a row stands there twice");
+    names
+}
+
+#[test]
+fn the_operators_tables_are_the_codes() {
+    let text = document("operate.md");
+    let variables = table(&text, "variable");
+    assert_eq!(first(&variables), VARIABLES.iter().map(|(name, _)| *name).collect());
+    let classes = table(&text, "class");
+    assert_eq!(first(&classes), FailureClass::ALL.iter().map(|c| c.as_str()).collect());
+    for row in &classes {
+        let class = FailureClass::ALL.iter().find(|c| c.as_str() == row[0]).unwrap();
+        assert_eq!(row[1], class.marker(), "{}", row[0]);
+        assert!(row.len() == 4 && row.iter().all(|cell| !cell.is_empty()), "{row:?}");
+    }
+    let mut codes: BTreeSet<String> =
+        Reason::ALL.iter().map(|reason| reason.kind().exit_code().to_string()).collect();
+    codes.insert("0".into());
+    let documented = table(&text, "code");
+    assert_eq!(first(&documented), codes.iter().map(String::as_str).collect());
+    for old in [
+        "run-case.sh",
+        "case-qwen-loop.sh",
+        "run-all-fake",
+        "health.sh",
+        "validate-case-provider-adapter.py",
+        "validate_cto_child.py",
+    ] {
+        assert!(first(&table(&text, "then")).contains(old), "{old}");
+    }
+}
+
+#[test]
+fn every_field_of_a_report_is_documented() {
+    let schema = std::fs::read(project().join("schemas/admit.run-report.v1.schema.json")).unwrap();
+    let schema: Value = serde_json::from_slice(&schema).unwrap();
+    let fields = schema["properties"].as_object().unwrap();
+    let text = document("harness-evidence.md");
+    let documented = table(&text, "field");
+    assert_eq!(first(&documented), fields.keys().map(String::as_str).collect());
+    assert!(documented.iter().all(|row| row.len() == 4 && row.iter().all(|c| !c.is_empty())));
+}
+
+/// Whether `path` is one that `pattern` means: a `*` stands for anything within one directory.
+fn means(pattern: &str, path: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == path,
+        Some((before, after)) => path
+            .strip_prefix(before)
+            .and_then(|rest| rest.strip_suffix(after))
+            .is_some_and(|middle| !middle.contains('/')),
+    }
+}
+
+#[test]
+fn a_real_run_holds_what_is_documented_and_nothing_else() {
+    let text = document("harness-evidence.md");
+    let files = table(&text, "file");
+    let world = World::with_shared_store();
+    world.admit(&["build", "understudy", "--record"]).expect(0);
+    let args =
+        ["run", "stage2", "--provider", "understudy", "--model", "scripted/understudy-script"];
+    let run = world.admit(&[&args[..], &["--json"]].concat()).expect(0).json();
+    let dir = Path::new(run["directory"].as_str().unwrap());
+    let manifest = std::fs::read(dir.join(names::MANIFEST)).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let mut seen: BTreeSet<&str> = [names::MANIFEST, names::SEAL].into();
+    for entry in manifest["files"].as_array().unwrap() {
+        let path = entry["path"].as_str().unwrap();
+        let rows: Vec<_> = files.iter().filter(|row| means(&row[0], path)).collect();
+        let [row] = rows.as_slice() else { panic!("{path} is meant by {rows:?}") };
+        assert_eq!(row[1], entry["author"].as_str().unwrap(), "{path}");
+        seen.insert(&row[0]);
+    }
+    // A rehearsal that succeeds has no marker.
+    let all = first(&files);
+    let unseen: Vec<_> = all.difference(&seen).copied().collect();
+    assert_eq!(unseen, ["backend/*.txt"]);
+}
