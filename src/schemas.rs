@@ -14,6 +14,11 @@ use crate::model::piplock::PipLock;
 use crate::model::record::Record;
 use crate::model::report::BuildReport;
 use crate::model::sealed::{Event, Freshness, Manifest, NoTargetProof, Seal, TraceLine};
+use crate::model::wire::BridgeRecord;
+use crate::run::gated::GateRecord;
+use crate::run::judge::JudgeRow;
+use crate::run::tools::ToolFacts;
+use crate::sandbox::SandboxFacts;
 
 fn entry<R: Record + JsonSchema>() -> (String, Value) {
     let mut schema = schema_for!(R).to_value();
@@ -28,8 +33,8 @@ fn entry<R: Record + JsonSchema>() -> (String, Value) {
     (format!("{}.v{}.schema.json", id.name, id.version), schema)
 }
 
-/// A line of a JSONL file; its schema is the file's, not a key of each line.
-fn line<R: JsonSchema>(name: &str) -> (String, Value) {
+/// A line of a JSONL file, or a record inside a run directory: the file's name says which it is, not a key in it.
+fn plain<R: JsonSchema>(name: &str) -> (String, Value) {
     let mut schema = schema_for!(R).to_value();
     if let Some(object) = schema.as_object_mut() {
         object.insert("title".into(), format!("{name}/1").into());
@@ -55,8 +60,13 @@ pub fn all() -> Vec<(String, Value)> {
         entry::<Freshness>(),
         entry::<NoTargetProof>(),
         entry::<HealthReport>(),
-        line::<Event>("admit.run-event"),
-        line::<TraceLine>("admit.run-trace"),
+        entry::<GateRecord>(),
+        plain::<Event>("admit.run-event"),
+        plain::<TraceLine>("admit.run-trace"),
+        plain::<BridgeRecord>("admit.run-bridge"),
+        plain::<SandboxFacts>("admit.run-sandbox"),
+        plain::<Vec<JudgeRow>>("admit.run-judgement"),
+        plain::<ToolFacts>("admit.run-tools"),
     ];
     all.sort_by(|a, b| a.0.cmp(&b.0));
     all

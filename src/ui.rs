@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Reason, Result};
+use crate::evidence::{LineKind, diff_lines, visible};
 use crate::host::Progress;
 
 /// How admit speaks to whoever started it.
@@ -21,6 +22,8 @@ use crate::host::Progress;
 pub struct Ui {
     json: bool,
     colour: bool,
+    /// Whether stdout takes colours: it may go to a file while stderr is a terminal.
+    colour_out: bool,
     quiet: bool,
     /// Says nothing at all.
     silent: bool,
@@ -63,11 +66,13 @@ impl Ui {
     /// A user interface; `no_color` is whether the `NO_COLOR` convention asks for none.
     pub fn new(json: bool, quiet: bool, colour: Colour, no_color: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        let colour = match colour {
+        let coloured = |terminal: bool| match colour {
             Colour::Always => true,
             Colour::Never => false,
             Colour::Auto => terminal && !no_color,
         };
+        let colour_out = coloured(std::io::stdout().is_terminal());
+        let colour = coloured(terminal);
         let bar = (terminal && !quiet && !json).then(|| {
             let bar =
                 ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
@@ -78,7 +83,16 @@ impl Ui {
             bar
         });
         let stage = Mutex::new(Stage { name: String::new(), since: Instant::now(), bytes: 0 });
-        Self { json, colour, quiet, silent: false, bar, stage, failed: Mutex::new(None) }
+        Self {
+            json,
+            colour,
+            colour_out,
+            quiet,
+            silent: false,
+            bar,
+            stage,
+            failed: Mutex::new(None),
+        }
     }
 
     /// One that says nothing, neither words nor data: for runs inside of another answer.
@@ -109,6 +123,13 @@ impl Ui {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
+    fn paint_out(&self, code: &str, text: &str) -> String {
+        match self.colour_out && !code.is_empty() {
+            true => format!("\x1b[{code}m{text}\x1b[0m"),
+            false => text.to_owned(),
+        }
+    }
+
     /// One object on stdout, where `--json` asks for it.
     pub fn json(&self, value: &Value) {
         if self.json {
@@ -120,6 +141,21 @@ impl Ui {
     pub fn line(&self, text: &str) {
         if !self.json {
             self.out(text);
+        }
+    }
+
+    /// The lines of a unified diff.
+    pub fn diff(&self, text: &str) {
+        for (kind, line) in diff_lines(text) {
+            let code = match kind {
+                LineKind::Head => "1",
+                LineKind::Hunk => "36",
+                LineKind::Added => "32",
+                LineKind::Removed => "31",
+                LineKind::Context => "",
+            };
+            // First what came from outside loses what steers a terminal, then ours is added.
+            self.line(&self.paint_out(code, &visible(line)));
         }
     }
 
@@ -147,9 +183,9 @@ impl Ui {
     /// A row of a table: mark, name, what was found.
     pub fn row(&self, mark: Mark, name: &str, text: &str) {
         let mark = match mark {
-            Mark::Good => self.paint("32", "ok  "),
-            Mark::Note => self.paint("33", "note"),
-            Mark::Bad => self.paint("31", "FAIL"),
+            Mark::Good => self.paint_out("32", "ok  "),
+            Mark::Note => self.paint_out("33", "note"),
+            Mark::Bad => self.paint_out("31", "FAIL"),
         };
         self.line(&format!("{mark}  {:<22} {}", plain(name), plain(text)));
     }
@@ -249,7 +285,7 @@ fn not_written(err: std::io::Error) -> Option<Error> {
 
 /// A text from outside without its control characters: what a build prints must not steer the terminal.
 fn plain(text: &str) -> String {
-    crate::evidence::visible(text)
+    visible(text)
 }
 
 /// An error as data (`admit.error/1`).

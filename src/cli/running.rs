@@ -25,6 +25,7 @@ use crate::run::engine::case::Layout;
 use crate::run::engine::fake;
 use crate::run::facts::{self, Gathered, Sources};
 use crate::run::fixture::{self, Fixture};
+use crate::run::gated::GateRecord;
 use crate::run::judge::Judge;
 use crate::run::planned;
 use crate::run::proof::Marks;
@@ -213,7 +214,9 @@ impl Context<'_> {
         let locked = self.locked.ok();
         verdict::before(report, self.root, self.fixture, locked, &gathered, &decision);
         run.draft(|draft| *draft = report.clone());
-        run.record(names::GATE, "gates", &self.gate_record(&gathered, &decision))?;
+        let (spec, model) = (&self.asked.provider, self.asked.request.model.as_ref());
+        let gates = GateRecord::of(self.engine, spec, model, &gathered, &decision);
+        run.record(names::GATE, "gates", &gates)?;
         outcome::rows(&self.app.ui, &decision.rows);
         let mut known = gathered.upstream.as_ref().map_or(Vec::new(), |u| u.secret_values());
         known.push(("sentinel".into(), self.marks.sentinel.clone()));
@@ -359,21 +362,6 @@ impl Context<'_> {
         let proofs = self.proofs(&expected);
         let facts = &worked.sandbox;
         verdict::fake(run, report, &judgement, committed, facts, &baselines, tools, &proofs)
-    }
-
-    /// `gate.json`: the rows, the admitted pair, and beside it what the agent's configuration calls it.
-    fn gate_record(&self, gathered: &Gathered, decision: &Decision) -> serde_json::Value {
-        let record = gathered.facts.model.known().and_then(|model| model.record.as_ref());
-        json!({
-            "schema": "admit.gate/1",
-            "engine": verdict::backend(self.engine),
-            "provider": self.asked.provider.to_string(),
-            "admitted": matches!(decision.verdict, Verdict::Admit(_)),
-            "model": self.asked.request.model.as_ref().map(ToString::to_string),
-            "runtime_model_provider": record.map(|record| &record.runtime_provider),
-            "gates": decision.rows,
-            "probe": gathered.probe,
-        })
     }
 
     /// The answer of a dry run.

@@ -95,7 +95,7 @@ fn text(app: &App, report: &RunReport) {
     }
     if !report.diff.text.is_empty() {
         app.ui.line("\npatch");
-        app.ui.line(evidence::visible(&report.diff.text).trim_end());
+        app.ui.diff(&report.diff.text);
     }
     app.ui.line("\nwire");
     for row in &report.wire {

@@ -2,7 +2,7 @@
 
 /// The kind of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LineKind {
+pub enum LineKind {
     /// `diff --git`, `index`, `---`, `+++` and the like.
     Head,
     /// `@@ … @@`.
@@ -30,7 +30,7 @@ impl LineKind {
 
 /// The lines of a diff with their kinds. Inside a hunk the counts of its head decide, so that a removed line that
 /// reads `-- x` is not taken for a file's head.
-pub(super) fn lines(text: &str) -> Vec<(LineKind, &str)> {
+pub fn lines(text: &str) -> Vec<(LineKind, &str)> {
     let (mut old, mut new) = (0u64, 0u64);
     let mut out = Vec::new();
     for line in text.lines() {

@@ -31,6 +31,7 @@ mod texts;
 mod tests;
 mod wire;
 
+pub use diff::{LineKind, lines as diff_lines};
 pub use html::page;
 pub use read::{Fault, FaultKind, Level, RunCheck, check};
 pub use recorder::{Limits, Recording};

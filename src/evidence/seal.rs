@@ -166,8 +166,12 @@ impl Recording {
             canary_found: Vec::new(),
             does_not_prove: vec!["anything: the run ended before a proof was made".into()],
         };
+        let gates = json!({
+            "schema": "admit.gate/1", "engine": report.backend, "provider": "", "admitted": false,
+            "model": null, "runtime_model_provider": null, "gates": report.gates, "probe": null,
+        });
         let missing = [
-            (names::GATE, "gates", record::pretty(&report.gates)),
+            (names::GATE, "gates", record::pretty(&gates)),
             (names::SANDBOX, "sandbox", record::pretty(&json!({ "started": false }))),
             (names::FRESHNESS, "freshness", record::pretty(&freshness)),
             (names::NO_TARGET, "no_target_inspection", record::pretty(&proof)),

@@ -18,6 +18,8 @@ use crate::model::wire::{BridgeRecord, ExchangeKind, UpstreamKind, WireRecord};
 use crate::recorder::Recorder;
 use crate::secrets::{Known, Secret};
 
+mod disk;
+
 const PATCH: &[u8] = b"diff --git a/s.py b/s.py\n--- a/s.py\n+++ b/s.py\n@@ -1 +1 @@\n-a\n+b\n";
 
 fn clock() -> FixedClock {

@@ -25,3 +25,4 @@ pub mod planned;
 pub mod room;
 pub mod supervise;
 pub mod verdict;
+pub mod gated;

@@ -132,6 +132,16 @@ fn a_rehearsal_is_sealed_reads_back_and_is_no_pass() {
         serde_json::from_slice(&std::fs::read(dir.join("freshness.json")).unwrap()).unwrap();
     let seen = fresh["seen"].as_array().unwrap();
     assert!(seen.len() == 3 && seen.iter().all(|s| s["found"] == true), "{fresh:#}");
+    for (file, schema) in [
+        ("gate.json", "admit.gate"),
+        ("sandbox.json", "admit.run-sandbox"),
+        ("backend/bridge.json", "admit.run-bridge"),
+        ("backend/judgement.json", "admit.run-judgement"),
+        ("backend/tools.json", "admit.run-tools"),
+        ("baseline/no_change.json", "admit.run-judgement"),
+    ] {
+        crate::schemas::validate_as(&dir.join(file), &format!("{schema}.v1.schema.json"));
+    }
     // One changed byte of any file is told.
     let victim = dir.join("backend/wire/0001.reply");
     let mut bytes = std::fs::read(&victim).unwrap();
@@ -148,6 +158,10 @@ fn the_fake_lane_rehearses_without_a_provider() {
     assert_eq!(outcome["report"]["evidence_class"], "fake");
     assert_eq!(outcome["report"]["case_process_started"], false);
     reads_back(&world, &outcome);
+    // The patch in colours where they are asked for, and in none where nobody looks.
+    let shown = world.admit(&["show", "--color", "always"]).expect(0).stdout();
+    assert!(shown.contains("\u{1b}[32m+") && shown.contains("\u{1b}[31m-"), "{shown}");
+    assert!(!world.admit(&["show"]).expect(0).stdout().contains('\u{1b}'));
 }
 
 #[test]

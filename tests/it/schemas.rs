@@ -48,8 +48,14 @@ fn validate(path: &Path) {
     let record: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let id =
         record["schema"].as_str().unwrap_or_else(|| panic!("{} has no schema", path.display()));
-    let file = format!("{}.schema.json", id.replace('/', ".v"));
-    let schema = std::fs::read(project().join("schemas").join(&file))
+    validate_as(path, &format!("{}.schema.json", id.replace('/', ".v")));
+}
+
+/// Holds a record against one of the published schemas.
+#[track_caller]
+pub fn validate_as(path: &Path, file: &str) {
+    let record: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let schema = std::fs::read(project().join("schemas").join(file))
         .unwrap_or_else(|err| panic!("{file}: {err}"));
     let schema = serde_json::from_slice(&schema).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();

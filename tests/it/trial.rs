@@ -20,6 +20,7 @@ use admit::host::SystemClock;
 use admit::model::admission::{ModelPair, RecordFile, status};
 use admit::model::evidence::{Baseline, RunReport};
 use admit::model::ids::{Digest, Timestamp};
+use admit::model::record::Record as _;
 use admit::model::sealed::Author;
 use admit::net::bridge::Limits as Door;
 use admit::net::config::NetConfig;
@@ -31,6 +32,8 @@ use admit::run::baseline::Baselines;
 use admit::run::engine::case::{self, Layout};
 use admit::run::engine::scripted::Scripted;
 use admit::run::fixture::{self, Fixture};
+use admit::run::gated::GateRecord;
+use admit::run::judge::{JudgeRow, Judgement};
 use admit::run::proof::Marks;
 use admit::run::provider::{self, Start};
 use admit::run::room;
@@ -308,13 +311,26 @@ impl Trial {
             patch_digest: Digest::sha256(name.as_bytes()),
             note: "made up".into(),
         };
-        Baselines {
-            rows: vec![
-                row("no_change", false, !self.baselines_held),
-                row("reference_patch", true, true),
-            ],
-            judgements: Vec::new(),
-        }
+        let rows =
+            vec![row("no_change", false, !self.baselines_held), row("reference_patch", true, true)];
+        let judgement = |passed| Judgement {
+            passed,
+            rows: vec![JudgeRow {
+                id: "made_up".into(),
+                passed,
+                expected: "x".into(),
+                found: "x".into(),
+            }],
+            tests_passed: passed,
+            allowed_writes_passed: true,
+            patch: String::new(),
+            patch_digest: Digest::sha256(b""),
+            changed_files: Vec::new(),
+            commit: None,
+            log: String::new(),
+        };
+        let judgements = rows.iter().map(|row| judgement(row.accepted)).collect();
+        Baselines { rows, judgements }
     }
 
     /// Runs it; an error where it could not be found out how it went.
@@ -356,6 +372,18 @@ impl Trial {
         };
         let mut report = draft;
         report.gates = admitted.rows().to_vec();
+        report.case_model = Some(MODEL.into());
+        let gates = GateRecord {
+            schema: GateRecord::SCHEMA.to_string(),
+            engine: "case".into(),
+            provider: self.provider.clone(),
+            admitted: true,
+            model: Some(format!("test/{MODEL}")),
+            runtime_model_provider: Some("openai".into()),
+            gates: admitted.rows().to_vec(),
+            probe: None,
+        };
+        run.record("gate.json", "gates", &gates)?;
         let seen = provider::run(&start, upstream)?;
         let expected = room::expected(the_tools());
         let proofs = Proofs { marks: &marks, expected: &expected, now };

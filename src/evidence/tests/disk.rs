@@ -1,0 +1,79 @@
+//! A disk that is full: while a run is recorded, and while it is sealed.
+
+use std::io::Write as _;
+use std::process::Command;
+
+use super::*;
+use crate::error::Reason;
+
+/// Runs the child below in a user and mount namespace of its own, with a file system of 8 MiB at `root`.
+#[test]
+fn a_full_disk_leaves_a_failure_or_no_seal() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("disk");
+    let done = dir.path().join("done");
+    std::fs::create_dir(&root).unwrap();
+    let script = "mount -t tmpfs -o size=8m,mode=700 none \"$1\" && shift && exec \"$@\"";
+    let out = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"])
+        .arg(&root)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "evidence::tests::disk::child_with_a_full_disk", "--nocapture"])
+        .args(["--test-threads=1"])
+        .arg(format!("root={}", root.display()))
+        .arg(format!("done={}", done.display()))
+        .output()
+        .expect("unshare is needed to make a small disk: apt-get install util-linux");
+    let text = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && done.exists(), "{}: {text}", out.status);
+}
+
+/// Fills what is left of the disk.
+fn stuff(root: &Path, name: &str) {
+    let mut filler = std::fs::File::create(root.join(name)).unwrap();
+    while filler.write_all(&[0; 4096]).is_ok() {}
+}
+
+#[test]
+fn child_with_a_full_disk() {
+    // Nothing where the test harness runs it as a test of its own.
+    let told = |key: &str| std::env::args().find_map(|a| a.strip_prefix(key).map(PathBuf::from));
+    let (Some(root), Some(done)) = (told("root="), told("done=")) else { return };
+    let clock = clock();
+    let log = path("backend/stdout.log");
+
+    // An agent that floods until nothing fits: what was put aside for the seal is enough to seal a failure.
+    let run = begin(&root, &clock);
+    let err = (0..100)
+        .find_map(|_| run.append(&log, "stream", Author::Agent, &[b'a'; 1 << 20]).err())
+        .unwrap();
+    assert_eq!((err.reason(), err.kind().exit_code()), (Reason::DiskFull, 9), "{err:?}");
+    let sealed = run.seal(rehearsed()).unwrap();
+    assert_eq!(sealed.report.status, RunStatus::Fail);
+    assert!(sealed.report.blockers.iter().any(|line| line.contains("not whole")));
+    let checked = check(&sealed.directory, Some(&sealed.id)).unwrap();
+    assert_eq!(checked.faults, []);
+    assert_eq!(checked.level, Some(Level::EqualToId));
+    drop(run);
+    std::fs::remove_dir_all(&sealed.directory).unwrap();
+
+    // Somebody else takes even that: nothing half-written reads as sealed.
+    let run = begin(&root, &clock);
+    fill(&run);
+    let place = run.path().to_owned();
+    run.dir.release();
+    stuff(&root, "filler");
+    let err = run.seal(rehearsed()).unwrap_err();
+    assert_eq!((err.reason(), err.kind().exit_code()), (Reason::DiskFull, 9), "{err:?}");
+    drop(run);
+    let checked = check(&place, None).unwrap();
+    assert_eq!(checked.level, None);
+    assert_eq!(checked.faults[0].kind, FaultKind::NotSealed, "{:?}", checked.faults);
+    // And there is room again: the next run is as if nothing had been.
+    std::fs::remove_file(root.join("filler")).unwrap();
+    std::fs::remove_dir_all(place).unwrap();
+    let run = begin(&root, &clock);
+    fill(&run);
+    assert_eq!(run.seal(rehearsed()).unwrap().report.status, RunStatus::Rehearsed);
+    std::fs::write(done, "").unwrap();
+}
