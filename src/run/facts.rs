@@ -25,6 +25,7 @@ use crate::model::signing::Kind;
 use crate::net::config::NetConfig;
 use crate::net::probe::Probe;
 use crate::net::upstream::Upstream;
+use crate::plan::Plan;
 use crate::root::Root;
 use crate::run::fixture;
 use crate::sandbox::{self, Launcher, Policy};
@@ -187,9 +188,11 @@ fn provider(sources: &Sources<'_>, locked: &Locked, out: &mut Gathered) {
         Ok(Some(report)) => {
             out.facts.report = Found::Known(ReportFact {
                 place,
+                // A lock that says now how something else is built is not answered by this build.
                 source_admitted: report.source_admission_status == SourceAdmission::Admitted
                     && report.verification == OutputStatus::Locked
-                    && report.provider == lock.provider,
+                    && report.provider == lock.provider
+                    && Plan::new(lock, platform).is_ok_and(|plan| plan.key() == report.plan_digest),
                 sha256: report.sha256.digest().clone(),
             });
             out.facts.source_pin = Found::Known(Compared {

@@ -288,7 +288,8 @@ fn a_disk_that_cannot_sync_is_an_error_and_nothing_is_published() {
     }
 }
 
-/// A clock that jumps ten years back and forth with every look at it.
+/// A clock that jumps ten years back and forth with every look at it. It is the one that admit is given: no namespace
+/// shifts the wall clock of a process.
 struct Jumping(AtomicUsize);
 
 impl Clock for Jumping {
