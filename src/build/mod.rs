@@ -344,6 +344,9 @@ fn step_result(argv: &[String], finished: &Finished) -> Result<()> {
         .expected("exit code 0")
         .found(exit_text(&finished.exit))
         .caused_by(format!("it printed:\n{}", said.trim()));
+    if matches!(finished.exit, Exit::Limit { .. }) {
+        error = error.hint("where this machine's hard limit is below admit's own, raise it: ulimit -H -a");
+    }
     if asked_for_network(&said) {
         error = error.hint("the step asked for the network: the source's lock is out of date, or the build downloads");
     }

@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::policy::{IdMap, Policy};
+use super::policy::{IdMap, Limits, Policy};
 use crate::model::ids::Digest;
 
 /// Everything admit knows about one sandbox.
@@ -25,6 +25,9 @@ pub struct SandboxFacts {
 pub struct StableFacts {
     /// The policy asked for.
     pub policy: Policy,
+    /// Its limits as they bind: where this machine allows less, less. Absent in records older than this field.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub limits_in_force: Option<Limits>,
     /// New namespaces, by their names in `/proc/<pid>/ns`.
     pub namespaces: Vec<String>,
     /// How ids are mapped.
@@ -41,7 +44,7 @@ pub struct StableFacts {
     pub submounts: Vec<String>,
     /// Verified copies, in the policy's order.
     pub verified: Vec<VerifiedCopy>,
-    /// What is weaker here than it could be, in words.
+    /// What is weaker or narrower here than it could be, in words.
     pub limits: Vec<String>,
 }
 

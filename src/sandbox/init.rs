@@ -47,7 +47,7 @@ fn child() -> u8 {
     let Ok(stdin) = sys::adopt_fd(0) else { return 70 };
     let control = UnixStream::from(stdin);
     let outcome = match receive::<ToBox>(&control) {
-        Ok(Some((ToBox::Setup(setup), _))) => prepare(&control, *setup),
+        Ok(Some((ToBox::Setup(setup), _))) => prepare(&control, &setup),
         Ok(Some((ToBox::Try, _))) => say(&control, &FromBox::Tried(try_each())),
         _ => return 70,
     };
@@ -107,7 +107,7 @@ fn try_each() -> Vec<(String, Option<Failure>)> {
 }
 
 /// Makes the namespaces and starts init.
-fn prepare(control: &UnixStream, setup: Setup) -> Result<()> {
+fn prepare(control: &UnixStream, setup: &Setup) -> Result<()> {
     let step = |text: &str| Failure::of(text.to_owned());
     if setup.policy.has(Wall::ClosedDescriptors) {
         sys::close_range(3, false).map_err(step("close inherited descriptors"))?;
@@ -155,7 +155,7 @@ fn prepare(control: &UnixStream, setup: Setup) -> Result<()> {
         .map_err(step("move the clocks"))?;
     }
     // From here on the socket is init's; this process only ends.
-    sys::clone_sibling(Box::new(|| init(control, &setup))).map_err(step("start the sandbox's init"))
+    sys::clone_sibling(Box::new(|| init(control, setup))).map_err(step("start the sandbox's init"))
 }
 
 fn say(control: &UnixStream, message: &FromBox) -> Result<()> {
@@ -192,8 +192,13 @@ fn introduce(control: &UnixStream) -> Result<()> {
 
 fn serve(control: &UnixStream, setup: &Setup) -> Result<()> {
     let signals = sys::child_signals().map_err(Failure::of("watch children"))?;
-    let policy = &setup.policy;
     let (facts, fds) = build(setup)?;
+    // From here on the limits that bind are the policy's.
+    let mut setup = setup.clone();
+    if let Some(limits) = &facts.limits_in_force {
+        setup.policy.limits.clone_from(limits);
+    }
+    let (setup, policy) = (&setup, &setup.policy);
     // From here on nobody inside may look into this process, whatever its user id is.
     named(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable), || {
         "prctl(PR_SET_DUMPABLE, 0)".into()
@@ -273,7 +278,7 @@ fn build(setup: &Setup) -> Result<(StableFacts, Vec<OwnedFd>)> {
     }
     let program = seccomp::program(policy);
     let landlock_abi = if policy.has(Wall::Landlock) { payload::landlock_abi() } else { 0 };
-    let mut limits = Vec::new();
+    let (in_force, mut limits) = payload::in_force(policy);
     if landlock_abi == 0 {
         limits.push("the kernel has no Landlock: files have one wall, the mounts".to_owned());
     } else if landlock_abi < 6 {
@@ -288,6 +293,7 @@ fn build(setup: &Setup) -> Result<(StableFacts, Vec<OwnedFd>)> {
     limits.push("memory is bounded by the size of the memory file systems and by the kernel's out-of-memory killer, which takes the sandbox first; there is no memory cgroup".to_owned());
     let facts = StableFacts {
         policy: policy.clone(),
+        limits_in_force: Some(in_force),
         namespaces: namespaces(policy).1,
         ids: setup.ids,
         landlock_abi,

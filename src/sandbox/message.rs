@@ -43,7 +43,7 @@ pub enum ToBox {
 }
 
 /// The policy with what only admit knows.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Setup {
     /// The policy.
     pub policy: Policy,

@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets};
 
 use super::message::Failure;
-use super::policy::{Command, IdMap, Mount, PAYLOAD_ID, Policy, Wall};
+use super::policy::{Command, IdMap, Limits, Mount, PAYLOAD_ID, Policy, Wall};
 use super::sys::{self, named};
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -26,6 +26,28 @@ pub fn limits(policy: &Policy) -> Vec<(&'static str, Resource, Option<u64>)> {
         ("RLIMIT_FSIZE", Resource::Fsize, Some(l.file_size)),
         ("RLIMIT_CORE", Resource::Core, Some(0)),
     ]
+}
+
+/// The limits of a policy as they can bind here: no process may raise the hard limits that it was started with
+/// (setrlimit(2)), so where this machine allows less, less it is. Each such limit is said in words, too.
+pub fn in_force(policy: &Policy) -> (Limits, Vec<String>) {
+    let mut limits = policy.limits.clone();
+    let mut narrower = Vec::new();
+    let mut bound = |name: &str, resource, want: &mut u64| {
+        if let Some(hard) = rustix::process::getrlimit(resource).maximum
+            && hard < *want
+        {
+            narrower.push(format!("{name} is {hard} here, where the policy has {want}"));
+            *want = hard;
+        }
+    };
+    if let Some(want) = &mut limits.address_space {
+        bound("RLIMIT_AS", Resource::As, want);
+    }
+    bound("RLIMIT_NPROC", Resource::Nproc, &mut limits.processes);
+    bound("RLIMIT_NOFILE", Resource::Nofile, &mut limits.open_files);
+    bound("RLIMIT_FSIZE", Resource::Fsize, &mut limits.file_size);
+    (limits, narrower)
 }
 
 /// Turns the calling process, a fresh fork of init, into the payload: ids, limits, capabilities, Landlock, filter, in

@@ -92,6 +92,28 @@ fn one_missing_namespace_is_named() {
     }
 }
 
+#[test]
+fn a_hard_limit_below_the_policys_is_the_one_that_binds() {
+    let dir = tempfile::tempdir().expect("a directory");
+    // A limit that is set by number alone is set hard and soft (ulimit(1)); file sizes count in 512 bytes.
+    let launcher = wrapped(
+        dir.path(),
+        "ulimit -n 200; ulimit -f 2000000; ulimit -v 4000000; exec ADMIT \"$@\"",
+    );
+    let asked = policy();
+    let mut sandbox = start(&launcher, &asked).expect("starts");
+    let done = sandbox.run(&sh("ulimit -n; ulimit -f; ulimit -v; ulimit -p")).expect("runs");
+    assert_eq!(done.stdout.text(), format!("200\n2000000\n4000000\n{}\n", asked.limits.processes));
+    let facts = &sandbox.facts().stable;
+    assert_eq!(facts.policy, asked, "what was asked for stays on record");
+    let in_force = facts.limits_in_force.clone().expect("recorded");
+    assert_eq!((in_force.open_files, in_force.file_size), (200, 1_024_000_000));
+    assert_eq!(in_force.address_space, Some(4_096_000_000));
+    assert_eq!(in_force.processes, asked.limits.processes, "never larger than the policy's");
+    let words = "RLIMIT_NOFILE is 200 here, where the policy has 4096".to_owned();
+    assert!(facts.limits.contains(&words), "{:?}", facts.limits);
+}
+
 /// This test starts itself again as root of a user namespace.
 #[test]
 fn root_of_a_user_namespace_without_a_second_id_is_refused() {
