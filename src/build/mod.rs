@@ -26,7 +26,7 @@ use crate::model::lockfile::Lockfile;
 use crate::model::report::{IdentityProof, Runtime};
 use crate::plan::Plan;
 use crate::sandbox::{self, Command, Exit, Finished, Launcher, Sandbox};
-use crate::store::{Store, StoredFile};
+use crate::store::{Outside, Store, StoredFile};
 
 use install::Packages;
 use room::{Room, Space};
@@ -345,7 +345,8 @@ fn step_result(argv: &[String], finished: &Finished) -> Result<()> {
         .found(exit_text(&finished.exit))
         .caused_by(format!("it printed:\n{}", said.trim()));
     if matches!(finished.exit, Exit::Limit { .. }) {
-        error = error.hint("where this machine's hard limit is below admit's own, raise it: ulimit -H -a");
+        error = error
+            .hint("where this machine's hard limit is below admit's own, raise it: ulimit -H -a");
     }
     if asked_for_network(&said) {
         error = error.hint("the step asked for the network: the source's lock is out of date, or the build downloads");
@@ -366,8 +367,8 @@ fn asked_for_network(said: &str) -> bool {
     .any(|word| said.contains(word))
 }
 
-/// Where the work directory is; the guard removes a directory on disk when the build is over.
-type Chosen = (Space, &'static str, Option<tempfile::TempDir>);
+/// Where the work directory is; the guard removes a directory outside of the store when the build is over.
+type Chosen = (Space, &'static str, Option<Outside>);
 
 fn space(
     inputs: &mut Inputs<'_>,
@@ -378,15 +379,16 @@ fn space(
     let locked = lock.outputs.values().map(|output| output.size).max();
     let output = locked.unwrap_or_else(|| inputs.bun.size().saturating_add(32 << 20));
     let need = room::need(inputs.packages.unpacked_size()?, output);
-    let dir = match options.scratch {
+    if let Some(dir) = options.scratch {
+        let dir = dir.canonicalize().map_err(|err| Error::io("use as scratch", dir, err))?;
+        let made = Outside::create(&dir)?;
+        return Ok((Space::Disk { scratch: made.path().to_path_buf() }, "disk", Some(made)));
+    }
+    if room::fits_memory(need, memory_available()) {
         // Twice the need: the estimate decides where to build, it must not decide whether a build succeeds.
-        None if room::fits_memory(need, memory_available()) => {
-            return Ok((Space::Memory { size: need.saturating_mul(2) }, "memory", None));
-        }
-        None => own.to_path_buf(),
-        Some(dir) => dir.canonicalize().map_err(|err| Error::io("use as scratch", dir, err))?,
-    };
-    let made = tempfile::Builder::new().prefix("admit-").tempdir_in(&dir);
-    let made = made.map_err(|err| Error::io("create a directory in", &dir, err))?;
-    Ok((Space::Disk { scratch: made.path().to_path_buf() }, "disk", Some(made)))
+        return Ok((Space::Memory { size: need.saturating_mul(2) }, "memory", None));
+    }
+    let scratch = own.join("work");
+    std::fs::create_dir(&scratch).map_err(|err| Error::io("create", &scratch, err))?;
+    Ok((Space::Disk { scratch }, "disk", None))
 }

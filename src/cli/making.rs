@@ -173,7 +173,9 @@ pub(super) fn once(
     let tarballs = std::mem::take(&mut inputs.tarballs);
     let mut packages =
         Packages { lock: inputs.bun_lock.clone(), selected: inputs.selected.clone(), tarballs };
-    let launcher = Launcher::own(store.path());
+    // What a sandbox's start leaves when it is killed goes with the store's scratch.
+    let scratch = store.scratch()?;
+    let launcher = Launcher::own(scratch.path());
     let options = options(app, &store, &launcher, how);
     let mut given =
         Inputs { source: &inputs.source, bun: &mut inputs.bun, packages: &mut packages };
@@ -217,7 +219,8 @@ pub(super) fn adopt(
         binary_sha256: plan.bun.binary_sha256.digest(),
     })?;
     laps.lap("fetch");
-    let launcher = Launcher::own(store.path());
+    let scratch = store.scratch()?;
+    let launcher = Launcher::own(scratch.path());
     let how = How::default();
     let proven =
         build::prove(&mut output, &mut bun, &locked.lock, &options(app, &store, &launcher, &how))?;

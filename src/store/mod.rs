@@ -12,13 +12,15 @@
 //! ```
 //!
 //! Content is written below `tmp` (the same file system), hashed while it is written, synced, and renamed to its name:
-//! an entry under its name is whole. A crash leaves only things below `tmp`, which the next [`Store::open`] removes.
+//! an entry under its name is whole. A crash leaves only things below `tmp` and `locks`, which the next [`Store::open`]
+//! removes.
 //! Directories are not synced: after a power cut an entry may be missing, which costs a fetch and can mislead nobody.
 //! Nothing is believed because of where it lies: **every read hashes the whole entry again** before anybody gets it.
 
 mod file;
 mod hash;
 mod nar;
+mod outside;
 mod record;
 mod scratch;
 mod tree;
@@ -39,6 +41,7 @@ use crate::model::ids::Digest;
 pub use file::{FileWriter, StoredFile};
 pub use hash::{Digests, Hashes, USUAL};
 pub use nar::{Nar, nar_hash, nar_hash_excluding, nar_hash_path};
+pub use outside::Outside;
 pub use scratch::{KeyLock, Scratch};
 pub use tree::{StoredTree, TreeWriter};
 
@@ -99,6 +102,8 @@ impl Store {
         }
         let tmp = open_dir(top.as_fd(), "tmp").map_err(|e| fail("open store", e.into()))?;
         scratch::sweep(&tmp, &path.join("tmp"))?;
+        let locks = open_dir(top.as_fd(), "locks").map_err(|e| fail("open store", e.into()))?;
+        scratch::sweep_locks(&locks, &path.join("locks"))?;
         let lease = Lease::create(&tmp, &path.join("tmp"));
         let session = Some(lease.map_err(|e| match e.reason() {
             Reason::Io => e.hint(WRITABLE),

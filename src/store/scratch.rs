@@ -240,6 +240,16 @@ pub(super) fn sweep(tmp: &OwnedFd, place: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Removes the locks in `locks` whose holder ended. Whoever waits for one makes it anew.
+pub(super) fn sweep_locks(locks: &OwnedFd, place: &Path) -> Result<()> {
+    for entry in names(locks.as_fd(), place)? {
+        if let Ok(name) = entry.to_str() {
+            drop(OwnerLock::inherit(locks, name));
+        }
+    }
+    Ok(())
+}
+
 /// Levels that are entered before a directory is moved up to the top and taken from there, so that a tree of any
 /// depth needs few descriptors.
 const LEVELS: usize = 64;

@@ -215,6 +215,52 @@ fn a_living_owner_keeps_its_scratch_and_a_kept_one_stays() {
 }
 
 #[test]
+fn what_a_dead_owner_left_outside_and_its_locks_go_with_the_next() {
+    let (dir, store) = temp_store();
+    let place = dir.path().join("elsewhere");
+    fs::create_dir(&place).unwrap();
+    let base = place.join(format!("admit-{}", rustix::process::geteuid().as_raw()));
+    let living = Outside::create(&place).unwrap();
+    // As a killed process leaves it: a directory and a lock that nobody holds, and a directory without a lock.
+    for dead in ["1-0", "1-1"] {
+        fs::create_dir_all(base.join(dead)).unwrap();
+        fill(&base.join(dead));
+    }
+    fs::write(base.join("1-0.lock"), "").unwrap();
+    let lock = store.path().join("locks/blake3-dead");
+    fs::write(&lock, "").unwrap();
+    let held = store.lock(&key(), &mut || panic!("nobody has it")).unwrap();
+    let next = Outside::create(&place).unwrap();
+    let _again = Store::open(dir.path()).unwrap();
+    assert!(living.path().is_dir() && next.path().is_dir());
+    assert_eq!(fs::read_dir(&base).unwrap().count(), 4, "two owners, each with its lock");
+    assert_eq!(listing(&store, "locks").len(), 1, "the one that is held");
+    drop((held, living));
+    assert!(next.path().is_dir());
+    drop(next);
+    assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
+    // Somebody else's directory under our name is not used.
+    fs::create_dir(&base).unwrap();
+    fs::set_permissions(&base, fs::Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(Outside::create(&place).unwrap_err().reason(), Reason::StoreUnsafe);
+}
+
+#[test]
+fn many_at_once_outside_are_in_nobodys_way() {
+    let dir = tempfile::tempdir().unwrap();
+    std::thread::scope(|s| {
+        for _ in 0..8 {
+            s.spawn(|| {
+                for _ in 0..20 {
+                    fill(Outside::create(dir.path()).unwrap().path());
+                }
+            });
+        }
+    });
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn many_writers_of_the_same_content_all_succeed() {
     let dir = tempfile::tempdir().unwrap();
     std::thread::scope(|s| {

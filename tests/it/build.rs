@@ -123,6 +123,14 @@ fn the_stand_in_is_built_recorded_verified_and_found_again() {
     world.admit(&["build", "understudy"]).refuse(5, "store_corrupt");
 }
 
+/// Whether there is something with this name at most `depth` levels below `dir`, where others work meanwhile.
+fn has(dir: &Path, name: &str, depth: usize) -> bool {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| {
+        entry.file_name() == name || (depth > 1 && has(&entry.path(), name, depth - 1))
+    })
+}
+
 /// Path, size, mode and times of everything below `dir`.
 fn listing(dir: &Path) -> Vec<String> {
     use std::os::unix::fs::MetadataExt as _;
@@ -501,6 +509,37 @@ fn killed_at_any_moment_the_store_is_as_if_it_had_never_started() {
         !running(&format!("{} __", admit().display()))
     });
     world.admit(&["build", "understudy", "--rebuild"]).expect(0);
+}
+
+#[test]
+fn what_a_killed_build_left_on_disk_goes_with_the_next() {
+    let mut world = World::with_shared_store();
+    world.set("ADMIT_STORE", world.path().join("store").display().to_string());
+    let scratch = world.path().join("scratch");
+    std::fs::create_dir(&scratch).unwrap();
+    let place = scratch.display().to_string();
+    let args = ["build", "understudy", "--rebuild", "--scratch", &place];
+    let mut child = world.command(&args).spawn().unwrap();
+    let store = world.path().join("store/v1");
+    wait_for("the build to be in the middle", Duration::from_secs(120), || {
+        has(&scratch, "node_modules", 6) || child.try_wait().unwrap().is_some()
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let ours = |dir: &Path| -> Vec<String> {
+        let entries = std::fs::read_dir(dir).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    assert!(!ours(&scratch).is_empty() && !ours(&store.join("locks")).is_empty(), "it was killed");
+    // What is dying may still write while the first one cleans up; then the second one gets it.
+    wait_for("nothing to be left", Duration::from_secs(120), || {
+        world.admit(&args).expect(0);
+        ours(&scratch).is_empty()
+    });
+    assert_eq!(ours(&store.join("locks")), [""; 0]);
+    let mut areas = ours(&store);
+    areas.sort();
+    assert_eq!(areas, ["files", "kept", "locks", "quarantine", "records", "tmp", "trees"]);
 }
 
 #[test]
