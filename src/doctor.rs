@@ -2,6 +2,7 @@
 //!
 //! Nothing is changed on this machine, and nothing is taken for granted: what could not be found out is no "ok".
 
+mod place;
 mod program;
 mod walls;
 
@@ -18,7 +19,6 @@ use crate::net::client::{Client, Request};
 use crate::net::config::NetConfig;
 use crate::net::npmrc::{NpmConfig, Sources};
 use crate::sandbox::Launcher;
-use crate::store::Store;
 
 use program::{Ran, run};
 
@@ -116,7 +116,7 @@ pub fn examine(setup: &Setup<'_>) -> Vec<Check> {
     let mut checks = vec![platform()];
     checks.extend(walls::walls(setup.launcher));
     checks.extend([memory(host::memory_available()), disk(setup.store)]);
-    checks.extend(store(setup.store));
+    checks.extend(place::store(setup.store));
     checks.push(git(setup));
     checks.extend(python(setup));
     checks.push(gzip(setup));
@@ -188,29 +188,6 @@ fn disk(store: &Path) -> Check {
         n if n >= DISK_LEAST => Check::not_ok(Status::Warn, id, needed, found, fix),
         _ => Check::not_ok(Status::Fail, id, needed, found, fix),
     }
-}
-
-/// Whether the store can be used, without making or changing one.
-fn store(root: &Path) -> Vec<Check> {
-    use rustix::fs::{Access, access};
-    let (id, needed) = ("store", "fetch, build, verify");
-    let fix = "name a directory of your own with --store";
-    if let Err(e) = Store::open_read(root) {
-        return vec![Check::of_error(Status::Fail, id, needed, &e, fix)];
-    }
-    let at = root.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
-    let check = match access(at, Access::WRITE_OK | Access::EXEC_OK) {
-        Ok(()) if at.is_dir() => Check::ok(id, needed, root.display()),
-        Ok(()) => {
-            let found = format!("{} is not a directory", at.display());
-            Check::not_ok(Status::Fail, id, needed, found, fix)
-        }
-        Err(e) => {
-            let e = Error::io("write to", at, e.into());
-            Check::of_error(Status::Fail, id, needed, &e, fix)
-        }
-    };
-    vec![check]
 }
 
 fn git(setup: &Setup<'_>) -> Check {

@@ -8,7 +8,7 @@ use std::io::{Read, Seek, SeekFrom};
 
 use cap_std::fs::Dir;
 
-use super::output::open_plain;
+use super::left;
 use super::room::Room;
 use crate::bun::exe::Executable;
 use crate::bun::inject::prove_runtime_while;
@@ -56,7 +56,7 @@ impl Packages {
 
     /// Compares the installed tree with what must be there.
     pub fn check(&self, dir: &Dir, source: &str, seeded: &Seeded) -> Result<()> {
-        let root = dir.open_dir(source).map_err(|err| Error::io("open", source, err))?;
+        let root = left::directory(dir, source).map_err(|err| Error::io("open", source, err))?;
         installed::require_equal(&root, source, &self.lock, &self.required(), seeded)
     }
 
@@ -91,7 +91,7 @@ impl Packages {
                 .at(name.clone())
             };
             let mut text = Vec::new();
-            let file = open_plain(dir, &manifest)
+            let file = left::file(dir, &manifest)
                 .map_err(|err| missing("is not installed").caused_by(err))?;
             file.take(1 << 20)
                 .read_to_end(&mut text)

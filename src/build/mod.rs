@@ -3,13 +3,15 @@
 //! - [`room`]: what is in the sandbox and how large it is. [`source`]: the source in it, before and after.
 //! - [`install`]: the package cache and the installed tree. [`output`]: the file that comes out.
 //! - [`vary`]: what is around a build, changed on purpose, and which change the output follows.
-//! - [`keep`]: what is left for a person to look at when a build failed.
+//! - [`left`]: looking at what steps left. [`keep`]: what is kept for a person to look at when a build failed.
 
 pub mod install;
 pub mod keep;
+pub mod left;
 pub mod output;
 pub mod room;
 pub mod source;
+mod space;
 pub mod vary;
 
 use std::path::{Path, PathBuf};
@@ -20,16 +22,16 @@ use serde::Serialize;
 
 use crate::error::{Error, Reason, Result};
 use crate::fetch::git::Source;
-use crate::host::{Progress, Stopwatch, memory_available};
-use crate::model::ids::{AbsPath, Algorithm, Blake3, RelPath, Sha256};
+use crate::host::{Progress, Stopwatch};
+use crate::model::ids::{AbsPath, Algorithm, Blake3, Digest, RelPath, Sha256};
 use crate::model::lockfile::Lockfile;
 use crate::model::report::{IdentityProof, Runtime};
 use crate::plan::Plan;
 use crate::sandbox::{self, Command, Exit, Finished, Launcher, Sandbox};
-use crate::store::{Outside, Store, StoredFile};
+use crate::store::{Pending, Store, StoredFile};
 
 use install::Packages;
-use room::{Room, Space};
+use room::Room;
 
 /// Longest time a step may take. Case's slowest takes 2 s; a hang is what this is for.
 pub const STEP_WALL: Duration = Duration::from_secs(15 * 60);
@@ -63,6 +65,9 @@ pub struct Options<'a> {
     pub open_path: Option<AbsPath>,
     /// Seconds by which the clocks that count from the boot are ahead inside.
     pub clock_ahead: Option<u32>,
+    /// Whether a proven output is the one that was asked for: SHA-256, BLAKE3, bytes. What it refuses never comes into
+    /// the store.
+    pub accept: &'a dyn Fn(&Digest, &Digest, u64) -> Result<()>,
     /// Who is told.
     pub progress: &'a dyn Progress,
 }
@@ -141,55 +146,68 @@ pub fn build(
     };
     let room = Room::new(plan, &open)?;
     let scratch = options.store.scratch()?;
-    let (space, word, _disk) = space(inputs, lock, options, scratch.path())?;
+    let chosen = space::choose(inputs, lock, options, scratch.path())?;
+    let word = chosen.word;
     options.progress.stage("build", &format!("{} at {} ({word})", plan.provider, room.source));
-    let mut policy = room.policy(inputs.bun.path(), inputs.bun.digest(), &space)?;
+    let mut policy = room.policy(inputs.bun.path(), inputs.bun.digest(), &chosen.space)?;
     policy.clock_ahead = options.clock_ahead;
-    let mut sandbox = sandbox::start(options.launcher, &policy)?;
+    let mut sandbox = Some(sandbox::start(options.launcher, &policy)?);
     laps.lap("sandbox");
-    let outcome = inside(plan, &room, inputs, options, &mut sandbox, laps);
-    let (commands, writes, output) = match outcome {
-        Ok(outcome) => outcome,
-        Err(err) if options.keep_failed => {
-            let kept = sandbox.directory().map(|dir| keep::keep(dir, &room, options.store));
-            sandbox.end();
-            return Err(match kept {
-                Some(Ok(path)) => {
-                    err.hint(format!("the failed build's files are in {}", path.display()))
-                }
-                Some(Err(other)) => {
-                    err.hint(format!("the failed build's files could not be kept: {other}"))
-                }
-                None => err,
-            });
-        }
-        Err(err) => {
-            return Err(err.hint("to look at what the build left, repeat it with --keep-failed"));
+    let mut facts = None;
+    let outcome = match &mut sandbox {
+        None => Err(Error::new(Reason::Internal, "a sandbox that is none")),
+        Some(sandbox) => {
+            facts = Some(sandbox.facts().clone());
+            let outcome = inside(plan, &room, inputs, options, sandbox, laps);
+            outcome.map_err(|err| space::or_full(err, sandbox, chosen.need))
         }
     };
-    let facts = sandbox.facts().clone();
-    sandbox.end();
-    let mut output = output;
-    let proven = prove(&mut output, inputs.bun, lock, options)?;
-    laps.lap("proof");
-    Ok(Built { proven, commands, room, writes, sandbox: facts, space: word })
+    // Its memory is wanted for what comes now, unless somebody wants to see what is in it.
+    if outcome.is_ok() && !options.keep_failed {
+        sandbox.take().map(Sandbox::end);
+    }
+    let outcome = outcome.and_then(|(commands, writes, output)| {
+        let proven = prove(output, inputs.bun, lock, options)?;
+        laps.lap("proof");
+        Ok((commands, writes, proven))
+    });
+    let kept = match (&outcome, &sandbox) {
+        (Err(_), Some(sandbox)) if options.keep_failed => {
+            sandbox.directory().map(|dir| keep::keep(dir, &room, options.store))
+        }
+        _ => None,
+    };
+    sandbox.map(Sandbox::end);
+    let (commands, writes, proven) = outcome.map_err(|err| match kept {
+        Some(Ok(path)) => err.hint(format!("the failed build's files are in {}", path.display())),
+        Some(Err(other)) => {
+            err.hint(format!("the failed build's files could not be kept: {other}"))
+        }
+        None => err.hint("to look at what the build left, repeat it with --keep-failed"),
+    })?;
+    let sandbox = facts.ok_or_else(|| Error::new(Reason::Internal, "a sandbox without facts"))?;
+    Ok(Built { proven, commands, room, writes, sandbox, space: word })
 }
 
-/// Proves a binary in the store: its runtime is the pinned Bun, byte for byte, and it shows the locked identity.
+/// Proves a binary and puts it into the store: its runtime is the pinned Bun, byte for byte, it shows the locked
+/// identity, and it is what `options` accepts.
 ///
 /// # Errors
-/// Those of [`install::runtime`] and [`output::identity`].
+/// Those of [`install::runtime`], [`output::identity`] and [`Options::accept`]; nothing of it is in the store then.
 pub fn prove(
-    output: &mut StoredFile,
+    mut pending: Pending,
     bun: &mut StoredFile,
     lock: &Lockfile,
     options: &Options<'_>,
 ) -> Result<Proven> {
+    let output = pending.file();
     let runtime = install::runtime(bun, output)?;
     let (sha256, blake3) = both(output.digests())?;
     options.progress.stage("identity", &format!("{} --help", lock.build.output.file_name()));
     let identity =
         output::identity(options.launcher, output.path(), output.digest(), &lock.identity)?;
+    (options.accept)(sha256.digest(), blake3.digest(), output.size())?;
+    let output = pending.publish()?;
     Ok(Proven {
         sha256,
         blake3,
@@ -206,7 +224,7 @@ fn both(digests: &crate::store::Digests) -> Result<(Sha256, Blake3)> {
     sha256.zip(blake3).ok_or_else(|| Error::new(Reason::Internal, "the output was not hashed"))
 }
 
-type Inside = (Vec<Vec<String>>, Vec<RelPath>, StoredFile);
+type Inside = (Vec<Vec<String>>, Vec<RelPath>, Pending);
 
 /// What happens in the box: seed, install, check, scripts, steps, check, take out.
 fn inside(
@@ -365,30 +383,4 @@ fn asked_for_network(said: &str) -> bool {
     ]
     .iter()
     .any(|word| said.contains(word))
-}
-
-/// Where the work directory is; the guard removes a directory outside of the store when the build is over.
-type Chosen = (Space, &'static str, Option<Outside>);
-
-fn space(
-    inputs: &mut Inputs<'_>,
-    lock: &Lockfile,
-    options: &Options<'_>,
-    own: &Path,
-) -> Result<Chosen> {
-    let locked = lock.outputs.values().map(|output| output.size).max();
-    let output = locked.unwrap_or_else(|| inputs.bun.size().saturating_add(32 << 20));
-    let need = room::need(inputs.packages.unpacked_size()?, output);
-    if let Some(dir) = options.scratch {
-        let dir = dir.canonicalize().map_err(|err| Error::io("use as scratch", dir, err))?;
-        let made = Outside::create(&dir)?;
-        return Ok((Space::Disk { scratch: made.path().to_path_buf() }, "disk", Some(made)));
-    }
-    if room::fits_memory(need, memory_available()) {
-        // Twice the need: the estimate decides where to build, it must not decide whether a build succeeds.
-        return Ok((Space::Memory { size: need.saturating_mul(2) }, "memory", None));
-    }
-    let scratch = own.join("work");
-    std::fs::create_dir(&scratch).map_err(|err| Error::io("create", &scratch, err))?;
-    Ok((Space::Disk { scratch }, "disk", None))
 }

@@ -6,43 +6,43 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use cap_std::fs::{Dir, File, OpenOptions, OpenOptionsExt, PermissionsExt};
+use cap_std::fs::{Dir, PermissionsExt};
 
-use super::room;
+use super::{left, room};
 use crate::error::{Error, Reason, Result};
 use crate::model::ids::{Algorithm, Digest, RelPath, Sha256};
 use crate::model::lockfile::Identity;
 use crate::model::report::IdentityProof;
 use crate::sandbox::{self, Command, Exit, Finished, Launcher, Mount, Policy};
-use crate::store::{Store, StoredFile};
+use crate::store::{Pending, Store};
 
 /// Longest time that `--help` or `--version` may take; Case needs 0.4 s.
 const IDENTITY_WALL: Duration = Duration::from_secs(20);
 
-/// Opens a regular file below `dir` without following a link at its end.
-pub(super) fn open_plain(dir: &Dir, path: &str) -> std::io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    dir.open_with(path, &options)
-}
+/// Largest output in bytes. Case has 105 MB; a file with holes would take on disk what it never took in the room.
+const LARGEST: u64 = 2 << 30;
 
-/// Copies the output into the store. It is stored under the digest that it has, whatever the lock says.
+/// Copies the output beside the store, for whoever proves it. It will have the digest that it has, whatever the lock
+/// says.
 ///
 /// # Errors
-/// [`Reason::OutputMissing`], [`Reason::OutputNotExecutable`] for anything but a regular executable file.
-pub fn take(room: &Dir, below: &str, output: &RelPath, store: &Store) -> Result<StoredFile> {
+/// [`Reason::OutputMissing`], [`Reason::OutputNotExecutable`] for anything but a regular executable file,
+/// [`Reason::LimitHit`].
+pub fn take(room: &Dir, below: &str, output: &RelPath, store: &Store) -> Result<Pending> {
     let path = format!("{below}/{output}");
-    let meta = room.symlink_metadata(&path).map_err(|err| {
+    let missing = |err| {
         Error::new(Reason::OutputMissing, "the build left no output")
             .at(output.to_string())
             .caused_by(err)
-    })?;
+    };
     let not_executable = |found: &str| {
         Error::new(Reason::OutputNotExecutable, "the output is not a regular executable file")
             .at(output.to_string())
             .expected("a regular file with an execute bit")
             .found(found.to_owned())
     };
+    let (dir, name) = left::parent(room, &path).map_err(missing)?;
+    let meta = dir.symlink_metadata(name).map_err(missing)?;
     if !meta.is_file() {
         return Err(not_executable(if meta.is_symlink() {
             "a symbolic link"
@@ -51,13 +51,20 @@ pub fn take(room: &Dir, below: &str, output: &RelPath, store: &Store) -> Result<
         }));
     }
     let io = |what: &'static str| move |err| Error::io(what, "the output", err);
-    let mut file = open_plain(room, &path).map_err(io("open"))?;
+    let file = left::file(&dir, name).map_err(io("open"))?;
     let meta = file.metadata().map_err(io("inspect"))?;
     if !meta.is_file() || meta.permissions().mode() & 0o111 == 0 {
         return Err(not_executable(&format!("mode {:o}", meta.permissions().mode())));
     }
+    if meta.len() > LARGEST {
+        return Err(Error::new(Reason::LimitHit, "the output is larger than admit takes")
+            .at(output.to_string())
+            .expected(format!("at most {LARGEST} bytes"))
+            .found(format!("{} bytes", meta.len())));
+    }
     let mut writer = store.writer_with(&[Algorithm::Sha256, Algorithm::Blake3])?;
     let mut buffer = vec![0; 1 << 20];
+    let mut file = file.take(LARGEST);
     loop {
         let read = file.read(&mut buffer).map_err(io("read"))?;
         if read == 0 {
@@ -65,7 +72,7 @@ pub fn take(room: &Dir, below: &str, output: &RelPath, store: &Store) -> Result<
         }
         writer.write_all(&buffer[..read]).map_err(io("store"))?;
     }
-    writer.finish_by(Algorithm::Sha256)
+    writer.pend(Algorithm::Sha256)
 }
 
 /// Runs the output with `--help` and `--version` in a room of its own, with no socket and nothing else in it, and

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt, OpenOptions, OpenOptionsExt, PermissionsExt};
 
+use super::left;
 use crate::error::{Error, Reason, Result};
 use crate::model::ids::{Digest, RelPath};
 use crate::sandbox::Owner;
@@ -133,14 +134,19 @@ impl Tracked {
 /// What is at `path` now; `None` where it is neither a file nor a link. No link is followed on the way.
 fn now(room: &Dir, path: &str) -> Result<Option<Entry>> {
     let io = |what: &'static str| move |err| Error::io(what, path, err);
-    let Ok(meta) = room.symlink_metadata(path) else { return Ok(None) };
+    let (dir, name) = match left::parent(room, path) {
+        Ok(found) => found,
+        Err(err) if left::is_absent(&err) => return Ok(None),
+        Err(err) => return Err(io("open the directory of")(err)),
+    };
+    let Ok(meta) = dir.symlink_metadata(name) else { return Ok(None) };
     if meta.is_symlink() {
-        return Ok(room.read_link_contents(path).ok().map(Entry::Link));
+        return Ok(dir.read_link_contents(name).ok().map(Entry::Link));
     }
     if !meta.is_file() {
         return Ok(None);
     }
-    let mut file = super::output::open_plain(room, path).map_err(io("open"))?;
+    let mut file = left::file(&dir, name).map_err(io("open"))?;
     let digests =
         Hashes::read(&mut file, &[crate::model::ids::Algorithm::Sha256]).map_err(io("read"))?;
     let executable = meta.permissions().mode() & 0o100 != 0;

@@ -111,7 +111,7 @@ pub(super) fn show(
     match verification {
         Some(Verification::Reproduced) => line("rebuilt", "reproduced: the same bytes"),
         Some(Verification::Differs { expected, .. }) => {
-            line("rebuilt", &format!("differs: it was {expected}"))
+            line("rebuilt", &format!("differs: it was {expected}, and that one stays on record"))
         }
         _ => {}
     }

@@ -25,7 +25,7 @@ use crate::plan::Plan;
 use crate::report::{self, Circumstances};
 use crate::root::{Root, bad_record};
 use crate::sandbox::Launcher;
-use crate::store::{Store, StoredFile};
+use crate::store::{Pending, Store};
 
 /// The area of the store that holds what builds gave, by plan.
 const AREA: &str = "builds";
@@ -143,24 +143,29 @@ pub(super) fn make(app: &App, root: &Root, locked: &Locked, how: &How) -> Result
     }
     let started = app.clock.now();
     let mut laps = Stopwatch::start();
-    let (built, inputs) = once(app, root, locked, &plan, how, &mut laps)?;
-    let proven = &built.proven;
-    report::compare(locked, &plan, proven.sha256.digest(), proven.blake3.digest(), proven.size)?;
+    let accept = accept(locked, &plan);
+    let (built, inputs) = once(app, root, locked, &plan, how, &accept, &mut laps)?;
     let around = circumstances(app, root, started, laps);
     let mut report = report::report(locked, &plan, &inputs, &built, around);
-    store.record_put(AREA, &key, "packages.json", &record::canonical(&inputs.locked))?;
-    store.record_put(AREA, &key, "report.json", &record::pretty(&report))?;
+    if !contradicts(&store, &key, &report) {
+        store.record_put(AREA, &key, "packages.json", &record::canonical(&inputs.locked))?;
+        store.record_put(AREA, &key, "report.json", &record::pretty(&report))?;
+    }
     report.source_admission_status = admission(root, &report)?;
     Ok(Made { output: built.proven.path, report, fresh: true })
 }
 
-/// Fetches and builds, whatever is in the store. What comes out is proven, and compared with nothing.
+/// Whether an output is the one that was asked for: SHA-256, BLAKE3, bytes.
+pub(super) type Accept<'a> = dyn Fn(&Digest, &Digest, u64) -> Result<()> + 'a;
+
+/// Fetches and builds, whatever is in the store. What comes out is proven, and in the store if `accept` takes it.
 pub(super) fn once(
     app: &App,
     root: &Root,
     locked: &Locked,
     plan: &Plan,
     how: &How,
+    accept: &Accept<'_>,
     laps: &mut Stopwatch,
 ) -> Result<(build::Built, Fetched)> {
     let store = app.store()?;
@@ -176,11 +181,29 @@ pub(super) fn once(
     // What a sandbox's start leaves when it is killed goes with the store's scratch.
     let scratch = store.scratch()?;
     let launcher = Launcher::own(scratch.path());
-    let options = options(app, &store, &launcher, how);
+    let options = options(app, &store, &launcher, how, accept);
     let mut given =
         Inputs { source: &inputs.source, bun: &mut inputs.bun, packages: &mut packages };
     let built = build::build(plan, &locked.lock, &mut given, &options, laps)?;
     Ok((built, inputs))
+}
+
+/// What is refused where the lock names another output.
+fn accept<'a>(
+    locked: &'a Locked,
+    plan: &'a Plan,
+) -> impl Fn(&Digest, &Digest, u64) -> Result<()> + 'a {
+    |sha256, blake3, size| report::compare(locked, plan, sha256, blake3, size).map(drop)
+}
+
+/// Whether an earlier build of the same plan gave something else, where no lock says which of them it should be. Then
+/// the first stays on record, as long as its output is there: the later is an answer and not the new truth.
+fn contradicts(store: &Store, key: &Digest, report: &BuildReport) -> bool {
+    let Ok(Some(earlier)) = saved(store, key) else { return false };
+    let (sha256, blake3) = (earlier.sha256.digest(), earlier.blake3.digest());
+    report.verification == OutputStatus::Unlocked
+        && earlier.sha256 != report.sha256
+        && matches!(store.file_checked(sha256, blake3), Ok(Some(_)))
 }
 
 /// Takes a binary that was built elsewhere: it must have the locked digest, the pinned runtime and the locked identity.
@@ -207,7 +230,7 @@ pub(super) fn adopt(
     let mut laps = Stopwatch::start();
     let store = app.store()?;
     let _lock = store.lock(&plan.key(), &mut || app.ui.note(WAITING))?;
-    let mut output = take(&store, binary, expected.sha256.digest())
+    let output = take(&store, binary, expected.sha256.digest())
         .map_err(|err| err.at(locked.place.clone()))?;
     let network = app.network(root)?;
     let embedded = app.embedded(root)?;
@@ -221,14 +244,13 @@ pub(super) fn adopt(
     laps.lap("fetch");
     let scratch = store.scratch()?;
     let launcher = Launcher::own(scratch.path());
-    let how = How::default();
-    let proven =
-        build::prove(&mut output, &mut bun, &locked.lock, &options(app, &store, &launcher, &how))?;
+    let (how, accept) = (How::default(), accept(locked, &plan));
+    let options = options(app, &store, &launcher, &how, &accept);
+    let proven = build::prove(output, &mut bun, &locked.lock, &options)?;
     laps.lap("proof");
     let around = circumstances(app, root, started, laps);
     let mut report =
         report::adopted(locked, &plan, &proven, around, serde_json::Value::Null, Origin::Adopted);
-    report::compare(locked, &plan, proven.sha256.digest(), proven.blake3.digest(), proven.size)?;
     // What admit built here says more than what it was handed.
     match saved(&store, &plan.key())? {
         Some(built) if built.origin == Origin::Built && built.sha256 == report.sha256 => {
@@ -240,11 +262,11 @@ pub(super) fn adopt(
     Ok(Made { output: proven.path, report, fresh: true })
 }
 
-/// Copies a file into the store, if it has this digest.
-fn take(store: &Store, mut file: std::fs::File, expected: &Digest) -> Result<StoredFile> {
+/// Copies a file beside the store, if it has this digest.
+fn take(store: &Store, mut file: std::fs::File, expected: &Digest) -> Result<Pending> {
     let mut writer = store.writer_with(&[Algorithm::Sha256, Algorithm::Blake3])?;
     std::io::copy(&mut file, &mut writer).map_err(|err| Error::io("copy", "the binary", err))?;
-    writer.finish(expected)
+    writer.pend(Algorithm::Sha256)?.require(expected)
 }
 
 fn circumstances(app: &App, root: &Root, started: Timestamp, laps: Stopwatch) -> Circumstances {
@@ -281,6 +303,7 @@ fn options<'a>(
     store: &'a Store,
     launcher: &'a Launcher,
     how: &'a How,
+    accept: &'a dyn Fn(&Digest, &Digest, u64) -> Result<()>,
 ) -> Options<'a> {
     Options {
         launcher,
@@ -288,6 +311,7 @@ fn options<'a>(
         scratch: how.scratch.as_deref(),
         keep_failed: how.keep_failed,
         step_wall: how.step_wall,
+        accept,
         open_path: how.open_path.clone(),
         clock_ahead: how.clock_ahead,
         progress: &app.ui,

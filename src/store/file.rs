@@ -6,8 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, copy_file_range, fchmod, fstat, fsync, openat, renameat,
-    unlinkat,
+    AtFlags, FileType, Mode, OFlags, copy_file_range, fchmod, fstat, fsync, openat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -15,15 +14,15 @@ use crate::error::{Error, Reason, Result};
 use crate::model::ids::{Algorithm, Digest};
 
 use super::hash::{Digests, Hashes, Positioned, USUAL};
-use super::{Entry, Store, corrupt, kind_at, make_dir, nar, open_dir, scratch, step};
+use super::{Store, corrupt, kind_at, nar, open_dir, scratch, step};
 
 /// A file of the store whose whole content has just been hashed.
 #[derive(Debug)]
 pub struct StoredFile {
-    path: PathBuf,
-    digest: Digest,
-    digests: Digests,
-    file: File,
+    pub(super) path: PathBuf,
+    pub(super) digest: Digest,
+    pub(super) digests: Digests,
+    pub(super) file: File,
 }
 
 impl StoredFile {
@@ -78,14 +77,14 @@ impl StoredFile {
 
 /// A file that is being written. Nothing of it is in the store before [`FileWriter::finish`]; dropped, it is gone.
 pub struct FileWriter {
-    store: Store,
-    name: String,
-    path: PathBuf,
+    pub(super) store: Store,
+    pub(super) name: String,
+    pub(super) path: PathBuf,
     file: Option<File>,
     hashes: Option<Hashes>,
     /// The first write that failed: what is there is not what was to be written, whatever its digest.
     failed: Option<(io::ErrorKind, Option<i32>)>,
-    published: bool,
+    pub(super) published: bool,
 }
 
 impl Store {
@@ -275,7 +274,7 @@ impl FileWriter {
     }
 
     /// The digests of what was written, unless a write failed.
-    fn close(&mut self) -> Result<Digests> {
+    pub(super) fn close(&mut self) -> Result<Digests> {
         if let Some((kind, errno)) = self.failed {
             let e = errno.map_or_else(|| io::Error::from(kind), io::Error::from_raw_os_error);
             return Err(Error::io("write", &self.path, e));
@@ -297,6 +296,13 @@ impl FileWriter {
     }
 
     fn publish(mut self, digest: Digest, digests: Digests) -> Result<StoredFile> {
+        let file = self.seal()?;
+        let path = self.name_it(&digest)?;
+        Ok(StoredFile { path, digest, digests, file })
+    }
+
+    /// Ends the writing: mode, sync, and the same file for reading.
+    pub(super) fn seal(&mut self) -> Result<File> {
         let fail = |what: &str, e: Errno| Error::io(what, &self.path, e.into());
         let session = self.store.session("a writer")?;
         let Some(file) = self.file.take() else { return Err(finished_twice()) };
@@ -317,40 +323,7 @@ impl FileWriter {
         ) {
             return Err(corrupt(&self.path, "the file that was written", "another file"));
         }
-        drop(file);
-
-        let path = self.store.file_path(&digest);
-        let parts = parts(&digest);
-        for retry in [true, false] {
-            match self.rename(session.dir(), &parts) {
-                Ok(()) => break,
-                // Something that no store makes is in the way: out with it, once.
-                Err(Errno::ISDIR | Errno::NOTDIR | Errno::LOOP) if retry => {
-                    self.store.quarantine(Entry::File(&digest))?;
-                }
-                Err(e) => return Err(Error::io("store file as", &path, e.into())),
-            }
-        }
-        self.published = true;
-        step("file: renamed");
-        Ok(StoredFile { path, digest, digests, file: File::from(reader) })
-    }
-
-    /// Gives the file its name. Over one of the same name: the content is the same, or the other is corrupt.
-    fn rename(&self, from: &OwnedFd, parts: &[String]) -> rustix::io::Result<()> {
-        let [algorithm, short, name] = parts else { return Err(Errno::INVAL) };
-        let mut dir = open_dir(self.store.inner.top.as_fd(), "files")?;
-        for part in [algorithm, short] {
-            dir = match open_dir(dir.as_fd(), part) {
-                Err(Errno::NOENT) => {
-                    make_dir(dir.as_fd(), part)?;
-                    step("file: directory made");
-                    open_dir(dir.as_fd(), part)?
-                }
-                other => other?,
-            };
-        }
-        renameat(from, &self.name, &dir, name)
+        Ok(File::from(reader))
     }
 }
 
@@ -387,7 +360,7 @@ impl Drop for FileWriter {
     }
 }
 
-fn not_computed(algorithm: &str) -> Error {
+pub(super) fn not_computed(algorithm: &str) -> Error {
     Error::new(Reason::Internal, "a digest that was not computed while writing").expected(algorithm)
 }
 

@@ -21,6 +21,7 @@ mod file;
 mod hash;
 mod nar;
 mod outside;
+mod pending;
 mod record;
 mod scratch;
 mod tree;
@@ -42,6 +43,7 @@ pub use file::{FileWriter, StoredFile};
 pub use hash::{Digests, Hashes, USUAL};
 pub use nar::{Nar, nar_hash, nar_hash_excluding, nar_hash_path};
 pub use outside::Outside;
+pub use pending::Pending;
 pub use scratch::{KeyLock, Scratch};
 pub use tree::{StoredTree, TreeWriter};
 
@@ -127,6 +129,18 @@ impl Store {
     /// The directory of this layout (`<root>/v1`).
     pub fn path(&self) -> &Path {
         &self.inner.path
+    }
+
+    /// What lies here only because somebody kept it or found it wrong: the path of each such place, the number of
+    /// things in it, and the bytes that they take on disk. Nothing of admit reads them.
+    pub fn leftovers(&self) -> Vec<(PathBuf, usize, u64)> {
+        let places = ["kept", "quarantine"].map(|area| self.path().join(area));
+        let all = places.into_iter().map(|place| {
+            let things = std::fs::read_dir(&place).map_or(0, |entries| entries.count());
+            let bytes = scratch::bytes_below(&place);
+            (place, things, bytes)
+        });
+        all.filter(|(_, things, _)| *things > 0).collect()
     }
 
     /// A temporary directory inside the store.

@@ -240,6 +240,23 @@ pub(super) fn sweep(tmp: &OwnedFd, place: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Bytes on disk of everything below `dir`, as far as it can be seen. Links are not followed.
+pub(super) fn bytes_below(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let (mut total, mut todo) = (0_u64, vec![dir.to_path_buf()]);
+    while let Some(dir) = todo.pop() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            // stat(2) counts in units of 512 bytes.
+            total = total.saturating_add(meta.blocks().saturating_mul(512));
+            if meta.is_dir() {
+                todo.push(entry.path());
+            }
+        }
+    }
+    total
+}
+
 /// Removes the locks in `locks` whose holder ended. Whoever waits for one makes it anew.
 pub(super) fn sweep_locks(locks: &OwnedFd, place: &Path) -> Result<()> {
     for entry in names(locks.as_fd(), place)? {

@@ -318,6 +318,89 @@ fn what_a_build_may_not_leave() {
     plain("leaves-a-script", &[("build.ts", script)]).refuse(5, "runtime_mismatch");
     plain("somebody-else", &[("main.ts", "console.log('a string library');")])
         .refuse(6, "wrong_provider_identity");
+    // Larger than anything admit takes, and no room at all: a file with a hole.
+    let sparse = "await Bun.$`mkdir -p dist`; const fs = require('fs'); const f = fs.openSync('dist/ca', 'w', 0o755); \
+                  fs.ftruncateSync(f, 3 * 1024 ** 3);";
+    plain("leaves-a-hole", &[("build.ts", sparse)]).refuse(9, "limit_hit");
+}
+
+#[test]
+fn a_link_in_the_place_of_a_directory_is_not_followed() {
+    // The whole of it elsewhere in the room, so that a path through the link would find just what it should.
+    let moved = |what: &str| {
+        format!(
+            "await Bun.$`bun build --compile main.ts --outfile dist/ca`; const fs = require('fs'); \
+             fs.cpSync('{what}', '/tmp/elsewhere', {{ recursive: true }}); fs.rmSync('{what}', {{ recursive: true }}); \
+             fs.symlinkSync('../elsewhere', '{what}');"
+        )
+    };
+    let output = plain("moves-dist", &[("build.ts", &moved("dist"))]);
+    output.refuse(6, "output_missing");
+    let files = [("build.ts", moved("sub")), ("sub/tracked.ts", "1".into())];
+    let files = files.each_ref().map(|(path, text)| (*path, text.as_str()));
+    let run = plain("moves-source", &files).refuse(6, "source_mutated");
+    assert!(run.stderr().contains("sub/tracked.ts"), "{run}");
+}
+
+#[test]
+fn what_is_refused_is_not_in_the_store_and_what_failed_is_kept_on_demand() {
+    let mut world = World::with_shared_store();
+    let shared = crate::util::shared_store();
+    let stored = |digest: &str| shared.join("v1/files/sha256").join(&digest[..2]).join(digest);
+    // The path is part of the digest, and this one nobody else has.
+    let path = format!("/tmp/refused-{}", std::process::id());
+    variation(&world, "refused", |lock| lock["build"]["path"] = path.as_str().into());
+    let run =
+        world.admit(&["build", "refused", "--keep-failed", "--json"]).refuse(5, "digest_mismatch");
+    let found = run.json()["found"].as_str().unwrap().to_owned();
+    let digest = found.strip_prefix("sha256:").unwrap().split(' ').next().unwrap().to_owned();
+    assert!(!stored(&digest).exists(), "{run}");
+    let fix = run.json()["fix"].as_array().unwrap().last().unwrap().as_str().unwrap().to_owned();
+    let kept = PathBuf::from(fix.strip_prefix("the failed build's files are in ").unwrap());
+    let sha256 = admit::model::ids::Digest::sha256(&std::fs::read(kept.join("dist/ca")).unwrap());
+    assert_eq!(sha256.to_hex(), digest, "what was refused can be looked at");
+
+    world.set("ADMIT_STORE", shared.display().to_string());
+    let doctor = world.admit(&["doctor", "--json"]);
+    let checks = doctor.json()["checks"].as_array().unwrap().clone();
+    let check = checks.iter().find(|c| c["id"] == "store_kept").expect("named");
+    assert!(check["fix"].as_str().unwrap().contains("rm -rf"), "{check}");
+    std::fs::remove_dir_all(kept).unwrap();
+}
+
+#[test]
+fn a_differing_rebuild_is_an_answer_and_not_the_new_truth() {
+    let world = World::with_shared_store();
+    let name = format!("wavers-{}", std::process::id());
+    let random = "await Bun.write('main.ts', `console.log('Usage: ca <command> [options]\\\\n  run  ${Math.random()}');`); \
+                  await Bun.$`bun build --compile main.ts --outfile dist/ca`;";
+    let writes = |lock: &mut serde_json::Value| {
+        lock["build"]["writes"] = serde_json::json!(["main.ts"]);
+    };
+    provider(&world, &name, &[("build.ts", random)], writes).expect(0);
+    let mirror =
+        format!("https://provider.invalid/=file://{}/", world.path().join("mirror").display());
+    let build = |more: &[&str]| {
+        world.admit(&[&["build", &name, "--mirror", &mirror, "--json"], more].concat())
+    };
+    let first = build(&[]).expect(0).json();
+    let again = build(&["--rebuild"]).expect(1).json();
+    assert_eq!(again["rebuilt"]["verification"], "differs", "{again}");
+    assert_ne!(again["report"]["sha256"], first["report"]["sha256"]);
+    let now = build(&[]).expect(0).json();
+    assert_eq!(now["fresh"], false);
+    assert_eq!(now["report"]["sha256"], first["report"]["sha256"], "the first stays on record");
+}
+
+#[test]
+fn a_full_room_is_a_limit() {
+    let fill = "const fs = require('fs'); const f = fs.openSync('filler', 'w'); const b = Buffer.alloc(8 << 20, 1); \
+                for (;;) fs.writeSync(f, b);";
+    let run = plain("fills", &[("build.ts", fill)]).refuse(9, "disk_full");
+    assert!(run.stderr().contains("--scratch"), "{run}");
+    // Words alone are no fact.
+    let claims = "console.error('ENOSPC: No space left on device'); process.exit(1);";
+    plain("claims", &[("build.ts", claims)]).refuse(6, "step_failed");
 }
 
 #[test]
