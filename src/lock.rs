@@ -12,6 +12,7 @@ use crate::model::piplock::PipLock;
 use crate::model::record::{self, Record};
 use crate::model::report::BuildReport;
 use crate::root::Root;
+use crate::secrets::{Known, Rules, Scanner};
 
 /// What a person types: `case`, or `case@7959ac9`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,6 +130,18 @@ fn check(lock: &Lockfile, provider: &Name, place: &str) -> Result<()> {
             .at(format!("{place}: provider"))
             .expected(provider.to_string())
             .found(lock.provider.to_string()));
+    }
+    let mut scanner = Scanner::new(Known::none(), Rules::On);
+    let mut secrets = scanner.feed(&record::canonical(lock));
+    secrets.extend(scanner.finish());
+    if let Some(hit) = secrets.first() {
+        return Err(Error::new(
+            Reason::HostileLock,
+            "the lock holds a secret, and locks are published",
+        )
+        .at(place)
+        .found(hit.id.clone())
+        .hint("take it out, and revoke it where it was published already"));
     }
     match lock.check().as_slice() {
         [] => Ok(()),
@@ -413,6 +426,11 @@ mod tests {
         let hostile = Request { path: Some("/usr/x".parse().unwrap()), ..Request::default() };
         let err = create(&"x".parse().unwrap(), &case(), hostile).unwrap_err();
         assert_eq!(err.reason(), Reason::HostileLock);
+        let token = format!("https://host/{}{}/x.git", "ghp_", "Ab1".repeat(12));
+        let secret = Request { source: Some(token.clone()), ..Request::default() };
+        let err = create(&"x".parse().unwrap(), &case(), secret).unwrap_err();
+        assert_eq!(err.reason(), Reason::HostileLock);
+        assert!(!format!("{err:?}").contains(&token), "{err:?}");
     }
 
     #[test]

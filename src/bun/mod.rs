@@ -3,6 +3,7 @@
 //! - [`lockfile`]: `bun.lock`, read strictly; [`select`]: which of its packages one platform gets.
 //! - [`cache`]: the names in Bun's package cache.
 //! - [`install`]: what an install must leave, and how a tree differs from it.
+//! - [`manifest`]: whether a tarball is the package that its row names.
 //! - [`exe`]: a compiled executable (from [`elf`] and [`graph`]); [`inject`]: the proof of the runtime in it.
 //! - [`inspect`]: all that a compiled executable shows of itself, as a value.
 //! - [`explain`]: why two executables, or any two files, differ.
@@ -17,6 +18,7 @@ pub mod inspect;
 pub mod install;
 mod jsonc;
 pub mod lockfile;
+pub mod manifest;
 pub mod names;
 mod place;
 mod rows;

@@ -14,10 +14,11 @@ use blake3::Hash;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 
 use super::archive::{Limits, Top, unpack};
-use super::sink::{DirSink, Sink};
+use super::sink::{DirSink, Sink, source_error};
 use crate::bun::cache::{self, CacheEntry, TAG_FILE};
 use crate::bun::install::{File, Unpacked};
 use crate::bun::lockfile::{Kind, Package, Required};
+use crate::bun::manifest;
 use crate::error::{Error, Reason, Result};
 use crate::model::ids::{Digest, RelPath};
 use crate::sandbox::Owner;
@@ -192,6 +193,7 @@ impl Job<'_> {
             root: root.as_fd(),
             place: &place,
             done: Done::default(),
+            manifest: None,
         };
         let top = match self.package.kind {
             Kind::Github { .. } => Top::Exactly(self.entry.tag.as_deref().unwrap_or_default()),
@@ -200,6 +202,7 @@ impl Job<'_> {
         let packed = Shared { file: self.tarball.shared(), at: 0 };
         let name = format!("{} {}", self.package.name, self.package.resolution);
         unpack(packed, self.tarball.size(), top, Limits::default(), &name, &mut sink)?;
+        manifest::require_same(self.package, sink.manifest.as_deref())?;
         if let Some(tag) = &self.entry.tag {
             let path: RelPath = TAG_FILE.parse().map_err(|_| {
                 Error::new(Reason::Internal, "the tag's name is not a path").at(TAG_FILE)
@@ -225,10 +228,24 @@ struct Recorder<'a> {
     root: BorrowedFd<'a>,
     place: &'a str,
     done: Done,
+    /// The package's own `package.json`, as far as one is read.
+    manifest: Option<Vec<u8>>,
 }
 
 impl Sink for Recorder<'_> {
     fn file(&mut self, path: &RelPath, mode: u32, size: u64, data: &mut dyn Read) -> Result<()> {
+        let mut whole;
+        let data: &mut dyn Read = if path.as_str() == "package.json" {
+            let mut kept = Vec::new();
+            Read::take(&mut *data, manifest::LARGEST as u64)
+                .read_to_end(&mut kept)
+                .map_err(|err| source_error(&format!("{}/{path}", self.place), err))?;
+            self.manifest = Some(kept.clone());
+            whole = io::Cursor::new(kept).chain(data);
+            &mut whole
+        } else {
+            data
+        };
         let mut hashing = Hashing::new(data);
         self.inner.file(path, mode, size, &mut hashing)?;
         let (digest, unix, bytes) = hashing.finish();
@@ -374,8 +391,15 @@ mod tests {
                 tarballs.insert(digest.clone(), file);
                 digest.to_sri()
             };
-            let a = [("package.json", 0o644, "{}"), ("bin/a.js", 0o644, "#!/x\r\ny\r\n")];
-            let b1 = [("package.json", 0o644, "{1}"), ("b.sh", 0o755, "#!/bin/sh\n")];
+            let b2 = r#"{"name":"@s/b","version":"2.0.0"}"#;
+            let a = [
+                ("package.json", 0o644, r#"{"name":"a","version":"1.0.0"}"#),
+                ("bin/a.js", 0o644, "#!/x\r\ny\r\n"),
+            ];
+            let b1 = [
+                ("package.json", 0o644, r#"{"name":"@s/b","version":"1.0.0"}"#),
+                ("b.sh", 0o755, "#!/bin/sh\n"),
+            ];
             let text = format!(
                 r#"{{"lockfileVersion": 1, "workspaces": {{"": {{"dependencies": {{"a": "1", "@s/b": "1", "g": "1"}}}}}},
                 "packages": {{
@@ -385,7 +409,7 @@ mod tests {
                     "g": ["g@github:o/r#abc1234", {{}}, "{GITHUB}", "{}"]}}}}"#,
                 sri("package", &b1),
                 sri("package", &a),
-                sri("package", &[("c.js", 0o644, "2")]),
+                sri("package", &[("c.js", 0o644, "2"), ("package.json", 0o644, b2)]),
                 sri(top, &[("index.js", 0o644, "g")]),
             );
             let lock = Lockfile::parse(text.as_bytes(), "bun.lock").unwrap();
@@ -410,6 +434,7 @@ mod tests {
                 ("@s/b@1.0.0@@@1/b.sh", "@s/b/b.sh"),
                 ("a@1.0.0@@@1/package.json", "a/package.json"),
                 ("@s/b@2.0.0@@@1/c.js", "a/node_modules/@s/b/c.js"),
+                ("@s/b@2.0.0@@@1/package.json", "a/node_modules/@s/b/package.json"),
                 ("@GH@o-r-abc1234@@@1/index.js", "g/index.js"),
                 ("@GH@o-r-abc1234@@@1/.bun-tag", "g/.bun-tag"),
             ] {
@@ -455,7 +480,7 @@ mod tests {
     fn a_cache_has_the_verified_files_in_buns_places() {
         let build = Build::new();
         assert_eq!(build.differences(), []);
-        assert_eq!((build.seeded.files(), build.seeded.by_dir.len()), (7, 4));
+        assert_eq!((build.seeded.files(), build.seeded.by_dir.len()), (8, 4));
         let cache = build.dir.path().join("cache");
         let tag = std::fs::read_to_string(cache.join("@GH@o-r-abc1234@@@1/.bun-tag")).unwrap();
         assert_eq!(tag, GITHUB);
@@ -472,6 +497,30 @@ mod tests {
     fn another_top_directory_of_a_github_tarball_is_refused_before_bun_sees_it() {
         let err = Build::with("o-r-0000000").err().unwrap();
         assert_eq!(err.reason(), Reason::HostileArchive);
+    }
+
+    #[test]
+    fn a_tarball_of_another_package_is_refused() {
+        for manifest in
+            [r#"{"name":"evil","version":"1.0.0"}"#, r#"{"name":"a","version":"1.0.1"}"#]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::open(&dir.path().join("store")).unwrap();
+            let packed = tarball("package", &[("package.json", 0o644, manifest)]);
+            let file = store.put(&packed, Algorithm::Sha512).unwrap();
+            let sri = file.digest().to_sri();
+            let text = format!(
+                r#"{{"lockfileVersion": 1, "workspaces": {{"": {{"dependencies": {{"a": "1"}}}}}},
+                "packages": {{"a": ["a@1.0.0", "", {{}}, "{sri}"]}}}}"#
+            );
+            let lock = Lockfile::parse(text.as_bytes(), "bun.lock").unwrap();
+            let required = lock.require_strong(lock.packages.values(), &BTreeMap::new()).unwrap();
+            let tarballs = BTreeMap::from([(file.digest().clone(), file)]);
+            std::fs::create_dir(dir.path().join("cache")).unwrap();
+            let cache = std::fs::File::open(dir.path().join("cache")).unwrap();
+            let err = seed(&cache, "cache", None, &required, &tarballs).unwrap_err();
+            assert_eq!(err.reason(), Reason::InstallMismatch, "{manifest}");
+        }
     }
 
     #[test]

@@ -205,7 +205,7 @@ impl Sink for DirSink<'_> {
 }
 
 /// A fault of the bytes' source, as far as it can be told from one of the disk.
-fn source_error(place: &str, err: io::Error) -> Error {
+pub(super) fn source_error(place: &str, err: io::Error) -> Error {
     match err.downcast::<Error>() {
         Ok(own) => own,
         Err(err) => Error::new(Reason::Truncated, "a file's bytes ended early or are damaged")

@@ -31,23 +31,48 @@ const SYSTEM_DIRS: [&str; 18] = [
 const RESERVED_ENV: [&str; 9] =
     ["BUN_", "NPM_", "npm_", "GITHUB_API_", "LD_", "NODE_OPTIONS", "HOME", "PATH", "TMPDIR"];
 
+/// What is wrong with a source's address. A lock is published, so it may hold nothing that lets anybody in; the address
+/// itself is not repeated, since it may hold just that.
+fn url_faults(text: &str) -> Vec<&'static str> {
+    let mut faults = Vec::new();
+    if let Some(name) = text.strip_prefix("embedded:") {
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+            faults.push("names no source inside admit");
+        }
+        return faults;
+    }
+    let known = ["https://", "http://", "file:///"];
+    // Readers of addresses differ over these: backslashes for slashes, further slashes, what is left out.
+    let odd = |c: char| c == '\\' || c.is_whitespace() || c.is_control();
+    let rest = known.iter().find_map(|scheme| text.strip_prefix(scheme));
+    let parsed = url::Url::parse(text);
+    let (Some(rest), Ok(url)) = (rest, parsed) else {
+        faults.push("not an address: expected https://…, http://…, file:///… or embedded:NAME");
+        return faults;
+    };
+    if rest.starts_with('/') || text.contains(odd) {
+        faults.push("an address that readers may understand differently");
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let local = text.starts_with("file:///");
+    if !url.username().is_empty() || url.password().is_some() || (!local && authority.contains('@'))
+    {
+        faults.push("holds a user name or password: leave it out, and name a clone of a private source with --mirror");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        faults.push("has a query or fragment, where tokens stand: leave it out");
+    }
+    faults
+}
+
 impl Lockfile {
     /// Every fault of the lock, in the order of its fields.
     pub fn check(&self) -> Vec<LockFault> {
         let mut faults = Vec::new();
         let mut fault =
             |field: &str, what: String| faults.push(LockFault { field: field.into(), what });
-        let known = ["https://", "http://", "file:///", "embedded:"];
-        if !known.iter().any(|scheme| self.source.url.starts_with(scheme)) {
-            fault("source.url", format!("\"{}\": expected {}", self.source.url, known.join(", ")));
-        }
-        if self
-            .source
-            .url
-            .split_once("://")
-            .is_some_and(|(_, rest)| rest.split('/').next().unwrap_or("").contains('@'))
-        {
-            fault("source.url", "holds a user name or password".into());
+        for what in url_faults(&self.source.url) {
+            fault("source.url", what.into());
         }
         let version = &self.toolchain.bun.version;
         if version.is_empty()
@@ -200,6 +225,30 @@ mod tests {
         assert_eq!(faults(&|l| l.build.output = "node_modules/x".parse().unwrap()), "build.output");
         assert_eq!(faults(&|l| l.source.url = "ssh://host/x".into()), "source.url");
         assert_eq!(faults(&|l| l.source.url = "https://u:p@host/x".into()), "source.url");
+        for url in [
+            "https://user@host/x",
+            "https://:p@host/x",
+            "https://@host/x",
+            "https:///u:p@host/x",
+            "https://host\\@other/x",
+            "https://host/x?access_token=t",
+            "https://host/x.git#t",
+            "https://ho\tst/x",
+            "git+https://u:p@host/x",
+            "file:////x",
+            "embedded:../x",
+            "https://",
+        ] {
+            let found = faults(&|l| l.source.url = url.into());
+            assert!(found.starts_with("source.url"), "{url}");
+            let mut lock = sample();
+            lock.source.url = url.into();
+            let said = lock.check().iter().map(ToString::to_string).collect::<String>();
+            assert!(!said.contains("p@") && !said.contains("=t"), "{said}");
+        }
+        for url in ["https://host:8443/a/b.git", "http://host/x", "file:///srv/a@b", "embedded:a"] {
+            assert_eq!(faults(&|l| l.source.url = url.into()), "", "{url}");
+        }
         assert_eq!(faults(&|l| l.license.allows = vec![8]), "license.allows");
         assert_eq!(faults(&|l| l.identity.version = Some(String::new())), "identity");
     }

@@ -277,7 +277,11 @@ struct Made<'a> {
 fn tarball(one: &Made<'_>) -> Vec<u8> {
     let gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let mut tar = tar::Builder::new(gz);
-    let own = format!("{{\"name\": \"x\", \"version\": \"1.0.0\", \"from\": \"{}\"}}", one.row);
+    // `"key": ["name@version", …`: the tarball is the package of its row, whatever it is installed as.
+    let row = one.row.split('"').nth(3).expect("a row with a name");
+    let at = row[1..].find('@').map(|at| at + 1).expect("a resolution");
+    let own = serde_json::json!({ "name": row[..at], "version": row[at + 1..], "from": one.row });
+    let own = own.to_string();
     for (path, mode, text) in one.files.iter().chain(&[("package.json", 0o644, own.as_str())]) {
         let mut header = tar::Header::new_ustar();
         header.set_size(text.len() as u64);
