@@ -165,6 +165,8 @@ reasons! {
     RevNotInRemote = "rev_not_in_remote" => Fetch,
     /// The answer ended early or stalled.
     Truncated = "truncated" => Fetch,
+    /// A rebuild had an input with another digest, so nothing was rebuilt.
+    InputRefused = "input_refused" => Fetch,
     /// Pip could not install the locked packages.
     PipFailed = "pip_failed" => Fetch,
     /// An archive with entries that no honest package has.

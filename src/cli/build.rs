@@ -9,7 +9,9 @@ use super::app::App;
 use super::making::{self, Made};
 use crate::build::{STEP_WALL, Verification};
 use crate::error::{Error, Kind, Reason, Result};
-use crate::lock::{self, Spec};
+use crate::host::platform;
+use crate::lock::{self, Locked, Spec};
+use crate::model::ids::Sha256;
 use crate::model::record;
 use crate::model::report::OutputStatus;
 
@@ -47,12 +49,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     };
     let before = args.rebuild.then(|| making::earlier(app, &locked)).transpose()?.flatten();
     let made = match making::make(app, &root, &locked, &how) {
-        Err(err) if args.rebuild && is_not_rebuilt(&err) => {
-            let answer = Verification::NotRebuilt { why: err.to_string() };
-            app.ui.words(&err);
-            app.ui.json(&json!({ "schema": "admit.rebuilt/1", "result": answer, "error": crate::ui::error_json(&err) }));
-            return app.answered(err);
-        }
+        Err(err) if args.rebuild => return not_the_same(app, &locked, &how, err),
         other => other?,
     };
     let verification = before.map(|before| match before.sha256 == made.report.sha256 {
@@ -70,9 +67,39 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     })
 }
 
-/// Whether a failure means that the second build did not come to an end. An output that differs from the lock did.
-fn is_not_rebuilt(err: &Error) -> bool {
-    err.reason() != Reason::DigestMismatch && err.reason() != Reason::RuntimeMismatch
+/// A rebuild that gave no output, or another one than the lock names. The two are told apart by data and by exit code:
+/// an output that differs ends with 5, and an input that differs with 4, since then nothing was rebuilt.
+fn not_the_same(app: &App, locked: &Locked, how: &making::How, err: Error) -> Result<u8> {
+    let found = how.differed.take().as_ref().and_then(Sha256::from_digest);
+    let expected = locked.lock.outputs.get(&platform()?).map(|output| output.sha256.clone());
+    let (answer, err) = match expected.zip(found) {
+        Some((expected, found)) => (Verification::Differs { expected, found }, err),
+        None => {
+            let err = if err.kind() == Kind::Digest && err.reason() != Reason::RuntimeMismatch {
+                input_refused(err)
+            } else {
+                err
+            };
+            (Verification::NotRebuilt { why: err.to_string() }, err)
+        }
+    };
+    app.ui.words(&err);
+    app.ui.json(&json!({
+        "schema": "admit.rebuilt/1", "result": answer, "error": crate::ui::error_json(&err),
+    }));
+    app.answered(err)
+}
+
+fn input_refused(err: Error) -> Error {
+    let what = "an input is not what the lock records, so nothing was rebuilt";
+    let mut all = Error::new(Reason::InputRefused, what)
+        .at(err.place().unwrap_or_default())
+        .expected(err.expected_value().unwrap_or_default())
+        .found(err.found_value().unwrap_or_default());
+    for hint in err.hints() {
+        all = all.hint(hint.clone());
+    }
+    all.caused_by(format!("{}: {}", err.reason(), err.what()))
 }
 
 pub(super) fn show(

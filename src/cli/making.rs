@@ -1,5 +1,6 @@
 //! How the stages of a build are put together, for every command that builds: lock, fetch, plan, build, report.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,8 @@ pub(super) struct How {
     pub(super) open_path: Option<AbsPath>,
     /// Seconds by which the clocks that count from the boot are ahead inside.
     pub(super) clock_ahead: Option<u32>,
+    /// Set to the SHA-256 of an output that came out and is not the one that the lock names.
+    pub(super) differed: RefCell<Option<Digest>>,
 }
 
 impl Default for How {
@@ -58,6 +61,7 @@ impl Default for How {
             step_wall: build::STEP_WALL,
             open_path: None,
             clock_ahead: None,
+            differed: RefCell::default(),
         }
     }
 }
@@ -143,7 +147,12 @@ pub(super) fn make(app: &App, root: &Root, locked: &Locked, how: &How) -> Result
     }
     let started = app.clock.now();
     let mut laps = Stopwatch::start();
-    let accept = accept(locked, &plan);
+    let same = accept(locked, &plan);
+    let accept = |sha256: &Digest, blake3: &Digest, size| {
+        same(sha256, blake3, size).inspect_err(|_| {
+            how.differed.replace(Some(sha256.clone()));
+        })
+    };
     let (built, inputs) = once(app, root, locked, &plan, how, &accept, &mut laps)?;
     let around = circumstances(app, root, started, laps);
     let mut report = report::report(locked, &plan, &inputs, &built, around);

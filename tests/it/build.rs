@@ -393,6 +393,25 @@ fn a_differing_rebuild_is_an_answer_and_not_the_new_truth() {
 }
 
 #[test]
+fn what_could_not_be_rebuilt_is_not_what_differs() {
+    let mut world = World::with_shared_store();
+    variation(&world, "differs", |lock| lock["build"]["path"] = "/tmp/differs".into());
+    let run =
+        world.admit(&["build", "differs", "--rebuild", "--json"]).refuse(5, "digest_mismatch");
+    assert_eq!(run.json()["result"]["verification"], "differs", "{run}");
+    assert_ne!(run.json()["result"]["found"], run.json()["result"]["expected"]);
+
+    let registry = crate::loopback::Server::http(|_, _| crate::loopback::Reply::ok("other bytes"));
+    world.set("ADMIT_STORE", world.path().join("store").display().to_string());
+    let args = ["--json", "--registry", &registry.url("/")];
+    let build = |more: &[&str]| world.admit(&[&["build", "understudy"], more, &args].concat());
+    let run = build(&["--rebuild"]).refuse(4, "input_refused");
+    assert_eq!(run.json()["result"]["verification"], "not_rebuilt", "{run}");
+    assert_eq!(run.json()["error"]["exit_code"], 4);
+    build(&[]).refuse(5, "digest_mismatch");
+}
+
+#[test]
 fn a_full_room_is_a_limit() {
     let fill = "const fs = require('fs'); const f = fs.openSync('filler', 'w'); const b = Buffer.alloc(8 << 20, 1); \
                 for (;;) fs.writeSync(f, b);";
