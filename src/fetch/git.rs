@@ -187,10 +187,7 @@ impl<'a> Fetcher<'a> {
             .hint("name a mirror for it: [[mirror]] in admit.toml, or ADMIT_MIRROR"));
         }
         let scratch = self.store.scratch()?;
-        let progress = self.progress;
-        let objects = smart::fetch(self.client, place, want, scratch.path(), &|done, total| {
-            progress.bytes(done, total)
-        })?;
+        let objects = smart::fetch(self.client, place, want, scratch.path(), self.progress)?;
         Ok(Repository::Dir(ObjectDir::open(&objects, place, Some(scratch))?))
     }
 }

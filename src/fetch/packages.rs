@@ -142,7 +142,7 @@ impl Fetcher<'_> {
         on_bytes: OnBytes<'_>,
     ) -> Result<StoredFile> {
         let place = self.mirrors.apply(url);
-        let mut request = Request::get(&place, max_bytes);
+        let mut request = Request::get(&place, max_bytes).told(self.progress);
         request.authorization = self.npm.authorization(&place);
         let algorithm = [integrity.algorithm()];
         let writer =

@@ -29,7 +29,7 @@ impl Fetcher<'_> {
         let tarball = self.npm.tarball_url(&package, version)?;
         let url = format!("{}{}", self.npm.registry_for(&package), package.replace('/', "%2f"));
         self.progress.stage("lock", &format!("{package} {version}"));
-        let mut request = Request::get(&url, METADATA_BYTES);
+        let mut request = Request::get(&url, METADATA_BYTES).told(self.progress);
         request.authorization = self.npm.authorization(&url);
         let bytes = self.client.fetch_bytes(&request)?;
         let metadata: Value = serde_json::from_slice(&bytes).map_err(|err| {

@@ -11,8 +11,9 @@ use git2::Indexer;
 
 use super::pktline::{Demux, Lines, line};
 use crate::error::{Error, Reason, Result};
+use crate::host::Progress;
 use crate::model::ids::CommitId;
-use crate::net::client::{Client, OnBytes, Request};
+use crate::net::client::{Client, Request};
 
 /// Largest pack taken, in bytes.
 const PACK_BYTES: u64 = 2 << 30;
@@ -40,14 +41,14 @@ pub fn fetch(
     url: &str,
     want: Want<'_>,
     scratch: &Path,
-    on_bytes: OnBytes<'_>,
+    progress: &dyn Progress,
 ) -> Result<PathBuf> {
     let objects = scratch.join("objects");
     let pack = objects.join("pack");
     std::fs::create_dir_all(&pack).map_err(|err| Error::io("make a directory", &pack, err))?;
     let url = url.trim_end_matches('/');
     let service = format!("{url}/git-upload-pack");
-    let remote = Remote { client, url, service, pack: &pack, on_bytes };
+    let remote = Remote { client, url, service, pack: &pack, progress };
     let server = remote.discover()?;
     match (want, server.version2) {
         (Want::Commit(rev), true) => {
@@ -104,13 +105,13 @@ struct Remote<'a> {
     url: &'a str,
     service: String,
     pack: &'a Path,
-    on_bytes: OnBytes<'a>,
+    progress: &'a dyn Progress,
 }
 
 impl Remote<'_> {
     fn discover(&self) -> Result<Server> {
         let url = format!("{}/info/refs?service=git-upload-pack", self.url);
-        let mut request = Request::get(&url, REFS_BYTES);
+        let mut request = Request::get(&url, REFS_BYTES).told(self.progress);
         request.headers = vec![("git-protocol", "version=2".into())];
         let body = self.client.fetch_bytes(&request)?;
         let mut server = Server::default();
@@ -232,7 +233,8 @@ impl Remote<'_> {
             Ok(PackSink { demux: Demux::new(version2), indexer })
         };
         let request = self.post(body, PACK_BYTES, version2);
-        let sink = self.client.fetch(&request, open, self.on_bytes).map_err(|err| {
+        let on_bytes = |done, total| self.progress.bytes(done, total);
+        let sink = self.client.fetch(&request, open, &on_bytes).map_err(|err| {
             if err.reason() == Reason::RevNotInRemote {
                 err.at(self.url).expected(first.clone())
             } else {
@@ -253,7 +255,11 @@ impl Remote<'_> {
         if version2 {
             headers.push(("git-protocol", "version=2".to_owned()));
         }
-        Request { post: Some(body), headers, ..Request::get(&self.service, max_bytes) }
+        Request {
+            post: Some(body),
+            headers,
+            ..Request::get(&self.service, max_bytes).told(self.progress)
+        }
     }
 
     fn damaged(&self, err: git2::Error) -> Error {

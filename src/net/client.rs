@@ -6,17 +6,21 @@
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
-use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::header::AUTHORIZATION;
 use url::Url;
 
-use super::config::{NetConfig, caused_by_tls, http_client};
+use super::config::{NetConfig, http_client};
+use super::fault::{
+    Fault, host, redirect, refused, shown, sink_error, stalled, too_large, transport_fault,
+};
 use crate::error::{Error, Reason, Result};
+use crate::host::{Progress, Silent};
 
 /// One request.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Request<'a> {
     /// `https://`, `http://` or `file://` (a local mirror).
     pub url: &'a str,
@@ -30,6 +34,8 @@ pub struct Request<'a> {
     pub redirect_hosts: &'a [&'a str],
     /// Largest body taken, in bytes.
     pub max_bytes: u64,
+    /// Told of silence and of further attempts.
+    pub progress: &'a dyn Progress,
 }
 
 impl<'a> Request<'a> {
@@ -42,7 +48,13 @@ impl<'a> Request<'a> {
             authorization: None,
             redirect_hosts: &[],
             max_bytes,
+            progress: &Silent,
         }
+    }
+
+    /// The same, with somebody who is told.
+    pub fn told(self, progress: &'a dyn Progress) -> Self {
+        Self { progress, ..self }
     }
 }
 
@@ -55,6 +67,8 @@ pub struct Client {
     config: Arc<NetConfig>,
     // Made at the first request, so that a run that finds everything in the store reads no certificates.
     engine: Arc<Mutex<Option<Arc<Engine>>>>,
+    // When somebody was told of silence last: many downloads at once wait for the same server.
+    told: Arc<Mutex<Option<Instant>>>,
 }
 
 struct Engine {
@@ -71,18 +85,10 @@ impl Drop for Engine {
     }
 }
 
-/// A failed attempt.
-enum Fault {
-    /// Another attempt may do better, after at least this wait.
-    Passing(Error, Duration),
-    /// It would end the same way.
-    Lasting(Error),
-}
-
 impl Client {
     /// A client for this configuration; nothing is read or opened yet.
     pub fn new(config: &NetConfig) -> Self {
-        Self { config: Arc::new(config.clone()), engine: Arc::default() }
+        Self { config: Arc::new(config.clone()), engine: Arc::default(), told: Arc::default() }
     }
 
     /// Fetches `request` into a writer that `open` makes anew for each attempt, and gives back the writer that took
@@ -107,7 +113,7 @@ impl Client {
         let engine = self.engine()?;
         let runtime = engine.runtime.as_ref().ok_or_else(|| bug("the client has ended"))?;
         let mut wait = self.config.backoff;
-        let mut attempt = 1;
+        let (mut attempt, mut silences) = (1, 0);
         loop {
             let mut sink = open()?;
             let once = self.once(&engine.http, request, &url, &mut sink, on_bytes);
@@ -124,18 +130,22 @@ impl Client {
                     )),
                 }
             });
-            match outcome {
+            let (err, at_least) = match outcome {
                 Ok(()) => return Ok(sink),
                 Err(Fault::Lasting(err)) => return Err(err),
-                Err(Fault::Passing(err, _)) if attempt >= self.config.attempts => {
-                    return Err(err.hint(format!("tried {attempt} times")));
+                Err(Fault::Passing(err, at_least)) => (err, at_least),
+                Err(Fault::Silence(err)) => {
+                    silences += 1;
+                    (err, Duration::ZERO)
                 }
-                Err(Fault::Passing(_, at_least)) => {
-                    std::thread::sleep(wait.max(at_least));
-                    wait *= 2;
-                    attempt += 1;
-                }
+            };
+            if attempt >= self.config.attempts || silences >= 2 {
+                return Err(err.hint(format!("tried {attempt} times")));
             }
+            attempt += 1;
+            self.tell(request, &format!("{}: {}; attempt {attempt}", host(&url), err.what()));
+            std::thread::sleep(wait.max(at_least));
+            wait *= 2;
         }
     }
 
@@ -182,7 +192,7 @@ impl Client {
             if response.status() != StatusCode::OK {
                 return Err(refused(&url, response.status(), response.headers()));
             }
-            return self.body(response, &url, request.max_bytes, sink, on_bytes).await;
+            return self.body(response, &url, request, sink, on_bytes).await;
         }
         Err(Fault::Lasting(
             Error::new(Reason::RedirectRefused, "more than five redirects").at(shown(first)),
@@ -208,10 +218,45 @@ impl Client {
         {
             builder = builder.header(AUTHORIZATION, value);
         }
-        match tokio::time::timeout(self.config.connect + self.config.stall, builder.send()).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(err)) => Err(transport_fault(url, err)),
-            Err(_) => Err(self.stalled(url, 0)),
+        let limit = self.config.connect + self.config.stall;
+        match self.patiently(request, url, limit, builder.send()).await {
+            Some(Ok(response)) => Ok(response),
+            Some(Err(err)) => Err(transport_fault(url, err)),
+            None => Err(stalled(url, self.config.connect + self.config.stall, 0)),
+        }
+    }
+
+    /// Waits for `work`, but not longer than `limit`, and says what it waits for.
+    async fn patiently<T>(
+        &self,
+        request: &Request<'_>,
+        url: &Url,
+        limit: Duration,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        let mut waited = Duration::ZERO;
+        while waited < limit {
+            let step = self.config.told_after.min(limit - waited);
+            if let Ok(done) = tokio::time::timeout(step, work.as_mut()).await {
+                return Some(done);
+            }
+            waited += step;
+            if waited < limit {
+                let (waited, limit) = (waited.as_secs(), limit.as_secs());
+                let text = format!("nothing from {} for {waited} s, of {limit}", host(url));
+                self.tell(request, &text);
+            }
+        }
+        None
+    }
+
+    /// Tells whoever watches, unless somebody was told a moment ago.
+    fn tell(&self, request: &Request<'_>, text: &str) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|last| last.elapsed() >= self.config.told_after / 2) {
+            *told = Some(Instant::now());
+            request.progress.note(text);
         }
     }
 
@@ -219,10 +264,11 @@ impl Client {
         &self,
         mut response: reqwest::Response,
         url: &Url,
-        max: u64,
+        request: &Request<'_>,
         sink: &mut W,
         on_bytes: OnBytes<'_>,
     ) -> Result<(), Fault> {
+        let max = request.max_bytes;
         let total = response.content_length();
         let mut done: u64 = 0;
         if total.is_some_and(|t| t > max) {
@@ -230,10 +276,11 @@ impl Client {
         }
         on_bytes(0, total);
         loop {
-            let chunk = match tokio::time::timeout(self.config.stall, response.chunk()).await {
-                Ok(Ok(Some(chunk))) => chunk,
-                Ok(Ok(None)) => break,
-                Ok(Err(err)) => {
+            let next = self.patiently(request, url, self.config.stall, response.chunk()).await;
+            let chunk = match next {
+                Some(Ok(Some(chunk))) => chunk,
+                Some(Ok(None)) => break,
+                Some(Err(err)) => {
                     let err = Error::new(Reason::Truncated, "the answer ended early")
                         .at(shown(url))
                         .expected(total.map_or("a whole body".into(), |t| format!("{t} bytes")))
@@ -241,7 +288,7 @@ impl Client {
                         .caused_by(err.without_url());
                     return Err(Fault::Passing(err, Duration::ZERO));
                 }
-                Err(_) => return Err(self.stalled(url, done)),
+                None => return Err(stalled(url, self.config.stall, done)),
             };
             done += chunk.len() as u64;
             if done > max {
@@ -251,14 +298,6 @@ impl Client {
             on_bytes(done, total);
         }
         sink.flush().map_err(|err| Fault::Lasting(sink_error(url, err)))
-    }
-
-    fn stalled(&self, url: &Url, done: u64) -> Fault {
-        let err = Error::new(Reason::Truncated, "the other side went silent")
-            .at(shown(url))
-            .expected(format!("bytes within {} s", self.config.stall.as_secs_f32()))
-            .found(format!("silence after {done} bytes"));
-        Fault::Passing(err, Duration::ZERO)
     }
 }
 
@@ -272,85 +311,6 @@ fn parse_url(text: &str) -> Result<Url> {
             .at(shown(&url))
             .expected("https://, http:// or file://")
             .found(format!("{other}:"))),
-    }
-}
-
-/// An address as it may be printed: without user, password and query, which can be credentials.
-fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    // A scheme without a host refuses these; then there is nothing to hide.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.set_query(None);
-    url.set_fragment(None);
-    url.to_string()
-}
-
-fn redirect(from: &Url, first: &Url, headers: &HeaderMap, hosts: &[&str]) -> Result<Url, Fault> {
-    let fail = |what: &str, to: &str| {
-        let err = Error::new(Reason::RedirectRefused, what).at(shown(from)).found(to.to_owned());
-        Fault::Lasting(err.hint("name the final address, or a mirror that answers itself"))
-    };
-    let target = headers.get(LOCATION).and_then(|v| v.to_str().ok());
-    let target = target.ok_or_else(|| fail("a redirect without a target", "no Location"))?;
-    let to = from.join(target).map_err(|_| fail("a redirect to no address", target))?;
-    let downgrade = from.scheme() == "https" && to.scheme() != "https";
-    let known = to.origin() == first.origin() || to.host_str().is_some_and(|h| hosts.contains(&h));
-    if downgrade || !known || !matches!(to.scheme(), "http" | "https") {
-        return Err(fail("redirected to another host", &shown(&to)));
-    }
-    Ok(to)
-}
-
-fn refused(url: &Url, status: StatusCode, headers: &HeaderMap) -> Fault {
-    let err = Error::new(Reason::HttpStatus, "the server answered with an error")
-        .at(shown(url))
-        .expected("200")
-        .found(status.to_string());
-    let seconds = headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    match status {
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
-            // A server may ask for hours; then failing now is kinder.
-            Fault::Passing(err, Duration::from_secs(seconds.unwrap_or(0).min(20)))
-        }
-        s if s.is_server_error() => Fault::Passing(err, Duration::ZERO),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Fault::Lasting(
-            err.hint("the server wants credentials, or an address on its allow list"),
-        ),
-        _ => Fault::Lasting(err),
-    }
-}
-
-fn transport_fault(url: &Url, err: reqwest::Error) -> Fault {
-    let bad_certificate = caused_by_tls(&err);
-    let connecting = err.is_connect() || err.is_timeout();
-    let error = Error::new(
-        Reason::Unreachable,
-        if connecting { "cannot reach the server" } else { "the server ended the connection" },
-    )
-    .at(shown(url))
-    .caused_by(err.without_url());
-    if bad_certificate {
-        return Fault::Lasting(
-            error.hint("name your CA file in SSL_CERT_FILE, NODE_EXTRA_CA_CERTS or npm's cafile"),
-        );
-    }
-    let error = error.hint(
-        "check the connection and HTTPS_PROXY, or name a local mirror in admit.toml or ADMIT_MIRROR",
-    );
-    Fault::Passing(error, Duration::ZERO)
-}
-
-fn too_large(url: &Url, max: u64) -> Error {
-    Error::new(Reason::LimitHit, "the answer is larger than any honest one")
-        .at(shown(url))
-        .expected(format!("at most {max} bytes"))
-}
-
-fn sink_error(url: &Url, err: io::Error) -> Error {
-    match err.downcast::<Error>() {
-        Ok(own) => own,
-        Err(err) => Error::io("store the download", shown(url), err),
     }
 }
 

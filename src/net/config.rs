@@ -29,15 +29,18 @@ pub struct NetConfig {
     pub stall: Duration,
     /// Longest time one attempt may take in all.
     pub deadline: Duration,
-    /// Attempts in all, at least one.
+    /// After so much silence, and again after as much, whoever watches is told.
+    pub told_after: Duration,
+    /// Attempts in all, at least one. Silence has two at most: who says nothing twice will not say anything.
     pub attempts: u32,
     /// Wait before the second attempt; doubles with each further one.
     pub backoff: Duration,
 }
 
 impl Default for NetConfig {
-    /// Direct connections, the system's CA certificates, 15 s to connect, 30 s of silence, 20 min a file (the largest
-    /// input of a provider is about 40 MB), four attempts that wait 0.3, 0.6 and 1.2 s.
+    /// Direct connections, the system's CA certificates, 10 s to connect, 25 s of silence, 20 min a file (the largest
+    /// input of a provider is about 40 MB), four attempts that wait 0.3, 0.6 and 1.2 s. A server that says nothing is
+    /// given up after 70 s at most, and after 10 s admit says what it waits for.
     fn default() -> Self {
         Self {
             http_proxy: None,
@@ -46,8 +49,9 @@ impl Default for NetConfig {
             ca_roots: None,
             extra_ca: Vec::new(),
             user_agent: concat!("admit/", env!("CARGO_PKG_VERSION")).to_owned(),
-            connect: Duration::from_secs(15),
-            stall: Duration::from_secs(30),
+            connect: Duration::from_secs(10),
+            stall: Duration::from_secs(25),
+            told_after: Duration::from_secs(10),
             deadline: Duration::from_secs(20 * 60),
             attempts: 4,
             backoff: Duration::from_millis(300),

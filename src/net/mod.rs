@@ -8,6 +8,7 @@ pub mod bridge;
 pub mod client;
 pub mod config;
 pub mod endpoint;
+mod fault;
 mod exchange;
 pub mod http1;
 pub mod npmrc;
