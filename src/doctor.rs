@@ -269,12 +269,7 @@ fn program_check(
 fn npm(setup: &Setup<'_>) -> Vec<Check> {
     let (id, needed) = ("npm_config", "fetch");
     let fix = "correct npm's configuration (npm config list), or name a registry";
-    let sources = Sources {
-        flag: setup.registry,
-        env: setup.host.vars(),
-        home: setup.host.home(),
-        project: None,
-    };
+    let sources = Sources { flag: setup.registry, env: setup.host.vars(), home: setup.host.home() };
     let config = match NpmConfig::load(&sources) {
         Ok(config) => config,
         Err(e) => return vec![Check::of_error(Status::Fail, id, needed, &e, fix)],

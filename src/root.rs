@@ -41,6 +41,8 @@ pub struct Root {
     /// Where additions are written.
     dir: PathBuf,
     files: BTreeMap<String, Vec<u8>>,
+    /// How many of them lie over the embedded ones.
+    added: usize,
     trust_file: PathBuf,
     config: Config,
 }
@@ -151,16 +153,23 @@ impl Root {
         let files = directory(dir)?;
         let dir = dir.canonicalize().map_err(|err| Error::io("resolve the root", dir, err))?;
         let config = parse_config(&files[MARKER], &marker)?;
-        Ok(Root { origin: Origin::Directory(dir.clone()), dir, files, trust_file, config })
+        Ok(Root {
+            origin: Origin::Directory(dir.clone()),
+            dir,
+            files,
+            added: 0,
+            trust_file,
+            config,
+        })
     }
 
     fn embedded(host: &Host, trust_file: PathBuf) -> Result<Root> {
         let dir = host.data_dir()?.join("root");
-        let files = overlaid(&dir)?;
+        let (files, added) = overlaid(&dir)?;
         let config = files
             .get(MARKER)
             .map_or(Ok(Config::default()), |bytes| parse_config(bytes, &dir.join(MARKER)))?;
-        Ok(Root { origin: Origin::Embedded, dir, files, trust_file, config })
+        Ok(Root { origin: Origin::Embedded, dir, files, added, trust_file, config })
     }
 
     /// Where the records came from.
@@ -168,9 +177,15 @@ impl Root {
         &self.origin
     }
 
-    /// What reports call this root.
+    /// What reports call this root: everything that its digest covers.
     pub fn label(&self) -> String {
         match &self.origin {
+            Origin::Embedded if self.added > 0 => format!(
+                "embedded in admit {}, with {} of this user's own over it from {}",
+                env!("CARGO_PKG_VERSION"),
+                self.added,
+                self.dir.display()
+            ),
             Origin::Embedded => format!("embedded in admit {}", env!("CARGO_PKG_VERSION")),
             Origin::Directory(dir) => dir.display().to_string(),
         }
@@ -255,15 +270,17 @@ impl Root {
             (Origin::Directory(_), None) => None,
             _ => lock(&self.trust_file, true)?,
         };
-        self.files = match &self.origin {
+        (self.files, self.added) = match &self.origin {
             Origin::Embedded => overlaid(&self.dir)?,
-            Origin::Directory(dir) => directory(dir)?,
+            Origin::Directory(dir) => (directory(dir)?, 0),
         };
         if let Some(dir) = listed {
             self.require_trust(dir, &self.digest())?;
         }
         let Some(bytes) = change(self.get(path.as_str()))? else { return Ok(target) };
+        let fresh = !target.exists();
         write_atomic(&target, &bytes)?;
+        self.added += usize::from(fresh && self.origin == Origin::Embedded);
         self.files.insert(path.as_str().to_owned(), bytes);
         if let Some(dir) = listed {
             let mut trust = load_trust(&self.trust_file)?;
@@ -415,6 +432,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::find(&host(dir.path()), None, None).unwrap();
         assert_eq!(*root.origin(), Origin::Embedded);
+    }
+
+    #[test]
+    fn the_label_names_what_lies_over_the_embedded_records() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = host(dir.path());
+        let mut root = Root::find(&host, None, None).unwrap();
+        assert!(!root.label().contains("over it"), "{}", root.label());
+        root.put(&"lockfiles/x.lock.json".parse().unwrap(), b"1").unwrap();
+        let over = format!("1 of this user's own over it from {}", root.dir.display());
+        assert!(root.label().ends_with(&over), "{}", root.label());
+        assert_eq!(Root::find(&host, None, None).unwrap().label(), root.label());
     }
 
     #[test]

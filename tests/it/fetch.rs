@@ -206,6 +206,62 @@ fn silence_ends_in_a_deadline() {
     }
 }
 
+/// Remembers what it was told.
+#[derive(Default)]
+struct Notes(std::sync::Mutex<Vec<String>>);
+
+impl admit::host::Progress for Notes {
+    fn stage(&self, _: &str, _: &str) {}
+    fn bytes(&self, _: u64, _: Option<u64>) {}
+    fn note(&self, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
+}
+
+#[test]
+fn silence_is_told_and_has_two_attempts() {
+    let server = Server::http(|_, _| Reply::Stall("".into()));
+    let config = NetConfig {
+        connect: Duration::from_secs(1),
+        stall: Duration::from_secs(1),
+        told_after: Duration::from_millis(300),
+        attempts: 9,
+        ..impatient()
+    };
+    let notes = Notes::default();
+    let url = server.url("/x");
+    let request = Request::get(&url, 100).told(&notes);
+    let err = Client::new(&config).fetch_bytes(&request).unwrap_err();
+    assert_eq!((err.reason(), server.count()), (Reason::Truncated, 2), "{err:?}");
+    let notes = notes.0.lock().unwrap();
+    assert!(notes.iter().any(|note| note.starts_with("nothing from 127.0.0.1")), "{notes:?}");
+    // What a user waits for a server that says nothing, with admit's own clocks.
+    let own = NetConfig::default();
+    assert!((own.connect + own.stall) * 2 <= Duration::from_secs(70));
+}
+
+#[test]
+fn a_cloned_repository_is_sent_no_variable() {
+    let evil = Server::http(|_, _| Reply::status(404));
+    let users = Server::http(|_, _| Reply::status(404));
+    let mut world = crate::util::World::new();
+    for name in ["npm_config_registry", "NPM_CONFIG_REGISTRY", "NPM_CONFIG_USERCONFIG"] {
+        world.set(name, "");
+    }
+    for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"] {
+        world.set(name, "");
+    }
+    world.set("SECRET", "s3cr3t");
+    let npmrc = |server: &Server| {
+        let (all, place) = (server.url("/"), server.url("/").replace("http:", ""));
+        format!("registry={all}\n{place}:_authToken=${{SECRET}}\n")
+    };
+    std::fs::write(world.cwd().join(".npmrc"), npmrc(&evil)).unwrap();
+    std::fs::write(world.home().join(".npmrc"), npmrc(&users)).unwrap();
+    world.admit(&["lock", "x", "--like", "understudy", "--bun", "1.0.0"]).refuse(4, "http_status");
+    assert_eq!((evil.count(), users.count()), (0, 1), "the user's own registry is asked, alone");
+}
+
 #[test]
 fn a_trickle_ends_in_the_deadline_of_the_whole() {
     let server =
