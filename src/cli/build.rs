@@ -68,18 +68,16 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
 }
 
 /// A rebuild that gave no output, or another one than the lock names. The two are told apart by data and by exit code:
-/// an output that differs ends with 5, and an input that differs with 4, since then nothing was rebuilt.
+/// an output that differs ends with 5, and an input that was served with other bytes with 4, since then nothing was
+/// rebuilt.
 fn not_the_same(app: &App, locked: &Locked, how: &making::How, err: Error) -> Result<u8> {
     let found = how.differed.take().as_ref().and_then(Sha256::from_digest);
     let expected = locked.lock.outputs.get(&platform()?).map(|output| output.sha256.clone());
     let (answer, err) = match expected.zip(found) {
         Some((expected, found)) => (Verification::Differs { expected, found }, err),
         None => {
-            let err = if err.kind() == Kind::Digest && err.reason() != Reason::RuntimeMismatch {
-                input_refused(err)
-            } else {
-                err
-            };
+            let served = err.reason() == Reason::DigestMismatch;
+            let err = if served { input_refused(err) } else { err };
             (Verification::NotRebuilt { why: err.to_string() }, err)
         }
     };

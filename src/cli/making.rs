@@ -2,12 +2,11 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use super::app::{App, Network};
+use super::circumstances::circumstances;
 use crate::attest::record_path;
 use crate::build::install::Packages;
 use crate::build::{self, Inputs, Options};
@@ -16,14 +15,14 @@ use crate::fetch::Fetcher;
 use crate::fetch::embedded::Embedded;
 use crate::fetch::inputs::Inputs as Fetched;
 use crate::fetch::toolchain::Bun;
-use crate::host::{Progress, Stopwatch, kernel, platform};
+use crate::host::{Progress, Stopwatch, platform};
 use crate::lock::{self, Change, Locked, Resolved};
-use crate::model::ids::{AbsPath, Algorithm, Digest, RelPath, Timestamp};
+use crate::model::ids::{AbsPath, Algorithm, Digest, RelPath};
 use crate::model::lockfile::{BunToolchain, LockedPackage, Lockfile, Platform};
 use crate::model::record;
 use crate::model::report::{BuildReport, Origin, OutputStatus, SourceAdmission};
 use crate::plan::Plan;
-use crate::report::{self, Circumstances};
+use crate::report;
 use crate::root::{Root, bad_record};
 use crate::sandbox::Launcher;
 use crate::store::{Pending, Store};
@@ -278,17 +277,6 @@ fn take(store: &Store, mut file: std::fs::File, expected: &Digest) -> Result<Pen
     writer.pend(Algorithm::Sha256)?.require(expected)
 }
 
-fn circumstances(app: &App, root: &Root, started: Timestamp, laps: Stopwatch) -> Circumstances {
-    Circumstances {
-        started,
-        finished: app.clock.now(),
-        node_version: node_version(app),
-        host: kernel(),
-        root: root.label(),
-        durations_ms: laps.finish(),
-    }
-}
-
 fn fetcher<'a>(
     app: &'a App,
     store: &'a Store,
@@ -379,28 +367,4 @@ pub(super) fn put_on_record(root: &mut Root, report: &BuildReport) -> Result<Str
         Ok((!same).then(|| record::pretty(&report)))
     })?;
     Ok(root.place(path.as_str()))
-}
-
-/// Node's version on the host: information only, and nothing waits for it longer than two seconds.
-fn node_version(app: &App) -> Option<String> {
-    let node = app.host.program("node")?;
-    let mut child = std::process::Command::new(node)
-        .arg("--version")
-        .env_clear()
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
-    for _ in 0..200 {
-        if let Ok(Some(status)) = child.try_wait() {
-            let mut text = String::new();
-            child.stdout.take()?.take(64).read_to_string(&mut text).ok()?;
-            return status.success().then(|| text.trim().to_owned());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let _ = child.kill();
-    let _ = child.wait();
-    None
 }

@@ -15,6 +15,7 @@ mod adopt;
 mod app;
 mod attest;
 mod build;
+mod circumstances;
 mod demo;
 mod diff;
 mod doctor;
