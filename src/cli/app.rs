@@ -9,7 +9,7 @@ use super::Global;
 use crate::error::{Error, Reason, Result};
 use crate::fetch::embedded::Embedded;
 use crate::fetch::mirror::Mirrors;
-use crate::host::{Clock, Host, SystemClock};
+use crate::host::{Clock, FixedClock, Host, SystemClock};
 use crate::net::client::Client;
 use crate::net::config::NetConfig;
 use crate::net::npmrc::{NpmConfig, Sources};
@@ -40,13 +40,12 @@ impl App {
         let host = Host::capture()?;
         let no_color = host.var("NO_COLOR")?.is_some();
         let ui = Ui::new(global.json, global.quiet, global.color, no_color);
-        #[cfg(debug_assertions)]
         let clock: Arc<dyn Clock + Send> = match &global.now {
-            Some(now) => Arc::new(crate::host::FixedClock(now.clone())),
             None => Arc::new(SystemClock),
+            // For tests. With a release, an expired admission would come back by a flag.
+            Some(now) if cfg!(debug_assertions) => Arc::new(FixedClock(now.clone())),
+            Some(_) => return Err(Error::new(Reason::BadArgument, "--now is for tests of admit")),
         };
-        #[cfg(not(debug_assertions))]
-        let clock: Arc<dyn Clock + Send> = Arc::new(SystemClock);
         Ok(Self { host, ui, clock, global })
     }
 

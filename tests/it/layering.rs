@@ -132,6 +132,17 @@ fn nothing_is_unfinished_or_skipped() {
     }
 }
 
+/// The tests build without optimisation and users build a release: what only one of both compiles is not tested.
+#[test]
+fn tests_and_releases_compile_the_same_code() {
+    for (path, text) in sources() {
+        let attribute = text.lines().find(|line| {
+            line.trim_start().starts_with("#[cfg") && line.contains("debug_assertions")
+        });
+        assert_eq!(attribute, None, "{}: cfg!(debug_assertions) is an expression", path.display());
+    }
+}
+
 #[test]
 fn every_test_file_is_registered() {
     let main = std::fs::read_to_string(util::project().join("tests/it/main.rs")).unwrap();
