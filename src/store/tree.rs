@@ -98,8 +98,12 @@ impl Store {
         };
         let found = match nar_hash(&dir, &path) {
             Ok(found) => found,
-            // A store makes no such tree.
-            Err(e) if matches!(e.reason(), Reason::HostileArchive | Reason::LimitHit) => {
+            // A store makes no such tree. What the machine refused (a descriptor too many) says nothing about the tree,
+            // and must not send a sound one into quarantine.
+            Err(e)
+                if matches!(e.reason(), Reason::HostileArchive | Reason::LimitHit)
+                    && std::error::Error::source(&e).is_none() =>
+            {
                 let found = e.found_value().unwrap_or("a tree that no store holds").to_owned();
                 return Err(corrupt(&path, nar.to_string(), found).caused_by(e));
             }
