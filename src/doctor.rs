@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::download::client::{Client, Request};
+use crate::download::config::NetConfig;
+use crate::download::npmrc::{NpmConfig, Sources};
 use crate::error::{Error, Reason};
 use crate::host::{self, Host};
-use crate::model::lockfile::BunPackage;
-use crate::net::client::{Client, Request};
-use crate::net::config::NetConfig;
-use crate::net::npmrc::{NpmConfig, Sources};
+use crate::record::lockfile::BunPackage;
 use crate::sandbox::Launcher;
 
 use program::{Ran, run};
@@ -36,7 +36,6 @@ const METADATA: u64 = 4 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// As needed.
     Ok,
     /// Something is slower, or a feature that many do not need is missing.
     Warn,
@@ -49,11 +48,9 @@ pub enum Status {
 pub struct Check {
     /// A stable name, `snake_case`.
     pub id: String,
-    /// How it stands.
     pub status: Status,
     /// What was found, one line.
     pub found: String,
-    /// What of admit needs it.
     pub needed_for: String,
     /// What to do; present unless the status is `ok`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,10 +91,8 @@ impl Check {
     }
 }
 
-/// What to examine.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup<'a> {
-    /// This machine's environment.
     pub host: &'a Host,
     /// Where the store is or would be.
     pub store: &'a Path,

@@ -18,7 +18,6 @@ pub enum Kind {
     Fetch,
     /// A digest did not match. Wins over `No` and `Refused`.
     Digest,
-    /// The build failed.
     Build,
     /// The sandbox is not available on this machine.
     Sandbox,
@@ -95,7 +94,6 @@ reasons! {
     BadArgument = "bad_argument" => Usage,
     /// A record that is not the JSON its schema asks for.
     BadRecord = "bad_record" => Usage,
-    /// No lock for that provider.
     ProviderNotLocked = "provider_not_locked" => Usage,
     /// The lock pins another commit.
     RevNotLocked = "rev_not_locked" => Usage,
@@ -225,7 +223,6 @@ reasons! {
     TimedOut = "timed_out" => Limit,
     /// A size, count or memory limit was hit.
     LimitHit = "limit_hit" => Limit,
-    /// The disk is full.
     DiskFull = "disk_full" => Limit,
     // --- the machine and admit itself
     /// Reading or writing on this machine failed.
@@ -312,7 +309,6 @@ impl Error {
         self
     }
 
-    /// What was there.
     pub fn found(mut self, value: impl Into<String>) -> Self {
         self.inner.found = Some(value.into());
         self

@@ -4,10 +4,10 @@
 //! fact that is absent, unreadable or was never found out does not pass. Only [`decide`] can make an [`Admitted`], and
 //! nothing starts without one.
 
-use crate::model::admission::ModelAdmission;
-use crate::model::evidence::GateRow;
-use crate::model::ids::Digest;
-use crate::model::network::NetworkClass;
+use crate::record::admission::ModelAdmission;
+use crate::record::evidence::GateRow;
+use crate::record::ids::Digest;
+use crate::record::network::NetworkClass;
 
 mod ambient;
 mod answer;
@@ -37,7 +37,6 @@ macro_rules! gates {
             /// Every gate, in order.
             pub const ALL: &'static [Gate] = &[$(Gate::$name,)*];
 
-            /// The stable id.
             pub fn id(self) -> &'static str {
                 match self { $(Gate::$name => $id,)* }
             }
@@ -67,7 +66,6 @@ gates! {
     OutputLocked = "output_locked", false;
     /// The binary is there, as a regular file.
     BinaryPresent = "binary_present", false;
-    /// The binary may be executed.
     BinaryExecutable = "binary_executable", false;
     /// The binary has the locked and the recorded digest.
     BinaryDigest = "binary_digest", false;
@@ -81,13 +79,11 @@ gates! {
     Stage = "stage", true;
     /// The provider's licence allows the stage.
     Licence = "licence", false;
-    /// One model was asked for.
     ModelRequested = "model_requested", false;
     /// Its admission record admits it.
     ModelAdmitted = "model_admitted", false;
     /// The admission record is signed by those whom the root's policy names.
     ModelSigned = "model_signed", false;
-    /// Its credentials are there.
     Credentials = "credentials", false;
     /// The auth bridge is claimed and answers, where one is needed.
     AuthBridge = "auth_bridge", false;
@@ -116,7 +112,6 @@ pub const BRIDGED_PROVIDER: &str = "openai-codex";
 pub struct Policy {
     /// Who will work: decides which gates hold.
     pub engine: Engine,
-    /// The fixture's contract.
     pub contract: TaskContract,
     /// Whether the response shape may be left out: a dry run without the probe. It then cannot admit.
     pub skip_probe: bool,
@@ -142,17 +137,14 @@ struct AdmittedProvider {
 }
 
 impl Admitted {
-    /// The engine.
     pub fn engine(&self) -> Engine {
         self.engine
     }
 
-    /// The stage.
     pub fn stage(&self) -> u8 {
         self.stage
     }
 
-    /// Every gate's row.
     pub fn rows(&self) -> &[GateRow] {
         &self.rows
     }
@@ -172,7 +164,6 @@ impl Admitted {
         self.provider.as_ref().map(|p| &p.model)
     }
 
-    /// Where the endpoint is configured.
     pub fn endpoint(&self) -> Option<EndpointOrigin> {
         self.provider.as_ref().map(|p| p.endpoint)
     }
@@ -186,7 +177,6 @@ impl Admitted {
 /// Start, or not.
 #[derive(Clone, Debug)]
 pub enum Verdict {
-    /// Everything holds.
     Admit(Box<Admitted>),
     /// Something does not; never empty.
     Refuse(Vec<Refusal>),

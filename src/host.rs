@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::Timestamp;
-use crate::model::lockfile::Platform;
+use crate::record::ids::Timestamp;
+use crate::record::lockfile::Platform;
 
 /// Everything that admit takes from its surroundings, captured once at the start.
 #[derive(Clone, Debug)]
@@ -43,7 +43,6 @@ impl Host {
         Self { env: env.into_iter().map(|(k, v)| (k.into(), v.into())).collect(), cwd: cwd.into() }
     }
 
-    /// The working directory.
     pub fn cwd(&self) -> &Path {
         &self.cwd
     }
@@ -233,7 +232,6 @@ pub trait Clock: Sync {
     fn now(&self) -> Timestamp;
 }
 
-/// The machine's clock.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock;
 
@@ -264,7 +262,6 @@ pub struct Stopwatch {
 }
 
 impl Stopwatch {
-    /// Starts now.
     pub fn start() -> Self {
         let now = Instant::now();
         Self { started: now, last: now, laps: BTreeMap::new() }
@@ -298,7 +295,6 @@ pub trait Progress: Sync {
     fn note(&self, text: &str);
 }
 
-/// Tells nobody.
 #[derive(Clone, Copy, Debug)]
 pub struct Silent;
 

@@ -5,8 +5,8 @@
 //! `tests/it/layering.rs`). `docs/architecture.md` says why things are as they are.
 //!
 //! Files on disk:
-//! - `lockfiles/<provider>.lock.json`: what to build, by digest ([`model::lockfile`]).
-//! - `admissions/builds/<provider>--<sha256>.json`: recorded builds ([`model::report`]).
+//! - `lockfiles/<provider>.lock.json`: what to build, by digest ([`record::lockfile`]).
+//! - `admissions/builds/<provider>--<sha256>.json`: recorded builds ([`record::report`]).
 //! - `admissions/attestations/<sha256>.intoto.jsonl`: what was signed about them ([`attest`]).
 //! - `<data>/admit/keys/`: this user's keys, and public keys of others that this user trusts ([`attest::keys`]).
 //! - `<data>/admit/store/`: every verified input and output, by digest.
@@ -15,14 +15,16 @@
 #![deny(unsafe_code)]
 
 pub mod error;
-pub mod model;
+pub mod record;
 pub mod secrets;
 pub mod bun;
 pub mod host;
 pub mod root;
 pub mod store;
 pub mod sandbox;
-pub mod net;
+pub mod download;
+pub mod git;
+pub mod proxy;
 pub mod lock;
 pub mod plan;
 pub mod fetch;

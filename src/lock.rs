@@ -6,18 +6,19 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::{CommitId, Digest, Name};
-use crate::model::lockfile::{Ambient, BunToolchain, Lockfile, Output, Platform, RunShape, Source};
-use crate::model::piplock::PipLock;
-use crate::model::record::{self, Record};
-use crate::model::report::BuildReport;
+use crate::record::ids::{CommitId, Digest, Name};
+use crate::record::lockfile::{
+    Ambient, BunToolchain, Lockfile, Output, Platform, RunShape, Source,
+};
+use crate::record::piplock::PipLock;
+use crate::record::report::BuildReport;
+use crate::record::{self, Record};
 use crate::root::Root;
 use crate::secrets::{Known, Rules, Scanner};
 
 /// What a person types: `case`, or `case@7959ac9`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
-    /// The provider.
     pub provider: Name,
     /// Beginning of the commit, 4 to 40 hex digits.
     pub rev: Option<String>,
@@ -38,7 +39,7 @@ impl FromStr for Spec {
             ));
         }
         Ok(Self {
-            provider: name.parse().map_err(|err: crate::model::ids::ParseError| err.to_string())?,
+            provider: name.parse().map_err(|err: record::ids::ParseError| err.to_string())?,
             rev,
         })
     }
@@ -56,7 +57,6 @@ impl fmt::Display for Spec {
 /// A lock that was found, read and checked.
 #[derive(Clone, Debug)]
 pub struct Locked {
-    /// The lock.
     pub lock: Lockfile,
     /// SHA-256 over its canonical form.
     pub digest: Digest,
@@ -157,29 +157,21 @@ fn check(lock: &Lockfile, provider: &Name, place: &str) -> Result<()> {
 /// What `admit lock` was asked to put into a new lock. Everything that is not given comes from `template`.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
-    /// Source URL.
     pub source: Option<String>,
-    /// Commit.
     pub rev: Option<CommitId>,
     /// The toolchain, where another than the template's is wanted.
     pub bun: Option<BunToolchain>,
-    /// Build path.
-    pub path: Option<crate::model::ids::AbsPath>,
+    pub path: Option<record::ids::AbsPath>,
     /// Leave the build path open, whatever the template has.
     pub open_path: bool,
-    /// Build steps.
     pub steps: Option<Vec<Vec<String>>>,
-    /// Output.
-    pub output: Option<crate::model::ids::RelPath>,
+    pub output: Option<record::ids::RelPath>,
     /// Tracked files that the build modifies.
-    pub writes: Option<Vec<crate::model::ids::RelPath>>,
+    pub writes: Option<Vec<record::ids::RelPath>>,
     /// Packages whose lifecycle scripts run.
     pub scripts: Option<Vec<String>>,
-    /// First line of the help.
     pub help_first_line: Option<String>,
-    /// Commands in the help.
     pub commands: Option<Vec<String>>,
-    /// Version.
     pub version: Option<String>,
 }
 
@@ -225,21 +217,18 @@ pub fn create(provider: &Name, template: &Lockfile, request: Request) -> Result<
 /// One field that an update changes.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Change {
-    /// Path of the field.
     pub field: String,
     /// Value before; absent where there was none.
     pub before: Option<String>,
-    /// Value after.
     pub after: String,
 }
 
 /// What a build found out that a lock can hold.
 #[derive(Clone, Debug)]
 pub struct Resolved<'a> {
-    /// The build's report.
     pub report: &'a BuildReport,
     /// Every package of the source's lock, sorted.
-    pub packages: Option<Vec<crate::model::lockfile::LockedPackage>>,
+    pub packages: Option<Vec<record::lockfile::LockedPackage>>,
 }
 
 /// Fills what a build resolved. A value that is already locked is never replaced: a build that differs from its lock

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::{AbsPath, CommitId, Digest, Name, RelPath, Sri};
-use crate::model::lockfile::{BunPackage, Lockfile, Platform};
-use crate::model::record;
+use crate::record;
+use crate::record::ids::{AbsPath, CommitId, Digest, Name, RelPath, Sri};
+use crate::record::lockfile::{BunPackage, Lockfile, Platform};
 
 /// `SOURCE_DATE_EPOCH` of every build: 1980-01-01T00:00:00Z, the first moment that every archive format can hold. A
 /// constant, so that the plan needs nothing from the network.
@@ -18,15 +18,11 @@ pub const SOURCE_DATE_EPOCH: i64 = 315_532_800;
 pub struct Plan {
     /// Version of this rule set: raised when admit itself starts to build differently.
     pub rules: u32,
-    /// The provider.
     pub provider: Name,
-    /// The platform.
     pub platform: Platform,
     /// The commit; by its tree it decides the source and the source's own lock.
     pub rev: CommitId,
-    /// Version of Bun.
     pub bun_version: String,
-    /// The package that holds it.
     pub bun: BunPackage,
     /// The source's own lock.
     pub lockfile: RelPath,
@@ -42,7 +38,6 @@ pub struct Plan {
     pub scripts: Vec<String>,
     /// Tracked files that may change.
     pub writes: Vec<RelPath>,
-    /// The output.
     pub output: RelPath,
 }
 

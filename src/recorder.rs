@@ -5,8 +5,8 @@
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::model::ids::RelPath;
-use crate::model::sealed::Author;
+use crate::record::ids::RelPath;
+use crate::record::sealed::Author;
 
 /// Takes down what happens. After a failed call the run has no whole evidence and must end as failed.
 pub trait Recorder: Sync {

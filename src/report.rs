@@ -8,21 +8,18 @@ use crate::build::{Built, Proven};
 use crate::error::{Error, Reason, Result};
 use crate::fetch::inputs::Inputs;
 use crate::lock::Locked;
-use crate::model::ids::{Digest, Sri, Timestamp};
-use crate::model::record::{self, Record};
-use crate::model::report::{BuildReport, Origin, OutputStatus, SourceAdmission, Volatile};
 use crate::plan::Plan;
+use crate::record::ids::{Digest, Sri, Timestamp};
+use crate::record::report::{BuildReport, Origin, OutputStatus, SourceAdmission, Volatile};
+use crate::record::{self, Record};
 
 /// What differs from build to build and from machine to machine.
 #[derive(Clone, Debug)]
 pub struct Circumstances {
-    /// When the build started.
     pub started: Timestamp,
-    /// When it ended.
     pub finished: Timestamp,
     /// Node's version on the host, for information.
     pub node_version: Option<String>,
-    /// Kernel and machine.
     pub host: String,
     /// Which root the lock came from.
     pub root: String,
@@ -30,7 +27,6 @@ pub struct Circumstances {
     pub durations_ms: BTreeMap<String, u64>,
 }
 
-/// The report of a build.
 pub fn report(
     locked: &Locked,
     plan: &Plan,

@@ -15,9 +15,9 @@ use serde::Deserialize;
 
 use crate::error::{Error, Reason, Result};
 use crate::host::Host;
-use crate::model::ids::{Digest, RelPath};
-use crate::model::record::{self, Record};
-use crate::model::signing::{self, Require, Signer};
+use crate::record::ids::{Digest, RelPath};
+use crate::record::signing::{self, Require, Signer};
+use crate::record::{self, Record};
 
 use files::{directory, overlaid};
 use trust::{load_trust, lock, trust_key};
@@ -68,7 +68,6 @@ pub struct Config {
 pub struct MirrorRule {
     /// URL prefix as locks have it.
     pub from: String,
-    /// What replaces it.
     pub to: String,
 }
 

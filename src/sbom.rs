@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::bun::lockfile::{Kind, Package};
-use crate::model::ids::{Algorithm, Digest};
-use crate::model::lockfile::LicenseStatus;
+use crate::record::ids::{Algorithm, Digest};
+use crate::record::lockfile::LicenseStatus;
 use parts::{Part, Parts};
 
 /// The JSON Schema that the document follows.
@@ -22,7 +22,6 @@ const SCHEMA: &str = "http://cyclonedx.org/schema/bom-1.6.schema.json";
 const OUTPUT: &str = "output";
 const SOURCE: &str = "source";
 
-/// The document.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Bom {
@@ -109,7 +108,6 @@ enum License {
         name: Option<String>,
         acknowledgement: &'static str,
     },
-    /// An SPDX expression.
     #[serde(untagged)]
     Expression { expression: String, acknowledgement: &'static str },
 }
@@ -353,7 +351,7 @@ fn encode(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::bun::lockfile::Lockfile as BunLock;
-    use crate::model::ids::Sri;
+    use crate::record::ids::Sri;
 
     #[test]
     fn a_licence_is_an_identifier_an_expression_or_a_name() {

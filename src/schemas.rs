@@ -4,17 +4,17 @@ use schemars::{JsonSchema, schema_for};
 use serde_json::Value;
 
 use crate::attest::ModelPredicate;
-use crate::model::admission::ModelAdmission;
-use crate::model::decision::Decision;
-use crate::model::evidence::RunReport;
-use crate::model::fixture::{FixtureLock, FixtureRecord, Script};
-use crate::model::health::HealthReport;
-use crate::model::lockfile::Lockfile;
-use crate::model::piplock::PipLock;
-use crate::model::record::Record;
-use crate::model::report::BuildReport;
-use crate::model::sealed::{Event, Freshness, Manifest, NoTargetProof, Seal, TraceLine};
-use crate::model::wire::BridgeRecord;
+use crate::record::Record;
+use crate::record::admission::ModelAdmission;
+use crate::record::decision::Decision;
+use crate::record::evidence::RunReport;
+use crate::record::fixture::{FixtureLock, FixtureRecord, Script};
+use crate::record::health::HealthReport;
+use crate::record::lockfile::Lockfile;
+use crate::record::piplock::PipLock;
+use crate::record::report::BuildReport;
+use crate::record::sealed::{Event, Freshness, Manifest, NoTargetProof, Seal, TraceLine};
+use crate::record::wire::ProxyRecord;
 use crate::run::gated::GateRecord;
 use crate::run::judge::JudgeRow;
 use crate::run::tools::ToolFacts;
@@ -63,7 +63,7 @@ pub fn all() -> Vec<(String, Value)> {
         entry::<GateRecord>(),
         plain::<Event>("admit.run-event"),
         plain::<TraceLine>("admit.run-trace"),
-        plain::<BridgeRecord>("admit.run-bridge"),
+        plain::<ProxyRecord>("admit.run-bridge"),
         plain::<SandboxFacts>("admit.run-sandbox"),
         plain::<Vec<JudgeRow>>("admit.run-judgement"),
         plain::<ToolFacts>("admit.run-tools"),

@@ -54,7 +54,6 @@ impl fmt::Debug for Secret {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Encoding {
-    /// As it is.
     Plain,
     /// Standard base64, at any of the three offsets in a group.
     Base64,
@@ -62,7 +61,6 @@ pub enum Encoding {
     Base64Url,
     /// Hexadecimal, either case.
     Hex,
-    /// Percent-encoded.
     Url,
     /// Escaped as inside a JSON string.
     Json,
@@ -70,7 +68,6 @@ pub enum Encoding {
     Utf16,
     /// All lower or all upper case.
     Case,
-    /// Backwards.
     Reversed,
 }
 

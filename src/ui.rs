@@ -40,25 +40,19 @@ struct Stage {
     bytes: u64,
 }
 
-/// When to colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Colour {
-    /// On a terminal.
     Auto,
-    /// Always.
     Always,
-    /// Never.
     Never,
 }
 
 /// How a line of a table turned out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// Yes.
     Good,
     /// Not a no, but something to know.
     Note,
-    /// No.
     Bad,
 }
 

@@ -11,12 +11,12 @@ use serde::Serialize;
 use crate::bun::lockfile::Lockfile as BunLock;
 use crate::error::{Error, Kind, Reason, Result};
 use crate::lock::Locked;
-use crate::model::evidence::GateRow;
-use crate::model::ids::{Algorithm, Digest};
-use crate::model::lockfile::LicenseStatus;
-use crate::model::record;
-use crate::model::report::{BuildReport, Origin, OutputStatus};
 use crate::plan::Plan;
+use crate::record;
+use crate::record::evidence::GateRow;
+use crate::record::ids::{Algorithm, Digest};
+use crate::record::lockfile::LicenseStatus;
+use crate::record::report::{BuildReport, Origin, OutputStatus};
 use crate::root::Root;
 use crate::store::Store;
 
@@ -25,7 +25,6 @@ pub use row::{Row, Status};
 /// The answer for one provider.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verified {
-    /// The provider.
     pub provider: String,
     /// Every row, in the order of the stages.
     pub rows: Vec<Row>,
@@ -52,7 +51,6 @@ impl Verified {
         self.refused.is_none() && self.faults().next().is_none()
     }
 
-    /// The rows that are a no.
     pub fn faults(&self) -> impl Iterator<Item = &Row> {
         self.rows.iter().filter(|row| !matches!(row.status, Status::Pass | Status::NotNeeded))
     }
@@ -77,11 +75,8 @@ impl Verified {
 
 /// Everything that verify looks at.
 pub struct Subject<'a> {
-    /// The records.
     pub root: &'a Root,
-    /// The lock.
     pub locked: &'a Locked,
-    /// Its plan on this platform.
     pub plan: &'a Plan,
     /// The store, if there is one.
     pub store: Option<&'a Store>,

@@ -10,11 +10,11 @@ use super::bundle_path;
 use super::compare::fits;
 use super::keys::Named;
 use crate::error::{Error, Reason, Result};
-use crate::model::dsse::{self, Envelope, IN_TOTO};
-use crate::model::ids::{Digest, Name, Timestamp};
-use crate::model::signing::{Barred, KeyRef, Kind, Signer};
-use crate::model::sshkey::{Fingerprint, PublicKey};
-use crate::model::statement::Statement;
+use crate::record::dsse::{self, Envelope, IN_TOTO};
+use crate::record::ids::{Digest, Name, Timestamp};
+use crate::record::signing::{Barred, KeyRef, Kind, Signer};
+use crate::record::sshkey::{Fingerprint, PublicKey};
+use crate::record::statement::Statement;
 use crate::root::Root;
 
 /// Where a root keeps the lines of keys that its policy names by fingerprint.
@@ -25,7 +25,6 @@ const KEYS: &str = "admissions/keys/";
 pub struct Trusted {
     /// Name, dates, revocation.
     pub signer: Signer,
-    /// The key.
     pub key: PublicKey,
 }
 
@@ -43,7 +42,6 @@ pub struct Demand {
 /// A statement as admit makes it now, and the places (JSON pointers) in which a signed one may differ.
 #[derive(Clone, Debug)]
 pub struct Expected {
-    /// The statement.
     pub statement: Statement,
     /// What depends on the moment and the program that made it.
     pub free: &'static [&'static str],
@@ -57,7 +55,6 @@ impl From<Statement> for Expected {
     }
 }
 
-/// Enough signatures hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Held {
     /// Whose, each once.
@@ -82,9 +79,7 @@ pub struct Refused {
     pub reason: Reason,
     /// What should be there.
     pub expected: String,
-    /// What is.
     pub found: String,
-    /// What to do.
     pub fix: String,
 }
 

@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::check::{Expected, Refused};
 use super::provenance::without_packages;
 use crate::error::Reason;
-use crate::model::record;
-use crate::model::statement::Statement;
+use crate::record;
+use crate::record::statement::Statement;
 
 /// Whether a statement is one of the expected; `None` where it is of another kind.
 pub(super) fn fits(statement: &Statement, expected: &[Expected]) -> Option<Result<(), Refused>> {

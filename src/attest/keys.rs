@@ -14,14 +14,13 @@ use ssh_key::{LineEnding, PrivateKey};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Reason, Result};
-use crate::model::dsse::{Envelope, Signature};
-use crate::model::ids::Name;
-use crate::model::sshkey::PublicKey;
+use crate::record::dsse::{Envelope, Signature};
+use crate::record::ids::Name;
+use crate::record::sshkey::PublicKey;
 
 /// Longest key file that is read, in bytes: an Ed25519 key takes about 400.
 const MAX_FILE: u64 = 64 << 10;
 
-/// The keys of this user.
 #[derive(Clone, Debug)]
 pub struct Keys {
     dir: PathBuf,
@@ -30,15 +29,12 @@ pub struct Keys {
 /// A public key and what this user calls it.
 #[derive(Clone, Debug)]
 pub struct Named {
-    /// The file's name.
     pub name: Name,
-    /// The key.
     pub key: PublicKey,
     /// Whether the private half is here, too.
     pub own: bool,
 }
 
-/// A key that signs.
 pub struct Signing {
     key: SigningKey,
     public: PublicKey,
@@ -49,7 +45,6 @@ fn unusable(what: &str, path: &Path) -> Error {
 }
 
 impl Signing {
-    /// The public half.
     pub fn public(&self) -> &PublicKey {
         &self.public
     }
@@ -285,7 +280,7 @@ fn private(bytes: &[u8], path: &Path) -> Result<Ed25519Keypair> {
 
 fn public(bytes: &[u8], path: &Path) -> Result<PublicKey> {
     let text = std::str::from_utf8(bytes).unwrap_or_default();
-    text.parse().map_err(|err: crate::model::ids::ParseError| {
+    text.parse().map_err(|err: crate::record::ids::ParseError| {
         unusable("it is no Ed25519 public key in OpenSSH's format", path)
             .expected("one line: ssh-ed25519, base64, a comment")
             .found(err.to_string())

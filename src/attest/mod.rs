@@ -28,9 +28,9 @@ pub use provenance::{BUILD_TYPE, BUILDER, PROVENANCE, provenance, record_path};
 pub use run::{TEST_RESULT, test_result};
 pub use summary::{SUMMARY, VERIFIER, summary};
 
-use crate::model::ids::{Digest, Timestamp};
-use crate::model::lockfile::Lockfile;
-use crate::model::report::{BuildReport, Origin};
+use crate::record::ids::{Digest, Timestamp};
+use crate::record::lockfile::Lockfile;
+use crate::record::report::{BuildReport, Origin};
 
 /// The statement by which a recorded build is signed: its provenance; for a binary that admit did not build, that its
 /// verification held.

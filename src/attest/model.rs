@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::admission::{self, ModelAdmission};
-use crate::model::ids::Digest;
-use crate::model::record::{self, Record, RecordError, Schema};
-use crate::model::statement::Statement;
+use crate::record::admission::{self, ModelAdmission};
+use crate::record::ids::Digest;
+use crate::record::statement::Statement;
+use crate::record::{self, Record, RecordError, Schema};
 
 /// The predicate type of a model admission.
 pub const MODEL_ADMISSION: &str = "urn:admit:predicate:model-admission:1";

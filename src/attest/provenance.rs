@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::check::Expected;
-use crate::model::ids::{Digest, ObjectId, Sri};
-use crate::model::lockfile::{LockedPackage, Lockfile, PackageKind};
-use crate::model::record;
-use crate::model::report::BuildReport;
-use crate::model::statement::{Statement, digest_set};
+use crate::record;
+use crate::record::ids::{Digest, ObjectId, Sri};
+use crate::record::lockfile::{LockedPackage, Lockfile, PackageKind};
+use crate::record::report::BuildReport;
+use crate::record::statement::{Statement, digest_set};
 
 /// The predicate type of SLSA provenance.
 pub const PROVENANCE: &str = "https://slsa.dev/provenance/v1";

@@ -3,9 +3,9 @@
 
 use serde_json::{Value, json};
 
-use crate::model::evidence::{RunReport, RunStatus};
-use crate::model::ids::Digest;
-use crate::model::statement::{Statement, digest_set};
+use crate::record::evidence::{RunReport, RunStatus};
+use crate::record::ids::Digest;
+use crate::record::statement::{Statement, digest_set};
 
 /// The predicate type of test results.
 pub const TEST_RESULT: &str = "https://in-toto.io/attestation/test-result/v0.1";

@@ -4,11 +4,11 @@ use serde_json::json;
 
 use super::check::Expected;
 use super::provenance::{record_path, source_uri};
-use crate::model::ids::{Digest, Timestamp};
-use crate::model::lockfile::Lockfile;
-use crate::model::record;
-use crate::model::report::{BuildReport, Origin};
-use crate::model::statement::{Statement, digest_set};
+use crate::record;
+use crate::record::ids::{Digest, Timestamp};
+use crate::record::lockfile::Lockfile;
+use crate::record::report::{BuildReport, Origin};
+use crate::record::statement::{Statement, digest_set};
 
 /// The predicate type of SLSA verification summaries.
 pub const SUMMARY: &str = "https://slsa.dev/verification_summary/v1";

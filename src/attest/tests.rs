@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use super::check::{Demand, Expected, Refused, Trusted, check};
 use super::*;
 use crate::error::Reason;
-use crate::model::dsse::{Envelope, IN_TOTO, Signature};
-use crate::model::ids::{Algorithm, Sri, Timestamp};
-use crate::model::lockfile::LockedPackage;
-use crate::model::signing::{KeyRef, Signer};
-use crate::model::sshkey::PublicKey;
-use crate::model::statement::Statement;
+use crate::record::dsse::{Envelope, IN_TOTO, Signature};
+use crate::record::ids::{Algorithm, Sri, Timestamp};
+use crate::record::lockfile::LockedPackage;
+use crate::record::signing::{KeyRef, Signer};
+use crate::record::sshkey::PublicKey;
+use crate::record::statement::Statement;
 
 const NOW: &str = "2026-06-01T00:00:00Z";
 
@@ -157,7 +157,7 @@ fn what_says_something_else_is_refused_although_it_is_signed() {
     }
     // A second subject would let one signature speak of two things.
     let mut two = statement();
-    two.subject.push(crate::model::statement::Subject {
+    two.subject.push(crate::record::statement::Subject {
         name: "b".into(),
         digest: BTreeMap::from([("sha256".into(), "1".repeat(64))]),
     });
@@ -242,7 +242,7 @@ proptest! {
 /// A report of a build, as far as statements are made from it.
 fn report(origin: &str) -> BuildReport {
     let hex = |c: &str| c.repeat(64);
-    crate::model::record::parse(
+    crate::record::parse(
         json!({
             "schema": "admit.build-report/1", "provider": "case", "platform": "linux-x64", "origin": origin,
             "source_url": "https://example.com/case.git",
@@ -270,7 +270,7 @@ fn report(origin: &str) -> BuildReport {
 
 fn lock() -> Lockfile {
     let bytes = include_bytes!("../../lockfiles/case.lock.json");
-    crate::model::record::parse(bytes).unwrap()
+    crate::record::parse(bytes).unwrap()
 }
 
 fn packages() -> Vec<LockedPackage> {
@@ -323,7 +323,7 @@ fn provenance_names_every_input_by_digest_and_the_record_by_its_file() {
 #[test]
 fn a_list_of_packages_is_checked_by_the_digest_that_the_record_has() {
     let (mut report, lock) = (report("built"), lock());
-    report.packages_digest = Some(crate::model::record::digest(&packages()));
+    report.packages_digest = Some(crate::record::digest(&packages()));
     let now: Timestamp = NOW.parse().unwrap();
     let with = |statement: &Statement| {
         let line = signed(statement, &[1]).line();
@@ -373,7 +373,7 @@ fn a_summary_claims_no_build_that_admit_did_not_see() {
 
 #[test]
 fn only_a_pass_is_passed() {
-    use crate::model::evidence::{RunReport, RunStatus};
+    use crate::record::evidence::{RunReport, RunStatus};
     let mut run = RunReport::draft("f", "case", &NOW.parse().unwrap());
     run.run_directory = "/somewhere/runs/x".into();
     let id = Digest::sha256(b"manifest");
@@ -399,7 +399,7 @@ fn a_model_statement_is_about_the_file_and_holds_the_record() {
     let statement = model_admission(bytes).unwrap();
     assert_eq!(statement.sha256(), Some(Digest::sha256(bytes)));
     let predicate = statement.predicate.to_string();
-    let read: ModelPredicate = crate::model::record::parse(predicate.as_bytes()).unwrap();
+    let read: ModelPredicate = crate::record::parse(predicate.as_bytes()).unwrap();
     assert_eq!(read.admission.pair().to_string(), "qwen-local/qwen3.6-35b-a3b");
     assert!(model_admission(b"{}").is_err());
 }

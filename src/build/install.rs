@@ -16,8 +16,8 @@ use crate::bun::lockfile::{Lockfile, Package, Required};
 use crate::error::{Error, Reason, Result};
 use crate::fetch::installed;
 use crate::fetch::seed::{self, Seeded};
-use crate::model::ids::{AbsPath, Digest, RelPath};
-use crate::model::report::Runtime;
+use crate::record::ids::{AbsPath, Digest, RelPath};
+use crate::record::report::Runtime;
 use crate::sandbox::{Mapped, Owner};
 use crate::store::StoredFile;
 
@@ -28,7 +28,6 @@ pub struct Packages {
     pub lock: Lockfile,
     /// Each package with the digest of its tarball.
     pub selected: Vec<(Package, Digest)>,
-    /// The tarballs by digest.
     pub tarballs: BTreeMap<Digest, StoredFile>,
 }
 

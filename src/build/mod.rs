@@ -23,10 +23,10 @@ use serde::Serialize;
 use crate::error::{Error, Reason, Result};
 use crate::fetch::git::Source;
 use crate::host::{Progress, Stopwatch};
-use crate::model::ids::{AbsPath, Algorithm, Blake3, Digest, RelPath, Sha256};
-use crate::model::lockfile::Lockfile;
-use crate::model::report::{IdentityProof, Runtime};
 use crate::plan::Plan;
+use crate::record::ids::{AbsPath, Algorithm, Blake3, Digest, RelPath, Sha256};
+use crate::record::lockfile::Lockfile;
+use crate::record::report::{IdentityProof, Runtime};
 use crate::sandbox::{self, Command, Exit, Finished, Launcher, Sandbox};
 use crate::store::{Pending, Store, StoredFile};
 
@@ -41,17 +41,13 @@ const KEPT_OUTPUT: u64 = 256 << 10;
 
 /// Everything that the build takes from the store, verified.
 pub struct Inputs<'a> {
-    /// The source at its commit.
     pub source: &'a Source,
-    /// The pinned Bun.
     pub bun: &'a mut StoredFile,
     /// What the source depends on.
     pub packages: &'a mut Packages,
 }
 
-/// How to build.
 pub struct Options<'a> {
-    /// Starts sandboxes.
     pub launcher: &'a Launcher,
     /// Where inputs come from and the output goes.
     pub store: &'a Store,
@@ -59,7 +55,6 @@ pub struct Options<'a> {
     pub scratch: Option<&'a Path>,
     /// Keep what a failed build left.
     pub keep_failed: bool,
-    /// Deadline of each step.
     pub step_wall: Duration,
     /// The directory inside, where the lock leaves it open; without one, a name that no other build here has now.
     pub open_path: Option<AbsPath>,
@@ -68,7 +63,6 @@ pub struct Options<'a> {
     /// Whether a proven output is the one that was asked for: SHA-256, BLAKE3, bytes. What it refuses never comes into
     /// the store.
     pub accept: &'a dyn Fn(&Digest, &Digest, u64) -> Result<()>,
-    /// Who is told.
     pub progress: &'a dyn Progress,
 }
 
@@ -83,7 +77,6 @@ pub struct Proven {
     pub size: u64,
     /// Where it is in the store.
     pub path: PathBuf,
-    /// The runtime inside it.
     pub runtime: Runtime,
     /// What it says of itself.
     pub identity: IdentityProof,
@@ -92,7 +85,6 @@ pub struct Proven {
 /// What a build gave.
 #[derive(Debug)]
 pub struct Built {
-    /// The output.
     pub proven: Proven,
     /// Every command that ran, install first.
     pub commands: Vec<Vec<String>>,
@@ -110,9 +102,7 @@ pub struct Built {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "verification")]
 pub enum Verification {
-    /// The same bytes.
     Reproduced,
-    /// Other bytes.
     Differs {
         /// SHA-256 before.
         expected: Sha256,
@@ -121,7 +111,6 @@ pub enum Verification {
     },
     /// The second build did not come to an end, so nothing is known.
     NotRebuilt {
-        /// Why.
         why: String,
     },
 }
@@ -335,7 +324,6 @@ fn absolute(argv: &[String]) -> Vec<String> {
     argv
 }
 
-/// An exit in words.
 pub(crate) fn exit_text(exit: &Exit) -> String {
     match exit {
         Exit::Code(code) => format!("exit code {code}"),

@@ -10,9 +10,9 @@ use cap_std::fs::{Dir, PermissionsExt};
 
 use super::{left, room};
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::{Algorithm, Digest, RelPath, Sha256};
-use crate::model::lockfile::Identity;
-use crate::model::report::IdentityProof;
+use crate::record::ids::{Algorithm, Digest, RelPath, Sha256};
+use crate::record::lockfile::Identity;
+use crate::record::report::IdentityProof;
 use crate::sandbox::{self, Command, Exit, Finished, Launcher, Mount, Policy};
 use crate::store::{Pending, Store};
 

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::{AbsPath, Digest};
 use crate::plan::Plan;
+use crate::record::ids::{AbsPath, Digest};
 use crate::sandbox::{Mount, Policy};
 
 /// Where the libraries of the C library may be, in the order in which loaders look.
@@ -55,7 +55,6 @@ pub struct Room {
 impl Room {
     /// Names below the work directory that are admit's own.
     pub const CACHE: &'static str = ".admit/cache";
-    /// Home of the build.
     pub const HOME: &'static str = ".admit/home";
     /// `TMPDIR` of the build.
     pub const TMP: &'static str = ".admit/tmp";
@@ -132,12 +131,9 @@ impl Room {
 pub enum Space {
     /// In memory, with this capacity in bytes.
     Memory {
-        /// Capacity in bytes.
         size: u64,
     },
-    /// In this directory on disk.
     Disk {
-        /// The directory.
         scratch: PathBuf,
     },
 }
@@ -204,8 +200,8 @@ mod tests {
     #[test]
     fn every_place_that_a_project_could_move_is_named() {
         let lock = include_bytes!("../../lockfiles/case.lock.json");
-        let lock = crate::model::record::parse(lock).unwrap();
-        let plan = Plan::new(&lock, crate::model::lockfile::Platform::LinuxX64).unwrap();
+        let lock = crate::record::parse(lock).unwrap();
+        let plan = Plan::new(&lock, crate::record::lockfile::Platform::LinuxX64).unwrap();
         let env = Room::new(&plan, &"/tmp/x".parse().unwrap()).unwrap().environment(&plan);
         for name in ["BUN_INSTALL_CACHE_DIR", "HOME", "TMPDIR", "XDG_CONFIG_HOME"] {
             assert!(env[name].starts_with("/tmp/.admit/"), "{name}");

@@ -8,15 +8,17 @@ use cap_std::fs::{Dir, DirBuilder, DirBuilderExt, OpenOptions, OpenOptionsExt, P
 
 use super::left;
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::{Digest, RelPath};
+use crate::record::ids::{Digest, RelPath};
 use crate::sandbox::Owner;
 use crate::store::{Hashes, StoredTree};
 
 /// One tracked thing of the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Entry {
-    /// A file with its digest.
-    File { digest: Digest, executable: bool },
+    File {
+        digest: Digest,
+        executable: bool,
+    },
     /// A symbolic link with its target.
     Link(PathBuf),
 }
@@ -148,9 +150,9 @@ fn now(room: &Dir, path: &str) -> Result<Option<Entry>> {
     }
     let mut file = left::file(&dir, name).map_err(io("open"))?;
     let digests =
-        Hashes::read(&mut file, &[crate::model::ids::Algorithm::Sha256]).map_err(io("read"))?;
+        Hashes::read(&mut file, &[crate::record::ids::Algorithm::Sha256]).map_err(io("read"))?;
     let executable = meta.permissions().mode() & 0o100 != 0;
     Ok(digests
-        .get(crate::model::ids::Algorithm::Sha256)
+        .get(crate::record::ids::Algorithm::Sha256)
         .map(|d| Entry::File { digest: d.clone(), executable }))
 }

@@ -6,7 +6,7 @@ use super::room::{self, Space};
 use super::{Inputs, Options};
 use crate::error::{Error, Reason, Result};
 use crate::host::memory_available;
-use crate::model::lockfile::Lockfile;
+use crate::record::lockfile::Lockfile;
 use crate::sandbox::Sandbox;
 use crate::store::Outside;
 
@@ -35,7 +35,6 @@ pub fn or_full(err: Error, sandbox: &Sandbox, need: u64) -> Error {
 
 /// Where the work directory is.
 pub struct Chosen {
-    /// For the policy.
     pub space: Space,
     /// `memory` or `disk`.
     pub word: &'static str,

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::model::ids::{Blake3, Sha256};
+use crate::record::ids::{Blake3, Sha256};
 
 pub use around::{Around, Machine, NotVaried, OPEN_PATH, Variation, possible};
 
@@ -25,11 +25,9 @@ pub use around::{Around, Machine, NotVaried, OPEN_PATH, Variation, possible};
 pub struct Product {
     /// SHA-256.
     pub sha256: Sha256,
-    /// BLAKE3.
     pub blake3: Blake3,
     /// Bytes.
     pub size: u64,
-    /// Where it is kept.
     pub output: PathBuf,
 }
 
@@ -42,7 +40,6 @@ pub struct Failed {
     pub error: serde_json::Value,
 }
 
-/// How one build ended.
 pub type Ended = Result<Product, Failed>;
 
 /// What the rounds are compared with.
@@ -68,10 +65,8 @@ impl Expected {
     }
 }
 
-/// One build.
 #[derive(Clone, Debug, Serialize)]
 pub struct Round {
-    /// What was varied, and to what.
     pub varied: BTreeMap<Variation, String>,
     /// What came out; absent where nothing did.
     pub product: Option<Product>,
@@ -94,7 +89,6 @@ impl Round {
     }
 }
 
-/// The answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
@@ -112,9 +106,7 @@ pub enum Answer {
 pub enum Blame {
     /// This alone changes the output; two builds with nothing varied were identical.
     Variation {
-        /// The variation.
         variation: Variation,
-        /// What it was set to.
         value: String,
         /// The output with nothing varied.
         a: Product,
@@ -122,12 +114,7 @@ pub enum Blame {
         b: Product,
     },
     /// Two builds with nothing varied differ: the time of day, chance, or an order that nobody fixes.
-    Itself {
-        /// The first.
-        a: Product,
-        /// The second.
-        b: Product,
-    },
+    Itself { a: Product, b: Product },
     /// All builds here agree, whatever was varied, and differ from the lock.
     Lock {
         /// What all builds here gave.
@@ -137,14 +124,10 @@ pub enum Blame {
     Together {
         /// The output with nothing varied.
         a: Product,
-        /// A round's.
         b: Product,
     },
     /// A build that was needed to tell came to no end.
-    Unknown {
-        /// How it ended.
-        failed: Failed,
-    },
+    Unknown { failed: Failed },
 }
 
 impl Blame {
@@ -162,7 +145,6 @@ impl Blame {
 /// What was built and what is concluded.
 #[derive(Clone, Debug, Serialize)]
 pub struct Rebuilt {
-    /// The answer.
     pub answer: Answer,
     /// What the rounds were compared with; absent where not even the first build came to an end.
     pub expected: Option<Expected>,
@@ -174,7 +156,6 @@ pub struct Rebuilt {
     pub blame: Option<Blame>,
 }
 
-/// Builds as around says.
 pub type Build<'a> = dyn FnMut(&Around) -> Result<Ended> + 'a;
 
 /// Builds the rounds and, where one differs, as often as it takes to say why.
@@ -265,7 +246,7 @@ fn blame(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ids::Digest;
+    use crate::record::ids::Digest;
 
     fn product(text: &str) -> Product {
         let digest = Digest::sha256(text.as_bytes());

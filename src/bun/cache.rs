@@ -8,7 +8,7 @@ use super::lockfile::{Kind, Package};
 use super::names::is_directory_name;
 use super::wyhash::wyhash;
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::RelPath;
+use crate::record::ids::RelPath;
 
 /// Name of the file that says which commit a directory of the cache holds.
 pub const TAG_FILE: &str = ".bun-tag";

@@ -54,7 +54,6 @@ pub fn align_up(value: u64, align: u64) -> Option<u64> {
     Some(value.checked_add(align - 1)? & !(align - 1))
 }
 
-/// A program header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// `p_type`.
@@ -69,7 +68,6 @@ pub struct Segment {
     pub memsz: u64,
 }
 
-/// A section header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section<'a> {
     /// Name from the section name table, as bytes.
@@ -89,7 +87,6 @@ pub struct Section<'a> {
 /// An ELF64 little-endian file: its headers, and the bytes they speak of.
 #[derive(Clone, Debug)]
 pub struct Elf<'a> {
-    /// The whole file.
     pub bytes: &'a [u8],
     /// Where the program headers are in the file.
     pub phoff: u64,

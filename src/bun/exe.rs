@@ -9,7 +9,7 @@ use super::elf::{Elf, align_up, bad, span, u64_at};
 use super::graph::Graph;
 use super::inject;
 use crate::error::{Error, Reason, Result};
-use crate::model::report::Runtime;
+use crate::record::report::Runtime;
 
 /// Name of the section that holds the graph.
 pub const SECTION: &str = ".bun";
@@ -17,13 +17,11 @@ pub const SECTION: &str = ".bun";
 /// A compiled executable whose two readings agree.
 #[derive(Clone, Debug)]
 pub struct Executable<'a> {
-    /// The whole file.
     pub bytes: &'a [u8],
     /// Where the graph's length word is in the file; the payload follows it.
     pub graph_at: usize,
     /// Where the runtime's word is in the file.
     pub word_at: usize,
-    /// The module graph.
     pub graph: Graph<'a>,
 }
 

@@ -41,11 +41,9 @@ const MODULE_INFO_STRINGS: u32 = 1 << 9;
 pub struct Region<'a> {
     /// First byte, counted from the payload's first byte.
     pub offset: u32,
-    /// The bytes.
     pub bytes: &'a [u8],
 }
 
-/// One module of the graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Module<'a> {
     /// Name in Bun's virtual file system, such as `/$bunfs/root/app`.
@@ -94,7 +92,6 @@ pub struct Graph<'a> {
     pub entry: u32,
     /// Arguments compiled in (`compile_exec_argv`), as one string; empty if none.
     pub argv: &'a str,
-    /// The flag word.
     pub flags: u32,
     /// Bytes of the payload that no region, terminator or zero padding explains.
     pub unexplained: u64,
@@ -150,7 +147,6 @@ impl<'a> Graph<'a> {
         Ok(Self { payload, modules, entry, argv, flags, unexplained })
     }
 
-    /// The module that starts.
     pub fn entry_module(&self) -> &Module<'a> {
         &self.modules[self.entry as usize]
     }

@@ -48,7 +48,6 @@ pub struct Mismatch {
     pub offset: u64,
     /// What should be there, as hex or words.
     pub expected: String,
-    /// What is there.
     pub found: String,
     /// The part of the file, or why nothing could be foretold.
     pub what: String,

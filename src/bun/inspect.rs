@@ -6,7 +6,7 @@ use super::exe::Executable;
 use super::explain::{KnownBun, claimed_version};
 use super::inject::{Layout, Mismatch, prove_runtime};
 use crate::error::Result;
-use crate::model::ids::Digest;
+use crate::record::ids::Digest;
 
 /// What is in a compiled Bun executable.
 #[derive(Clone, Debug, Serialize)]
@@ -17,9 +17,7 @@ pub struct Inspection {
     pub size: u64,
     /// Which Bun runs the graph.
     pub runtime: RuntimeFacts,
-    /// The module graph.
     pub graph: GraphFacts,
-    /// Its modules in order.
     pub modules: Vec<ModuleFacts>,
 }
 
@@ -39,9 +37,7 @@ pub struct RuntimeFacts {
 /// Why an executable does not have one known Bun inside.
 #[derive(Clone, Debug, Serialize)]
 pub struct NotThis {
-    /// The known Bun.
     pub bun: String,
-    /// The first difference.
     #[serde(flatten)]
     pub mismatch: Mismatch,
 }
@@ -55,7 +51,6 @@ pub struct GraphFacts {
     pub size: u64,
     /// Bytes that nothing accounts for.
     pub unexplained: u64,
-    /// The flag word.
     pub flags: u32,
     /// `bunfig.toml` in the working directory is loaded, and with it any code that it preloads.
     pub autoload_bunfig: bool,
@@ -63,14 +58,11 @@ pub struct GraphFacts {
     pub autoload_dotenv: bool,
     /// The module that starts.
     pub entry: String,
-    /// Arguments compiled in.
     pub exec_argv: String,
 }
 
-/// One module.
 #[derive(Clone, Debug, Serialize)]
 pub struct ModuleFacts {
-    /// Its name.
     pub name: String,
     /// 0 binary, 1 Latin-1, 2 UTF-16LE.
     pub encoding: u8,
@@ -84,7 +76,6 @@ pub struct ModuleFacts {
     pub regions: Vec<RegionFacts>,
 }
 
-/// A region of a module.
 #[derive(Clone, Debug, Serialize)]
 pub struct RegionFacts {
     /// `contents`, `sourcemap`, `bytecode`, `module_info` or `origin`.

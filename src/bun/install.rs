@@ -19,7 +19,6 @@ use super::place::{Places, places};
 /// One file of an unpacked package.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// Path in the package.
     pub path: String,
     /// Whether anybody may execute it.
     pub executable: bool,
@@ -32,7 +31,6 @@ pub struct File {
 /// An installed package: its row and what its tarball holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Unpacked<'a> {
-    /// The row.
     pub package: &'a Package,
     /// Its files, `.bun-tag` among them where Bun writes one.
     pub files: &'a [File],
@@ -41,7 +39,6 @@ pub struct Unpacked<'a> {
 /// What stands at one path of the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// A regular file.
     File {
         /// BLAKE3 of the content.
         digest: Hash,
@@ -60,7 +57,6 @@ pub type Tree = BTreeMap<String, Found>;
 /// One thing that is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Difference {
-    /// What it is.
     pub what: What,
     /// A path from the source's root: of a package for the first two kinds, of a file or link for the others.
     pub path: String,
@@ -121,7 +117,6 @@ enum Want<'a> {
 /// What Bun makes of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Role {
-    /// Nothing.
     Plain,
     /// A command, if its link wins over another of the same name.
     Perhaps,

@@ -100,7 +100,6 @@ impl<'a> Source<'a> {
         Error::new(Reason::BadRecord, what).at(self.place(offset))
     }
 
-    /// A fault at a value.
     pub(super) fn bad(&self, value: &Value<'_>, what: impl Into<String>) -> Error {
         self.fault(value.start(), what)
     }

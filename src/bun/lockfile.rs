@@ -11,8 +11,8 @@ use jsonc_parser::ast::Value;
 use super::jsonc::{Source, props};
 use super::names::{is_name, show, split_key};
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::{Digest, RelPath, Sri};
-use crate::model::lockfile::{LockedPackage, PackageKind};
+use crate::record::ids::{Digest, RelPath, Sri};
+use crate::record::lockfile::{LockedPackage, PackageKind};
 
 /// The versions of the format that are read. 0 and 1 by Bun 1.3; 2 is what Bun 1.4 writes, 3 with scoped overrides.
 const VERSIONS: std::ops::RangeInclusive<u32> = 0..=3;
@@ -20,7 +20,6 @@ const VERSIONS: std::ops::RangeInclusive<u32> = 0..=3;
 /// More packages than this are refused: each is a download.
 const MAX_PACKAGES: usize = 50_000;
 
-/// The whole file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lockfile {
     /// `lockfileVersion`.
@@ -33,7 +32,6 @@ pub struct Lockfile {
     pub trusted: Vec<String>,
     /// `patchedDependencies`: `name@version` to the patch's path.
     pub patched: BTreeMap<String, String>,
-    /// Every package by its key.
     pub packages: BTreeMap<String, Package>,
     place: String,
 }
@@ -53,12 +51,10 @@ pub struct Needs {
     pub optional_peers: Vec<String>,
 }
 
-/// One workspace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Workspace {
     /// Its package name; a root may have none.
     pub name: Option<String>,
-    /// What it needs.
     pub needs: Needs,
 }
 
@@ -71,7 +67,6 @@ pub struct Package {
     pub name: String,
     /// What follows `name@`: a version, or where the package comes from.
     pub resolution: String,
-    /// Where it comes from.
     pub kind: Kind,
     /// The tarball's full URL where it is not the default registry's; used as it is.
     pub registry_url: Option<String>,
@@ -83,13 +78,11 @@ pub struct Package {
     pub bun_tag: Option<String>,
     /// Operating systems it is for, in npm's words, `!` for not; empty: all.
     pub os: Vec<String>,
-    /// Processors it is for.
     pub cpu: Vec<String>,
     /// C libraries it is for; Bun 1.3 neither writes nor reads it.
     pub libc: Vec<String>,
     /// What it puts into `.bin`.
     pub bin: Bin,
-    /// What it needs.
     pub needs: Needs,
     /// It lies in the tarball of the package above it and is not fetched.
     pub bundled: bool,
@@ -97,31 +90,24 @@ pub struct Package {
     pub place: String,
 }
 
-/// Where a package comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A registry tarball; the resolution is its version.
     Npm,
     /// A tarball that GitHub makes: `github:owner/repo#reference`.
     Github {
-        /// Owner of the repository.
         owner: String,
-        /// Name of the repository.
         repo: String,
         /// The commit, as abbreviated in the lock.
         reference: String,
     },
-    /// A git repository.
     Git,
     /// A tarball at a URL or path.
     Tarball,
-    /// A directory.
     File,
-    /// A link.
     Link,
     /// A workspace; the path in the source.
     Workspace(String),
-    /// The project itself.
     Root,
 }
 
@@ -144,7 +130,6 @@ impl Kind {
 /// The programs of a package.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Bin {
-    /// None.
     #[default]
     None,
     /// Name to path; a single path stands under the last part of `key` without scope, as Bun links it.
@@ -156,9 +141,7 @@ pub enum Bin {
 /// A package that has to be fetched, with what its tarball must hash to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Required<'a> {
-    /// The row.
     pub package: &'a Package,
-    /// The tarball's digest.
     pub digest: Digest,
 }
 
@@ -459,7 +442,7 @@ mod tests {
         }
         let lock = parse(&format!(r#""a": ["a@1.0.0", "", {{}}, "{SHA512}"]"#)).unwrap();
         let other =
-            Sri(Digest::from_bytes(crate::model::ids::Algorithm::Sha512, &[1; 64]).unwrap());
+            Sri(Digest::from_bytes(crate::record::ids::Algorithm::Sha512, &[1; 64]).unwrap());
         let ours = BTreeMap::from([("a".to_owned(), other)]);
         let err = lock.require_strong(lock.packages.values(), &ours).unwrap_err();
         assert_eq!(err.reason(), Reason::DigestMismatch);

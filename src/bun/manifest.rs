@@ -76,7 +76,7 @@ mod tests {
     }
 
     fn sri() -> String {
-        crate::model::ids::Digest::sha256(b"x").to_sri()
+        crate::record::ids::Digest::sha256(b"x").to_sri()
     }
 
     #[test]

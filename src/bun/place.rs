@@ -17,7 +17,6 @@ use super::names::split_key;
 pub(super) struct Places<'a> {
     /// Directory (from the source's root) to package.
     pub(super) by_dir: BTreeMap<String, Unpacked<'a>>,
-    /// Key to its directories.
     pub(super) by_key: BTreeMap<&'a str, BTreeSet<String>>,
     /// Needs that lead to another package than the lock's: the directory, and the key that should be there.
     pub(super) clashes: BTreeSet<(String, &'a str)>,

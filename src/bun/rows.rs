@@ -8,7 +8,7 @@ use super::jsonc::{Source, props};
 use super::lockfile::{Bin, Kind, Needs, Package, texts_by_name};
 use super::names::{is_directory_name, is_name, is_version, show};
 use crate::error::{Error, Result};
-use crate::model::ids::{Digest, RelPath};
+use crate::record::ids::{Digest, RelPath};
 
 /// Reads the list at `key`.
 ///

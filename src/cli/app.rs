@@ -6,13 +6,13 @@ use std::sync::Arc;
 use include_dir::{Dir, include_dir};
 
 use super::Global;
+use crate::download::client::Client;
+use crate::download::config::NetConfig;
+use crate::download::npmrc::{NpmConfig, Sources};
 use crate::error::{Error, Reason, Result};
 use crate::fetch::embedded::Embedded;
 use crate::fetch::mirror::Mirrors;
 use crate::host::{Clock, FixedClock, Host, SystemClock};
-use crate::net::client::Client;
-use crate::net::config::NetConfig;
-use crate::net::npmrc::{NpmConfig, Sources};
 use crate::root::Root;
 use crate::store::Store;
 use crate::ui::{Colour, Ui};
@@ -188,8 +188,8 @@ pub(super) fn understudy() -> Result<Embedded> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::lockfile::Lockfile;
-    use crate::model::record;
+    use crate::record;
+    use crate::record::lockfile::Lockfile;
 
     #[test]
     fn the_understudy_is_the_commit_that_its_lock_pins() {

@@ -11,9 +11,9 @@ use crate::build::{STEP_WALL, Verification};
 use crate::error::{Error, Kind, Reason, Result};
 use crate::host::platform;
 use crate::lock::{self, Locked, Spec};
-use crate::model::ids::Sha256;
-use crate::model::record;
-use crate::model::report::OutputStatus;
+use crate::record;
+use crate::record::ids::Sha256;
+use crate::record::report::OutputStatus;
 
 /// Build a locked provider in a sandbox and prove what came out
 #[derive(Debug, clap::Args)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::app::App;
 use crate::host::{Stopwatch, kernel};
-use crate::model::ids::Timestamp;
+use crate::record::ids::Timestamp;
 use crate::report::Circumstances;
 use crate::root::Root;
 

@@ -8,8 +8,8 @@ use super::making::{self, How};
 use super::{build, run, verify};
 use crate::error::{Error, Reason, Result};
 use crate::lock::{self, Spec};
-use crate::model::admission::ModelPair;
-use crate::model::ids::Name;
+use crate::record::admission::ModelPair;
+use crate::record::ids::Name;
 
 /// The stand-in provider, the fixture, and the model whose replies were written beforehand.
 const PROVIDER: &str = "understudy";

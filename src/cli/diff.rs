@@ -9,7 +9,7 @@ use super::inspect::{Buns, read};
 use crate::bun::explain::text::Hunk;
 use crate::bun::explain::{BunDifference, Difference, Explanation, PartDifference, diff};
 use crate::error::Result;
-use crate::model::record;
+use crate::record;
 
 /// Explain how two files differ; compiled Bun executables down to the module and the line
 #[derive(Debug, clap::Args)]

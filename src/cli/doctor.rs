@@ -9,8 +9,8 @@ use crate::doctor::{self, Setup, Status};
 use crate::error::{Error, Result};
 use crate::host;
 use crate::lock;
-use crate::model::ids::Name;
-use crate::model::lockfile::{BunPackage, Lockfile};
+use crate::record::ids::Name;
+use crate::record::lockfile::{BunPackage, Lockfile};
 use crate::sandbox::Launcher;
 use crate::ui::Mark;
 

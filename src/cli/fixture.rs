@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::app::App;
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::Name;
-use crate::model::record;
+use crate::record;
+use crate::record::ids::Name;
 use crate::run::fixture;
 use crate::ui::Mark;
 

@@ -1,12 +1,12 @@
 //! The gates as `admit verify` shows them: the same ones as of a run, without starting anything or asking anybody.
 
 use super::app::App;
+use crate::download::config::NetConfig;
 use crate::error::{Kind, Result};
 use crate::gate::{self, Engine, Flags, Gate, Policy, Request, from_old_variables};
 use crate::lock::Locked;
-use crate::model::evidence::{GateRow, GateStatus};
-use crate::model::ids::Name;
-use crate::net::config::NetConfig;
+use crate::record::evidence::{GateRow, GateStatus};
+use crate::record::ids::Name;
 use crate::root::Root;
 use crate::run::facts::{self, ENDPOINT_FILE_VARIABLE, Sources};
 use crate::run::{fixture, planned};

@@ -6,8 +6,8 @@ use super::app::App;
 use super::rehearsing;
 use crate::error::{Kind, Result};
 use crate::health::{self, Validator};
-use crate::model::health::{HealthReport, HealthRow, Outcome};
-use crate::model::record;
+use crate::record;
+use crate::record::health::{HealthReport, HealthRow, Outcome};
 use crate::ui::Mark;
 
 /// Inject every fault that admit knows, one at a time, and see that each ends as it must

@@ -8,7 +8,7 @@ use super::app::App;
 use crate::bun::explain::KnownBun;
 use crate::bun::inspect::{Inspection, inspect};
 use crate::error::{Error, Reason, Result};
-use crate::model::record;
+use crate::record;
 use crate::ui::Mark;
 
 /// Show the runtime, flags and modules of a compiled Bun executable, without running it

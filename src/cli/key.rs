@@ -7,7 +7,7 @@ use serde_json::json;
 use super::App;
 use crate::attest::keys::{Keys, Named};
 use crate::error::Result;
-use crate::model::ids::Name;
+use crate::record::ids::Name;
 
 /// Make, show and take over the keys that sign attestations
 #[derive(Debug, clap::Args)]

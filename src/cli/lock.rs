@@ -6,9 +6,9 @@ use super::app::App;
 use super::making;
 use crate::error::{Error, Reason, Result};
 use crate::lock::{self, Change, Request};
-use crate::model::ids::{AbsPath, CommitId, Name, RelPath};
-use crate::model::lockfile::Lockfile;
-use crate::model::record;
+use crate::record;
+use crate::record::ids::{AbsPath, CommitId, Name, RelPath};
+use crate::record::lockfile::Lockfile;
 
 /// Show a lock, make one for another commit, or fill what a build resolved
 #[derive(Debug, clap::Args)]
@@ -153,7 +153,7 @@ fn template(root: &crate::root::Root, args: &Args) -> Result<Lockfile> {
     })
 }
 
-fn request(args: &Args, bun: Option<crate::model::lockfile::BunToolchain>) -> Request {
+fn request(args: &Args, bun: Option<record::lockfile::BunToolchain>) -> Request {
     let steps =
         args.step.iter().map(|step| step.split_whitespace().map(str::to_owned).collect()).collect();
     let some = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());

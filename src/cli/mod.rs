@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::error::{Error, Result};
-use crate::model::ids::{Digest, Timestamp};
+use crate::record::ids::{Digest, Timestamp};
 use crate::ui::{self, Colour, Ui};
 
 use app::App;

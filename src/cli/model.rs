@@ -6,12 +6,12 @@ use super::App;
 use super::verify::Signatures;
 use crate::attest::{self, Held, Refused};
 use crate::error::{Error, Reason, Result};
-use crate::model::admission::{
+use crate::record::admission::{
     self, AdmissionStatus, ModelAdmission, ModelPair, ModelStatus, RecordFile,
 };
-use crate::model::ids::Digest;
-use crate::model::record::{self, Record as _};
-use crate::model::signing::Kind as Signed;
+use crate::record::ids::Digest;
+use crate::record::signing::Kind as Signed;
+use crate::record::{self, Record as _};
 use crate::root::Root;
 use crate::secrets::{Known, Rules, Scanner};
 use crate::ui::Mark;

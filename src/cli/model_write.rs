@@ -8,14 +8,14 @@ use serde_json::json;
 use super::App;
 use super::model::{DIR, secret};
 use crate::error::{Error, Reason, Result};
-use crate::model::admission::{
+use crate::record::admission::{
     self, AdmissionStatus, CredentialClass, ModelAdmission, ModelId, ModelKind, ModelPair,
     RecordFile,
 };
-use crate::model::decision::{self, Decision, DecisionStatus, ProviderClass};
-use crate::model::ids::{Name, RelPath, Timestamp};
-use crate::model::network::NetworkClass;
-use crate::model::record::{self, Record};
+use crate::record::decision::{self, Decision, DecisionStatus, ProviderClass};
+use crate::record::ids::{Name, RelPath, Timestamp};
+use crate::record::network::NetworkClass;
+use crate::record::{self, Record};
 use crate::root::Root;
 
 /// Record an approval

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::evidence::{Sealed, names};
-use crate::model::evidence::{GateRow, GateStatus, RunStatus};
+use crate::record::evidence::{GateRow, GateStatus, RunStatus};
 use crate::ui::{Mark, Ui};
 
 /// Every gate, and of one that does not pass what was expected and what to do.

@@ -15,7 +15,7 @@ use crate::build::vary::{
 use crate::error::{Error, Kind, Reason, Result};
 use crate::host::{cpus, platform, time_namespaces};
 use crate::lock::{self, Locked, Spec};
-use crate::model::record;
+use crate::record;
 use crate::ui::Mark;
 
 /// Build again with everything around the sandbox varied: are the bytes the same, and if not, what changes them

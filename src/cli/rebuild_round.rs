@@ -11,9 +11,9 @@ use crate::build::vary::Product;
 use crate::error::Result;
 use crate::host::{self, Stopwatch, platform};
 use crate::lock::{self, Spec};
-use crate::model::ids::{AbsPath, Digest};
-use crate::model::record;
 use crate::plan::Plan;
+use crate::record;
+use crate::record::ids::{AbsPath, Digest};
 
 /// The schema word of the one object that this prints.
 pub(super) const SCHEMA: &str = "admit.round/1";

@@ -20,12 +20,12 @@ use crate::health::world::{Binary, Change, FIXTURE, PROVIDER, QWEN, World};
 use crate::health::{End, Observed, SealedRun, Validator, judge, not_run};
 use crate::host::{Host, Progress as _};
 use crate::lock::{self, Spec};
-use crate::model::evidence::GateStatus;
-use crate::model::health::HealthRow;
-use crate::model::ids::Name;
-use crate::model::record;
-use crate::model::report::SourceAdmission;
-use crate::net::stand_in::{self, StandIn};
+use crate::proxy::mock::{self, StandIn};
+use crate::record;
+use crate::record::evidence::GateStatus;
+use crate::record::health::HealthRow;
+use crate::record::ids::Name;
+use crate::record::report::SourceAdmission;
 use crate::root::{self, Root};
 use crate::run::{fixture, supervise, tools};
 
@@ -235,7 +235,7 @@ impl<'a> Stage<'a> {
     fn server(&self, world: &World, app: &App) -> Result<(Option<StandIn>, Option<String>)> {
         let Some(behaviour) = world.server else { return Ok((None, None)) };
         if behaviour == Behaviour::Gone {
-            return Ok((None, Some(stand_in::nobody()?)));
+            return Ok((None, Some(mock::nobody()?)));
         }
         let model = QWEN.rsplit('/').next().unwrap_or(QWEN);
         let script = fixture::load(&app.root()?, &name(FIXTURE)?)?.script;

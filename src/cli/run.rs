@@ -7,8 +7,8 @@ use super::running::{self, Asked};
 use crate::error::{Error, Reason, Result};
 use crate::gate::{Engine, Flags, from_old_variables};
 use crate::lock::Spec;
-use crate::model::admission::ModelPair;
-use crate::model::ids::Name;
+use crate::record::admission::ModelPair;
+use crate::record::ids::Name;
 
 /// Run an admitted provider on an artificial fixture, behind every gate, and seal the evidence
 #[derive(Debug, clap::Args)]

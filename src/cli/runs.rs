@@ -9,8 +9,8 @@ use super::verify::{Signatures, bundle};
 use crate::attest::{self, Held, Refused};
 use crate::error::{Error, Reason, Result};
 use crate::evidence::{self, Level, RunCheck};
-use crate::model::ids::Digest;
-use crate::model::signing::Kind;
+use crate::record::ids::Digest;
+use crate::record::signing::Kind;
 use crate::root::Root;
 use crate::ui::Mark;
 

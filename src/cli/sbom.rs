@@ -8,9 +8,9 @@ use super::making::saved;
 use crate::error::{Error, Reason, Result};
 use crate::host::platform;
 use crate::lock::{self, Spec};
-use crate::model::record;
-use crate::model::report::BuildReport;
 use crate::plan::Plan;
+use crate::record;
+use crate::record::report::BuildReport;
 use crate::sbom::{bom, parts};
 
 /// Print what went into a build as CycloneDX 1.6 JSON; the same build gives the same bytes

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::app::App;
 use crate::error::Result;
-use crate::model::record;
+use crate::record;
 use crate::root::write_atomic;
 use crate::schemas;
 

@@ -5,8 +5,8 @@ use serde_json::json;
 use super::{App, runs};
 use crate::error::{Error, Reason, Result};
 use crate::evidence;
-use crate::model::evidence::{GateStatus, RunReport, RunStatus};
-use crate::model::record;
+use crate::record;
+use crate::record::evidence::{GateStatus, RunReport, RunStatus};
 use crate::ui::Mark;
 
 /// Show a run: its end, gates, baselines, timeline and patch

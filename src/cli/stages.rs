@@ -6,7 +6,7 @@ use super::verify::Signatures;
 use super::{App, runs};
 use crate::error::Result;
 use crate::evidence::{self, Level, RunCheck};
-use crate::model::evidence::RunStatus;
+use crate::record::evidence::RunStatus;
 use crate::ui::Mark;
 
 /// Print the ladder of stages, and what stands where from verified runs

@@ -16,10 +16,8 @@ const LIMIT: u64 = 64 << 10;
 /// How often an answer is looked for.
 const POLL: Duration = Duration::from_millis(5);
 
-/// What became of it.
 #[derive(Debug)]
 pub(super) enum Ran {
-    /// It ended by itself.
     Ended {
         /// Whether its exit code was 0.
         success: bool,

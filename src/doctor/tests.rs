@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::*;
-use crate::model::ids::{Digest, Sha256, Sri};
+use crate::record::ids::{Digest, Sha256, Sri};
 
 /// A machine made of scripts: a home, a `PATH` of one directory, and a store that is not there yet.
 struct Machine {

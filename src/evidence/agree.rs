@@ -11,11 +11,11 @@ use serde_json::Value;
 use super::files::RunDir;
 use super::names;
 use super::read::{Fault, FaultKind};
-use crate::model::evidence::{EvidenceClass, RunReport, RunStatus, evidence_class};
-use crate::model::network::NetworkClass;
-use crate::model::record;
-use crate::model::sealed::{Author, Freshness};
-use crate::model::wire::BridgeRecord;
+use crate::record;
+use crate::record::evidence::{EvidenceClass, RunReport, RunStatus, evidence_class};
+use crate::record::network::NetworkClass;
+use crate::record::sealed::{Author, Freshness};
+use crate::record::wire::ProxyRecord;
 
 /// A record larger than this is not read.
 const MAX_RECORD: u64 = 64 << 20;
@@ -130,7 +130,7 @@ impl Differences {
 
     fn wire(&mut self, dir: &RunDir, report: &RunReport) {
         const BRIDGE: &str = "backend/bridge.json";
-        let bridge: BridgeRecord = match typed(dir, BRIDGE) {
+        let bridge: ProxyRecord = match typed(dir, BRIDGE) {
             Ok(bridge) => bridge,
             Err(why) => return self.unreadable(BRIDGE, why),
         };

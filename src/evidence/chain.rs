@@ -5,10 +5,10 @@ use std::io::{BufRead, BufReader};
 
 use super::files::RunDir;
 use super::names;
-use crate::model::evidence::ChainEnd;
-use crate::model::ids::Digest;
-use crate::model::record;
-use crate::model::sealed::{Author, Event};
+use crate::record;
+use crate::record::evidence::ChainEnd;
+use crate::record::ids::Digest;
+use crate::record::sealed::{Author, Event};
 
 /// An event's line longer than this is not read.
 const MAX_LINE: u64 = 1 << 20;

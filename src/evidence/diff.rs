@@ -1,17 +1,13 @@
 //! What a line of a unified diff is, for colours.
 
-/// The kind of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineKind {
     /// `diff --git`, `index`, `---`, `+++` and the like.
     Head,
     /// `@@ … @@`.
     Hunk,
-    /// A line that came.
     Added,
-    /// A line that went.
     Removed,
-    /// Everything else.
     Context,
 }
 

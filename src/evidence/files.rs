@@ -9,7 +9,7 @@ use cap_std::fs::OpenOptionsExt as _;
 use cap_std::fs::{Dir, DirEntry, File, OpenOptions};
 
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::{Digest, Name, RelPath, Timestamp};
+use crate::record::ids::{Digest, Name, RelPath, Timestamp};
 
 /// Bytes put aside when the directory is made, so that a full disk cannot keep a run from being sealed.
 const RESERVE: u64 = 4 << 20;
@@ -209,7 +209,7 @@ impl RunDir {
             see(&buffer[..n]);
             size += n as u64;
         }
-        let digest = Digest::from_bytes(crate::model::ids::Algorithm::Sha256, &hash.finalize());
+        let digest = Digest::from_bytes(crate::record::ids::Algorithm::Sha256, &hash.finalize());
         digest.map(|digest| (size, digest)).ok_or_else(|| std::io::Error::other("no digest"))
     }
 

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use super::diff;
 use super::render::{facts, gate_word, millis, visible};
-use crate::model::evidence::{GateStatus, RunReport, RunStatus};
-use crate::model::sealed::Excerpt;
+use crate::record::evidence::{GateStatus, RunReport, RunStatus};
+use crate::record::sealed::Excerpt;
 
 const STYLE: &str = include_str!("page.css");
 

@@ -42,30 +42,19 @@ pub use wire::WireSink;
 
 /// Names of the files of a run directory.
 pub mod names {
-    /// The report.
     pub const REPORT: &str = "report.json";
-    /// The report as Markdown.
     pub const REPORT_MD: &str = "report.md";
     /// The report as one HTML page.
     pub const REPORT_HTML: &str = "report.html";
-    /// The chain of events.
     pub const EVENTS: &str = "events.normalized.jsonl";
     /// What admit was doing.
     pub const TRACE: &str = "trace.jsonl";
-    /// Every gate's row.
     pub const GATE: &str = "gate.json";
-    /// The sandbox's facts.
     pub const SANDBOX: &str = "sandbox.json";
-    /// Freshness.
     pub const FRESHNESS: &str = "freshness.json";
-    /// The no-target proof.
     pub const NO_TARGET: &str = "stage2-no-target-inspection.json";
-    /// The patch.
     pub const PATCH: &str = "patch.diff";
-    /// The judge's log.
     pub const TEST_LOG: &str = "test.log";
-    /// The manifest.
     pub const MANIFEST: &str = "manifest.json";
-    /// The seal.
     pub const SEAL: &str = "seal.json";
 }

@@ -8,10 +8,10 @@ use super::chain::chain;
 use super::files::RunDir;
 use super::{html, names, render, visible};
 use crate::error::{Error, Reason, Result};
-use crate::model::evidence::RunReport;
-use crate::model::ids::Digest;
-use crate::model::record;
-use crate::model::sealed::{Manifest, NoTargetProof, Seal, contradictions};
+use crate::record;
+use crate::record::evidence::RunReport;
+use crate::record::ids::Digest;
+use crate::record::sealed::{Manifest, NoTargetProof, Seal, contradictions};
 
 /// A manifest, report or proof larger than this is not read.
 const MAX_RECORD: u64 = 64 << 20;
@@ -30,7 +30,6 @@ pub enum Level {
 }
 
 impl Level {
-    /// The text form.
     pub fn as_str(self) -> &'static str {
         match self {
             Level::SelfConsistent => "self-consistent",
@@ -40,7 +39,6 @@ impl Level {
     }
 }
 
-/// What kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
     /// There is no seal: the run never came to its end, or is still going on.
@@ -75,20 +73,16 @@ impl FaultKind {
 /// One thing that is wrong with a run directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// What kind.
     pub kind: FaultKind,
-    /// The file.
     pub path: String,
     /// What should be there.
     pub expected: String,
-    /// What is.
     pub found: String,
 }
 
 /// What came out of a check.
 #[derive(Clone, Debug)]
 pub struct RunCheck {
-    /// The directory.
     pub directory: PathBuf,
     /// The run's id, where the manifest could be read.
     pub id: Option<Digest>,

@@ -13,10 +13,10 @@ use super::files::RunDir;
 use super::names;
 use crate::error::{Error, Reason, Result};
 use crate::host::Clock;
-use crate::model::evidence::{ChainEnd, RunReport, TimelineRow};
-use crate::model::ids::{Digest, Name, RelPath};
-use crate::model::record;
-use crate::model::sealed::{Author, Event, Excerpt, TraceLine};
+use crate::record;
+use crate::record::evidence::{ChainEnd, RunReport, TimelineRow};
+use crate::record::ids::{Digest, Name, RelPath};
+use crate::record::sealed::{Author, Event, Excerpt, TraceLine};
 use crate::recorder::Recorder;
 use crate::secrets::Known;
 
@@ -25,13 +25,10 @@ use sha2::Digest as _;
 /// How much a run may leave behind. What goes beyond is counted, never kept, and shows in the manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of one file.
     pub file_bytes: u64,
     /// Bytes of all files together.
     pub total_bytes: u64,
-    /// Number of files.
     pub files: usize,
-    /// Number of events.
     pub events: u64,
     /// Bytes of one event's data.
     pub event_bytes: usize,
@@ -81,7 +78,7 @@ impl Kept {
 
     /// SHA-256 of all that was handed in and kept.
     pub(super) fn sha256(&self) -> Option<Digest> {
-        let algorithm = crate::model::ids::Algorithm::Sha256;
+        let algorithm = record::ids::Algorithm::Sha256;
         Digest::from_bytes(algorithm, &self.hash.clone().finalize())
     }
 }
@@ -149,7 +146,6 @@ impl Recording {
         Ok(this)
     }
 
-    /// The run directory.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
@@ -330,7 +326,7 @@ impl Recording {
 
 /// A path of admit's own making.
 pub(super) fn rel(text: &str) -> Result<RelPath> {
-    text.parse().map_err(|err: crate::model::ids::ParseError| {
+    text.parse().map_err(|err: record::ids::ParseError| {
         Error::new(Reason::Internal, "no path for a run directory").caused_by(err)
     })
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::model::evidence::{GateStatus, RunReport};
+use crate::record::evidence::{GateStatus, RunReport};
 
 /// A row of the facts table: what users of older reports look for, under the names they know.
 pub fn facts(report: &RunReport) -> Vec<(&'static str, String)> {
@@ -119,7 +119,6 @@ fn fenced(out: &mut String, language: &str, text: &str, omitted: u64) {
     }
 }
 
-/// The report as Markdown.
 pub fn markdown(report: &RunReport) -> String {
     let mut out = String::new();
     let mut line = |text: String| {

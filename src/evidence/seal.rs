@@ -11,13 +11,13 @@ use super::names;
 use super::recorder::{Kept, Recording, State, rel};
 use super::texts::{clean_texts, ids};
 use crate::error::{Error, Reason, Result};
-use crate::model::evidence::{ChainEnd, RunReport, RunStatus};
-use crate::model::failure::FailureClass;
-use crate::model::ids::{Digest, RelPath};
-use crate::model::record::{self, Record};
-use crate::model::sealed::{
+use crate::record::evidence::{ChainEnd, RunReport, RunStatus};
+use crate::record::failure::FailureClass;
+use crate::record::ids::{Digest, RelPath};
+use crate::record::sealed::{
     Author, Event, Excerpt, Freshness, Manifest, ManifestEntry, NoTargetProof, Seal, contradictions,
 };
+use crate::record::{self, Record};
 use crate::recorder::Recorder;
 use crate::secrets::{Known, Rules, Scanner};
 
@@ -30,14 +30,12 @@ const WIRE_ROWS: usize = 200;
 /// Bytes of a proof that is read back while sealing.
 const PROOF_BYTES: u64 = 16 << 20;
 
-/// A sealed run.
 #[derive(Clone, Debug)]
 pub struct Sealed {
     /// The run's id: SHA-256 of the canonical manifest.
     pub id: Digest,
     /// The report as written, which may be worse than the one that was handed in.
     pub report: RunReport,
-    /// The run directory.
     pub directory: PathBuf,
 }
 
@@ -324,7 +322,7 @@ fn withheld(path: &RelPath, size: u64, rules: &str, chain: &mut ChainEnd) -> Res
     let event = Event {
         seq: 0,
         monotonic_ns: 0,
-        wall: crate::model::ids::Timestamp::from_unix(0),
+        wall: record::ids::Timestamp::from_unix(0),
         prev: Digest::sha256(b""),
         by: Author::Admit,
         kind: "events_withheld".into(),

@@ -1,18 +1,16 @@
 //! What stands where on the ladder of stages, from verified runs. Pure.
 
 use super::read::RunCheck;
-use crate::model::evidence::RunStatus;
-use crate::model::failure::Stage;
-use crate::model::ids::Digest;
+use crate::record::evidence::RunStatus;
+use crate::record::failure::Stage;
+use crate::record::ids::Digest;
 
 /// One step of the ladder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageRow {
     /// Its number, 2 to 7.
     pub number: u8,
-    /// What is worked on.
     pub title: &'static str,
-    /// Whether this version runs it.
     pub runs: bool,
     /// Verified runs of it with status `pass`, by id: the only ones that count.
     pub passed: Vec<Digest>,

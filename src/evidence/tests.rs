@@ -5,16 +5,16 @@ use serde_json::json;
 
 use super::*;
 use crate::host::FixedClock;
-use crate::model::evidence::{
+use crate::record::evidence::{
     Baseline, EvidenceClass, GateRow, GateStatus, RequiredEvent, RunReport, RunStatus, WireRow,
 };
-use crate::model::failure::FailureClass;
-use crate::model::ids::{Digest, RelPath, Timestamp};
-use crate::model::record::{self, Record as _};
-use crate::model::sealed::{
+use crate::record::failure::FailureClass;
+use crate::record::ids::{Digest, RelPath, Timestamp};
+use crate::record::sealed::{
     Author, Excerpt, Freshness, Manifest, NoTargetProof, NonceSeen, Seal, Visible,
 };
-use crate::model::wire::{BridgeRecord, ExchangeKind, UpstreamKind, WireRecord};
+use crate::record::wire::{ExchangeKind, ProxyRecord, UpstreamKind, WireRecord};
+use crate::record::{self, Record as _};
 use crate::recorder::Recorder;
 use crate::secrets::{Known, Secret};
 
@@ -115,8 +115,8 @@ fn proof() -> NoTargetProof {
 }
 
 /// The record of a bridge with one exchange.
-fn bridge() -> BridgeRecord {
-    BridgeRecord {
+fn bridge() -> ProxyRecord {
+    ProxyRecord {
         model: "m".into(),
         upstream: UpstreamKind::Scripted,
         network_class: None,
@@ -407,7 +407,7 @@ fn no_rehearsal_can_be_sealed_as_a_pass() {
         report.evidence_class = class;
         report.case_binary_sha256 = Some(Digest::sha256(b"b"));
         report.source_admission_status = "admitted".into();
-        report.case_model_admission_status = crate::model::admission::AdmissionStatus::Admitted;
+        report.case_model_admission_status = record::admission::AdmissionStatus::Admitted;
         let sealed = run.seal(report.clone()).unwrap();
         assert_eq!(sealed.report.status, RunStatus::Fail);
         assert_eq!(check(&sealed.directory, None).unwrap().faults, []);
@@ -661,7 +661,7 @@ fn the_ladder_counts_verified_passes_only() {
 
 #[test]
 fn the_bridges_bytes_become_files_and_rows() {
-    use crate::net::bridge::{Part, Recorder as _};
+    use crate::proxy::server::{Part, Recorder as _};
     let dir = tempfile::tempdir().unwrap();
     let run = Arc::new(begin(dir.path(), &clock()));
     let mut sink = WireSink::new(Arc::clone(&run));

@@ -2,10 +2,10 @@
 
 use super::{html, names, render};
 use crate::error::{Error, Reason, Result};
-use crate::model::evidence::RunReport;
-use crate::model::failure::FailureClass;
-use crate::model::record;
-use crate::model::sealed::Excerpt;
+use crate::record;
+use crate::record::evidence::RunReport;
+use crate::record::failure::FailureClass;
+use crate::record::sealed::Excerpt;
 use crate::secrets::{Hit, Known, Rules, Scanner};
 
 /// The rules that hit, each once.

@@ -4,11 +4,11 @@ use std::io;
 use std::sync::Arc;
 
 use super::recorder::{Recording, rel};
-use crate::model::evidence::WireRow;
-use crate::model::record;
-use crate::model::sealed::{Author, Excerpt};
-use crate::model::wire::{BridgeRecord, ExchangeKind, WireRecord};
-use crate::net::bridge::{self, Part};
+use crate::proxy::server::{self, Part};
+use crate::record;
+use crate::record::evidence::WireRow;
+use crate::record::sealed::{Author, Excerpt};
+use crate::record::wire::{ExchangeKind, ProxyRecord, WireRecord};
 use crate::recorder::Recorder;
 
 /// Bytes of a request or reply that a report shows.
@@ -26,7 +26,6 @@ impl WireSink {
     }
 }
 
-/// The file of a part of an exchange.
 fn file(exchange: u32, part: Part) -> String {
     let ending = match part {
         Part::Received => "received",
@@ -37,7 +36,7 @@ fn file(exchange: u32, part: Part) -> String {
     format!("backend/wire/{exchange:04}.{ending}")
 }
 
-impl bridge::Recorder for WireSink {
+impl server::Recorder for WireSink {
     fn bytes(&mut self, exchange: u32, part: Part, _: u64, bytes: &[u8]) -> io::Result<()> {
         let (role, by) = match part {
             Part::Received => ("request_received", Author::Agent),
@@ -56,7 +55,7 @@ impl bridge::Recorder for WireSink {
 
 impl Recording {
     /// The report's rows of a bridge's record. `started_ns` is when the bridge started, on the recording's clock.
-    pub fn wire_rows(&self, record: &BridgeRecord, started_ns: u64) -> Vec<WireRow> {
+    pub fn wire_rows(&self, record: &ProxyRecord, started_ns: u64) -> Vec<WireRow> {
         record.exchanges.iter().map(|exchange| self.wire_row(exchange, started_ns)).collect()
     }
 

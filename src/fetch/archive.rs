@@ -13,14 +13,13 @@ use std::io::{self, Read};
 use flate2::bufread::GzDecoder;
 use tar::EntryType;
 
-use super::sink::Sink;
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::RelPath;
+use crate::record::ids::RelPath;
+use crate::store::sink::Sink;
 
 /// What an honest archive stays below.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Entries of any type.
     pub entries: u64,
     /// Bytes of all files together.
     pub unpacked: u64,
@@ -294,8 +293,8 @@ fn broken(place: &str, err: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sink::{DirSink, Listing};
     use super::*;
+    use crate::store::sink::{DirSink, Listing};
     use std::io::Write as _;
 
     fn header(kind: u8, name: &str, link: &str, size: u64, mode: u32) -> [u8; 512] {

@@ -4,16 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 
 use git2::{ObjectType, Oid};
 
-use super::object::{Objects, verify};
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::{CommitId, RelPath};
+use crate::git::object::{Objects, verify};
+use crate::record::ids::{CommitId, RelPath};
 
 /// A source inside admit: a commit made of files, in memory. The same files give the same commit everywhere.
 #[derive(Clone)]
 pub struct Embedded {
     /// The name in `embedded:<name>`.
     pub name: String,
-    /// The commit.
     pub commit: CommitId,
     objects: HashMap<Oid, (ObjectType, Vec<u8>)>,
 }
@@ -114,8 +113,8 @@ impl Objects for Embedded {
 
 #[cfg(test)]
 mod tests {
-    use super::super::object::{commit, walk};
     use super::*;
+    use crate::git::object::{commit, walk};
 
     fn files(list: &[(&str, &str, bool)]) -> Vec<(RelPath, Vec<u8>, bool)> {
         list.iter().map(|(p, d, x)| (p.parse().unwrap(), d.as_bytes().to_vec(), *x)).collect()

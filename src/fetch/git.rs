@@ -13,22 +13,20 @@ use git2::{ObjectType, Oid};
 
 use super::Fetcher;
 use super::mirror::local_path;
-use super::object::{self, ObjectDir, Objects, object_dir};
-use super::sink::DirSink;
-use super::smart::{self, Want};
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::{CommitId, Digest, ObjectId};
+use crate::git::object::{self, ObjectDir, Objects, object_dir};
+use crate::git::smart::{self, Want};
+use crate::record::ids::{CommitId, Digest, ObjectId};
 use crate::store::StoredTree;
+use crate::store::sink::DirSink;
 
 /// Area and name of the record that holds a tree's commit object.
 const RECORD: (&str, &str) = ("source", "commit");
 
-/// The locked source.
 #[derive(Clone, Copy, Debug)]
 pub struct Locked<'a> {
     /// `https://`, `http://`, `file:///` or `embedded:<name>`.
     pub url: &'a str,
-    /// The commit.
     pub rev: &'a CommitId,
     /// Its git tree, where the lock has it.
     pub tree: Option<&'a ObjectId>,
@@ -36,12 +34,9 @@ pub struct Locked<'a> {
     pub nar_hash: Option<&'a Digest>,
 }
 
-/// A source in the store.
 #[derive(Debug)]
 pub struct Source {
-    /// The commit.
     pub commit: CommitId,
-    /// Its git tree.
     pub tree: ObjectId,
     /// When it was committed, in seconds since 1970.
     pub time: i64,
@@ -51,7 +46,6 @@ pub struct Source {
     pub fetched: bool,
 }
 
-/// The objects of a repository.
 pub(super) enum Repository<'a> {
     Inside(&'a dyn Objects),
     Dir(ObjectDir),
@@ -80,7 +74,7 @@ impl<'a> Fetcher<'a> {
     /// Brings the locked source into the store, or proves that it is there.
     ///
     /// # Errors
-    /// [`Reason::Unreachable`] and the other reasons of [`crate::net::client::Client::fetch`];
+    /// [`Reason::Unreachable`] and the other reasons of [`crate::download::client::Client::fetch`];
     /// [`Reason::RevNotInRemote`]; [`Reason::SourceMismatch`] where tree, NAR hash or an object is not the locked one;
     /// [`Reason::HostileArchive`], [`Reason::UnsupportedSource`] for what the tree holds; those of the store.
     pub fn source(&self, locked: &Locked<'_>) -> Result<Source> {

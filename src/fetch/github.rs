@@ -9,12 +9,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::Fetcher;
-use super::object::{self, Item, Mode, Objects};
 use super::packages::PACKAGE_BYTES;
-use super::smart::Want;
+use crate::download::client::{OnBytes, Request};
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::{CommitId, Digest};
-use crate::net::client::{OnBytes, Request};
+use crate::git::object::{self, Item, Mode, Objects};
+use crate::git::smart::Want;
+use crate::record::ids::{CommitId, Digest};
 use crate::store::StoredFile;
 
 /// Where the API sends the reader of a tarball. No other redirect is followed.
@@ -23,9 +23,7 @@ const TARBALL_HOSTS: [&str; 2] = ["codeload.github.com", "api.github.com"];
 /// A package of the kind `github:owner/repository#reference`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hosted {
-    /// Owner of the repository.
     pub owner: String,
-    /// Name of the repository.
     pub repository: String,
     /// The commit, as the source's lock abbreviates it.
     pub reference: String,

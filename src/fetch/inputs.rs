@@ -10,10 +10,10 @@ use super::toolchain::Bun;
 use crate::bun::lockfile::{Kind, Lockfile as BunLock, Package};
 use crate::bun::select::Selection;
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::Digest;
-use crate::model::lockfile::{LockedPackage, Lockfile};
-use crate::model::record;
 use crate::plan::Plan;
+use crate::record;
+use crate::record::ids::Digest;
+use crate::record::lockfile::{LockedPackage, Lockfile};
 use crate::store::StoredFile;
 
 /// A source's own lock is read up to this size.
@@ -22,9 +22,7 @@ const LOCK_BYTES: u64 = 64 << 20;
 /// The verified inputs of one build.
 #[derive(Debug)]
 pub struct Inputs {
-    /// The source.
     pub source: Source,
-    /// The pinned Bun.
     pub bun: StoredFile,
     /// The source's own lock.
     pub bun_lock: BunLock,

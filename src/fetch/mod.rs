@@ -15,41 +15,32 @@ pub mod github;
 pub mod inputs;
 pub mod installed;
 pub mod mirror;
-pub mod bounded;
-pub mod object;
 pub mod packages;
 pub mod pin;
-mod pktline;
 pub mod seed;
-pub mod sink;
-pub mod smart;
 pub mod toolchain;
 
 use std::path::Path;
 
+use crate::download::client::Client;
+use crate::download::npmrc::NpmConfig;
 use crate::host::Progress;
-use crate::net::client::Client;
-use crate::net::npmrc::NpmConfig;
 use crate::store::Store;
 
 use embedded::Embedded;
 use mirror::Mirrors;
 
-/// What every fetch uses.
 #[derive(Clone, Copy)]
 pub struct Fetcher<'a> {
-    /// Where inputs land.
     pub store: &'a Store,
     /// The way to the network.
     pub client: &'a Client,
     /// Where packages come from.
     pub npm: &'a NpmConfig,
-    /// Rewritten addresses.
     pub mirrors: &'a Mirrors,
     /// GNU gzip on this host, if there is one; makes a GitHub tarball from a git mirror.
     pub gzip: Option<&'a Path>,
     /// Sources inside admit, for addresses `embedded:<name>`.
     pub embedded: &'a [Embedded],
-    /// Who is told.
     pub progress: &'a dyn Progress,
 }

@@ -7,9 +7,9 @@ use std::sync::{Mutex, PoisonError};
 
 use super::Fetcher;
 use super::github::Hosted;
+use crate::download::client::{OnBytes, Request};
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::Digest;
-use crate::net::client::{OnBytes, Request};
+use crate::record::ids::Digest;
 use crate::store::StoredFile;
 
 /// Largest tarball taken, in bytes. The largest package seen in a provider's lock has 40 MB.
@@ -24,7 +24,6 @@ pub enum Origin {
     Registry,
     /// A tarball at this address, as the source's lock has it.
     Url(String),
-    /// GitHub.
     Github(Hosted),
 }
 
@@ -35,7 +34,6 @@ pub struct Wanted {
     pub name: String,
     /// Its version (for messages, where the origin is not a registry).
     pub version: String,
-    /// Where it comes from.
     pub origin: Origin,
     /// What its bytes must hash to.
     pub integrity: Digest,
@@ -57,7 +55,7 @@ impl Fetcher<'_> {
     /// twice is fetched once. The first fault ends the rest.
     ///
     /// # Errors
-    /// [`Reason::DigestMismatch`] with the package's name, those of [`crate::net::client::Client::fetch`],
+    /// [`Reason::DigestMismatch`] with the package's name, those of [`crate::download::client::Client::fetch`],
     /// [`Reason::GnuGzipMissing`], those of the store.
     pub fn packages(&self, wanted: &[Wanted]) -> Result<Packages> {
         let mut unique: BTreeMap<&Digest, &Wanted> = BTreeMap::new();

@@ -8,12 +8,12 @@ use serde_json::Value;
 use super::Fetcher;
 use super::archive::{self, Limits, Top};
 use super::packages::PACKAGE_BYTES;
-use super::sink::Sink;
+use crate::download::client::Request;
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::{Algorithm, Digest, RelPath, Sha256, Sri};
-use crate::model::lockfile::{BunPackage, Platform};
-use crate::net::client::Request;
+use crate::record::ids::{Algorithm, Digest, RelPath, Sha256, Sri};
+use crate::record::lockfile::{BunPackage, Platform};
 use crate::store::Hashes;
+use crate::store::sink::Sink;
 
 /// A package's metadata of all versions is read up to this size.
 const METADATA_BYTES: u64 = 64 << 20;
@@ -23,7 +23,7 @@ impl Fetcher<'_> {
     ///
     /// # Errors
     /// [`Reason::NotFound`] where the registry has no such version; [`Reason::WeakIntegrity`]; those of
-    /// [`crate::net::client::Client::fetch`] and of the archive.
+    /// [`crate::download::client::Client::fetch`] and of the archive.
     pub fn pin_bun(&self, version: &str, platform: Platform) -> Result<BunPackage> {
         let package = format!("@oven/bun-{platform}");
         let tarball = self.npm.tarball_url(&package, version)?;

@@ -14,15 +14,15 @@ use blake3::Hash;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 
 use super::archive::{Limits, Top, unpack};
-use super::sink::{DirSink, Sink, source_error};
 use crate::bun::cache::{self, CacheEntry, TAG_FILE};
 use crate::bun::install::{File, Unpacked};
 use crate::bun::lockfile::{Kind, Package, Required};
 use crate::bun::manifest;
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::{Digest, RelPath};
+use crate::record::ids::{Digest, RelPath};
 use crate::sandbox::Owner;
 use crate::store::StoredFile;
+use crate::store::sink::{DirSink, Sink, source_error};
 
 /// What identifies a file that was not written since: device, inode, size, time of the last write (seconds,
 /// nanoseconds). Nothing in a build has a reason to set that time back; what runs scripts is checked before.
@@ -348,7 +348,7 @@ mod tests {
     use super::*;
     use crate::bun::install::{Difference, What};
     use crate::bun::lockfile::Lockfile;
-    use crate::model::ids::Algorithm;
+    use crate::record::ids::Algorithm;
     use crate::store::Store;
     use std::fs::Permissions;
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};

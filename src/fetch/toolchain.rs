@@ -5,9 +5,9 @@ use std::io::Read;
 use super::Fetcher;
 use super::archive::{self, Limits, Top};
 use super::packages::PACKAGE_BYTES;
-use super::sink::Sink;
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::{Algorithm, Digest, RelPath};
+use crate::record::ids::{Algorithm, Digest, RelPath};
+use crate::store::sink::Sink;
 use crate::store::{Store, StoredFile};
 
 /// The program's place in the tarball, below the stripped top directory.
@@ -20,7 +20,6 @@ pub struct Bun<'a> {
     pub package: &'a str,
     /// For example `1.3.14`.
     pub version: &'a str,
-    /// Integrity of the tarball.
     pub integrity: &'a Digest,
     /// SHA-256 of the program inside it.
     pub binary_sha256: &'a Digest,
@@ -32,7 +31,7 @@ impl Fetcher<'_> {
     ///
     /// # Errors
     /// [`Reason::DigestMismatch`] where the tarball or the program is not the locked one, [`Reason::HostileArchive`],
-    /// those of [`crate::net::client::Client::fetch`] and of the store.
+    /// those of [`crate::download::client::Client::fetch`] and of the store.
     pub fn bun(&self, pin: &Bun<'_>) -> Result<(StoredFile, bool)> {
         if let Some(program) = self.store.file(pin.binary_sha256)? {
             return Ok((program, false));

@@ -18,11 +18,8 @@ pub enum Outcome {
 /// One way in, and what becomes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AmbientVector {
-    /// The stable id.
     pub id: &'static str,
-    /// The fixed outcome.
     pub outcome: Outcome,
-    /// By what.
     pub how: &'static str,
 }
 

@@ -1,8 +1,8 @@
 //! What one gate found, and the two ways of holding a fact against an expectation.
 
 use crate::error::Kind;
-use crate::model::evidence::{GateRow, GateStatus};
-use crate::model::failure::FailureClass;
+use crate::record::evidence::{GateRow, GateStatus};
+use crate::record::failure::FailureClass;
 
 use super::{Compared, Found, Gate, Refusal};
 
@@ -11,10 +11,17 @@ pub(super) const NOT_FOUND_OUT: &str = "not found out";
 
 /// What one gate found.
 pub(super) enum Answer {
-    /// It holds.
-    Pass { expected: String, found: String },
-    /// It does not.
-    Fail { expected: String, found: String, fix: String, kind: Kind, class: Option<FailureClass> },
+    Pass {
+        expected: String,
+        found: String,
+    },
+    Fail {
+        expected: String,
+        found: String,
+        fix: String,
+        kind: Kind,
+        class: Option<FailureClass>,
+    },
     /// It was left out on request.
     NotChecked(&'static str),
     /// It means nothing for this engine.

@@ -2,9 +2,9 @@
 
 use crate::attest::Outcome as Signed;
 use crate::error::Kind;
-use crate::model::admission::{AdmissionStatus, CredentialClass, ModelAdmission, ModelKind};
-use crate::model::failure::{FailureClass, Stage};
-use crate::model::network::NetworkClass;
+use crate::record::admission::{AdmissionStatus, CredentialClass, ModelAdmission, ModelKind};
+use crate::record::failure::{FailureClass, Stage};
+use crate::record::network::NetworkClass;
 
 use super::answer::{Answer, hold, same, with_class, with_kind};
 use super::{

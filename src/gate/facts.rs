@@ -4,26 +4,23 @@ use std::net::IpAddr;
 
 use crate::attest::Outcome as Signed;
 use crate::error::Error;
-use crate::model::admission::{ModelPair, ModelStatus};
-use crate::model::failure::FailureClass;
-use crate::model::ids::{CommitId, Digest};
+use crate::record::admission::{ModelPair, ModelStatus};
+use crate::record::failure::FailureClass;
+use crate::record::ids::{CommitId, Digest};
 
 /// Something that was looked for. Only [`Found::Known`] can pass a gate.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Found<T> {
     /// It is there, and this is it.
     Known(T),
-    /// It is not there.
     Absent,
     /// It is there and could not be read, and why.
     Unreadable(String),
-    /// Nobody found out.
     #[default]
     Unknown,
 }
 
 impl<T> Found<T> {
-    /// The value, if known.
     pub fn known(&self) -> Option<&T> {
         match self {
             Found::Known(value) => Some(value),
@@ -46,7 +43,6 @@ impl<T> Found<T> {
 pub struct Compared<T> {
     /// From the locked record.
     pub expected: T,
-    /// From what is there.
     pub found: T,
 }
 
@@ -59,12 +55,9 @@ pub struct RootFact {
     pub trusted: bool,
 }
 
-/// The provider's lock.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LockFact {
-    /// Where it stands.
     pub place: String,
-    /// Its digest.
     pub digest: Digest,
     /// What is wrong with it; empty for a valid lock.
     pub faults: Vec<String>,
@@ -73,7 +66,6 @@ pub struct LockFact {
 /// The recorded build report.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReportFact {
-    /// Where it stands.
     pub place: String,
     /// Whether its `source_admission_status` is `admitted`.
     pub source_admitted: bool,
@@ -84,11 +76,9 @@ pub struct ReportFact {
 /// The binary as it lies on disk.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BinaryFact {
-    /// Where.
     pub place: String,
     /// Whether it is a regular file (not a link, directory or device).
     pub regular: bool,
-    /// Whether it may be executed.
     pub executable: bool,
     /// SHA-256 of its bytes.
     pub sha256: Digest,
@@ -135,7 +125,6 @@ pub struct CredentialFact {
 /// The auth bridge on the host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BridgeFact {
-    /// Whether the variable claims one.
     pub claimed: bool,
     /// Whether a probe was answered through it. Read only where a bridge is needed.
     pub answered: Found<bool>,
@@ -144,7 +133,6 @@ pub struct BridgeFact {
 /// Where the endpoint's address came from. The address itself is no fact of the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndpointOrigin {
-    /// An environment variable.
     Environment,
     /// A file that this user named.
     File,
@@ -157,7 +145,6 @@ pub enum EndpointOrigin {
 /// The addresses that the endpoint's name resolved to, once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NetworkFact {
-    /// All of them.
     pub addresses: Vec<IpAddr>,
     /// Whether the endpoint is spoken to over TLS with a checked certificate.
     pub tls: bool,
@@ -166,13 +153,10 @@ pub struct NetworkFact {
 /// What the probe's reply held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeOutcome {
-    /// Text.
     Content,
-    /// A tool call.
     ToolCall,
     /// Reasoning and nothing else.
     ReasoningOnly,
-    /// It failed, and how.
     Failed(FailureClass),
 }
 
@@ -183,7 +167,6 @@ pub struct ProbeFact {
     pub listed: bool,
     /// The `max_tokens` of the request.
     pub max_tokens: u32,
-    /// What came back.
     pub outcome: ProbeOutcome,
 }
 
@@ -203,7 +186,6 @@ pub enum AmbientState {
 pub struct AmbientFact {
     /// The vector's id in [`super::AMBIENT`].
     pub vector: String,
-    /// How it was found.
     pub state: AmbientState,
 }
 
@@ -219,9 +201,7 @@ pub struct SandboxFact {
 /// Everything that was found out before a run. The default is that nothing was.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
-    /// The root of the records.
     pub root: Found<RootFact>,
-    /// The provider's lock.
     pub lock: Found<LockFact>,
     /// The locked commit and the one of the recorded build.
     pub source_pin: Found<Compared<CommitId>>,
@@ -233,17 +213,13 @@ pub struct Facts {
     pub build_signed: Found<Signed>,
     /// SHA-256 of the output as locked for this platform.
     pub locked_output: Found<Digest>,
-    /// The binary.
     pub binary: Found<BinaryFact>,
-    /// The identity record.
     pub identity: Found<IdentityFact>,
     /// The arguments that the program would get, without the program.
     pub command: Found<Vec<String>>,
-    /// The task.
     pub task: Found<TaskFact>,
     /// The stage that was asked for.
     pub stage: Found<u8>,
-    /// The provider's licence.
     pub licence: Found<LicenceFact>,
     /// The pairs that were asked for.
     pub requested: Found<Vec<ModelPair>>,
@@ -251,20 +227,13 @@ pub struct Facts {
     pub model: Found<ModelStatus>,
     /// Who signed that record, where the root's policy asks.
     pub model_signed: Found<Signed>,
-    /// The credentials.
     pub credentials: Found<CredentialFact>,
-    /// The auth bridge.
     pub bridge: Found<BridgeFact>,
-    /// Where the endpoint is configured.
     pub endpoint: Found<EndpointOrigin>,
-    /// What it resolved to.
     pub network: Found<NetworkFact>,
-    /// What the probe gave.
     pub probe: Found<ProbeFact>,
-    /// The ambient vectors.
     pub ambient: Found<Vec<AmbientFact>>,
     /// The fixture's digest on record and as copied.
     pub fixture: Found<Compared<Digest>>,
-    /// The sandbox.
     pub sandbox: Found<SandboxFact>,
 }

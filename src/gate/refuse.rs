@@ -1,17 +1,14 @@
 //! What follows from refusals: one primary failure class, its marker, the exit code and the report's blockers.
 
 use crate::error::Kind;
-use crate::model::evidence::{GateRow, GateStatus};
-use crate::model::failure::FailureClass;
+use crate::record::evidence::{GateRow, GateStatus};
+use crate::record::failure::FailureClass;
 
 use super::{Decision, Gate, Verdict, answer};
 
-/// One gate that refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Which.
     pub gate: Gate,
-    /// Its row.
     pub row: GateRow,
     /// What it means for the exit code.
     pub kind: Kind,

@@ -5,9 +5,9 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::{Error, Reason, Result};
-use crate::model::admission::ModelPair;
-use crate::model::failure::Stage;
-use crate::model::ids::Name;
+use crate::record::admission::ModelPair;
+use crate::record::failure::Stage;
+use crate::record::ids::Name;
 
 /// Who works on the fixture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,17 +42,13 @@ const MAX_TIMEOUT: u64 = 24 * 60 * 60;
 pub struct Flags {
     /// The stage (`stage2`).
     pub stage: Option<u8>,
-    /// The provider.
     pub provider: Option<Name>,
-    /// The engine.
     pub engine: Option<Engine>,
-    /// The model.
     pub model: Option<ModelPair>,
     /// The model's admission record, where it is not the root's own.
     pub admission_file: Option<String>,
     /// The binary, where it is not the store's own.
     pub binary: Option<String>,
-    /// The wall clock.
     pub timeout: Option<Duration>,
 }
 
@@ -81,19 +77,13 @@ impl fmt::Debug for Endpoint {
 /// What was asked for; nothing is filled in that nobody asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    /// The stage.
     pub stage: Option<u8>,
-    /// The provider.
     pub provider: Option<Name>,
-    /// The engine.
     pub engine: Option<Engine>,
-    /// The model.
     pub model: Option<ModelPair>,
     /// The model's admission record.
     pub admission_file: Option<String>,
-    /// The binary.
     pub binary: Option<String>,
-    /// The wall clock.
     pub timeout: Option<Duration>,
     /// The endpoint, from the environment.
     pub endpoint: Option<Endpoint>,

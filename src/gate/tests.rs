@@ -1,8 +1,8 @@
 use super::*;
 use crate::error::{Kind, Reason};
-use crate::model::admission::{AdmissionStatus, ModelPair, ModelStatus, RecordFile, status};
-use crate::model::evidence::GateStatus;
-use crate::model::failure::FailureClass;
+use crate::record::admission::{AdmissionStatus, ModelPair, ModelStatus, RecordFile, status};
+use crate::record::evidence::GateStatus;
+use crate::record::failure::FailureClass;
 use proptest::prelude::*;
 
 const QWEN: &[u8] = include_bytes!("../../admissions/models/qwen-local--qwen3.6-35b-a3b.json");
@@ -26,7 +26,6 @@ fn same<T: Clone>(value: T) -> Found<Compared<T>> {
     Found::Known(Compared { expected: value.clone(), found: value })
 }
 
-/// Facts that admit.
 fn good() -> Facts {
     let pair: ModelPair = "qwen-local/qwen3.6-35b-a3b".parse().unwrap();
     let binary = digest("binary");

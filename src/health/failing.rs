@@ -3,7 +3,7 @@
 use super::model::Behaviour as B;
 use super::validators::{End, REPORT, Validator, Want};
 use super::world::{Change, SCRIPT, SCRIPTED, World, loopback, with_bash};
-use crate::model::failure::FailureClass as C;
+use crate::record::failure::FailureClass as C;
 
 /// Runs that are started and fail with a class of their own.
 pub const FAILING: &[Validator] = &[

@@ -9,19 +9,16 @@ use super::validators::{End, REPORT, Validator, Want};
 use crate::error::{Error, Reason, Result};
 use crate::evidence::{self, names};
 use crate::gate::{Decision, Gate};
-use crate::model::evidence::GateStatus;
-use crate::model::health::{HealthRow, ObservedField, Outcome};
-use crate::model::ids::Digest;
-use crate::model::record;
-use crate::model::sealed::Manifest;
+use crate::record;
+use crate::record::evidence::GateStatus;
+use crate::record::health::{HealthRow, ObservedField, Outcome};
+use crate::record::ids::Digest;
+use crate::record::sealed::Manifest;
 
 /// A run that came to a seal.
 pub struct SealedRun<'a> {
-    /// Its directory.
     pub directory: &'a Path,
-    /// Its id, as it was sealed.
     pub id: &'a Digest,
-    /// The exit code.
     pub code: u8,
     /// What the gates said.
     pub decision: &'a Decision,
@@ -29,7 +26,6 @@ pub struct SealedRun<'a> {
 
 /// What was observed of a validator's run.
 pub enum Observed<'a> {
-    /// It was sealed.
     Sealed(SealedRun<'a>),
     /// It was refused before it had a run directory.
     Early(&'a Error),

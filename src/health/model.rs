@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::model::fixture::Script;
-use crate::net::request::ChatRequest;
-use crate::net::upstream::{ScriptedModel, ScriptedReply};
+use crate::proxy::request::ChatRequest;
+use crate::proxy::upstream::{ScriptedModel, ScriptedReply};
+use crate::record::fixture::Script;
 use crate::run::engine::scripted::Scripted;
 
 /// How a stand-in for a model server behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
-    /// Plays the script.
     Plays,
     /// Plays the script; each reply begins with reasoning and takes its time before the content.
     Delayed,
@@ -30,11 +29,9 @@ pub enum Behaviour {
     Empty,
     /// Answers with a tool call whose arguments are no JSON.
     BadTool,
-    /// Lists another model.
     ListsAnother,
     /// Answers the probe, and then with text that holds no result.
     NoResult,
-    /// Nobody listens.
     Gone,
 }
 
@@ -43,7 +40,6 @@ const DELAY: Duration = Duration::from_millis(25);
 /// Pieces of reasoning before a delayed reply's content.
 const THOUGHTS: usize = 4;
 
-/// A model of one behaviour.
 pub struct Misbehaving {
     plays: Scripted,
     model: String,

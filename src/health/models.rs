@@ -4,7 +4,7 @@ use super::model::Behaviour as B;
 use super::validators::{ADMISSION, End, GATE, REPORT, Validator, Want};
 use super::world::{Change, MODEL_POLICY, QWEN, SCRIPTED, SCRIPTED_RECORD, World, loopback};
 use crate::gate::Gate;
-use crate::model::failure::FailureClass as C;
+use crate::record::failure::FailureClass as C;
 
 /// Runs that a gate on the model's side refuses.
 pub const MODELS: &[Validator] = &[

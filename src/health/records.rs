@@ -6,7 +6,7 @@ use super::validators::{End, REPORT, Validator, Want};
 use super::world::{BUILD_POLICY, Binary, Change, LOCK, SCRIPTED, SCRIPTED_RECORD, TASK, World};
 use crate::error::Reason;
 use crate::gate::Gate;
-use crate::model::failure::FailureClass as C;
+use crate::record::failure::FailureClass as C;
 
 /// Runs that a gate outside of the model's side refuses.
 pub const RECORDS: &[Validator] = &[

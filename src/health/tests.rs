@@ -7,9 +7,9 @@ use crate::error::{Error, Reason};
 use crate::evidence::{Limits, Recording, Sealed, names};
 use crate::gate::{self, Decision, Engine, Facts, Found, Gate, Policy, RootFact, TaskContract};
 use crate::host::SystemClock;
-use crate::model::evidence::{RunReport, RunStatus};
-use crate::model::failure::FailureClass;
-use crate::model::health::Outcome;
+use crate::record::evidence::{RunReport, RunStatus};
+use crate::record::failure::FailureClass;
+use crate::record::health::Outcome;
 
 /// Gates that no run can be brought to, since what they hold is refused before. The
 /// cases of `gate::tests` watch them, as they watch every other.
@@ -144,7 +144,7 @@ fn exactly_what_is_expected_passes_and_anything_else_fails() {
     let nothing = gate::decide(&Facts::default(), &policy());
     assert_eq!(judged(name, &sealed, 3, &nothing), Outcome::Failed);
     // Another run than the one that was sealed.
-    let other = Sealed { id: crate::model::ids::Digest::sha256(b"other"), ..sealed.clone() };
+    let other = Sealed { id: crate::record::ids::Digest::sha256(b"other"), ..sealed.clone() };
     assert_eq!(judged(name, &other, 3, &decision), Outcome::Failed);
     // A marker whose bytes changed since.
     let marker = sealed.directory.join("backend/provider-unavailable.txt");

@@ -7,7 +7,7 @@ use super::records::RECORDS;
 use super::world::World;
 use crate::error::Reason;
 use crate::gate::Gate;
-use crate::model::failure::FailureClass;
+use crate::record::failure::FailureClass;
 
 /// How a validator's run must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,40 +25,29 @@ pub enum End {
 /// A value that must stand in a file of the sealed run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Want {
-    /// This text.
     Text(&'static str),
-    /// This number.
     Number(i64),
-    /// Yes or no.
     Bool(bool),
-    /// An empty list.
     Empty,
 }
 
-/// One validator.
 #[derive(Clone, Copy)]
 pub struct Validator {
-    /// Its stable name.
     pub name: &'static str,
     /// The fault, in words.
     pub fault: &'static str,
     /// Whether it is about how provider and model are connected: the set of `admit validate provider-adapter`.
     pub adapter: bool,
-    /// The world.
     pub world: World,
-    /// How it must end.
     pub end: End,
-    /// The exit code.
     pub exit: u8,
     /// Values that must stand in files: file, place in it (RFC 6901), value.
     pub fields: &'static [(&'static str, &'static str, Want)],
 }
 
-/// The report.
 pub(super) const REPORT: &str = "report.json";
 /// The gates' rows and the probe.
 pub(super) const GATE: &str = "gate.json";
-/// The proof that no target was inspected.
 pub(super) const PROOF: &str = "stage2-no-target-inspection.json";
 /// The status of the model's admission in the report.
 pub(super) const ADMISSION: &str = "/case_model_admission_status";
@@ -69,7 +58,6 @@ pub fn all() -> impl Iterator<Item = &'static Validator> {
 }
 
 impl Want {
-    /// As a value.
     pub fn value(self) -> serde_json::Value {
         match self {
             Self::Text(text) => text.into(),

@@ -12,7 +12,6 @@ pub enum Change {
     Json(&'static str, fn(&mut Value)),
     /// A text, edited.
     Text(&'static str, fn(&str) -> String),
-    /// A file more.
     File(&'static str, &'static str),
     /// The recorded build, edited.
     Build(fn(&mut Value)),
@@ -36,9 +35,7 @@ pub enum Binary {
 /// Everything that a validator's run is started with.
 #[derive(Clone, Copy)]
 pub struct World {
-    /// Who works.
     pub engine: Engine,
-    /// The stage.
     pub stage: u8,
     /// The model that is asked for.
     pub model: Option<&'static str>,
@@ -50,7 +47,6 @@ pub struct World {
     pub server: Option<Behaviour>,
     /// What of the records is made wrong.
     pub changes: &'static [Change],
-    /// The binary.
     pub binary: Binary,
     /// Whether the fixture's digest is recorded anew after the changes.
     pub fixture_recorded: bool,
@@ -60,7 +56,6 @@ pub struct World {
     pub strange_root: bool,
 }
 
-/// The fixture of every world.
 pub const FIXTURE: &str = "r1-string-slugify";
 /// The provider of every world: the embedded stand-in.
 pub const PROVIDER: &str = "understudy";
@@ -68,7 +63,6 @@ pub const PROVIDER: &str = "understudy";
 pub const SCRIPTED_MODEL: &str = "scripted/understudy-script";
 /// The admitted local model.
 pub const QWEN: &str = "qwen-local/qwen3.6-35b-a3b";
-/// Its record in a root.
 pub const QWEN_RECORD: &str = "admissions/models/qwen-local--qwen3.6-35b-a3b.json";
 /// The scripted model's record in a root.
 pub const SCRIPTED_RECORD: &str = "admissions/models/scripted--understudy-script.json";
@@ -90,9 +84,7 @@ macro_rules! policy {
 pub const BUILD_POLICY: Change = Change::File("admit.toml", policy!("build"));
 /// A signature on the model's admission is asked for.
 pub const MODEL_POLICY: Change = Change::File("admit.toml", policy!("model"));
-/// The script of the fixture.
 pub const SCRIPT: &str = "fixtures/r1-string-slugify/script.json";
-/// The task of the fixture.
 pub const TASK: &str = "fixtures/r1-string-slugify/task.md";
 
 /// The stand-in with the scripted model inside admit: a rehearsal that succeeds.

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::bad_record;
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::Digest;
-use crate::model::record::{self, Record, Schema};
+use crate::record::ids::Digest;
+use crate::record::{self, Record, Schema};
 
 /// The directories that this user trusts (`admit.trust/1`), by absolute path.
 #[derive(Clone, Debug, Serialize, Deserialize)]

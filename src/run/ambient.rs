@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::gate::{AMBIENT, AmbientFact, AmbientState};
-use crate::model::record;
+use crate::record;
 
 /// Switches autoloading off in a binary that was built without the hardening flags (bun.md, section F).
 pub const BUN_OPTIONS: &str = "--config=/dev/null --env-file=/dev/null";
@@ -13,7 +13,6 @@ pub const BUN_OPTIONS: &str = "--config=/dev/null --env-file=/dev/null";
 pub struct Around<'a> {
     /// The workspace's files, by their paths in it.
     pub workspace: &'a BTreeMap<String, Vec<u8>>,
-    /// The whole environment.
     pub env: &'a BTreeMap<String, String>,
     /// The arguments, without the program.
     pub args: &'a [String],

@@ -4,7 +4,7 @@
 use super::engine::fake;
 use super::judge::{Judge, Judgement};
 use crate::error::Result;
-use crate::model::evidence::Baseline;
+use crate::record::evidence::Baseline;
 use crate::sandbox::Policy;
 
 /// Both baselines with what the judge said.

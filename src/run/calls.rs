@@ -9,8 +9,8 @@ use std::io::Read as _;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::model::fixture::HeldOut;
-use crate::model::record;
+use crate::record;
+use crate::record::fixture::HeldOut;
 use crate::sandbox::{Exit, Finished};
 
 /// Reads the calls from standard input, makes them in one process, and prints each result behind its own delimiter.

@@ -1,9 +1,9 @@
 //! Exactly one primary failure class from typed facts: how the process ended, what went over the wire, what the event
 //! log claims, what the judge found. Pure; no text of an agent is ever matched.
 
-use crate::model::failure::FailureClass;
-use crate::model::record;
-use crate::model::wire::{BridgeRecord, ExchangeKind, Limit, ReplyClass, WireRecord};
+use crate::record;
+use crate::record::failure::FailureClass;
+use crate::record::wire::{ExchangeKind, Limit, ProxyRecord, ReplyClass, WireRecord};
 
 use super::engine::events::{Claimed, is_completed};
 use super::supervise::{End, Expired};
@@ -17,21 +17,18 @@ pub struct Work {
     pub writes_allowed: bool,
     /// The judge accepted the patch, both times.
     pub accepted: bool,
-    /// No target was inspected.
     pub target_untouched: bool,
 }
 
 /// Everything that decides the class.
 pub struct Ended<'a> {
-    /// How the supervision ended.
     pub end: End,
     /// The exit code by the rule of [`exit_code`].
     pub exit_code: i32,
     /// What went over the wire.
-    pub wire: &'a BridgeRecord,
+    pub wire: &'a ProxyRecord,
     /// What Case's log claims.
     pub claimed: &'a Claimed,
-    /// What came of the work.
     pub work: Work,
 }
 
@@ -51,7 +48,6 @@ pub fn exit_code(end: End, wait_status: i32, limit: Option<Limit>) -> (i32, &'st
     }
 }
 
-/// The status as waited for, in words.
 pub fn wait_words(wait_status: i32) -> String {
     match libc::WIFSIGNALED(wait_status) {
         true => format!("killed by signal {}", libc::WTERMSIG(wait_status)),
@@ -59,17 +55,17 @@ pub fn wait_words(wait_status: i32) -> String {
     }
 }
 
-fn chats(wire: &BridgeRecord) -> impl DoubleEndedIterator<Item = &WireRecord> {
+fn chats(wire: &ProxyRecord) -> impl DoubleEndedIterator<Item = &WireRecord> {
     wire.exchanges.iter().filter(|exchange| exchange.kind == ExchangeKind::Chat)
 }
 
 /// The implementer's result: the first complete result of the run, in a whole reply's text.
-pub fn result_on_wire(wire: &BridgeRecord) -> bool {
+pub fn result_on_wire(wire: &ProxyRecord) -> bool {
     chats(wire).any(is_completed)
 }
 
 /// What is wrong with the last envelope of the run.
-fn envelope(wire: &BridgeRecord) -> String {
+fn envelope(wire: &ProxyRecord) -> String {
     let last = chats(wire).rev().find_map(|exchange| exchange.agent_result.as_ref());
     match last.map(|said| (said.complete, &said.status)) {
         None => "no envelope".into(),
@@ -79,7 +75,7 @@ fn envelope(wire: &BridgeRecord) -> String {
 }
 
 /// The last reply that an agent could not use, as a class.
-fn wire_fault(wire: &BridgeRecord) -> Option<(FailureClass, String)> {
+fn wire_fault(wire: &ProxyRecord) -> Option<(FailureClass, String)> {
     chats(wire).rev().find_map(|exchange| {
         let verdict = exchange.verdict.as_ref()?;
         let class = of_reply(verdict.class)?;
@@ -170,7 +166,6 @@ pub fn classify(ended: &Ended<'_>) -> Option<(FailureClass, String)> {
 }
 
 impl Expired {
-    /// The text form.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Start => "start",
@@ -184,8 +179,8 @@ impl Expired {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::agent_result::find_agent_result;
-    use crate::model::wire::{ReplyVerdict, UpstreamKind};
+    use crate::record::agent_result::find_agent_result;
+    use crate::record::wire::{ReplyVerdict, UpstreamKind};
     use serde_json::json;
 
     const GOOD: Work =
@@ -211,8 +206,8 @@ mod tests {
         }
     }
 
-    fn wire(exchanges: Vec<WireRecord>) -> BridgeRecord {
-        BridgeRecord {
+    fn wire(exchanges: Vec<WireRecord>) -> ProxyRecord {
+        ProxyRecord {
             model: "m".into(),
             upstream: UpstreamKind::Scripted,
             network_class: None,
@@ -240,7 +235,7 @@ mod tests {
     fn class(
         end: End,
         code: i32,
-        wire: &BridgeRecord,
+        wire: &ProxyRecord,
         outcome: &str,
         work: Work,
     ) -> Option<FailureClass> {
@@ -317,7 +312,7 @@ mod tests {
             (Limit::Wall, F::LifecycleTimeout, "wall at the bridge"),
             (Limit::ReplyTime, F::LifecycleTimeout, "reply_time at the bridge"),
         ] {
-            let wire = BridgeRecord { limit_hit: Some(limit), ..good.clone() };
+            let wire = ProxyRecord { limit_hit: Some(limit), ..good.clone() };
             for end in [End::Exited, End::Limit] {
                 let claimed = log("completed");
                 let ended = Ended { end, exit_code: 0, wire: &wire, claimed: &claimed, work: GOOD };

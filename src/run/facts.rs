@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::attest::{self, Expected, Outcome};
+use crate::download::config::NetConfig;
 use crate::error::{Error, Reason};
 use crate::gate::{
     AmbientFact, BinaryFact, Compared, Facts, Found, IdentityFact, LicenceFact, LockFact,
@@ -17,15 +18,14 @@ use crate::gate::{
 };
 use crate::host::platform;
 use crate::lock::Locked;
-use crate::model::fixture::Script;
-use crate::model::ids::{Algorithm, Digest, Name, Timestamp};
-use crate::model::lockfile::{Ambient, LicenseStatus};
-use crate::model::report::{BuildReport, OutputStatus, SourceAdmission};
-use crate::model::signing::Kind;
-use crate::net::config::NetConfig;
-use crate::net::probe::Probe;
-use crate::net::upstream::Upstream;
 use crate::plan::Plan;
+use crate::proxy::probe::Probe;
+use crate::proxy::upstream::Upstream;
+use crate::record::fixture::Script;
+use crate::record::ids::{Algorithm, Digest, Name, Timestamp};
+use crate::record::lockfile::{Ambient, LicenseStatus};
+use crate::record::report::{BuildReport, OutputStatus, SourceAdmission};
+use crate::record::signing::Kind;
 use crate::root::Root;
 use crate::run::fixture;
 use crate::sandbox::{self, Launcher, Policy};
@@ -38,11 +38,8 @@ pub const KEY_FILE_VARIABLE: &str = "ADMIT_MODEL_KEY_FILE";
 /// The variable that names a file of mode 0600 with the endpoint's address.
 pub const ENDPOINT_FILE_VARIABLE: &str = "ADMIT_MODEL_ENDPOINT_FILE";
 
-/// Where to look.
 pub struct Sources<'a> {
-    /// The records.
     pub root: &'a Root,
-    /// What was asked for.
     pub request: &'a Request,
     /// The provider's lock, or why there is none.
     pub locked: Result<&'a Locked, &'a Error>,
@@ -52,7 +49,6 @@ pub struct Sources<'a> {
     pub vars: &'a BTreeMap<String, String>,
     /// How TLS is checked.
     pub net: &'a NetConfig,
-    /// Now.
     pub now: Timestamp,
     /// Starts the sandbox whose walls are looked at; nobody finds out where there is none.
     pub launcher: Option<&'a Launcher>,
@@ -66,9 +62,7 @@ pub struct Sources<'a> {
 pub struct Planned {
     /// The arguments, without the program.
     pub args: Vec<String>,
-    /// The task.
     pub task: TaskFact,
-    /// The ambient vectors.
     pub ambient: Vec<AmbientFact>,
     /// The fixture's digest as read, of which the copy is made.
     pub fixture: (Name, Digest),
@@ -77,19 +71,14 @@ pub struct Planned {
 /// What was found, with the values that a run needs and that are no facts of the gate.
 #[derive(Default)]
 pub struct Gathered {
-    /// The facts.
     pub facts: Facts,
-    /// The binary.
     pub binary: Option<PathBuf>,
-    /// Its BLAKE3.
     pub blake3: Option<Digest>,
-    /// The recorded build.
     pub report: Option<BuildReport>,
     /// What stands behind the bridge.
     pub upstream: Option<Upstream>,
     /// Where the admission record stands.
     pub admission_file: Option<String>,
-    /// What the probe found.
     pub probe: Option<Probe>,
 }
 
@@ -124,7 +113,6 @@ fn signed(root: &Root, kind: Kind, about: Option<&Expected>, now: &Timestamp) ->
     }
 }
 
-/// Collects everything.
 pub fn gather(sources: &Sources<'_>, planned: Option<Planned>) -> Gathered {
     let mut out = Gathered::default();
     let request = sources.request;

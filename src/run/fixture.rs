@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::patch::{self, Content, Files};
 use crate::error::{Error, Reason, Result};
 use crate::gate;
-use crate::model::fixture::{FixtureLock, FixtureRecord, Script, Tool};
-use crate::model::ids::{AbsPath, Digest, Name, RelPath, Timestamp};
-use crate::model::record::{self, Record as _};
+use crate::record::fixture::{FixtureLock, FixtureRecord, Script, Tool};
+use crate::record::ids::{AbsPath, Digest, Name, RelPath, Timestamp};
+use crate::record::{self, Record as _};
 use crate::root::{self, Root};
 
 /// A fixture with everything that belongs to it, checked.
@@ -21,9 +21,7 @@ pub struct Fixture {
     pub digest: Digest,
     /// The workspace as an agent finds it.
     pub workspace: Files,
-    /// The task's text.
     pub task: String,
-    /// A patch that solves it.
     pub reference_patch: Vec<u8>,
     /// The script of a scripted model.
     pub script: Script,
@@ -34,11 +32,9 @@ pub struct Fixture {
 pub struct TaskFiles {
     /// `<id>.task.json`.
     pub json_name: String,
-    /// Its value.
     pub json: Value,
     /// `<id>.md`.
     pub markdown_name: String,
-    /// Its text.
     pub markdown: String,
 }
 

@@ -7,10 +7,10 @@ use super::facts::Gathered;
 use super::verdict;
 use crate::gate::{Decision, Engine, Verdict};
 use crate::lock::Spec;
-use crate::model::admission::ModelPair;
-use crate::model::evidence::GateRow;
-use crate::model::record::{Record, Schema};
-use crate::net::probe::Probe;
+use crate::proxy::probe::Probe;
+use crate::record::admission::ModelPair;
+use crate::record::evidence::GateRow;
+use crate::record::{Record, Schema};
 
 /// What the gates said (`admit.gate/1`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -28,7 +28,6 @@ pub struct GateRecord {
     pub model: Option<String>,
     /// The provider's name in the agent's configuration; never the admission.
     pub runtime_model_provider: Option<String>,
-    /// Every gate.
     pub gates: Vec<GateRow>,
     /// What the model was asked before.
     pub probe: Option<Probe>,
@@ -39,7 +38,6 @@ impl Record for GateRecord {
 }
 
 impl GateRecord {
-    /// The record of a decision.
     pub fn of(
         engine: Engine,
         provider: &Spec,

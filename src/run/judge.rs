@@ -20,7 +20,7 @@ use super::tests_run;
 use super::tools::Tools;
 use super::workspace;
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::{AbsPath, Digest, RelPath};
+use crate::record::ids::{AbsPath, Digest, RelPath};
 use crate::sandbox::{self, Command, Finished, Launcher, Limits, Mount, Policy, Sandbox};
 
 /// How often the tests and the calls are run.
@@ -44,27 +44,21 @@ const STEERING: [&str; 8] = [
     "usercustomize.py",
 ];
 
-/// One condition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JudgeRow {
-    /// Its stable name.
     pub id: String,
-    /// Whether it holds.
     pub passed: bool,
     /// What should have been found.
     pub expected: String,
-    /// What was found.
     pub found: String,
 }
 
-/// What the judge says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Judgement {
     /// Whether every condition holds.
     pub passed: bool,
-    /// Every condition.
     pub rows: Vec<JudgeRow>,
     /// Whether the tests and the calls were right in every round, whatever else is wrong.
     pub tests_passed: bool,
@@ -76,7 +70,6 @@ pub struct Judgement {
     pub patch_digest: Digest,
     /// What changed, in order.
     pub changed_files: Vec<String>,
-    /// The last commit.
     pub commit: Option<String>,
     /// What the tests and the calls printed.
     pub log: String,
@@ -95,13 +88,11 @@ impl Judgement {
 pub struct Judge<'a> {
     /// Starts sandboxes; its scratch directory takes short-lived files.
     pub launcher: &'a Launcher,
-    /// The fixture.
     pub fixture: &'a Fixture,
     /// Python with the pinned pytest.
     pub tools: &'a Tools,
 }
 
-/// Collects conditions.
 #[derive(Default)]
 struct Rows(Vec<JudgeRow>);
 
@@ -319,7 +310,7 @@ impl Judge<'_> {
 /// The judge's work directory in its sandbox.
 const INSIDE: &str = "/judge";
 
-fn internal(err: crate::model::ids::ParseError) -> Error {
+fn internal(err: crate::record::ids::ParseError) -> Error {
     Error::new(Reason::Internal, "a path inside the sandbox").caused_by(err)
 }
 

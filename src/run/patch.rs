@@ -4,14 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::RelPath;
+use crate::record::ids::RelPath;
 
 /// What stands at one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// A regular file.
     File {
-        /// Its bytes.
         bytes: Vec<u8>,
         /// Whether its owner may execute it.
         executable: bool,
@@ -23,7 +21,6 @@ pub enum Content {
 }
 
 impl Content {
-    /// A plain file.
     pub fn plain(bytes: impl Into<Vec<u8>>) -> Self {
         Self::File { bytes: bytes.into(), executable: false }
     }

@@ -11,7 +11,7 @@ use super::provider;
 use crate::error::Result;
 use crate::gate::{TaskContract, TaskFact};
 use crate::lock::Locked;
-use crate::model::ids::Timestamp;
+use crate::record::ids::Timestamp;
 use crate::root::Root;
 
 /// The plan. Without a lock there is no argument list. `sentinel` stands where a key would.

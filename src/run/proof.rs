@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::host::kernel;
-use crate::model::ids::{Digest, Timestamp};
-use crate::model::record::Record as _;
-use crate::model::sealed::{Freshness, NoTargetProof, NonceSeen, Visible};
-use crate::model::wire::{BridgeRecord, RequestRefusal};
+use crate::record::Record as _;
+use crate::record::ids::{Digest, Timestamp};
+use crate::record::sealed::{Freshness, NoTargetProof, NonceSeen, Visible};
+use crate::record::wire::{ProxyRecord, RequestRefusal};
 use crate::sandbox::{Mount, SandboxFacts};
 use crate::secrets::Secret;
 
@@ -20,7 +20,6 @@ const NOT_PROVEN: [&str; 3] = [
     "anything against whoever administers this machine",
 ];
 
-/// Values made for one run.
 pub struct Marks {
     /// In the host name, the sentinel, and by it in every request.
     pub nonce: String,
@@ -57,7 +56,6 @@ impl Marks {
         format!("run-{}", self.nonce)
     }
 
-    /// The canary's file.
     pub fn canary_file(&self) -> &Path {
         self.file.path()
     }
@@ -93,7 +91,7 @@ impl Marks {
 pub fn freshness(
     marks: &Marks,
     hostname: Option<&str>,
-    wire: Option<&BridgeRecord>,
+    wire: Option<&ProxyRecord>,
     started: &Timestamp,
     finished: Timestamp,
     span_ns: u64,
@@ -157,7 +155,7 @@ pub fn visible(facts: &SandboxFacts, expected: &[PathBuf]) -> (Vec<Visible>, Vec
 pub fn no_target(
     facts: &SandboxFacts,
     expected: &[PathBuf],
-    wire: Option<&BridgeRecord>,
+    wire: Option<&ProxyRecord>,
     fixture_commits: u64,
     canary: (u64, Vec<String>),
 ) -> NoTargetProof {

@@ -23,12 +23,12 @@ use super::workspace;
 use crate::error::{Error, Reason, Result};
 use crate::evidence::{Recording, WireSink};
 use crate::gate::Admitted;
-use crate::model::ids::{Digest, RelPath, Timestamp};
-use crate::model::record;
-use crate::model::sealed::Author;
-use crate::model::wire::BridgeRecord;
-use crate::net::bridge::{Bridge, BridgeConfig, Limits as BridgeLimits};
-use crate::net::upstream::Upstream;
+use crate::proxy::server::{Limits as ProxyLimits, Proxy, ProxyConfig};
+use crate::proxy::upstream::Upstream;
+use crate::record;
+use crate::record::ids::{Digest, RelPath, Timestamp};
+use crate::record::sealed::Author;
+use crate::record::wire::ProxyRecord;
 use crate::recorder::Recorder as _;
 use crate::sandbox::{self, Command, Finished, Launcher, Owner, Sandbox, SandboxFacts, Stream};
 
@@ -39,17 +39,15 @@ const STREAM_CAP: u64 = 1 << 20;
 const BEHIND: Duration = Duration::from_secs(60);
 
 /// What the door allows a run with these clocks.
-pub fn door(clocks: &Clocks) -> BridgeLimits {
-    BridgeLimits { wall: clocks.wall + BEHIND, ..BridgeLimits::default() }
+pub fn door(clocks: &Clocks) -> ProxyLimits {
+    ProxyLimits { wall: clocks.wall + BEHIND, ..ProxyLimits::default() }
 }
 
 /// Everything that a run needs.
 pub struct Start<'a> {
     /// Takes down what happens.
     pub run: &'a Arc<Recording>,
-    /// The gate's word.
     pub admitted: &'a Admitted,
-    /// The binary on the host.
     pub binary: &'a Path,
     /// Its BLAKE3, as the gate saw it.
     pub blake3: Option<Digest>,
@@ -57,37 +55,30 @@ pub struct Start<'a> {
     pub hardened: bool,
     /// The locked argument list.
     pub shape: &'a [String],
-    /// The fixture.
     pub fixture: &'a Fixture,
     /// Programs of the host.
     pub tools: &'a Tools,
-    /// Starts sandboxes.
     pub launcher: &'a Launcher,
     /// Nonce, sentinel, canary.
     pub marks: &'a Marks,
-    /// The clocks.
     pub clocks: Clocks,
     /// What the door allows. Its clock stands behind the supervision's.
-    pub door: BridgeLimits,
+    pub door: ProxyLimits,
     /// The signal that admit got.
     pub signal: &'a AtomicUsize,
     /// When the run began.
     pub started: Timestamp,
 }
 
-/// What was seen of it.
 pub struct Seen {
-    /// How the supervision ended.
     pub end: End,
     /// How the process ended.
     pub finished: Finished,
     /// What went over the wire, and when the bridge started on the recording's clock.
-    pub wire: (BridgeRecord, u64),
-    /// The box.
+    pub wire: (ProxyRecord, u64),
     pub facts: SandboxFacts,
     /// What the box said its host name is.
     pub hostname: Option<String>,
-    /// Case's own log.
     pub claimed: Claimed,
     /// What the judge says of what was left.
     pub judgement: Judgement,
@@ -263,11 +254,11 @@ pub fn run(start: &Start<'_>, upstream: Upstream) -> Result<Seen> {
         .listener()
         .ok_or_else(|| Error::new(Reason::Internal, "the door's socket did not come out"))?;
     let (events, heard) = mpsc::channel();
-    let bridge_ns = start.run.elapsed_ns();
+    let proxy_ns = start.run.elapsed_ns();
     let model = start.admitted.model().map(|model| model.model.to_string()).unwrap_or_default();
-    let bridge = Bridge::start(
+    let proxy = Proxy::start(
         listener,
-        BridgeConfig {
+        ProxyConfig {
             model,
             sentinel: start.marks.sentinel.clone(),
             upstream,
@@ -296,7 +287,7 @@ pub fn run(start: &Start<'_>, upstream: Upstream) -> Result<Seen> {
         }
     };
     let finished = running.finish()?;
-    let wire = bridge.stop()?;
+    let wire = proxy.stop()?;
     let ended = json!({
         "end": format!("{end:?}"), "wait_status": finished.wait_status,
         "leftovers_killed": finished.leftovers, "stdout_bytes": finished.stdout.total,
@@ -331,7 +322,7 @@ pub fn run(start: &Start<'_>, upstream: Upstream) -> Result<Seen> {
     Ok(Seen {
         end,
         finished,
-        wire: (wire, bridge_ns),
+        wire: (wire, proxy_ns),
         facts,
         hostname,
         claimed,
@@ -342,7 +333,6 @@ pub fn run(start: &Start<'_>, upstream: Upstream) -> Result<Seen> {
     })
 }
 
-/// The one command.
 fn command(start: &Start<'_>, layout: &Layout) -> Result<Command> {
     let file = start
         .admitted

@@ -6,13 +6,12 @@ use std::process::Output;
 use super::tools::{PYTEST_INSIDE, Python, clean, tail};
 use crate::error::{Error, Reason, Result};
 use crate::host::{Host, Progress};
-use crate::model::ids::Digest;
-use crate::model::piplock::PipLock;
-use crate::model::record;
+use crate::record;
+use crate::record::ids::Digest;
+use crate::record::piplock::PipLock;
 use crate::root::Root;
 use crate::store::{Store, StoredTree};
 
-/// The lock.
 const LOCK: &str = "lockfiles/pytest.lock.json";
 
 /// The area of the store's records that say which tree a lock gave.

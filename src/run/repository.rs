@@ -10,9 +10,9 @@ use super::patch::{Content, Files};
 use super::snapshot::{Head, MAX_BYTES, MAX_DEPTH, MAX_ENTRIES, open_dir, read_plain};
 use super::workspace;
 use crate::error::{Error, Reason, Result};
-use crate::fetch::bounded::Bounded;
-use crate::fetch::object::{self, Mode, ObjectDir, Objects};
-use crate::model::ids::{CommitId, RelPath};
+use crate::git::bounded::Bounded;
+use crate::git::object::{self, Mode, ObjectDir, Objects};
+use crate::record::ids::{CommitId, RelPath};
 
 /// Most commits looked at between the agent's last one and the fixture's.
 const MAX_COMMITS: usize = 100;

@@ -9,7 +9,7 @@ use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 use super::engine::case::{self, Layout};
 use super::tools::Tools;
 use crate::error::Result;
-use crate::model::ids::Digest;
+use crate::record::ids::Digest;
 use crate::sandbox::{Mount, Policy};
 
 /// Longest event log that is read.

@@ -10,8 +10,8 @@ use super::fixture::Fixture;
 use super::patch::{self, Content, Files};
 use super::repository;
 use crate::error::Result;
-use crate::model::ids::{CommitId, Digest, RelPath};
-use crate::model::record;
+use crate::record;
+use crate::record::ids::{CommitId, Digest, RelPath};
 
 /// Most files and directories taken out, most bytes of all of them, deepest directory. A fixture is a small repository.
 pub(super) const MAX_ENTRIES: usize = 20_000;
@@ -34,11 +34,9 @@ pub struct Snapshot {
 /// The commit that is checked out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// Its id.
     pub id: CommitId,
     /// Whether the fixture's commit is its ancestor, or it is that commit.
     pub on_base: bool,
-    /// Its files.
     pub files: Files,
 }
 

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use cap_std::fs::Dir;
 
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::Digest;
-use crate::model::wire::{CutReason, RequestRefusal};
-use crate::net::bridge::WireEvent;
+use crate::proxy::server::WireEvent;
+use crate::record::ids::Digest;
+use crate::record::wire::{CutReason, RequestRefusal};
 use crate::sandbox::{Clock, Running};
 
 /// How long each thing may take.
@@ -23,7 +23,6 @@ pub struct Clocks {
     pub first_call: Duration,
     /// Between two signs of life: bytes at the door or of output.
     pub idle: Duration,
-    /// In all.
     pub wall: Duration,
     /// How long a finished diff must stand still before the provider counts as lingering.
     pub stable: Duration,
@@ -61,15 +60,11 @@ impl Clocks {
 pub enum Expired {
     /// No sign of life.
     Start,
-    /// No request.
     FirstCall,
-    /// Nothing more.
     Idle,
-    /// The whole time.
     Wall,
 }
 
-/// How the supervision ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// The provider ended by itself.
@@ -212,7 +207,6 @@ fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// When what was seen.
 struct Life {
     begin: Instant,
     called: Option<Instant>,

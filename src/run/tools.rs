@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::pytest;
 use crate::error::{Error, Reason, Result};
 use crate::host::{Host, Progress};
-use crate::model::fixture::Tool;
-use crate::model::ids::{AbsPath, Algorithm, Digest};
+use crate::record::fixture::Tool;
+use crate::record::ids::{AbsPath, Algorithm, Digest};
 use crate::root::Root;
 use crate::sandbox::{Mount, Policy};
 use crate::store::{Digests, Hashes, Store, StoredTree};
@@ -27,7 +27,6 @@ const ASK: &str = "import json, sys, sysconfig\n\
     'version': '%d.%d.%d' % sys.version_info[:3], 'minor': '%d.%d' % sys.version_info[:2],\n\
     'library': '/'.join((v('LIBDIR') or '', v('INSTSONAME') or v('LDLIBRARY') or ''))}))";
 
-/// The host's Python.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Python {
@@ -56,13 +55,11 @@ struct Answer {
     library: PathBuf,
 }
 
-/// The host's git.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Git {
     /// The program, links resolved.
     pub executable: PathBuf,
-    /// Its installation.
     pub prefix: PathBuf,
     /// SHA-256 of the program.
     pub sha256: Digest,
@@ -71,7 +68,6 @@ pub struct Git {
 /// Everything that a fixture's sandboxes get of the host.
 #[derive(Debug)]
 pub struct Tools {
-    /// Python.
     pub python: Python,
     /// Git, where the fixture asks for it.
     pub git: Option<Git>,
@@ -85,7 +81,6 @@ pub struct Tools {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ToolFacts {
-    /// Python.
     pub python: Python,
     /// Git, where the fixture asks for it.
     pub git: Option<Git>,

@@ -15,15 +15,15 @@ use crate::error::{Error, Kind, Reason, Result};
 use crate::evidence::{Recording, names};
 use crate::gate::{Admitted, Decision, Engine};
 use crate::lock::Locked;
-use crate::model::admission::AdmissionStatus;
-use crate::model::evidence::{
+use crate::record::admission::AdmissionStatus;
+use crate::record::evidence::{
     EvidenceClass, GateRow, GateStatus, RequiredEvent, RootRow, RunReport, RunStatus,
     evidence_class,
 };
-use crate::model::failure::FailureClass;
-use crate::model::ids::{RelPath, Timestamp};
-use crate::model::report::{BuildReport, SourceAdmission};
-use crate::model::sealed::Author;
+use crate::record::failure::FailureClass;
+use crate::record::ids::{RelPath, Timestamp};
+use crate::record::report::{BuildReport, SourceAdmission};
+use crate::record::sealed::Author;
 use crate::recorder::Recorder as _;
 use crate::root::Root;
 use crate::sandbox::SandboxFacts;
@@ -130,11 +130,9 @@ fn judged(
 
 /// What the proofs need besides what was seen.
 pub struct Proofs<'a> {
-    /// Nonce and canary.
     pub marks: &'a Marks,
     /// Host paths that belong in the box.
     pub expected: &'a [PathBuf],
-    /// Now.
     pub now: Timestamp,
 }
 
@@ -163,7 +161,7 @@ pub fn provider(
     tools: &Tools,
     proofs: &Proofs<'_>,
 ) -> Result<()> {
-    let (wire, bridge_ns) = (&seen.wire.0, seen.wire.1);
+    let (wire, proxy_ns) = (&seen.wire.0, seen.wire.1);
     let (code, source) = classify::exit_code(seen.end, seen.finished.wait_status, wire.limit_hit);
     report.case_process_started = true;
     report.backend_exit_code = Some(code);
@@ -173,7 +171,7 @@ pub fn provider(
     report.case_binary_sha256 = verified.map(|copy| copy.sha256.clone());
     judged(run, report, &seen.judgement, baselines, tools)?;
     report.limits.extend(seen.facts.stable.limits.iter().cloned());
-    report.wire = run.wire_rows(wire, bridge_ns);
+    report.wire = run.wire_rows(wire, proxy_ns);
     run.record("backend/bridge.json", "bridge", wire)?;
     let model = admitted
         .model()
@@ -327,9 +325,9 @@ pub fn backend(engine: Engine) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::admission::ModelKind;
-    use crate::model::network::NetworkClass;
-    use crate::model::wire::UpstreamKind;
+    use crate::record::admission::ModelKind;
+    use crate::record::network::NetworkClass;
+    use crate::record::wire::UpstreamKind;
     use proptest::prelude::*;
 
     #[test]
@@ -359,7 +357,7 @@ mod tests {
             tests_passed: true,
             allowed_writes_passed: true,
             patch: "x".into(),
-            patch_digest: crate::model::ids::Digest::sha256(b"x"),
+            patch_digest: crate::record::ids::Digest::sha256(b"x"),
             changed_files: vec!["x".into()],
             commit: None,
             log: String::new(),
@@ -413,7 +411,7 @@ mod tests {
                 // And whoever writes "pass" by hand is told.
                 report.status = RunStatus::Pass;
                 prop_assert!(
-                    crate::model::sealed::contradictions(&report)
+                    crate::record::sealed::contradictions(&report)
                         .contains(&"evidence of a class that cannot pass")
                 );
             }

@@ -12,7 +12,7 @@ use git2::{ObjectType, Oid};
 
 use super::patch::{Content, Files};
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::CommitId;
+use crate::record::ids::CommitId;
 use crate::sandbox::Owner;
 
 /// The moment of the first commit, 1980-01-01T00:00:00Z: its id is the same in every run.

@@ -11,15 +11,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
-use crate::model::ids::{Algorithm, Digest};
+use crate::record::ids::{Algorithm, Digest};
 
-/// Which of the two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stream {
-    /// Standard output.
     Stdout,
-    /// Standard error.
     Stderr,
 }
 
@@ -158,7 +155,6 @@ impl Drain {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner).last
     }
 
-    /// What came so far.
     pub fn so_far(&self) -> [Captured; 2] {
         let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         [shared.streams[0].done(), shared.streams[1].done()]

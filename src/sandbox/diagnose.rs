@@ -13,7 +13,6 @@ use crate::error::Error;
 /// One thing that the sandbox needs or can use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// What was tried.
     pub name: String,
     /// Whether it is there. Only Landlock may be missing.
     pub ok: bool,

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::policy::{IdMap, Limits, Policy};
-use crate::model::ids::Digest;
+use crate::record::ids::Digest;
 
 /// Everything admit knows about one sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -15,7 +15,6 @@ pub struct SandboxFacts {
     pub stable: StableFacts,
     /// Every probe with what it had to see; all were right, else the sandbox would not exist.
     pub probes: Vec<Probe>,
-    /// Different every time.
     pub volatile: VolatileFacts,
 }
 
@@ -23,14 +22,12 @@ pub struct SandboxFacts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StableFacts {
-    /// The policy asked for.
     pub policy: Policy,
     /// Its limits as they bind: where this machine allows less, less. Absent in records older than this field.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub limits_in_force: Option<Limits>,
     /// New namespaces, by their names in `/proc/<pid>/ns`.
     pub namespaces: Vec<String>,
-    /// How ids are mapped.
     pub ids: IdMap,
     /// Landlock ABI in force; 0 where the kernel has none.
     pub landlock_abi: u32,
@@ -38,7 +35,6 @@ pub struct StableFacts {
     pub seccomp_instructions: u32,
     /// SHA-256 of the filter's instructions.
     pub seccomp_sha256: Digest,
-    /// Network interfaces inside.
     pub interfaces: Vec<String>,
     /// Submounts of read-only mounts, by their place inside.
     pub submounts: Vec<String>,
@@ -52,7 +48,6 @@ pub struct StableFacts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VerifiedCopy {
-    /// Its place inside.
     pub inside: String,
     /// Bytes.
     pub size: u64,
@@ -66,11 +61,9 @@ pub struct VerifiedCopy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
-    /// What was tried.
     pub name: String,
     /// What the wall answers: an errno's name, or a value.
     pub expected: String,
-    /// What came.
     pub got: String,
 }
 
@@ -81,7 +74,6 @@ impl Probe {
     }
 }
 
-/// Ids and times.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VolatileFacts {

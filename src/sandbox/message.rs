@@ -26,7 +26,6 @@ const MAX_FDS: usize = 4;
 /// From admit to the sandbox.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToBox {
-    /// What to build.
     Setup(Box<Setup>),
     /// The id maps are written; go on.
     Go,
@@ -45,7 +44,6 @@ pub enum ToBox {
 /// The policy with what only admit knows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Setup {
-    /// The policy.
     pub policy: Policy,
     /// How the payload's ids are mapped.
     pub ids: super::policy::IdMap,
@@ -70,14 +68,11 @@ pub enum FromBox {
     Init,
     /// Every wall stands and was probed; carries the listener and the directory, as far as the policy asks for them.
     Ready {
-        /// What was built.
         facts: Box<StableFacts>,
-        /// What the probes saw.
         probes: Vec<Probe>,
     },
     /// A wall could not be built.
     Failed(Failure),
-    /// The command runs.
     Started,
     /// The command could not be started.
     NotStarted(Failure),
@@ -103,7 +98,6 @@ pub enum FromBox {
 pub struct Failure {
     /// What was being done, for people.
     pub step: String,
-    /// The call with its arguments.
     pub call: String,
     /// The errno, 0 where none applies.
     pub errno: i32,

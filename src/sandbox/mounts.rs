@@ -17,7 +17,7 @@ use super::message::Failure;
 use super::policy::{Mount, PAYLOAD_ID, Policy, Wall};
 use super::sys::{self, named};
 use super::verified::{seal, verify};
-use crate::model::ids::AbsPath;
+use crate::record::ids::AbsPath;
 
 pub(super) type Result<T> = std::result::Result<T, Failure>;
 

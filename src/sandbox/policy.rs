@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::{AbsPath, Digest};
+use crate::record::ids::{AbsPath, Digest};
 
 /// The user and group id of the payload inside every sandbox.
 pub const PAYLOAD_ID: u32 = 1000;
@@ -53,7 +53,6 @@ pub enum Mount {
     /// A host directory or file, read-only with its submounts. No part of `host` may be a symbolic link: the record
     /// must name what was really mounted. [`Mount::read_only`] resolves first.
     ReadOnly {
-        /// Where it is on the host.
         host: PathBuf,
         /// Where the payload sees it.
         inside: AbsPath,
@@ -69,7 +68,6 @@ pub enum Mount {
     Tmpfs {
         /// Where the payload sees it.
         inside: AbsPath,
-        /// Capacity in bytes.
         size: u64,
         /// Most files and directories.
         inodes: u64,
@@ -80,14 +78,10 @@ pub enum Mount {
     File {
         /// Where the payload sees it.
         inside: AbsPath,
-        /// Its bytes.
         contents: Contents,
-        /// Permission bits.
         mode: u32,
     },
-    /// A symbolic link.
     Symlink {
-        /// Where it stands.
         inside: AbsPath,
         /// What it says; resolved inside.
         target: String,
@@ -95,7 +89,6 @@ pub enum Mount {
     /// A host file copied, while it is hashed, onto a read-only filesystem in memory that only this sandbox has, and
     /// hashed again there: what was verified is what runs. Its directory holds nothing but verified files.
     Verified {
-        /// Where it is on the host.
         host: PathBuf,
         /// Where the payload sees it.
         inside: AbsPath,
@@ -155,12 +148,10 @@ impl Mount {
 pub enum Contents {
     /// UTF-8 text.
     Text(String),
-    /// Any bytes.
     Bytes(Vec<u8>),
 }
 
 impl Contents {
-    /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Contents::Text(text) => text.as_bytes(),
@@ -203,13 +194,11 @@ impl Default for Limits {
     }
 }
 
-/// One program start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Command {
     /// The program, an absolute path inside, and its arguments.
     pub argv: Vec<String>,
-    /// The whole environment.
     pub env: BTreeMap<String, String>,
     /// The working directory, inside.
     pub cwd: AbsPath,
@@ -242,11 +231,8 @@ pub enum IdMap {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Wall {
-    /// Host mounts are read-only.
     ReadOnlyMounts,
-    /// So are their submounts.
     ReadOnlySubmounts,
-    /// The root is read-only.
     ReadOnlyRoot,
     /// The host's file system is not visible.
     PrivateRoot,
@@ -268,9 +254,7 @@ pub enum Wall {
     CgroupNamespace,
     /// The payload's ids are unprivileged on the host.
     IdMap,
-    /// No capabilities.
     Capabilities,
-    /// No new privileges.
     NoNewPrivileges,
     /// The system call filter's list of denied calls.
     DeniedCalls,
@@ -278,13 +262,9 @@ pub enum Wall {
     DeniedSockets,
     /// The filter's refusal of the x32 call numbers.
     X32,
-    /// Landlock.
     Landlock,
-    /// Resource limits.
     Limits,
-    /// Inherited descriptors are closed.
     ClosedDescriptors,
-    /// Verified copies are sealed.
     SealedCopies,
 }
 

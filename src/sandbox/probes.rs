@@ -87,7 +87,6 @@ pub fn here() -> u8 {
     u8::from(stdout.write_all(&seen).and_then(|()| stdout.flush()).is_err())
 }
 
-/// The attempts of one process.
 struct Attempts {
     seen: Vec<Probe>,
 }

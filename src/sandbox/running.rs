@@ -21,13 +21,10 @@ pub enum Clock {
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// It returned this code.
     Code(i32),
-    /// This signal ended it.
     Signal(i32),
     /// A clock ran out, and it was ended.
     TimedOut {
-        /// Which one.
         which: Clock,
     },
     /// It went over a resource limit, named here.
@@ -40,13 +37,10 @@ pub enum Exit {
 /// A command that ended, with everything that it left running killed.
 #[derive(Debug)]
 pub struct Finished {
-    /// How.
     pub exit: Exit,
     /// The raw wait status of its first process.
     pub wait_status: i32,
-    /// Standard output.
     pub stdout: Captured,
-    /// Standard error.
     pub stderr: Captured,
     /// From the start to the end.
     pub duration: Duration,
@@ -93,7 +87,6 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// The sandbox it runs in.
     pub fn sandbox(&self) -> &Sandbox {
         self.sandbox
     }

@@ -12,11 +12,8 @@ use super::policy::{Policy, Wall};
 /// A denied call and the errno that it gets.
 #[derive(Debug, Clone, Copy)]
 pub struct Denied {
-    /// Its name.
     pub name: &'static str,
-    /// Its number on this architecture.
     pub number: libc::c_long,
-    /// The errno.
     pub errno: i32,
 }
 
@@ -140,7 +137,6 @@ fn number(call: libc::c_long) -> u32 {
     u32::try_from(call).unwrap_or(u32::MAX)
 }
 
-/// The filter for a policy.
 pub fn program(policy: &Policy) -> Vec<sock_filter> {
     let allow = op(RETURN, libc::SECCOMP_RET_ALLOW);
     let mut out = vec![
@@ -223,8 +219,8 @@ pub fn bytes(program: &[sock_filter]) -> Vec<u8> {
 }
 
 /// SHA-256 of the instructions, for the record.
-pub fn digest(program: &[sock_filter]) -> crate::model::ids::Digest {
-    crate::model::ids::Digest::sha256(&bytes(program))
+pub fn digest(program: &[sock_filter]) -> crate::record::ids::Digest {
+    crate::record::ids::Digest::sha256(&bytes(program))
 }
 
 #[cfg(test)]

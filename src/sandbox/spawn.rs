@@ -34,7 +34,6 @@ impl Launcher {
     }
 }
 
-/// The end of a sandbox.
 #[derive(Debug)]
 pub struct Ended {
     /// From the decision to the proof that no process is left: the kernel reports the end of a namespace's init only

@@ -15,7 +15,6 @@ use rustix::process::Pid;
 pub struct Failed {
     /// The call with its arguments, such as `unshare(0x7e020000)`.
     pub call: String,
-    /// The errno.
     pub errno: i32,
 }
 
@@ -149,7 +148,6 @@ pub fn execve(path: &CStr, argv: &[CString], env: &[CString]) -> Failed {
 /// A child that ended.
 #[derive(Debug, Clone, Copy)]
 pub struct Reaped {
-    /// Its id.
     pub pid: Pid,
     /// The raw wait status.
     pub status: i32,

@@ -11,7 +11,7 @@ use super::message::Failure;
 use super::mounts::{NODEV, NOSUID, RDONLY, Result, attach, open, tmpfs, walk};
 use super::policy::{Mount, Policy, Wall};
 use super::sys::{self, named};
-use crate::model::ids::{Algorithm, Digest};
+use crate::record::ids::{Algorithm, Digest};
 
 /// Copies a host file onto its own tmpfs while hashing it.
 pub fn verify(

@@ -10,15 +10,15 @@ use crate::bun::names::split_key;
 use crate::error::{Error, Reason, Result};
 use crate::fetch::archive::{Limits, Top, unpack};
 use crate::fetch::inputs;
-use crate::fetch::sink::Sink;
 use crate::lock::Locked;
-use crate::model::ids::{Digest, RelPath};
-use crate::model::lockfile::{BunPackage, Lockfile};
-use crate::model::record;
-use crate::model::report::BuildReport;
 use crate::plan::Plan;
+use crate::record;
+use crate::record::ids::{Digest, RelPath};
+use crate::record::lockfile::{BunPackage, Lockfile};
+use crate::record::report::BuildReport;
 use crate::report::still_holds;
 use crate::store::Store;
+use crate::store::sink::Sink;
 
 /// Most bytes of a `package.json` that are read; the largest seen has 30 kB.
 const MANIFEST_BYTES: u64 = 4 << 20;
@@ -26,19 +26,15 @@ const MANIFEST_BYTES: u64 = 4 << 20;
 /// Everything that the bill of materials names.
 #[derive(Debug)]
 pub struct Parts {
-    /// The build.
     pub report: BuildReport,
-    /// Its lock.
     pub lock: Lockfile,
     /// The pinned Bun of the platform.
     pub bun: BunPackage,
-    /// The packages that were installed.
     pub packages: Vec<Part>,
     /// Who needs whom, by install path; the source itself is `""`.
     pub edges: BTreeSet<(String, String)>,
 }
 
-/// One installed package.
 #[derive(Debug)]
 pub struct Part {
     /// Its row in the source's lock.

@@ -8,14 +8,13 @@ use std::sync::OnceLock;
 
 use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
-use crate::model::ids::Digest;
+use crate::record::ids::Digest;
 
 /// One rule: a name for reports and a regular expression over bytes (no Unicode classes).
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     /// Stable name, `snake_case`.
     pub id: &'static str,
-    /// What is found by it.
     pub what: &'static str,
     /// The expression, syntax of the `regex` crate.
     pub pattern: &'static str,

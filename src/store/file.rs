@@ -11,7 +11,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::{Algorithm, Digest};
+use crate::record::ids::{Algorithm, Digest};
 
 use super::hash::{Digests, Hashes, Positioned, USUAL};
 use super::{Store, corrupt, kind_at, nar, open_dir, scratch, step};
@@ -41,7 +41,6 @@ impl StoredFile {
         &self.digests
     }
 
-    /// Length in bytes.
     pub fn size(&self) -> u64 {
         self.digests.size()
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use blake3::hazmat::{self, ChainingValue, HasherExt as _};
 use sha2::Digest as _;
 
-use crate::model::ids::{Algorithm, Digest};
+use crate::record::ids::{Algorithm, Digest};
 
 /// Bytes taken at a time: large enough that the calls do not count, small enough to stay in the cache.
 const BUFFER: usize = 1 << 20;

@@ -23,6 +23,7 @@ mod nar;
 mod outside;
 mod pending;
 mod record;
+pub mod sink;
 mod scratch;
 mod tree;
 
@@ -37,7 +38,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::Digest;
+use crate::record::ids::Digest;
 
 pub use file::{FileWriter, StoredFile};
 pub use hash::{Digests, Hashes, USUAL};

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, readlinkat, sta
 use rustix::io::Errno;
 
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::{Algorithm, Digest};
+use crate::record::ids::{Algorithm, Digest};
 
 use super::hash::Hashes;
 
@@ -22,7 +22,6 @@ pub(super) const DEPTH: usize = 256;
 /// Contents are read this many bytes at a time.
 const BUFFER: usize = 256 << 10;
 
-/// What was hashed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nar {
     /// SHA-256 of the archive; its SRI form is what `nix hash path` prints.

@@ -57,7 +57,6 @@ impl Outside {
         }
     }
 
-    /// The directory's path.
     pub fn path(&self) -> &Path {
         &self.work
     }

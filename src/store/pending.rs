@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::file::{FileWriter, StoredFile, not_computed, parts};
 use super::{Entry, make_dir, open_dir, step};
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::{Algorithm, Digest};
+use crate::record::ids::{Algorithm, Digest};
 
 /// See the module. Dropped, it is gone, and the store is as if it had never been.
 pub struct Pending {

@@ -10,7 +10,7 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, fsync, openat, renameat, unlinka
 use rustix::io::Errno;
 
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::{Digest, Name};
+use crate::record::ids::{Digest, Name};
 
 use super::{Store, corrupt, key_name, make_dir, nar, open_dir, scratch, step};
 
@@ -118,7 +118,7 @@ fn seal(area: &Name, key: &Digest, name: &Name, bytes: &[u8]) -> Digest {
 }
 
 fn checked(text: &str) -> Result<Name> {
-    text.parse().map_err(|e: crate::model::ids::ParseError| {
+    text.parse().map_err(|e: crate::record::ids::ParseError| {
         Error::new(Reason::BadArgument, "not the name of a record").caused_by(e)
     })
 }

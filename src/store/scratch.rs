@@ -198,7 +198,6 @@ impl Scratch {
         Self { lease, kept, kept_path }
     }
 
-    /// The directory's path.
     pub fn path(&self) -> &Path {
         self.lease.path()
     }

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use super::*;
 use crate::error::Kind;
-use crate::model::ids::Algorithm;
+use crate::record::ids::Algorithm;
 
 mod crash;
 mod disk;

@@ -13,7 +13,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::error::{Error, Reason, Result};
-use crate::model::ids::{Algorithm, Digest};
+use crate::record::ids::{Algorithm, Digest};
 
 use super::nar::{self, Nar, below, names, nar_hash};
 use super::{Entry, Store, corrupt, kind_at, open_dir, scratch, step};
@@ -31,7 +31,6 @@ pub struct StoredTree {
 }
 
 impl StoredTree {
-    /// Where the tree is.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -9,11 +9,9 @@ use crate::error::{Error, Kind, Reason, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// It matches.
     Pass,
     /// It is there and does not match.
     Fail,
-    /// It is not there.
     Missing,
     /// It could not be read.
     Unreadable,
@@ -27,14 +25,12 @@ pub struct Row {
     /// Stable name: `root`, `lock`, `source`, `toolchain`, `packages`, `output`, `identity`, `report`, `licence`;
     /// `signature` where a policy or the user asks for one.
     pub id: &'static str,
-    /// The answer.
     pub status: Status,
     /// Why not, as a stable word; empty for a yes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
     /// What the records say.
     pub expected: String,
-    /// What is here.
     pub found: String,
     /// What to do; empty for a yes.
     #[serde(skip_serializing_if = "String::is_empty")]

@@ -357,7 +357,7 @@ fn what_is_refused_is_not_in_the_store_and_what_failed_is_kept_on_demand() {
     assert!(!stored(&digest).exists(), "{run}");
     let fix = run.json()["fix"].as_array().unwrap().last().unwrap().as_str().unwrap().to_owned();
     let kept = PathBuf::from(fix.strip_prefix("the failed build's files are in ").unwrap());
-    let sha256 = admit::model::ids::Digest::sha256(&std::fs::read(kept.join("dist/ca")).unwrap());
+    let sha256 = admit::record::ids::Digest::sha256(&std::fs::read(kept.join("dist/ca")).unwrap());
     assert_eq!(sha256.to_hex(), digest, "what was refused can be looked at");
 
     world.set("ADMIT_STORE", shared.display().to_string());

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use admit::model::evidence::{EvidenceClass, RunStatus};
-use admit::model::failure::FailureClass;
-use admit::net::upstream::Upstream;
+use admit::proxy::upstream::Upstream;
+use admit::record::evidence::{EvidenceClass, RunStatus};
+use admit::record::failure::FailureClass;
 use admit::run::engine::scripted::Scripted;
 use admit::run::tools::{Git, Tools};
 use admit::store::Store;
@@ -134,7 +134,7 @@ fn each_clock_ends_the_run_with_its_name() {
 #[test]
 fn a_limit_of_the_door_ends_the_run_as_a_limit() {
     let server = Server::start(Fault::None);
-    type Change = fn(&mut admit::net::bridge::Limits);
+    type Change = fn(&mut admit::proxy::server::Limits);
     let cases: [(&str, Change); 4] = [
         ("requests", |door| door.requests = 2),
         ("tokens", |door| door.tokens = 20),

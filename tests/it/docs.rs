@@ -6,7 +6,7 @@ use std::path::Path;
 use admit::error::Reason;
 use admit::evidence::names;
 use admit::gate::VARIABLES;
-use admit::model::failure::FailureClass;
+use admit::record::failure::FailureClass;
 use serde_json::Value;
 
 use crate::util::{World, project};

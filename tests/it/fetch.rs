@@ -4,6 +4,9 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use admit::download::client::{Client, Request};
+use admit::download::config::NetConfig;
+use admit::download::npmrc::{NpmConfig, Sources};
 use admit::error::{Error, Reason, Result};
 use admit::fetch::Fetcher;
 use admit::fetch::embedded::Embedded;
@@ -11,10 +14,7 @@ use admit::fetch::mirror::Mirrors;
 use admit::fetch::packages::{Origin, Packages, Wanted};
 use admit::fetch::toolchain::Bun;
 use admit::host::Silent;
-use admit::model::ids::{Algorithm, Digest};
-use admit::net::client::{Client, Request};
-use admit::net::config::NetConfig;
-use admit::net::npmrc::{NpmConfig, Sources};
+use admit::record::ids::{Algorithm, Digest};
 use admit::store::Store;
 
 use crate::loopback::{Reply, Server, tunnel};

@@ -9,7 +9,7 @@ use admit::fetch::embedded::Embedded;
 use admit::fetch::git::{Locked, Source};
 use admit::fetch::github::Hosted;
 use admit::fetch::packages::{Origin, Wanted};
-use admit::model::ids::{CommitId, Digest};
+use admit::record::ids::{CommitId, Digest};
 use admit::store::nar_hash_path;
 
 use crate::fetch::{Lab, sha512};

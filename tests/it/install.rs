@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use admit::bun::lockfile::{Lockfile, Required};
+use admit::download::client::Client;
+use admit::download::config::NetConfig;
+use admit::download::npmrc::{NpmConfig, Sources};
 use admit::error::Reason;
 use admit::fetch::mirror::Mirrors;
 use admit::fetch::{Fetcher, inputs, installed, seed, toolchain};
 use admit::host::{Host, Silent};
-use admit::model::ids::{Algorithm, Digest};
-use admit::model::lockfile::Platform;
-use admit::model::record;
-use admit::net::client::Client;
-use admit::net::config::NetConfig;
-use admit::net::npmrc::{NpmConfig, Sources};
 use admit::plan::Plan;
+use admit::record;
+use admit::record::ids::{Algorithm, Digest};
+use admit::record::lockfile::Platform;
 use admit::store::{Store, StoredFile};
 
 use crate::util;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use admit::host::{Host, Silent};
-use admit::model::ids::{AbsPath, RelPath};
+use admit::record::ids::{AbsPath, RelPath};
 use admit::root::Root;
 use admit::run::baseline::baselines;
 use admit::run::engine::fake;
@@ -139,7 +139,7 @@ fn the_reference_patch_passes_and_no_change_does_not() {
     let both = shown("baselines", baselines(&judge, &bench.policy(), "home/ws"));
     assert!(both.held(), "{:#?}\n{}", both.rows, both.judgements[1].log);
     let [none, reference] = both.judgements.as_slice() else { panic!("two baselines") };
-    assert_eq!(none.patch_digest, admit::model::ids::Digest::sha256(b""));
+    assert_eq!(none.patch_digest, admit::record::ids::Digest::sha256(b""));
     let wrong = ["change", "held_out_1", "held_out_2", "tests_1", "tests_2"];
     assert_eq!(failed(none), BTreeSet::from(wrong), "{none:#?}");
     assert!(reference.passed && reference.tests_passed && reference.allowed_writes_passed);

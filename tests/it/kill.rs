@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use admit::evidence::{Level, Limits, Recording, check};
 use admit::host::Clock;
-use admit::model::evidence::{RunReport, RunStatus};
-use admit::model::failure::FailureClass;
-use admit::model::ids::Timestamp;
+use admit::record::evidence::{RunReport, RunStatus};
+use admit::record::failure::FailureClass;
+use admit::record::ids::Timestamp;
 use serde_json::Value;
 
 use crate::fuzz::Dice;

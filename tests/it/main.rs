@@ -5,7 +5,7 @@
 mod agents;
 mod ambient;
 mod answer;
-mod bridge;
+mod proxy;
 mod build;
 mod classes;
 mod docs;

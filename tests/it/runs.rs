@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use admit::evidence::{Limits, Recording};
 use admit::host::SystemClock;
-use admit::model::evidence::{RunReport, RunStatus};
-use admit::model::failure::FailureClass;
-use admit::model::ids::Digest;
+use admit::record::evidence::{RunReport, RunStatus};
+use admit::record::failure::FailureClass;
+use admit::record::ids::Digest;
 use serde_json::Value;
 
 use crate::util::World;

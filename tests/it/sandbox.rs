@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::util;
 use admit::error::Reason;
-use admit::model::ids::{AbsPath, Digest};
+use admit::record::ids::{AbsPath, Digest};
 use admit::sandbox::{
     Clock, Command, Exit, Launcher, Mount, Policy, Running, Sandbox, SandboxFacts, Wall, start,
 };

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use admit::model::evidence::RunStatus;
-use admit::model::fixture::Profile;
+use admit::record::evidence::RunStatus;
+use admit::record::fixture::Profile;
 use regex::Regex;
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use crate::trial::{Left, Trial, real_case, understudy};
 use crate::upstream::{Fault, Server, nobody};
 use crate::util;
 
-type Binary = (std::path::PathBuf, admit::model::ids::Digest);
+type Binary = (std::path::PathBuf, admit::record::ids::Digest);
 
 fn shape() -> Value {
     let path = util::project().join("fixtures/understudy-shape.json");

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use admit::download::config::NetConfig;
 use admit::error::Result;
 use admit::evidence::{Limits as Kept, Recording, RunCheck, Sealed, check};
 use admit::gate::{
@@ -17,15 +18,14 @@ use admit::gate::{
     TaskFact, Verdict,
 };
 use admit::host::SystemClock;
-use admit::model::admission::{ModelPair, RecordFile, status};
-use admit::model::evidence::{Baseline, RunReport};
-use admit::model::ids::{Digest, Timestamp};
-use admit::model::record::Record as _;
-use admit::model::sealed::Author;
-use admit::net::bridge::Limits as Door;
-use admit::net::config::NetConfig;
-use admit::net::endpoint::{Credential, Endpoint};
-use admit::net::upstream::Upstream;
+use admit::proxy::endpoint::{Credential, Endpoint};
+use admit::proxy::server::Limits as Door;
+use admit::proxy::upstream::Upstream;
+use admit::record::Record as _;
+use admit::record::admission::{ModelPair, RecordFile, status};
+use admit::record::evidence::{Baseline, RunReport};
+use admit::record::ids::{Digest, Timestamp};
+use admit::record::sealed::Author;
 use admit::recorder::Recorder as _;
 use admit::root::Root;
 use admit::run::baseline::Baselines;

@@ -18,15 +18,12 @@ pub enum Variation {
     Time,
     /// Variables that change what Bun or Node do.
     Env,
-    /// The locale.
     Locale,
-    /// The time zone.
     Timezone,
     /// The mode mask of new files.
     Umask,
     /// The processor to run on.
     Cpus,
-    /// The home directory.
     Home,
 }
 
@@ -43,7 +40,6 @@ impl Variation {
         Variation::Home,
     ];
 
-    /// The text form.
     pub fn as_str(self) -> &'static str {
         match self {
             Variation::Path => "path",
@@ -80,16 +76,13 @@ impl FromStr for Variation {
 pub struct Machine {
     /// The processors that this process may run on.
     pub cpus: Vec<usize>,
-    /// The kernel has time namespaces.
     pub time_namespaces: bool,
 }
 
 /// A variation that was asked for and cannot be made here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NotVaried {
-    /// The variation.
     pub variation: Variation,
-    /// Why not.
     pub why: &'static str,
 }
 
@@ -106,9 +99,7 @@ pub struct Around {
     pub clock_ahead: Option<u32>,
     /// Variables of admit's own process.
     pub env: BTreeMap<&'static str, &'static str>,
-    /// The mask.
     pub umask: Option<u32>,
-    /// The only processor.
     pub cpu: Option<usize>,
     /// Below the scratch directory of all rounds: an empty home.
     pub home: Option<String>,

@@ -39,7 +39,6 @@ fn pattern(text: &str) -> Regex {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Cause {
-    /// Another Bun.
     Runtime {
         /// Which, as far as known.
         a: String,
@@ -48,16 +47,12 @@ pub enum Cause {
     },
     /// Other flags of the graph.
     Flags {
-        /// The flag word.
         a: u32,
-        /// The flag word.
         b: u32,
     },
     /// Other arguments compiled in.
     Arguments {
-        /// The arguments.
         a: String,
-        /// The arguments.
         b: String,
     },
     /// Built in another directory: an absolute path is a literal of the text.
@@ -73,39 +68,28 @@ pub enum Cause {
     },
     /// Another name of the output or of an embedded file.
     EmbeddedName {
-        /// The name.
         a: String,
-        /// The name.
         b: String,
     },
     /// `NODE_ENV` was not the same at build time.
     NodeEnv {
-        /// The value.
         a: String,
-        /// The value.
         b: String,
     },
     /// Another version, of a dependency or of the program.
     Version {
-        /// The version.
         a: String,
-        /// The version.
         b: String,
         /// The package that the text comes from, where a comment says so.
         package: Option<String>,
     },
-    /// A time was built in.
     Time {
-        /// The time.
         a: String,
-        /// The time.
         b: String,
     },
     /// Comments name the modules from another working directory.
     PathComment {
-        /// The path.
         a: String,
-        /// The path.
         b: String,
     },
     /// The same things in another order.
@@ -165,10 +149,8 @@ impl fmt::Display for Cause {
 /// A cause, and where it was seen first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Blame {
-    /// The cause.
     #[serde(flatten)]
     pub cause: Cause,
-    /// The module.
     pub module: Option<String>,
     /// The file that the bundler took the text from, where a comment says so.
     pub source: Option<String>,

@@ -18,7 +18,7 @@ pub use self::runtime::{KnownBun, RuntimeDifference, claimed_version};
 pub use self::sections::PartDifference;
 use self::text::Hunk;
 use super::exe::Executable;
-use crate::model::ids::Digest;
+use crate::record::ids::Digest;
 
 /// The same thing of both files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -49,13 +49,11 @@ pub struct Explanation {
     pub same: bool,
     /// SHA-256 (`sha256:` and hex).
     pub sha256: Pair<String>,
-    /// Size in bytes.
     pub size: Pair<u64>,
     /// Likely causes, the most telling first. Each was seen in the files; that it is the only one is not claimed.
     pub causes: Vec<Blame>,
     /// Why a file was not read as a compiled Bun executable.
     pub notes: Vec<String>,
-    /// The differences themselves.
     #[serde(flatten)]
     pub difference: Difference,
 }
@@ -64,7 +62,6 @@ pub struct Explanation {
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "format", rename_all = "snake_case")]
 pub enum Difference {
-    /// There are none.
     Same,
     /// Both are compiled Bun executables.
     Bun(Box<BunDifference>),
@@ -73,14 +70,11 @@ pub enum Difference {
         /// Parts that differ, sections by name.
         sections: Vec<PartDifference>,
     },
-    /// Both are text.
     Text {
-        /// The first hunks.
         hunks: Vec<Hunk>,
         /// How many there are.
         hunks_total: usize,
     },
-    /// Anything else.
     Bytes {
         /// The one range outside which both are equal.
         range: PartDifference,
@@ -90,15 +84,12 @@ pub enum Difference {
 /// How two compiled Bun executables differ.
 #[derive(Clone, Debug, Serialize)]
 pub struct BunDifference {
-    /// The runtimes.
     pub runtime: RuntimeDifference,
     /// The graphs' flag words.
     pub flags: Pair<u32>,
     /// The modules that start.
     pub entry: Pair<String>,
-    /// Arguments compiled in.
     pub argv: Pair<String>,
-    /// Numbers of modules.
     pub modules: Pair<usize>,
     /// Bytes of the payloads that nothing accounts for.
     pub unexplained: Pair<u64>,

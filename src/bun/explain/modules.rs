@@ -10,14 +10,12 @@ use super::cause::{self, Blame, Blames, Cause};
 use super::text::{self, Hunk};
 use crate::bun::graph::{Graph, Module};
 use crate::bun::inject::first_difference;
-use crate::model::ids::Digest;
+use crate::record::ids::Digest;
 
-/// How one module differs.
 #[derive(Clone, Debug, Serialize)]
 pub struct ModuleDifference {
     /// Its name in both files.
     pub name: Pair<String>,
-    /// The regions that differ.
     pub fields: Vec<FieldDifference>,
     /// Encoding, loader, format and side, where they differ.
     pub kinds: Option<Pair<[u8; 4]>>,
@@ -32,7 +30,6 @@ pub struct ModuleDifference {
 pub struct FieldDifference {
     /// `contents`, `sourcemap`, `bytecode`, `module_info` or `origin`.
     pub field: &'static str,
-    /// Sizes in bytes.
     pub size: Pair<usize>,
     /// SHA-256 of each.
     pub sha256: Pair<String>,

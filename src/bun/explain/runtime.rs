@@ -16,11 +16,9 @@ use crate::bun::inject::prove_runtime;
 pub struct KnownBun<'a> {
     /// What to call it, such as a version.
     pub label: &'a str,
-    /// Its executable.
     pub bytes: &'a [u8],
 }
 
-/// How the runtimes compare.
 #[derive(Clone, Debug, Serialize)]
 pub struct RuntimeDifference {
     /// Whether both are the same, but for where the graph's size shows in the headers.
@@ -29,7 +27,6 @@ pub struct RuntimeDifference {
     pub proven: Pair<Option<String>>,
     /// The version that each calls itself; not a proof.
     pub claimed: Pair<Option<String>>,
-    /// The parts that differ.
     pub parts: Vec<PartDifference>,
 }
 

@@ -13,7 +13,6 @@ use crate::bun::inject::first_difference;
 /// Bytes of a difference that are shown.
 const WINDOW: usize = 16;
 
-/// A part that differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PartDifference {
     /// The section, or what else the part is.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Reason, Result};
-use crate::model::admission::ModelAdmission;
-use crate::model::ids::AbsPath;
+use crate::record::admission::ModelAdmission;
+use crate::record::ids::AbsPath;
 use crate::run::ambient::BUN_OPTIONS;
 
 /// The verified copy of the binary: alone in its directory, outside of any checkout.
@@ -102,7 +102,6 @@ pub fn environment(
 /// What a repository is called and how it is tested.
 #[derive(Clone, Debug)]
 pub struct Project<'a> {
-    /// The repository's name.
     pub name: &'a str,
     /// One line about it.
     pub description: &'a str,
@@ -176,7 +175,7 @@ mod tests {
     #[test]
     fn the_default_model_is_the_admitted_one_under_its_runtime_provider() {
         let bytes = include_bytes!("../../../admissions/models/qwen-local--qwen3.6-35b-a3b.json");
-        let model = crate::model::admission::parse(bytes).unwrap();
+        let model = crate::record::admission::parse(bytes).unwrap();
         let project = Project { name: "toy", description: "a toy", test: "true" };
         let files = config(&Layout::new("toy"), &model, &project);
         assert_eq!(files[0].1["models"]["default"]["provider"], "openai");

@@ -3,17 +3,15 @@
 
 use serde_json::Value;
 
-use crate::model::agent_result::ResultStatus;
-use crate::model::record;
-use crate::model::wire::{BridgeRecord, ExchangeKind, ReplyClass, WireRecord};
+use crate::record;
+use crate::record::agent_result::ResultStatus;
+use crate::record::wire::{ExchangeKind, ProxyRecord, ReplyClass, WireRecord};
 
 /// More events than this are not read.
 const MAX_EVENTS: usize = 100_000;
 
-/// What the log claims.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Claimed {
-    /// The events in order.
     pub events: Vec<Value>,
     /// What is wrong with the log; empty for a whole one.
     pub faults: Vec<String>,
@@ -71,13 +69,12 @@ impl Claimed {
         self.find("phase_end", Some("implement"))?.get("outcome")?.as_str()
     }
 
-    /// How the pipeline ended.
     pub fn pipeline_outcome(&self) -> Option<&str> {
         self.find("pipeline_end", None)?.get("outcome")?.as_str()
     }
 
     /// Where the log and the wire say different things.
-    pub fn disagreements(&self, wire: &BridgeRecord) -> Vec<String> {
+    pub fn disagreements(&self, wire: &ProxyRecord) -> Vec<String> {
         let mut out = Vec::new();
         let chats: Vec<&WireRecord> =
             wire.exchanges.iter().filter(|x| x.kind == ExchangeKind::Chat).collect();

@@ -10,7 +10,6 @@ use crate::sandbox::{self, Launcher, Policy, SandboxFacts};
 /// What the fake engine left.
 #[derive(Debug)]
 pub struct Worked {
-    /// The workspace at the end.
     pub snapshot: Snapshot,
     /// The walls that stood.
     pub sandbox: SandboxFacts,

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::model::fixture::{Script, Turn};
-use crate::net::request::ChatRequest;
-use crate::net::upstream::{ScriptedModel, ScriptedReply};
+use crate::proxy::request::ChatRequest;
+use crate::proxy::upstream::{ScriptedModel, ScriptedReply};
+use crate::record::fixture::{Script, Turn};
 
 /// Plays a script: one turn a request, in order; the closing turn from then on.
 pub struct Scripted {

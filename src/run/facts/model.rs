@@ -12,12 +12,12 @@ use crate::gate::{
     BRIDGED_PROVIDER, BridgeFact, CredentialFact, EndpointOrigin, Found, NetworkFact, ProbeFact,
     ProbeOutcome,
 };
-use crate::model::admission::{self, CredentialClass, ModelAdmission, ModelKind, RecordFile};
-use crate::model::failure::FailureClass;
-use crate::model::signing::Kind;
-use crate::net::endpoint::{Credential, Endpoint};
-use crate::net::probe::{self, MAX_TOKENS, Probe, ProbeLimits};
-use crate::net::upstream::Upstream;
+use crate::proxy::endpoint::{Credential, Endpoint};
+use crate::proxy::probe::{self, MAX_TOKENS, Probe, ProbeLimits};
+use crate::proxy::upstream::Upstream;
+use crate::record::admission::{self, CredentialClass, ModelAdmission, ModelKind, RecordFile};
+use crate::record::failure::FailureClass;
+use crate::record::signing::Kind;
 use crate::run::classify;
 use crate::run::engine::scripted::Scripted;
 use crate::secrets::{Known, Rules, Scanner};
@@ -189,8 +189,8 @@ fn upstream(
 }
 
 fn probe_fact(probe: &Probe) -> ProbeFact {
-    use crate::model::wire::ReplyClass;
-    use crate::net::probe::ProbeOutcome as P;
+    use crate::proxy::probe::ProbeOutcome as P;
+    use crate::record::wire::ReplyClass;
     let class = probe.verdict.as_ref().map(|verdict| verdict.class);
     let failed = || {
         let class = class.and_then(classify::of_reply).unwrap_or(FailureClass::Unclassified);

@@ -6,12 +6,12 @@ use admit::bun::exe::Executable;
 use admit::error::Reason;
 use admit::host::Host;
 use admit::lock::Locked;
-use admit::model::admission::{self, AdmissionStatus, CredentialClass, RecordFile};
-use admit::model::lockfile::{Lockfile, Platform};
-use admit::model::network::NetworkClass;
-use admit::model::record;
-use admit::model::report::{BuildReport, OutputStatus};
 use admit::plan::Plan;
+use admit::record;
+use admit::record::admission::{self, AdmissionStatus, CredentialClass, RecordFile};
+use admit::record::lockfile::{Lockfile, Platform};
+use admit::record::network::NetworkClass;
+use admit::record::report::{BuildReport, OutputStatus};
 use admit::root::Root;
 use serde_json::Value;
 

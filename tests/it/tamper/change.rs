@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use admit::attest::keys::Keys;
-use admit::model::dsse::{self, Envelope};
-use admit::model::ids::Digest;
-use admit::model::record;
-use admit::model::sealed::{Manifest, Seal};
+use admit::record;
+use admit::record::dsse::{self, Envelope};
+use admit::record::ids::Digest;
+use admit::record::sealed::{Manifest, Seal};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use admit::error::Reason;
-use admit::model::ids::Digest;
+use admit::record::ids::Digest;
 use serde_json::Value;
 
 use crate::util::{Run, World, project, shared_store};

@@ -1,0 +1,347 @@
+//! Downloads over HTTP: streamed, with deadlines, retries and caps, through the user's proxies and CA files.
+//!
+//! Nothing here decides whether bytes are right: every caller checks a digest. What this module guarantees is that a
+//! fault has a name. A body that ends early is [`Reason::Truncated`], never a short success; a redirect to another
+//! host is [`Reason::RedirectRefused`] unless the caller named that host; certificates are always checked.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use reqwest::StatusCode;
+use reqwest::header::AUTHORIZATION;
+use url::Url;
+
+use super::config::{NetConfig, http_client};
+use super::fault::{
+    Fault, host, redirect, refused, shown, sink_error, stalled, too_large, transport_fault,
+};
+use crate::error::{Error, Reason, Result};
+use crate::host::{Progress, Silent};
+
+#[derive(Clone)]
+pub struct Request<'a> {
+    /// `https://`, `http://` or `file://` (a local mirror).
+    pub url: &'a str,
+    /// A body to POST; without one it is a GET.
+    pub post: Option<Vec<u8>>,
+    pub headers: Vec<(&'static str, String)>,
+    /// The `Authorization` line, sent to the host of `url` only.
+    pub authorization: Option<String>,
+    /// Hosts that a redirect may lead to, besides the host of `url`.
+    pub redirect_hosts: &'a [&'a str],
+    /// Largest body taken, in bytes.
+    pub max_bytes: u64,
+    /// Told of silence and of further attempts.
+    pub progress: &'a dyn Progress,
+}
+
+impl<'a> Request<'a> {
+    /// A plain GET of at most `max_bytes`.
+    pub fn get(url: &'a str, max_bytes: u64) -> Self {
+        Self {
+            url,
+            post: None,
+            headers: Vec::new(),
+            authorization: None,
+            redirect_hosts: &[],
+            max_bytes,
+            progress: &Silent,
+        }
+    }
+
+    /// The same, with somebody who is told.
+    pub fn told(self, progress: &'a dyn Progress) -> Self {
+        Self { progress, ..self }
+    }
+}
+
+/// Told of bytes received in this attempt and the expected total; starts anew at 0 with every attempt.
+pub type OnBytes<'a> = &'a dyn Fn(u64, Option<u64>);
+
+/// A downloader. Cheap to clone; connections are kept and shared. Threads may use it at the same time.
+#[derive(Clone)]
+pub struct Client {
+    config: Arc<NetConfig>,
+    // Made at the first request, so that a run that finds everything in the store reads no certificates.
+    engine: Arc<Mutex<Option<Arc<Engine>>>>,
+    // When somebody was told of silence last: many downloads at once wait for the same server.
+    told: Arc<Mutex<Option<Instant>>>,
+}
+
+struct Engine {
+    http: reqwest::Client,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // A name lookup that hangs must not keep the process from ending.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Client {
+    /// A client for this configuration; nothing is read or opened yet.
+    pub fn new(config: &NetConfig) -> Self {
+        Self { config: Arc::new(config.clone()), engine: Arc::default(), told: Arc::default() }
+    }
+
+    /// Fetches `request` into a writer that `open` makes anew for each attempt, and gives back the writer that took
+    /// the whole body. A writer that fails ends the request; an [`Error`] inside its `io::Error` comes out as it is.
+    ///
+    /// # Errors
+    /// [`Reason::Unreachable`], [`Reason::HttpStatus`], [`Reason::RedirectRefused`], [`Reason::Truncated`] (also for
+    /// silence), [`Reason::TimedOut`], [`Reason::LimitHit`], [`Reason::BadArgument`] for addresses and CA files that
+    /// cannot be used, and whatever `open` or the writer fails with.
+    pub fn fetch<W: Write>(
+        &self,
+        request: &Request<'_>,
+        mut open: impl FnMut() -> Result<W>,
+        on_bytes: OnBytes<'_>,
+    ) -> Result<W> {
+        let url = parse_url(request.url)?;
+        if url.scheme() == "file" {
+            let mut sink = open()?;
+            copy_file(&url, request.max_bytes, &mut sink, on_bytes)?;
+            return Ok(sink);
+        }
+        let engine = self.engine()?;
+        let runtime = engine.runtime.as_ref().ok_or_else(|| bug("the client has ended"))?;
+        let mut wait = self.config.backoff;
+        let (mut attempt, mut silences) = (1, 0);
+        loop {
+            let mut sink = open()?;
+            let once = self.once(&engine.http, request, &url, &mut sink, on_bytes);
+            let outcome = runtime.block_on(async {
+                match tokio::time::timeout(self.config.deadline, once).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => Err(Fault::Lasting(
+                        Error::new(Reason::TimedOut, "the download took too long")
+                            .at(shown(&url))
+                            .expected(format!(
+                                "an end within {} s",
+                                self.config.deadline.as_secs()
+                            )),
+                    )),
+                }
+            });
+            let (err, at_least) = match outcome {
+                Ok(()) => return Ok(sink),
+                Err(Fault::Lasting(err)) => return Err(err),
+                Err(Fault::Passing(err, at_least)) => (err, at_least),
+                Err(Fault::Silence(err)) => {
+                    silences += 1;
+                    (err, Duration::ZERO)
+                }
+            };
+            if attempt >= self.config.attempts || silences >= 2 {
+                return Err(err.hint(format!("tried {attempt} times")));
+            }
+            attempt += 1;
+            self.tell(request, &format!("{}: {}; attempt {attempt}", host(&url), err.what()));
+            std::thread::sleep(wait.max(at_least));
+            wait *= 2;
+        }
+    }
+
+    /// [`Client::fetch`] into memory.
+    ///
+    /// # Errors
+    /// As [`Client::fetch`].
+    pub fn fetch_bytes(&self, request: &Request<'_>) -> Result<Vec<u8>> {
+        self.fetch(request, || Ok(Vec::new()), &|_, _| {})
+    }
+
+    fn engine(&self) -> Result<Arc<Engine>> {
+        let mut slot = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(engine) = &*slot {
+            return Ok(engine.clone());
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("net")
+            .enable_all()
+            .build()
+            .map_err(|err| Error::io("start the network threads", "tokio", err))?;
+        let engine = Arc::new(Engine { http: http_client(&self.config)?, runtime: Some(runtime) });
+        *slot = Some(engine.clone());
+        Ok(engine)
+    }
+
+    async fn once<W: Write>(
+        &self,
+        http: &reqwest::Client,
+        request: &Request<'_>,
+        first: &Url,
+        sink: &mut W,
+        on_bytes: OnBytes<'_>,
+    ) -> Result<(), Fault> {
+        let mut url = first.clone();
+        // Registries and GitHub redirect once; five is what curl's documentation suggests as a sane bound.
+        for _ in 0..=5 {
+            let response = self.send(http, request, &url, first).await?;
+            if response.status().is_redirection() {
+                url = redirect(&url, first, response.headers(), request.redirect_hosts)?;
+                continue;
+            }
+            if response.status() != StatusCode::OK {
+                return Err(refused(&url, response.status(), response.headers()));
+            }
+            return self.body(response, &url, request, sink, on_bytes).await;
+        }
+        Err(Fault::Lasting(
+            Error::new(Reason::RedirectRefused, "more than five redirects").at(shown(first)),
+        ))
+    }
+
+    async fn send(
+        &self,
+        http: &reqwest::Client,
+        request: &Request<'_>,
+        url: &Url,
+        first: &Url,
+    ) -> Result<reqwest::Response, Fault> {
+        let mut builder = match &request.post {
+            Some(body) => http.post(url.clone()).body(body.clone()),
+            None => http.get(url.clone()),
+        };
+        for (name, value) in &request.headers {
+            builder = builder.header(*name, value);
+        }
+        if let Some(value) = &request.authorization
+            && url.origin() == first.origin()
+        {
+            builder = builder.header(AUTHORIZATION, value);
+        }
+        let limit = self.config.connect + self.config.stall;
+        match self.patiently(request, url, limit, builder.send()).await {
+            Some(Ok(response)) => Ok(response),
+            Some(Err(err)) => Err(transport_fault(url, err)),
+            None => Err(stalled(url, self.config.connect + self.config.stall, 0)),
+        }
+    }
+
+    /// Waits for `work`, but not longer than `limit`, and says what it waits for.
+    async fn patiently<T>(
+        &self,
+        request: &Request<'_>,
+        url: &Url,
+        limit: Duration,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        let mut waited = Duration::ZERO;
+        while waited < limit {
+            let step = self.config.told_after.min(limit - waited);
+            if let Ok(done) = tokio::time::timeout(step, work.as_mut()).await {
+                return Some(done);
+            }
+            waited += step;
+            if waited < limit {
+                let (waited, limit) = (waited.as_secs(), limit.as_secs());
+                let text = format!("nothing from {} for {waited} s, of {limit}", host(url));
+                self.tell(request, &text);
+            }
+        }
+        None
+    }
+
+    /// Tells whoever watches, unless somebody was told a moment ago.
+    fn tell(&self, request: &Request<'_>, text: &str) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|last| last.elapsed() >= self.config.told_after / 2) {
+            *told = Some(Instant::now());
+            request.progress.note(text);
+        }
+    }
+
+    async fn body<W: Write>(
+        &self,
+        mut response: reqwest::Response,
+        url: &Url,
+        request: &Request<'_>,
+        sink: &mut W,
+        on_bytes: OnBytes<'_>,
+    ) -> Result<(), Fault> {
+        let max = request.max_bytes;
+        let total = response.content_length();
+        let mut done: u64 = 0;
+        if total.is_some_and(|t| t > max) {
+            return Err(Fault::Lasting(too_large(url, max)));
+        }
+        on_bytes(0, total);
+        loop {
+            let next = self.patiently(request, url, self.config.stall, response.chunk()).await;
+            let chunk = match next {
+                Some(Ok(Some(chunk))) => chunk,
+                Some(Ok(None)) => break,
+                Some(Err(err)) => {
+                    let err = Error::new(Reason::Truncated, "the answer ended early")
+                        .at(shown(url))
+                        .expected(total.map_or("a whole body".into(), |t| format!("{t} bytes")))
+                        .found(format!("{done} bytes"))
+                        .caused_by(err.without_url());
+                    return Err(Fault::Passing(err, Duration::ZERO));
+                }
+                None => return Err(stalled(url, self.config.stall, done)),
+            };
+            done += chunk.len() as u64;
+            if done > max {
+                return Err(Fault::Lasting(too_large(url, max)));
+            }
+            sink.write_all(&chunk).map_err(|err| Fault::Lasting(sink_error(url, err)))?;
+            on_bytes(done, total);
+        }
+        sink.flush().map_err(|err| Fault::Lasting(sink_error(url, err)))
+    }
+}
+
+fn parse_url(text: &str) -> Result<Url> {
+    let url = Url::parse(text).map_err(|err| {
+        Error::new(Reason::BadArgument, "not an address").found(text.to_owned()).caused_by(err)
+    })?;
+    match url.scheme() {
+        "https" | "http" | "file" => Ok(url),
+        other => Err(Error::new(Reason::BadArgument, "an address that admit cannot fetch")
+            .at(shown(&url))
+            .expected("https://, http:// or file://")
+            .found(format!("{other}:"))),
+    }
+}
+
+fn copy_file(url: &Url, max: u64, sink: &mut impl Write, on_bytes: OnBytes<'_>) -> Result<()> {
+    let path = url.to_file_path().map_err(|()| {
+        Error::new(Reason::BadArgument, "a file address names an absolute path").at(url.to_string())
+    })?;
+    let missing = |err: io::Error| {
+        let reason = match err.kind() {
+            io::ErrorKind::NotFound => Reason::Unreachable,
+            _ => Reason::Io,
+        };
+        Error::new(reason, "cannot read the mirrored file")
+            .at(path.display().to_string())
+            .caused_by(err)
+    };
+    let mut file = std::fs::File::open(&path).map_err(missing)?;
+    let meta = file.metadata().map_err(missing)?;
+    if !meta.is_file() {
+        return Err(Error::new(Reason::Unreachable, "the mirrored path is not a file")
+            .at(path.display().to_string()));
+    }
+    if meta.len() > max {
+        return Err(too_large(url, max));
+    }
+    // The file may grow while it is read; the cap holds all the same.
+    let copied =
+        io::copy(&mut io::Read::take(&mut file, max), sink).map_err(|e| sink_error(url, e))?;
+    sink.flush().map_err(|e| sink_error(url, e))?;
+    on_bytes(copied, Some(copied));
+    Ok(())
+}
+
+fn bug(what: &str) -> Error {
+    Error::new(Reason::Internal, what)
+}

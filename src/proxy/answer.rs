@@ -1,0 +1,302 @@
+//! The reply on its way to the agent: passed on piece by piece, cut where it must be, and counted.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::relay::{Relay, Released, Stop};
+use super::server::{Part, Shared, WireEvent};
+use super::sse::classify;
+use super::upstream::{Ask, Io, open};
+use crate::record::agent_result::find_agent_result;
+use crate::record::wire::{
+    ClosedBy, ConnectFault, Cut, CutReason, ExchangeKind, Limit, ReplyFacts, WireRecord,
+};
+
+/// Size of one read from either side. Small, since what one read unpacks to (about a thousand times as much for the
+/// worst gzip) is looked through before anybody looks at a clock again.
+pub(super) const READ: usize = 8 * 1024;
+
+/// Sends an error of the door's own, in the form that clients of such servers know, and ends the connection so that
+/// the words arrive.
+pub(super) async fn tell_client(
+    client: &mut TcpStream,
+    status: &str,
+    code: &serde_json::Value,
+    what: &str,
+) {
+    let body = serde_json::json!({
+        "error": {"message": format!("admit: {what}"), "type": "admit_bridge", "code": code},
+    })
+    .to_string();
+    let reply = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let send = async {
+        let _ = client.write_all(reply.as_bytes()).await;
+        let _ = client.shutdown().await;
+        // Unread bytes would turn the close into a reset, and the words would be lost.
+        let mut sink = vec![0; READ];
+        let mut left = 64 * READ;
+        while let Ok(n) = client.read(&mut sink).await {
+            if n == 0 || n > left {
+                break;
+            }
+            left -= n;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(1), send).await;
+}
+
+enum End {
+    /// By its own framing, or by the end of the connection (`true`: without an error).
+    Upstream(bool),
+    Client,
+    Cut(CutReason, String),
+    Fault(ConnectFault),
+}
+
+/// Fetches the reply and passes it on.
+pub(super) async fn answer(
+    client: &mut TcpStream,
+    shared: &Shared,
+    record: &mut WireRecord,
+    ask: &Ask<'_>,
+    stop: &mut watch::Receiver<bool>,
+) {
+    let mut pass = Pass {
+        shared,
+        exchange: record.exchange,
+        begun: Instant::now(),
+        last: Instant::now(),
+        first_byte: None,
+        longest_gap: Duration::ZERO,
+        passed: 0,
+    };
+    let mut relay = Relay::new(&shared.known);
+    let opened = open(&shared.upstream, &shared.model, record.exchange, ask, shared.limits.connect);
+    let end = tokio::select! {
+        _ = stop.changed() => End::Cut(CutReason::Stopped, "the run ended".into()),
+        opened = opened => match opened {
+            Ok(conn) => pass.run(client, conn, &mut relay, stop).await,
+            Err(fault) => End::Fault(fault),
+        },
+    };
+    pass.finish(client, record, relay, end).await;
+}
+
+/// A reply under way.
+struct Pass<'a> {
+    shared: &'a Shared,
+    exchange: u32,
+    begun: Instant,
+    /// Last bytes of the model's side.
+    last: Instant,
+    first_byte: Option<Duration>,
+    longest_gap: Duration,
+    /// Bytes that went to the agent.
+    passed: u64,
+}
+
+impl Pass<'_> {
+    async fn run(
+        &mut self,
+        client: &mut TcpStream,
+        mut conn: Box<dyn Io>,
+        relay: &mut Relay,
+        stop: &mut watch::Receiver<bool>,
+    ) -> End {
+        let limits = self.shared.limits;
+        let mut buf = vec![0; READ];
+        let mut ignored = [0; 1024];
+        self.last = Instant::now();
+        loop {
+            let wall = self.shared.started + limits.wall;
+            let (due, limit) = (self.begun + limits.reply, Limit::ReplyTime);
+            let (due, limit) = if wall < due { (wall, Limit::Wall) } else { (due, limit) };
+            // Asked before each read: a flood is always readable, so the clock below would never get its turn.
+            if Instant::now() >= due {
+                return self.too_long(limit, format!("{limit:?}"));
+            }
+            let silent = self.last + limits.silence;
+            let wake = tokio::time::Instant::from_std(due.min(silent));
+            tokio::select! {
+                biased;
+                _ = stop.changed() => return End::Cut(CutReason::Stopped, "the run ended".into()),
+                got = conn.read(&mut buf) => match got {
+                    Ok(0) => return End::Upstream(true),
+                    Err(_) => return End::Upstream(false),
+                    Ok(n) => {
+                        if let Some(end) = self.pass(client, relay, &buf[..n]).await {
+                            return end;
+                        }
+                        if relay.is_whole() {
+                            return End::Upstream(true);
+                        }
+                    }
+                },
+                // What the agent's side sends now belongs to no request; its end means that it hung up.
+                got = client.read(&mut ignored) => match got {
+                    Ok(n) if n > 0 => {}
+                    _ => return End::Client,
+                },
+                _ = tokio::time::sleep_until(wake) => {
+                    if silent < due && self.first_byte.is_none() {
+                        return End::Fault(ConnectFault::NoReply);
+                    }
+                    let what = if silent < due { "silence".into() } else { format!("{limit:?}") };
+                    return self.too_long(limit, what);
+                }
+            }
+        }
+    }
+
+    fn too_long(&self, limit: Limit, what: String) -> End {
+        self.shared.state().hit_limit(limit);
+        End::Cut(CutReason::LimitHit, what)
+    }
+
+    /// Looks through one piece and passes on what may go on.
+    async fn pass(
+        &mut self,
+        client: &mut TcpStream,
+        relay: &mut Relay,
+        bytes: &[u8],
+    ) -> Option<End> {
+        let now = Instant::now();
+        self.first_byte.get_or_insert(now - self.begun);
+        self.longest_gap = self.longest_gap.max(now - self.last);
+        self.last = now;
+        match relay.feed(bytes) {
+            Ok(released) => self.send(client, released).await.err(),
+            Err(Stop::Cut(reason, what)) => Some(End::Cut(reason, what)),
+            Err(Stop::BadHead(_)) => Some(End::Fault(ConnectFault::BadHead)),
+        }
+    }
+
+    /// Records first, then sends.
+    async fn send(&mut self, client: &mut TcpStream, released: Released) -> Result<(), End> {
+        if released.raw.is_empty() {
+            return Ok(());
+        }
+        let len = released.to_client.len() as u64;
+        let at_ns = self.shared.now_ns();
+        {
+            let mut state = self.shared.state();
+            if state.record.reply_bytes + len > self.shared.limits.reply_bytes {
+                state.hit_limit(Limit::ReplyBytes);
+                return Err(End::Cut(CutReason::LimitHit, format!("{:?}", Limit::ReplyBytes)));
+            }
+            state
+                .write(self.exchange, Part::Reply, at_ns, &released.raw)
+                .map_err(|()| End::Cut(CutReason::RecorderFailed, "evidence".into()))?;
+            state.record.reply_bytes += len;
+        }
+        let write = client.write_all(&released.to_client);
+        match tokio::time::timeout(self.shared.limits.silence, write).await {
+            Ok(Ok(())) => {}
+            _ => return Err(End::Client),
+        }
+        self.passed += len;
+        self.shared.state().tell(WireEvent::Bytes { exchange: self.exchange, at_ns, len });
+        Ok(())
+    }
+
+    /// Passes on the rest, ends the agent's connection in the way the reply ended, and fills the record.
+    async fn finish(
+        mut self,
+        client: &mut TcpStream,
+        record: &mut WireRecord,
+        relay: Relay,
+        mut end: End,
+    ) {
+        let shared = self.shared;
+        let frames_itself = relay.frames_itself();
+        let (rest, mut facts, content) = relay.finish(matches!(end, End::Upstream(true)));
+        if let End::Upstream(_) = end {
+            end = match rest {
+                Ok(rest) => self.send(client, rest).await.err().unwrap_or(end),
+                Err(Stop::Cut(reason, what)) => End::Cut(reason, what),
+                Err(Stop::BadHead(_)) => End::Fault(ConnectFault::BadHead),
+            };
+        }
+        if facts.status.is_none() && matches!(end, End::Upstream(_)) {
+            end = End::Fault(ConnectFault::Closed);
+        }
+        self.end(client, record, &mut facts, end, frames_itself).await;
+        let ns = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
+        facts.first_byte_ns = self.first_byte.map(ns);
+        facts.longest_gap_ns = ns(self.longest_gap);
+        facts.duration_ns = ns(self.begun.elapsed());
+        if record.kind == ExchangeKind::Chat {
+            record.verdict = Some(classify(&facts, &shared.model));
+            record.agent_result = find_agent_result(&content);
+            let at_ns = shared.now_ns();
+            let mut state = shared.state();
+            // A cut reply's content may hold what it was cut for.
+            if record.cut.is_none() && !content.is_empty() {
+                let _ = state.write(record.exchange, Part::Content, at_ns, content.as_bytes());
+            }
+            match facts.usage {
+                Some(usage) => state.record.tokens += usage.total_tokens,
+                None if facts.body_whole && facts.status == Some(200) => {
+                    state.record.replies_without_usage += 1;
+                }
+                None => {}
+            }
+        }
+        record.facts = Some(facts);
+    }
+
+    async fn end(
+        &mut self,
+        client: &mut TcpStream,
+        record: &mut WireRecord,
+        facts: &mut ReplyFacts,
+        end: End,
+        frames_itself: bool,
+    ) {
+        let mut broken = false;
+        match end {
+            End::Upstream(eof) => {
+                facts.closed_by = Some(ClosedBy::Upstream);
+                broken = !eof;
+            }
+            End::Client => facts.closed_by = Some(ClosedBy::Client),
+            End::Fault(fault) => {
+                facts.connect_fault = Some(fault);
+                facts.closed_by = Some(ClosedBy::Upstream);
+                let code = serde_json::to_value(fault).unwrap_or_default();
+                let what = "the model's side gave no reply";
+                tell_client(client, "502 Bad Gateway", &code, what).await;
+            }
+            End::Cut(reason, what) => {
+                facts.closed_by = Some(ClosedBy::Admit);
+                broken = true;
+                self.note_cut(reason, &what);
+                if self.passed == 0 {
+                    let code = serde_json::to_value(reason).unwrap_or_default();
+                    tell_client(client, "502 Bad Gateway", &code, "the reply was cut").await;
+                }
+                record.cut = Some(Cut { reason, what, passed_bytes: self.passed });
+            }
+        }
+        if broken && !frames_itself && self.passed > 0 {
+            // The end of the connection is the end of such a reply, so only a reset shows that it was cut.
+            let _ = client.set_zero_linger();
+        } else {
+            let _ = client.shutdown().await;
+        }
+    }
+
+    fn note_cut(&self, reason: CutReason, what: &str) {
+        let mut state = self.shared.state();
+        if reason == CutReason::Secret {
+            state.saw_secret(what);
+        }
+        state.tell(WireEvent::Cut { exchange: self.exchange, reason });
+    }
+}

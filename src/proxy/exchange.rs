@@ -1,0 +1,255 @@
+//! One connection of the agent: its request in, checked, on to the model, and the reply back.
+
+use std::sync::Arc;
+
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::answer::{READ, answer, tell_client};
+use super::http1::{Body, MAX_HEAD, Refusal, RequestHead, head_end, parse_request};
+use super::request::{self, ChatRequest};
+use super::server::{Part, Shared, WireEvent};
+use super::upstream::Ask;
+use crate::record::ids::Digest;
+use crate::record::wire::{ExchangeKind, Limit, RequestRefusal, WireRecord};
+use crate::secrets::{Rules, look};
+
+/// Serves one connection to its end.
+pub(super) async fn serve(
+    mut client: TcpStream,
+    shared: Arc<Shared>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let _ = client.set_nodelay(true);
+    let mut buf = Vec::with_capacity(READ);
+    let first = tokio::select! {
+        _ = stop.changed() => return,
+        // A client may open a connection ahead of its need; it has this long to use it.
+        _ = tokio::time::sleep(shared.limits.silence) => Ok(0),
+        got = client.read_buf(&mut buf) => got,
+    };
+    if !matches!(first, Ok(n) if n > 0) {
+        shared.state().record.silent_connections += 1;
+        return;
+    }
+    let mut record = begin(&shared);
+    let done = tokio::select! {
+        _ = stop.changed() => Err((RequestRefusal::Slow, "the run ended".to_owned())),
+        got = tokio::time::timeout(shared.limits.request, receive(&mut client, &mut buf, &shared, &mut record)) => {
+            got.unwrap_or_else(|_| Err((RequestRefusal::Slow, "the request did not arrive in time".into())))
+        }
+    };
+    match done {
+        Ok(request) => {
+            let ask = request.as_ref().map_or(Ask::Models, Ask::Chat);
+            if let Err(refusal) = forward(&ask, &shared, &mut record) {
+                refuse(&mut client, &shared, &mut record, refusal).await;
+            } else {
+                answer(&mut client, &shared, &mut record, &ask, &mut stop).await;
+            }
+        }
+        Err(refusal) => refuse(&mut client, &shared, &mut record, refusal).await,
+    }
+    record.ended_ns = shared.now_ns();
+    shared.state().close(record);
+}
+
+fn begin(shared: &Shared) -> WireRecord {
+    let started_ns = shared.now_ns();
+    let mut state = shared.state();
+    let exchange = state.next;
+    state.next += 1;
+    WireRecord {
+        exchange,
+        kind: ExchangeKind::Unknown,
+        started_ns,
+        ended_ns: started_ns,
+        refused: None,
+        refused_why: None,
+        request_bytes: 0,
+        forwarded_sha256: None,
+        stream: false,
+        messages: 0,
+        tools: Vec::new(),
+        facts: None,
+        verdict: None,
+        agent_result: None,
+        cut: None,
+    }
+}
+
+/// Reads the request and checks it. `None` asks for the model list.
+async fn receive(
+    client: &mut TcpStream,
+    buf: &mut Vec<u8>,
+    shared: &Shared,
+    record: &mut WireRecord,
+) -> Result<Option<ChatRequest>, Refusal> {
+    let end = loop {
+        if let Some(end) = head_end(buf) {
+            break end;
+        }
+        if buf.len() > MAX_HEAD {
+            return Err((RequestRefusal::TooLarge, "the head is longer than allowed".into()));
+        }
+        more(client, buf).await?;
+    };
+    if end > MAX_HEAD {
+        return Err((RequestRefusal::TooLarge, "the head is longer than allowed".into()));
+    }
+    let head = parse_request(&buf[..end])?;
+    if !head.bearer.as_deref().is_some_and(|token| shared.sentinel.matches(token)) {
+        return Err((RequestRefusal::BadSentinel, "not the bearer token of this run".into()));
+    }
+    record.kind = route(&head)?;
+    within_limits(shared, record)?;
+    let body = body(client, buf.split_off(end), head.body, shared.limits.request_size).await?;
+    record.request_bytes = body.len() as u64;
+    let mut whole = std::mem::take(buf);
+    whole.extend_from_slice(&body);
+    if let Some(hit) = look(&whole, &shared.known, Rules::Off).first() {
+        shared.state().saw_secret(&hit.id);
+        return Err((RequestRefusal::SecretInRequest, format!("the request holds {}", hit.id)));
+    }
+    let received = withhold_authorization(&whole, end);
+    let at_ns = shared.now_ns();
+    shared
+        .state()
+        .write(record.exchange, Part::Received, at_ns, &received)
+        .map_err(|()| recorder_failed())?;
+    if record.kind == ExchangeKind::Models {
+        return Ok(None);
+    }
+    let request = request::check(&body, &shared.model)?;
+    record.stream = request.stream;
+    record.messages = request.messages;
+    record.tools = request.tools.clone();
+    Ok(Some(request))
+}
+
+fn recorder_failed() -> Refusal {
+    (RequestRefusal::RecorderFailed, "the evidence could not be written".into())
+}
+
+/// What the request's line asks for.
+fn route(head: &RequestHead) -> Result<ExchangeKind, Refusal> {
+    match (head.method.as_str(), head.target.as_str()) {
+        ("POST", "/v1/chat/completions") => {
+            if head.content_type.as_deref() != Some("application/json") {
+                let what = "a Content-Type other than application/json";
+                return Err((RequestRefusal::BadEncoding, what.into()));
+            }
+            Ok(ExchangeKind::Chat)
+        }
+        ("GET", "/v1/models") if head.body == Body::Length(0) => Ok(ExchangeKind::Models),
+        _ => Err((
+            RequestRefusal::NotServed,
+            "only POST /v1/chat/completions and GET /v1/models are served".into(),
+        )),
+    }
+}
+
+fn within_limits(shared: &Shared, record: &WireRecord) -> Result<(), Refusal> {
+    let limits = &shared.limits;
+    let mut state = shared.state();
+    let limit = if record.exchange > limits.requests {
+        Limit::Requests
+    } else if state.record.request_bytes >= limits.request_bytes {
+        Limit::RequestBytes
+    } else if state.record.reply_bytes >= limits.reply_bytes {
+        Limit::ReplyBytes
+    } else if state.record.tokens >= limits.tokens {
+        Limit::Tokens
+    } else if shared.started.elapsed() >= limits.wall {
+        Limit::Wall
+    } else {
+        return Ok(());
+    };
+    state.hit_limit(limit);
+    Err((RequestRefusal::LimitHit, format!("the limit of the run is reached: {limit:?}")))
+}
+
+async fn more(client: &mut TcpStream, buf: &mut Vec<u8>) -> Result<(), Refusal> {
+    match client.read_buf(buf).await {
+        Ok(n) if n > 0 => Ok(()),
+        _ => Err((RequestRefusal::BadHttp, "the request ends before it is whole".into())),
+    }
+}
+
+async fn body(
+    client: &mut TcpStream,
+    mut raw: Vec<u8>,
+    mut framing: Body,
+    max: u64,
+) -> Result<Vec<u8>, Refusal> {
+    if matches!(framing, Body::Length(n) if n > max) {
+        return Err((RequestRefusal::TooLarge, "the body is longer than allowed".into()));
+    }
+    let mut out = Vec::new();
+    loop {
+        framing.feed(&raw, &mut out).map_err(|what| (RequestRefusal::AmbiguousFraming, what))?;
+        if out.len() as u64 > max {
+            return Err((RequestRefusal::TooLarge, "the body is longer than allowed".into()));
+        }
+        if framing.is_whole(false) {
+            return Ok(out);
+        }
+        raw.clear();
+        more(client, &mut raw).await?;
+    }
+}
+
+/// The request with the value of every `Authorization` line replaced.
+fn withhold_authorization(whole: &[u8], head_end: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(whole.len());
+    for line in whole[..head_end].split_inclusive(|b| *b == b'\n') {
+        const NAME: &[u8] = b"authorization:";
+        if line.len() > NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME) {
+            out.extend_from_slice(&line[..NAME.len()]);
+            out.extend_from_slice(b" [withheld]\r\n");
+        } else {
+            out.extend_from_slice(line);
+        }
+    }
+    out.extend_from_slice(&whole[head_end..]);
+    out
+}
+
+/// Records what is about to be passed on, and counts it.
+fn forward(ask: &Ask<'_>, shared: &Shared, record: &mut WireRecord) -> Result<(), Refusal> {
+    let mut bytes = ask.recorded_head(&shared.upstream);
+    bytes.extend_from_slice(ask.body());
+    let at_ns = shared.now_ns();
+    let mut state = shared.state();
+    state.write(record.exchange, Part::Forwarded, at_ns, &bytes).map_err(|()| recorder_failed())?;
+    state.record.request_bytes += ask.body().len() as u64;
+    state.tell(WireEvent::Request { exchange: record.exchange, at_ns });
+    record.kind = ask.kind();
+    record.forwarded_sha256 = Some(Digest::sha256(ask.body()));
+    Ok(())
+}
+
+/// Tells the agent that its request was refused, and ends the connection so that the words arrive.
+async fn refuse(
+    client: &mut TcpStream,
+    shared: &Shared,
+    record: &mut WireRecord,
+    (reason, what): Refusal,
+) {
+    shared.state().tell(WireEvent::Refused { exchange: record.exchange, reason });
+    let status = match reason {
+        RequestRefusal::BadSentinel => "401 Unauthorized",
+        RequestRefusal::NotServed => "404 Not Found",
+        RequestRefusal::TooLarge => "413 Content Too Large",
+        RequestRefusal::Slow => "408 Request Timeout",
+        RequestRefusal::OtherModel | RequestRefusal::LimitHit | RequestRefusal::RecorderFailed => {
+            "403 Forbidden"
+        }
+        _ => "400 Bad Request",
+    };
+    let code = serde_json::to_value(reason).unwrap_or_default();
+    tell_client(client, status, &code, &what).await;
+    record.refused = Some(reason);
+    record.refused_why = Some(what);
+}

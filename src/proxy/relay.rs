@@ -1,0 +1,275 @@
+//! What of a reply may be passed on, and when: the reply is looked through before the agent gets it. Pure.
+//!
+//! Three streams are looked through for the known secrets: the bytes as received, the body without its transfer and
+//! content coding, and the model's text joined over the frames. An unfinished event is held back (nobody can use it), and
+//! so are bytes that may be the beginning of a secret, until the next ones show what they are.
+
+use super::http1::{MAX_HEAD, head_end, parse_reply, reply_head_for_client};
+use super::reply::ReplyReader;
+use crate::record::wire::{CutReason, ReplyFacts};
+use crate::secrets::{Known, Rules, Scanner};
+
+/// Bytes are held back where they could begin a secret and are at least this many. Fewer give nothing away, and
+/// holding them would delay a stream whenever a piece ends in the secret's first letter.
+const HOLD: usize = 4;
+
+/// Most bytes held back: far above any event, and what one reply that is no stream may have (see `reply.rs`).
+const MAX_HELD: usize = 17 * 1024 * 1024;
+
+/// What may go on now.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    /// For the agent: as received, with `Connection: close` in the head.
+    pub to_client: Vec<u8>,
+    /// The same as received, for the record.
+    pub raw: Vec<u8>,
+}
+
+/// Why a reply ends here.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Cut: the reason, and the name of the secret or fault.
+    Cut(CutReason, String),
+    /// The head is no reply that admit accepts; nothing was passed on.
+    BadHead(String),
+}
+
+/// One reply on its way.
+pub struct Relay {
+    raw: Scanner,
+    decoded: Scanner,
+    text: Scanner,
+    head: Vec<u8>,
+    reader: Option<ReplyReader>,
+    held: Released,
+    /// The body is framed or compressed, so the decoded bytes differ from the raw ones.
+    coded: bool,
+    status: Option<u16>,
+    frames_itself: bool,
+}
+
+impl Relay {
+    /// A relay that looks for `known`.
+    pub fn new(known: &Known) -> Self {
+        let scanner = || Scanner::new(known.clone(), Rules::Off);
+        Self {
+            raw: scanner(),
+            decoded: scanner(),
+            text: scanner(),
+            head: Vec::new(),
+            reader: None,
+            held: Released::default(),
+            coded: false,
+            status: None,
+            frames_itself: true,
+        }
+    }
+
+    /// Takes the next bytes as received and gives what may go on. After an `Err` nothing more may go on.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Released, Stop> {
+        if self.reader.is_some() {
+            return self.body(bytes);
+        }
+        self.head.extend_from_slice(bytes);
+        let Some(end) = head_end(&self.head) else {
+            return match self.head.len() > MAX_HEAD {
+                true => Err(Stop::BadHead("longer than a reply head may be".into())),
+                false => Ok(Released::default()),
+            };
+        };
+        let all = std::mem::take(&mut self.head);
+        let (head, rest) = all.split_at(end);
+        let parsed = parse_reply(head).map_err(Stop::BadHead)?;
+        self.status = Some(parsed.status);
+        if (300..=399).contains(&parsed.status) {
+            return Err(Stop::Cut(CutReason::Redirect, format!("status {}", parsed.status)));
+        }
+        no_secret(&self.raw.feed(head))?;
+        self.frames_itself = parsed.body != super::http1::Body::UntilClose;
+        self.coded = parsed.content_encoding.is_some()
+            || matches!(parsed.body, super::http1::Body::Chunked(_));
+        self.reader =
+            Some(ReplyReader::new(&parsed).map_err(|_| {
+                Stop::Cut(CutReason::NotReadable, "an unknown content coding".into())
+            })?);
+        self.held.raw.extend_from_slice(head);
+        self.held.to_client.extend_from_slice(&reply_head_for_client(head));
+        let mut out = self.release();
+        let more = self.body(rest)?;
+        out.to_client.extend_from_slice(&more.to_client);
+        out.raw.extend_from_slice(&more.raw);
+        Ok(out)
+    }
+
+    /// Line by line, since one read may end in the middle of an event and everything before that is to go on.
+    fn body(&mut self, bytes: &[u8]) -> Result<Released, Stop> {
+        let mut out = Released::default();
+        for line in bytes.split_inclusive(|b| *b == b'\n') {
+            let Some(reader) = &mut self.reader else { break };
+            let seen = reader.feed(line).map_err(|what| Stop::Cut(CutReason::NotReadable, what))?;
+            no_secret(&self.raw.feed(line))?;
+            if self.coded {
+                no_secret(&self.decoded.feed(&seen.decoded))?;
+            }
+            no_secret(&self.text.feed(&seen.text))?;
+            self.held.raw.extend_from_slice(line);
+            self.held.to_client.extend_from_slice(line);
+            if self.held.raw.len() > MAX_HELD {
+                let what = "more held back than any event needs".to_owned();
+                return Err(Stop::Cut(CutReason::NotReadable, what));
+            }
+            let released = self.release();
+            out.raw.extend_from_slice(&released.raw);
+            out.to_client.extend_from_slice(&released.to_client);
+        }
+        Ok(out)
+    }
+
+    fn release(&mut self) -> Released {
+        let pending = [&self.raw, &self.decoded, &self.text].map(Scanner::pending);
+        let boundary = self.reader.as_ref().is_some_and(ReplyReader::at_boundary);
+        if !boundary || pending.into_iter().any(|n| n >= HOLD) {
+            return Released::default();
+        }
+        std::mem::take(&mut self.held)
+    }
+
+    /// Whether the reply is complete by its own framing.
+    pub fn is_whole(&self) -> bool {
+        self.reader.as_ref().is_some_and(ReplyReader::is_whole)
+    }
+
+    /// Whether the reply says itself where it ends; else only the end of the connection does.
+    pub fn frames_itself(&self) -> bool {
+        self.frames_itself
+    }
+
+    /// Ends the reply. `eof`: the other side closed its end properly. Gives the rest that may go on, the facts, and
+    /// the assistant's content without reasoning; what was not released before a cut counts in the facts all the same.
+    /// A reply that ends in the middle of a secret is released with that beginning.
+    pub fn finish(mut self, eof: bool) -> (Result<Released, Stop>, ReplyFacts, String) {
+        let (facts, content, text) = match self.reader {
+            Some(reader) => reader.finish(eof),
+            None => {
+                let facts = ReplyFacts { status: self.status, ..ReplyFacts::default() };
+                (facts, String::new(), Vec::new())
+            }
+        };
+        let mut hits = self.text.feed(&text);
+        hits.extend([self.raw, self.decoded, self.text].map(Scanner::finish).concat());
+        (no_secret(&hits).map(|()| self.held), facts, content)
+    }
+}
+
+fn no_secret(hits: &[crate::secrets::Hit]) -> Result<(), Stop> {
+    match hits.first() {
+        None => Ok(()),
+        Some(hit) => Err(Stop::Cut(CutReason::Secret, hit.id.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secrets::Secret;
+
+    const KEY: &str = "Zq81-hidden-Key-77";
+
+    fn relay() -> Relay {
+        let secret = Secret::new(KEY.as_bytes().to_vec()).unwrap();
+        Relay::new(&Known::new(&[("key".into(), secret)]))
+    }
+
+    /// Feeds `reply` in pieces of `step`; gives what came through and whether it was cut.
+    fn pass(reply: &[u8], step: usize) -> (Vec<u8>, Option<Stop>) {
+        let mut relay = relay();
+        let mut out = Vec::new();
+        for piece in reply.chunks(step) {
+            match relay.feed(piece) {
+                Ok(released) => out.extend(released.to_client),
+                Err(stop) => return (out, Some(stop)),
+            }
+        }
+        match relay.finish(true).0 {
+            Ok(released) => out.extend(released.to_client),
+            Err(stop) => return (out, Some(stop)),
+        }
+        (out, None)
+    }
+
+    const HEAD: &str =
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
+
+    fn frame(text: &str) -> String {
+        format!(
+            "data: {{\"model\":\"m\",\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n"
+        )
+    }
+
+    #[test]
+    fn an_innocent_reply_comes_through_byte_for_byte() {
+        let reply = format!("{HEAD}{}{}data: [DONE]\n\n", frame("Zq8"), frame("Zq81-hidden?"));
+        for step in [1, 2, 7, 50, 5000] {
+            let (out, stop) = pass(reply.as_bytes(), step);
+            assert_eq!((out, stop), (reply.clone().into_bytes(), None), "{step}");
+        }
+    }
+
+    #[test]
+    fn no_cut_of_the_bytes_lets_the_key_through() {
+        let (left, right) = KEY.split_at(9);
+        let chunked = |pieces: &[&str]| {
+            let mut out = String::from(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
+            );
+            for piece in pieces {
+                out.push_str(&format!("{:x}\r\n{piece}\r\n", piece.len()));
+            }
+            out + "0\r\n\r\n"
+        };
+        let replies = [
+            // Whole, in the head, over two chunks of the framing, over two frames.
+            format!("{HEAD}{}", frame(KEY)),
+            format!("HTTP/1.1 200 OK\r\nX-Echo: {KEY}\r\n\r\n"),
+            chunked(&[&format!("data: {left}"), &format!("{right}\n\n")]),
+            format!("{HEAD}{}{}", frame(left), frame(right)),
+        ];
+        for reply in &replies {
+            for step in [1, 3, 8, 64, 5000] {
+                let (out, stop) = pass(reply.as_bytes(), step);
+                assert_eq!(
+                    stop,
+                    Some(Stop::Cut(CutReason::Secret, "key".into())),
+                    "{reply} {step}"
+                );
+                let out = String::from_utf8(out).unwrap();
+                assert!(!out.contains(&KEY[..HOLD + 1]), "{out}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_compressed_key_is_cut_too() {
+        use std::io::Write as _;
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(frame(KEY).as_bytes()).unwrap();
+        let mut reply =
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n\r\n"
+                .to_vec();
+        reply.extend(gzip.finish().unwrap());
+        assert_eq!(pass(&reply, 20).1, Some(Stop::Cut(CutReason::Secret, "key".into())));
+        let br = b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\n\r\n";
+        assert!(matches!(pass(br, 9).1, Some(Stop::Cut(CutReason::NotReadable, _))));
+    }
+
+    #[test]
+    fn redirects_and_odd_heads_stop_before_anything_goes_on() {
+        let (out, stop) = pass(b"HTTP/1.1 302 Found\r\nLocation: http://x/\r\n\r\n", 5);
+        assert_eq!(
+            (out.len(), stop),
+            (0, Some(Stop::Cut(CutReason::Redirect, "status 302".into())))
+        );
+        assert!(matches!(pass(b"SSH-2.0-x\r\n\r\n", 5).1, Some(Stop::BadHead(_))));
+        assert!(matches!(pass(&vec![b'a'; 40_000], 999).1, Some(Stop::BadHead(_))));
+    }
+}

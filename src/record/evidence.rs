@@ -1,0 +1,321 @@
+//! `report.json` of a run, as a type, and the rules that hold between its fields. The other files of a run directory
+//! are in [`super::sealed`].
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::admission::AdmissionStatus;
+use super::canonical::{Record, Schema};
+pub use super::evidence_class::{EvidenceClass, PASSING_PROVIDER, evidence_class};
+use super::failure::FailureClass;
+use super::ids::{CommitId, Digest, Timestamp};
+use super::sealed::{Author, Excerpt};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GateStatus {
+    /// What was expected was found.
+    Pass,
+    /// It was not, or nobody could find out.
+    Fail,
+    /// Left out on request (a dry run without the probe); never enough to start anything.
+    NotChecked,
+    /// Means nothing for this engine.
+    NotApplicable,
+}
+
+/// One gate: what was expected, what was found, and what to do about a difference.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GateRow {
+    /// The gate's stable name.
+    pub id: String,
+    pub status: GateStatus,
+    /// What should have been found.
+    pub expected: String,
+    pub found: String,
+    /// What to do; empty where there is nothing to do.
+    pub fix: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// A served model's work was judged good, with all the evidence.
+    Pass,
+    /// The run was started and did not pass.
+    Fail,
+    /// A gate said no; nothing was started.
+    Blocked,
+    /// Everything but a served model: can never be a pass.
+    Rehearsed,
+}
+
+impl RunStatus {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Blocked => "blocked",
+            Self::Rehearsed => "rehearsed",
+        }
+    }
+}
+
+/// The root of the records that held for a run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RootRow {
+    pub label: String,
+    /// Its digest; absent where it could not be read.
+    pub digest: Option<Digest>,
+}
+
+/// One required event and whether it was seen.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RequiredEvent {
+    pub kind: String,
+    pub seen: bool,
+    /// Where it comes from: admit saw it, or the agent's side claims it and the wire agrees.
+    pub by: Author,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Baseline {
+    /// `no_change` or `reference_patch`.
+    pub name: String,
+    /// Whether the judge must accept it.
+    pub expected_accept: bool,
+    pub accepted: bool,
+    /// Digest of the patch that was judged.
+    pub patch_digest: Digest,
+    /// What the judge said, in one line.
+    pub note: String,
+}
+
+impl Baseline {
+    /// Whether it ended as it must.
+    pub fn held(&self) -> bool {
+        self.expected_accept == self.accepted
+    }
+}
+
+/// One moment of the timeline in a report.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TimelineRow {
+    /// The event's place in the chain.
+    pub seq: u64,
+    /// Nanoseconds since the run directory was made.
+    pub monotonic_ns: u64,
+    pub by: Author,
+    pub kind: String,
+    /// The event's data, cut.
+    pub data: Excerpt,
+}
+
+/// One request and its reply on the wire, in a report.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WireRow {
+    /// Counted from 1.
+    pub number: u32,
+    /// Nanoseconds since the run directory was made, when the request was complete.
+    pub monotonic_ns: u64,
+    /// Nanoseconds until the reply's end.
+    pub duration_ns: u64,
+    /// `POST /v1/chat/completions`.
+    pub request_line: String,
+    /// HTTP status; absent where none came.
+    pub status: Option<u16>,
+    /// What the classifier made of the reply.
+    pub class: String,
+    /// The file with the request's bytes.
+    pub request_file: String,
+    /// The file with the reply's bytes.
+    pub reply_file: String,
+    /// The request, cut.
+    pub request: Excerpt,
+    /// The reply, cut.
+    pub reply: Excerpt,
+}
+
+/// How many events a chain has and where it ends.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChainEnd {
+    pub count: u64,
+    /// Digest of the last line; of nothing where there is none.
+    pub head: Digest,
+}
+
+/// `report.json`: everything a reader needs, and all that `report.md` and `report.html` are made from.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunReport {
+    /// `admit.run-report/1`.
+    pub schema: String,
+    /// The version of admit that wrote it.
+    pub admit_version: String,
+    pub status: RunStatus,
+    /// What kind of evidence it can be.
+    pub evidence_class: EvidenceClass,
+    /// The one reason for not passing.
+    pub failure_class: Option<FailureClass>,
+    /// The same in the words that users search for.
+    pub failure_reason: Option<String>,
+    /// Everything that stood in the way, a line each.
+    pub blockers: Vec<String>,
+    pub fixture: String,
+    /// Digest of the fixture as copied.
+    pub fixture_digest: Option<Digest>,
+    pub stage: u8,
+    pub started: Timestamp,
+    pub finished: Timestamp,
+    /// The engine: `case` or `fake`.
+    pub backend: String,
+    /// 124 when a clock fired, 128+n on a signal, 0 when completed by the harness, else the waited status.
+    pub backend_exit_code: Option<i32>,
+    /// The status as waited for: `exited 0`, `killed by signal 9`.
+    pub backend_wait_status: Option<String>,
+    /// Which of those rules gave the exit code.
+    pub backend_exit_code_source: Option<String>,
+    /// Whether the provider's process was started.
+    pub case_process_started: bool,
+    /// Where the binary lay.
+    pub case_bin: Option<String>,
+    /// Its digest, taken inside the sandbox where it was started.
+    pub case_binary_sha256: Option<Digest>,
+    pub case_source_pin: Option<CommitId>,
+    pub case_model_provider: Option<String>,
+    pub case_model: Option<String>,
+    /// What the admission record said.
+    pub case_model_admission_status: AdmissionStatus,
+    /// Where the record stands.
+    pub case_model_admission_file: Option<String>,
+    /// The provider's name in the agent's configuration; never the admission.
+    pub case_runtime_model_provider: Option<String>,
+    /// `admitted` or `not_admitted`.
+    pub source_admission_status: String,
+    /// Whether all changes lie within the allowed paths.
+    pub allowed_writes_passed: bool,
+    pub changed_files: Vec<String>,
+    pub patch_artifact: String,
+    /// Its digest; that of the empty file for an empty patch.
+    pub patch_digest: Digest,
+    /// The command that verifies the work.
+    pub tests_command: String,
+    /// Whether the judge accepted the patch, both times.
+    pub tests_passed: bool,
+    /// Whether every required event was seen.
+    pub required_events_passed: bool,
+    pub required_events: Vec<RequiredEvent>,
+    /// The file that shows that no target was inspected.
+    pub no_target_inspection_proof: String,
+    pub no_target_inspection_passed: bool,
+    /// The marker of a failed agent protocol.
+    pub protocol_marker: Option<String>,
+    /// The marker of a lifecycle that the harness ended.
+    pub lifecycle_marker: Option<String>,
+    pub run_directory: String,
+    pub gates: Vec<GateRow>,
+    pub root: RootRow,
+    /// The baselines of the same run.
+    pub baselines: Vec<Baseline>,
+    pub limits: Vec<String>,
+    pub events: ChainEnd,
+    /// The timeline, cut.
+    pub timeline: Vec<TimelineRow>,
+    /// Events that the timeline leaves out.
+    pub timeline_omitted: u64,
+    /// The patch, cut.
+    pub diff: Excerpt,
+    /// The wire record, cut.
+    pub wire: Vec<WireRow>,
+    /// Exchanges that `wire` leaves out.
+    pub wire_omitted: u64,
+}
+
+impl Record for RunReport {
+    const SCHEMA: Schema = Schema { name: "admit.run-report", version: 1 };
+}
+
+impl RunReport {
+    /// A report of a run that has done nothing yet: it fails, until something says otherwise.
+    pub fn draft(fixture: &str, backend: &str, now: &Timestamp) -> Self {
+        let nothing = Digest::sha256(b"");
+        Self {
+            schema: Self::SCHEMA.to_string(),
+            admit_version: env!("CARGO_PKG_VERSION").into(),
+            status: RunStatus::Fail,
+            evidence_class: EvidenceClass::None,
+            failure_class: Some(FailureClass::Unclassified),
+            failure_reason: Some(FailureClass::Unclassified.failure_reason("the run did not end")),
+            blockers: Vec::new(),
+            fixture: fixture.into(),
+            fixture_digest: None,
+            stage: 2,
+            started: now.clone(),
+            finished: now.clone(),
+            backend: backend.into(),
+            backend_exit_code: None,
+            backend_wait_status: None,
+            backend_exit_code_source: None,
+            case_process_started: false,
+            case_bin: None,
+            case_binary_sha256: None,
+            case_source_pin: None,
+            case_model_provider: None,
+            case_model: None,
+            case_model_admission_status: AdmissionStatus::MissingAdmission,
+            case_model_admission_file: None,
+            case_runtime_model_provider: None,
+            source_admission_status: "not_admitted".into(),
+            allowed_writes_passed: false,
+            changed_files: Vec::new(),
+            patch_artifact: "patch.diff".into(),
+            patch_digest: nothing.clone(),
+            tests_command: String::new(),
+            tests_passed: false,
+            required_events_passed: false,
+            required_events: Vec::new(),
+            no_target_inspection_proof: "stage2-no-target-inspection.json".into(),
+            no_target_inspection_passed: false,
+            protocol_marker: None,
+            lifecycle_marker: None,
+            run_directory: String::new(),
+            gates: Vec::new(),
+            root: RootRow { label: "not found out".into(), digest: None },
+            baselines: Vec::new(),
+            limits: Vec::new(),
+            events: ChainEnd { count: 0, head: nothing },
+            timeline: Vec::new(),
+            timeline_omitted: 0,
+            diff: Excerpt::default(),
+            wire: Vec::new(),
+            wire_omitted: 0,
+        }
+    }
+
+    /// Makes it a failure of `class` whatever it was before: the evidence itself cannot be used. A blocked run keeps the
+    /// class of its gate, since nothing was started.
+    pub fn reject(&mut self, class: FailureClass) {
+        if self.status != RunStatus::Blocked {
+            self.failure_class = None;
+        }
+        self.fail(class, "");
+    }
+
+    /// Makes it a failure of `class`, unless it is one already: the first cause stays.
+    pub fn fail(&mut self, class: FailureClass, detail: &str) {
+        if self.status != RunStatus::Blocked {
+            self.status = RunStatus::Fail;
+        }
+        if self.failure_class.is_none() || self.failure_class == Some(FailureClass::Unclassified) {
+            self.failure_class = Some(class);
+            self.failure_reason = Some(class.failure_reason(detail));
+        }
+    }
+}

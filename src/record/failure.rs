@@ -1,0 +1,204 @@
+//! Failure classes and stages: the closed lists that a run's end and a refusal are written in.
+//!
+//! Each class has a stable name, a `failure_reason` with the words that users search their notes for, and a marker
+//! file in `backend/`. One primary class a run; a fact that no class covers stays [`FailureClass::Unclassified`].
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+macro_rules! classes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $reason:literal, $marker:literal;)*) => {
+        /// Why a run did not pass: exactly one a run.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        #[serde(rename_all = "snake_case")]
+        pub enum FailureClass { $($(#[$doc])* $name,)* }
+
+        impl FailureClass {
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The stable text form.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// The reason with `{}` where a detail belongs.
+            fn pattern(self) -> &'static str {
+                match self { $(Self::$name => $reason,)* }
+            }
+
+            /// The marker's file name inside `backend/`.
+            pub fn marker(self) -> &'static str {
+                match self { $(Self::$name => $marker,)* }
+            }
+        }
+    };
+}
+
+classes! {
+    ProviderUnavailable = "provider_unavailable", "provider unavailable", "provider-unavailable.txt";
+    /// The model's admission gate said no.
+    ModelNotAdmitted = "model_not_admitted", "model provider not admitted", "provider-model-not-admitted.txt";
+    /// No key, no bridge, or the upstream answered 401 or 403.
+    AuthUnavailable = "auth_unavailable", "provider auth unavailable", "provider-auth-unavailable.txt";
+    LocalConfigUnavailable = "local_config_unavailable", "provider unavailable", "provider-local-config-unavailable.txt";
+    /// The model answers with reasoning only.
+    ResponseShapeUnavailable = "response_shape_unavailable", "provider response shape unavailable", "provider-reasoning-only.txt";
+    /// The upstream answered with an error.
+    UpstreamError = "upstream_error", "provider upstream failed: upstream_error", "provider-upstream.txt";
+    /// The upstream's stream ended early.
+    StreamTruncated = "stream_truncated", "provider upstream failed: stream_truncated", "provider-upstream.txt";
+    /// The upstream answered as another model.
+    ModelMismatch = "model_mismatch", "provider upstream failed: model_mismatch", "provider-upstream.txt";
+    /// The upstream's tool call cannot be read.
+    MalformedToolCall = "malformed_tool_call", "provider upstream failed: malformed_tool_call", "provider-upstream.txt";
+    /// The upstream's reply held nothing.
+    EmptyReply = "empty_reply", "provider upstream failed: empty_reply", "provider-upstream.txt";
+    ConnectionRefused = "connection_refused", "provider upstream failed: connection_refused", "provider-upstream.txt";
+    /// The wire is complete, and the agent's result envelope is absent or broken.
+    AgentProtocol = "agent_protocol", "case agent result protocol failed", "provider-agent-protocol.txt";
+    /// A clock ran out.
+    Timeout = "timeout", "case engine failed with exit code 124", "provider-timeout.txt";
+    /// A clock ran out although the judge holds the patch good.
+    LifecycleTimeout = "lifecycle_timeout", "lifecycle timeout after valid patch", "provider-lifecycle-timeout.txt";
+    /// The agent used up what the door allows: requests, bytes or tokens. The detail is the limit.
+    LimitHit = "limit_hit", "provider limit hit: {}", "provider-limit-hit.txt";
+    /// The engine ended with an error, by status or by its own event log.
+    EngineFailed = "engine_failed", "case engine failed with exit code {}", "provider-engine-failed.txt";
+    /// Something of the target was visible or asked for.
+    TargetInspected = "target_inspected", "evidence rejected: target_inspected", "provider-evidence-rejected.txt";
+    /// A secret stands in an artifact.
+    SecretFound = "secret_found", "evidence rejected: secret_found", "provider-evidence-rejected.txt";
+    /// The patch leaves the allowed paths.
+    WritesOutside = "writes_outside", "evidence rejected: writes_outside", "provider-evidence-rejected.txt";
+    /// A baseline of the same run ended wrong, so the run says nothing.
+    VoidBaseline = "void_baseline", "evidence rejected: void_baseline", "provider-evidence-rejected.txt";
+    JudgeRejected = "judge_rejected", "evidence rejected: judge_rejected", "provider-evidence-rejected.txt";
+    /// A gate outside the classes above said no: the detail is the gate's id.
+    GateRefused = "gate_refused", "gate refused: {}", "gate-refused.txt";
+    /// The run was told to stop: the detail is the signal.
+    Interrupted = "interrupted", "run interrupted: {}", "run-interrupted.txt";
+    /// None of the facts fits a class.
+    Unclassified = "unclassified", "unclassified failure: {}", "provider-unclassified.txt";
+}
+
+impl FailureClass {
+    /// The `failure_reason` of a report; `detail` fills the class's open place where it has one.
+    pub fn failure_reason(self, detail: &str) -> String {
+        self.pattern().replace("{}", detail)
+    }
+}
+
+/// The ladder of stages; only [`Stage::ArtificialFixture`] runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// 2: an artificial fixture, copied.
+    ArtificialFixture,
+    /// 3: a copy of a real repository.
+    CopiedRepository,
+    /// 4: a repository made for the purpose.
+    SandboxRepository,
+    /// 5: a repository of the user's own.
+    OwnedRepository,
+    /// 6: the default candidate for work.
+    DefaultCandidate,
+    /// 7: part of the core set-up.
+    CorePromotion,
+}
+
+impl Stage {
+    /// Every stage, lowest first.
+    pub const ALL: [Self; 6] = [
+        Self::ArtificialFixture,
+        Self::CopiedRepository,
+        Self::SandboxRepository,
+        Self::OwnedRepository,
+        Self::DefaultCandidate,
+        Self::CorePromotion,
+    ];
+
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.number() == number)
+    }
+
+    /// Its number, 2 to 7.
+    pub fn number(self) -> u8 {
+        self as u8 + 2
+    }
+
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::ArtificialFixture => "artificial fixture",
+            Self::CopiedRepository => "copied repository",
+            Self::SandboxRepository => "sandbox repository",
+            Self::OwnedRepository => "owned repository",
+            Self::DefaultCandidate => "default candidate",
+            Self::CorePromotion => "core promotion",
+        }
+    }
+
+    /// Whether this version of admit runs it.
+    pub fn runs(self) -> bool {
+        self == Self::ArtificialFixture
+    }
+
+    /// The evidence that is missing before the stage could run; empty for the one that runs. Each stage also needs
+    /// everything that the stages below it need.
+    pub fn missing_evidence(self) -> &'static [&'static str] {
+        match self {
+            Self::ArtificialFixture => &[],
+            Self::CopiedRepository => &[
+                "verified Stage 2 runs with status pass",
+                "a licence of the provider that allows stage 3",
+                "a rule for copies of real repositories: what may be copied, and what an agent may read there",
+            ],
+            Self::SandboxRepository => &[
+                "verified Stage 3 runs with status pass",
+                "a remote made for the purpose, and a rule for what may be pushed to it",
+            ],
+            Self::OwnedRepository => &[
+                "verified Stage 4 runs with status pass",
+                "the owner's written approval for the repository",
+                "a way back for every change that is made",
+            ],
+            Self::DefaultCandidate => &[
+                "verified Stage 5 runs with status pass",
+                "a comparison with the present default on the same tasks",
+            ],
+            Self::CorePromotion => &[
+                "verified Stage 6 runs with status pass",
+                "the promotion decision of whoever answers for the core set-up",
+            ],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn classes_are_distinct_and_their_serde_form_is_their_text() {
+        let texts: BTreeSet<_> = FailureClass::ALL.iter().map(|c| c.as_str()).collect();
+        assert_eq!(texts.len(), FailureClass::ALL.len());
+        for class in FailureClass::ALL {
+            assert_eq!(serde_json::to_value(class).unwrap(), class.as_str());
+            assert!(class.marker().ends_with(".txt") && !class.marker().contains('/'));
+            assert!(!class.failure_reason("x").contains('{'));
+        }
+        assert_eq!(
+            FailureClass::EngineFailed.failure_reason("3"),
+            "case engine failed with exit code 3"
+        );
+    }
+
+    #[test]
+    fn only_stage_two_runs_and_the_others_say_what_is_missing() {
+        for stage in Stage::ALL {
+            assert_eq!(Stage::from_number(stage.number()), Some(stage));
+            assert_eq!(stage.runs(), stage.missing_evidence().is_empty());
+            assert_eq!(stage.runs(), stage.number() == 2);
+        }
+        assert_eq!((Stage::from_number(1), Stage::from_number(8)), (None, None));
+    }
+}

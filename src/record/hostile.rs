@@ -1,0 +1,254 @@
+//! What a lock may not say: every field that the sandbox would not be safe with, or that cannot be right.
+
+use std::fmt;
+
+use super::ids::AbsPath;
+use super::lockfile::Lockfile;
+
+/// A field of a lock that the sandbox would not be safe with, or that cannot be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockFault {
+    /// Path of the field, for example `build.path`.
+    pub field: String,
+    pub what: String,
+}
+
+impl fmt::Display for LockFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.what)
+    }
+}
+
+/// Directories that the sandbox makes itself or that a system owns: a build path may not lie in or above them.
+/// `/tmp` is not among them: inside the box it is private and empty.
+const SYSTEM_DIRS: [&str; 18] = [
+    "/admit", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib32", "/lib64", "/mnt", "/opt",
+    "/proc", "/root", "/run", "/sbin", "/sys", "/usr", "/var",
+];
+
+/// Variables that decide what Bun verifies, where it looks and what it runs: admit sets them, a lock may not.
+const RESERVED_ENV: [&str; 9] =
+    ["BUN_", "NPM_", "npm_", "GITHUB_API_", "LD_", "NODE_OPTIONS", "HOME", "PATH", "TMPDIR"];
+
+/// What is wrong with a source's address. A lock is published, so it may hold nothing that lets anybody in; the address
+/// itself is not repeated, since it may hold just that.
+fn url_faults(text: &str) -> Vec<&'static str> {
+    let mut faults = Vec::new();
+    if let Some(name) = text.strip_prefix("embedded:") {
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+            faults.push("names no source inside admit");
+        }
+        return faults;
+    }
+    let known = ["https://", "http://", "file:///"];
+    // Readers of addresses differ over these: backslashes for slashes, further slashes, what is left out.
+    let odd = |c: char| c == '\\' || c.is_whitespace() || c.is_control();
+    let rest = known.iter().find_map(|scheme| text.strip_prefix(scheme));
+    let parsed = url::Url::parse(text);
+    let (Some(rest), Ok(url)) = (rest, parsed) else {
+        faults.push("not an address: expected https://…, http://…, file:///… or embedded:NAME");
+        return faults;
+    };
+    if rest.starts_with('/') || text.contains(odd) {
+        faults.push("an address that readers may understand differently");
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let local = text.starts_with("file:///");
+    if !url.username().is_empty() || url.password().is_some() || (!local && authority.contains('@'))
+    {
+        faults.push("holds a user name or password: leave it out, and name a clone of a private source with --mirror");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        faults.push("has a query or fragment, where tokens stand: leave it out");
+    }
+    faults
+}
+
+impl Lockfile {
+    /// Every fault of the lock, in the order of its fields.
+    pub fn check(&self) -> Vec<LockFault> {
+        let mut faults = Vec::new();
+        let mut fault =
+            |field: &str, what: String| faults.push(LockFault { field: field.into(), what });
+        for what in url_faults(&self.source.url) {
+            fault("source.url", what.into());
+        }
+        let version = &self.toolchain.bun.version;
+        if version.is_empty()
+            || !version.bytes().all(|b| b.is_ascii_alphanumeric() || b".-+".contains(&b))
+        {
+            fault("toolchain.bun.version", format!("\"{version}\" is not a version"));
+        }
+        if self.toolchain.bun.platforms.is_empty() {
+            fault("toolchain.bun.platforms", "lists no platform".into());
+        }
+        self.check_build(&mut fault);
+        for stage in &self.license.allows {
+            if !(2..=7).contains(stage) {
+                fault("license.allows", format!("{stage} is not a stage: expected 2 to 7"));
+            }
+        }
+        if self.identity.help_first_line.is_empty() || self.identity.version.as_deref() == Some("")
+        {
+            fault("identity", "an empty text would match anything".into());
+        }
+        faults
+    }
+
+    fn check_build(&self, fault: &mut dyn FnMut(&str, String)) {
+        let build = &self.build;
+        if let Some(path) = &build.path {
+            for dir in SYSTEM_DIRS {
+                #[expect(
+                    clippy::expect_used,
+                    reason = "the list above holds absolute paths; a test parses each"
+                )]
+                let dir: AbsPath = dir.parse().expect("absolute");
+                if path.overlaps(&dir) {
+                    fault(
+                        "build.path",
+                        format!("\"{path}\" overlaps {dir}, which the sandbox needs for itself"),
+                    );
+                }
+            }
+            // The package cache lies beside the source in one file system, so that hard links are possible.
+            if path.relative().split('/').count() < 2 {
+                fault(
+                    "build.path",
+                    format!(
+                        "\"{path}\" is a top-level directory: name one below, such as /tmp/NAME"
+                    ),
+                );
+            }
+            if path.relative().split('/').any(|part| part == ".admit") {
+                fault("build.path", "holds \".admit\", which the sandbox needs for itself".into());
+            }
+            if path.as_str().len() > 200 {
+                fault("build.path", "longer than 200 bytes".into());
+            }
+        }
+        if build.steps.is_empty() {
+            fault("build.steps", "lists no command".into());
+        }
+        for (i, step) in build.steps.iter().enumerate() {
+            let field = format!("build.steps[{i}]");
+            match step.first().map(String::as_str) {
+                Some("bun" | "sh") => {}
+                first => {
+                    fault(&field, format!("starts with {first:?}: the box holds bun and sh only"))
+                }
+            }
+            // A foreign target makes Bun embed a runtime that nobody verified (bun.md, section D).
+            if step.iter().any(|arg| {
+                arg.starts_with("--target") || arg.starts_with("--compile-executable-path")
+            }) {
+                fault(
+                    &field,
+                    "chooses another runtime (--target or --compile-executable-path)".into(),
+                );
+            }
+            if step.iter().any(|arg| arg.contains('\0')) {
+                fault(&field, "holds a NUL byte".into());
+            }
+        }
+        for (key, value) in &build.env {
+            let shape =
+                !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+            if !shape || value.contains('\0') {
+                fault("build.env", format!("\"{}\" is not a variable", key.escape_debug()));
+            }
+            if RESERVED_ENV.iter().any(|reserved| key.starts_with(reserved)) {
+                fault("build.env", format!("{key} is set by admit and cannot be locked"));
+            }
+        }
+        if build.output.parts().any(|part| part == ".git" || part == "node_modules") {
+            fault(
+                "build.output",
+                format!("\"{}\" lies in a directory that is not the build's", build.output),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lockfile::tests::sample;
+    use super::*;
+
+    #[test]
+    fn a_plain_lock_has_no_faults() {
+        assert_eq!(sample().check(), []);
+    }
+
+    #[test]
+    fn system_directories_parse() {
+        for dir in SYSTEM_DIRS {
+            assert!(dir.parse::<AbsPath>().is_ok());
+        }
+    }
+
+    #[test]
+    fn hostile_fields_are_named() {
+        let faults = |change: &dyn Fn(&mut Lockfile)| {
+            let mut lock = sample();
+            change(&mut lock);
+            lock.check().into_iter().map(|f| f.field).collect::<Vec<_>>().join(" ")
+        };
+        for path in [
+            "/usr/x",
+            "/etc",
+            "/proc/self",
+            "/home/u/x",
+            "/tmp",
+            "/build",
+            "/tmp/.admit/x",
+            "/admit/x",
+            "/dev/shm",
+        ] {
+            let found = faults(&|l| l.build.path = Some(path.parse().unwrap()));
+            assert!(found.starts_with("build.path"), "{path}");
+        }
+        assert_eq!(faults(&|l| l.build.steps.clear()), "build.steps");
+        assert_eq!(faults(&|l| l.build.steps[0][0] = "/usr/bin/python3".into()), "build.steps[0]");
+        assert_eq!(
+            faults(&|l| l.build.steps[0].push("--target=bun-linux-arm64".into())),
+            "build.steps[0]"
+        );
+        for key in ["BUN_CONFIG_NO_VERIFY", "LD_PRELOAD", "HOME", "npm_config_registry"] {
+            assert_eq!(
+                faults(&|l| drop(l.build.env.insert(key.into(), "x".into()))),
+                "build.env",
+                "{key}"
+            );
+        }
+        assert_eq!(faults(&|l| l.build.output = "node_modules/x".parse().unwrap()), "build.output");
+        assert_eq!(faults(&|l| l.source.url = "ssh://host/x".into()), "source.url");
+        assert_eq!(faults(&|l| l.source.url = "https://u:p@host/x".into()), "source.url");
+        for url in [
+            "https://user@host/x",
+            "https://:p@host/x",
+            "https://@host/x",
+            "https:///u:p@host/x",
+            "https://host\\@other/x",
+            "https://host/x?access_token=t",
+            "https://host/x.git#t",
+            "https://ho\tst/x",
+            "git+https://u:p@host/x",
+            "file:////x",
+            "embedded:../x",
+            "https://",
+        ] {
+            let found = faults(&|l| l.source.url = url.into());
+            assert!(found.starts_with("source.url"), "{url}");
+            let mut lock = sample();
+            lock.source.url = url.into();
+            let said = lock.check().iter().map(ToString::to_string).collect::<String>();
+            assert!(!said.contains("p@") && !said.contains("=t"), "{said}");
+        }
+        for url in ["https://host:8443/a/b.git", "http://host/x", "file:///srv/a@b", "embedded:a"] {
+            assert_eq!(faults(&|l| l.source.url = url.into()), "", "{url}");
+        }
+        assert_eq!(faults(&|l| l.license.allows = vec![8]), "license.allows");
+        assert_eq!(faults(&|l| l.identity.version = Some(String::new())), "identity");
+    }
+}

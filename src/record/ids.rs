@@ -1,0 +1,403 @@
+//! The small values that everything else is made of: commits, names, paths inside a tree, times (digests: [`super::digest`]).
+//!
+//! Each is a newtype whose only constructor parses, so a value that exists is valid.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, de};
+
+pub use super::digest::{Algorithm, Blake3, Digest, Sha256, Sri};
+
+/// Why a text is not a value of the type asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseError {
+    what: &'static str,
+    found: String,
+    want: &'static str,
+}
+
+impl ParseError {
+    pub(super) fn new(what: &'static str, found: &str, want: &'static str) -> Self {
+        // A hostile value may be megabytes long; the message need not be.
+        let mut found: String = found.chars().take(120).collect();
+        found = found.escape_debug().to_string();
+        Self { what, found, want }
+    }
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\" is not {}: expected {}", self.found, self.what, self.want)
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+/// Serde by way of `FromStr` and `Display`, and a JSON Schema with the given pattern.
+macro_rules! text_value {
+    ($type:ident, $name:literal, $pattern:literal) => {
+        impl Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(d)?;
+                text.parse().map_err(de::Error::custom)
+            }
+        }
+        impl JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                $name.into()
+            }
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string", "pattern": $pattern })
+            }
+        }
+    };
+}
+
+/// A full git object id: 40 lower-case hex digits (SHA-1 object format).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ObjectId(String);
+
+impl ObjectId {
+    /// The 40 hex digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ObjectId {
+    type Err = ParseError;
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let ok = text.len() == 40 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        ok.then(|| Self(text.into()))
+            .ok_or_else(|| ParseError::new("a git object id", text, "40 lower-case hex digits"))
+    }
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+pub(super) use text_value;
+
+text_value!(ObjectId, "ObjectId", "^[0-9a-f]{40}$");
+
+/// A git commit. A separate type from [`ObjectId`], so that a tree id cannot stand where a commit belongs.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CommitId(ObjectId);
+
+impl CommitId {
+    /// The 40 hex digits.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// The first seven digits, as people write them.
+    pub fn short(&self) -> &str {
+        &self.as_str()[..7]
+    }
+
+    /// Whether `prefix` (4 to 40 lower-case hex digits) abbreviates this commit.
+    pub fn matches(&self, prefix: &str) -> bool {
+        prefix.len() >= 4 && self.as_str().starts_with(prefix)
+    }
+}
+
+impl FromStr for CommitId {
+    type Err = ParseError;
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        text.parse()
+            .map(Self)
+            .map_err(|_| ParseError::new("a commit", text, "40 lower-case hex digits"))
+    }
+}
+
+impl fmt::Display for CommitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+text_value!(CommitId, "CommitId", "^[0-9a-f]{40}$");
+
+/// A name of a provider, model provider, fixture or platform: 1 to 64 of `a-z 0-9 . _ -`, starting with a letter or
+/// digit. It can be a file name and cannot be a path.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Name(String);
+
+impl Name {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Name {
+    type Err = ParseError;
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let ok = (1..=64).contains(&text.len())
+            && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))
+            && text.as_bytes()[0].is_ascii_alphanumeric()
+            && !text.contains("..");
+        ok.then(|| Self(text.into())).ok_or_else(|| {
+            ParseError::new(
+                "a name",
+                text,
+                "1 to 64 of a-z 0-9 . _ - starting with a letter or digit",
+            )
+        })
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+text_value!(Name, "Name", "^[a-z0-9][a-z0-9._-]{0,63}$");
+
+/// A clean relative path with `/` between its parts: no empty part, no `.` or `..`, no NUL, no backslash. It cannot
+/// leave the directory it is joined to, as long as that directory holds no symbolic links.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RelPath(String);
+
+impl RelPath {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn file_name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or(&self.0)
+    }
+
+    /// The parts, in order.
+    pub fn parts(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/')
+    }
+}
+
+impl AsRef<std::path::Path> for RelPath {
+    fn as_ref(&self) -> &std::path::Path {
+        std::path::Path::new(&self.0)
+    }
+}
+
+impl FromStr for RelPath {
+    type Err = ParseError;
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let clean =
+            |part: &str| !part.is_empty() && part != "." && part != ".." && part.len() <= 255;
+        let ok = !text.is_empty()
+            && text.len() < 4096
+            && !text.bytes().any(|b| b == 0 || b == b'\\')
+            && text.split('/').all(clean);
+        ok.then(|| Self(text.into())).ok_or_else(|| {
+            ParseError::new(
+                "a relative path",
+                text,
+                "parts joined by /, none of them empty, . or .., no backslash",
+            )
+        })
+    }
+}
+
+impl fmt::Display for RelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+text_value!(RelPath, "RelPath", r"^[^/\\]+(/[^/\\]+)*$");
+
+/// An absolute, normalised path: starts with `/`, no empty part, no `.` or `..`, no trailing slash.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct AbsPath(String);
+
+impl AbsPath {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The path below `/` (never empty).
+    pub fn relative(&self) -> &str {
+        &self.0[1..]
+    }
+
+    /// This path with `rel` appended.
+    pub fn join(&self, rel: &RelPath) -> AbsPath {
+        AbsPath(format!("{}/{}", self.0, rel))
+    }
+
+    /// Whether one of the two paths is the other or lies below it.
+    pub fn overlaps(&self, other: &AbsPath) -> bool {
+        let below = |a: &str, b: &str| {
+            a == b || a.strip_prefix(b).is_some_and(|rest| rest.starts_with('/'))
+        };
+        below(&self.0, &other.0) || below(&other.0, &self.0)
+    }
+}
+
+impl AsRef<std::path::Path> for AbsPath {
+    fn as_ref(&self) -> &std::path::Path {
+        std::path::Path::new(&self.0)
+    }
+}
+
+impl FromStr for AbsPath {
+    type Err = ParseError;
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let inner = text.strip_prefix('/').and_then(|rest| rest.parse::<RelPath>().ok());
+        inner.map(|_| Self(text.into())).ok_or_else(|| {
+            ParseError::new(
+                "an absolute path",
+                text,
+                "/ and parts joined by /, none of them empty, . or ..",
+            )
+        })
+    }
+}
+
+impl fmt::Display for AbsPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+text_value!(AbsPath, "AbsPath", r"^(/[^/\\]+)+$");
+
+/// A moment in UTC to the second: `YYYY-MM-DDThh:mm:ssZ` (RFC 3339). A bare day `YYYY-MM-DD` is read too, where a
+/// record's author knew no hour, and stays a bare day when written.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Timestamp {
+    text: String,
+    seconds: i64,
+}
+
+impl Timestamp {
+    /// The moment `seconds` after 1970-01-01T00:00:00Z; out-of-range values are held at the ends of the range.
+    pub fn from_unix(seconds: i64) -> Self {
+        let at = jiff::Timestamp::from_second(seconds).unwrap_or(if seconds < 0 {
+            jiff::Timestamp::MIN
+        } else {
+            jiff::Timestamp::MAX
+        });
+        Self { text: at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), seconds: at.as_second() }
+    }
+
+    /// Seconds since 1970-01-01T00:00:00Z; a bare day counts from its start.
+    pub fn unix(&self) -> i64 {
+        self.seconds
+    }
+
+    /// Whether only the day is known.
+    pub fn is_day(&self) -> bool {
+        self.text.len() == 10
+    }
+}
+
+impl PartialOrd for Timestamp {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Timestamp {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.seconds, &self.text).cmp(&(other.seconds, &other.text))
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = ParseError;
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let fail = || ParseError::new("a time", text, "YYYY-MM-DDThh:mm:ssZ, or YYYY-MM-DD");
+        let full = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
+        if full.len() != 20 || !full.ends_with('Z') {
+            return Err(fail());
+        }
+        let at: jiff::Timestamp = full.parse().map_err(|_| fail())?;
+        // Round trip, so that odd spellings (a leap second, lower-case t) are not taken.
+        if at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string() != full {
+            return Err(fail());
+        }
+        Ok(Self { text: text.to_owned(), seconds: at.as_second() })
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+text_value!(Timestamp, "Timestamp", r"^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}:\d{2}Z)?$");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_be_paths() {
+        for good in ["case", "case-30b1fa1", "qwen3.6-35b-a3b", "a"] {
+            assert!(good.parse::<Name>().is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "-x", "A", "a..b", "a b", "ä", &"x".repeat(65)] {
+            assert!(bad.parse::<Name>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn relative_paths_stay_inside() {
+        for good in ["a", "dist/ca", ".case/x", "a b/ü"] {
+            assert!(good.parse::<RelPath>().is_ok(), "{good}");
+        }
+        for bad in ["", "/", "/a", "a/", "a//b", "../a", "a/..", "./a", "a\0b", "a\\b"] {
+            assert!(bad.parse::<RelPath>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn absolute_paths_are_normal_and_know_overlaps() {
+        let p = |t: &str| t.parse::<AbsPath>().unwrap();
+        for bad in ["", "/", "a", "/a/", "/a/../b", "//a"] {
+            assert!(bad.parse::<AbsPath>().is_err(), "{bad}");
+        }
+        assert!(p("/tmp/x").overlaps(&p("/tmp")) && p("/tmp").overlaps(&p("/tmp/x")));
+        assert!(!p("/tmp/x").overlaps(&p("/tmp/xy")));
+    }
+
+    #[test]
+    fn times_are_read_strictly() {
+        let t: Timestamp = "2026-05-31T10:00:00Z".parse().unwrap();
+        assert_eq!(t.unix(), 1_780_221_600);
+        assert_eq!(Timestamp::from_unix(t.unix()), t);
+        let day: Timestamp = "2026-05-31".parse().unwrap();
+        assert!(day.is_day() && day < t && day.to_string() == "2026-05-31");
+        for bad in [
+            "",
+            "2026-05-31 10:00:00Z",
+            "2026-05-31T10:00:00+00:00",
+            "2026-02-30",
+            "2026-05-31T10:00:60Z",
+        ] {
+            assert!(bad.parse::<Timestamp>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn abbreviations_need_four_digits() {
+        let c: CommitId = "7959ac917cdeb0983b4aaa20bb9f42021747fed8".parse().unwrap();
+        assert!(
+            c.matches("7959") && c.matches(c.as_str()) && !c.matches("795") && !c.matches("7959ad")
+        );
+        assert_eq!(c.short(), "7959ac9");
+    }
+}

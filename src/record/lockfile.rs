@@ -1,0 +1,313 @@
+//! The lock of a provider, `lockfiles/<provider>.lock.json` (`admit.lock/1`): names become digests.
+//!
+//! Rules for changing the format stand in [`super::canonical::Schema`]. A lock is data from outside: [`Lockfile::check`]
+//! refuses everything that the sandbox would not be safe with.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::canonical::{self as record, Record, Schema};
+use super::ids::{AbsPath, Blake3, CommitId, Digest, Name, ObjectId, RelPath, Sha256, Sri};
+
+/// One provider, every platform.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lockfile {
+    /// Always `admit.lock/1`.
+    pub schema: String,
+    /// The provider's name; the file is `<provider>.lock.json`.
+    pub provider: Name,
+    /// Where the source comes from and what it must be.
+    pub source: Source,
+    pub toolchain: Toolchain,
+    pub dependencies: Dependencies,
+    pub build: Build,
+    /// What the build must give, by platform. Absent until somebody built it there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<Platform, Output>,
+    /// What the output must say of itself.
+    pub identity: Identity,
+    /// How an admitted binary may be started.
+    pub run: RunShape,
+    /// Under which licence, and what that allows.
+    pub license: License,
+}
+
+impl Record for Lockfile {
+    const SCHEMA: Schema = Schema { name: "admit.lock", version: 1 };
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// `https://…`, `http://…`, `file:///…`, or `embedded:<name>` for a source inside admit itself.
+    pub url: String,
+    pub rev: CommitId,
+    /// The commit's git tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<ObjectId>,
+    /// NAR hash of the checkout without `.git`, as `nix hash path` prints it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nar_hash: Option<Sri>,
+}
+
+/// The toolchain; Bun is the only one so far.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Toolchain {
+    pub bun: BunToolchain,
+}
+
+/// One version of Bun for every platform.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BunToolchain {
+    /// For example `1.3.14`.
+    pub version: String,
+    /// The npm package of each platform.
+    pub platforms: BTreeMap<Platform, BunPackage>,
+}
+
+/// The npm package that holds Bun for one platform.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BunPackage {
+    /// For example `@oven/bun-linux-x64`.
+    pub package: String,
+    /// Integrity of the tarball, from the registry's own metadata.
+    pub integrity: Sri,
+    /// SHA-256 of `bin/bun` inside it.
+    pub binary_sha256: Sha256,
+}
+
+/// A machine that Bun has a build for: names as Bun's npm packages have them.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Platform {
+    /// x86-64 with AVX2, glibc.
+    LinuxX64,
+    /// x86-64 without AVX2, glibc.
+    LinuxX64Baseline,
+    /// x86-64, musl.
+    LinuxX64Musl,
+    /// ARM64, glibc.
+    #[serde(rename = "linux-aarch64")]
+    LinuxAarch64,
+    DarwinX64,
+    #[serde(rename = "darwin-aarch64")]
+    DarwinAarch64,
+}
+
+impl Platform {
+    /// Every platform, in the order of their names' declaration.
+    pub const ALL: [Platform; 6] = [
+        Platform::LinuxX64,
+        Platform::LinuxX64Baseline,
+        Platform::LinuxX64Musl,
+        Platform::LinuxAarch64,
+        Platform::DarwinX64,
+        Platform::DarwinAarch64,
+    ];
+
+    /// The text form, as in the lock.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Platform::LinuxX64 => "linux-x64",
+            Platform::LinuxX64Baseline => "linux-x64-baseline",
+            Platform::LinuxX64Musl => "linux-x64-musl",
+            Platform::LinuxAarch64 => "linux-aarch64",
+            Platform::DarwinX64 => "darwin-x64",
+            Platform::DarwinAarch64 => "darwin-aarch64",
+        }
+    }
+
+    /// `os`, `cpu` and `libc` in npm's words, by which packages are chosen.
+    pub fn npm(self) -> (&'static str, &'static str, Option<&'static str>) {
+        match self {
+            Platform::LinuxX64 | Platform::LinuxX64Baseline => ("linux", "x64", Some("glibc")),
+            Platform::LinuxX64Musl => ("linux", "x64", Some("musl")),
+            Platform::LinuxAarch64 => ("linux", "arm64", Some("glibc")),
+            Platform::DarwinX64 => ("darwin", "x64", None),
+            Platform::DarwinAarch64 => ("darwin", "arm64", None),
+        }
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Dependencies {
+    /// The source's own lock, for example `bun.lock`.
+    pub lockfile: RelPath,
+    /// Every package of that lock for every platform, sorted by `key`, once resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packages: Option<Vec<LockedPackage>>,
+}
+
+/// One package. `integrity` is required on everything that is fetched.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LockedPackage {
+    /// Install path in the source's lock, for example `a` or `a/b`.
+    pub key: String,
+    pub name: String,
+    /// Version, or the reference for a package that is not on npm.
+    pub version: String,
+    pub kind: PackageKind,
+    pub integrity: Sri,
+}
+
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum PackageKind {
+    Npm,
+    /// A tarball that GitHub makes of a commit.
+    Github,
+    Git,
+    /// A tarball at some URL.
+    Tarball,
+}
+
+/// How the source becomes the output.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Build {
+    /// The directory that the sandbox builds in. Part of the output's digest. Absent: every
+    /// build has a directory of its own choice, two builds may differ, and no output is locked from what was built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<AbsPath>,
+    /// Commands after the install, in order; the first word is `bun` or `sh`.
+    pub steps: Vec<Vec<String>>,
+    /// Variables on top of admit's closed list.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Packages whose lifecycle scripts run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scripts: Vec<String>,
+    /// Tracked files that the build is known to modify.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub writes: Vec<RelPath>,
+    /// The file that the build leaves.
+    pub output: RelPath,
+}
+
+/// The locked output of one platform.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// SHA-256 of the file.
+    pub sha256: Sha256,
+    /// BLAKE3 of the file.
+    pub blake3: Blake3,
+    pub size: u64,
+}
+
+/// What `--help` and `--version` must show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// First line of `--help`.
+    pub help_first_line: String,
+    /// Commands that `--help` must list, each at the start of an indented line.
+    pub commands: Vec<String>,
+    /// What `--version` prints. Absent where the program has no such option (Case before fecfdf4 starts a run
+    /// instead): then it is not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+/// How an admitted binary may be started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunShape {
+    /// The only argument list, with `{task}` for the task file.
+    pub argv: Vec<String>,
+    /// What may reach the program besides its arguments.
+    pub ambient: Ambient,
+}
+
+/// How files and variables around the binary are kept from changing what it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ambient {
+    /// The binary autoloads `bunfig.toml` and `.env`: admit switches that off from outside.
+    Neutralise,
+    /// The binary was built without autoloading; its flags must say so.
+    Hardened,
+}
+
+/// The licence as far as it is known, and the stages that it allows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct License {
+    /// Whether somebody settled it.
+    pub status: LicenseStatus,
+    /// SPDX expression, where settled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spdx: Option<String>,
+    /// Stages (2 to 7) that may run under it.
+    pub allows: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LicenseStatus {
+    /// Nobody settled it yet.
+    Unresolved,
+    /// It is what `spdx` says.
+    Resolved,
+}
+
+impl Lockfile {
+    /// SHA-256 over the canonical form of the whole lock.
+    pub fn digest(&self) -> Digest {
+        record::digest(self)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::record) fn sample() -> Lockfile {
+        let text = serde_json::json!({
+            "schema": "admit.lock/1",
+            "provider": "sample",
+            "source": { "url": "https://example.com/x.git", "rev": "7959ac917cdeb0983b4aaa20bb9f42021747fed8" },
+            "toolchain": { "bun": { "version": "1.3.14", "platforms": { "linux-x64": {
+                "package": "@oven/bun-linux-x64",
+                "integrity": "sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=",
+                "binary_sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" } } } },
+            "dependencies": { "lockfile": "bun.lock" },
+            "build": { "path": "/tmp/workos-case", "steps": [["bun", "run", "build:binary"]], "output": "dist/ca" },
+            "identity": { "help_first_line": "Usage: ca", "commands": ["run"], "version": "0.1.0" },
+            "run": { "argv": ["run", "--task", "{task}"], "ambient": "neutralise" },
+            "license": { "status": "unresolved", "allows": [2] }
+        });
+        record::parse(text.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_lock_round_trips() {
+        assert_eq!(record::parse::<Lockfile>(&record::pretty(&sample())).unwrap(), sample());
+    }
+
+    #[test]
+    fn platforms_have_one_text_form() {
+        for p in Platform::ALL {
+            assert_eq!(serde_json::to_value(p).unwrap(), p.as_str());
+        }
+    }
+}

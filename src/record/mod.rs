@@ -1,0 +1,30 @@
+//! Values on disk: no I/O, no clock, no environment. Everything here is parsed once at the edge and cannot hold a
+//! value that later code would have to check again.
+
+pub mod admission;
+pub mod agent_result;
+pub mod decision;
+pub mod evidence;
+pub mod evidence_class;
+pub mod failure;
+pub mod fixture;
+pub mod health;
+pub mod digest;
+pub mod dsse;
+pub mod ids;
+pub mod hostile;
+pub mod lockfile;
+pub mod network;
+pub mod piplock;
+mod canonical;
+pub mod report;
+pub mod sealed;
+pub mod signing;
+pub mod sshkey;
+pub mod statement;
+pub mod wire;
+
+pub use canonical::{
+    Record, RecordError, Schema, canonical, check_schema, digest, parse, parse_value, pretty,
+    to_value, word,
+};

@@ -1,0 +1,185 @@
+//! The provider build report (`admit.build-report/1`): what was built, from what, by what, and what was proven of it.
+//!
+//! Everything that may differ between two honest builds of the same plan stands in `volatile`; the rest of two such
+//! reports is equal byte for byte, and [`BuildReport::core_digest`] is taken over it.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::canonical::{self as record, Record, Schema};
+use super::ids::{
+    AbsPath, Blake3, CommitId, Digest, Name, ObjectId, RelPath, Sha256, Sri, Timestamp,
+};
+use super::lockfile::Platform;
+
+/// What was built, from what, and what was proven of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BuildReport {
+    /// Always `admit.build-report/1`.
+    pub schema: String,
+    pub provider: Name,
+    /// The platform that it was built for.
+    pub platform: Platform,
+    /// Where the binary came from.
+    pub origin: Origin,
+    /// The source as locked; a mirror does not show here.
+    pub source_url: String,
+    pub pinned_commit: CommitId,
+    /// The commit's tree. Absent in an adopted report where the lock has none.
+    pub source_tree: Option<ObjectId>,
+    /// NAR hash of the exported source. Absent as above.
+    pub nar_hash: Option<Sri>,
+    /// SHA-256 of the lock's build-relevant part: the key of the build in the store.
+    pub plan_digest: Digest,
+    /// SHA-256 over the canonical form of the whole lock.
+    pub lock_digest: Digest,
+    /// The commands in the order they ran, install included. Empty for an adopted binary.
+    pub build_command: Vec<Vec<String>>,
+    /// The locked directory inside the sandbox; absent where the lock leaves it open.
+    pub build_path: Option<AbsPath>,
+    /// The output's path in the source.
+    pub output: RelPath,
+    /// SHA-256 of the output.
+    pub sha256: Sha256,
+    /// BLAKE3 of the output.
+    pub blake3: Blake3,
+    /// Size of the output in bytes.
+    pub size: u64,
+    pub bun_version: String,
+    /// SHA-256 of the pinned Bun's executable.
+    pub bun_sha256: Sha256,
+    /// The runtime inside the output, compared with the pinned Bun.
+    pub runtime: Runtime,
+    /// Packages of the source's lock, all platforms.
+    pub package_count: Option<usize>,
+    /// SHA-256 over the canonical list of those packages.
+    pub packages_digest: Option<Digest>,
+    /// Tracked files that the build changed; all of them are in the lock's `writes`.
+    pub writes: Vec<RelPath>,
+    /// The identity that the output showed when it ran.
+    pub identity: IdentityProof,
+    /// The walls that stood around the build.
+    pub sandbox: serde_json::Value,
+    /// How the output compares with the lock.
+    pub verification: OutputStatus,
+    /// Whether this build is on record.
+    pub source_admission_status: SourceAdmission,
+    /// What differs from build to build.
+    pub volatile: Volatile,
+}
+
+impl Record for BuildReport {
+    const SCHEMA: Schema = Schema { name: "admit.build-report", version: 1 };
+}
+
+impl BuildReport {
+    /// Whether two reports are of the same build with the same proofs. Not compared: what is volatile, whether it is on
+    /// record, and the lock's own digest and state, which change when `admit lock --update` fills in what this very
+    /// build resolved.
+    pub fn same_build(&self, other: &BuildReport) -> bool {
+        let core = |report: &BuildReport| {
+            let mut value = record::to_value(report);
+            if let Some(object) = value.as_object_mut() {
+                for key in ["volatile", "source_admission_status", "lock_digest", "verification"] {
+                    object.remove(key);
+                }
+            }
+            value
+        };
+        core(self) == core(other)
+    }
+
+    /// SHA-256 of the canonical report without `volatile` and without `source_admission_status`, which says what a root
+    /// records and not what was built: equal for two honest builds of the same plan.
+    pub fn core_digest(&self) -> Digest {
+        let mut value = record::to_value(self);
+        if let Some(object) = value.as_object_mut() {
+            object.remove("volatile");
+            object.remove("source_admission_status");
+        }
+        Digest::sha256(value.to_string().as_bytes())
+    }
+}
+
+/// Where the binary came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    Built,
+    /// It was built elsewhere and adopted by digest, runtime and identity.
+    Adopted,
+}
+
+/// What was found of the runtime and the module graph inside the output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Runtime {
+    /// The file is the pinned Bun with the graph injected, byte for byte.
+    pub proven: bool,
+    pub modules: usize,
+    /// Bytes of the graph.
+    pub graph_size: u64,
+    /// The graph's flag word.
+    pub flags: u32,
+    /// `bunfig.toml` in the working directory is loaded when the binary starts.
+    pub autoload_bunfig: bool,
+    /// `.env` files in the working directory are loaded when the binary starts.
+    pub autoload_dotenv: bool,
+    /// Arguments compiled into the binary.
+    pub exec_argv: String,
+}
+
+/// What the output said of itself, run without network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityProof {
+    /// First line of `--help`.
+    pub help_first_line: String,
+    /// The locked commands, each seen in the help.
+    pub commands: Vec<String>,
+    /// What `--version` printed; absent where the lock does not ask.
+    pub version: Option<String>,
+    /// SHA-256 of the whole help text.
+    pub help_sha256: Sha256,
+}
+
+/// How an output compares with the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputStatus {
+    Locked,
+    /// The lock has no output for this platform yet.
+    Unlocked,
+}
+
+/// Whether a build is on record in `admissions/builds/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceAdmission {
+    Admitted,
+    NotAdmitted,
+}
+
+/// What differs between two honest builds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Volatile {
+    pub started: Timestamp,
+    pub finished: Timestamp,
+    /// The same as `finished`; the name that existing tools look for.
+    pub build_timestamp: Timestamp,
+    pub store_path: String,
+    /// Node's version found on the host, for information.
+    pub node_version: Option<String>,
+    pub host: String,
+    pub admit_version: String,
+    /// Which root the lock came from.
+    pub root: String,
+    /// Milliseconds by stage.
+    pub durations_ms: BTreeMap<String, u64>,
+    /// Walls that depend on the kernel and the user who built.
+    pub sandbox: serde_json::Value,
+}

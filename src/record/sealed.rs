@@ -1,0 +1,303 @@
+//! The files of a run directory beside `report.json`: events, manifest, seal, freshness, the no-target proof; and what
+//! must hold between the fields of a report.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::canonical::{self as record, Record, Schema};
+use super::evidence::{GateStatus, RunReport, RunStatus};
+use super::ids::{Digest, RelPath, Timestamp};
+
+/// Who made a file or says that an event happened.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Author {
+    /// admit itself did or saw it.
+    Admit,
+    /// The agent's side wrote it: a claim.
+    Agent,
+    /// The model's server sent it.
+    Model,
+}
+
+impl Author {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admit => "admit",
+            Self::Agent => "agent",
+            Self::Model => "model",
+        }
+    }
+}
+
+/// A text cut to a limit, with what was left out.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Excerpt {
+    /// The beginning of the text; bytes that are not UTF-8 are replaced.
+    pub text: String,
+    /// Bytes left out at the end.
+    pub omitted_bytes: u64,
+}
+
+impl Excerpt {
+    /// The first `limit` bytes of `bytes`, cut at a character.
+    pub fn of(bytes: &[u8], limit: usize) -> Self {
+        let mut end = bytes.len().min(limit);
+        while end > 0 && end < bytes.len() && bytes[end] & 0xc0 == 0x80 {
+            end -= 1;
+        }
+        Self {
+            text: String::from_utf8_lossy(&bytes[..end]).into_owned(),
+            omitted_bytes: (bytes.len() - end) as u64,
+        }
+    }
+}
+
+/// One line of `events.normalized.jsonl`: compact JSON with sorted keys.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Event {
+    /// Counted from 0.
+    pub seq: u64,
+    /// Nanoseconds since the run directory was made.
+    pub monotonic_ns: u64,
+    /// The wall clock, to the second.
+    pub wall: Timestamp,
+    /// SHA-256 of the line before, without its newline; of nothing for the first.
+    pub prev: Digest,
+    pub by: Author,
+    pub kind: String,
+    pub data: Value,
+}
+
+/// One line of `trace.jsonl`: what admit was doing, for whoever looks for a fault. Not chained.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TraceLine {
+    /// Nanoseconds since the run directory was made.
+    pub monotonic_ns: u64,
+    pub what: String,
+    pub data: Value,
+}
+
+/// One file of a run directory.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestEntry {
+    /// Where, below the run directory.
+    pub path: RelPath,
+    pub size: u64,
+    /// SHA-256 of its bytes.
+    pub sha256: Digest,
+    pub author: Author,
+    /// Media type (RFC 6838).
+    pub media_type: String,
+    pub role: String,
+    /// Bytes that a size limit left out.
+    pub omitted_bytes: u64,
+}
+
+/// `manifest.json`: every file but itself and the seal, by path. The digest of its canonical form is the run's id.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// `admit.run-manifest/1`.
+    pub schema: String,
+    /// The files, sorted by path.
+    pub files: Vec<ManifestEntry>,
+}
+
+impl Record for Manifest {
+    const SCHEMA: Schema = Schema { name: "admit.run-manifest", version: 1 };
+}
+
+/// `seal.json`: the run's id, so that a changed manifest can be told from a changed file.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Seal {
+    /// `admit.run-seal/1`.
+    pub schema: String,
+    /// SHA-256 of the canonical manifest.
+    pub id: Digest,
+    /// SHA-256 of the id's text: tells a damaged seal from a damaged manifest.
+    pub check: Digest,
+}
+
+impl Record for Seal {
+    const SCHEMA: Schema = Schema { name: "admit.run-seal", version: 1 };
+}
+
+impl Seal {
+    /// The seal of `manifest`.
+    pub fn of(manifest: &Manifest) -> Self {
+        let id = record::digest(manifest);
+        let check = Digest::sha256(id.to_string().as_bytes());
+        Self { schema: Self::SCHEMA.to_string(), id, check }
+    }
+
+    /// Whether the seal itself is whole.
+    pub fn is_whole(&self) -> bool {
+        self.check == Digest::sha256(self.id.to_string().as_bytes())
+    }
+}
+
+/// One place where the run's nonce must stand.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NonceSeen {
+    /// The place: `sandbox_hostname`, `sentinel`, `first_request`.
+    pub place: String,
+    /// Whether it stood there; absent where the run never came to it.
+    pub found: Option<bool>,
+}
+
+/// `freshness.json`: that the evidence is of this run and no other.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Freshness {
+    /// `admit.run-freshness/1`.
+    pub schema: String,
+    /// Random, made before the start.
+    pub nonce: String,
+    pub seen: Vec<NonceSeen>,
+    /// Whether the run directory was made by this run and empty.
+    pub directory_made_empty: bool,
+    /// The kernel's boot id.
+    pub boot_id: Option<String>,
+    pub kernel: String,
+    /// Start and end on the wall clock.
+    pub started: Timestamp,
+    /// End on the wall clock.
+    pub finished: Timestamp,
+    /// The span between them on the monotonic clock, in nanoseconds.
+    pub monotonic_span_ns: u64,
+}
+
+impl Record for Freshness {
+    const SCHEMA: Schema = Schema { name: "admit.run-freshness", version: 1 };
+}
+
+impl Freshness {
+    /// Whether the nonce stood wherever it must, and the directory was fresh.
+    pub fn passed(&self) -> bool {
+        self.directory_made_empty
+            && !self.seen.is_empty()
+            && self.seen.iter().all(|seen| seen.found == Some(true))
+    }
+}
+
+/// Something that was visible inside the sandbox.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Visible {
+    pub path: String,
+    /// What it is: `system`, `tool`, `fixture`, `binary`, `config`, `target`.
+    pub kind: String,
+    /// Its digest, where one was taken.
+    pub digest: Option<Digest>,
+}
+
+/// `stage2-no-target-inspection.json`: a negative, shown by the bounds of what could be seen.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoTargetProof {
+    /// `admit.no-target-inspection/1`.
+    pub schema: String,
+    /// Whether nothing speaks against it ([`NoTargetProof::holds`]).
+    pub passed: bool,
+    pub visible: Vec<Visible>,
+    /// Targets that were visible: reference patch, script, held-out cases, other repositories.
+    pub targets_visible: Vec<String>,
+    /// Requests through the bridge, the only way in or out.
+    pub bridge_requests: u64,
+    /// Whether every other way was shut, by the sandbox's own probes.
+    pub only_door: bool,
+    /// Commits in the workspace's history at the start; a fixture has one.
+    pub fixture_commits: u64,
+    /// Requests and artifacts in which the canary string was looked for.
+    pub canary_searched: u64,
+    pub canary_found: Vec<String>,
+    pub does_not_prove: Vec<String>,
+}
+
+impl Record for NoTargetProof {
+    const SCHEMA: Schema = Schema { name: "admit.no-target-inspection", version: 1 };
+}
+
+impl NoTargetProof {
+    /// Whether the facts show that no target was inspected.
+    pub fn holds(&self) -> bool {
+        self.only_door
+            && self.fixture_commits == 1
+            && self.targets_visible.is_empty()
+            && self.canary_found.is_empty()
+            && self.canary_searched > 0
+            && self.visible.iter().all(|seen| seen.kind != "target")
+    }
+}
+
+/// What contradicts itself in a report; empty for one that can be right. A pass needs everything that section 6 of
+/// the design asks for, as far as a report shows it, so that no rehearsal can be sealed or read back as a pass.
+pub fn contradictions(report: &RunReport) -> Vec<&'static str> {
+    let gates_pass = !report.gates.is_empty()
+        && report
+            .gates
+            .iter()
+            .all(|row| matches!(row.status, GateStatus::Pass | GateStatus::NotApplicable));
+    let finished_work = [
+        (report.failure_class.is_some(), "a failure class"),
+        (!report.blockers.is_empty(), "blockers"),
+        (!gates_pass, "a gate that did not pass"),
+        (!report.allowed_writes_passed, "writes outside the allowed paths"),
+        (report.changed_files.is_empty(), "no changed file"),
+        (report.patch_digest == Digest::sha256(b""), "an empty patch"),
+        (!report.tests_passed, "a patch that the judge did not accept"),
+        (!report.required_events_passed, "a required event that was not seen"),
+        (report.required_events.iter().any(|event| !event.seen), "a required event not seen"),
+        (report.required_events.is_empty(), "no required events"),
+        (!report.no_target_inspection_passed, "no proof that no target was inspected"),
+        (report.baselines.len() < 2, "fewer than two baselines"),
+        (report.baselines.iter().any(|b| !b.held()), "a baseline that ended wrong"),
+    ];
+    let pass_only = [
+        (!report.evidence_class.can_pass(), "evidence of a class that cannot pass"),
+        (report.backend != "case", "another engine than case"),
+        (!report.case_process_started, "no provider process"),
+        (report.case_binary_sha256.is_none(), "no binary digest"),
+        (report.source_admission_status != "admitted", "a source that is not admitted"),
+        (
+            report.case_model_admission_status != super::admission::AdmissionStatus::Admitted,
+            "a model that is not admitted",
+        ),
+        (report.gates.iter().any(|row| row.status != GateStatus::Pass), "a gate that was not held"),
+        (report.backend_exit_code != Some(0), "an exit code other than 0"),
+        (report.wire.is_empty(), "no wire record"),
+    ];
+    let blocked = [
+        (report.case_process_started, "a started process"),
+        (report.failure_class.is_none(), "no failure class"),
+        (gates_pass, "gates that all passed"),
+    ];
+    let failed = [(report.failure_class.is_none(), "no failure class")];
+    let of = |rules: &[(bool, &'static str)]| {
+        rules.iter().filter(|(broken, _)| *broken).map(|(_, what)| *what).collect::<Vec<_>>()
+    };
+    let mut out = match report.status {
+        RunStatus::Pass => {
+            let mut out = of(&finished_work);
+            out.extend(of(&pass_only));
+            out
+        }
+        RunStatus::Rehearsed => of(&finished_work),
+        RunStatus::Blocked => of(&blocked),
+        RunStatus::Fail => of(&failed),
+    };
+    if report.failure_class.is_some() != report.failure_reason.is_some() {
+        out.push("a failure class and a failure reason that do not go together");
+    }
+    out
+}
