@@ -8,7 +8,7 @@ use crate::build::{Built, Proven};
 use crate::error::{Error, Reason, Result};
 use crate::fetch::inputs::Inputs;
 use crate::lock::Locked;
-use crate::plan::Plan;
+use crate::lock::plan::Plan;
 use crate::record::ids::{Digest, Sri, Timestamp};
 use crate::record::report::{BuildReport, Origin, OutputStatus, SourceAdmission, Volatile};
 use crate::record::{self, Record};

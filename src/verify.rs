@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::bun::lockfile::Lockfile as BunLock;
 use crate::error::{Error, Kind, Reason, Result};
 use crate::lock::Locked;
-use crate::plan::Plan;
+use crate::lock::plan::Plan;
 use crate::record;
 use crate::record::evidence::GateRow;
 use crate::record::ids::{Algorithm, Digest};

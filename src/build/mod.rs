@@ -23,7 +23,7 @@ use serde::Serialize;
 use crate::error::{Error, Reason, Result};
 use crate::fetch::git::Source;
 use crate::host::{Progress, Stopwatch};
-use crate::plan::Plan;
+use crate::lock::plan::Plan;
 use crate::record::ids::{AbsPath, Algorithm, Blake3, Digest, RelPath, Sha256};
 use crate::record::lockfile::Lockfile;
 use crate::record::report::{IdentityProof, Runtime};

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Reason, Result};
-use crate::plan::Plan;
+use crate::lock::plan::Plan;
 use crate::record::ids::{AbsPath, Digest};
 use crate::sandbox::{Mount, Policy};
 

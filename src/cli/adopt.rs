@@ -23,9 +23,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
-    let mut root = app.root()?;
+    let root = app.context.root()?;
     let locked = lock::resolve(&root, &args.spec)?;
-    let path = app.host.absolute(&args.binary);
+    let path = app.context.host.absolute(&args.binary);
     // A pipe must not keep admit waiting for somebody to write into it.
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_NONBLOCK);
@@ -48,8 +48,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         .hint("chmod +x it, if it is the binary"));
     }
     let made = making::adopt(app, &root, &locked, file)?;
-    let recorded =
-        if args.record { Some(making::put_on_record(&mut root, &made.report)?) } else { None };
+    let recorded = if args.record { Some(making::put_on_record(app, &made.report)?) } else { None };
     build::show(app, &made, None, recorded.as_deref());
     Ok(0)
 }

@@ -10,8 +10,8 @@ use crate::attest::{self, Expected};
 use crate::error::{Error, Kind, Reason, Result};
 use crate::evidence;
 use crate::host::platform;
+use crate::lock::plan::Plan;
 use crate::lock::{self, Locked, Spec};
-use crate::plan::Plan;
 use crate::record;
 use crate::record::admission::{AdmissionStatus, ModelPair};
 use crate::record::dsse::{self, Envelope};
@@ -81,7 +81,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let mut envelope = statement.envelope();
     signing.sign(&mut envelope, args.in_toto_keyid);
     let place = match (&args.out, args.record) {
-        (Some(file), _) => Some(add(&app.host.absolute(file), &envelope)?),
+        (Some(file), _) => Some(add(&app.context.host.absolute(file), &envelope)?),
         (None, true) => Some(keep(app, &checked, &envelope)?),
         (None, false) => None,
     };
@@ -106,7 +106,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
 fn holding(app: &App, root: &Root, target: &str) -> Result<(Locked, BuildReport)> {
     let spec: Spec = target.parse().map_err(|what| Error::new(Reason::BadArgument, what))?;
     let locked = lock::resolve(root, &spec)?;
-    let store = Store::open_read(&app.store_dir()?)?;
+    let store = Store::open_read(&app.context.store_dir()?)?;
     let verified = verify::unsigned(root, &locked, store.as_ref())?;
     if !verified.holds() {
         verify::rows(app, &verified);
@@ -128,7 +128,7 @@ fn holding(app: &App, root: &Root, target: &str) -> Result<(Locked, BuildReport)
 }
 
 fn provider(app: &App, args: &Args) -> Result<Checked> {
-    let root = app.root()?;
+    let root = app.context.root()?;
     let (locked, report) = holding(app, &root, &args.target)?;
     let statement = match args.what {
         What::Build if report.origin == Origin::Adopted => {
@@ -142,7 +142,7 @@ fn provider(app: &App, args: &Args) -> Result<Checked> {
             let packages = packages(app, &locked, &report)?;
             attest::provenance(&report, &locked.lock, &packages).into()
         }
-        _ => attest::summary(&report, &locked.lock, &app.clock.now()),
+        _ => attest::summary(&report, &locked.lock, &app.context.clock.now()),
     };
     Ok(Checked { statement, beside: None })
 }
@@ -150,7 +150,7 @@ fn provider(app: &App, args: &Args) -> Result<Checked> {
 /// The packages that the build was made from: the list whose digest the report has.
 fn packages(app: &App, locked: &Locked, report: &BuildReport) -> Result<Vec<LockedPackage>> {
     let plan = Plan::new(&locked.lock, platform()?)?;
-    let saved = making::saved_packages(&app.store()?, &plan.key())?.unwrap_or_default();
+    let saved = making::saved_packages(&*app.context.store()?, &plan.key())?.unwrap_or_default();
     let found = record::digest(&saved);
     if report.packages_digest.as_ref() == Some(&found) {
         return Ok(saved);
@@ -179,7 +179,7 @@ fn run(app: &App, args: &Args) -> Result<Checked> {
 fn admission(app: &App, args: &Args) -> Result<Checked> {
     let pair: ModelPair =
         args.target.parse().map_err(|what: String| Error::new(Reason::BadArgument, what))?;
-    let root = app.root()?;
+    let root = app.context.root()?;
     let found = model::status(app, &root, &pair);
     if found.status != AdmissionStatus::Admitted {
         return Err(Error::new(Reason::AttestRefused, "the record does not admit the model")
@@ -200,7 +200,7 @@ fn keep(app: &App, checked: &Checked, envelope: &Envelope) -> Result<PathBuf> {
     if let Some(path) = &checked.beside {
         return add(path, envelope);
     }
-    let mut root = app.root()?;
+    let root = app.context.root()?;
     let subject = checked.statement.statement.sha256();
     let subject = subject.ok_or_else(|| Error::new(Reason::Internal, "no subject"))?;
     let path = attest::bundle_path(&subject);
@@ -208,9 +208,11 @@ fn keep(app: &App, checked: &Checked, envelope: &Envelope) -> Result<PathBuf> {
     let path: RelPath = path
         .parse()
         .map_err(|err| Error::new(Reason::Internal, "the name of a bundle").caused_by(err))?;
-    root.update(&path, |now| {
-        let old = now.unwrap_or_default();
-        with(old, envelope, &place).map(|new| (new != old).then_some(new))
+    app.context.write_root(|root| {
+        root.update(&path, |now| {
+            let old = now.unwrap_or_default();
+            with(old, envelope, &place).map(|new| (new != old).then_some(new))
+        })
     })
 }
 

@@ -38,12 +38,12 @@ pub(super) struct Args {
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
-    let mut root = app.root()?;
+    let root = app.context.root()?;
     let locked = lock::resolve(&root, &args.spec)?;
     let how = making::How {
         again: args.rebuild,
         keep_failed: args.keep_failed,
-        scratch: args.scratch.as_ref().map(|dir| app.host.absolute(dir)),
+        scratch: args.scratch.as_ref().map(|dir| app.context.host.absolute(dir)),
         step_wall: args.step_timeout.map_or(STEP_WALL, Duration::from_secs),
         ..making::How::default()
     };
@@ -58,8 +58,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
             Verification::Differs { expected: before.sha256, found: made.report.sha256.clone() }
         }
     });
-    let recorded =
-        if args.record { Some(making::put_on_record(&mut root, &made.report)?) } else { None };
+    let recorded = if args.record { Some(making::put_on_record(app, &made.report)?) } else { None };
     show(app, &made, verification.as_ref(), recorded.as_deref());
     Ok(match verification {
         Some(Verification::Differs { .. }) => Kind::No.exit_code(),
@@ -85,7 +84,7 @@ fn not_the_same(app: &App, locked: &Locked, how: &making::How, err: Error) -> Re
     app.ui.json(&json!({
         "schema": "admit.rebuilt/1", "result": answer, "error": crate::ui::error_json(&err),
     }));
-    app.answered(err)
+    Ok(err.kind().exit_code())
 }
 
 fn input_refused(err: Error) -> Error {

@@ -19,7 +19,7 @@ pub(super) fn circumstances(
 ) -> Circumstances {
     Circumstances {
         started,
-        finished: app.clock.now(),
+        finished: app.context.clock.now(),
         node_version: node_version(app),
         host: kernel(),
         root: root.label(),
@@ -29,7 +29,7 @@ pub(super) fn circumstances(
 
 /// Node's version on the host: information only, and nothing waits for it longer than two seconds.
 fn node_version(app: &App) -> Option<String> {
-    let node = app.host.program("node")?;
+    let node = app.context.host.program("node")?;
     let mut child = std::process::Command::new(node)
         .arg("--version")
         .env_clear()

@@ -21,14 +21,14 @@ const MODEL: &str = "scripted/understudy-script";
 pub(super) struct Args {}
 
 pub(super) fn exec(app: &App, _: &Args) -> Result<u8> {
-    let mut root = app.root()?;
+    let root = app.context.root()?;
     let provider: Name = constant(PROVIDER)?;
     let fixture: Name = constant(FIXTURE)?;
     let model: ModelPair = constant(MODEL)?;
     let spec = Spec { provider, rev: None };
     let locked = lock::resolve(&root, &spec)?;
     let made = making::make(app, &root, &locked, &How::default())?;
-    let recorded = making::put_on_record(&mut root, &made.report)?;
+    let recorded = making::put_on_record(app, &made.report)?;
     // With --json stdout is the run's one object: its gates say what verify says.
     if !app.ui.is_json() {
         build::show(app, &made, None, Some(&recorded));

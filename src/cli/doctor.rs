@@ -26,10 +26,10 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let scratch = tempfile::tempdir()
         .map_err(|e| Error::io("make", "a temporary directory", e).hint("set TMPDIR"))?;
     let launcher = Launcher::own(scratch.path());
-    let store = app.store_dir()?;
+    let store = app.context.store_dir()?;
     let bun = pinned_bun(app);
     let checks = doctor::examine(&Setup {
-        host: &app.host,
+        host: &app.context.host,
         store: &store,
         registry: None,
         bun: bun.as_ref().map(|(version, package)| (version.as_str(), package)),
@@ -57,7 +57,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
 /// says so.
 fn pinned_bun(app: &App) -> Option<(String, BunPackage)> {
     let platform = host::platform().ok()?;
-    let root = app.root().ok()?;
+    let root = app.context.root().ok()?;
     lock::providers(&root).into_iter().find_map(|name| {
         let name: Name = name.parse().ok()?;
         let lock: Lockfile = root.record(&lock::path_of(&name)).ok()??;

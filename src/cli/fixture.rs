@@ -21,15 +21,16 @@ pub(super) struct Args {
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
-    let mut root = app.root()?;
+    let root = app.context.root()?;
     let fixture = fixture::load(&root, &args.name)?;
     let path = fixture::lock_path(&args.name);
     if args.record {
         let relative = path
             .parse()
             .map_err(|err| Error::new(Reason::BadArgument, "the name").caused_by(err))?;
-        root.put(&relative, &record::pretty(&fixture.lock()))?;
+        app.context.write_root(|root| root.put(&relative, &record::pretty(&fixture.lock())))?;
     }
+    let root = app.context.root()?;
     let locked = fixture::locked(&root, &args.name)?;
     let same = locked.as_ref() == Some(&fixture.digest);
     let place = locked.as_ref().map(|_| root.place(&path));

@@ -45,13 +45,13 @@ pub(super) fn rows(
         crate::error::Error::new(crate::error::Reason::Internal, "a constant name").caused_by(err)
     })?;
     let fixture = fixture::load(root, &name)?;
-    let mut vars = app.host.vars();
+    let mut vars = app.context.host.vars();
     let provider = Some(locked.lock.provider.clone());
     let flags = Flags { stage: Some(2), provider, ..Flags::default() };
     // Where the endpoint is, is not looked at: its name would have to be resolved.
     let request = Request { endpoint: None, ..from_old_variables(&vars, flags)? };
     vars.remove(ENDPOINT_FILE_VARIABLE);
-    let now = app.clock.now();
+    let now = app.context.clock.now();
     let plan = planned::planned(root, &fixture, Some(locked), "sentinel", &now);
     let gathered = facts::gather(
         &Sources {

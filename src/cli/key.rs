@@ -55,7 +55,7 @@ struct Import {
 
 /// This user's keys.
 pub(super) fn keys(app: &App) -> Result<Keys> {
-    Ok(Keys::new(&app.host.data_dir()?))
+    Ok(Keys::new(&app.context.host.data_dir()?))
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
@@ -66,7 +66,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
             vec![keys.public(&one.name)?]
         }
         Command::Import(import) => {
-            keys.import(&import.name, &app.host.absolute(&import.file))?;
+            keys.import(&import.name, &app.context.host.absolute(&import.file))?;
             vec![keys.public(&import.name)?]
         }
         Command::Show(Show { name: Some(name), pem }) => {

@@ -83,7 +83,7 @@ impl Args {
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
-    let mut root = app.root()?;
+    let root = app.context.root()?;
     let path = lock::path_of(&args.name);
     let old: Option<Lockfile> = root.record(&path)?;
     if args.show || (old.is_some() && args.changes_nothing()) {
@@ -98,7 +98,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         let template = template(&root, args)?;
         let bun = match &args.bun {
             Some(version) if *version != template.toolchain.bun.version => {
-                Some(making::toolchain(app, &root, version, args.all_platforms)?)
+                Some(making::toolchain(app, version, args.all_platforms)?)
             }
             _ => None,
         };
@@ -111,7 +111,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let place = if changes.is_empty() {
         root.place(&path).into()
     } else {
-        root.put(&relative, &record::pretty(&next))?
+        app.context.write_root(|root| root.put(&relative, &record::pretty(&next)))?
     };
     report(app, &place.display().to_string(), &next, &changes);
     Ok(0)

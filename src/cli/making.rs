@@ -2,22 +2,20 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::app::{App, Network};
+use super::app::App;
 use super::circumstances::circumstances;
 use crate::attest::record_path;
 use crate::build::install::Packages;
 use crate::build::{self, Inputs, Options};
 use crate::error::{Error, Reason, Result};
-use crate::fetch::Fetcher;
-use crate::fetch::embedded::Embedded;
 use crate::fetch::inputs::Inputs as Fetched;
 use crate::fetch::toolchain::Bun;
 use crate::host::{Progress, Stopwatch, platform};
+use crate::lock::plan::Plan;
 use crate::lock::{self, Change, Locked, Resolved};
-use crate::plan::Plan;
 use crate::record;
 use crate::record::ids::{AbsPath, Algorithm, Digest, RelPath};
 use crate::record::lockfile::{BunToolchain, LockedPackage, Lockfile, Platform};
@@ -78,7 +76,7 @@ pub(super) struct Made {
 /// The report of an earlier build of this lock here, if there is one.
 pub(super) fn earlier(app: &App, locked: &Locked) -> Result<Option<BuildReport>> {
     let plan = Plan::new(&locked.lock, platform()?)?;
-    saved(&app.store()?, &plan.key())
+    saved(&*app.context.store()?, &plan.key())
 }
 
 /// The saved report of a plan.
@@ -101,7 +99,7 @@ pub(super) fn saved_packages(store: &Store, key: &Digest) -> Result<Option<Vec<L
 /// [`Reason::NotFound`] where it was not built here.
 pub(super) fn resolved(app: &App, lock: &Lockfile) -> Result<(Lockfile, Vec<Change>)> {
     let key = Plan::new(lock, platform()?)?.key();
-    let store = app.store()?;
+    let store = app.context.store()?;
     let Some(report) = saved(&store, &key)? else {
         return Err(Error::new(
             Reason::NotFound,
@@ -115,10 +113,9 @@ pub(super) fn resolved(app: &App, lock: &Lockfile) -> Result<(Lockfile, Vec<Chan
 }
 
 /// Looks up a version of Bun in the registry, for this platform or for all that admit knows.
-pub(super) fn toolchain(app: &App, root: &Root, version: &str, all: bool) -> Result<BunToolchain> {
-    let store = app.store()?;
-    let network = app.network(root)?;
-    let fetcher = fetcher(app, &store, &network, &[], None);
+pub(super) fn toolchain(app: &App, version: &str, all: bool) -> Result<BunToolchain> {
+    let network = app.context.network()?;
+    let fetcher = network.fetcher();
     let wanted = if all { Platform::ALL.to_vec() } else { vec![platform()?] };
     let mut platforms = BTreeMap::new();
     for platform in wanted {
@@ -130,7 +127,7 @@ pub(super) fn toolchain(app: &App, root: &Root, version: &str, all: bool) -> Res
 /// Finds the build in the store, or makes it. The output is compared with the lock either way.
 pub(super) fn make(app: &App, root: &Root, locked: &Locked, how: &How) -> Result<Made> {
     let plan = Plan::new(&locked.lock, platform()?)?;
-    let store = app.store()?;
+    let store = app.context.store()?;
     let key = plan.key();
     if !how.again
         && let Some(made) = find(&store, root, locked, &plan)?
@@ -144,7 +141,7 @@ pub(super) fn make(app: &App, root: &Root, locked: &Locked, how: &How) -> Result
     {
         return Ok(made);
     }
-    let started = app.clock.now();
+    let started = app.context.clock.now();
     let mut laps = Stopwatch::start();
     let same = accept(locked, &plan);
     let accept = |sha256: &Digest, blake3: &Digest, size| {
@@ -152,7 +149,7 @@ pub(super) fn make(app: &App, root: &Root, locked: &Locked, how: &How) -> Result
             how.differed.replace(Some(sha256.clone()));
         })
     };
-    let (built, inputs) = once(app, root, locked, &plan, how, &accept, &mut laps)?;
+    let (built, inputs) = once(app, locked, &plan, how, &accept, &mut laps)?;
     let around = circumstances(app, root, started, laps);
     let mut report = report::report(locked, &plan, &inputs, &built, around);
     if !contradicts(&store, &key, &report) {
@@ -169,18 +166,15 @@ pub(super) type Accept<'a> = dyn Fn(&Digest, &Digest, u64) -> Result<()> + 'a;
 /// Fetches and builds, whatever is in the store. What comes out is proven, and in the store if `accept` takes it.
 pub(super) fn once(
     app: &App,
-    root: &Root,
     locked: &Locked,
     plan: &Plan,
     how: &How,
     accept: &Accept<'_>,
     laps: &mut Stopwatch,
 ) -> Result<(build::Built, Fetched)> {
-    let store = app.store()?;
-    let network = app.network(root)?;
-    let embedded = app.embedded(root)?;
-    let gzip = app.host.program("gzip");
-    let fetcher = fetcher(app, &store, &network, &embedded, gzip.as_deref());
+    let store = app.context.store()?;
+    let network = app.context.network()?;
+    let fetcher = network.fetcher();
     let mut inputs = fetcher.inputs(&locked.lock, plan)?;
     laps.lap("fetch");
     let tarballs = std::mem::take(&mut inputs.tarballs);
@@ -234,15 +228,14 @@ pub(super) fn adopt(
         .expected(format!("outputs.{}", plan.platform))
         .hint("build it here instead: admit build"));
     };
-    let started = app.clock.now();
+    let started = app.context.clock.now();
     let mut laps = Stopwatch::start();
-    let store = app.store()?;
+    let store = app.context.store()?;
     let _lock = store.lock(&plan.key(), &mut || app.ui.note(WAITING))?;
     let output = take(&store, binary, expected.sha256.digest())
         .map_err(|err| err.at(locked.place.clone()))?;
-    let network = app.network(root)?;
-    let embedded = app.embedded(root)?;
-    let fetcher = fetcher(app, &store, &network, &embedded, None);
+    let network = app.context.network()?;
+    let fetcher = network.fetcher();
     let (mut bun, _) = fetcher.bun(&Bun {
         package: &plan.bun.package,
         version: &plan.bun_version,
@@ -277,24 +270,6 @@ fn take(store: &Store, mut file: std::fs::File, expected: &Digest) -> Result<Pen
     writer.pend(Algorithm::Sha256)?.require(expected)
 }
 
-fn fetcher<'a>(
-    app: &'a App,
-    store: &'a Store,
-    network: &'a Network,
-    embedded: &'a [Embedded],
-    gzip: Option<&'a Path>,
-) -> Fetcher<'a> {
-    Fetcher {
-        store,
-        client: &network.client,
-        npm: &network.npm,
-        mirrors: &network.mirrors,
-        gzip,
-        embedded,
-        progress: &app.ui,
-    }
-}
-
 fn options<'a>(
     app: &'a App,
     store: &'a Store,
@@ -311,7 +286,7 @@ fn options<'a>(
         accept,
         open_path: how.open_path.clone(),
         clock_ahead: how.clock_ahead,
-        progress: &app.ui,
+        progress: &*app.ui,
     }
 }
 
@@ -343,7 +318,7 @@ pub(super) fn admission(root: &Root, report: &BuildReport) -> Result<SourceAdmis
 ///
 /// # Errors
 /// [`Reason::OutputNotLocked`] where the lock does not name the output.
-pub(super) fn put_on_record(root: &mut Root, report: &BuildReport) -> Result<String> {
+pub(super) fn put_on_record(app: &App, report: &BuildReport) -> Result<String> {
     if report.verification == OutputStatus::Unlocked {
         return Err(Error::new(
             Reason::OutputNotLocked,
@@ -360,11 +335,13 @@ pub(super) fn put_on_record(root: &mut Root, report: &BuildReport) -> Result<Str
     let mut report = report.clone();
     report.source_admission_status = SourceAdmission::Admitted;
     // A record that says the same is left as it is: recording twice, or two at once, changes nothing.
-    root.update(&path, |now| {
-        let old = now.map(record::parse::<BuildReport>).transpose();
-        let old = old.map_err(|err| bad_record(path.as_str(), &err))?;
-        let same = old.is_some_and(|old| old.core_digest() == report.core_digest());
-        Ok((!same).then(|| record::pretty(&report)))
-    })?;
-    Ok(root.place(path.as_str()))
+    app.context.write_root(|root| {
+        root.update(&path, |now| {
+            let old = now.map(record::parse::<BuildReport>).transpose();
+            let old = old.map_err(|err| bad_record(path.as_str(), &err))?;
+            let same = old.is_some_and(|old| old.core_digest() == report.core_digest());
+            Ok((!same).then(|| record::pretty(&report)))
+        })?;
+        Ok(root.place(path.as_str()))
+    })
 }

@@ -85,7 +85,7 @@ pub(super) fn status(app: &App, root: &Root, pair: &ModelPair) -> ModelStatus {
         Some(bytes) => RecordFile::Bytes(bytes.to_vec()),
         None => RecordFile::Absent,
     };
-    admission::status(&file, Some(pair), 2, &app.clock.now(), &secret)
+    admission::status(&file, Some(pair), 2, &app.context.clock.now(), &secret)
 }
 
 pub(super) fn mark(status: AdmissionStatus) -> Mark {
@@ -97,14 +97,16 @@ pub(super) fn mark(status: AdmissionStatus) -> Mark {
 }
 
 fn list(app: &App) -> Result<u8> {
-    let root = app.root()?;
+    let root = app.context.root()?;
     let mut rows = Vec::new();
     for (path, bytes) in root.below(DIR).filter(|(path, _)| path.ends_with(".json")) {
         // A record is asked for by the pair that it names: what a run with that pair would be told.
         let pair = admission::parse(bytes).ok().map(|record| record.pair());
         let file = RecordFile::Bytes(bytes.to_vec());
         let mut found = match &pair {
-            Some(pair) => admission::status(&file, Some(pair), 2, &app.clock.now(), &secret),
+            Some(pair) => {
+                admission::status(&file, Some(pair), 2, &app.context.clock.now(), &secret)
+            }
             None => ModelStatus {
                 status: AdmissionStatus::InvalidAdmission,
                 reason: "no valid record; admit model check names the fault".into(),
@@ -128,7 +130,7 @@ fn list(app: &App) -> Result<u8> {
 }
 
 fn show(app: &App, pair: &ModelPair) -> Result<u8> {
-    let root = app.root()?;
+    let root = app.context.root()?;
     let path = format!("{DIR}{}", pair.file_name());
     let bytes = root.get(&path).ok_or_else(|| missing(pair))?;
     // Printing a record that holds a secret would spread it.
@@ -166,11 +168,11 @@ fn signed(
     let subject = Digest::sha256(bytes.unwrap_or_default());
     let recorded = root.get(&attest::bundle_path(&subject));
     let bundle = given.as_deref().or(recorded);
-    Ok(Some(attest::check(bundle, &[statement.into()], &demand, &app.clock.now())))
+    Ok(Some(attest::check(bundle, &[statement.into()], &demand, &app.context.clock.now())))
 }
 
 fn check(app: &App, args: &Check) -> Result<u8> {
-    let root = app.root()?;
+    let root = app.context.root()?;
     let pair = &args.one.pair;
     let found = status(app, &root, pair);
     let signed = signed(app, &root, pair, &args.signatures)?;
@@ -193,7 +195,7 @@ fn check(app: &App, args: &Check) -> Result<u8> {
 }
 
 fn revoke(app: &App, pair: &ModelPair) -> Result<u8> {
-    let mut root = app.root()?;
+    let root = app.context.root()?;
     let path = format!("{DIR}{}", pair.file_name());
     let bytes = root.get(&path).ok_or_else(|| missing(pair))?;
     let mut record =
@@ -201,7 +203,7 @@ fn revoke(app: &App, pair: &ModelPair) -> Result<u8> {
     record.status = admission::REVOKED.into();
     // An older record is written in the present form.
     record.schema = ModelAdmission::SCHEMA.to_string();
-    let place = super::model_write::put(&mut root, &path, &record::pretty(&record))?;
+    let place = super::model_write::put(app, &path, &record::pretty(&record))?;
     app.ui.line(&format!("revoked {pair} in {}", place.display()));
     app.ui.json(
         &json!({ "schema": "admit.model-revoked/1", "pair": pair.to_string(), "file": place }),

@@ -16,7 +16,6 @@ use crate::record::decision::{self, Decision, DecisionStatus, ProviderClass};
 use crate::record::ids::{Name, RelPath, Timestamp};
 use crate::record::network::NetworkClass;
 use crate::record::{self, Record};
-use crate::root::Root;
 
 /// Record an approval
 #[derive(Debug, clap::Args)]
@@ -101,21 +100,21 @@ fn network_classes() -> clap::builder::PossibleValuesParser {
 }
 
 /// Writes a record of the root.
-pub(super) fn put(root: &mut Root, path: &str, bytes: &[u8]) -> Result<PathBuf> {
+pub(super) fn put(app: &App, path: &str, bytes: &[u8]) -> Result<PathBuf> {
     let path: RelPath =
         path.parse().map_err(|err| Error::new(Reason::BadArgument, "the name").caused_by(err))?;
-    root.put(&path, bytes)
+    app.context.write_root(|root| root.put(&path, bytes))
 }
 
 pub(super) fn add(app: &App, args: &Add) -> Result<u8> {
-    let mut root = app.root()?;
+    let root = app.context.root()?;
     let path = format!("{DIR}{}", args.pair.file_name());
     if root.get(&path).is_some() && !args.replace {
         return Err(Error::new(Reason::BadArgument, "there is a record for this pair")
             .at(root.place(&path))
             .hint("admit model show PROVIDER/MODEL shows it; --replace replaces it"));
     }
-    let now = app.clock.now();
+    let now = app.context.clock.now();
     let record = ModelAdmission {
         schema: ModelAdmission::SCHEMA.to_string(),
         status: admission::ADMITTED.into(),
@@ -140,7 +139,7 @@ pub(super) fn add(app: &App, args: &Add) -> Result<u8> {
             .expected("admitted")
             .found(format!("{}: {}", found.status.as_str(), found.reason)));
     }
-    let place = put(&mut root, &path, &bytes)?;
+    let place = put(app, &path, &bytes)?;
     app.ui.line(&format!("admitted {} in {}", args.pair, place.display()));
     app.ui.json(&json!({ "schema": "admit.model-added/1", "file": place, "record": record }));
     Ok(0)
@@ -153,7 +152,7 @@ fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
 }
 
 pub(super) fn decide(app: &App, args: &Decide) -> Result<u8> {
-    let mut root = app.root()?;
+    let root = app.context.root()?;
     let path = format!("admissions/decisions/{}.json", args.id);
     if root.get(&path).is_some() {
         return Err(Error::new(Reason::BadArgument, "there is a decision with this name")
@@ -163,7 +162,7 @@ pub(super) fn decide(app: &App, args: &Decide) -> Result<u8> {
     let record = Decision {
         schema: Decision::SCHEMA.to_string(),
         id: args.id.clone(),
-        decision_timestamp: app.clock.now(),
+        decision_timestamp: app.context.clock.now(),
         decision_status: word::<DecisionStatus>(&args.status)?,
         provider_class: word::<ProviderClass>(&args.provider_class)?,
         provider: args.provider.clone(),
@@ -179,7 +178,7 @@ pub(super) fn decide(app: &App, args: &Decide) -> Result<u8> {
     decision::parse(&bytes, &secret).map_err(|err| {
         Error::new(Reason::BadRecord, "the decision cannot be recorded").found(err.to_string())
     })?;
-    let place = put(&mut root, &path, &bytes)?;
+    let place = put(app, &path, &bytes)?;
     app.ui.line(&format!("recorded {} in {}", args.id, place.display()));
     app.ui.json(&json!({ "schema": "admit.decided/1", "file": place, "record": record }));
     Ok(0)

@@ -52,7 +52,7 @@ fn variations(text: &str) -> Result<Vary, String> {
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
-    let root = app.root()?;
+    let root = app.context.root()?;
     let locked = lock::resolve(&root, &args.spec)?;
     let machine = Machine { cpus: cpus()?, time_namespaces: time_namespaces() };
     let (can, cannot) = vary::possible(&args.vary.0, &machine);
@@ -60,7 +60,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let rounds: Vec<Around> = (0..usize::from(args.rounds))
         .map(|round| Around::of_round(round, &can, &machine, path_locked))
         .collect();
-    let scratch = app.store()?.scratch()?;
+    let scratch = app.context.store()?.scratch()?;
     let output = lock::output(&locked.lock, platform()?);
     let mut builds = 0;
     let done = vary::rebuild(output.map(|output| &output.sha256), &rounds, &mut |around| {
@@ -88,7 +88,7 @@ fn build(app: &App, args: &Args, scratch: &Path, around: &Around) -> Result<Ende
         Ok(dir)
     };
     let mut command = Command::new("/proc/self/exe");
-    command.args(app.again()?).args(["--json", "--quiet", "rebuild-round"]);
+    command.args(app.context.flags()?).args(["--json", "--quiet", "rebuild-round"]);
     command.args(["--open-path", around.open_path.unwrap_or(OPEN_PATH)]);
     command.args(["--step-timeout", &args.step_timeout.to_string()]);
     if let Some(name) = &around.scratch {
@@ -104,7 +104,7 @@ fn build(app: &App, args: &Args, scratch: &Path, around: &Around) -> Result<Ende
     }
     command.envs(&around.env);
     if let Some(name) = &around.home {
-        command.env("HOME", below(name)?).envs(app.home_kept()?);
+        command.env("HOME", below(name)?).envs(app.context.home_kept()?);
     }
     command.arg("--").arg(args.spec.to_string()).stdin(Stdio::null());
     let output = command.output().map_err(|err| Error::io("start", "admit", err))?;

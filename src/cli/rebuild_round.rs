@@ -10,8 +10,8 @@ use super::making;
 use crate::build::vary::Product;
 use crate::error::Result;
 use crate::host::{self, Stopwatch, platform};
+use crate::lock::plan::Plan;
 use crate::lock::{self, Spec};
-use crate::plan::Plan;
 use crate::record;
 use crate::record::ids::{AbsPath, Digest};
 
@@ -42,7 +42,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         host::umask(mask);
     }
     args.cpu.map_or(Ok(()), host::only_cpu)?;
-    let root = app.root()?;
+    let root = app.context.root()?;
     let locked = lock::resolve(&root, &args.spec)?;
     let plan = Plan::new(&locked.lock, platform()?)?;
     let how = making::How {
@@ -53,10 +53,10 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         clock_ahead: args.clock_ahead,
         ..making::How::default()
     };
-    let _lock = app.store()?.lock(&plan.key(), &mut || ())?;
+    let _lock = app.context.store()?.lock(&plan.key(), &mut || ())?;
     // What differs is what this is about: it has to be kept, to be looked at.
     let any = |_: &Digest, _: &Digest, _: u64| Ok(());
-    let (built, _) = making::once(app, &root, &locked, &plan, &how, &any, &mut Stopwatch::start())?;
+    let (built, _) = making::once(app, &locked, &plan, &how, &any, &mut Stopwatch::start())?;
     let proven = built.proven;
     let product = Product {
         sha256: proven.sha256,

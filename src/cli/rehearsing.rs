@@ -92,12 +92,18 @@ impl<'a> Stage<'a> {
             tools: None,
         };
         let bare = stage.surroundings("stage", &World { ..crate::health::world::SCRIPTED }, &[])?;
-        let root = bare.root()?;
+        let root = bare.context.root()?;
         stage.made = lock::resolve(&root, &spec()?)
             .and_then(|locked| making::make(app, &root, &locked, &How::default()));
         // Installed once, so that no validator's clock waits for pip.
         let programs = fixture::load(&root, &name(FIXTURE)?).and_then(|fixture| {
-            tools::tools(&app.host, &root, &app.store()?, &fixture.record.tools, &app.ui)
+            tools::tools(
+                &app.context.host,
+                &root,
+                &*app.context.store()?,
+                &fixture.record.tools,
+                &*app.ui,
+            )
         });
         stage.tools = programs.err();
         Ok(stage)
@@ -111,7 +117,7 @@ impl<'a> Stage<'a> {
         for dir in [&data, &state, &cwd] {
             std::fs::create_dir_all(dir).map_err(|err| Error::io("make", dir, err))?;
         }
-        let mut env = self.app.host.vars();
+        let mut env = self.app.context.host.vars();
         env.retain(|key, _| !key.starts_with("CTO_HARNESS_") && !key.starts_with("ADMIT_"));
         env.insert("XDG_DATA_HOME".into(), data.display().to_string());
         env.insert("XDG_STATE_HOME".into(), state.display().to_string());
@@ -119,7 +125,7 @@ impl<'a> Stage<'a> {
         env.extend(more.iter().map(|(k, v)| ((*k).to_owned(), v.clone())));
         let store = match world.binary {
             Binary::None => dir.join("store"),
-            _ => self.app.store_dir()?,
+            _ => self.app.context.store_dir()?,
         };
         Ok(self.app.within(Host::with(env, cwd), store, state))
     }
@@ -136,17 +142,17 @@ impl<'a> Stage<'a> {
             return Err(again(err));
         }
         let bare = self.surroundings(validator.name, world, &[])?;
-        let data = bare.host.data_dir()?.join("root");
-        self.records(world, &bare.root()?, &data)?;
+        let data = bare.context.host.data_dir()?.join("root");
+        self.records(world, &*bare.context.root()?, &data)?;
         if world.fixture_recorded
             // One that cannot be read is what this world is about.
-            && let Ok(fixture) = fixture::load(&bare.root()?, &name(FIXTURE)?)
+            && let Ok(fixture) = fixture::load(&*bare.context.root()?, &name(FIXTURE)?)
         {
             let path = data.join(fixture::lock_path(&fixture.record.name));
             root::write_atomic(&path, &record::pretty(&fixture.lock()))?;
         }
         if world.strange_root {
-            root::write_atomic(&bare.host.cwd().join(root::MARKER), b"")?;
+            root::write_atomic(&bare.context.host.cwd().join(root::MARKER), b"")?;
         }
         let server = self.server(world, &bare)?;
         let mut vars: Vec<(&str, String)> = Vec::new();
@@ -154,9 +160,9 @@ impl<'a> Stage<'a> {
         let binary = self.binary(world.binary, &data)?;
         vars.extend(binary.map(|path| ("CTO_HARNESS_CASE_BIN", path.display().to_string())));
         let app = self.surroundings(validator.name, world, &vars)?;
-        let ended = running::carry_out(&app, &asked(world, &app.host.vars())?);
+        let ended = running::carry_out(&app, &asked(world, &app.context.host.vars())?);
         // Nothing of a refused run may have reached the directory of runs.
-        let left = app.state_dir()?.join("runs").exists();
+        let left = app.context.runs_dir()?.exists();
         drop(server.0);
         match (ended, validator.end) {
             (Ok(ended), _) => self.sealed(validator, &ended, begin.elapsed()),
@@ -238,7 +244,7 @@ impl<'a> Stage<'a> {
             return Ok((None, Some(mock::nobody()?)));
         }
         let model = QWEN.rsplit('/').next().unwrap_or(QWEN);
-        let script = fixture::load(&app.root()?, &name(FIXTURE)?)?.script;
+        let script = fixture::load(&*app.context.root()?, &name(FIXTURE)?)?.script;
         let listed = if behaviour == Behaviour::ListsAnother { "another" } else { model };
         let player = Misbehaving::new(behaviour, script, model);
         let server = StandIn::start(model, &[listed], player)?;

@@ -91,7 +91,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         binary: args.binary.clone(),
         timeout: args.timeout.map(Duration::from_secs),
     };
-    let request = from_old_variables(&app.host.vars(), flags)?;
+    let request = from_old_variables(&app.context.host.vars(), flags)?;
     if args.stage == 0 {
         return Err(Error::new(Reason::BadArgument, "there is no stage 0"));
     }

@@ -90,10 +90,10 @@ pub(super) fn run(app: &App, asked: &Asked) -> Result<u8> {
 
 /// As [`run`], without the last word to people.
 pub(super) fn carry_out(app: &App, asked: &Asked) -> Result<Ended> {
-    let root = app.root()?;
+    let root = app.context.root()?;
     let fixture = fixture::load(&root, &asked.fixture)?;
     let locked = lock::resolve(&root, &asked.provider);
-    let store = app.store()?;
+    let store = app.context.store()?;
     let scratch = store.scratch()?;
     let launcher = match &asked.launcher {
         None => Launcher::own(scratch.path()),
@@ -112,7 +112,7 @@ pub(super) fn carry_out(app: &App, asked: &Asked) -> Result<Ended> {
         layout: Layout::new(fixture.record.repo.as_str()),
         marks: Marks::make(scratch.path())?,
     };
-    let now = app.clock.now();
+    let now = app.context.clock.now();
     let draft = RunReport::draft(fixture.record.name.as_str(), verdict::backend(engine), &now);
     if asked.dry_run {
         let (_, decision) = context.gates()?;
@@ -123,8 +123,8 @@ pub(super) fn carry_out(app: &App, asked: &Asked) -> Result<Ended> {
     let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(rustix::process::Resource::Core, none)
         .map_err(|err| Error::io("forbid", "core files", err.into()))?;
-    let runs = app.state_dir()?.join("runs");
-    let clock = Arc::clone(&app.clock);
+    let runs = app.context.runs_dir()?;
+    let clock = Arc::clone(&app.context.clock);
     let name = &fixture.record.name;
     let run = Recording::begin(&runs, name, draft.clone(), clock, Limits::default())?;
     let run = Arc::new(run);
@@ -171,17 +171,17 @@ impl Context<'_> {
     /// Host programs, as far as they are there; a refusal of its own where they are not.
     fn tools(&self) -> Result<Tools> {
         let wanted = &self.fixture.record.tools;
-        tools::tools(&self.app.host, self.root, self.store, wanted, &self.app.ui)
+        tools::tools(&self.app.context.host, self.root, self.store, wanted, &*self.app.ui)
     }
 
     /// What the provider would get, and what the gate says of it.
     fn gates(&self) -> Result<(Gathered, Decision)> {
         let request = &self.asked.request;
-        let now = self.app.clock.now();
+        let now = self.app.context.clock.now();
         let sentinel = String::from_utf8_lossy(self.marks.sentinel.expose());
         let locked = self.locked.ok();
         let planned = planned::planned(self.root, self.fixture, locked, &sentinel, &now);
-        let vars = self.app.host.vars();
+        let vars = self.app.context.host.vars();
         let gathered = facts::gather(
             &Sources {
                 root: self.root,
@@ -285,7 +285,7 @@ impl Context<'_> {
     }
 
     fn proofs<'p>(&'p self, expected: &'p [PathBuf]) -> Proofs<'p> {
-        Proofs { marks: &self.marks, expected, now: self.app.clock.now() }
+        Proofs { marks: &self.marks, expected, now: self.app.context.clock.now() }
     }
 
     fn provider(

@@ -16,7 +16,7 @@ use crate::ui::Mark;
 
 /// `<state>/admit/runs`.
 pub(super) fn dir(app: &App) -> Result<PathBuf> {
-    Ok(app.state_dir()?.join("runs"))
+    app.context.runs_dir()
 }
 
 /// The names of all run directories, oldest first; none where there is no such directory yet.
@@ -64,7 +64,7 @@ pub(super) fn find(app: &App, text: &str) -> Result<PathBuf> {
         });
     }
     let own = own(app, text)?;
-    Ok(own.unwrap_or_else(|| app.host.absolute(Path::new(text))))
+    Ok(own.unwrap_or_else(|| app.context.host.absolute(Path::new(text))))
 }
 
 /// The bundle beside a run's directory: nothing is added to what was sealed.
@@ -101,7 +101,7 @@ pub(super) fn check(
     }
     let demand = signatures.demand(app, root, Kind::Run)?;
     let expected = [attest::test_result(id, report).into()];
-    let outcome = attest::check(found.as_deref(), &expected, &demand, &app.clock.now());
+    let outcome = attest::check(found.as_deref(), &expected, &demand, &app.context.clock.now());
     match &outcome {
         Ok(_) => checked.level = Some(Level::Signed),
         Err(no) if !asked => {
@@ -121,7 +121,7 @@ pub(super) fn verify(
     id: Option<&Digest>,
     signatures: &Signatures,
 ) -> Result<u8> {
-    let root = app.root()?;
+    let root = app.context.root()?;
     let (checked, signed) = check(app, &root, run, id, signatures)?;
     let mut answer = value(&checked);
     answer["signature"] = match &signed {

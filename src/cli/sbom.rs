@@ -7,8 +7,8 @@ use super::inspect::read;
 use super::making::saved;
 use crate::error::{Error, Reason, Result};
 use crate::host::platform;
+use crate::lock::plan::Plan;
 use crate::lock::{self, Spec};
-use crate::plan::Plan;
 use crate::record;
 use crate::record::report::BuildReport;
 use crate::sbom::{bom, parts};
@@ -41,9 +41,9 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         (None, Some(report)) => Spec { provider: report.provider.clone(), rev: None },
         (None, None) => return Err(Error::new(Reason::BadArgument, "a provider or --report FILE")),
     };
-    let locked = lock::resolve(&app.root()?, &spec)?;
+    let locked = lock::resolve(&*app.context.root()?, &spec)?;
     let plan = Plan::new(&locked.lock, platform()?)?;
-    let store = app.store()?;
+    let store = app.context.store()?;
     let report = match given {
         Some(report) => report,
         None => saved(&store, &plan.key())?.ok_or_else(|| {
@@ -57,7 +57,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     match &args.out {
         None => app.ui.raw(&bytes),
         Some(file) => {
-            std::fs::write(app.host.absolute(file), &bytes)
+            std::fs::write(app.context.host.absolute(file), &bytes)
                 .map_err(|err| Error::io("write", file, err))?;
             app.ui.remark(&format!("written {}", file.display()));
         }

@@ -22,7 +22,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let all = schemas::all();
     if let Some(dir) = &args.write {
         for (name, schema) in &all {
-            write_atomic(&app.host.absolute(dir).join(name), &record::pretty(schema))?;
+            write_atomic(&app.context.host.absolute(dir).join(name), &record::pretty(schema))?;
             app.ui.line(name);
         }
         return Ok(0);

@@ -16,7 +16,7 @@ pub(super) struct Args {}
 pub(super) fn exec(app: &App, _: &Args) -> Result<u8> {
     let mut checked: Vec<RunCheck> = Vec::new();
     let mut unverified = Vec::new();
-    let root = app.root()?;
+    let root = app.context.root()?;
     for dir in runs::all(app)? {
         // Where the policy asks for signatures, a run without them counts no more than one that was changed.
         match runs::check(app, &root, &dir, None, &Signatures::default()) {

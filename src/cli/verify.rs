@@ -11,8 +11,8 @@ use crate::attest::{self, Demand, Held, Refused};
 use crate::build::output;
 use crate::error::{Error, Kind, Reason, Result};
 use crate::host::platform;
+use crate::lock::plan::Plan;
 use crate::lock::{self, Locked, Spec};
-use crate::plan::Plan;
 use crate::record::dsse::MAX_BUNDLE;
 use crate::record::ids::{Digest, Name};
 use crate::record::signing::Kind as Signed;
@@ -87,8 +87,8 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     if spec.is_none() && args.signatures.bundle.is_some() {
         return Err(Error::new(Reason::BadArgument, "a bundle needs the name of what it is about"));
     }
-    let root = app.root()?;
-    let store = Store::open_read(&app.store_dir()?)?;
+    let root = app.context.root()?;
+    let store = Store::open_read(&app.context.store_dir()?)?;
     let locks = match &spec {
         Some(spec) => vec![(spec.provider.to_string(), Ok(lock::resolve(&root, spec)?))],
         None => known(&root, store.as_ref())?,
@@ -209,7 +209,7 @@ pub(super) fn bundle(path: &Path) -> Result<Option<Vec<u8>>> {
 impl Signatures {
     /// The bundle that the user names.
     pub(super) fn given(&self, app: &App) -> Result<Option<Vec<u8>>> {
-        let Some(path) = self.bundle.as_ref().map(|path| app.host.absolute(path)) else {
+        let Some(path) = self.bundle.as_ref().map(|path| app.context.host.absolute(path)) else {
             return Ok(None);
         };
         bundle(&path)?.map(Some).ok_or_else(|| {
@@ -248,9 +248,9 @@ fn signed(
     let demand = signatures.demand(app, root, Signed::Build)?;
     // A record that is absent or cannot be read has its own row; here it means that nothing signed fits.
     let Ok(Some(report)) = facts::recorded(root, locked).1 else {
-        return Ok(Some(attest::check(None, &[], &demand, &app.clock.now())));
+        return Ok(Some(attest::check(None, &[], &demand, &app.context.clock.now())));
     };
-    let now = app.clock.now();
+    let now = app.context.clock.now();
     let mut expected = vec![attest::of_build(&report, &locked.lock, &now)];
     if !policy {
         expected.push(attest::summary(&report, &locked.lock, &now));

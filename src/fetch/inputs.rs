@@ -10,7 +10,7 @@ use super::toolchain::Bun;
 use crate::bun::lockfile::{Kind, Lockfile as BunLock, Package};
 use crate::bun::select::Selection;
 use crate::error::{Error, Reason, Result};
-use crate::plan::Plan;
+use crate::lock::plan::Plan;
 use crate::record;
 use crate::record::ids::Digest;
 use crate::record::lockfile::{LockedPackage, Lockfile};

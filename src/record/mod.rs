@@ -7,6 +7,7 @@ pub mod decision;
 pub mod evidence;
 pub mod evidence_class;
 pub mod failure;
+pub mod finding;
 pub mod fixture;
 pub mod health;
 pub mod digest;

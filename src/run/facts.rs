@@ -18,7 +18,7 @@ use crate::gate::{
 };
 use crate::host::platform;
 use crate::lock::Locked;
-use crate::plan::Plan;
+use crate::lock::plan::Plan;
 use crate::proxy::probe::Probe;
 use crate::proxy::upstream::Upstream;
 use crate::record::fixture::Script;

@@ -16,7 +16,7 @@ use crate::record::ids::CommitId;
 use crate::sandbox::Owner;
 
 /// The moment of the first commit, 1980-01-01T00:00:00Z: its id is the same in every run.
-const EPOCH: i64 = crate::plan::SOURCE_DATE_EPOCH;
+const EPOCH: i64 = crate::lock::plan::SOURCE_DATE_EPOCH;
 
 /// The workspace's own git configuration: an identity for the agent's commits, no reflog, nothing that starts by itself.
 pub(super) const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = false\n\

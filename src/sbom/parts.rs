@@ -11,7 +11,7 @@ use crate::error::{Error, Reason, Result};
 use crate::fetch::archive::{Limits, Top, unpack};
 use crate::fetch::inputs;
 use crate::lock::Locked;
-use crate::plan::Plan;
+use crate::lock::plan::Plan;
 use crate::record;
 use crate::record::ids::{Digest, RelPath};
 use crate::record::lockfile::{BunPackage, Lockfile};

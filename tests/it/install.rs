@@ -14,7 +14,7 @@ use admit::error::Reason;
 use admit::fetch::mirror::Mirrors;
 use admit::fetch::{Fetcher, inputs, installed, seed, toolchain};
 use admit::host::{Host, Silent};
-use admit::plan::Plan;
+use admit::lock::plan::Plan;
 use admit::record;
 use admit::record::ids::{Algorithm, Digest};
 use admit::record::lockfile::Platform;

@@ -8,7 +8,7 @@ use admit::bun::exe::Executable;
 use admit::bun::inspect::inspect;
 use admit::bun::lockfile::Lockfile as BunLock;
 use admit::fetch::archive::{self, Limits, Top};
-use admit::plan::Plan;
+use admit::lock::plan::Plan;
 use admit::proxy::http1::{self, parse_reply, parse_request};
 use admit::proxy::reply::ReplyReader;
 use admit::proxy::request;

@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     fn lock() -> Lockfile {
-        record::parse(include_bytes!("../lockfiles/case.lock.json")).unwrap()
+        record::parse(include_bytes!("../../lockfiles/case.lock.json")).unwrap()
     }
 
     #[test]

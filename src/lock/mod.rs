@@ -2,10 +2,13 @@
 //!
 //! Only `admit lock` writes a lock. Everything else reads it and refuses what it does not list.
 
+pub mod plan;
+
 use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Reason, Result};
+use crate::host::platform;
 use crate::record::ids::{CommitId, Digest, Name};
 use crate::record::lockfile::{
     Ambient, BunToolchain, Lockfile, Output, Platform, RunShape, Source,
@@ -15,6 +18,7 @@ use crate::record::report::BuildReport;
 use crate::record::{self, Record};
 use crate::root::Root;
 use crate::secrets::{Known, Rules, Scanner};
+use plan::Plan;
 
 /// What a person types: `case`, or `case@7959ac9`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,14 +58,29 @@ impl fmt::Display for Spec {
     }
 }
 
-/// A lock that was found, read and checked.
+/// A lock that was found, read and checked, with its plan for this platform.
 #[derive(Clone, Debug)]
 pub struct Locked {
     pub lock: Lockfile,
+    pub plan: Plan,
     /// SHA-256 over its canonical form.
     pub digest: Digest,
     /// Where it is, for people.
     pub place: String,
+}
+
+impl Locked {
+    /// # Errors
+    /// [`Reason::PlatformNotLocked`] where the lock has no toolchain for this platform.
+    pub fn new(lock: Lockfile, place: String) -> Result<Self> {
+        let plan = Plan::new(&lock, platform()?)?;
+        Ok(Self { digest: lock.digest(), lock, plan, place })
+    }
+
+    /// The output that the lock names for this platform.
+    pub fn output(&self) -> Option<&Output> {
+        self.lock.outputs.get(&self.plan.platform)
+    }
 }
 
 /// The path of a provider's lock in a root.
@@ -120,8 +139,7 @@ pub fn resolve(root: &Root, spec: &Spec) -> Result<Locked> {
             spec.provider, lock.source.url
         )));
     }
-    let digest = lock.digest();
-    Ok(Locked { lock, digest, place })
+    Locked::new(lock, place)
 }
 
 fn check(lock: &Lockfile, provider: &Name, place: &str) -> Result<()> {

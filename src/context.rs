@@ -1,0 +1,251 @@
+//! What every command works with: the machine, the clock, who is told of progress, the user's options, and what these
+//! name (root, store, network). Made once; root and store are read when they are first asked for.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use include_dir::{Dir, include_dir};
+
+use crate::download::client::Client;
+use crate::download::config::NetConfig;
+use crate::download::npmrc::{NpmConfig, Sources};
+use crate::error::{Error, Reason, Result};
+use crate::fetch::Fetcher;
+use crate::fetch::embedded::Embedded;
+use crate::fetch::mirror::Mirrors;
+use crate::host::{Clock, Host, Progress};
+use crate::record::ids::Digest;
+use crate::root::Root;
+use crate::store::Store;
+
+/// The stand-in provider's source.
+static UNDERSTUDY: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/fixtures/understudy");
+
+/// What the user may say for any command; each has a default that comes from the environment or the machine.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The directory of records, in place of the nearest `admit.toml`.
+    pub root: Option<PathBuf>,
+    /// The digest that the root must have; stands in for `admit trust`.
+    pub expect_root: Option<Digest>,
+    pub store: Option<PathBuf>,
+    /// Where runs are kept.
+    pub state: Option<PathBuf>,
+    /// `FROM=TO`, each.
+    pub mirror: Vec<String>,
+    pub registry: Option<String>,
+}
+
+/// See the module.
+pub struct Context {
+    pub host: Host,
+    pub clock: Arc<dyn Clock + Send>,
+    pub progress: Arc<dyn Progress + Send>,
+    options: Options,
+    root: Mutex<Option<Arc<Root>>>,
+    store: OnceLock<Arc<Store>>,
+}
+
+/// How inputs are reached, for [`Network::fetcher`].
+pub struct Network {
+    client: Client,
+    pub npm: NpmConfig,
+    mirrors: Mirrors,
+    embedded: Vec<Embedded>,
+    gzip: Option<PathBuf>,
+    store: Arc<Store>,
+    progress: Arc<dyn Progress + Send>,
+}
+
+impl Network {
+    pub fn fetcher(&self) -> Fetcher<'_> {
+        Fetcher {
+            store: &self.store,
+            client: &self.client,
+            npm: &self.npm,
+            mirrors: &self.mirrors,
+            gzip: self.gzip.as_deref(),
+            embedded: &self.embedded,
+            progress: &*self.progress,
+        }
+    }
+}
+
+impl Context {
+    pub fn new(
+        host: Host,
+        clock: Arc<dyn Clock + Send>,
+        progress: Arc<dyn Progress + Send>,
+        options: Options,
+    ) -> Self {
+        Self { host, clock, progress, options, root: Mutex::default(), store: OnceLock::new() }
+    }
+
+    /// The records that hold for this command.
+    ///
+    /// # Errors
+    /// Those of [`Root::find`].
+    pub fn root(&self) -> Result<Arc<Root>> {
+        let mut cached = self.root.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(root) = &*cached {
+            return Ok(Arc::clone(root));
+        }
+        let (dir, expect) = (self.options.root.as_deref(), self.options.expect_root.as_ref());
+        let root = Arc::new(Root::find(&self.host, dir, expect)?);
+        Ok(Arc::clone(cached.insert(root)))
+    }
+
+    /// Gives `write` the records as they are now; later calls of [`Context::root`] see what it wrote.
+    ///
+    /// # Errors
+    /// Those of [`Root::find`] and of `write`.
+    pub fn write_root<T>(&self, write: impl FnOnce(&mut Root) -> Result<T>) -> Result<T> {
+        let mut root = Root::clone(&*self.root()?);
+        let done = write(&mut root);
+        *self.root.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        done
+    }
+
+    /// Flag, `ADMIT_STORE`, else below the user's data directory.
+    pub fn store_dir(&self) -> Result<PathBuf> {
+        let named = self.options.store.clone().or_else(|| self.host.path_var("ADMIT_STORE"));
+        Ok(match named {
+            Some(dir) => self.host.absolute(&dir),
+            None => self.host.data_dir()?.join("store"),
+        })
+    }
+
+    /// The store, made where it is missing.
+    pub fn store(&self) -> Result<Arc<Store>> {
+        if let Some(store) = self.store.get() {
+            return Ok(Arc::clone(store));
+        }
+        let store = Arc::new(Store::open(&self.store_dir()?)?);
+        Ok(Arc::clone(self.store.get_or_init(|| store)))
+    }
+
+    /// The directory of run directories: below the flag's, else below the user's state directory.
+    pub fn runs_dir(&self) -> Result<PathBuf> {
+        let state = match &self.options.state {
+            Some(dir) => self.host.absolute(dir),
+            None => self.host.state_dir()?,
+        };
+        Ok(state.join("runs"))
+    }
+
+    /// The way to the network: proxies and CA files from the environment, the registry from npm's configuration,
+    /// mirrors from flags, `ADMIT_MIRROR` and `admit.toml`, in this order.
+    ///
+    /// # Errors
+    /// [`Reason::BadArgument`] for a mirror that is not `FROM=TO`; those of root, store and npm's configuration.
+    pub fn network(&self) -> Result<Network> {
+        let env = self.host.vars();
+        let npm = NpmConfig::load(&Sources {
+            flag: self.options.registry.as_deref(),
+            env: env.clone(),
+            home: self.host.home(),
+        })?;
+        let mut config = NetConfig::from_env(&env);
+        config.extra_ca.extend(npm.cafile().map(PathBuf::from));
+        let variable = self.host.var("ADMIT_MIRROR")?.unwrap_or_default();
+        let given =
+            self.options.mirror.iter().map(String::as_str).chain(variable.split_whitespace());
+        let mut rules = Vec::new();
+        for rule in given {
+            let (from, to) = rule.split_once('=').ok_or_else(|| {
+                Error::new(Reason::BadArgument, "a mirror that is not FROM=TO")
+                    .found(rule.to_owned())
+            })?;
+            rules.push((from.to_owned(), to.to_owned()));
+        }
+        let root = self.root()?;
+        rules.extend(root.config().mirror.iter().map(|rule| (rule.from.clone(), rule.to.clone())));
+        Ok(Network {
+            client: Client::new(&config),
+            npm,
+            mirrors: Mirrors::new(rules)?,
+            embedded: vec![understudy()?],
+            gzip: self.host.program("gzip"),
+            store: self.store()?,
+            progress: Arc::clone(&self.progress),
+        })
+    }
+
+    /// The same options and clock on another machine's state: environment, store and runs of its own, and nobody told
+    /// of progress.
+    pub fn elsewhere(&self, host: Host, store: PathBuf, state: PathBuf) -> Self {
+        let options = Options { store: Some(store), state: Some(state), ..Options::default() };
+        Self::new(host, Arc::clone(&self.clock), Arc::new(crate::host::Silent), options)
+    }
+
+    /// The global flags with which another process of admit works on the same root, store and sources, wherever its
+    /// home is.
+    pub fn flags(&self) -> Result<Vec<OsString>> {
+        let options = &self.options;
+        let mut flags = vec!["--store".into(), self.store_dir()?.into_os_string()];
+        if let Some(root) = &options.root {
+            flags.extend(["--root".into(), self.host.absolute(root).into_os_string()]);
+        }
+        if let Some(digest) = &options.expect_root {
+            flags.extend(["--expect-root".into(), digest.to_string().into()]);
+        }
+        if let Some(registry) = &options.registry {
+            flags.extend(["--registry".into(), registry.into()]);
+        }
+        for mirror in &options.mirror {
+            flags.extend(["--mirror".into(), mirror.into()]);
+        }
+        Ok(flags)
+    }
+
+    /// The variables by which everything of the user's that is found through `HOME` stays where it is.
+    pub fn home_kept(&self) -> Result<Vec<(&'static str, PathBuf)>> {
+        let mut kept = Vec::new();
+        for (name, dir) in
+            [("XDG_DATA_HOME", self.host.data_dir()?), ("XDG_STATE_HOME", self.host.state_dir()?)]
+        {
+            kept.extend(dir.parent().map(|above| (name, above.to_path_buf())));
+        }
+        let npmrc = self.host.home().map(|home| home.join(".npmrc")).filter(|file| file.is_file());
+        let named = |name| self.host.path_var(name).is_some();
+        if let Some(npmrc) = npmrc
+            && !named("npm_config_userconfig")
+            && !named("NPM_CONFIG_USERCONFIG")
+        {
+            kept.push(("npm_config_userconfig", npmrc));
+        }
+        Ok(kept)
+    }
+}
+
+/// The understudy as a commit.
+fn understudy() -> Result<Embedded> {
+    let mut files = Vec::new();
+    let mut dirs = vec![&UNDERSTUDY];
+    while let Some(dir) = dirs.pop() {
+        for file in dir.files() {
+            let path = file.path().to_str().unwrap_or_default();
+            let path = path
+                .parse()
+                .map_err(|err| Error::new(Reason::Internal, "an embedded path").caused_by(err))?;
+            files.push((path, file.contents().to_vec(), false));
+        }
+        dirs.extend(dir.dirs());
+    }
+    Embedded::new("understudy", files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record;
+    use crate::record::lockfile::Lockfile;
+
+    #[test]
+    fn the_understudy_is_the_commit_that_its_lock_pins() {
+        let bytes = include_bytes!("../lockfiles/understudy.lock.json");
+        let lock: Lockfile = record::parse(bytes).unwrap();
+        assert_eq!(lock.source.rev, understudy().unwrap().commit);
+    }
+}
