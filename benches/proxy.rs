@@ -1,7 +1,7 @@
-//! Latency that the bridge adds to a chunk of a stream, and the speed of looking for secrets.
+//! Latency that the proxy adds to a chunk of a stream, and the speed of looking for secrets.
 //!
 //! A loopback server writes one chunk a millisecond, each with the time of its sending; the client notes when it
-//! arrived. The same is done without and with the bridge between them, by turns, in one process and on one clock.
+//! arrived. The same is done without and with the proxy between them, by turns, in one process and on one clock.
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints its figures")]
 
@@ -119,7 +119,7 @@ fn main() {
     with.sort_unstable();
     println!("latency of a chunk, {} chunks each, microseconds", without.len());
     println!("{:<10} {:>8} {:>8} {:>8}", "", "p50", "p99", "max");
-    for (name, sorted) in [("direct", &without), ("bridge", &with)] {
+    for (name, sorted) in [("direct", &without), ("proxy", &with)] {
         let (p50, p99, max) = (at(sorted, 0.5), at(sorted, 0.99), at(sorted, 1.0));
         println!("{name:<10} {p50:>8.0} {p99:>8.0} {max:>8.0}");
     }

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use include_dir::{Dir, include_dir};
@@ -42,7 +43,9 @@ pub struct Context {
     pub host: Host,
     pub clock: Arc<dyn Clock + Send>,
     pub progress: Arc<dyn Progress + Send>,
-    options: Options,
+    /// The number of the signal by which admit was told to stop; 0 where none came.
+    pub stop: Arc<AtomicUsize>,
+    pub(crate) options: Options,
     root: Mutex<Option<Arc<Root>>>,
     store: OnceLock<Arc<Store>>,
 }
@@ -79,7 +82,8 @@ impl Context {
         progress: Arc<dyn Progress + Send>,
         options: Options,
     ) -> Self {
-        Self { host, clock, progress, options, root: Mutex::default(), store: OnceLock::new() }
+        let (root, store) = (Mutex::default(), OnceLock::new());
+        Self { host, clock, progress, stop: Arc::default(), options, root, store }
     }
 
     /// The records that hold for this command.
@@ -172,11 +176,20 @@ impl Context {
         })
     }
 
-    /// The same options and clock on another machine's state: environment, store and runs of its own, and nobody told
-    /// of progress.
+    /// The same clock and sources on another machine's state: environment, records, store and runs of its own, and
+    /// no progress shown.
     pub fn elsewhere(&self, host: Host, store: PathBuf, state: PathBuf) -> Self {
-        let options = Options { store: Some(store), state: Some(state), ..Options::default() };
-        Self::new(host, Arc::clone(&self.clock), Arc::new(crate::host::Silent), options)
+        let options = Options {
+            store: Some(store),
+            state: Some(state),
+            mirror: self.options.mirror.clone(),
+            registry: self.options.registry.clone(),
+            ..Options::default()
+        };
+        let silent = Arc::new(crate::host::Silent);
+        let mut elsewhere = Self::new(host, Arc::clone(&self.clock), silent, options);
+        elsewhere.stop = Arc::clone(&self.stop);
+        elsewhere
     }
 
     /// The global flags with which another process of admit works on the same root, store and sources, wherever its

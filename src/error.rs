@@ -152,6 +152,12 @@ reasons! {
     KeyNotYetValid = "key_not_yet_valid" => Refused,
     /// The key that signed it was revoked.
     KeyRevoked = "key_revoked" => Refused,
+    /// The build is not on record as admitted.
+    NotRecorded = "not_recorded" => Refused,
+    /// A check before a run that no other reason names said no.
+    GateRefused = "gate_refused" => Refused,
+    /// The model is not admitted for this run.
+    ModelNotAdmitted = "model_not_admitted" => Refused,
     // --- fetch
     /// The other side could not be reached, or ended the connection.
     Unreachable = "unreachable" => Fetch,
@@ -258,6 +264,21 @@ struct Inner {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// The error as data, `admit.error/1`.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "schema": "admit.error/1",
+            "reason": self.reason().as_str(),
+            "exit_code": self.kind().exit_code(),
+            "what": self.what(),
+            "where": self.place(),
+            "expected": self.expected_value(),
+            "found": self.found_value(),
+            "causes": self.causes(),
+            "fix": self.hints(),
+        })
+    }
+
     /// A failure for `reason`; `what` says in one line what was being done or what is wrong.
     pub fn new(reason: Reason, what: impl Into<String>) -> Self {
         Self {

@@ -1,9 +1,15 @@
 //! The outside as values and traits: the environment (read here and nowhere else), directories, the clock, progress.
 
+pub mod files;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, RenameFlags, renameat, renameat_with, statat};
+use rustix::io::Errno;
 
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::Timestamp;
@@ -207,6 +213,91 @@ pub fn only_cpu(cpu: usize) -> Result<()> {
         .map_err(|err| Error::io("run on", format!("processor {cpu}"), err.into()))
 }
 
+/// A random name of 32 hex digits.
+///
+/// # Errors
+/// As [`random`].
+pub fn nonce() -> Result<String> {
+    random::<16>().map(hex::encode)
+}
+
+/// Random bytes of the kernel.
+///
+/// # Errors
+/// [`Reason::Io`] where it gives none.
+pub fn random<const N: usize>() -> Result<[u8; N]> {
+    use std::io::Read as _;
+    let mut bytes = [0; N];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(|err| Error::io("read", "/dev/urandom", err))?;
+    Ok(bytes)
+}
+
+/// Opens a regular file below `dir` to read it: never waits for the other end of a pipe, never follows a link at the
+/// path's end.
+///
+/// # Errors
+/// As open(2); for anything else than a regular file too.
+pub fn open_regular(
+    dir: impl AsFd,
+    path: impl rustix::path::Arg,
+) -> std::io::Result<std::fs::File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = std::fs::File::from(rustix::fs::openat(dir, path, flags, Mode::empty())?);
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(std::io::Error::other("not a regular file"))
+    }
+}
+
+/// Raises the soft limit of open files, which is 1024 in many shells, as far as the kernel lets this process.
+pub fn raise_open_files() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
+    // Where it is not allowed, the old limit is a limit like any other: a fault with a name where it is hit.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
+}
+
+/// Makes a directory of this user's own, and those above it that are missing, for this user alone whatever the umask is.
+pub fn make_private(dir: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let mut builder = std::fs::DirBuilder::new();
+    let made = builder.recursive(true).mode(0o700).create(dir);
+    made.map_err(|err| Error::io("create the directory", dir, err))
+}
+
+/// Renames to a name that must be free. Where the file system cannot promise that (NFS, 9p and FUSE answer EINVAL), the
+/// name is looked at before; a directory is never renamed over one that holds something (rename(2)).
+///
+/// # Errors
+/// `EXIST` or `NOTEMPTY` where the name is taken.
+pub fn rename_new(from: impl AsFd, name: &str, to: impl AsFd, new: &str) -> rustix::io::Result<()> {
+    let exclusive = renameat_with(&from, name, &to, new, RenameFlags::NOREPLACE);
+    or_looked_at(exclusive, from, name, to, new)
+}
+
+fn or_looked_at(
+    exclusive: rustix::io::Result<()>,
+    from: impl AsFd,
+    name: &str,
+    to: impl AsFd,
+    new: &str,
+) -> rustix::io::Result<()> {
+    match exclusive {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            match statat(&to, new, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(_) => Err(Errno::EXIST),
+                Err(Errno::NOENT) => renameat(from, name, to, new),
+                Err(e) => Err(e),
+            }
+        }
+        other => other,
+    }
+}
+
 /// Sets the mode mask of new files.
 pub fn umask(mask: u32) {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
@@ -255,29 +346,29 @@ impl Clock for FixedClock {
 
 /// Measures how long named parts of the work took.
 #[derive(Debug)]
-pub struct Stopwatch {
+pub struct Timings {
     started: Instant,
     last: Instant,
-    laps: BTreeMap<String, u64>,
+    parts: BTreeMap<String, u64>,
 }
 
-impl Stopwatch {
+impl Timings {
     pub fn start() -> Self {
         let now = Instant::now();
-        Self { started: now, last: now, laps: BTreeMap::new() }
+        Self { started: now, last: now, parts: BTreeMap::new() }
     }
 
     /// Ends the part that began with the last call.
-    pub fn lap(&mut self, name: &str) {
+    pub fn part(&mut self, name: &str) {
         let now = Instant::now();
-        self.laps.insert(name.to_owned(), millis(now - self.last));
+        self.parts.insert(name.to_owned(), millis(now - self.last));
         self.last = now;
     }
 
     /// The parts and the `total`, in milliseconds.
     pub fn finish(mut self) -> BTreeMap<String, u64> {
-        self.laps.insert("total".to_owned(), millis(self.started.elapsed()));
-        self.laps
+        self.parts.insert("total".to_owned(), millis(self.started.elapsed()));
+        self.parts
     }
 }
 
@@ -313,6 +404,26 @@ mod tests {
     }
 
     #[test]
+    fn without_an_exclusive_rename_a_taken_name_is_kept_all_the_same() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = std::fs::File::open(temp.path()).unwrap();
+        let write = |name: &str| std::fs::write(temp.path().join(name), name).unwrap();
+        for errno in [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP] {
+            write("new");
+            let renamed = or_looked_at(Err(errno), &dir, "new", &dir, "free");
+            assert_eq!(renamed, Ok(()));
+            write("new");
+            let renamed = or_looked_at(Err(errno), &dir, "new", &dir, "free");
+            assert_eq!(renamed, Err(Errno::EXIST));
+            assert!(temp.path().join("new").exists());
+            std::fs::remove_file(temp.path().join("free")).unwrap();
+        }
+        assert_eq!(or_looked_at(Err(Errno::IO), &dir, "new", &dir, "free"), Err(Errno::IO));
+        write("free");
+        assert_eq!(rename_new(&dir, "new", &dir, "free"), Err(Errno::EXIST));
+    }
+
+    #[test]
     fn directories_follow_xdg() {
         assert_eq!(host(&[("HOME", "/h")]).data_dir().unwrap(), Path::new("/h/.local/share/admit"));
         let with = host(&[("HOME", "/h"), ("XDG_STATE_HOME", "/s"), ("XDG_DATA_HOME", "relative")]);
@@ -325,6 +436,17 @@ mod tests {
     fn an_empty_variable_is_not_set() {
         assert_eq!(host(&[("X", "")]).var("X").unwrap(), None);
         assert_eq!(host(&[("X", "1")]).var("X").unwrap(), Some("1"));
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_raised_to_the_hard_one() {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let limit = getrlimit(Resource::Nofile);
+        // One less does not disturb the tests beside this one.
+        let current = limit.maximum.map_or(Some(100_000), |most| Some(most - 1));
+        setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
+        raise_open_files();
+        assert_eq!(getrlimit(Resource::Nofile).current, limit.maximum);
     }
 
     #[test]

@@ -7,5 +7,6 @@ fn main() -> ExitCode {
     if let Some(code) = admit::sandbox::maybe_child(std::env::args_os()) {
         return ExitCode::from(code);
     }
+    admit::host::raise_open_files();
     ExitCode::from(admit::cli::main(std::env::args_os()))
 }

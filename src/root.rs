@@ -6,24 +6,27 @@
 //! those bytes: what was trusted is what is used.
 
 mod files;
+mod owner;
 mod trust;
 
 use std::collections::BTreeMap;
+use std::fs::{File, Permissions};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use tempfile::{NamedTempFile, PersistError};
 
 use crate::error::{Error, Reason, Result};
-use crate::host::Host;
+use crate::host::{self, Host};
 use crate::record::ids::{Digest, RelPath};
 use crate::record::signing::{self, Require, Signer};
 use crate::record::{self, Record};
 
-use files::{directory, overlaid};
-use trust::{load_trust, lock, trust_key};
+pub use files::{MARKER, bad_record};
 
-/// The file that marks a root.
-pub const MARKER: &str = "admit.toml";
+use files::{directory, overlaid};
+pub use trust::Lock;
+use trust::{load_trust, lock, trust_key};
 
 /// Where a root's records came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +48,7 @@ pub struct Root {
     added: usize,
     trust_file: PathBuf,
     config: Config,
+    trusted: Option<&'static str>,
 }
 
 /// `admit.toml`.
@@ -84,24 +88,37 @@ impl Root {
             Some(dir) => Some(host.absolute(dir)),
             None => nearest(host.cwd())?,
         };
-        let root = match dir {
+        let mut root = match dir {
             Some(dir) => Self::read(&dir, trust_file)?,
             None => Self::embedded(host, trust_file)?,
         };
         let digest = root.digest();
-        if let Some(expect) = expect {
-            if *expect != digest {
-                return Err(Error::new(Reason::RootNotTrusted, "the root is not the expected one")
-                    .at(root.label())
-                    .expected(expect.to_string())
-                    .found(digest.to_string()));
-            }
+        if expect.is_some() {
+            root.require_expected(expect, &digest)?;
+            root.trusted = Some("it has the expected digest");
             return Ok(root);
         }
-        if let Origin::Directory(dir) = &root.origin {
-            root.require_trust(dir, &digest)?;
-        }
+        root.trusted = match &root.origin {
+            Origin::Directory(dir) => {
+                root.require_trust(dir, &digest)?;
+                Some("this user trusts it as it is")
+            }
+            Origin::Embedded => Some("this user's own"),
+        };
         Ok(root)
+    }
+
+    fn require_expected(&self, expect: Option<&Digest>, digest: &Digest) -> Result<()> {
+        match expect {
+            Some(expect) if expect != digest => {
+                Err(Error::new(Reason::RootNotTrusted, "the root is not the expected one")
+                    .at(self.label())
+                    .expected(expect.to_string())
+                    .found(digest.to_string())
+                    .hint("look at what changed there; name this digest only if you know why"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn require_trust(&self, dir: &Path, digest: &Digest) -> Result<()> {
@@ -114,23 +131,31 @@ impl Root {
                     dir.display()
                 ))
         };
-        match load_trust(&self.trust_file)?.roots.get(&trust_key(dir)?) {
+        let (trust, key) = (load_trust(&self.trust_file)?, trust_key(dir)?);
+        match trust.roots.get(&key) {
             None => Err(refused("this user has not trusted the root")),
-            Some(known) if known != digest => {
+            Some(known) if known == digest || trust.coming.get(&key) == Some(digest) => Ok(()),
+            Some(known) => {
                 Err(refused("the root changed since this user trusted it")
                     .expected(known.to_string()))
             }
-            Some(_) => Ok(()),
         }
     }
 
-    /// Records that this user trusts the directory as it is now, and gives it.
-    pub fn trust(host: &Host, dir: &Path) -> Result<Root> {
+    /// Records that this user trusts the directory as it is now, and gives it. `expect` is the digest that it must have.
+    ///
+    /// # Errors
+    /// [`Reason::RootNotTrusted`] where it has another: nothing is recorded then.
+    pub fn trust(host: &Host, dir: &Path, expect: Option<&Digest>) -> Result<Root> {
         let trust_file = host.data_dir()?.join("trust.json");
         let _lock = lock(&trust_file, true)?;
         let root = Self::read(&host.absolute(dir), trust_file)?;
+        let digest = root.digest();
+        root.require_expected(expect, &digest)?;
         let mut trust = load_trust(&root.trust_file)?;
-        trust.roots.insert(trust_key(&root.dir)?, root.digest());
+        let key = trust_key(&root.dir)?;
+        trust.coming.remove(&key);
+        trust.roots.insert(key, digest);
         write_atomic(&root.trust_file, &record::pretty(&trust))?;
         Ok(root)
     }
@@ -159,6 +184,7 @@ impl Root {
             added: 0,
             trust_file,
             config,
+            trusted: None,
         })
     }
 
@@ -168,12 +194,13 @@ impl Root {
         let config = files
             .get(MARKER)
             .map_or(Ok(Config::default()), |bytes| parse_config(bytes, &dir.join(MARKER)))?;
-        Ok(Root { origin: Origin::Embedded, dir, files, added, trust_file, config })
+        let origin = Origin::Embedded;
+        Ok(Root { origin, dir, files, added, trust_file, config, trusted: None })
     }
 
-    /// Where the records came from.
-    pub fn origin(&self) -> &Origin {
-        &self.origin
+    /// Why its records count; `None` where nothing says that they do.
+    pub fn trusted(&self) -> Option<&'static str> {
+        self.trusted
     }
 
     /// What reports call this root: everything that its digest covers.
@@ -265,7 +292,7 @@ impl Root {
                 load_trust(&self.trust_file)?.roots.contains_key(&trust_key(dir)?).then_some(dir)
             }
         };
-        let _lock = match (&self.origin, listed) {
+        let lock = match (&self.origin, listed) {
             (Origin::Directory(_), None) => None,
             _ => lock(&self.trust_file, true)?,
         };
@@ -278,16 +305,34 @@ impl Root {
         }
         let Some(bytes) = change(self.get(path.as_str()))? else { return Ok(target) };
         let fresh = !target.exists();
-        write_atomic(&target, &bytes)?;
-        self.added += usize::from(fresh && self.origin == Origin::Embedded);
         self.files.insert(path.as_str().to_owned(), bytes);
-        if let Some(dir) = listed {
-            let mut trust = load_trust(&self.trust_file)?;
-            trust.roots.insert(trust_key(dir)?, self.digest());
+        let key = listed.map(|dir| trust_key(dir)).transpose()?;
+        let mut trust = load_trust(&self.trust_file)?;
+        if let Some(key) = &key {
+            trust.coming.insert(key.clone(), self.digest());
+            write_atomic(&self.trust_file, &record::pretty(&trust))?;
+        }
+        if lock.is_some() {
+            sweep(&self.dir);
+        }
+        write_beside(&self.dir, &target, &self.files[path.as_str()])?;
+        self.added += usize::from(fresh && self.origin == Origin::Embedded);
+        if let Some(key) = key {
+            let digest = trust.coming.remove(&key).expect("inserted above");
+            trust.roots.insert(key, digest);
             write_atomic(&self.trust_file, &record::pretty(&trust))?;
         }
         Ok(target)
     }
+}
+
+/// Waits until no other call of admit writes this user's records, keys or trust below `data_dir`, and keeps others from
+/// writing until the lock is dropped.
+///
+/// # Errors
+/// Those of [`Error::io`].
+pub fn lock_writers(data_dir: &Path) -> Result<Option<Lock>> {
+    lock(&data_dir.join("trust.json"), true)
 }
 
 /// The nearest directory upward with a marker of any kind: one that cannot be read is not one that is absent.
@@ -301,15 +346,6 @@ fn nearest(from: &Path) -> Result<Option<PathBuf>> {
         }
     }
     Ok(None)
-}
-
-/// A record that cannot be read, as an error with its place.
-pub fn bad_record(place: &str, err: &record::RecordError) -> Error {
-    let place = match err.line {
-        0 => place.to_owned(),
-        line => format!("{place}:{line}:{}", err.column),
-    };
-    Error::new(Reason::BadRecord, err.what.clone()).at(place)
 }
 
 fn digest_of(files: &BTreeMap<String, Vec<u8>>) -> Digest {
@@ -327,18 +363,57 @@ fn parse_config(bytes: &[u8], path: &Path) -> Result<Config> {
     Ok(config)
 }
 
+/// How the names of temporary files begin. None of them is part of a root: those lie in its parts.
+pub const TEMPORARY: &str = ".admit-tmp-";
+
+/// Removes what killed writers left in a root, while no other one writes.
+fn sweep(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY)) {
+            // What cannot be removed counts for nothing.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Writes a small file so that it is either the old or the new one at any instant.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_beside(path.parent().unwrap_or(Path::new("/")), path, bytes)
+}
+
+/// The same, with the unfinished file in `temporary`, which is on the same file system.
+fn write_beside(temporary: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
+    write(temporary, path, bytes, 0o600, |temp| temp.persist(path))
+}
+
+/// Writes a small file that is whole or absent at any instant.
+///
+/// # Errors
+/// Where the file exists; those of [`Error::io`].
+pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let temporary = path.parent().unwrap_or(Path::new("/"));
+    write(temporary, path, bytes, mode, |temp| temp.persist_noclobber(path))
+}
+
+fn write(
+    temporary: &Path,
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    persist: impl FnOnce(NamedTempFile) -> std::result::Result<File, PersistError>,
+) -> Result<()> {
     use std::io::Write as _;
+    use std::os::unix::fs::PermissionsExt as _;
     let dir = path.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(dir).map_err(|err| Error::io("create the directory", dir, err))?;
+    host::make_private(dir)?;
     let io = |err| Error::io("write", path, err);
-    let mut temp = tempfile::NamedTempFile::new_in(dir).map_err(io)?;
+    let mut temp = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(temporary).map_err(io)?;
     temp.write_all(bytes).map_err(io)?;
+    temp.as_file().set_permissions(Permissions::from_mode(mode)).map_err(io)?;
     temp.as_file().sync_all().map_err(io)?;
-    temp.persist(path).map_err(|err| io(err.error))?;
+    persist(temp).map_err(|err| io(err.error))?;
     // The rename itself is durable only once the directory is.
-    std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(|err| Error::io("write", dir, err))
+    File::open(dir).and_then(|d| d.sync_all()).map_err(|err| Error::io("write", dir, err))
 }
 
 #[cfg(test)]
@@ -368,7 +443,7 @@ mod tests {
         let refused = Root::find(&host, None, None).unwrap_err();
         assert_eq!(refused.reason(), Reason::RootNotTrusted);
 
-        Root::trust(&host, &dir.path().join("work")).unwrap();
+        Root::trust(&host, &dir.path().join("work"), None).unwrap();
         let root = Root::find(&host, None, None).unwrap();
         assert_eq!(root.get("lockfiles/x.lock.json"), Some(&b"{}"[..]));
 
@@ -389,7 +464,7 @@ mod tests {
     #[test]
     fn own_additions_keep_the_trust_and_nothing_else_does() {
         let (dir, host) = directory();
-        let mut root = Root::trust(&host, &dir.path().join("work")).unwrap();
+        let mut root = Root::trust(&host, &dir.path().join("work"), None).unwrap();
         root.put(&"admissions/builds/x.json".parse().unwrap(), b"1").unwrap();
         assert!(Root::find(&host, None, None).is_ok());
         std::fs::write(dir.path().join("work/lockfiles/y.lock.json"), "{}").unwrap();
@@ -400,6 +475,34 @@ mod tests {
             "the planted file must not ride along"
         );
         assert!(Root::find(&host, None, None).is_err());
+    }
+
+    #[test]
+    fn a_killed_writer_leaves_a_trusted_root() {
+        let (dir, host) = directory();
+        let mut root = Root::trust(&host, &dir.path().join("work"), None).unwrap();
+        // Killed after the record was written and before the list says so.
+        let mut trust = load_trust(&root.trust_file).unwrap();
+        let key = trust_key(&root.dir).unwrap();
+        root.files.insert("lockfiles/y.lock.json".into(), b"{}".to_vec());
+        trust.coming.insert(key.clone(), root.digest());
+        write_atomic(&root.trust_file, &record::pretty(&trust)).unwrap();
+        assert!(Root::find(&host, None, None).is_ok(), "nothing is written yet");
+        std::fs::write(dir.path().join("work/lockfiles/y.lock.json"), "{}").unwrap();
+        assert!(Root::find(&host, None, None).is_ok(), "it is written");
+        std::fs::write(dir.path().join("work/lockfiles/y.lock.json"), "{ }").unwrap();
+        assert!(Root::find(&host, None, None).is_err(), "that was not coming");
+        std::fs::write(dir.path().join("work/lockfiles/y.lock.json"), "{}").unwrap();
+        // What it left unfinished counts for nothing, and the next writer removes it.
+        let left = dir.path().join("work").join(format!("{TEMPORARY}abc"));
+        std::fs::write(&left, "half").unwrap();
+        let mut root = Root::find(&host, None, None).unwrap();
+        root.put(&"admissions/x.json".parse().unwrap(), b"1").unwrap();
+        assert!(!left.exists());
+        let trust = load_trust(&root.trust_file).unwrap();
+        assert_eq!(trust.roots[&key], root.digest());
+        assert!(trust.coming.is_empty());
+        assert!(Root::find(&host, None, None).is_ok());
     }
 
     #[test]
@@ -430,7 +533,7 @@ mod tests {
     fn without_a_marker_the_embedded_records_hold() {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::find(&host(dir.path()), None, None).unwrap();
-        assert_eq!(*root.origin(), Origin::Embedded);
+        assert_eq!(root.origin, Origin::Embedded);
     }
 
     #[test]

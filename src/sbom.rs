@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::bun::lockfile::{Kind, Package};
 use crate::record::ids::{Algorithm, Digest};
 use crate::record::lockfile::LicenseStatus;
+use crate::record::purl;
 use parts::{Part, Parts};
 
 /// The JSON Schema that the document follows.
@@ -219,7 +220,7 @@ fn source(parts: &Parts) -> Component {
 
 fn bun(parts: &Parts) -> Component {
     let (version, package) = (&parts.lock.toolchain.bun.version, &parts.bun);
-    let purl = npm_purl(&package.package, version);
+    let purl = purl::npm(&package.package, version);
     let (group, name) = split(&package.package);
     Component {
         kind: "platform",
@@ -307,44 +308,18 @@ fn split(name: &str) -> (Option<String>, String) {
     }
 }
 
-/// The package URL (github.com/package-url/purl-spec).
 fn purl(package: &Package) -> String {
     match &package.kind {
-        Kind::Github { owner, repo, reference } => {
-            // Owner and repository are not case sensitive there, and the specification lowers them.
-            let (owner, repo) = (owner.to_lowercase(), repo.to_lowercase());
-            format!("pkg:github/{}/{}@{}", encode(&owner), encode(&repo), encode(reference))
-        }
-        _ => npm_purl(&package.name, &package.resolution),
+        Kind::Github { owner, repo, reference } => purl::github(owner, repo, reference),
+        _ => purl::npm(&package.name, &package.resolution),
     }
-}
-
-fn npm_purl(name: &str, version: &str) -> String {
-    let name: Vec<_> = name.split('/').map(encode).collect();
-    format!("pkg:npm/{}@{}", name.join("/"), encode(version))
 }
 
 /// The package URL of a source on GitHub.
 fn github_purl(url: &str, commit: &str) -> Option<String> {
     let (owner, repo) = url.strip_prefix("https://github.com/")?.split_once('/')?;
     let repo = repo.trim_end_matches('/').trim_end_matches(".git");
-    let (owner, repo) = (owner.to_lowercase(), repo.to_lowercase());
-    (!repo.contains('/'))
-        .then(|| format!("pkg:github/{}/{}@{commit}", encode(&owner), encode(&repo)))
-}
-
-/// Percent-encoding of what is not unreserved.
-fn encode(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' => {
-                out.push(char::from(byte));
-            }
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+    (!repo.contains('/')).then(|| purl::github(owner, repo, commit))
 }
 
 #[cfg(test)]
@@ -378,7 +353,6 @@ mod tests {
 
     #[test]
     fn package_urls_are_those_of_the_specification() {
-        assert_eq!(npm_purl("@babel/core", "7.0.0+x"), "pkg:npm/%40babel/core@7.0.0%2Bx");
         let text = r#"{ "lockfileVersion": 1, "workspaces": { "": {} }, "packages": {
             "a": ["a@github:WorkOS/Thing#0123abc", {}, "WorkOS-Thing-0123abc"] } }"#;
         let lock = BunLock::parse(text.as_bytes(), "bun.lock").unwrap();

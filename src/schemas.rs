@@ -4,6 +4,7 @@ use schemars::{JsonSchema, schema_for};
 use serde_json::Value;
 
 use crate::attest::ModelPredicate;
+use crate::check::launch::LaunchRecord;
 use crate::record::Record;
 use crate::record::admission::ModelAdmission;
 use crate::record::decision::Decision;
@@ -13,9 +14,9 @@ use crate::record::health::HealthReport;
 use crate::record::lockfile::Lockfile;
 use crate::record::piplock::PipLock;
 use crate::record::report::BuildReport;
-use crate::record::sealed::{Event, Freshness, Manifest, NoTargetProof, Seal, TraceLine};
+use crate::record::sealed::{Event, Freshness, Manifest, NoTargetProof, Seal};
 use crate::record::wire::ProxyRecord;
-use crate::run::gated::GateRecord;
+use crate::run::gate_record::GateRecord;
 use crate::run::judge::JudgeRow;
 use crate::run::tools::ToolFacts;
 use crate::sandbox::SandboxFacts;
@@ -61,8 +62,8 @@ pub fn all() -> Vec<(String, Value)> {
         entry::<NoTargetProof>(),
         entry::<HealthReport>(),
         entry::<GateRecord>(),
+        entry::<LaunchRecord>(),
         plain::<Event>("admit.run-event"),
-        plain::<TraceLine>("admit.run-trace"),
         plain::<ProxyRecord>("admit.run-bridge"),
         plain::<SandboxFacts>("admit.run-sandbox"),
         plain::<Vec<JudgeRow>>("admit.run-judgement"),

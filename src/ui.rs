@@ -11,13 +11,13 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::error::{Error, Reason, Result};
 use crate::evidence::{LineKind, diff_lines, visible};
 use crate::host::Progress;
 
-/// How admit speaks to whoever started it.
+/// Where messages, progress and results go.
 #[derive(Debug)]
 pub struct Ui {
     json: bool,
@@ -26,7 +26,6 @@ pub struct Ui {
     colour_out: bool,
     quiet: bool,
     /// Says nothing at all.
-    silent: bool,
     bar: Option<ProgressBar>,
     stage: Mutex<Stage>,
     /// The first write to stdout that failed.
@@ -77,21 +76,7 @@ impl Ui {
             bar
         });
         let stage = Mutex::new(Stage { name: String::new(), since: Instant::now(), bytes: 0 });
-        Self {
-            json,
-            colour,
-            colour_out,
-            quiet,
-            silent: false,
-            bar,
-            stage,
-            failed: Mutex::new(None),
-        }
-    }
-
-    /// One that says nothing, neither words nor data: for runs inside of another answer.
-    pub fn silent() -> Self {
-        Self { silent: true, ..Self::new(false, true, Colour::Never, true) }
+        Self { json, colour, colour_out, quiet, bar, stage, failed: Mutex::new(None) }
     }
 
     /// Whether stdout carries JSON.
@@ -104,9 +89,6 @@ impl Ui {
     }
 
     fn err(&self, text: &str) {
-        if self.silent {
-            return;
-        }
         match &self.bar {
             Some(bar) => bar.suspend(|| drop(writeln!(std::io::stderr().lock(), "{text}"))),
             None => drop(writeln!(std::io::stderr().lock(), "{text}")),
@@ -155,9 +137,6 @@ impl Ui {
 
     /// Raw bytes of the result (`admit show` of an artifact).
     pub fn raw(&self, bytes: &[u8]) {
-        if self.silent {
-            return;
-        }
         let Ok(mut failed) = self.failed.lock() else { return };
         // After a gap, more would read as if nothing were missing.
         if failed.is_none() {
@@ -205,7 +184,7 @@ impl Ui {
 
     /// The error: words on stderr, and with `--json` the same as data on stdout.
     pub fn error(&self, error: &Error) {
-        self.json(&error_json(error));
+        self.json(&error.to_json());
         self.words(error);
     }
 
@@ -239,7 +218,7 @@ pub fn usage(err: &clap::Error, json: bool) -> u8 {
         let text = err.render().to_string();
         let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
         let error = Error::new(Reason::BadArgument, what);
-        Ui::new(true, false, Colour::Never, true).json(&error_json(&error));
+        Ui::new(true, false, Colour::Never, true).json(&error.to_json());
     }
     let printed = err.print().and_then(|()| std::io::stdout().flush());
     if err.use_stderr() {
@@ -280,21 +259,6 @@ fn not_written(err: std::io::Error) -> Option<Error> {
 /// A text from outside without its control characters: what a build prints must not steer the terminal.
 fn plain(text: &str) -> String {
     visible(text)
-}
-
-/// An error as data (`admit.error/1`).
-pub fn error_json(error: &Error) -> Value {
-    json!({
-        "schema": "admit.error/1",
-        "reason": error.reason().as_str(),
-        "exit_code": error.kind().exit_code(),
-        "what": error.what(),
-        "where": error.place(),
-        "expected": error.expected_value(),
-        "found": error.found_value(),
-        "causes": error.causes(),
-        "fix": error.hints(),
-    })
 }
 
 impl Progress for Ui {

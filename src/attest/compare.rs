@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::check::{Expected, Refused};
+use super::expected::Expected;
+use super::outcome::Refused;
 use super::provenance::without_packages;
 use crate::error::Reason;
 use crate::record;

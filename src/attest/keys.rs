@@ -1,11 +1,14 @@
 //! Keys on disk, in OpenSSH's own formats: `<data>/admit/keys/<name>` (mode 0600) and `<name>.pub`.
 //!
-//! A private key is read from a file that is this user's and that nobody else may read, used for one signature, wiped,
-//! and never shown. Where `<name>.pub` stands alone, it is somebody else's key that this user trusts.
+//! A private key is read from a file that is this user's and that no other user may read, used for one signature, wiped,
+//! and never shown. Where `<name>.pub` stands alone, it is another person's key that this user trusts.
+//!
+//! Both files are written whole or not at all, the private one first: alone it is a key whose making was cut short, and
+//! [`Keys::make`] completes it. The public one alone would be taken for another person's.
 
-use std::fs::OpenOptions;
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -14,15 +17,18 @@ use ssh_key::{LineEnding, PrivateKey};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Reason, Result};
+use crate::host::files::{self, Links};
 use crate::record::dsse::{Envelope, Signature};
 use crate::record::ids::Name;
 use crate::record::sshkey::PublicKey;
+use crate::root::{Lock, TEMPORARY, lock_writers, write_new};
 
 /// Longest key file that is read, in bytes: an Ed25519 key takes about 400.
 const MAX_FILE: u64 = 64 << 10;
 
 #[derive(Clone, Debug)]
 pub struct Keys {
+    data_dir: PathBuf,
     dir: PathBuf,
 }
 
@@ -64,7 +70,7 @@ impl Signing {
 impl Keys {
     /// The keys below the user's data directory.
     pub fn new(data_dir: &Path) -> Self {
-        Self { dir: data_dir.join("keys") }
+        Self { data_dir: data_dir.to_owned(), dir: data_dir.join("keys") }
     }
 
     /// Where the private key of that name is, or would be.
@@ -77,19 +83,22 @@ impl Keys {
         self.dir.join(format!("{name}.pub"))
     }
 
-    /// Makes a key.
+    /// Makes a key, or completes one of which only the private half was written.
     ///
     /// # Errors
     /// [`Reason::BadArgument`] where a key has that name.
     pub fn make(&self, name: &Name) -> Result<PublicKey> {
-        let mut seed = Zeroizing::new([0; 32]);
-        std::fs::File::open("/dev/urandom")
-            .and_then(|mut file| file.read_exact(&mut seed[..]))
-            .map_err(|err| Error::io("read", "/dev/urandom", err))?;
+        let _lock = self.lock()?;
+        if self.private_path(name).exists() && !self.public_path(name).exists() {
+            let key = self.signing(name)?.public;
+            write_new(&self.public_path(name), &line(&key, name), 0o644)?;
+            return Ok(key);
+        }
+        let seed = Zeroizing::new(crate::host::random::<32>()?);
         self.keep(name, &Ed25519Keypair::from_seed(&seed))
     }
 
-    /// Takes over an existing key file of OpenSSH: a private key, or a public one of somebody whom this user trusts.
+    /// Takes over an existing key file of OpenSSH: a private key, or a public one that this user trusts.
     /// Gives the key, and whether it was a private one.
     ///
     /// # Errors
@@ -97,10 +106,11 @@ impl Keys {
     /// [`Reason::BadArgument`] where a key has that name.
     pub fn import(&self, name: &Name, path: &Path) -> Result<(PublicKey, bool)> {
         let (file, bytes) = read(path)?;
+        let _lock = self.lock()?;
         if !bytes.starts_with(b"-----BEGIN") {
             let key = public(&bytes, path)?;
             self.absent(name)?;
-            write(&self.dir, &self.public_path(name), &line(&key, name), 0o644)?;
+            write_new(&self.public_path(name), &line(&key, name), 0o644)?;
             return Ok((key, false));
         }
         private_mode(&file, path)?;
@@ -178,6 +188,21 @@ impl Keys {
         Ok(out)
     }
 
+    /// The right to write keys. What a call that was killed left unfinished goes: it may hold a private key.
+    fn lock(&self) -> Result<Option<Lock>> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let lock = lock_writers(&self.data_dir)?;
+        let io = |err| Error::io("create the directory", &self.dir, err);
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(io)?;
+        for entry in std::fs::read_dir(&self.dir).map_err(io)?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+                let path = entry.path();
+                std::fs::remove_file(&path).map_err(|err| Error::io("remove", &path, err))?;
+            }
+        }
+        Ok(lock)
+    }
+
     /// Refuses to write over a key.
     fn absent(&self, name: &Name) -> Result<()> {
         for path in [self.private_path(name), self.public_path(name)] {
@@ -198,8 +223,8 @@ impl Keys {
         let text = PrivateKey::new(KeypairData::from(pair.clone()), name.as_str())
             .and_then(|private| private.to_openssh(LineEnding::LF))
             .map_err(|err| Error::new(Reason::Internal, "write a key").found(err.to_string()))?;
-        write(&self.dir, &path, text.as_bytes(), 0o600)?;
-        write(&self.dir, &self.public_path(name), &line(&key, name), 0o644)?;
+        write_new(&path, text.as_bytes(), 0o600)?;
+        write_new(&self.public_path(name), &line(&key, name), 0o644)?;
         Ok(key)
     }
 }
@@ -208,38 +233,21 @@ fn line(key: &PublicKey, name: &Name) -> Vec<u8> {
     (key.line(name.as_str()) + "\n").into_bytes()
 }
 
-/// Writes a new file; never over an existing one.
-fn write(dir: &Path, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|err| Error::io("create the directory", dir, err))?;
-    let io = |err| Error::io("write", path, err);
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(io)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io)
-}
-
-/// The file's bytes, without following a link or waiting for a pipe.
-fn read(path: &Path) -> Result<(std::fs::File, Zeroizing<Vec<u8>>)> {
-    let io = |err| Error::io("read the key file", path, err);
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(io)?;
-    if !file.metadata().map_err(io)?.is_file() {
-        return Err(unusable("the key file is no regular file", path));
-    }
+/// The file and its bytes, through no link.
+fn read(path: &Path) -> Result<(File, Zeroizing<Vec<u8>>)> {
+    let file = files::open(path, Links::Refuse)?;
+    // Capacity for all of it at once: a buffer that grows would leave parts of a private key behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize + 1));
-    (&file).take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(io)?;
+    let read = (&file).take(MAX_FILE + 1).read_to_end(&mut bytes);
+    read.map_err(|err| Error::io("read the key file", path, err))?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(unusable("the file is longer than any key", path));
     }
     Ok((file, bytes))
 }
 
-/// A private key belongs to this user, and nobody else may read it.
-fn private_mode(file: &std::fs::File, path: &Path) -> Result<()> {
+/// A private key belongs to this user, and no other user may read it.
+fn private_mode(file: &File, path: &Path) -> Result<()> {
     let meta = file.metadata().map_err(|err| Error::io("look at", path, err))?;
     if meta.mode() & 0o077 != 0 {
         return Err(unusable("others may read the private key", path)
@@ -368,9 +376,23 @@ mod tests {
             [("k", false), ("other", true)]
         );
         assert_eq!(keys.import(&name("k"), &public).unwrap_err().reason(), Reason::BadArgument);
-        // A link could lead to a file that somebody else changes.
+        // A link could lead to a file that another user changes.
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&public, &link).unwrap();
         assert!(keys.import(&name("l"), &link).is_err());
+    }
+
+    #[test]
+    fn a_making_that_was_cut_short_is_completed_and_leaves_nothing_behind() {
+        let (_dir, keys) = keys();
+        let made = keys.make(&name("k")).unwrap();
+        // As if killed between the two files, and before the first one of another key.
+        std::fs::remove_file(keys.public_path(&name("k"))).unwrap();
+        let rest = keys.dir.join(format!("{TEMPORARY}Ab12Cd"));
+        std::fs::write(&rest, "-----BEGIN OPENSSH PRI").unwrap();
+        assert!(keys.all().unwrap().is_empty());
+        assert_eq!(keys.make(&name("k")).unwrap(), made);
+        assert_eq!(keys.public(&name("k")).unwrap().key, made);
+        assert!(!rest.exists());
     }
 }

@@ -8,27 +8,33 @@
 //! | a sealed run | in-toto test result v0.1 | the run's id |
 //! | a model admission | `urn:admit:predicate:model-admission:1` | the record's file |
 //!
-//! A statement is made from records alone, so it is the same bytes each time, and whoever checks it makes it again from
-//! the records at hand and compares. URIs that begin with `urn:admit:` are admit's own names: they are registered
-//! nowhere, lead nowhere, and claim nobody's domain.
+//! A statement is made from records alone, so it is the same bytes each time; a verifier makes it again from the
+//! records at hand and compares. URIs that begin with `urn:admit:` are admit's own names: they are registered
+//! nowhere, lead nowhere, and claim no one's domain.
 
 mod check;
 mod compare;
+mod demand;
+mod expected;
 pub mod keys;
 mod model;
+mod outcome;
 mod provenance;
 mod run;
 mod summary;
 #[cfg(test)]
 mod tests;
 
-pub use check::{Demand, Expected, Held, Outcome, Refused, Trusted, check, demanded};
+pub use check::{bundle_path, check, demanded};
+pub use demand::{Demand, Trusted};
+pub use expected::Expected;
 pub use model::{MODEL_ADMISSION, ModelPredicate, model_admission};
-pub use provenance::{BUILD_TYPE, BUILDER, PROVENANCE, provenance, record_path};
+pub use outcome::{Held, Outcome, Refused};
+pub use provenance::{BUILD_TYPE, BUILDER, PROVENANCE, provenance};
 pub use run::{TEST_RESULT, test_result};
 pub use summary::{SUMMARY, VERIFIER, summary};
 
-use crate::record::ids::{Digest, Timestamp};
+use crate::record::ids::Timestamp;
 use crate::record::lockfile::Lockfile;
 use crate::record::report::{BuildReport, Origin};
 
@@ -39,9 +45,4 @@ pub fn of_build(report: &BuildReport, lock: &Lockfile, now: &Timestamp) -> Expec
         Origin::Built => provenance::expected(report, lock),
         Origin::Adopted => summary(report, lock, now),
     }
-}
-
-/// Where a root keeps the bundle about the thing with this digest.
-pub fn bundle_path(subject: &Digest) -> String {
-    format!("admissions/attestations/{}.intoto.jsonl", subject.to_hex())
 }

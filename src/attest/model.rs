@@ -32,7 +32,7 @@ impl Record for ModelPredicate {
 /// Where they are no admission record.
 pub fn model_admission(bytes: &[u8]) -> Result<Statement, RecordError> {
     let admission = admission::parse(bytes)?;
-    let name = format!("admissions/models/{}", admission.pair().file_name());
+    let name = admission.pair().path();
     let predicate = ModelPredicate { schema: ModelPredicate::SCHEMA.to_string(), admission };
     let predicate = record::to_value(&predicate);
     Ok(Statement::about(&name, &Digest::sha256(bytes), MODEL_ADMISSION, predicate))

@@ -1,18 +1,18 @@
 //! A build report as SLSA provenance (v1).
 //!
 //! Everything in it is taken from the recorded report and the lock, both of which admit compared with what is on this
-//! machine before it signs, and from the list of packages whose digest the report has; so it can be made again by whoever
-//! checks it. It claims what a build on
-//! one's own machine can claim: Build L1. The key lies on the same machine as the build.
+//! machine before it signs, and from the list of packages whose digest the report has; so a verifier can make it again. It
+//! claims what a build on one's own machine can claim: Build L1. The key lies on the same machine as the build.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::check::Expected;
+use super::expected::Expected;
 use crate::record;
 use crate::record::ids::{Digest, ObjectId, Sri};
 use crate::record::lockfile::{LockedPackage, Lockfile, PackageKind};
+use crate::record::purl;
 use crate::record::report::BuildReport;
 use crate::record::statement::{Statement, digest_set};
 
@@ -21,18 +21,8 @@ pub const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
 /// How `admit` builds: fetch by lock, install and compile in a sandbox without network. The number rises when the
 /// meaning of a parameter changes.
 pub const BUILD_TYPE: &str = "urn:admit:build-type:bun-compile:1";
-/// `admit` on somebody's own machine, in its own sandbox.
+/// `admit` on its user's machine, in its own sandbox.
 pub const BUILDER: &str = "urn:admit:builder:local-sandbox:1";
-
-/// The path of a recorded build in a root.
-pub fn record_path(report: &BuildReport) -> String {
-    format!("admissions/builds/{}--{}.json", report.provider, report.sha256)
-}
-
-/// A purl of an npm package; `@` of a scope is percent-encoded (package-url specification).
-fn purl(name: &str, version: &str) -> String {
-    format!("pkg:npm/{}@{version}", name.replace('@', "%40"))
-}
 
 /// Where the source comes from, as SLSA's resource URIs have it.
 pub(super) fn source_uri(lock: &Lockfile) -> String {
@@ -56,7 +46,7 @@ fn package(package: &LockedPackage) -> Value {
     });
     // The lock names the others by where they come from; the digest is of the tarball all the same.
     if package.kind == PackageKind::Npm {
-        entry["uri"] = purl(&package.name, &package.version).into();
+        entry["uri"] = purl::npm(&package.name, &package.version).into();
     }
     entry
 }
@@ -76,8 +66,8 @@ fn read_package(entry: &Value) -> Option<LockedPackage> {
     (package(&read) == *entry).then_some(read)
 }
 
-/// The statement without its package list, where that is the list with the digest `listed`; else as it is. So whoever
-/// has the record alone can check every line of the list.
+/// The statement without its package list, where that is the list with the digest `listed`; else as it is. So the
+/// record alone is enough to check every line of the list.
 pub(super) fn without_packages(statement: &Statement, listed: &Digest) -> Statement {
     let mut out = statement.clone();
     let place = "/buildDefinition/resolvedDependencies";
@@ -119,7 +109,7 @@ pub fn provenance(report: &BuildReport, lock: &Lockfile, packages: &[LockedPacka
     if let Some(bun) = lock.toolchain.bun.platforms.get(&report.platform) {
         resolved.push(json!({
             "name": "bun",
-            "uri": purl(&bun.package, &report.bun_version),
+            "uri": purl::npm(&bun.package, &report.bun_version),
             "digest": digest_set(&bun.integrity.0),
             "annotations": { "executableSha256": report.bun_sha256 },
         }));
@@ -132,7 +122,7 @@ pub fn provenance(report: &BuildReport, lock: &Lockfile, packages: &[LockedPacka
         }));
     }
     resolved.extend(packages.iter().map(package));
-    let place = record_path(report);
+    let place = report.path();
     let volatile = &report.volatile;
     let predicate = json!({
         "buildDefinition": {

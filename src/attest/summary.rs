@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::check::Expected;
-use super::provenance::{record_path, source_uri};
+use super::expected::Expected;
+use super::provenance::source_uri;
 use crate::record;
 use crate::record::ids::{Digest, Timestamp};
 use crate::record::lockfile::Lockfile;
@@ -29,7 +29,7 @@ fn levels(report: &BuildReport) -> Vec<&'static str> {
 /// The summary of a verification of `report`'s output in which every row held. Its time and admit's version may differ
 /// in one that was signed.
 pub fn summary(report: &BuildReport, lock: &Lockfile, now: &Timestamp) -> Expected {
-    let place = record_path(report);
+    let place = report.path();
     let predicate = json!({
         "verifier": { "id": VERIFIER, "version": { "admit": env!("CARGO_PKG_VERSION") } },
         "timeVerified": now,

@@ -7,21 +7,21 @@ use cap_std::fs::{Dir, File, OpenOptions, OpenOptionsExt, PermissionsExt};
 use rustix::io::Errno;
 
 use super::left;
-use super::room::Room;
+use super::work::WorkDir;
 use crate::error::{Error, Reason, Result};
 use crate::store::Store;
 
-/// Most bytes that are kept. Case leaves 330 MB; many names of one file take their bytes once in the room and as often
-/// as there are names here.
+/// Most bytes that are kept. Case leaves 330 MB; many names of one file take their bytes once in the sandbox and as
+/// often as there are names here.
 const MOST: u64 = 4 << 30;
 
-/// Copies the room's source directory into a kept directory of the store and gives its path.
+/// Copies the source in the work directory `dir` into a kept directory of the store and gives its path.
 ///
 /// # Errors
 /// [`Reason::LimitHit`] above 4 GiB, and then nothing is kept; [`Reason::Io`], [`Reason::DiskFull`].
-pub fn keep(room_dir: &Dir, room: &Room, store: &Store) -> Result<PathBuf> {
+pub fn keep(dir: &Dir, work: &WorkDir, store: &Store) -> Result<PathBuf> {
     let scratch = store.scratch()?;
-    let source = left::directory(room_dir, &room.source_below)
+    let source = left::directory(dir, &work.source_below)
         .map_err(|err| Error::io("open", "the failed build", err))?;
     copy(&source, &scratch.dir()?, Path::new(""), &mut { MOST })?;
     scratch.keep()
@@ -55,7 +55,7 @@ fn copy(from: &Dir, to: &Dir, place: &Path, budget: &mut u64) -> Result<()> {
     Ok(())
 }
 
-/// Copies what a file holds. A hole stays a hole (lseek(2), SEEK_DATA): it took no room there and takes none here.
+/// Copies what a file holds. A hole stays a hole (lseek(2), SEEK_DATA): it took no space there and takes none here.
 fn contents(mut from: File, mut to: File, place: &Path, budget: &mut u64) -> Result<()> {
     let io = |what: &'static str| move |err| Error::io(what, place, err);
     let end = from.metadata().map_err(io("inspect"))?.len();

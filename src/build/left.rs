@@ -1,5 +1,5 @@
-//! Looking at what steps left in the room. Whatever ran there may have put a link in the place of a directory, so no link
-//! is followed: not at the end of a path, and not on the way.
+//! Looking at what steps left in the work directory. What ran there may have put a link in the place of a directory, so
+//! no link is followed: not at the end of a path, and not on the way.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -7,26 +7,26 @@ use cap_std::fs::{Dir, File};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
-/// The directory at `path` below `room`.
-pub fn directory(room: &Dir, path: &str) -> std::io::Result<Dir> {
-    let mut dir: OwnedFd = open(room, ".", OFlags::DIRECTORY)?;
+/// The directory at `path` below `work`.
+pub fn directory(work: &Dir, path: &str) -> std::io::Result<Dir> {
+    let mut dir: OwnedFd = open(work, ".", OFlags::DIRECTORY)?;
     for part in path.split('/') {
         dir = open(&dir, part, OFlags::DIRECTORY)?;
     }
     Ok(Dir::from(dir))
 }
 
-/// The directory of what is at `path` below `room`, and its name there.
-pub fn parent<'a>(room: &Dir, path: &'a str) -> std::io::Result<(Dir, &'a str)> {
+/// The directory of what is at `path` below `work`, and its name there.
+pub fn parent<'a>(work: &Dir, path: &'a str) -> std::io::Result<(Dir, &'a str)> {
     match path.rsplit_once('/') {
-        Some((dir, name)) => Ok((directory(room, dir)?, name)),
-        None => Ok((room.try_clone()?, path)),
+        Some((dir, name)) => Ok((directory(work, dir)?, name)),
+        None => Ok((work.try_clone()?, path)),
     }
 }
 
-/// What is at `path` below `room`, for reading and without waiting: a caller has to see that it is a regular file.
-pub fn file(room: &Dir, path: &str) -> std::io::Result<File> {
-    let (dir, name) = parent(room, path)?;
+/// What is at `path` below `work`, for reading and without waiting: a caller has to see that it is a regular file.
+pub fn file(work: &Dir, path: &str) -> std::io::Result<File> {
+    let (dir, name) = parent(work, path)?;
     let file = open(&dir, name, OFlags::NONBLOCK)?;
     Ok(File::from_std(file.into()))
 }
@@ -58,14 +58,14 @@ mod tests {
         std::os::unix::fs::symlink("a", dir.path().join("l")).unwrap();
         std::os::unix::fs::symlink("b", dir.path().join("a/m")).unwrap();
         std::os::unix::fs::symlink("c", dir.path().join("a/b/d")).unwrap();
-        let room = Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
-        assert!(file(&room, "a/b/c").is_ok() && directory(&room, "a/b").is_ok());
+        let work = Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
+        assert!(file(&work, "a/b/c").is_ok() && directory(&work, "a/b").is_ok());
         for path in ["l/b/c", "a/m/c", "a/b/d", "a/b/c/d"] {
-            assert!(is_absent(&file(&room, path).unwrap_err()), "{path}");
+            assert!(is_absent(&file(&work, path).unwrap_err()), "{path}");
         }
-        assert!(is_absent(&directory(&room, "l").unwrap_err()));
+        assert!(is_absent(&directory(&work, "l").unwrap_err()));
         for path in ["a/../a/b/c", "", "/a", ".."] {
-            assert!(file(&room, path).is_err(), "{path}");
+            assert!(file(&work, path).is_err(), "{path}");
         }
     }
 }

@@ -1,34 +1,36 @@
-//! What a build left: taken out of the room, hashed while it is copied, proven to be the pinned runtime with a module
-//! graph, and asked who it is.
+//! What a build left: taken out of the sandbox, hashed while it is copied, its runtime and its identity proven.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cap_std::fs::{Dir, PermissionsExt};
 
-use super::{left, room};
+use super::step::exit_text;
+use super::{left, work};
 use crate::error::{Error, Reason, Result};
-use crate::record::ids::{Algorithm, Digest, RelPath, Sha256};
-use crate::record::lockfile::Identity;
-use crate::record::report::IdentityProof;
+use crate::host::Progress;
+use crate::lock::Locked;
+use crate::record::ids::{Algorithm, Blake3, Digest, RelPath, Sha256};
+use crate::record::lockfile::{Identity, Output};
+use crate::record::report::{IdentityProof, OutputStatus, Runtime};
 use crate::sandbox::{self, Command, Exit, Finished, Launcher, Mount, Policy};
-use crate::store::{Pending, Store};
+use crate::store::{Pending, Store, StoredFile};
 
 /// Longest time that `--help` or `--version` may take; Case needs 0.4 s.
 const IDENTITY_WALL: Duration = Duration::from_secs(20);
 
-/// Largest output in bytes. Case has 105 MB; a file with holes would take on disk what it never took in the room.
+/// Largest output in bytes. Case has 105 MB; a file with holes would take on disk what it never took in the sandbox.
 const LARGEST: u64 = 2 << 30;
 
-/// Copies the output beside the store, for whoever proves it. It will have the digest that it has, whatever the lock
+/// Copies the output beside the store, to be proven. It will have the digest that it has, whatever the lock
 /// says.
 ///
 /// # Errors
 /// [`Reason::OutputMissing`], [`Reason::OutputNotExecutable`] for anything but a regular executable file,
 /// [`Reason::LimitHit`].
-pub fn take(room: &Dir, below: &str, output: &RelPath, store: &Store) -> Result<Pending> {
+pub fn take(dir: &Dir, below: &str, output: &RelPath, store: &Store) -> Result<Pending> {
     let path = format!("{below}/{output}");
     let missing = |err| {
         Error::new(Reason::OutputMissing, "the build left no output")
@@ -41,7 +43,7 @@ pub fn take(room: &Dir, below: &str, output: &RelPath, store: &Store) -> Result<
             .expected("a regular file with an execute bit")
             .found(found.to_owned())
     };
-    let (dir, name) = left::parent(room, &path).map_err(missing)?;
+    let (dir, name) = left::parent(dir, &path).map_err(missing)?;
     let meta = dir.symlink_metadata(name).map_err(missing)?;
     if !meta.is_file() {
         return Err(not_executable(if meta.is_symlink() {
@@ -75,7 +77,78 @@ pub fn take(room: &Dir, below: &str, output: &RelPath, store: &Store) -> Result<
     writer.pend(Algorithm::Sha256)
 }
 
-/// Runs the output with `--help` and `--version` in a room of its own, with no socket and nothing else in it, and
+/// A binary whose runtime and identity are proven, beside the store. Whether it is what the lock says is not asked yet.
+pub struct Proof {
+    pending: Pending,
+    pub output: Output,
+    runtime: Runtime,
+    identity: IdentityProof,
+}
+
+/// A binary in the store and what was proven of it.
+#[derive(Debug)]
+pub struct Proven {
+    pub output: Output,
+    /// Where it is in the store.
+    pub path: PathBuf,
+    pub runtime: Runtime,
+    /// What it says of itself.
+    pub identity: IdentityProof,
+}
+
+/// Proves a binary: its runtime is the pinned one, byte for byte, and it shows the locked identity.
+///
+/// # Errors
+/// Those of [`ProviderKind::prove_runtime`](crate::record::lockfile::ProviderKind::prove_runtime) and of [`identity`].
+pub fn prove(
+    mut pending: Pending,
+    tool: &mut StoredFile,
+    locked: &Locked,
+    launcher: &Launcher,
+    progress: &dyn Progress,
+) -> Result<Proof> {
+    let file = pending.file();
+    let runtime = locked.plan.kind.prove_runtime(tool, file)?;
+    let none = || Error::new(Reason::Internal, "the output was not hashed");
+    let sha256 = file.digests().get(Algorithm::Sha256).and_then(Sha256::from_digest);
+    let blake3 = file.digests().get(Algorithm::Blake3).and_then(Blake3::from_digest);
+    let (sha256, blake3) = sha256.zip(blake3).ok_or_else(none)?;
+    let output = Output { sha256, blake3, size: file.size() };
+    progress.stage("identity", &format!("{} --help", locked.plan.output.file_name()));
+    let identity = identity(launcher, file.path(), file.digest(), &locked.lock.identity)?;
+    Ok(Proof { pending, output, runtime, identity })
+}
+
+impl Proof {
+    /// Gives the binary its name in the store.
+    pub fn publish(self) -> Result<Proven> {
+        let path = self.pending.publish()?.path().to_path_buf();
+        let Self { output, runtime, identity, .. } = self;
+        Ok(Proven { output, path, runtime, identity })
+    }
+}
+
+/// Whether `found` is what the lock says.
+///
+/// # Errors
+/// [`Reason::DigestMismatch`] with both digests.
+pub fn status(locked: &Locked, found: &Output) -> Result<OutputStatus> {
+    let Some(expected) = locked.output() else { return Ok(OutputStatus::Unlocked) };
+    if expected == found {
+        return Ok(OutputStatus::Locked);
+    }
+    let words = |output: &Output| {
+        let (sha256, blake3) = (output.sha256.digest(), output.blake3.digest());
+        format!("{sha256} {blake3} ({} bytes)", output.size)
+    };
+    Err(Error::new(Reason::DigestMismatch, "the output is not the locked one")
+        .at(format!("{}: outputs.{}", locked.place, locked.plan.platform))
+        .expected(words(expected))
+        .found(words(found))
+        .hint("the build path, the Bun version and every package are part of the digest: compare the lock with the one that gave the expected digest"))
+}
+
+/// Runs the output with `--help` and `--version` in a sandbox of its own, with no socket and nothing else in it, and
 /// compares what it says with the lock.
 ///
 /// # Errors
@@ -88,7 +161,7 @@ pub fn identity(
 ) -> Result<IdentityProof> {
     let internal = |err| Error::new(Reason::Internal, "a path inside the sandbox").caused_by(err);
     let mut policy = Policy::new("identity");
-    policy.mounts = room::c_library()?;
+    policy.mounts = work::c_library()?;
     policy.mounts.push(Mount::Verified {
         host: binary.to_path_buf(),
         inside: "/admit/out/program".parse().map_err(internal)?,
@@ -98,7 +171,7 @@ pub fn identity(
     });
     let tmp = "/tmp".parse().map_err(internal)?;
     policy.mounts.push(Mount::Tmpfs { inside: tmp, size: 256 << 20, inodes: 10_000, mode: 0o1777 });
-    let mut room = sandbox::start(launcher, &policy)?;
+    let mut sandbox = sandbox::start(launcher, &policy)?;
     let mut ask = |argument: &str| -> Result<Finished> {
         let mut command =
             Command::new(["/admit/out/program", argument], "/tmp".parse().map_err(internal)?);
@@ -113,7 +186,7 @@ pub fn identity(
             .map(|(key, value)| (key.to_owned(), value.to_owned())),
         );
         command.wall = IDENTITY_WALL;
-        room.run(&command)
+        sandbox.run(&command)
     };
     let help = ask("--help")?;
     let text = answer("--help", &help)?;
@@ -139,7 +212,7 @@ pub fn identity(
             Some(found)
         }
     };
-    room.end();
+    sandbox.end();
     let digest = Digest::sha256(text.as_bytes());
     let help_sha256 = Sha256::from_digest(&digest)
         .ok_or_else(|| Error::new(Reason::Internal, "a SHA-256 that is none"))?;
@@ -154,9 +227,7 @@ pub fn identity(
 fn answer(argument: &str, finished: &Finished) -> Result<String> {
     if finished.exit != Exit::Code(0) {
         let stderr = finished.stderr.text();
-        return Err(
-            wrong(argument, "exit code 0", &super::exit_text(&finished.exit)).caused_by(stderr)
-        );
+        return Err(wrong(argument, "exit code 0", &exit_text(&finished.exit)).caused_by(stderr));
     }
     String::from_utf8(finished.stdout.kept.clone())
         .map_err(|_| wrong(argument, "UTF-8 text", "other bytes"))

@@ -1,4 +1,4 @@
-//! The source in the room: copied in from the store, compared with the store's tree after the build.
+//! The source in the work directory: copied in from the store, compared with the store's tree after the build.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -8,7 +8,7 @@ use cap_std::fs::{Dir, DirBuilder, DirBuilderExt, OpenOptions, OpenOptionsExt, P
 
 use super::left;
 use crate::error::{Error, Reason, Result};
-use crate::record::ids::{Digest, RelPath};
+use crate::record::ids::{Algorithm, Digest, RelPath};
 use crate::sandbox::Owner;
 use crate::store::{Hashes, StoredTree};
 
@@ -27,88 +27,79 @@ enum Entry {
 #[derive(Debug)]
 pub struct Tracked(BTreeMap<String, Entry>);
 
-/// Copies the stored source into `room` at `below`, owned by the payload, and remembers every tracked file.
+/// Copies the stored source into `dir` at `below`, owned by the payload, and remembers every tracked file.
 ///
 /// # Errors
 /// [`Reason::Io`] or [`Reason::DiskFull`].
-pub fn copy_in(tree: &StoredTree, room: &Dir, below: &str, owner: Owner) -> Result<Tracked> {
-    let from = tree.dir()?;
-    let mut files = Vec::new();
-    // Opened as ourselves: the payload may not look into the store.
-    collect(&from, "", &mut files)?;
-    let _as_payload = owner.enter()?;
-    let mut tracked = BTreeMap::new();
-    let mut dir = DirBuilder::new();
-    dir.mode(0o755).recursive(true);
-    let io = |what: &'static str, path: &str| {
-        let path = path.to_owned();
-        move |err| Error::io(what, path, err)
-    };
-    room.create_dir_with(below, &dir).map_err(io("create the directory", below))?;
-    for (path, source) in files {
-        let target = format!("{below}/{path}");
-        let entry = match source {
-            Found::Dir => {
-                room.create_dir_with(&target, &dir).map_err(io("create the directory", &target))?;
+pub fn copy_in(tree: &StoredTree, dir: &Dir, below: &str, owner: Owner) -> Result<Tracked> {
+    let mut copy = Copy { to: dir, below, owner, tracked: BTreeMap::new() };
+    copy.dir(&tree.dir()?, "")?;
+    Ok(Tracked(copy.tracked))
+}
+
+/// What is read is opened as ourselves, since the payload may not look into the store; what is made is the payload's.
+struct Copy<'a> {
+    to: &'a Dir,
+    below: &'a str,
+    owner: Owner,
+    tracked: BTreeMap<String, Entry>,
+}
+
+impl Copy<'_> {
+    /// Everything in `from`, which is at `path` in the source.
+    fn dir(&mut self, from: &Dir, path: &str) -> Result<()> {
+        let io = |what: &'static str| move |err| Error::io(what, path, err);
+        let target = match path {
+            "" => self.below.to_owned(),
+            path => format!("{}/{path}", self.below),
+        };
+        {
+            let _as_payload = self.owner.enter()?;
+            let mut builder = DirBuilder::new();
+            builder.mode(0o755).recursive(true);
+            self.to.create_dir_with(&target, &builder).map_err(io("create the directory"))?;
+        }
+        for entry in from.entries().map_err(io("list the source"))? {
+            let entry = entry.map_err(io("list the source"))?;
+            let name = entry.file_name();
+            let name = name.to_str().ok_or_else(|| {
+                Error::new(Reason::SourceMismatch, "the source has a file name that is not UTF-8")
+                    .at(path)
+            })?;
+            let path = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+            let io = |what: &'static str| move |err| Error::io(what, name, err);
+            let meta = entry.metadata().map_err(io("inspect the source"))?;
+            if meta.is_dir() {
+                self.dir(&entry.open_dir().map_err(io("open the source"))?, &path)?;
                 continue;
             }
-            Found::Link(to) => {
-                room.symlink_contents(&to, &target).map_err(io("create the link", &target))?;
+            let tracked = if meta.is_symlink() {
+                let to = from.read_link_contents(name).map_err(io("read the link"))?;
+                let _as_payload = self.owner.enter()?;
+                let target = format!("{}/{path}", self.below);
+                self.to.symlink_contents(&to, &target).map_err(io("create the link"))?;
                 Entry::Link(to)
-            }
-            Found::File { mut file, executable } => {
-                let mut options = OpenOptions::new();
-                options.write(true).create_new(true).mode(if executable { 0o755 } else { 0o644 });
-                let mut out = room.open_with(&target, &options).map_err(io("create", &target))?;
+            } else {
                 let mut bytes = Vec::new();
-                file.read_to_end(&mut bytes).map_err(io("read", &path))?;
-                out.write_all(&bytes).map_err(io("write", &target))?;
-                Entry::File { digest: Digest::sha256(&bytes), executable }
-            }
-        };
-        tracked.insert(path, entry);
-    }
-    Ok(Tracked(tracked))
-}
-
-enum Found {
-    Dir,
-    Link(PathBuf),
-    File { file: cap_std::fs::File, executable: bool },
-}
-
-/// Everything below `dir`, parents before children.
-fn collect(dir: &Dir, prefix: &str, out: &mut Vec<(String, Found)>) -> Result<()> {
-    let io = |what: &'static str| {
-        let prefix = prefix.to_owned();
-        move |err| Error::io(what, prefix, err)
-    };
-    for entry in dir.entries().map_err(io("list the source"))? {
-        let entry = entry.map_err(io("list the source"))?;
-        let name = entry.file_name();
-        let name = name.to_str().ok_or_else(|| {
-            Error::new(Reason::SourceMismatch, "the source has a file name that is not UTF-8")
-                .at(prefix.to_owned())
-        })?;
-        let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
-        let meta = entry.metadata().map_err(io("inspect the source"))?;
-        if meta.is_dir() {
-            out.push((path.clone(), Found::Dir));
-            collect(&entry.open_dir().map_err(io("open the source"))?, &path, out)?;
-        } else if meta.is_symlink() {
-            out.push((
-                path,
-                Found::Link(dir.read_link_contents(name).map_err(io("read the link"))?),
-            ));
-        } else {
-            let executable = meta.permissions().mode() & 0o100 != 0;
-            out.push((
-                path,
-                Found::File { file: entry.open().map_err(io("open the source"))?, executable },
-            ));
+                let mut file = entry.open().map_err(io("open the source"))?;
+                file.read_to_end(&mut bytes).map_err(io("read"))?;
+                self.file(&path, &bytes, meta.permissions().mode() & 0o100 != 0)?
+            };
+            self.tracked.insert(path, tracked);
         }
+        Ok(())
     }
-    Ok(())
+
+    fn file(&self, path: &str, bytes: &[u8], executable: bool) -> Result<Entry> {
+        let io = |what: &'static str| move |err| Error::io(what, path, err);
+        let _as_payload = self.owner.enter()?;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(if executable { 0o755 } else { 0o644 });
+        let target = format!("{}/{path}", self.below);
+        let mut out = self.to.open_with(&target, &options).map_err(io("create"))?;
+        out.write_all(bytes).map_err(io("write"))?;
+        Ok(Entry::File { digest: Digest::sha256(bytes), executable })
+    }
 }
 
 impl Tracked {
@@ -116,10 +107,10 @@ impl Tracked {
     ///
     /// # Errors
     /// [`Reason::Io`] where a file cannot be read; a file that is gone or has become something else is a change.
-    pub fn changed(&self, room: &Dir, below: &str) -> Result<Vec<RelPath>> {
+    pub fn changed(&self, dir: &Dir, below: &str) -> Result<Vec<RelPath>> {
         let mut changed = Vec::new();
         for (path, before) in &self.0 {
-            if now(room, &format!("{below}/{path}"))?.as_ref() != Some(before) {
+            if now(dir, &format!("{below}/{path}"))?.as_ref() != Some(before) {
                 changed.push(path.parse().map_err(|err| {
                     Error::new(
                         Reason::SourceMismatch,
@@ -134,9 +125,9 @@ impl Tracked {
 }
 
 /// What is at `path` now; `None` where it is neither a file nor a link. No link is followed on the way.
-fn now(room: &Dir, path: &str) -> Result<Option<Entry>> {
+fn now(dir: &Dir, path: &str) -> Result<Option<Entry>> {
     let io = |what: &'static str| move |err| Error::io(what, path, err);
-    let (dir, name) = match left::parent(room, path) {
+    let (dir, name) = match left::parent(dir, path) {
         Ok(found) => found,
         Err(err) if left::is_absent(&err) => return Ok(None),
         Err(err) => return Err(io("open the directory of")(err)),
@@ -149,10 +140,7 @@ fn now(room: &Dir, path: &str) -> Result<Option<Entry>> {
         return Ok(None);
     }
     let mut file = left::file(&dir, name).map_err(io("open"))?;
-    let digests =
-        Hashes::read(&mut file, &[crate::record::ids::Algorithm::Sha256]).map_err(io("read"))?;
+    let digests = Hashes::read(&mut file, &[Algorithm::Sha256]).map_err(io("read"))?;
     let executable = meta.permissions().mode() & 0o100 != 0;
-    Ok(digests
-        .get(crate::record::ids::Algorithm::Sha256)
-        .map(|d| Entry::File { digest: d.clone(), executable }))
+    Ok(digests.get(Algorithm::Sha256).map(|d| Entry::File { digest: d.clone(), executable }))
 }

@@ -1,35 +1,36 @@
-//! Where a build's files are, how much room they need, and what it looks like when that was not enough.
+//! Where a build's files are, how much space they need, and what it looks like when that was not enough.
 
 use std::path::Path;
 
-use super::room::{self, Space};
-use super::{Inputs, Options};
+use super::options::Options;
+use super::work::{self, Space};
 use crate::error::{Error, Reason, Result};
+use crate::fetch::inputs::Inputs;
 use crate::host::memory_available;
-use crate::record::lockfile::Lockfile;
+use crate::lock::Locked;
 use crate::sandbox::Sandbox;
 use crate::store::Outside;
 
-/// A step that failed for want of room: a limit, and no fault of the source. That the room is full, or that less is left
+/// A step that failed for want of space: a limit, and no fault of the source. That it is full, or that less is left
 /// than the build needs and the step said so: Bun removes what it could not write to its end.
 pub fn or_full(err: Error, sandbox: &Sandbox, need: u64) -> Error {
     if err.reason() != Reason::StepFailed {
         return err;
     }
-    let Some(Ok(room)) = sandbox.directory().map(rustix::fs::fstatvfs) else { return err };
-    let free = room.f_bavail.saturating_mul(room.f_frsize);
+    let Some(Ok(space)) = sandbox.directory().map(rustix::fs::fstatvfs) else { return err };
+    let free = space.f_bavail.saturating_mul(space.f_frsize);
     let said = err.causes().iter().any(|cause| {
         ["ENOSPC", "EDQUOT", "No space left", "Disk quota"].iter().any(|word| cause.contains(word))
     });
-    let full = free < 1 << 20 || (room.f_files > 0 && room.f_ffree == 0);
+    let full = free < 1 << 20 || (space.f_files > 0 && space.f_ffree == 0);
     if !(full || said && free < need) {
         return err;
     }
-    Error::new(Reason::DiskFull, "the build needs more room than it has")
+    Error::new(Reason::DiskFull, "the build needs more disk space than it has")
         .at(err.place().unwrap_or_default())
         .expected(format!("about {need} bytes"))
-        .found(format!("{free} bytes free of {}", room.f_blocks.saturating_mul(room.f_frsize)))
-        .hint("name a directory with more room: --scratch DIR")
+        .found(format!("{free} bytes free of {}", space.f_blocks.saturating_mul(space.f_frsize)))
+        .hint("name a directory with more space: --scratch DIR")
         .caused_by(err.causes().join("\n"))
 }
 
@@ -44,23 +45,23 @@ pub struct Chosen {
     _outside: Option<Outside>,
 }
 
-/// Memory where the build fits, else disk; a directory that somebody names is always used.
+/// Memory where the build fits, else disk; a directory that is named is always used.
 pub fn choose(
-    inputs: &mut Inputs<'_>,
-    lock: &Lockfile,
-    options: &Options<'_>,
+    inputs: &mut Inputs,
+    locked: &Locked,
+    options: &Options,
     own: &Path,
 ) -> Result<Chosen> {
-    let locked = lock.outputs.values().map(|output| output.size).max();
-    let output = locked.unwrap_or_else(|| inputs.bun.size().saturating_add(32 << 20));
-    let need = room::need(inputs.packages.unpacked_size()?, output);
-    if let Some(dir) = options.scratch {
+    let largest = locked.lock.outputs.values().map(|output| output.size).max();
+    let output = largest.unwrap_or_else(|| inputs.bun.size().saturating_add(32 << 20));
+    let need = work::need(inputs.unpacked_size()?, output);
+    if let Some(dir) = &options.scratch {
         let dir = dir.canonicalize().map_err(|err| Error::io("use as scratch", dir, err))?;
         let made = Outside::create(&dir)?;
         let space = Space::Disk { scratch: made.path().to_path_buf() };
         return Ok(Chosen { space, word: "disk", need, _outside: Some(made) });
     }
-    if room::fits_memory(need, memory_available()) {
+    if work::fits_memory(need, memory_available()) {
         // Twice the need: the estimate decides where to build, it must not decide whether a build succeeds.
         let space = Space::Memory { size: need.saturating_mul(2) };
         return Ok(Chosen { space, word: "memory", need, _outside: None });

@@ -6,13 +6,10 @@
 //! program to a reader and runs another, so it is refused.
 
 use super::elf::{Elf, align_up, bad, span, u64_at};
-use super::graph::Graph;
+use super::graph::{Graph, SECTION, word_of};
 use super::inject;
 use crate::error::{Error, Reason, Result};
 use crate::record::report::Runtime;
-
-/// Name of the section that holds the graph.
-pub const SECTION: &str = ".bun";
 
 /// A compiled executable whose two readings agree.
 #[derive(Clone, Debug)]
@@ -90,19 +87,6 @@ impl<'a> Executable<'a> {
             autoload_dotenv: self.graph.autoload_dotenv(),
             exec_argv: self.graph.argv.to_owned(),
         }
-    }
-}
-
-/// Where a plain Bun has its word: the start of its empty `.bun` section. Errors: the word is not 0, so a graph is
-/// in it already, or the section is not in the file.
-pub(super) fn word_of(base: &Elf<'_>) -> Result<usize> {
-    let section = &base.sections[base.only_section(SECTION)?];
-    let range = span(section.offset, section.size, base.bytes.len())
-        .filter(|range| range.len() >= 8)
-        .ok_or_else(|| bad("section .bun outside the file"))?;
-    match u64_at(base.bytes, range.start) {
-        Some(0) => Ok(range.start),
-        _ => Err(bad("the given Bun is not plain: it has a module graph of its own")),
     }
 }
 

@@ -7,8 +7,24 @@
 //! encoding, loader, format and side. Offsets count from the payload's first byte. Since 1.4 further tables may follow
 //! the records, each announced by a flag.
 
-use super::elf::{bad, u32_at, u64_at};
+use super::elf::{Elf, bad, span, u32_at, u64_at};
 use crate::error::{Error, Result};
+
+/// Name of the section that holds the graph.
+pub const SECTION: &str = ".bun";
+
+/// Where a plain Bun has its word: the start of its empty `.bun` section. Errors: the word is not 0, so a graph is
+/// in it already, or the section is not in the file.
+pub(super) fn word_of(base: &Elf<'_>) -> Result<usize> {
+    let section = &base.sections[base.only_section(SECTION)?];
+    let range = span(section.offset, section.size, base.bytes.len())
+        .filter(|range| range.len() >= 8)
+        .ok_or_else(|| bad("section .bun outside the file"))?;
+    match u64_at(base.bytes, range.start) {
+        Some(0) => Ok(range.start),
+        _ => Err(bad("the given Bun is not plain: it has a module graph of its own")),
+    }
+}
 
 /// The last bytes of every payload. Never searched for: Bun's own data has a copy, and a module's text may have one.
 pub const TRAILER: &[u8; 16] = b"\n---- Bun! ----\n";
@@ -21,10 +37,6 @@ const RECORD: usize = 52;
 pub const NO_DOTENV: u32 = 1;
 /// Flag: `bunfig.toml` in the working directory is not loaded.
 pub const NO_BUNFIG: u32 = 1 << 1;
-/// Flag: `tsconfig.json` in the working directory is not loaded.
-pub const NO_TSCONFIG: u32 = 1 << 2;
-/// Flag: `package.json` in the working directory is not loaded.
-pub const NO_PACKAGE_JSON: u32 = 1 << 3;
 /// Flag (1.4): one `u32` hash of each source follows the records.
 const SOURCE_HASHES: u32 = 1 << 5;
 /// Flag (1.4): a counted table of built-in bytecode follows.

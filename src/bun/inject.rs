@@ -1,7 +1,7 @@
 //! The proof that a compiled executable is a known Bun with a module graph in it, and nothing else.
 //!
 //! `bun build --compile` copies its own executable and injects the graph. What it changes is fixed by the base and the
-//! graph's length alone, so every byte of the compiled file outside the payload can be foretold. The proof walks the
+//! graph's length alone, so every byte of the compiled file outside the payload can be predicted. The proof walks the
 //! file once and compares: no second copy is made. Layouts (measured by rebuilding the outputs of the versions named):
 //!
 //! - **expanded** (1.3.14, 1.4.4): the last loaded segment grows over its zero-filled memory and holds the graph at its
@@ -18,7 +18,7 @@ use super::elf::{
     E_SHOFF, Elf, HEADER, PROGRAM_HEADER, PT_GNU_STACK, PT_LOAD, SECTION_HEADER, SHT_NOBITS,
     align_up, span, u16_at, u64_at,
 };
-use super::exe::{SECTION, word_of};
+use super::graph::{SECTION, word_of};
 use crate::error::{Error, Reason};
 
 /// The graph starts and ends on pages of this size on x86-64 (1.3.13, 1.3.14, 1.4.4, measured), whatever the segments say.
@@ -49,7 +49,7 @@ pub struct Mismatch {
     /// What should be there, as hex or words.
     pub expected: String,
     pub found: String,
-    /// The part of the file, or why nothing could be foretold.
+    /// The part of the file, or why nothing could be predicted.
     pub what: String,
 }
 
@@ -74,10 +74,10 @@ impl Mismatch {
     }
 }
 
-/// Proves that `compiled` is `base` (a plain Bun) with a module graph injected: every byte but the payload is foretold
+/// Proves that `compiled` is `base` (a plain Bun) with a module graph injected: every byte but the payload is predicted
 /// from `base` and equal, and the file ends where it should. What the payload is, [`super::graph::Graph`] says.
 ///
-/// Errors: the first difference, or (at offset 0) why nothing can be foretold: an unreadable file, a layout that is not known.
+/// Errors: the first difference, or (at offset 0) why nothing can be predicted: an unreadable file, a layout that is not known.
 pub fn prove_runtime(base: &[u8], compiled: &[u8]) -> Result<Layout, Mismatch> {
     prove_runtime_while(base, compiled, &mut || ())
 }
@@ -94,24 +94,24 @@ pub fn prove_runtime_while(
     let base = Elf::read(base).map_err(|err| unknown("the given Bun", &err))?;
     let word_at = word_of(&base).map_err(|err| unknown("the given Bun", &err))?;
     let target = Elf::read(compiled).map_err(|err| unknown("the executable", &err))?;
-    // The stack entry is data of the compiled file, but it only chooses which foretelling is tried.
+    // The stack entry is data of the compiled file, but it only chooses which prediction is tried.
     let stack = base.segments.iter().position(|s| s.kind == PT_GNU_STACK);
     let appended =
         stack.and_then(|at| target.segments.get(at)).is_some_and(|entry| entry.kind == PT_LOAD);
     let layout = if appended { Layout::Appended } else { Layout::Expanded };
-    let foretold = Foretelling::new(&base, word_at)
+    let predicted = Prediction::new(&base, word_at)
         .and_then(|f| match layout {
             Layout::Expanded => f.expanded(compiled),
             Layout::Appended => f.appended(compiled, stack?),
         })
-        .ok_or_else(|| not_foretold(&base, word_at, compiled))?;
-    compare(&foretold, compiled, passed)?;
+        .ok_or_else(|| not_predicted(&base, word_at, compiled))?;
+    compare(&predicted, compiled, passed)?;
     Ok(layout)
 }
 
-/// Why nothing could be foretold. Mostly the file was compiled with another Bun: then the code differs, which says more
+/// Why nothing could be predicted. Mostly the file was compiled with another Bun: then the code differs, which says more
 /// than headers that do not fit.
-fn not_foretold(base: &Elf<'_>, word_at: usize, compiled: &[u8]) -> Mismatch {
+fn not_predicted(base: &Elf<'_>, word_at: usize, compiled: &[u8]) -> Mismatch {
     let head = HEADER + base.segments.len() * PROGRAM_HEADER;
     let code = base.bytes.get(head..word_at).unwrap_or(&[]);
     let found = compiled.get(head..).unwrap_or(&[]);
@@ -154,8 +154,8 @@ enum Content<'a> {
     Payload(usize),
 }
 
-/// What is needed of the base to foretell.
-struct Foretelling<'a, 'b> {
+/// What of the base decides the compiled file's bytes.
+struct Prediction<'a, 'b> {
     base: &'b Elf<'a>,
     word_at: usize,
     /// End of file header and program headers.
@@ -170,7 +170,7 @@ struct Foretelling<'a, 'b> {
     page: u64,
 }
 
-impl<'a, 'b> Foretelling<'a, 'b> {
+impl<'a, 'b> Prediction<'a, 'b> {
     fn new(base: &'b Elf<'a>, word_at: usize) -> Option<Self> {
         // Bun's own executables have the program headers right behind the file header; nothing else has been seen.
         if base.phoff != HEADER as u64 {

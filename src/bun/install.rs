@@ -12,47 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use blake3::Hash;
 
-use super::lockfile::{Bin, Kind, Lockfile, Package};
+use super::lockfile::{Bin, Kind, Lockfile};
 use super::names::split_key;
 use super::place::{Places, places};
-
-/// One file of an unpacked package.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct File {
-    pub path: String,
-    /// Whether anybody may execute it.
-    pub executable: bool,
-    /// BLAKE3 of the content.
-    pub digest: Hash,
-    /// BLAKE3 of the content without the `\r` at the end of its `#!` line, where it has one.
-    pub unix: Option<Hash>,
-}
-
-/// An installed package: its row and what its tarball holds.
-#[derive(Clone, Copy, Debug)]
-pub struct Unpacked<'a> {
-    pub package: &'a Package,
-    /// Its files, `.bun-tag` among them where Bun writes one.
-    pub files: &'a [File],
-}
-
-/// What stands at one path of the tree.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
-    File {
-        /// BLAKE3 of the content.
-        digest: Hash,
-        /// Whether anybody may execute it.
-        executable: bool,
-    },
-    /// A symbolic link with its target as written.
-    Link(String),
-    /// Anything else, or a file with set-user-id and the like.
-    Other(&'static str),
-}
-
-/// Everything but directories, by path from the source's root.
-pub type Tree = BTreeMap<String, Found>;
+use super::tree::{File, Found, Tree, Unpacked};
 
 /// One thing that is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

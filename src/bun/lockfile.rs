@@ -10,6 +10,8 @@ use jsonc_parser::ast::Value;
 
 use super::jsonc::{Source, props};
 use super::names::{is_name, show, split_key};
+use super::rows::{self, texts_by_name};
+pub use super::rows::{Bin, Kind, Needs, Package};
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::{Digest, RelPath, Sri};
 use crate::record::lockfile::{LockedPackage, PackageKind};
@@ -36,106 +38,11 @@ pub struct Lockfile {
     place: String,
 }
 
-/// What a package or workspace needs: name to range, as written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Needs {
-    /// `dependencies`.
-    pub normal: BTreeMap<String, String>,
-    /// `devDependencies`; installed for workspaces only.
-    pub dev: BTreeMap<String, String>,
-    /// `optionalDependencies`.
-    pub optional: BTreeMap<String, String>,
-    /// `peerDependencies`.
-    pub peer: BTreeMap<String, String>,
-    /// Names of `peer` that may stay away.
-    pub optional_peers: Vec<String>,
-}
-
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Workspace {
     /// Its package name; a root may have none.
     pub name: Option<String>,
     pub needs: Needs,
-}
-
-/// One row of `packages`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Package {
-    /// The install path: `a`, or `a/b` for a `b` that only `a` sees. A scope and its name count as one part.
-    pub key: String,
-    /// The package's own name; the last part of `key` is the alias it is installed under.
-    pub name: String,
-    /// What follows `name@`: a version, or where the package comes from.
-    pub resolution: String,
-    pub kind: Kind,
-    /// The tarball's full URL where it is not the default registry's; used as it is.
-    pub registry_url: Option<String>,
-    /// The integrity as written; `Some("")` is an empty one.
-    pub integrity: Option<String>,
-    /// The integrity, where it is one SHA-512, SHA-384 or SHA-256 in canonical form.
-    pub digest: Option<Digest>,
-    /// Name of the tarball's top directory (GitHub), or the commit (git).
-    pub bun_tag: Option<String>,
-    /// Operating systems it is for, in npm's words, `!` for not; empty: all.
-    pub os: Vec<String>,
-    pub cpu: Vec<String>,
-    /// C libraries it is for; Bun 1.3 neither writes nor reads it.
-    pub libc: Vec<String>,
-    /// What it puts into `.bin`.
-    pub bin: Bin,
-    pub needs: Needs,
-    /// It lies in the tarball of the package above it and is not fetched.
-    pub bundled: bool,
-    /// `file:line:column` of the row.
-    pub place: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A registry tarball; the resolution is its version.
-    Npm,
-    /// A tarball that GitHub makes: `github:owner/repo#reference`.
-    Github {
-        owner: String,
-        repo: String,
-        /// The commit, as abbreviated in the lock.
-        reference: String,
-    },
-    Git,
-    /// A tarball at a URL or path.
-    Tarball,
-    File,
-    Link,
-    /// A workspace; the path in the source.
-    Workspace(String),
-    Root,
-}
-
-impl Kind {
-    /// The word for messages and records.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Kind::Npm => "npm",
-            Kind::Github { .. } => "github",
-            Kind::Git => "git",
-            Kind::Tarball => "tarball",
-            Kind::File => "file",
-            Kind::Link => "link",
-            Kind::Workspace(_) => "workspace",
-            Kind::Root => "root",
-        }
-    }
-}
-
-/// The programs of a package.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Bin {
-    #[default]
-    None,
-    /// Name to path; a single path stands under the last part of `key` without scope, as Bun links it.
-    Files(BTreeMap<String, String>),
-    /// Every file of this directory.
-    Dir(String),
 }
 
 /// A package that has to be fetched, with what its tarball must hash to.
@@ -315,8 +222,8 @@ fn workspaces<'a>(source: &Source<'a>, value: &Value<'a>) -> Result<BTreeMap<Str
             match key {
                 "name" => workspace.name = Some(package_name(source, value)?.to_owned()),
                 "version" => drop(source.text(value, key)?),
-                "bin" | "binDir" => drop(super::rows::bin(source, key, value, "")?),
-                _ if super::rows::needs(source, key, value, &mut workspace.needs)? => {}
+                "bin" | "binDir" => drop(rows::bin(source, key, value, "")?),
+                _ if rows::needs(source, key, value, &mut workspace.needs)? => {}
                 _ => return Err(unknown(source, at, key)),
             }
         }
@@ -333,16 +240,6 @@ fn package_name<'v>(source: &Source<'_>, value: &'v Value<'_>) -> Result<&'v str
     }
 }
 
-pub(super) fn texts_by_name<'a>(
-    source: &Source<'a>,
-    value: &Value<'a>,
-    what: &str,
-) -> Result<BTreeMap<String, String>> {
-    props(source.object(value, what)?)
-        .map(|(name, value, _)| Ok((name.to_owned(), source.text(value, what)?.to_owned())))
-        .collect()
-}
-
 fn packages<'a>(source: &Source<'a>, value: &Value<'a>) -> Result<BTreeMap<String, Package>> {
     let rows = source.object(value, "packages")?;
     if rows.properties.len() > MAX_PACKAGES {
@@ -353,7 +250,7 @@ fn packages<'a>(source: &Source<'a>, value: &Value<'a>) -> Result<BTreeMap<Strin
         if split_key(key).is_none() {
             return Err(source.fault(at, format!("\"{}\" is not an install path", show(key))));
         }
-        out.insert(key.to_owned(), super::rows::package(source, key, value, at)?);
+        out.insert(key.to_owned(), rows::package(source, key, value, at)?);
     }
     Ok(out)
 }

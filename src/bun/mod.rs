@@ -2,7 +2,7 @@
 //!
 //! - [`lockfile`]: `bun.lock`, read strictly; [`select`]: which of its packages one platform gets.
 //! - [`cache`]: the names in Bun's package cache.
-//! - [`install`]: what an install must leave, and how a tree differs from it.
+//! - [`install`]: what an install must leave, and how a [`tree`] differs from it.
 //! - [`manifest`]: whether a tarball is the package that its row names.
 //! - [`exe`]: a compiled executable (from [`elf`] and [`graph`]); [`inject`]: the proof of the runtime in it.
 //! - [`inspect`]: all that a compiled executable shows of itself, as a value.
@@ -27,4 +27,5 @@ mod sample;
 pub mod select;
 #[cfg(test)]
 mod tests;
+pub mod tree;
 mod wyhash;

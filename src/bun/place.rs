@@ -8,9 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::install::{Tree, Unpacked};
 use super::lockfile::{Kind, Lockfile, Needs};
 use super::names::split_key;
+use super::tree::{Tree, Unpacked};
 
 /// The directories of the installed packages.
 #[derive(Debug, Default)]
@@ -160,7 +160,8 @@ fn holds(tree: &Tree, path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::install::{Difference, File, Found, compare};
+    use super::super::install::{Difference, compare};
+    use super::super::tree::{File, Found};
     use super::*;
 
     /// `mac` is for macOS and needs `x@2`, which the lock has at the top; `z` needs `x@1`.

@@ -5,10 +5,114 @@ use std::collections::BTreeMap;
 use jsonc_parser::ast::Value;
 
 use super::jsonc::{Source, props};
-use super::lockfile::{Bin, Kind, Needs, Package, texts_by_name};
 use super::names::{is_directory_name, is_name, is_version, show};
 use crate::error::{Error, Result};
 use crate::record::ids::{Digest, RelPath};
+
+/// What a package or workspace needs: name to range, as written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// `dependencies`.
+    pub normal: BTreeMap<String, String>,
+    /// `devDependencies`; installed for workspaces only.
+    pub dev: BTreeMap<String, String>,
+    /// `optionalDependencies`.
+    pub optional: BTreeMap<String, String>,
+    /// `peerDependencies`.
+    pub peer: BTreeMap<String, String>,
+    /// Names of `peer` that may stay away.
+    pub optional_peers: Vec<String>,
+}
+
+/// One row of `packages`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Package {
+    /// The install path: `a`, or `a/b` for a `b` that only `a` sees. A scope and its name count as one part.
+    pub key: String,
+    /// The package's own name; the last part of `key` is the alias it is installed under.
+    pub name: String,
+    /// What follows `name@`: a version, or where the package comes from.
+    pub resolution: String,
+    pub kind: Kind,
+    /// The tarball's full URL where it is not the default registry's; used as it is.
+    pub registry_url: Option<String>,
+    /// The integrity as written; `Some("")` is an empty one.
+    pub integrity: Option<String>,
+    /// The integrity, where it is one SHA-512, SHA-384 or SHA-256 in canonical form.
+    pub digest: Option<Digest>,
+    /// Name of the tarball's top directory (GitHub), or the commit (git).
+    pub bun_tag: Option<String>,
+    /// Operating systems it is for, in npm's words, `!` for not; empty: all.
+    pub os: Vec<String>,
+    pub cpu: Vec<String>,
+    /// C libraries it is for; Bun 1.3 neither writes nor reads it.
+    pub libc: Vec<String>,
+    /// What it puts into `.bin`.
+    pub bin: Bin,
+    pub needs: Needs,
+    /// It lies in the tarball of the package above it and is not fetched.
+    pub bundled: bool,
+    /// `file:line:column` of the row.
+    pub place: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A registry tarball; the resolution is its version.
+    Npm,
+    /// A tarball that GitHub makes: `github:owner/repo#reference`.
+    Github {
+        owner: String,
+        repo: String,
+        /// The commit, as abbreviated in the lock.
+        reference: String,
+    },
+    Git,
+    /// A tarball at a URL or path.
+    Tarball,
+    File,
+    Link,
+    /// A workspace; the path in the source.
+    Workspace(String),
+    Root,
+}
+
+impl Kind {
+    /// The word for messages and records.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Kind::Npm => "npm",
+            Kind::Github { .. } => "github",
+            Kind::Git => "git",
+            Kind::Tarball => "tarball",
+            Kind::File => "file",
+            Kind::Link => "link",
+            Kind::Workspace(_) => "workspace",
+            Kind::Root => "root",
+        }
+    }
+}
+
+/// The programs of a package.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Bin {
+    #[default]
+    None,
+    /// Name to path; a single path stands under the last part of `key` without scope, as Bun links it.
+    Files(BTreeMap<String, String>),
+    /// Every file of this directory.
+    Dir(String),
+}
+
+pub(super) fn texts_by_name<'a>(
+    source: &Source<'a>,
+    value: &Value<'a>,
+    what: &str,
+) -> Result<BTreeMap<String, String>> {
+    props(source.object(value, what)?)
+        .map(|(name, value, _)| Ok((name.to_owned(), source.text(value, what)?.to_owned())))
+        .collect()
+}
 
 /// Reads the list at `key`.
 ///

@@ -1,5 +1,5 @@
 //! Small executables for tests, in the layouts that Bun writes. Written from the format's description and apart from
-//! the reader and the foretelling, so that neither is tested against itself.
+//! the reader and the prediction, so that neither is tested against itself.
 
 /// The last bytes of every payload.
 const TRAILER: &[u8; 16] = b"\n---- Bun! ----\n";

@@ -5,7 +5,8 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 
 use super::app::App;
-use super::{build, making};
+use super::build::show;
+use crate::build;
 use crate::error::{Error, Reason, Result};
 use crate::lock::{self, Spec};
 
@@ -23,10 +24,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
-    let root = app.context.root()?;
-    let locked = lock::resolve(&root, &args.spec)?;
+    let locked = lock::resolve(&*app.context.root()?, &args.spec)?;
     let path = app.context.host.absolute(&args.binary);
-    // A pipe must not keep admit waiting for somebody to write into it.
+    // A pipe must not keep admit waiting for a writer.
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_NONBLOCK);
     let file = options.open(&path).map_err(|err| {
@@ -47,8 +47,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         .found(if meta.is_file() { "no execute bit" } else { "not a regular file" })
         .hint("chmod +x it, if it is the binary"));
     }
-    let made = making::adopt(app, &root, &locked, file)?;
-    let recorded = if args.record { Some(making::put_on_record(app, &made.report)?) } else { None };
-    build::show(app, &made, None, recorded.as_deref());
+    let adopted = build::adopt(&app.context, &locked, file)?;
+    show(app, &adopted, None, args.record)?;
     Ok(0)
 }

@@ -5,22 +5,23 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::app::App;
-use super::{key, making, model, runs, verify};
+use super::{findings, key, model};
 use crate::attest::{self, Expected};
+use crate::build::Stored;
+use crate::check::Check;
+use crate::check::gather;
 use crate::error::{Error, Kind, Reason, Result};
 use crate::evidence;
-use crate::host::platform;
-use crate::lock::plan::Plan;
 use crate::lock::{self, Locked, Spec};
 use crate::record;
 use crate::record::admission::{AdmissionStatus, ModelPair};
 use crate::record::dsse::{self, Envelope};
+use crate::record::finding::Finding;
 use crate::record::ids::{Digest, Name, RelPath};
 use crate::record::lockfile::LockedPackage;
 use crate::record::report::{BuildReport, Origin};
-use crate::root::{Root, bad_record, write_atomic};
-use crate::run::facts;
-use crate::store::Store;
+use crate::root::{self, Root, bad_record, write_atomic};
+use crate::verify::{self, runs};
 
 /// Sign a statement about a build, a verification, a run or a model admission, after checking it again
 #[derive(Debug, clap::Args)]
@@ -81,7 +82,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let mut envelope = statement.envelope();
     signing.sign(&mut envelope, args.in_toto_keyid);
     let place = match (&args.out, args.record) {
-        (Some(file), _) => Some(add(&app.context.host.absolute(file), &envelope)?),
+        (Some(file), _) => Some(add(app, &app.context.host.absolute(file), &envelope)?),
         (None, true) => Some(keep(app, &checked, &envelope)?),
         (None, false) => None,
     };
@@ -106,25 +107,29 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
 fn holding(app: &App, root: &Root, target: &str) -> Result<(Locked, BuildReport)> {
     let spec: Spec = target.parse().map_err(|what| Error::new(Reason::BadArgument, what))?;
     let locked = lock::resolve(root, &spec)?;
-    let store = Store::open_read(&app.context.store_dir()?)?;
-    let verified = verify::unsigned(root, &locked, store.as_ref())?;
-    if !verified.holds() {
-        verify::rows(app, &verified);
-        let reason = match verified.exit_code() {
-            code if code == Kind::Digest.exit_code() => Reason::DigestMismatch,
-            _ => Reason::AttestRefused,
-        };
-        let bad: Vec<&str> = verified.faults().map(|row| row.id).collect();
+    let options = verify::Options { provider: Some(spec), ..verify::Options::default() };
+    let verified = verify::verify(&app.context, &options)?;
+    let [verified] = &verified[..] else {
+        return Err(Error::new(Reason::Internal, "one provider has one answer"));
+    };
+    // What must have signed the build is for others to see; this makes the signature.
+    let others = |finding: &&Finding| finding.id != Check::BuildSigned.id();
+    let bad: Vec<&Finding> = verified.faults().filter(others).collect();
+    if !bad.is_empty() {
+        bad.iter().for_each(|finding| findings::one(&app.ui, finding));
+        let differs = bad.iter().any(|finding| finding.kind == Some(Kind::Digest));
+        let reason = if differs { Reason::DigestMismatch } else { Reason::AttestRefused };
+        let bad: Vec<&str> = bad.iter().map(|finding| finding.id.as_str()).collect();
         return Err(Error::new(reason, "what admit cannot verify it does not attest")
             .at(target)
-            .expected("every row of admit verify")
+            .expected("every check of admit verify")
             .found(format!("not: {}", bad.join(", ")))
             .hint(format!("admit verify {target} says what to do")));
     }
-    let (place, report) = facts::recorded(root, &locked);
-    let report = report?
-        .ok_or_else(|| Error::new(Reason::AttestRefused, "the build is not on record").at(place))?;
-    Ok((locked, report))
+    let recorded = gather::recorded(root, &locked)?.ok_or_else(|| {
+        Error::new(Reason::AttestRefused, "the build is not on record").at(target)
+    })?;
+    Ok((locked, recorded.report))
 }
 
 fn provider(app: &App, args: &Args) -> Result<Checked> {
@@ -149,8 +154,7 @@ fn provider(app: &App, args: &Args) -> Result<Checked> {
 
 /// The packages that the build was made from: the list whose digest the report has.
 fn packages(app: &App, locked: &Locked, report: &BuildReport) -> Result<Vec<LockedPackage>> {
-    let plan = Plan::new(&locked.lock, platform()?)?;
-    let saved = making::saved_packages(&*app.context.store()?, &plan.key())?.unwrap_or_default();
+    let saved = Stored::of(&*app.context.store()?, locked).packages()?.unwrap_or_default();
     let found = record::digest(&saved);
     if report.packages_digest.as_ref() == Some(&found) {
         return Ok(saved);
@@ -164,7 +168,7 @@ fn packages(app: &App, locked: &Locked, report: &BuildReport) -> Result<Vec<Lock
 }
 
 fn run(app: &App, args: &Args) -> Result<Checked> {
-    let dir = runs::find(app, &args.target)?;
+    let dir = runs::find(&app.context, &args.target)?;
     let checked = evidence::check(&dir, args.id.as_ref())?;
     if let Some(err) = checked.error() {
         return Err(err.hint("what admit cannot verify it does not attest"));
@@ -188,7 +192,7 @@ fn admission(app: &App, args: &Args) -> Result<Checked> {
             .found(format!("{}: {}", found.status.as_str(), found.reason))
             .hint("admit model add records an approval"));
     }
-    let path = format!("{}{}", model::DIR, pair.file_name());
+    let path = pair.path();
     let bytes = root.get(&path).unwrap_or_default();
     let statement =
         attest::model_admission(bytes).map_err(|err| bad_record(&root.place(&path), &err))?;
@@ -198,7 +202,7 @@ fn admission(app: &App, args: &Args) -> Result<Checked> {
 /// Puts the envelope where it is looked for.
 fn keep(app: &App, checked: &Checked, envelope: &Envelope) -> Result<PathBuf> {
     if let Some(path) = &checked.beside {
-        return add(path, envelope);
+        return add(app, path, envelope);
     }
     let root = app.context.root()?;
     let subject = checked.statement.statement.sha256();
@@ -216,8 +220,9 @@ fn keep(app: &App, checked: &Checked, envelope: &Envelope) -> Result<PathBuf> {
     })
 }
 
-/// Adds a line to a bundle on disk.
-fn add(path: &Path, envelope: &Envelope) -> Result<PathBuf> {
+/// Adds a line to a bundle on disk, while no other call of admit does.
+fn add(app: &App, path: &Path, envelope: &Envelope) -> Result<PathBuf> {
+    let _lock = root::lock_writers(&app.context.host.data_dir()?)?;
     let old = verify::bundle(path)?.unwrap_or_default();
     write_atomic(path, &with(&old, envelope, &path.display().to_string())?)?;
     Ok(path.to_owned())

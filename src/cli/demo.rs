@@ -4,8 +4,9 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use super::app::App;
-use super::making::{self, How};
-use super::{build, run, verify};
+use super::build::show;
+use super::{run, verify};
+use crate::build::{self, Options};
 use crate::error::{Error, Reason, Result};
 use crate::lock::{self, Spec};
 use crate::record::admission::ModelPair;
@@ -21,17 +22,17 @@ const MODEL: &str = "scripted/understudy-script";
 pub(super) struct Args {}
 
 pub(super) fn exec(app: &App, _: &Args) -> Result<u8> {
-    let root = app.context.root()?;
     let provider: Name = constant(PROVIDER)?;
     let fixture: Name = constant(FIXTURE)?;
     let model: ModelPair = constant(MODEL)?;
     let spec = Spec { provider, rev: None };
-    let locked = lock::resolve(&root, &spec)?;
-    let made = making::make(app, &root, &locked, &How::default())?;
-    let recorded = making::put_on_record(app, &made.report)?;
+    let locked = lock::resolve(&*app.context.root()?, &spec)?;
+    let made = build::make(&app.context, &locked, &Options::default())?.required()?;
     // With --json stdout is the run's one object: its gates say what verify says.
-    if !app.ui.is_json() {
-        build::show(app, &made, None, Some(&recorded));
+    if app.ui.is_json() {
+        build::record(&app.context, &made.report)?;
+    } else {
+        show(app, &made, None, true)?;
         app.ui.line("");
         let code = verify::exec(app, &verify::Args::of(PROVIDER))?;
         if code != 0 {

@@ -5,10 +5,11 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::app::App;
-use crate::doctor::{self, Setup, Status};
+use crate::doctor::{self, Setup};
 use crate::error::{Error, Result};
 use crate::host;
 use crate::lock;
+use crate::record::finding::State;
 use crate::record::ids::Name;
 use crate::record::lockfile::{BunPackage, Lockfile};
 use crate::sandbox::Launcher;
@@ -31,25 +32,25 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let checks = doctor::examine(&Setup {
         host: &app.context.host,
         store: &store,
-        registry: None,
         bun: bun.as_ref().map(|(version, package)| (version.as_str(), package)),
         launcher: &launcher,
         patience: Duration::from_secs(args.patience),
     });
     for check in &checks {
-        let mark = match check.status {
-            Status::Ok => Mark::Good,
-            Status::Warn => Mark::Note,
-            Status::Fail => Mark::Bad,
+        let finding = &check.finding;
+        let mark = match finding.state {
+            State::Ok => Mark::Good,
+            _ if check.blocks() => Mark::Bad,
+            _ => Mark::Note,
         };
-        app.ui.row(mark, &check.id, &check.found);
-        if let Some(fix) = &check.fix {
-            app.ui.detail("needed for", &check.needed_for);
-            app.ui.detail("fix", fix);
+        app.ui.row(mark, &finding.id, &finding.found);
+        if finding.is_failed() {
+            app.ui.detail("needed for", check.needed_for);
+            app.ui.detail("fix", &finding.fix);
         }
     }
-    let ready = checks.iter().all(|c| c.status != Status::Fail);
-    app.ui.json(&json!({ "schema": "admit.doctor/1", "ready": ready, "checks": checks }));
+    let ready = !checks.iter().any(doctor::Check::blocks);
+    app.ui.json(&json!({ "schema": "admit.doctor/2", "ready": ready, "checks": checks }));
     Ok(if ready { 0 } else { 1 })
 }
 

@@ -3,11 +3,11 @@
 use serde_json::Value;
 
 use super::app::App;
-use super::rehearsing;
 use crate::error::{Kind, Result};
 use crate::health::{self, Validator};
 use crate::record;
-use crate::record::health::{HealthReport, HealthRow, Outcome};
+use crate::record::health::{HealthRow, Outcome};
+use crate::run::supervise::heed_signals;
 use crate::ui::Mark;
 
 /// Inject every fault that admit knows, one at a time, and see that each ends as it must
@@ -21,13 +21,13 @@ pub(super) struct Args {}
 
 pub(super) fn exec(app: &App, _: &Args) -> Result<u8> {
     let all: Vec<&Validator> = health::all().collect();
-    rehearse(app, "health", &all)
+    show(app, "health", &all)
 }
 
 /// Runs a set of validators and shows what they found.
-pub(super) fn rehearse(app: &App, set: &str, validators: &[&Validator]) -> Result<u8> {
-    let rehearsed = rehearsing::rehearse(app, validators)?;
-    let report = HealthReport::of(set, rehearsed.rows);
+pub(super) fn show(app: &App, set: &str, validators: &[&Validator]) -> Result<u8> {
+    heed_signals(&app.context.stop)?;
+    let health::Health { report, hindered } = health::health(&app.context, set, validators)?;
     for row in &report.validators {
         let name = format!("{:<45}", row.name);
         match row.outcome {
@@ -51,7 +51,7 @@ pub(super) fn rehearse(app: &App, set: &str, validators: &[&Validator]) -> Resul
         counts.not_run
     ));
     app.ui.json(&record::to_value(&report));
-    Ok(match (report.passed, counts.failed, rehearsed.hindered) {
+    Ok(match (report.passed, counts.failed, hindered) {
         (true, ..) => 0,
         (_, 0, Some(code)) => code,
         _ => Kind::No.exit_code(),

@@ -101,6 +101,6 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
 
 fn show(app: &App, named: &Named) {
     app.ui.line(&named.key.line(named.name.as_str()));
-    let whose = if named.own { "signs" } else { "trusted, somebody else's" };
+    let whose = if named.own { "signs" } else { "trusted, not your own" };
     app.ui.line(&format!("{} {} ({whose})", named.key.fingerprint(), named.name));
 }

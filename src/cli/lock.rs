@@ -3,12 +3,13 @@
 use serde_json::json;
 
 use super::app::App;
-use super::making;
+use crate::build;
 use crate::error::{Error, Reason, Result};
+use crate::host::platform;
 use crate::lock::{self, Change, Request};
 use crate::record;
 use crate::record::ids::{AbsPath, CommitId, Name, RelPath};
-use crate::record::lockfile::Lockfile;
+use crate::record::lockfile::{Lockfile, Platform};
 
 /// Show a lock, make one for another commit, or fill what a build resolved
 #[derive(Debug, clap::Args)]
@@ -93,12 +94,14 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     }
     let (next, changes) = if args.update {
         let locked = lock::resolve(&root, &lock::Spec { provider: args.name.clone(), rev: None })?;
-        making::resolved(app, &locked.lock)?
+        build::resolved(&app.context, &locked)?
     } else {
         let template = template(&root, args)?;
         let bun = match &args.bun {
             Some(version) if *version != template.toolchain.bun.version => {
-                Some(making::toolchain(app, version, args.all_platforms)?)
+                let all = args.all_platforms.then_some(Platform::ALL.as_slice());
+                let network = app.context.network()?;
+                Some(network.fetcher().toolchain(version, all.unwrap_or(&[platform()?]))?)
             }
             _ => None,
         };

@@ -1,40 +1,32 @@
 //! The command line: one file a command, each arguments and `exec`; the stages do the work, `ui` prints.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
 use crate::error::{Error, Result};
-use crate::record::ids::{Digest, Timestamp};
-use crate::ui::{self, Colour, Ui};
+use crate::ui::{self, Ui};
 
-use app::App;
+use app::{App, Global};
 
 mod adopt;
 mod app;
 mod attest;
 mod build;
-mod circumstances;
 mod demo;
 mod diff;
 mod doctor;
+mod findings;
 mod fixture;
-mod gating;
 mod health;
 mod inspect;
 mod key;
 mod lock;
-mod making;
 mod model;
 mod model_write;
-mod outcome;
 mod rebuild;
 mod rebuild_round;
-mod rehearsing;
 mod run;
-mod running;
-mod runs;
 mod sbom;
 mod schemas;
 mod show;
@@ -57,42 +49,6 @@ struct Cli {
     global: Global,
     #[command(subcommand)]
     command: Command,
-}
-
-/// What every command takes.
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Global options")]
-struct Global {
-    /// Directory with admit.toml, lockfiles/ and admissions/ (default: the nearest upward, else the embedded records)
-    #[arg(long, global = true, value_name = "DIR")]
-    root: Option<PathBuf>,
-    /// Digest that the root must have; stands in for `admit trust` in a pipeline
-    #[arg(long, global = true, value_name = "DIGEST")]
-    expect_root: Option<Digest>,
-    /// Where verified inputs and outputs are kept
-    #[arg(long, global = true, value_name = "DIR")]
-    store: Option<PathBuf>,
-    /// Where evidence is kept
-    #[arg(long, global = true, value_name = "DIR")]
-    state: Option<PathBuf>,
-    /// Fetch URLs that start with FROM from TO instead; every byte is checked all the same
-    #[arg(long, global = true, value_name = "FROM=TO")]
-    mirror: Vec<String>,
-    /// Package registry, in place of the npm configuration's
-    #[arg(long, global = true, value_name = "URL")]
-    registry: Option<String>,
-    /// Print one JSON object on stdout
-    #[arg(long, global = true)]
-    json: bool,
-    /// No progress and no remarks
-    #[arg(long, short, global = true)]
-    quiet: bool,
-    /// When to colour
-    #[arg(long, global = true, value_enum, default_value_t = Colour::Auto)]
-    color: Colour,
-    /// The date and time to take as now; a debug build's only
-    #[arg(long, global = true, hide = true)]
-    now: Option<Timestamp>,
 }
 
 #[derive(Debug, Subcommand)]

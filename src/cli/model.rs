@@ -3,19 +3,21 @@
 use serde_json::json;
 
 use super::App;
-use super::verify::Signatures;
+use super::findings;
+use super::verify::SignatureArgs;
 use crate::attest::{self, Held, Refused};
 use crate::error::{Error, Reason, Result};
 use crate::record::admission::{
     self, AdmissionStatus, ModelAdmission, ModelPair, ModelStatus, RecordFile,
 };
+use crate::record::finding::Finding;
 use crate::record::ids::Digest;
 use crate::record::signing::Kind as Signed;
 use crate::record::{self, Record as _};
 use crate::root::Root;
-use crate::secrets::{Known, Rules, Scanner};
+use crate::secrets;
 use crate::ui::Mark;
-use crate::verify::Row;
+use crate::verify::Signatures;
 
 /// Show, record and revoke model admissions
 #[derive(Debug, clap::Args)]
@@ -54,11 +56,8 @@ struct Check {
     #[command(flatten)]
     one: One,
     #[command(flatten)]
-    signatures: Signatures,
+    signatures: SignatureArgs,
 }
-
-/// The directory of the records, inside the root.
-pub(super) const DIR: &str = "admissions/models/";
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     match &args.command {
@@ -71,21 +70,13 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     }
 }
 
-/// The rule by which `bytes` hold a secret, if they do.
-pub(super) fn secret(bytes: &[u8]) -> Option<String> {
-    let mut scanner = Scanner::new(Known::none(), Rules::On);
-    let mut hits = scanner.feed(bytes);
-    hits.extend(scanner.finish());
-    hits.first().map(|hit| hit.id.clone())
-}
-
 /// What the root's record of `pair` means now, for stage 2.
 pub(super) fn status(app: &App, root: &Root, pair: &ModelPair) -> ModelStatus {
-    let file = match root.get(&format!("{DIR}{}", pair.file_name())) {
+    let file = match root.get(&pair.path()) {
         Some(bytes) => RecordFile::Bytes(bytes.to_vec()),
         None => RecordFile::Absent,
     };
-    admission::status(&file, Some(pair), 2, &app.context.clock.now(), &secret)
+    admission::status(&file, Some(pair), 2, &app.context.clock.now(), &secrets::rule_of)
 }
 
 pub(super) fn mark(status: AdmissionStatus) -> Mark {
@@ -99,13 +90,13 @@ pub(super) fn mark(status: AdmissionStatus) -> Mark {
 fn list(app: &App) -> Result<u8> {
     let root = app.context.root()?;
     let mut rows = Vec::new();
-    for (path, bytes) in root.below(DIR).filter(|(path, _)| path.ends_with(".json")) {
+    for (path, bytes) in root.below(ModelPair::DIR).filter(|(path, _)| path.ends_with(".json")) {
         // A record is asked for by the pair that it names: what a run with that pair would be told.
         let pair = admission::parse(bytes).ok().map(|record| record.pair());
         let file = RecordFile::Bytes(bytes.to_vec());
         let mut found = match &pair {
             Some(pair) => {
-                admission::status(&file, Some(pair), 2, &app.context.clock.now(), &secret)
+                admission::status(&file, Some(pair), 2, &app.context.clock.now(), &secrets::rule_of)
             }
             None => ModelStatus {
                 status: AdmissionStatus::InvalidAdmission,
@@ -113,7 +104,7 @@ fn list(app: &App) -> Result<u8> {
                 record: None,
             },
         };
-        if pair.as_ref().is_some_and(|pair| format!("{DIR}{}", pair.file_name()) != path) {
+        if pair.as_ref().is_some_and(|pair| pair.path() != path) {
             found.status = AdmissionStatus::Mismatch;
             found.reason = "its file has another name than its pair".into();
         }
@@ -131,10 +122,10 @@ fn list(app: &App) -> Result<u8> {
 
 fn show(app: &App, pair: &ModelPair) -> Result<u8> {
     let root = app.context.root()?;
-    let path = format!("{DIR}{}", pair.file_name());
+    let path = pair.path();
     let bytes = root.get(&path).ok_or_else(|| missing(pair))?;
     // Printing a record that holds a secret would spread it.
-    if let Some(rule) = secret(bytes) {
+    if let Some(rule) = secrets::rule_of(bytes) {
         return Err(Error::new(Reason::BadRecord, "the record holds a secret")
             .at(root.place(&path))
             .found(rule));
@@ -156,35 +147,44 @@ fn signed(
     pair: &ModelPair,
     signatures: &Signatures,
 ) -> Result<Option<Result<Held, Refused>>> {
-    let bytes = root.get(&format!("{DIR}{}", pair.file_name()));
-    let given = signatures.given(app)?;
+    let bytes = root.get(&pair.path());
+    let given = signatures.given(&app.context)?;
     let Some(statement) = bytes.and_then(|bytes| attest::model_admission(bytes).ok()) else {
         return Ok(None);
     };
     if root.config().require.of(Signed::Model).is_none() && given.is_none() {
         return Ok(None);
     }
-    let demand = signatures.demand(app, root, Signed::Model)?;
+    let demand = signatures.demand(&app.context, root, Signed::Model)?;
     let subject = Digest::sha256(bytes.unwrap_or_default());
     let recorded = root.get(&attest::bundle_path(&subject));
     let bundle = given.as_deref().or(recorded);
     Ok(Some(attest::check(bundle, &[statement.into()], &demand, &app.context.clock.now())))
 }
 
+/// What the signatures say, as a finding.
+fn signature(outcome: &Result<Held, Refused>) -> Finding {
+    let expected = "the signatures that are asked for";
+    match outcome {
+        Ok(held) => Finding::ok("signature", expected, format!("signed by {}", held.names())),
+        Err(no) => Finding::failed("signature", no.reason, &no.expected, &no.found).fix(&no.fix),
+    }
+}
+
 fn check(app: &App, args: &Check) -> Result<u8> {
     let root = app.context.root()?;
     let pair = &args.one.pair;
     let found = status(app, &root, pair);
-    let signed = signed(app, &root, pair, &args.signatures)?;
+    let signed = signed(app, &root, pair, &args.signatures.options())?;
     app.ui.row(mark(found.status), &pair.to_string(), found.status.as_str());
     app.ui.detail("reason", &found.reason);
-    let row = signed.as_ref().map(Row::signature);
+    let row = signed.as_ref().map(signature);
     if let Some(row) = &row {
-        super::verify::row(app, row);
+        findings::one(&app.ui, row);
     }
     app.ui.json(&json!({
         "schema": "admit.model-check/1", "pair": pair.to_string(), "status": found.status,
-        "reason": found.reason, "file": root.place(&format!("{DIR}{}", pair.file_name())),
+        "reason": found.reason, "file": root.place(&pair.path()),
         "signature": row,
     }));
     Ok(match (found.status, &signed) {
@@ -196,7 +196,7 @@ fn check(app: &App, args: &Check) -> Result<u8> {
 
 fn revoke(app: &App, pair: &ModelPair) -> Result<u8> {
     let root = app.context.root()?;
-    let path = format!("{DIR}{}", pair.file_name());
+    let path = pair.path();
     let bytes = root.get(&path).ok_or_else(|| missing(pair))?;
     let mut record =
         admission::parse(bytes).map_err(|err| crate::root::bad_record(&root.place(&path), &err))?;

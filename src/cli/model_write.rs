@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::App;
-use super::model::{DIR, secret};
 use crate::error::{Error, Reason, Result};
 use crate::record::admission::{
     self, AdmissionStatus, CredentialClass, ModelAdmission, ModelId, ModelKind, ModelPair,
@@ -16,6 +15,7 @@ use crate::record::decision::{self, Decision, DecisionStatus, ProviderClass};
 use crate::record::ids::{Name, RelPath, Timestamp};
 use crate::record::network::NetworkClass;
 use crate::record::{self, Record};
+use crate::secrets;
 
 /// Record an approval
 #[derive(Debug, clap::Args)]
@@ -108,7 +108,7 @@ pub(super) fn put(app: &App, path: &str, bytes: &[u8]) -> Result<PathBuf> {
 
 pub(super) fn add(app: &App, args: &Add) -> Result<u8> {
     let root = app.context.root()?;
-    let path = format!("{DIR}{}", args.pair.file_name());
+    let path = args.pair.path();
     if root.get(&path).is_some() && !args.replace {
         return Err(Error::new(Reason::BadArgument, "there is a record for this pair")
             .at(root.place(&path))
@@ -133,7 +133,7 @@ pub(super) fn add(app: &App, args: &Add) -> Result<u8> {
     };
     let bytes = record::pretty(&record);
     let file = RecordFile::Bytes(bytes.clone());
-    let found = admission::status(&file, Some(&args.pair), 2, &now, &secret);
+    let found = admission::status(&file, Some(&args.pair), 2, &now, &secrets::rule_of);
     if found.status != AdmissionStatus::Admitted {
         return Err(Error::new(Reason::BadRecord, "the record would not admit the pair")
             .expected("admitted")
@@ -175,7 +175,7 @@ pub(super) fn decide(app: &App, args: &Decide) -> Result<u8> {
         effect: args.effect.clone(),
     };
     let bytes = record::pretty(&record);
-    decision::parse(&bytes, &secret).map_err(|err| {
+    decision::parse(&bytes, &secrets::rule_of).map_err(|err| {
         Error::new(Reason::BadRecord, "the decision cannot be recorded").found(err.to_string())
     })?;
     let place = put(app, &path, &bytes)?;

@@ -1,20 +1,14 @@
 //! `admit rebuild NAME`: builds again while everything around the sandbox varies, and says what the output follows.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::app::App;
-use super::rebuild_round::SCHEMA;
-use crate::build::STEP_WALL;
-use crate::build::vary::{
-    self, Answer, Around, Blame, Ended, Expected, Failed, Machine, NotVaried, OPEN_PATH, Rebuilt,
-    Round, Variation,
-};
-use crate::error::{Error, Kind, Reason, Result};
-use crate::host::{cpus, platform, time_namespaces};
-use crate::lock::{self, Locked, Spec};
+use crate::build::rebuild::{Answer, Blame, Expected, Failed, Round, Variation};
+use crate::build::{self, Rebuild, STEP_WALL, Wanted};
+use crate::error::Result;
+use crate::lock::{self, Spec};
 use crate::record;
 use crate::ui::Mark;
 
@@ -52,90 +46,24 @@ fn variations(text: &str) -> Result<Vary, String> {
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
-    let root = app.context.root()?;
-    let locked = lock::resolve(&root, &args.spec)?;
-    let machine = Machine { cpus: cpus()?, time_namespaces: time_namespaces() };
-    let (can, cannot) = vary::possible(&args.vary.0, &machine);
-    let path_locked = locked.lock.build.path.is_some();
-    let rounds: Vec<Around> = (0..usize::from(args.rounds))
-        .map(|round| Around::of_round(round, &can, &machine, path_locked))
-        .collect();
-    let scratch = app.context.store()?.scratch()?;
-    let output = lock::output(&locked.lock, platform()?);
-    let mut builds = 0;
-    let done = vary::rebuild(output.map(|output| &output.sha256), &rounds, &mut |around| {
-        builds += 1;
-        let what: Vec<_> = around.varied.keys().map(|variation| variation.as_str()).collect();
-        let what = if what.is_empty() { "nothing".to_owned() } else { what.join(", ") };
-        app.ui.remark(&format!("{:>8} build {builds}, varied: {what}", "rebuild"));
-        build(app, args, scratch.path(), around)
-    })?;
-    show(app, &locked, &done, &cannot);
-    Ok(match done.answer {
-        Answer::Reproduced => 0,
-        Answer::Differs => Kind::No.exit_code(),
-        Answer::NotRebuilt => (done.rounds.iter())
-            .find_map(|round| Some(round.failed.as_ref()?.exit_code))
-            .unwrap_or(Kind::Bug.exit_code()),
-    })
-}
-
-/// One build, in a process of its own with these surroundings.
-fn build(app: &App, args: &Args, scratch: &Path, around: &Around) -> Result<Ended> {
-    let below = |name: &str| -> Result<_> {
-        let dir = scratch.join(name);
-        std::fs::create_dir_all(&dir).map_err(|err| Error::io("create", &dir, err))?;
-        Ok(dir)
+    let locked = lock::resolve(&*app.context.root()?, &args.spec)?;
+    let wanted = Wanted {
+        rounds: args.rounds.into(),
+        vary: args.vary.0.clone(),
+        step_wall: Duration::from_secs(args.step_timeout),
     };
-    let mut command = Command::new("/proc/self/exe");
-    command.args(app.context.flags()?).args(["--json", "--quiet", "rebuild-round"]);
-    command.args(["--open-path", around.open_path.unwrap_or(OPEN_PATH)]);
-    command.args(["--step-timeout", &args.step_timeout.to_string()]);
-    if let Some(name) = &around.scratch {
-        command.arg("--scratch").arg(below(name)?);
-    }
-    let numbers = [
-        ("--clock-ahead", around.clock_ahead.map(|seconds| seconds.to_string())),
-        ("--umask", around.umask.map(|mask| mask.to_string())),
-        ("--cpu", around.cpu.map(|cpu| cpu.to_string())),
-    ];
-    for (name, value) in numbers {
-        command.args(value.iter().flat_map(|value| [name, value.as_str()]));
-    }
-    command.envs(&around.env);
-    if let Some(name) = &around.home {
-        command.env("HOME", below(name)?).envs(app.context.home_kept()?);
-    }
-    command.arg("--").arg(args.spec.to_string()).stdin(Stdio::null());
-    let output = command.output().map_err(|err| Error::io("start", "admit", err))?;
-    let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    let code = output.status.code().and_then(|code| u8::try_from(code).ok());
-    let product = (said["schema"] == SCHEMA).then(|| said["product"].clone());
-    match (code, product.map(serde_json::from_value)) {
-        (Some(0), Some(Ok(product))) => Ok(Ok(product)),
-        (Some(exit_code), None) if exit_code != 0 && said["schema"] == "admit.error/1" => {
-            Ok(Err(Failed { exit_code, error: said }))
-        }
-        _ => Err(Error::new(Reason::Internal, "a round ended without an answer")
-            .found(output.status.to_string())
-            .caused_by(String::from_utf8_lossy(&output.stderr).into_owned())),
-    }
+    let rebuild = build::rebuild(&app.context, &locked, &wanted)?;
+    show(app, &rebuild);
+    Ok(rebuild.rebuilt.exit_code())
 }
 
-fn show(app: &App, locked: &Locked, done: &Rebuilt, cannot: &[NotVaried]) {
-    let pair = done.blame.as_ref().and_then(Blame::pair);
-    let mut value = record::to_value(done);
-    value["schema"] = json!("admit.rebuild/1");
-    value["provider"] = json!(locked.lock.provider);
-    value["pinned_commit"] = json!(locked.lock.source.rev);
-    value["lock_digest"] = json!(locked.digest);
-    value["not_varied"] = json!(cannot);
-    value["diff"] = json!(pair.map(|(a, b)| json!(["admit", "diff", a.output, b.output])));
-    app.ui.json(&value);
+fn show(app: &App, rebuild: &Rebuild) {
+    let done = &rebuild.rebuilt;
+    app.ui.json(&record::to_value(rebuild));
     for (i, one) in done.rounds.iter().enumerate() {
         round(app, i + 1, one);
     }
-    for one in cannot {
+    for one in &rebuild.not_varied {
         app.ui.row(Mark::Note, one.variation.as_str(), &format!("not varied: {}", one.why));
     }
     let all = done.rounds.len();
@@ -154,8 +82,8 @@ fn show(app: &App, locked: &Locked, done: &Rebuilt, cannot: &[NotVaried]) {
     if let Some(blame) = &done.blame {
         self::blame(app, blame);
     }
-    if let Some((a, b)) = pair {
-        app.ui.line(&format!("admit diff {} {}", a.output.display(), b.output.display()));
+    if let Some(command) = &rebuild.diff {
+        app.ui.line(&command.join(" "));
     }
 }
 
@@ -199,7 +127,7 @@ fn blame(app: &App, blame: &Blame) {
         }
         Blame::Itself { .. } => row(
             "the build itself",
-            "two builds with nothing varied differ: the time of day, chance, or an order that nobody fixes",
+            "two builds with nothing varied differ: the time of day, chance, or an order that is not fixed",
         ),
         Blame::Lock { b } => {
             row("the lock", &format!("all builds here give {}, whatever is varied", b.sha256))

@@ -6,17 +6,11 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::app::App;
-use super::making;
-use crate::build::vary::Product;
+use crate::build::{self, Options};
 use crate::error::Result;
-use crate::host::{self, Stopwatch, platform};
-use crate::lock::plan::Plan;
+use crate::host;
 use crate::lock::{self, Spec};
-use crate::record;
-use crate::record::ids::{AbsPath, Digest};
-
-/// The schema word of the one object that this prints.
-pub(super) const SCHEMA: &str = "admit.round/1";
+use crate::record::ids::AbsPath;
 
 /// Build once, as `admit rebuild` asks, and record nothing
 #[derive(Debug, clap::Args)]
@@ -42,28 +36,15 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         host::umask(mask);
     }
     args.cpu.map_or(Ok(()), host::only_cpu)?;
-    let root = app.context.root()?;
-    let locked = lock::resolve(&root, &args.spec)?;
-    let plan = Plan::new(&locked.lock, platform()?)?;
-    let how = making::How {
-        again: true,
+    let locked = lock::resolve(&*app.context.root()?, &args.spec)?;
+    let options = Options {
         scratch: args.scratch.clone(),
         step_wall: Duration::from_secs(args.step_timeout),
         open_path: args.open_path.clone(),
         clock_ahead: args.clock_ahead,
-        ..making::How::default()
+        ..Options::default()
     };
-    let _lock = app.context.store()?.lock(&plan.key(), &mut || ())?;
-    // What differs is what this is about: it has to be kept, to be looked at.
-    let any = |_: &Digest, _: &Digest, _: u64| Ok(());
-    let (built, _) = making::once(app, &locked, &plan, &how, &any, &mut Stopwatch::start())?;
-    let proven = built.proven;
-    let product = Product {
-        sha256: proven.sha256,
-        blake3: proven.blake3,
-        size: proven.size,
-        output: proven.path,
-    };
-    app.ui.json(&json!({ "schema": SCHEMA, "product": record::to_value(&product) }));
+    let product = build::round(&app.context, &locked, &options)?;
+    app.ui.json(&json!({ "schema": build::ROUND, "product": product }));
     Ok(0)
 }

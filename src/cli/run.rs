@@ -2,13 +2,21 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::app::App;
-use super::running::{self, Asked};
+use super::findings;
+use crate::check::Engine;
 use crate::error::{Error, Reason, Result};
-use crate::gate::{Engine, Flags, from_old_variables};
+use crate::evidence::{Sealed, names};
+use crate::gate::{Flags, from_old_variables};
 use crate::lock::Spec;
 use crate::record::admission::ModelPair;
+use crate::record::evidence::RunStatus;
 use crate::record::ids::Name;
+use crate::run::supervise::heed_signals;
+use crate::run::{self, Options};
+use crate::ui::{Mark, Ui};
 
 /// Run an admitted provider on an artificial fixture, behind every gate, and seal the evidence
 #[derive(Debug, clap::Args)]
@@ -95,15 +103,48 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     if args.stage == 0 {
         return Err(Error::new(Reason::BadArgument, "there is no stage 0"));
     }
-    running::run(
-        app,
-        &Asked {
-            request,
-            provider: args.provider.clone(),
-            fixture: args.fixture.clone(),
+    heed_signals(&app.context.stop)?;
+    let outcome = run::run(
+        &app.context,
+        &Options {
             dry_run: args.dry_run,
             probe: args.probe || !args.dry_run,
-            launcher: None,
+            ..Options::new(request, args.provider.clone(), args.fixture.clone())
         },
-    )
+    )?;
+    findings::show(&app.ui, &outcome.decision.findings);
+    match &outcome.sealed {
+        Some(sealed) => show(&app.ui, sealed),
+        None => app.ui.json(&json!({
+            "schema": "admit.dry-run/2", "holds": outcome.decision.holds_as_far_as_asked(),
+            "case_process_started": false, "probed": args.probe,
+            "gates": outcome.decision.findings, "exit_code": outcome.code,
+        })),
+    }
+    Ok(outcome.code)
+}
+
+/// The answer of a run, its id last.
+fn show(ui: &Ui, sealed: &Sealed) {
+    let report = &sealed.report;
+    let mark = match report.status {
+        RunStatus::Pass => Mark::Good,
+        RunStatus::Rehearsed => Mark::Note,
+        _ => Mark::Bad,
+    };
+    let status = report.status.as_str();
+    ui.row(mark, "status", report.failure_reason.as_deref().unwrap_or(status));
+    if report.failure_class.is_some() {
+        ui.detail("status", status);
+    }
+    for blocker in &report.blockers {
+        ui.detail("blocker", blocker);
+    }
+    ui.row(Mark::Note, "evidence", &sealed.directory.display().to_string());
+    ui.row(Mark::Note, "report", &sealed.directory.join(names::REPORT_HTML).display().to_string());
+    ui.line(&sealed.id.to_string());
+    ui.json(&json!({
+        "schema": "admit.run/2", "id": sealed.id, "directory": sealed.directory,
+        "report": report,
+    }));
 }

@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 
 use super::app::App;
-use super::inspect::read;
-use super::making::saved;
+use crate::build::Stored;
 use crate::error::{Error, Reason, Result};
-use crate::host::platform;
-use crate::lock::plan::Plan;
+use crate::host::files::{self, Links};
 use crate::lock::{self, Spec};
 use crate::record;
 use crate::record::report::BuildReport;
+use crate::root::bad_record;
 use crate::sbom::{bom, parts};
+
+/// A longer report is not read, in bytes.
+const MAX_REPORT: u64 = 16 << 20;
 
 /// Print what went into a build as CycloneDX 1.6 JSON; the same build gives the same bytes
 #[derive(Debug, clap::Args)]
@@ -30,8 +32,9 @@ pub(super) struct Args {
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let given = match &args.report {
         Some(file) => {
-            let report: BuildReport = record::parse(&read(file)?)
-                .map_err(|err| crate::root::bad_record(&file.display().to_string(), &err))?;
+            let bytes = files::read(&app.context.host.absolute(file), Links::Follow, MAX_REPORT)?;
+            let report: BuildReport = record::parse(&bytes)
+                .map_err(|err| bad_record(&file.display().to_string(), &err))?;
             Some(report)
         }
         None => None,
@@ -41,24 +44,29 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         (None, Some(report)) => Spec { provider: report.provider.clone(), rev: None },
         (None, None) => return Err(Error::new(Reason::BadArgument, "a provider or --report FILE")),
     };
+    let out = args.out.as_ref().map(|file| app.context.host.absolute(file));
+    match out.as_ref().map(|file| files::open(file, Links::Follow)) {
+        Some(Err(err)) if err.reason() != Reason::NotFound => {
+            return Err(err.hint("without --out it is printed"));
+        }
+        _ => {}
+    }
     let locked = lock::resolve(&*app.context.root()?, &spec)?;
-    let plan = Plan::new(&locked.lock, platform()?)?;
     let store = app.context.store()?;
     let report = match given {
         Some(report) => report,
-        None => saved(&store, &plan.key())?.ok_or_else(|| {
+        None => Stored::of(&store, &locked).report()?.ok_or_else(|| {
             Error::new(Reason::NotFound, "this lock was not built here")
                 .at(locked.place.clone())
-                .hint(format!("admit build {}", plan.provider))
+                .hint(format!("admit build {}", locked.lock.provider))
         })?,
     };
-    let parts = parts::read(&store, &locked, &plan, report)?;
+    let parts = parts::read(&store, &locked, report)?;
     let bytes = record::pretty(&bom(&parts));
-    match &args.out {
+    match &out {
         None => app.ui.raw(&bytes),
         Some(file) => {
-            std::fs::write(app.context.host.absolute(file), &bytes)
-                .map_err(|err| Error::io("write", file, err))?;
+            std::fs::write(file, &bytes).map_err(|err| Error::io("write", file, err))?;
             app.ui.remark(&format!("written {}", file.display()));
         }
     }

@@ -2,12 +2,14 @@
 
 use serde_json::json;
 
-use super::{App, runs};
+use super::verify::run_check;
+use super::{App, findings};
 use crate::error::{Error, Reason, Result};
 use crate::evidence;
 use crate::record;
-use crate::record::evidence::{GateStatus, RunReport, RunStatus};
+use crate::record::evidence::{RunReport, RunStatus};
 use crate::ui::Mark;
+use crate::verify::runs;
 
 /// Show a run: its end, gates, baselines, timeline and patch
 #[derive(Debug, clap::Args)]
@@ -25,7 +27,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         let what = "--json and --markdown ask for two forms at once";
         return Err(Error::new(Reason::BadArgument, what));
     }
-    let dir = runs::find(app, &args.run)?;
+    let dir = runs::find(&app.context, &args.run)?;
     let checked = evidence::check(&dir, None)?;
     // What was changed is not shown as if it were the run.
     if let Some(err) = checked.error() {
@@ -38,7 +40,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     }
     app.ui.json(&json!({
         "schema": "admit.run-shown/1",
-        "check": runs::value(&checked),
+        "check": run_check(&checked),
         "report": record::to_value(report),
     }));
     text(app, report);
@@ -67,17 +69,12 @@ fn text(app: &App, report: &RunReport) {
         app.ui.line(&format!("  {name:<28} {}", show(&value)));
     }
     app.ui.line("\ngates");
-    for row in &report.gates {
-        let mark = match row.status {
-            GateStatus::Pass => Mark::Good,
-            GateStatus::Fail => Mark::Bad,
-            GateStatus::NotChecked | GateStatus::NotApplicable => Mark::Note,
-        };
-        app.ui.row(mark, &show(&row.id), &show(&row.found));
-        if row.status == GateStatus::Fail {
-            app.ui.detail("expected", &show(&row.expected));
-            app.ui.detail("fix", &show(&row.fix));
+    for finding in &report.gates {
+        let mut shown = finding.clone();
+        for text in [&mut shown.id, &mut shown.expected, &mut shown.found, &mut shown.fix] {
+            *text = show(text);
         }
+        findings::one(&app.ui, &shown);
     }
     app.ui.line("\nbaselines");
     for row in &report.baselines {

@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::verify::Signatures;
-use super::{App, runs};
+use super::App;
 use crate::error::Result;
 use crate::evidence::{self, Level, RunCheck};
 use crate::record::evidence::RunStatus;
 use crate::ui::Mark;
+use crate::verify::{Signatures, runs};
 
 /// Print the ladder of stages, and what stands where from verified runs
 #[derive(Debug, clap::Args)]
@@ -17,9 +17,9 @@ pub(super) fn exec(app: &App, _: &Args) -> Result<u8> {
     let mut checked: Vec<RunCheck> = Vec::new();
     let mut unverified = Vec::new();
     let root = app.context.root()?;
-    for dir in runs::all(app)? {
+    for dir in runs::all(&app.context)? {
         // Where the policy asks for signatures, a run without them counts no more than one that was changed.
-        match runs::check(app, &root, &dir, None, &Signatures::default()) {
+        match runs::check(&app.context, &root, &dir, None, &Signatures::default()) {
             Ok((run, _)) if run.level.is_some() => checked.push(run),
             _ => unverified.push(dir),
         }

@@ -31,5 +31,5 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let (name, chosen): (_, Vec<&Validator>) = match args.set {
         Set::ProviderAdapter => ("provider-adapter", all().filter(|v| v.adapter).collect()),
     };
-    health::rehearse(app, name, &chosen)
+    health::show(app, name, &chosen)
 }

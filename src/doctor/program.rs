@@ -1,4 +1,4 @@
-//! Asking a program of this machine for its version, with a deadline.
+//! The programs of this machine that a fetch or a run starts, each asked for its version with a deadline.
 
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt as _;
@@ -9,12 +9,104 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::check::{Check, Need};
+use crate::error::Reason;
 use crate::host::Host;
 
 /// More than any program's version needs; the rest is read and dropped.
 const LIMIT: u64 = 64 << 10;
 /// How often an answer is looked for.
 const POLL: Duration = Duration::from_millis(5);
+
+const GIT: Need = Need {
+    id: "git",
+    needed_for: "run (agents work in a git repository); builds need none",
+    expected: "git on PATH",
+    reason: Reason::GitMissing,
+    required: false,
+};
+const PYTHON: Need = Need {
+    id: "python3",
+    needed_for: "run (the tests of a fixture)",
+    expected: "Python 3 on PATH",
+    reason: Reason::PythonMissing,
+    required: true,
+};
+const PIP: Need = Need { id: "pip", expected: "pip for that Python", ..PYTHON };
+const GZIP: Need = Need {
+    id: "gnu_gzip",
+    needed_for: "fetch (packages hosted on GitHub, taken from a local mirror)",
+    expected: "GNU gzip on PATH",
+    reason: Reason::GnuGzipMissing,
+    required: false,
+};
+
+pub(super) fn programs(host: &Host, patience: Duration) -> Vec<Check> {
+    let ask = |need: Need, fix, name, args: &[&str], accept: fn(&str) -> bool| {
+        let found = version(host, patience, name, args, accept);
+        found.map_or_else(|found| need.failed(found, fix), |found| need.ok(found))
+    };
+    vec![
+        ask(GIT, "install git, and have it on PATH", "git", &["--version"], |out| {
+            out.starts_with("git version ")
+        }),
+        ask(
+            PYTHON,
+            "install Python 3, and have python3 on PATH",
+            "python3",
+            &["--version"],
+            |out| out.starts_with("Python 3."),
+        ),
+        ask(
+            PIP,
+            "install pip for that Python (python3-pip, or python3 -m ensurepip)",
+            "python3",
+            &["-m", "pip", "--version"],
+            |out| out.starts_with("pip "),
+        ),
+        // GNU's own words; other gzips compress to other bytes, or call themselves something else here.
+        ask(GZIP, "install GNU gzip, and have it first on PATH", "gzip", &["--version"], |out| {
+            out.starts_with("gzip ") && out.contains("Free Software Foundation")
+        }),
+    ]
+}
+
+/// The first line that a program prints where `accept` says that it is the right one, with its path; else what is wrong.
+fn version(
+    host: &Host,
+    patience: Duration,
+    name: &str,
+    args: &[&str],
+    accept: fn(&str) -> bool,
+) -> Result<String, String> {
+    let path = host.program(name).ok_or_else(|| format!("no {name} on PATH"))?;
+    let shown = path.display();
+    match run(host, &path, args, patience) {
+        Ok(Ran::Ended { success: true, stdout, .. }) if accept(&stdout) => {
+            Ok(format!("{} ({shown})", words(stdout.trim().lines().next())))
+        }
+        Ok(Ran::Ended { success: true, stdout, .. }) => {
+            Err(format!("{shown} says: {}", words(stdout.trim().lines().next())))
+        }
+        Ok(Ran::Ended { stdout, stderr, .. }) => {
+            let text = if stderr.trim().is_empty() { stdout } else { stderr };
+            Err(format!("{shown} {} failed: {}", args.join(" "), words(text.trim().lines().last())))
+        }
+        Ok(Ran::TimedOut) => Err(format!(
+            "{shown} {} did not end within {} s",
+            args.join(" "),
+            patience.as_secs_f32()
+        )),
+        Err(e) => Err(format!("{shown} cannot be started: {e}")),
+    }
+}
+
+/// A line of a foreign program, without control characters for the terminal.
+fn words(line: Option<&str>) -> String {
+    let line = line.unwrap_or_default().trim();
+    let text: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
+    if text.is_empty() { "nothing".into() } else { text }
+}
 
 #[derive(Debug)]
 pub(super) enum Ran {

@@ -17,7 +17,7 @@ use super::fault::{
     Fault, host, redirect, refused, shown, sink_error, stalled, too_large, transport_fault,
 };
 use crate::error::{Error, Reason, Result};
-use crate::host::{Progress, Silent};
+use crate::host::{Progress, Silent, open_regular};
 
 #[derive(Clone)]
 pub struct Request<'a> {
@@ -50,7 +50,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The same, with somebody who is told.
+    /// The same, with progress told to the user.
     pub fn told(self, progress: &'a dyn Progress) -> Self {
         Self { progress, ..self }
     }
@@ -65,7 +65,7 @@ pub struct Client {
     config: Arc<NetConfig>,
     // Made at the first request, so that a run that finds everything in the store reads no certificates.
     engine: Arc<Mutex<Option<Arc<Engine>>>>,
-    // When somebody was told of silence last: many downloads at once wait for the same server.
+    // When the user was told of silence last: many downloads at once wait for the same server.
     told: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -249,7 +249,7 @@ impl Client {
         None
     }
 
-    /// Tells whoever watches, unless somebody was told a moment ago.
+    /// Tells the user, unless there was a note a moment ago.
     fn tell(&self, request: &Request<'_>, text: &str) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_none_or(|last| last.elapsed() >= self.config.told_after / 2) {
@@ -318,19 +318,17 @@ fn copy_file(url: &Url, max: u64, sink: &mut impl Write, on_bytes: OnBytes<'_>) 
     })?;
     let missing = |err: io::Error| {
         let reason = match err.kind() {
-            io::ErrorKind::NotFound => Reason::Unreachable,
+            io::ErrorKind::NotFound | io::ErrorKind::Other => Reason::Unreachable,
             _ => Reason::Io,
         };
         Error::new(reason, "cannot read the mirrored file")
             .at(path.display().to_string())
             .caused_by(err)
     };
-    let mut file = std::fs::File::open(&path).map_err(missing)?;
+    // A mirror may link to its files.
+    let real = path.canonicalize().map_err(missing)?;
+    let mut file = open_regular(rustix::fs::CWD, &real).map_err(missing)?;
     let meta = file.metadata().map_err(missing)?;
-    if !meta.is_file() {
-        return Err(Error::new(Reason::Unreachable, "the mirrored path is not a file")
-            .at(path.display().to_string()));
-    }
     if meta.len() > max {
         return Err(too_large(url, max));
     }

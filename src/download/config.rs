@@ -29,7 +29,7 @@ pub struct NetConfig {
     pub stall: Duration,
     /// Longest time one attempt may take in all.
     pub deadline: Duration,
-    /// After so much silence, and again after as much, whoever watches is told.
+    /// After so much silence, and again after as much, the user is told.
     pub told_after: Duration,
     /// Attempts in all, at least one. Silence has two at most: who says nothing twice will not say anything.
     pub attempts: u32,

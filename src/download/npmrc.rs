@@ -6,7 +6,10 @@
 //!
 //! The `.npmrc` of the working directory is **not** read, although npm reads it. `${NAME}` in it stands for a variable of
 //! the user's environment, so a cloned repository with `registry=https://evil/` and `//evil/:_authToken=${SECRET}` would
-//! be sent the secret by whoever builds in it; and no digest that anybody trusted covers that file.
+//! be sent the secret by the user who builds in it; and no digest that anyone trusted covers that file.
+//!
+//! Why not the parser of `deno_npmrc`: it has no `cafile`, so an ini reader would stay here beside it; it takes a token
+//! of digits for a number and drops it; it does not know npm's `${NAME?}`; it does not merge files, or `npm_config_…`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -165,12 +168,6 @@ impl NpmConfig {
     /// Whether a registry other than the default serves unscoped packages.
     pub fn has_custom_registry(&self) -> bool {
         address("registry", deno_npmrc::NPM_DEFAULT_REGISTRY).is_ok_and(|d| d != self.registry)
-    }
-
-    /// Every credential in plain text, for the list of values that must never be written.
-    pub fn secrets(&self) -> Vec<String> {
-        let all = self.credentials.values();
-        all.flat_map(|c| [&c.token, &c.basic, &c.password]).flatten().cloned().collect()
     }
 }
 
@@ -338,12 +335,13 @@ mod tests {
     #[test]
     fn credentials_stay_with_their_place() {
         let user = "//r.example/npm/:_authToken=${TOKEN}\n//b.example/:username=u\n//b.example/:_password=cHc=\n\
-                    //p.example:8443/:_auth=YQ==";
+                    //p.example:8443/:_auth=YQ==\n//n.example/:_authToken=123";
         let c = load(None, &[("TOKEN", "t0")], user, "");
         let auth = |u| c.authorization(u);
         assert_eq!(auth("https://r.example/npm/a/-/a-1.tgz").as_deref(), Some("Bearer t0"));
         assert_eq!(auth("https://b.example/a").as_deref(), Some("Basic dTpwdw=="));
         assert_eq!(auth("https://p.example:8443/a").as_deref(), Some("Basic YQ=="));
+        assert_eq!(auth("https://n.example/a").as_deref(), Some("Bearer 123"));
         for other in [
             "https://r.example/a",
             "https://r.example.evil/npm/a",
@@ -355,7 +353,6 @@ mod tests {
             assert_eq!(auth(other), None, "{other}");
         }
         assert!(!format!("{c:?}").contains("t0"));
-        assert!(c.secrets().contains(&"t0".to_owned()));
     }
 
     #[test]

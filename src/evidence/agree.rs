@@ -1,16 +1,16 @@
 //! Whether a finished run's report says what the other files of its directory say: the gates, the wire, the judge, the
-//! baselines, the chain, the box and the nonce.
+//! baselines, the chain, the sandbox and the nonce.
 //!
-//! Anybody who can write a run directory can seal it anew, so agreement proves nothing by itself. It does mean that no
-//! single field can be bettered: whoever wants a rehearsal to read as a pass has to forge all of it.
+//! Sealing a run directory anew takes no key, so agreement proves nothing by itself. It does mean that no single field
+//! can be embellished: to make a rehearsal read as a pass, all of it has to be forged.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::fault::{Fault, FaultKind, fault};
 use super::files::RunDir;
 use super::names;
-use super::read::{Fault, FaultKind};
 use crate::record;
 use crate::record::evidence::{EvidenceClass, RunReport, RunStatus, evidence_class};
 use crate::record::network::NetworkClass;
@@ -35,7 +35,7 @@ pub(super) fn differences(
         out.judge(dir, report);
         if report.evidence_class != EvidenceClass::Fake {
             out.wire(dir, report);
-            out.room(dir, report);
+            out.sandbox(dir, report);
         }
     }
     out.faults
@@ -77,12 +77,7 @@ impl Differences {
 
     fn add(&mut self, name: &str, expected: String, found: String) {
         let short = |text: String| text.chars().take(300).collect::<String>();
-        self.faults.push(Fault {
-            kind: FaultKind::Report,
-            path: name.into(),
-            expected: short(expected),
-            found: short(found),
-        });
+        self.faults.push(fault(FaultKind::Report, name, short(expected), short(found)));
     }
 
     fn unreadable(&mut self, name: &str, why: String) {
@@ -129,28 +124,28 @@ impl Differences {
     }
 
     fn wire(&mut self, dir: &RunDir, report: &RunReport) {
-        const BRIDGE: &str = "backend/bridge.json";
-        let bridge: ProxyRecord = match typed(dir, BRIDGE) {
-            Ok(bridge) => bridge,
-            Err(why) => return self.unreadable(BRIDGE, why),
+        const PROXY: &str = "backend/bridge.json";
+        let proxy: ProxyRecord = match typed(dir, PROXY) {
+            Ok(proxy) => proxy,
+            Err(why) => return self.unreadable(PROXY, why),
         };
         let provider = value(dir, names::GATE).ok();
         let provider = provider.as_ref().and_then(|gates| gates["provider"].as_str());
         // A provider may be asked for as `case@7959ac9`.
         let provider = provider.and_then(|text| text.split('@').next()).unwrap_or_default();
-        let network = bridge.network_class.as_deref().and_then(NetworkClass::from_text);
-        let class = evidence_class(provider, None, network, bridge.upstream);
-        self.same(BRIDGE, "evidence_class", report.evidence_class, class);
-        self.same(BRIDGE, "case_model", report.case_model.as_deref(), Some(bridge.model.as_str()));
+        let network = proxy.network_class.as_deref().and_then(NetworkClass::from_text);
+        let class = evidence_class(provider, None, network, proxy.upstream);
+        self.same(PROXY, "evidence_class", report.evidence_class, class);
+        self.same(PROXY, "case_model", report.case_model.as_deref(), Some(proxy.model.as_str()));
         let reported = report.wire.len() as u64 + report.wire_omitted;
-        self.same(BRIDGE, "exchanges", reported, bridge.exchanges.len() as u64);
+        self.same(PROXY, "exchanges", reported, proxy.exchanges.len() as u64);
         let nothing: &[String] = &[];
-        self.same(BRIDGE, "secrets seen", nothing, &bridge.secrets_seen);
-        self.same(BRIDGE, "limit hit", None, bridge.limit_hit);
-        self.same(BRIDGE, "failure of the record", None, bridge.recorder_failure);
+        self.same(PROXY, "secrets seen", nothing, &proxy.secrets_seen);
+        self.same(PROXY, "limit hit", None, proxy.limit_hit);
+        self.same(PROXY, "failure of the record", None, proxy.recorder_failure);
     }
 
-    fn room(&mut self, dir: &RunDir, report: &RunReport) {
+    fn sandbox(&mut self, dir: &RunDir, report: &RunReport) {
         match value(dir, names::SANDBOX) {
             Ok(sandbox) => {
                 let there = sandbox["stable"]["verified"][0]["sha256"].as_str();

@@ -9,6 +9,8 @@ use cap_std::fs::OpenOptionsExt as _;
 use cap_std::fs::{Dir, DirEntry, File, OpenOptions};
 
 use crate::error::{Error, Reason, Result};
+use crate::host::files::bounded;
+use crate::host::rename_new;
 use crate::record::ids::{Digest, Name, RelPath, Timestamp};
 
 /// Bytes put aside when the directory is made, so that a full disk cannot keep a run from being sealed.
@@ -128,22 +130,7 @@ impl RunDir {
             if replace {
                 return Ok(rustix::fs::renameat(&self.dir, &temp, &self.dir, path)?);
             }
-            use rustix::fs::RenameFlags;
-            match rustix::fs::renameat_with(
-                &self.dir,
-                &temp,
-                &self.dir,
-                path,
-                RenameFlags::NOREPLACE,
-            ) {
-                // Some file systems do not know the flag; the directory is ours alone and names are tracked.
-                Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS)
-                    if !self.dir.exists(path) =>
-                {
-                    Ok(rustix::fs::renameat(&self.dir, &temp, &self.dir, path)?)
-                }
-                other => Ok(other?),
-            }
+            Ok(rename_new(&self.dir, &temp, &self.dir, path)?)
         };
         attempt().map_err(|err| {
             drop(self.dir.remove_file(&temp));
@@ -171,25 +158,11 @@ impl RunDir {
 
     /// A small file's bytes; more than `limit` is an error.
     pub(super) fn read(&self, path: &str, limit: u64) -> std::io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        self.open_file(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-        match bytes.len() as u64 > limit {
-            true => Err(std::io::Error::other(format!("larger than {limit} bytes"))),
-            false => Ok(bytes),
-        }
+        bounded(self.open_file(path)?, limit)
     }
 
-    /// Size and SHA-256 of a regular file, with every piece of it given to `see`.
+    /// Size and SHA-256 of the first `limit` bytes of a regular file, each piece of which is given to `see`.
     pub(super) fn digest(
-        &self,
-        path: &str,
-        see: impl FnMut(&[u8]),
-    ) -> std::io::Result<(u64, Digest)> {
-        self.digest_up_to(path, u64::MAX, see)
-    }
-
-    /// As [`Self::digest`], of the first `limit` bytes.
-    pub(super) fn digest_up_to(
         &self,
         path: &str,
         limit: u64,

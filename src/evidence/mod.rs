@@ -4,7 +4,7 @@
 //! <state>/admit/runs/<UTC>-<fixture>-<pid>/
 //!   report.json report.md report.html    what a reader needs; the latter two are made from the first alone
 //!   events.normalized.jsonl              hash-chained: each line names the digest of the line before
-//!   trace.jsonl                          what admit was doing
+//!   trace.jsonl                          empty: the layout has its place
 //!   gate.json sandbox.json freshness.json stage2-no-target-inspection.json
 //!   patch.diff test.log
 //!   backend/                             stdout, stderr, event log, every request and reply, marker files, config
@@ -19,8 +19,10 @@
 mod agree;
 mod chain;
 mod diff;
+mod fault;
 mod files;
 mod html;
+pub mod names;
 mod read;
 mod recorder;
 mod render;
@@ -32,29 +34,11 @@ mod tests;
 mod wire;
 
 pub use diff::{LineKind, lines as diff_lines};
+pub use fault::{Fault, FaultKind};
 pub use html::page;
-pub use read::{Fault, FaultKind, Level, RunCheck, check};
+pub use read::{Level, RunCheck, check};
 pub use recorder::{Limits, Recording};
 pub use render::{facts, markdown, millis, visible};
 pub use seal::Sealed;
 pub use stages::{StageRow, ladder};
 pub use wire::WireSink;
-
-/// Names of the files of a run directory.
-pub mod names {
-    pub const REPORT: &str = "report.json";
-    pub const REPORT_MD: &str = "report.md";
-    /// The report as one HTML page.
-    pub const REPORT_HTML: &str = "report.html";
-    pub const EVENTS: &str = "events.normalized.jsonl";
-    /// What admit was doing.
-    pub const TRACE: &str = "trace.jsonl";
-    pub const GATE: &str = "gate.json";
-    pub const SANDBOX: &str = "sandbox.json";
-    pub const FRESHNESS: &str = "freshness.json";
-    pub const NO_TARGET: &str = "stage2-no-target-inspection.json";
-    pub const PATCH: &str = "patch.diff";
-    pub const TEST_LOG: &str = "test.log";
-    pub const MANIFEST: &str = "manifest.json";
-    pub const SEAL: &str = "seal.json";
-}

@@ -5,23 +5,25 @@ use std::path::{Path, PathBuf};
 
 use super::agree;
 use super::chain::chain;
+use super::fault::{Fault, FaultKind, fault};
 use super::files::RunDir;
-use super::{html, names, render, visible};
-use crate::error::{Error, Reason, Result};
-use crate::record;
-use crate::record::evidence::RunReport;
+use super::render::{markdown, visible};
+use super::{html, names};
+use crate::error::{Error, Result};
+use crate::record::evidence::{ChainEnd, RunReport, contradictions};
 use crate::record::ids::Digest;
-use crate::record::sealed::{Manifest, NoTargetProof, Seal, contradictions};
+use crate::record::sealed::{Manifest, NoTargetProof, Seal};
+use crate::record::{self, RecordError};
 
 /// A manifest, report or proof larger than this is not read.
 const MAX_RECORD: u64 = 64 << 20;
-/// No run leaves a file as large as this (the recorder's own limits are far below), and nobody waits for its digest.
+/// No run leaves a file as large as this (the recorder's own limits are far below), and its digest would take minutes.
 const MAX_FILE: u64 = 4 << 30;
 
 /// How far a run directory can be believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Everything fits together. Anybody could have sealed it anew.
+    /// Everything fits together. Sealing it anew takes no key.
     SelfConsistent,
     /// It is the run with the id that was given.
     EqualToId,
@@ -37,47 +39,6 @@ impl Level {
             Level::Signed => "signed",
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FaultKind {
-    /// There is no seal: the run never came to its end, or is still going on.
-    NotSealed,
-    /// A listed file is not there.
-    Missing,
-    /// A file's bytes are not the listed ones.
-    Changed,
-    /// A file that is not listed.
-    Extra,
-    /// The chain of events does not hold.
-    Chain,
-    /// The report says what the other files do not, or contradicts itself.
-    Report,
-    /// It is another run than the one with the given id.
-    OtherId,
-}
-
-impl FaultKind {
-    /// The reason by which scripts tell faults apart.
-    pub fn reason(self) -> Reason {
-        match self {
-            FaultKind::NotSealed => Reason::RunNotSealed,
-            FaultKind::Missing => Reason::EvidenceMissing,
-            FaultKind::Changed | FaultKind::OtherId => Reason::EvidenceChanged,
-            FaultKind::Extra => Reason::EvidenceExtra,
-            FaultKind::Chain | FaultKind::Report => Reason::EvidenceInconsistent,
-        }
-    }
-}
-
-/// One thing that is wrong with a run directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    pub kind: FaultKind,
-    pub path: String,
-    /// What should be there.
-    pub expected: String,
-    pub found: String,
 }
 
 /// What came out of a check.
@@ -122,15 +83,6 @@ impl RunCheck {
     }
 }
 
-fn fault(
-    kind: FaultKind,
-    path: &str,
-    expected: impl Into<String>,
-    found: impl Into<String>,
-) -> Fault {
-    Fault { kind, path: path.into(), expected: expected.into(), found: found.into() }
-}
-
 /// Checks the run directory at `path`; `expected` is an id that came by another way.
 ///
 /// # Errors
@@ -146,18 +98,25 @@ pub fn check(path: &Path, expected: Option<&Digest>) -> Result<RunCheck> {
         files: 0,
         report: None,
     };
-    let Some(manifest) = out.take_manifest(&dir) else { return Ok(out) };
+    // A fault in either of them leaves nothing to compare files with.
+    let (id, manifest) = match manifest(&dir) {
+        Ok(read) => read,
+        Err(fault) => {
+            out.faults.push(fault);
+            return Ok(out);
+        }
+    };
     out.files = manifest.files.len();
     out.check_files(&dir, &manifest)?;
     if out.faults.is_empty() {
         out.check_content(&dir, &manifest, expected.is_some());
     }
-    if let (Some(want), Some(id)) = (expected, &out.id)
-        && want != id
+    if let Some(want) = expected
+        && *want != id
     {
-        let other = fault(FaultKind::OtherId, names::SEAL, want.to_string(), id.to_string());
-        out.faults.push(other);
+        out.faults.push(fault(FaultKind::OtherId, names::SEAL, want.to_string(), id.to_string()));
     }
+    out.id = Some(id);
     if out.faults.is_empty() {
         out.level = Some(match expected {
             Some(_) => Level::EqualToId,
@@ -169,118 +128,95 @@ pub fn check(path: &Path, expected: Option<&Digest>) -> Result<RunCheck> {
     Ok(out)
 }
 
+/// The run's id and its manifest, once the seal fits it.
+fn manifest(dir: &RunDir) -> std::result::Result<(Digest, Manifest), Fault> {
+    let changed = |name, want: &str, found: String| fault(FaultKind::Changed, name, want, found);
+    let read = |name| match dir.read(name, MAX_RECORD) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(err) => Err(changed(name, "a readable record", err.to_string())),
+    };
+    let (seal_bytes, manifest_bytes) = match (read(names::SEAL)?, read(names::MANIFEST)?) {
+        (Some(seal), Some(manifest)) => (seal, manifest),
+        (None, None) => {
+            let found = "no manifest and no seal";
+            return Err(fault(FaultKind::NotSealed, names::SEAL, "a sealed run", found));
+        }
+        (None, _) => return Err(fault(FaultKind::Missing, names::SEAL, "the seal", "absent")),
+        (_, None) => {
+            return Err(fault(FaultKind::Missing, names::MANIFEST, "the manifest", "absent"));
+        }
+    };
+    let bad = |name, want| move |err: RecordError| changed(name, want, err.to_string());
+    let seal: Seal = record::parse(&seal_bytes).map_err(bad(names::SEAL, "a whole seal"))?;
+    // Only the written form counts: a byte more is a changed file, whatever it means as JSON.
+    if !seal.is_whole() || record::pretty(&seal) != seal_bytes {
+        return Err(changed(names::SEAL, "a whole seal", "another form or check".into()));
+    }
+    let manifest: Manifest =
+        record::parse(&manifest_bytes).map_err(bad(names::MANIFEST, "a manifest"))?;
+    let id = record::digest(&manifest);
+    if id != seal.id {
+        return Err(changed(names::MANIFEST, &seal.id.to_string(), id.to_string()));
+    }
+    if record::pretty(&manifest) != manifest_bytes {
+        return Err(changed(names::MANIFEST, "its written form", "another form".into()));
+    }
+    if !manifest.files.is_sorted_by(|a, b| a.path < b.path) {
+        return Err(changed(names::MANIFEST, "each file once, sorted", "another order".into()));
+    }
+    Ok((id, manifest))
+}
+
 impl RunCheck {
-    /// Reads seal and manifest; a fault in either leaves nothing to compare files with.
-    fn take_manifest(&mut self, dir: &RunDir) -> Option<Manifest> {
-        use FaultKind::{Changed, Missing, NotSealed};
-        let mut stop = |fault| {
-            self.faults.push(fault);
-            None::<Manifest>
-        };
-        let read = |name| match dir.read(name, MAX_RECORD) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(err) => Err(err.to_string()),
-        };
-        let (seal_bytes, manifest_bytes) = match (read(names::SEAL), read(names::MANIFEST)) {
-            (Ok(Some(seal)), Ok(Some(manifest))) => (seal, manifest),
-            (Ok(None), Ok(None)) => {
-                return stop(fault(
-                    NotSealed,
-                    names::SEAL,
-                    "a sealed run",
-                    "no manifest and no seal",
-                ));
-            }
-            (Ok(None), _) => return stop(fault(Missing, names::SEAL, "the seal", "absent")),
-            (_, Ok(None)) => {
-                return stop(fault(Missing, names::MANIFEST, "the manifest", "absent"));
-            }
-            (Err(why), _) => return stop(fault(Changed, names::SEAL, "a readable seal", why)),
-            (_, Err(why)) => {
-                return stop(fault(Changed, names::MANIFEST, "a readable manifest", why));
-            }
-        };
-        // Only the written form counts: a byte more is a changed file, whatever it means as JSON.
-        let seal = match record::parse::<Seal>(&seal_bytes) {
-            Ok(seal) if seal.is_whole() && record::pretty(&seal) == seal_bytes => seal,
-            Ok(_) => {
-                return stop(fault(Changed, names::SEAL, "a whole seal", "another form or check"));
-            }
-            Err(err) => return stop(fault(Changed, names::SEAL, "a whole seal", err.to_string())),
-        };
-        let manifest = match record::parse::<Manifest>(&manifest_bytes) {
-            Ok(manifest) => manifest,
-            Err(err) => {
-                return stop(fault(Changed, names::MANIFEST, "a manifest", err.to_string()));
-            }
-        };
-        let id = record::digest(&manifest);
-        if id != seal.id {
-            let (want, found) = (seal.id.to_string(), id.to_string());
-            return stop(fault(Changed, names::MANIFEST, want, found));
-        }
-        if record::pretty(&manifest) != manifest_bytes {
-            return stop(fault(Changed, names::MANIFEST, "its written form", "another form"));
-        }
-        let mut sorted = manifest.files.windows(2);
-        if !sorted.all(|pair| pair[0].path < pair[1].path) {
-            return stop(fault(
-                Changed,
-                names::MANIFEST,
-                "each file once, sorted",
-                "another order",
-            ));
-        }
-        self.id = Some(id);
-        Some(manifest)
+    fn fault(
+        &mut self,
+        kind: FaultKind,
+        path: &str,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) {
+        self.faults.push(fault(kind, path, expected, found));
     }
 
     fn check_files(&mut self, dir: &RunDir, manifest: &Manifest) -> Result<()> {
-        let present: Vec<_> = dir.list()?;
+        let present = dir.list()?;
         let names: BTreeSet<&str> = present.iter().map(|listed| listed.name.as_str()).collect();
         for entry in &manifest.files {
             let path = entry.path.as_str();
+            let want = format!("{} bytes, {}", entry.size, entry.sha256);
             if !names.contains(path) {
-                let want = format!("{} bytes, {}", entry.size, entry.sha256);
-                self.faults.push(fault(FaultKind::Missing, path, want, "absent"));
+                self.fault(FaultKind::Missing, path, want, "absent");
                 continue;
             }
-            let want = format!("{} bytes, {}", entry.size, entry.sha256);
             if entry.size > MAX_FILE {
                 let found = format!("{} bytes", entry.size);
-                self.faults.push(fault(FaultKind::Changed, path, "a file of a run", found));
+                self.fault(FaultKind::Changed, path, "a file of a run", found);
                 continue;
             }
             // Of a file that is too long, one byte too many is read and no more.
-            let found = match dir.digest_up_to(path, entry.size + 1, |_| {}) {
+            let found = match dir.digest(path, entry.size + 1, |_| {}) {
                 Ok((size, digest)) if size == entry.size && digest == entry.sha256 => continue,
                 Ok((size, _)) if size > entry.size => format!("more than {} bytes", entry.size),
                 Ok((size, digest)) => format!("{size} bytes, {digest}"),
                 Err(err) => err.to_string(),
             };
-            self.faults.push(fault(FaultKind::Changed, path, want, found));
+            self.fault(FaultKind::Changed, path, want, found);
         }
         let known: BTreeSet<&str> =
             manifest.files.iter().map(|entry| entry.path.as_str()).collect();
         for listed in &present {
             let path = listed.name.as_str();
-            let own = [names::MANIFEST, names::SEAL].contains(&path);
-            if !own && !known.contains(path) {
+            if ![names::MANIFEST, names::SEAL].contains(&path) && !known.contains(path) {
                 let what = if listed.path.is_some() { "a file" } else { "no regular file" };
-                self.faults.push(fault(FaultKind::Extra, path, "nothing", what));
+                self.fault(FaultKind::Extra, path, "nothing", what);
             }
         }
         for name in
             [names::REPORT, names::REPORT_MD, names::REPORT_HTML, names::EVENTS, names::PATCH]
         {
             if !known.contains(name) {
-                self.faults.push(fault(
-                    FaultKind::Missing,
-                    name,
-                    "listed in the manifest",
-                    "not listed",
-                ));
+                self.fault(FaultKind::Missing, name, "listed in the manifest", "not listed");
             }
         }
         Ok(())
@@ -294,79 +230,56 @@ impl RunCheck {
             .and_then(|bytes| record::parse::<RunReport>(&bytes).map_err(|err| err.to_string()));
         let report = match report {
             Ok(report) => report,
-            Err(why) => {
-                return self.faults.push(fault(FaultKind::Report, names::REPORT, "a report", why));
-            }
+            Err(why) => return self.fault(FaultKind::Report, names::REPORT, "a report", why),
         };
+        let end = |end: &ChainEnd| format!("{} events, {}", end.count, end.head);
         match chain(dir) {
-            Ok((end, kinds)) if end == report.events => {
+            Ok((found, kinds)) if found == report.events => {
                 self.faults.extend(agree::differences(dir, &report, &kinds));
             }
-            Ok((end, _)) => self.faults.push(fault(
-                FaultKind::Chain,
-                names::EVENTS,
-                format!("{} events, {}", report.events.count, report.events.head),
-                format!("{} events, {}", end.count, end.head),
-            )),
-            Err(why) => {
-                self.faults.push(fault(FaultKind::Chain, names::EVENTS, "a whole chain", why))
+            Ok((found, _)) => {
+                self.fault(FaultKind::Chain, names::EVENTS, end(&report.events), end(&found));
             }
+            Err(why) => self.fault(FaultKind::Chain, names::EVENTS, "a whole chain", why),
         }
         for what in contradictions(&report) {
-            let status = report.status.as_str();
-            self.faults.push(fault(
-                FaultKind::Report,
-                names::REPORT,
-                status,
-                format!("with {what}"),
-            ));
+            let found = format!("with {what}");
+            self.fault(FaultKind::Report, names::REPORT, report.status.as_str(), found);
         }
         let digest = |name: &str| {
             manifest.files.iter().find(|entry| entry.path.as_str() == name).map(|e| &e.sha256)
         };
         let mut agree = |name: &str, good: bool, what: &str| {
             if !good {
-                self.faults.push(fault(FaultKind::Report, name, what, "something else"));
+                self.fault(FaultKind::Report, name, what, "something else");
             }
         };
         agree(names::PATCH, digest(names::PATCH) == Some(&report.patch_digest), "patch_digest");
         let proof = dir.read(names::NO_TARGET, MAX_RECORD).ok();
         let proof = proof.and_then(|bytes| record::parse::<NoTargetProof>(&bytes).ok());
         let proven = proof.is_some_and(|proof| proof.passed && proof.holds());
-        agree(
-            names::NO_TARGET,
-            proven || !report.no_target_inspection_passed,
-            "a proof that holds",
-        );
+        let proven = proven || !report.no_target_inspection_passed;
+        agree(names::NO_TARGET, proven, "a proof that holds");
         let ours = env!("CARGO_PKG_VERSION");
         if report.admit_version == ours {
-            let markdown = Digest::sha256(render::markdown(&report).as_bytes());
-            let page = Digest::sha256(html::page(&report).as_bytes());
-            agree(
-                names::REPORT_MD,
-                digest(names::REPORT_MD) == Some(&markdown),
-                "made from report.json",
-            );
-            agree(
-                names::REPORT_HTML,
-                digest(names::REPORT_HTML) == Some(&page),
-                "made from report.json",
-            );
+            for (name, text) in
+                [(names::REPORT_MD, markdown(&report)), (names::REPORT_HTML, html::page(&report))]
+            {
+                let same = digest(name) == Some(&Digest::sha256(text.as_bytes()));
+                agree(name, same, "made from report.json");
+            }
         } else if by_id {
             self.notes.push(format!(
                 "report.md and report.html were not made again: written by admit {}, this is {ours}",
                 report.admit_version
             ));
         } else {
-            // Nothing but the seal speaks for the two pages then, and anybody can make a seal.
-            self.faults.push(fault(
-                FaultKind::Report,
-                names::REPORT,
-                format!(
-                    "a run of admit {ours}, whose pages can be made again; or its id, with --id"
-                ),
-                format!("a run of admit {}", visible(&report.admit_version)),
-            ));
+            // Nothing but the seal vouches for the two pages then, and making a seal takes no key.
+            let want = format!(
+                "a run of admit {ours}, whose pages can be made again; or its id, with --id"
+            );
+            let found = format!("a run of admit {}", visible(&report.admit_version));
+            self.fault(FaultKind::Report, names::REPORT, want, found);
         }
         self.report = Some(report);
     }

@@ -16,8 +16,7 @@ use crate::host::Clock;
 use crate::record;
 use crate::record::evidence::{ChainEnd, RunReport, TimelineRow};
 use crate::record::ids::{Digest, Name, RelPath};
-use crate::record::sealed::{Author, Event, Excerpt, TraceLine};
-use crate::recorder::Recorder;
+use crate::record::sealed::{Author, Event, Excerpt};
 use crate::secrets::Known;
 
 use sha2::Digest as _;
@@ -61,7 +60,7 @@ pub(super) struct Kept {
     pub(super) author: Author,
     pub(super) bytes: u64,
     pub(super) omitted: u64,
-    /// Over what was handed in, so that a file which somebody changed meanwhile is not sealed as recorded.
+    /// Over what was handed in, so that a file that changed meanwhile is not sealed as recorded.
     hash: sha2::Sha256,
 }
 
@@ -94,12 +93,15 @@ pub(super) struct State {
     last: std::collections::VecDeque<TimelineRow>,
     /// The first thing that could not be recorded.
     pub(super) broken: Option<String>,
-    /// What is sealed if nobody seals.
+    /// What is sealed if the run ends without a report.
     pub(super) draft: RunReport,
     pub(super) sealed: bool,
 }
 
 /// A run directory that is being written. Sealed as a failure when dropped unsealed.
+///
+/// All methods take `&self`, since the proxy, the supervisor and the sequence of the run record at the same time. After
+/// a failed call the run has no whole evidence and ends as failed.
 pub struct Recording {
     pub(super) dir: RunDir,
     pub(super) clock: Arc<dyn Clock + Send>,
@@ -160,6 +162,45 @@ impl Recording {
         change(&mut self.state().draft);
     }
 
+    /// One event of the chain. `by` is [`Author::Admit`] for what admit did or saw itself.
+    pub fn event(&self, kind: &str, by: Author, data: Value) -> Result<()> {
+        self.noted(|state| self.event_locked(state, kind, by, data))
+    }
+
+    /// A whole file, written at once; a path is written once only.
+    pub fn artifact(&self, path: &RelPath, role: &str, by: Author, bytes: &[u8]) -> Result<()> {
+        self.noted(|state| {
+            if state.kept.contains_key(path) {
+                return Err(
+                    Error::new(Reason::Internal, "a file was written before").at(path.to_string())
+                );
+            }
+            let keep = self.grant(state, path, role, by, bytes.len() as u64)?;
+            let kept = &bytes[..usize::try_from(keep).unwrap_or(bytes.len())];
+            if let Some(entry) = state.kept.get_mut(path) {
+                entry.took(kept);
+            }
+            self.dir.write(path.as_str(), kept, false)
+        })
+    }
+
+    /// More bytes of a growing file (a log, a reply as it streams in). Gives the offset at which they begin, or `None`
+    /// where the file has reached its limit and they were counted but not kept.
+    pub fn append(
+        &self,
+        path: &RelPath,
+        role: &str,
+        by: Author,
+        bytes: &[u8],
+    ) -> Result<Option<u64>> {
+        self.noted(|state| self.append_locked(state, path, role, by, bytes))
+    }
+
+    /// Nanoseconds since the recording began.
+    pub fn elapsed_ns(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
     /// A thread that panicked while recording leaves a state that is whole enough to seal as a failure.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -180,8 +221,8 @@ impl Recording {
         result
     }
 
-    /// Bytes more for `path`: how many of `more` may be kept.
-    fn room(
+    /// How many of `more` further bytes of `path` may be kept; counts the rest as left out.
+    fn grant(
         &self,
         state: &mut State,
         path: &RelPath,
@@ -195,7 +236,7 @@ impl Recording {
                 .at(path.to_string())
                 .expected(format!("at most {}", self.limits.files)));
         }
-        // What admit itself writes has limits of its own; a flood from inside the box must not silence it.
+        // What admit itself writes has limits of its own; a flood from inside the sandbox must not silence it.
         let counted = by != Author::Admit;
         let left = match counted {
             true => self.limits.total_bytes.saturating_sub(state.total),
@@ -239,7 +280,7 @@ impl Recording {
             state.logs.insert(path.clone(), file);
         }
         let offset = state.kept.get(path).map_or(0, |kept| kept.bytes);
-        let keep = self.room(state, path, role, by, bytes.len() as u64)?;
+        let keep = self.grant(state, path, role, by, bytes.len() as u64)?;
         let kept = &bytes[..usize::try_from(keep).unwrap_or(bytes.len())];
         if let Some(file) = state.logs.get_mut(path) {
             file.write_all(kept).map_err(|err| self.dir.io("write", path.as_str(), err))?;
@@ -329,51 +370,4 @@ pub(super) fn rel(text: &str) -> Result<RelPath> {
     text.parse().map_err(|err: record::ids::ParseError| {
         Error::new(Reason::Internal, "no path for a run directory").caused_by(err)
     })
-}
-
-impl Recorder for Recording {
-    fn event(&self, kind: &str, by: Author, data: Value) -> Result<()> {
-        self.noted(|state| self.event_locked(state, kind, by, data))
-    }
-
-    fn artifact(&self, path: &RelPath, role: &str, by: Author, bytes: &[u8]) -> Result<()> {
-        self.noted(|state| {
-            if state.kept.contains_key(path) {
-                return Err(
-                    Error::new(Reason::Internal, "a file was written before").at(path.to_string())
-                );
-            }
-            let keep = self.room(state, path, role, by, bytes.len() as u64)?;
-            let kept = &bytes[..usize::try_from(keep).unwrap_or(bytes.len())];
-            if let Some(entry) = state.kept.get_mut(path) {
-                entry.took(kept);
-            }
-            self.dir.write(path.as_str(), kept, false)
-        })
-    }
-
-    fn append(&self, path: &RelPath, role: &str, by: Author, bytes: &[u8]) -> Result<Option<u64>> {
-        self.noted(|state| self.append_locked(state, path, role, by, bytes))
-    }
-
-    fn trace(&self, what: &str, data: Value) -> Result<()> {
-        let line = TraceLine { monotonic_ns: self.elapsed_ns(), what: what.to_owned(), data };
-        let mut line = record::canonical(&line);
-        line.push(b'\n');
-        let path = rel(names::TRACE)?;
-        self.append(&path, "trace", Author::Admit, &line).map(drop)
-    }
-
-    fn elapsed_ns(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-}
-
-impl Drop for Recording {
-    fn drop(&mut self) {
-        if !self.state().sealed {
-            // Nobody is left to tell; a directory without a seal says the same.
-            drop(self.seal_draft());
-        }
-    }
 }

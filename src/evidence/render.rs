@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::record::evidence::{GateStatus, RunReport};
+use crate::record::evidence::RunReport;
+use crate::record::finding::State;
 
 /// A row of the facts table: what users of older reports look for, under the names they know.
 pub fn facts(report: &RunReport) -> Vec<(&'static str, String)> {
@@ -52,12 +53,12 @@ pub fn facts(report: &RunReport) -> Vec<(&'static str, String)> {
 }
 
 /// The word for a gate's end.
-pub(super) fn gate_word(status: GateStatus) -> &'static str {
-    match status {
-        GateStatus::Pass => "pass",
-        GateStatus::Fail => "fail",
-        GateStatus::NotChecked => "not checked",
-        GateStatus::NotApplicable => "not applicable",
+pub(super) fn state_word(state: State) -> &'static str {
+    match state {
+        State::Ok => "ok",
+        State::Failed => "failed",
+        State::NotReached => "not reached",
+        State::NotAsked => "not asked",
     }
 }
 
@@ -140,7 +141,7 @@ pub fn markdown(report: &RunReport) -> String {
     for row in &report.gates {
         let cells = [&row.expected, &row.found, &row.fix].map(|text| inline(text));
         let [expected, found, fix] = cells;
-        let (id, word) = (code(&row.id), gate_word(row.status));
+        let (id, word) = (code(&row.id), state_word(row.state));
         line(format!("| {id} | {word} | {expected} | {found} | {fix} |"));
     }
     line("\n## Baselines\n\n| name | must be accepted | was accepted | held | note |\n|---|---|---|---|---|".into());

@@ -11,17 +11,16 @@ use super::names;
 use super::recorder::{Kept, Recording, State, rel};
 use super::texts::{clean_texts, ids};
 use crate::error::{Error, Reason, Result};
-use crate::record::evidence::{ChainEnd, RunReport, RunStatus};
+use crate::record::evidence::{ChainEnd, RunReport, RunStatus, contradictions};
 use crate::record::failure::FailureClass;
 use crate::record::ids::{Digest, RelPath};
 use crate::record::sealed::{
-    Author, Event, Excerpt, Freshness, Manifest, ManifestEntry, NoTargetProof, Seal, contradictions,
+    Author, Event, Excerpt, Freshness, Manifest, ManifestEntry, NoTargetProof, Seal,
 };
 use crate::record::{self, Record};
-use crate::recorder::Recorder;
 use crate::secrets::{Known, Rules, Scanner};
 
-/// The role of a file that nobody recorded.
+/// The role of a file that was not recorded.
 const UNEXPECTED: &str = "unexpected";
 /// Bytes of the patch that a report shows.
 const DIFF_BYTES: usize = 256 << 10;
@@ -48,8 +47,8 @@ impl Recording {
     /// Seals the run with `report`.
     ///
     /// What can be computed from the directory is computed, whatever `report` says: chain, timeline, patch and its
-    /// digest, the no-target proof. A report that contradicts itself, an artifact with a secret, a file that nobody
-    /// recorded or a failed recording turns a good end into a failure.
+    /// digest, the no-target proof. A report that contradicts itself, an artifact with a secret, a file that was
+    /// not recorded or a failed recording turns a good end into a failure.
     ///
     /// # Errors
     /// Where the files cannot be written, or the run is sealed already.
@@ -61,7 +60,7 @@ impl Recording {
         }
         let first = self.seal_locked(&mut state, report.clone());
         let result = match first {
-            // No room for all of it: what decides fits into much less.
+            // No space for all of it: what decides fits into much less.
             Err(err) if err.reason() == Reason::DiskFull => {
                 let mut small = report;
                 small.fail(FailureClass::Unclassified, "the disk is full");
@@ -77,7 +76,7 @@ impl Recording {
     }
 
     /// Seals what there is as a failure.
-    pub(super) fn seal_draft(&self) -> Result<Sealed> {
+    fn seal_draft(&self) -> Result<Sealed> {
         let mut report = self.state().draft.clone();
         if report.status != RunStatus::Blocked {
             report.status = RunStatus::Fail;
@@ -103,9 +102,9 @@ impl Recording {
             report.blockers.push(format!("the evidence is not whole: {broken}"));
             report.fail(FailureClass::Unclassified, "the evidence is not whole");
         }
-        self.look_for_strangers(state, &mut report)?;
+        self.find_unrecorded(state, &mut report)?;
         let mut entries = self.scan(state, &known, &mut report)?;
-        let patch = self.dir.read(names::PATCH, u64::MAX - 1);
+        let patch = self.dir.read(names::PATCH, u64::MAX);
         let patch = patch.map_err(|err| self.dir.io("read", names::PATCH, err))?;
         report.patch_digest = Digest::sha256(&patch);
         report.diff = Excerpt::of(&patch, DIFF_BYTES);
@@ -165,7 +164,7 @@ impl Recording {
             does_not_prove: vec!["anything: the run ended before a proof was made".into()],
         };
         let gates = json!({
-            "schema": "admit.gate/1", "engine": report.backend, "provider": "", "admitted": false,
+            "schema": "admit.gate/2", "engine": report.backend, "provider": "", "admitted": false,
             "model": null, "runtime_model_provider": null, "gates": report.gates, "probe": null,
         });
         let missing = [
@@ -188,8 +187,8 @@ impl Recording {
         Ok(())
     }
 
-    /// Nothing but the recorder writes here; whatever else is there fails the run, and stays to be seen.
-    fn look_for_strangers(&self, state: &mut State, report: &mut RunReport) -> Result<()> {
+    /// Only the recorder writes here: any other file fails the run, and stays to be seen.
+    fn find_unrecorded(&self, state: &mut State, report: &mut RunReport) -> Result<()> {
         let marker = report.failure_class.map(|class| format!("backend/{}", class.marker()));
         for listed in self.dir.list()? {
             let ours = |path: &RelPath| {
@@ -207,8 +206,8 @@ impl Recording {
             match listed.path {
                 Some(path) if ours(&path) => {}
                 Some(path) => {
-                    report.blockers.push(format!("a file that nobody recorded: {path}"));
-                    report.fail(FailureClass::Unclassified, "a file that nobody recorded");
+                    report.blockers.push(format!("a file that was not recorded: {path}"));
+                    report.fail(FailureClass::Unclassified, "a file that was not recorded");
                     state.kept.insert(path, Kept::new(UNEXPECTED, Author::Agent));
                 }
                 None => {
@@ -233,7 +232,8 @@ impl Recording {
         for (path, kept) in &mut state.kept {
             let mut scanner = Scanner::new(known.clone(), Rules::On);
             let mut hits = scanner.feed(format!("{path}\n").as_bytes());
-            let there = self.dir.digest(path.as_str(), |bytes| hits.extend(scanner.feed(bytes)));
+            let there =
+                self.dir.digest(path.as_str(), u64::MAX, |bytes| hits.extend(scanner.feed(bytes)));
             hits.extend(scanner.finish());
             let (mut size, mut sha256) = match there {
                 Ok(there) => there,
@@ -309,6 +309,15 @@ impl Recording {
         };
         slot.get_or_insert(name);
         Ok(())
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        if !self.state().sealed {
+            // The error has no receiver; a directory without a seal says the same.
+            drop(self.seal_draft());
+        }
     }
 }
 

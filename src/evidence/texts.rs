@@ -6,7 +6,7 @@ use crate::record;
 use crate::record::evidence::RunReport;
 use crate::record::failure::FailureClass;
 use crate::record::sealed::Excerpt;
-use crate::secrets::{Hit, Known, Rules, Scanner};
+use crate::secrets::{Hit, Known, Rules, look};
 
 /// The rules that hit, each once.
 pub(super) fn ids(hits: &[Hit]) -> String {
@@ -31,9 +31,7 @@ pub(super) fn clean_texts(report: &mut RunReport, known: &Known) -> Result<[Text
         let texts = texts(report);
         let mut hits = Vec::new();
         for (.., bytes) in &texts {
-            let mut scanner = Scanner::new(known.clone(), Rules::On);
-            hits.extend(scanner.feed(bytes));
-            hits.extend(scanner.finish());
+            hits.extend(look(bytes, known, Rules::On));
         }
         if hits.is_empty() {
             return Ok(texts);

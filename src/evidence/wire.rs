@@ -1,4 +1,4 @@
-//! The bridge's bytes as files of the run directory, and its record as rows of the report.
+//! What went over the wire as files of the run directory, and the proxy's record as rows of the report.
 
 use std::io;
 use std::sync::Arc;
@@ -9,14 +9,13 @@ use crate::record;
 use crate::record::evidence::WireRow;
 use crate::record::sealed::{Author, Excerpt};
 use crate::record::wire::{ExchangeKind, ProxyRecord, WireRecord};
-use crate::recorder::Recorder;
 
 /// Bytes of a request or reply that a report shows.
 const SHOWN: usize = 4 << 10;
 /// A file larger than this is not read back for the report.
 const READ_BACK: u64 = 64 << 20;
 
-/// Takes what the bridge sees into `backend/wire/NNNN.<part>`: every byte before it goes on.
+/// Writes what the proxy sees to `backend/wire/NNNN.<part>`: every byte before it goes on.
 pub struct WireSink(Arc<Recording>);
 
 impl WireSink {
@@ -54,7 +53,7 @@ impl server::Recorder for WireSink {
 }
 
 impl Recording {
-    /// The report's rows of a bridge's record. `started_ns` is when the bridge started, on the recording's clock.
+    /// The report's rows of a proxy's record. `started_ns` is when the proxy started, on the recording's clock.
     pub fn wire_rows(&self, record: &ProxyRecord, started_ns: u64) -> Vec<WireRow> {
         record.exchanges.iter().map(|exchange| self.wire_row(exchange, started_ns)).collect()
     }

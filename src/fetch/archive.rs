@@ -17,6 +17,9 @@ use crate::error::{Error, Reason, Result};
 use crate::record::ids::RelPath;
 use crate::store::sink::Sink;
 
+/// Largest tarball taken, in bytes. The largest package seen in a provider's lock has 40 MB.
+pub(super) const PACKAGE_BYTES: u64 = 512 << 20;
+
 /// What an honest archive stays below.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {

@@ -1,11 +1,9 @@
 //! Sources inside admit: a commit made of files, in memory.
 
-use std::collections::{BTreeMap, HashMap};
-
-use git2::{ObjectType, Oid};
-
 use crate::error::{Error, Reason, Result};
+use crate::git::id::{Kind, Oid};
 use crate::git::object::{Objects, verify};
+use crate::git::write::{ObjectSet, Row};
 use crate::record::ids::{CommitId, RelPath};
 
 /// A source inside admit: a commit made of files, in memory. The same files give the same commit everywhere.
@@ -14,7 +12,7 @@ pub struct Embedded {
     /// The name in `embedded:<name>`.
     pub name: String,
     pub commit: CommitId,
-    objects: HashMap<Oid, (ObjectType, Vec<u8>)>,
+    objects: ObjectSet,
 }
 
 /// Author and committer of every embedded commit, at the first second of 2026.
@@ -29,79 +27,20 @@ impl Embedded {
         name: impl Into<String>,
         files: impl IntoIterator<Item = (RelPath, Vec<u8>, bool)>,
     ) -> Result<Self> {
-        let name = name.into();
-        let mut made = Self { commit: commit_id(Oid::ZERO_SHA1)?, objects: HashMap::new(), name };
-        let mut root = Node::default();
-        for (path, data, executable) in files {
-            let id = made.add(ObjectType::Blob, data)?;
-            let twice =
-                || Error::new(Reason::Internal, "a path that is there twice").at(path.as_str());
-            let mut node = &mut root;
-            let parts: Vec<&str> = path.parts().collect();
-            let (last, dirs) = parts.split_last().ok_or_else(twice)?;
-            for dir in dirs {
-                match node.0.entry((*dir).to_owned()).or_insert_with(|| Child::Dir(Node::default()))
-                {
-                    Child::Dir(below) => node = below,
-                    Child::File(..) => return Err(twice()),
-                }
-            }
-            if node.0.insert((*last).to_owned(), Child::File(id, executable)).is_some() {
-                return Err(twice());
-            }
+        let (name, files) = (name.into(), Vec::from_iter(files));
+        let mut rows: Vec<Row<'_>> = Vec::new();
+        for (path, data, executable) in &files {
+            rows.push((path.as_str(), if *executable { "100755" } else { "100644" }, data));
         }
-        let tree = made.add_tree(&root)?;
-        let text =
-            format!("tree {tree}\nauthor {SIGNATURE}\ncommitter {SIGNATURE}\n\n{}\n", made.name);
-        let commit = made.add(ObjectType::Commit, text.into_bytes())?;
-        made.commit = commit_id(commit)?;
-        Ok(made)
+        let mut objects = ObjectSet::default();
+        let commit = objects.commit(&rows, None, SIGNATURE, &name)?;
+        Ok(Self { name, commit, objects })
     }
-
-    fn add(&mut self, kind: ObjectType, data: Vec<u8>) -> Result<Oid> {
-        let id = Oid::hash_object(kind, &data)
-            .map_err(|err| Error::new(Reason::Internal, "cannot hash an object").caused_by(err))?;
-        self.objects.insert(id, (kind, data));
-        Ok(id)
-    }
-
-    fn add_tree(&mut self, node: &Node) -> Result<Oid> {
-        // Git sorts a directory as if its name ended in a slash.
-        let mut entries = BTreeMap::new();
-        for (name, child) in &node.0 {
-            let (key, mode, id) = match child {
-                Child::Dir(below) => (format!("{name}/"), "40000", self.add_tree(below)?),
-                Child::File(id, true) => (name.clone(), "100755", *id),
-                Child::File(id, false) => (name.clone(), "100644", *id),
-            };
-            entries.insert(key, (mode, name, id));
-        }
-        let mut data = Vec::new();
-        for (mode, name, id) in entries.values() {
-            data.extend(format!("{mode} {name}\0").as_bytes());
-            data.extend(id.as_bytes());
-        }
-        self.add(ObjectType::Tree, data)
-    }
-}
-
-#[derive(Default)]
-struct Node(BTreeMap<String, Child>);
-
-enum Child {
-    Dir(Node),
-    File(Oid, bool),
-}
-
-fn commit_id(id: Oid) -> Result<CommitId> {
-    id.to_string()
-        .parse()
-        .map_err(|err| Error::new(Reason::Internal, "not a commit id").caused_by(err))
 }
 
 impl Objects for Embedded {
-    fn read(&self, id: Oid, kind: ObjectType) -> Result<Vec<u8>> {
-        let (found, data) = self.objects.get(&id).ok_or_else(|| {
+    fn read(&self, id: Oid, kind: Kind) -> Result<Vec<u8>> {
+        let (found, data) = self.objects.0.get(&id).ok_or_else(|| {
             Error::new(Reason::RevNotInRemote, "the commit is not in the embedded source")
                 .at(format!("embedded:{}", self.name))
                 .expected(id.to_string())

@@ -5,17 +5,18 @@
 //! can prove the same without any remote: the commit hashes to its id and names the git tree, and the stored files hash
 //! to that git tree.
 
-use std::collections::BTreeMap;
 use std::io::Read as _;
 
 use cap_std::fs::PermissionsExt as _;
-use git2::{ObjectType, Oid};
 
 use super::Fetcher;
 use super::mirror::local_path;
 use crate::error::{Error, Reason, Result};
-use crate::git::object::{self, ObjectDir, Objects, object_dir};
+use crate::git::dir::{ObjectDir, object_dir};
+use crate::git::id::{Kind, Oid};
+use crate::git::object::{self, Objects};
 use crate::git::smart::{self, Want};
+use crate::git::write;
 use crate::record::ids::{CommitId, Digest, ObjectId};
 use crate::store::StoredTree;
 use crate::store::sink::DirSink;
@@ -48,14 +49,14 @@ pub struct Source {
 
 pub(super) enum Repository<'a> {
     Inside(&'a dyn Objects),
-    Dir(ObjectDir),
+    Dir(Box<ObjectDir>),
 }
 
 impl Repository<'_> {
     pub(super) fn objects(&self) -> &dyn Objects {
         match self {
             Repository::Inside(objects) => *objects,
-            Repository::Dir(dir) => dir,
+            Repository::Dir(dir) => &**dir,
         }
     }
 
@@ -104,7 +105,7 @@ impl<'a> Fetcher<'a> {
                 .found(err.found_value().unwrap_or_default()),
             _ => err,
         })?;
-        let raw = objects.read(object::oid(locked.rev.as_str())?, ObjectType::Commit)?;
+        let raw = objects.read(Oid::parse(locked.rev.as_str())?, Kind::Commit)?;
         self.store.record_put(RECORD.0, files.nar(), RECORD.1, &raw)?;
         Ok(Source {
             commit: locked.rev.clone(),
@@ -119,10 +120,8 @@ impl<'a> Fetcher<'a> {
     fn stored_source(&self, locked: &Locked<'_>) -> Result<Option<Source>> {
         let Some(nar) = locked.nar_hash else { return Ok(None) };
         let Some(raw) = self.store.record_get(RECORD.0, nar, RECORD.1)? else { return Ok(None) };
-        let hash = Oid::hash_object(ObjectType::Commit, &raw)
-            .map_err(|err| Error::new(Reason::Internal, "cannot hash an object").caused_by(err))?;
         // Two commits can have the same files; then the other one is fetched.
-        if hash.to_string() != locked.rev.as_str() {
+        if Oid::of(Kind::Commit, &raw).to_string() != locked.rev.as_str() {
             return Ok(None);
         }
         let Some(commit) = object::parse_commit(&raw) else { return Ok(None) };
@@ -165,11 +164,7 @@ impl<'a> Fetcher<'a> {
                 .at(path.display().to_string())
                 .expected("a clone, bare or not, with or without .git at the end")
             })?;
-            return Ok(Repository::Dir(ObjectDir::open(
-                &objects,
-                path.display().to_string(),
-                None,
-            )?));
+            return Ok(Repository::Dir(Box::new(ObjectDir::open(&objects)?)));
         }
         if !place.starts_with("https://") && !place.starts_with("http://") {
             return Err(Error::new(
@@ -181,8 +176,8 @@ impl<'a> Fetcher<'a> {
             .hint("name a mirror for it: [[mirror]] in admit.toml, or ADMIT_MIRROR"));
         }
         let scratch = self.store.scratch()?;
-        let objects = smart::fetch(self.client, place, want, scratch.path(), self.progress)?;
-        Ok(Repository::Dir(ObjectDir::open(&objects, place, Some(scratch))?))
+        let pack = smart::fetch(self.client, place, want, scratch.path(), self.progress)?;
+        Ok(Repository::Dir(Box::new(ObjectDir::packed(pack, place, scratch))))
     }
 }
 
@@ -204,34 +199,24 @@ fn mismatch(locked: &Locked<'_>, what: &str) -> Error {
 /// The git tree that these files make.
 fn hash_tree(dir: &cap_std::fs::Dir, place: &std::path::Path) -> Result<Oid> {
     let fail = |err| Error::io("read the stored source", place, err);
-    // Git sorts a directory as if its name ended in a slash.
-    let mut entries = BTreeMap::new();
+    let mut entries = Vec::new();
     for entry in dir.entries().map_err(fail)? {
         let entry = entry.map_err(fail)?;
         let name = entry.file_name().into_encoded_bytes();
         let kind = entry.file_type().map_err(fail)?;
-        let (mode, id, slash) = if kind.is_dir() {
-            ("40000", hash_tree(&entry.open_dir().map_err(fail)?, place)?, &b"/"[..])
+        let (mode, id) = if kind.is_dir() {
+            (write::TREE, hash_tree(&entry.open_dir().map_err(fail)?, place)?)
         } else if kind.is_symlink() {
             let target = dir.read_link_contents(entry.file_name()).map_err(fail)?;
-            ("120000", hash(ObjectType::Blob, target.as_os_str().as_encoded_bytes())?, &b""[..])
+            ("120000", Oid::of(Kind::Blob, target.as_os_str().as_encoded_bytes()))
         } else {
             let mut file = entry.open().map_err(fail)?;
             let executable = file.metadata().map_err(fail)?.permissions().mode() & 0o100 != 0;
             let mut data = Vec::new();
             file.read_to_end(&mut data).map_err(fail)?;
-            (if executable { "100755" } else { "100644" }, hash(ObjectType::Blob, &data)?, &b""[..])
+            (if executable { "100755" } else { "100644" }, Oid::of(Kind::Blob, &data))
         };
-        entries.insert([&name, slash].concat(), (mode, name, id));
+        entries.push((mode, name, id));
     }
-    let mut data = Vec::new();
-    for (mode, name, id) in entries.values() {
-        data.extend([mode.as_bytes(), b" ", name, b"\0", id.as_bytes()].concat());
-    }
-    hash(ObjectType::Tree, &data)
-}
-
-fn hash(kind: ObjectType, data: &[u8]) -> Result<Oid> {
-    Oid::hash_object(kind, data)
-        .map_err(|err| Error::new(Reason::Internal, "cannot hash an object").caused_by(err))
+    Ok(Oid::of(Kind::Tree, &write::tree(entries)))
 }

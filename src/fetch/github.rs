@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::Fetcher;
-use super::packages::PACKAGE_BYTES;
+use super::archive::PACKAGE_BYTES;
 use crate::download::client::{OnBytes, Request};
 use crate::error::{Error, Reason, Result};
 use crate::git::object::{self, Item, Mode, Objects};

@@ -1,22 +1,78 @@
 //! What an install left: every `node_modules` below a source is listed, its links not followed, each file's content
-//! known because it is one that [`super::seed`] wrote and nobody has written to since, or because it is read.
+//! known because it is one that [`super::seed`] wrote and that was not written to since, or because it is read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use blake3::Hash;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::seed::{Seeded, Untouched};
-use crate::bun::install::{Difference, Found, Tree, compare};
+use crate::bun::cache;
+use crate::bun::install::{Difference, compare};
 use crate::bun::lockfile::{Lockfile, Required};
+use crate::bun::tree::{File, Found, Tree, Unpacked};
 use crate::error::{Error, Reason, Result};
 
 /// Levels of directories that are listed. Paths end at 4,096 bytes, and npm's own trees stay below 40.
 const DEPTH: usize = 128;
 /// Files that are listed; the largest provider seen has 16,500.
 const FILES: usize = 2_000_000;
+
+/// What identifies a file that was not written since: device, inode, size, time of the last write (seconds,
+/// nanoseconds). Nothing in a build has a reason to set that time back; what runs scripts is checked before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Untouched {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    written: (i64, i64),
+}
+
+impl Untouched {
+    pub(super) fn of(stat: &Stat) -> Self {
+        // The types of these fields differ between architectures.
+        let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or_default();
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            bytes: u64::try_from(stat.st_size).unwrap_or_default(),
+            written: (stat.st_mtime, nanoseconds),
+        }
+    }
+}
+
+/// The whole cache as it was filled.
+#[derive(Debug, Default)]
+pub struct Seeded {
+    pub(super) by_dir: BTreeMap<String, Vec<File>>,
+    /// Content of each file, as long as it is not written to.
+    pub(super) known: HashMap<Untouched, Hash>,
+    /// Bytes of all files.
+    pub bytes: u64,
+}
+
+impl Seeded {
+    /// The files of each of `packages`; a package that was not seeded has none, and then counts as missing.
+    ///
+    /// # Errors
+    /// Those of [`cache::entry`].
+    pub fn unpacked<'a>(&'a self, packages: &[Required<'a>]) -> Result<Vec<Unpacked<'a>>> {
+        let one = |required: &Required<'a>| {
+            let entry = cache::entry(required.package)?;
+            let files = self.by_dir.get(entry.dir.as_str()).map_or(&[][..], Vec::as_slice);
+            Ok(Unpacked { package: required.package, files })
+        };
+        packages.iter().map(one).collect()
+    }
+
+    /// The file system's clock ticks every few milliseconds, so a write that follows at once can leave the time of the
+    /// last file as it is, but not that of an older one. The last files are read again instead.
+    pub(super) fn doubt_the_last(&mut self) {
+        let last = self.known.keys().map(|known| known.written).max();
+        self.known.retain(|known, _| Some(known.written) != last);
+    }
+}
 
 /// How the `node_modules` below `source` differ from what `packages` (all that were selected and are fetched) must
 /// give. Empty means equal. `place` names the source in errors.

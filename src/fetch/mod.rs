@@ -1,9 +1,9 @@
 //! Fetch: every locked input lands in the store, its digest checked while it streams. The network ends here.
 //!
 //! - [`mirror`]: addresses are rewritten to the user's mirrors.
-//! - [`git`], [`smart`], [`object`], [`embedded`]: the source at one commit, from a remote, a local mirror or admit itself.
+//! - [`git`], [`embedded`]: the source at one commit, from a remote, a local mirror or admit itself.
 //! - [`toolchain`]: the pinned Bun. [`packages`], [`github`]: what the source depends on.
-//! - [`archive`], [`sink`]: strict unpacking, and where unpacked files go.
+//! - [`archive`]: strict unpacking.
 //! - [`seed`]: a package cache for one build; [`installed`]: what an install made of it.
 //!
 //! A mirror needs no trust: whatever it serves, the digest in the lock decides.

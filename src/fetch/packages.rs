@@ -6,14 +6,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::Fetcher;
+use super::archive::PACKAGE_BYTES;
 use super::github::Hosted;
 use crate::download::client::{OnBytes, Request};
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::Digest;
 use crate::store::StoredFile;
 
-/// Largest tarball taken, in bytes. The largest package seen in a provider's lock has 40 MB.
-pub(super) const PACKAGE_BYTES: u64 = 512 << 20;
 /// Downloads at a time. Bun uses up to 64 connections and is no faster with them: small-file writes are its limit.
 const CONNECTIONS: usize = 16;
 

@@ -6,12 +6,12 @@ use std::io::Read;
 use serde_json::Value;
 
 use super::Fetcher;
+use super::archive::PACKAGE_BYTES;
 use super::archive::{self, Limits, Top};
-use super::packages::PACKAGE_BYTES;
 use crate::download::client::Request;
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::{Algorithm, Digest, RelPath, Sha256, Sri};
-use crate::record::lockfile::{BunPackage, Platform};
+use crate::record::lockfile::{BunPackage, BunToolchain, Platform};
 use crate::store::Hashes;
 use crate::store::sink::Sink;
 
@@ -19,6 +19,16 @@ use crate::store::sink::Sink;
 const METADATA_BYTES: u64 = 64 << 20;
 
 impl Fetcher<'_> {
+    /// Bun `version` for each of `platforms`.
+    ///
+    /// # Errors
+    /// Those of [`Fetcher::pin_bun`].
+    pub fn toolchain(&self, version: &str, platforms: &[Platform]) -> Result<BunToolchain> {
+        let pin = |platform: &Platform| Ok((*platform, self.pin_bun(version, *platform)?));
+        let platforms = platforms.iter().map(pin).collect::<Result<_>>()?;
+        Ok(BunToolchain { version: version.to_owned(), platforms })
+    }
+
     /// Looks up Bun `version` for `platform` and digests the program in it.
     ///
     /// # Errors

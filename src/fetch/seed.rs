@@ -3,7 +3,7 @@
 //! Bun checks nothing that it finds in its cache. So each tarball is unpacked from the very bytes that were hashed, and
 //! what every file holds is remembered for the comparison after the install ([`crate::bun::install`]).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
@@ -11,71 +11,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use blake3::Hash;
-use rustix::fs::{AtFlags, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::archive::{Limits, Top, unpack};
+use super::installed::{Seeded, Untouched};
 use crate::bun::cache::{self, CacheEntry, TAG_FILE};
-use crate::bun::install::{File, Unpacked};
 use crate::bun::lockfile::{Kind, Package, Required};
 use crate::bun::manifest;
+use crate::bun::tree::File;
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::{Digest, RelPath};
 use crate::sandbox::Owner;
 use crate::store::StoredFile;
 use crate::store::sink::{DirSink, Sink, source_error};
-
-/// What identifies a file that was not written since: device, inode, size, time of the last write (seconds,
-/// nanoseconds). Nothing in a build has a reason to set that time back; what runs scripts is checked before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Untouched {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    written: (i64, i64),
-}
-
-impl Untouched {
-    pub(super) fn of(stat: &Stat) -> Self {
-        // The types of these fields differ between architectures.
-        let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or_default();
-        Self {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-            bytes: u64::try_from(stat.st_size).unwrap_or_default(),
-            written: (stat.st_mtime, nanoseconds),
-        }
-    }
-}
-
-/// The whole cache as it was filled.
-#[derive(Debug, Default)]
-pub struct Seeded {
-    by_dir: BTreeMap<String, Vec<File>>,
-    /// Content of each file, as long as nobody writes to it.
-    pub(super) known: HashMap<Untouched, Hash>,
-    /// Bytes of all files.
-    pub bytes: u64,
-}
-
-impl Seeded {
-    /// The files of each of `packages`; a package that was not seeded has none, and then counts as missing.
-    ///
-    /// # Errors
-    /// Those of [`cache::entry`].
-    pub fn unpacked<'a>(&'a self, packages: &[Required<'a>]) -> Result<Vec<Unpacked<'a>>> {
-        let one = |required: &Required<'a>| {
-            let entry = cache::entry(required.package)?;
-            let files = self.by_dir.get(entry.dir.as_str()).map_or(&[][..], Vec::as_slice);
-            Ok(Unpacked { package: required.package, files })
-        };
-        packages.iter().map(one).collect()
-    }
-
-    /// How many files were written.
-    pub fn files(&self) -> usize {
-        self.by_dir.values().map(Vec::len).sum()
-    }
-}
 
 /// Unpacks the tarball of each of `packages`, found in `tarballs` by its digest, below `cache` (an empty directory;
 /// `place` names it in errors). With `owner` everything is made as the payload would make it. Uses all processors.
@@ -129,10 +77,7 @@ pub fn seed(
         return Err(err);
     }
     let mut seeded = seeded.into_inner().unwrap_or_else(PoisonError::into_inner);
-    // The file system's clock ticks every few milliseconds, so a write that follows at once can leave the time of the
-    // last file as it is, but not that of an older one. The last files are read again instead.
-    let last = seeded.known.keys().map(|known| known.written).max();
-    seeded.known.retain(|known, _| Some(known.written) != last);
+    seeded.doubt_the_last();
     if seeded.by_dir.len() != jobs.len() {
         return Err(Error::new(Reason::Internal, "an unpacking thread ended without an answer"));
     }
@@ -480,7 +425,8 @@ mod tests {
     fn a_cache_has_the_verified_files_in_buns_places() {
         let build = Build::new();
         assert_eq!(build.differences(), []);
-        assert_eq!((build.seeded.files(), build.seeded.by_dir.len()), (8, 4));
+        let files: usize = build.seeded.by_dir.values().map(Vec::len).sum();
+        assert_eq!((files, build.seeded.by_dir.len()), (8, 4));
         let cache = build.dir.path().join("cache");
         let tag = std::fs::read_to_string(cache.join("@GH@o-r-abc1234@@@1/.bun-tag")).unwrap();
         assert_eq!(tag, GITHUB);

@@ -3,9 +3,10 @@
 use std::io::Read;
 
 use super::Fetcher;
+use super::archive::PACKAGE_BYTES;
 use super::archive::{self, Limits, Top};
-use super::packages::PACKAGE_BYTES;
 use crate::error::{Error, Reason, Result};
+use crate::lock::plan::Plan;
 use crate::record::ids::{Algorithm, Digest, RelPath};
 use crate::store::sink::Sink;
 use crate::store::{Store, StoredFile};
@@ -25,8 +26,19 @@ pub struct Bun<'a> {
     pub binary_sha256: &'a Digest,
 }
 
+impl<'a> Bun<'a> {
+    pub fn of(plan: &'a Plan) -> Self {
+        Self {
+            package: &plan.bun.package,
+            version: &plan.bun_version,
+            integrity: &plan.bun.integrity.0,
+            binary_sha256: plan.bun.binary_sha256.digest(),
+        }
+    }
+}
+
 impl Fetcher<'_> {
-    /// Brings the program into the store and gives the verified file. Its mode there is 0444: whoever runs it makes an
+    /// Brings the program into the store and gives the verified file. Its mode there is 0444: who runs it makes an
     /// executable copy. The flag says whether it was downloaded.
     ///
     /// # Errors

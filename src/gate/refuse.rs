@@ -1,91 +1,78 @@
 //! What follows from refusals: one primary failure class, its marker, the exit code and the report's blockers.
 
+use super::Decision;
+use crate::check::Check;
 use crate::error::Kind;
-use crate::record::evidence::{GateRow, GateStatus};
 use crate::record::failure::FailureClass;
+use crate::record::finding::{Finding, State};
 
-use super::{Decision, Gate, Verdict, answer};
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    pub gate: Gate,
-    pub row: GateRow,
-    /// What it means for the exit code.
-    pub kind: Kind,
-    /// The failure class that it leads to.
-    pub class: FailureClass,
+/// One check that refused.
+#[derive(Clone, Copy, Debug)]
+pub struct Refusal<'a> {
+    pub check: Check,
+    pub finding: &'a Finding,
 }
 
-impl Refusal {
-    /// A refusal of `gate`; `class` where the finding is more exact than the gate.
-    pub(super) fn new(gate: Gate, row: GateRow, kind: Kind, class: Option<FailureClass>) -> Self {
-        let class = class.unwrap_or(match gate {
-            Gate::BinaryPresent | Gate::BinaryExecutable => FailureClass::ProviderUnavailable,
-            Gate::ModelRequested | Gate::ModelAdmitted | Gate::ModelSigned | Gate::Network => {
+impl Refusal<'_> {
+    /// The failure class that it leads to: the finding's own where it is more exact than the check.
+    pub fn class(&self) -> FailureClass {
+        self.finding.class.unwrap_or(match self.check {
+            Check::BinaryPresent | Check::BinaryExecutable => FailureClass::ProviderUnavailable,
+            Check::ModelRequested | Check::ModelAdmitted | Check::ModelSigned | Check::Network => {
                 FailureClass::ModelNotAdmitted
             }
-            Gate::Credentials | Gate::AuthBridge => FailureClass::AuthUnavailable,
-            Gate::Endpoint => FailureClass::LocalConfigUnavailable,
-            Gate::ResponseShape => FailureClass::ResponseShapeUnavailable,
+            Check::Credentials | Check::AuthBridge => FailureClass::AuthUnavailable,
+            Check::Endpoint => FailureClass::LocalConfigUnavailable,
+            Check::ResponseShape => FailureClass::ResponseShapeUnavailable,
             _ => FailureClass::GateRefused,
-        });
-        Self { gate, row, kind, class }
+        })
     }
 
     /// The `failure_reason` of a report.
     pub fn failure_reason(&self) -> String {
-        self.class.failure_reason(self.gate.id())
+        self.class().failure_reason(self.check.id())
     }
 
     /// One line for a report's `blockers`.
     pub fn blocker(&self) -> String {
-        format!("{}: expected {}, found {}", self.gate.id(), self.row.expected, self.row.found)
+        let Finding { id, expected, found, .. } = self.finding;
+        format!("{id}: expected {expected}, found {found}")
     }
 }
 
 impl Decision {
-    /// The refusals, in the order of the gates; empty where the run is admitted.
-    pub fn refusals(&self) -> &[Refusal] {
-        match &self.verdict {
-            Verdict::Admit(_) => &[],
-            Verdict::Refuse(refusals) => refusals,
-        }
+    /// The checks that failed, in order: causes, and nothing that only hangs on one.
+    pub fn refusals(&self) -> Vec<Refusal<'_>> {
+        let all = Check::ALL.iter().zip(&self.findings);
+        let failed = all.filter(|(_, finding)| finding.state == State::Failed);
+        failed.map(|(check, finding)| Refusal { check: *check, finding }).collect()
     }
 
-    /// The refusal that stands for all: no binary first, since most gates fail without one; else the first in order.
-    /// A gate that was left out on request never stands for one that failed, nor a binary that nobody came to look for
-    /// (a lock that cannot be read names none) for one that is missing.
-    pub fn primary(&self) -> Option<&Refusal> {
-        primary_of(|| self.refusals().iter())
-    }
-
-    /// The class that the other gates lead to, were `gate` left out; `None` where nothing else refuses. Says what one
-    /// gate alone decides, and gives no right to start anything.
-    pub fn without(&self, gate: Gate) -> Option<FailureClass> {
-        let others = || self.refusals().iter().filter(|refusal| refusal.gate != gate);
-        primary_of(others).map(|refusal| refusal.class)
-    }
-
-    /// Whether every gate that was checked holds: what a dry run without the probe can say at best.
-    pub fn holds_as_far_as_checked(&self) -> bool {
-        self.rows.iter().all(|row| row.status != GateStatus::Fail)
-    }
-
-    /// The kind for the exit code: a digest that does not match wins, then an unavailable sandbox, then the refusal.
-    pub fn kind(&self) -> Option<Kind> {
+    /// The refusal that stands for all: a missing binary first, else the first in order.
+    pub fn primary(&self) -> Option<Refusal<'_>> {
         let refusals = self.refusals();
-        let has = |kind| refusals.iter().any(|refusal| refusal.kind == kind).then_some(kind);
-        // A sandbox that is not available is the answer only where nothing else refuses.
-        let only_sandbox = refusals.iter().all(|refusal| refusal.kind == Kind::Sandbox);
-        has(Kind::Digest)
-            .or_else(|| has(Kind::Sandbox).filter(|_| only_sandbox))
-            .or_else(|| (!refusals.is_empty()).then_some(Kind::Refused))
+        let missing = refusals.iter().find(|refusal| refusal.check == Check::BinaryPresent);
+        missing.or(refusals.first()).copied()
     }
-}
 
-fn primary_of<'a, I: Iterator<Item = &'a Refusal>>(all: impl Fn() -> I) -> Option<&'a Refusal> {
-    let failed = || all().filter(|refusal| refusal.row.status == GateStatus::Fail);
-    let missing =
-        |r: &&Refusal| r.gate == Gate::BinaryPresent && r.row.found != answer::NOT_FOUND_OUT;
-    failed().find(missing).or_else(|| failed().next()).or_else(|| all().next())
+    /// Whether every check that was asked for holds: what a dry run without the probe can say at best.
+    pub fn holds_as_far_as_asked(&self) -> bool {
+        self.findings.iter().all(|finding| matches!(finding.state, State::Ok | State::NotAsked))
+    }
+
+    /// The kind for the exit code: a digest that does not match wins; else the one kind that all refusals have where
+    /// admit could not look (no sandbox, nothing to fetch); else the refusal. `None` where the run is admitted.
+    pub fn kind(&self) -> Option<Kind> {
+        if self.admitted.is_some() {
+            return None;
+        }
+        let kinds: Vec<Kind> = self.refusals().iter().filter_map(|r| r.finding.kind).collect();
+        let all = |kind| !kinds.is_empty() && kinds.iter().all(|found| *found == kind);
+        Some(match &kinds[..] {
+            kinds if kinds.contains(&Kind::Digest) => Kind::Digest,
+            _ if all(Kind::Sandbox) => Kind::Sandbox,
+            _ if all(Kind::Fetch) => Kind::Fetch,
+            _ => Kind::Refused,
+        })
+    }
 }

@@ -4,19 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use crate::check::Engine;
 use crate::error::{Error, Reason, Result};
 use crate::record::admission::ModelPair;
 use crate::record::failure::Stage;
 use crate::record::ids::Name;
-
-/// Who works on the fixture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Engine {
-    /// An admitted provider binary.
-    Provider,
-    /// The fake engine: applies a patch or nothing, and starts no provider.
-    Fake,
-}
 
 /// The old set-up's variables, each with what it stands for.
 pub const VARIABLES: [(&str, &str); 9] = [

@@ -127,9 +127,9 @@ impl Demux {
         }
         if self.in_pack {
             return match data.split_first() {
-                Some((1, data)) => pack.write_all(data).map_err(|err| {
-                    Error::new(Reason::Truncated, "the pack is damaged").caused_by(err)
-                }),
+                Some((1, data)) => {
+                    pack.write_all(data).map_err(|err| Error::io("write", "the pack", err))
+                }
                 Some((2, _)) => Ok(()),
                 Some((3, message)) => Err(said_no(message)),
                 _ => Err(Error::new(Reason::Unreachable, "not the answer of a git server")),

@@ -1,14 +1,14 @@
 //! Git's smart HTTP protocol, as far as fetching one commit needs it: version 2, and version 0 for servers without it.
 //!
-//! libgit2 has a transport of its own, but one that cannot be given this program's proxies, CA files and deadlines
-//! without `unsafe` code, and that flattens every fault to a string. The protocol is small (git's `protocol-v2` and
-//! `gitprotocol-pack` documents); the pack itself is read and indexed by libgit2, which hashes every object.
+//! Why no crate: libgit2's transport cannot be given this program's proxies, CA files and deadlines without `unsafe` code,
+//! and flattens every fault to a string. The protocol is small (git's `protocol-v2` and `gitprotocol-pack` documents).
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use git2::Indexer;
-
+use super::dir::SOURCE;
+use super::pack::{Fault, Pack};
 use super::pktline::{Demux, Lines, line};
 use crate::download::client::{Client, Request};
 use crate::error::{Error, Reason, Result};
@@ -29,8 +29,8 @@ pub enum Want<'a> {
     Everything,
 }
 
-/// Fetches from the repository at `url` (`http(s)://`) into a new object directory below `scratch`, and returns that.
-/// Whether the commit is in it is for the caller to see.
+/// Fetches from the repository at `url` (`http(s)://`) into a pack below `scratch`. Whether the commit is in it is for
+/// the caller to see.
 ///
 /// # Errors
 /// Those of [`Client::fetch`]; [`Reason::RevNotInRemote`] where the server says so; [`Reason::Truncated`] for a pack
@@ -41,13 +41,10 @@ pub fn fetch(
     want: Want<'_>,
     scratch: &Path,
     progress: &dyn Progress,
-) -> Result<PathBuf> {
-    let objects = scratch.join("objects");
-    let pack = objects.join("pack");
-    std::fs::create_dir_all(&pack).map_err(|err| Error::io("make a directory", &pack, err))?;
+) -> Result<Pack> {
     let url = url.trim_end_matches('/');
     let service = format!("{url}/git-upload-pack");
-    let remote = Remote { client, url, service, pack: &pack, progress };
+    let remote = Remote { client, url, service, pack: scratch.join("pack"), progress };
     let server = remote.discover()?;
     match (want, server.version2) {
         (Want::Commit(rev), true) => {
@@ -56,17 +53,16 @@ pub fn fetch(
                 // Git's own server hands out any object it has in version 2, so its no is final; others may only
                 // give what a reference reaches.
                 Err(err) if err.reason() == Reason::RevNotInRemote && !server.is_git() => {
-                    remote.everything(&server)?;
+                    remote.everything(&server)
                 }
-                other => other?,
+                other => other,
             }
         }
         (Want::Commit(rev), false) if server.gives(rev) => {
-            remote.fetch0(&server, &[rev.as_str().to_owned()], true)?;
+            remote.fetch0(&server, &[rev.as_str().to_owned()], true)
         }
-        _ => remote.everything(&server)?,
+        _ => remote.everything(&server),
     }
-    Ok(objects)
 }
 
 /// What the server said of itself.
@@ -103,7 +99,7 @@ struct Remote<'a> {
     client: &'a Client,
     url: &'a str,
     service: String,
-    pack: &'a Path,
+    pack: PathBuf,
     progress: &'a dyn Progress,
 }
 
@@ -153,7 +149,7 @@ impl Remote<'_> {
         Ok(server)
     }
 
-    fn everything(&self, server: &Server) -> Result<()> {
+    fn everything(&self, server: &Server) -> Result<Pack> {
         if server.version2 {
             let tips = self.list_refs(server)?;
             return self.fetch2(server, &tips, false);
@@ -181,7 +177,7 @@ impl Remote<'_> {
         Ok(tips)
     }
 
-    fn fetch2(&self, server: &Server, wants: &[String], alone: bool) -> Result<()> {
+    fn fetch2(&self, server: &Server, wants: &[String], alone: bool) -> Result<Pack> {
         let mut body = command("fetch", server);
         body.extend(line("ofs-delta"));
         body.extend(line("no-progress"));
@@ -196,15 +192,13 @@ impl Remote<'_> {
         self.receive(body, wants, true)
     }
 
-    fn fetch0(&self, server: &Server, wants: &[String], alone: bool) -> Result<()> {
+    fn fetch0(&self, server: &Server, wants: &[String], alone: bool) -> Result<Pack> {
         if !server.can("side-band-64k") {
             return Err(self.not_git("a git server older than side-band-64k (2006)"));
         }
         let mut options = vec!["side-band-64k", "no-progress"];
-        for option in ["ofs-delta"] {
-            if server.can(option) {
-                options.push(option);
-            }
+        if server.can("ofs-delta") {
+            options.push("ofs-delta");
         }
         let mut body = Vec::new();
         for (i, want) in wants.iter().enumerate() {
@@ -220,16 +214,18 @@ impl Remote<'_> {
         self.receive(body, wants, false)
     }
 
-    fn receive(&self, body: Vec<u8>, wants: &[String], version2: bool) -> Result<()> {
+    fn receive(&self, body: Vec<u8>, wants: &[String], version2: bool) -> Result<Pack> {
         let [first, ..] = wants else {
             return Err(
                 Error::new(Reason::RevNotInRemote, "the remote has no commits").at(self.url)
             );
         };
         let open = || {
-            let indexer =
-                Indexer::new(None, self.pack, 0o600, false).map_err(|err| self.damaged(err))?;
-            Ok(PackSink { demux: Demux::new(version2), indexer })
+            let mut options = File::options();
+            options.read(true).write(true).create(true).truncate(true);
+            let file = options.open(&self.pack);
+            let file = file.map_err(|err| Error::io("create", &self.pack, err))?;
+            Ok(PackSink { demux: Demux::new(version2), pack: BufWriter::new(file) })
         };
         let request = self.post(body, PACK_BYTES, version2);
         let on_bytes = |done, total| self.progress.bytes(done, total);
@@ -243,7 +239,14 @@ impl Remote<'_> {
         if !sink.demux.complete() {
             return Err(Error::new(Reason::Truncated, "the pack ended early").at(self.url));
         }
-        sink.indexer.commit().map(|_| ()).map_err(|err| self.damaged(err))
+        let file = sink.pack.into_inner();
+        let file = file.map_err(|err| Error::io("write", &self.pack, err.into_error()))?;
+        Pack::index(file, SOURCE).map_err(|fault| match fault {
+            Fault::Limit(what) => Error::new(Reason::LimitHit, what).at(self.url),
+            Fault::Damaged(why) => Error::new(Reason::Truncated, "the pack is cut off or damaged")
+                .at(self.url)
+                .caused_by(why),
+        })
     }
 
     fn post(&self, body: Vec<u8>, max_bytes: u64, version2: bool) -> Request<'_> {
@@ -259,10 +262,6 @@ impl Remote<'_> {
             headers,
             ..Request::get(&self.service, max_bytes).told(self.progress)
         }
-    }
-
-    fn damaged(&self, err: git2::Error) -> Error {
-        Error::new(Reason::Truncated, "the pack is cut off or damaged").at(self.url).caused_by(err)
     }
 
     fn not_git(&self, what: &str) -> Error {
@@ -283,16 +282,16 @@ fn command(name: &str, server: &Server) -> Vec<u8> {
 
 struct PackSink {
     demux: Demux,
-    indexer: Indexer<'static>,
+    pack: BufWriter<File>,
 }
 
 impl Write for PackSink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.demux.push(bytes, &mut self.indexer).map_err(io::Error::other)?;
+        self.demux.push(bytes, &mut self.pack).map_err(io::Error::other)?;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.pack.flush()
     }
 }

@@ -8,9 +8,8 @@ use serde_json::Value;
 use super::validators::{End, REPORT, Validator, Want};
 use crate::error::{Error, Reason, Result};
 use crate::evidence::{self, names};
-use crate::gate::{Decision, Gate};
+use crate::gate::Decision;
 use crate::record;
-use crate::record::evidence::GateStatus;
 use crate::record::health::{HealthRow, ObservedField, Outcome};
 use crate::record::ids::Digest;
 use crate::record::sealed::Manifest;
@@ -125,32 +124,19 @@ fn sealed(validator: &Validator, run: &SealedRun<'_>, row: &mut HealthRow) -> Re
     Ok(())
 }
 
-/// Which gates decided, and whether it is the one that is meant.
+/// Which checks refused, and whether it is the one that is meant and no other: what only hangs on it is no refusal.
 fn gates(validator: &Validator, decision: &Decision, row: &mut HealthRow) {
-    let (gate, class) = match validator.end {
-        End::Blocked(gate, class) => (gate, class),
-        _ => {
-            for refusal in decision.refusals() {
-                row.faults.push(format!("a gate refused: {}", refusal.blocker()));
-            }
-            return;
-        }
+    let refusals = decision.refusals();
+    let Some(gate) = validator.gate() else {
+        let refused =
+            refusals.iter().map(|refusal| format!("a gate refused: {}", refusal.blocker()));
+        row.faults.extend(refused);
+        return;
     };
-    let refused =
-        decision.rows.iter().any(|row| row.id == gate.id() && row.status == GateStatus::Fail);
-    if !refused {
-        row.faults.push(format!("the gate {} did not refuse", gate.id()));
-    }
-    let decides =
-        |other: &Gate| *other == gate && refused || decision.without(*other) != Some(class);
-    row.decided_by =
-        Gate::ALL.iter().filter(|other| decides(other)).map(|g| g.id().to_owned()).collect();
+    row.decided_by = refusals.iter().map(|refusal| refusal.check.id().to_owned()).collect();
     if row.decided_by != [gate.id()] {
-        row.faults.push(format!(
-            "decided by {}, and not by {} alone",
-            row.decided_by.join(", "),
-            gate.id()
-        ));
+        let by = row.decided_by.join(", ");
+        row.faults.push(format!("decided by {by}, and not by {} alone", gate.id()));
     }
 }
 

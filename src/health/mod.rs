@@ -9,13 +9,19 @@
 mod admitted;
 mod failing;
 mod judge;
-pub mod model;
 mod models;
 mod records;
+mod run;
 #[cfg(test)]
 mod tests;
 mod validators;
 pub mod world;
 
-pub use judge::{Observed, SealedRun, judge, not_run};
-pub use validators::{End, Validator, Want, all};
+pub use run::{Health, health};
+pub use validators::Validator;
+
+/// Every validator, in the order in which they run: what must be let through, what a gate must refuse, what must fail.
+pub fn all() -> impl Iterator<Item = &'static Validator> {
+    let lists = [admitted::ADMITTED, records::RECORDS, models::MODELS, failing::FAILING];
+    lists.into_iter().flatten()
+}

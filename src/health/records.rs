@@ -2,237 +2,163 @@
 
 use serde_json::json;
 
-use super::validators::{End, REPORT, Validator, Want};
+use super::validators::{REPORT, Validator, Want, text, validator};
 use super::world::{BUILD_POLICY, Binary, Change, LOCK, SCRIPTED, SCRIPTED_RECORD, TASK, World};
+use crate::check::Check;
 use crate::error::Reason;
-use crate::gate::Gate;
 use crate::record::failure::FailureClass as C;
 
 /// Runs that a gate outside of the model's side refuses.
 pub const RECORDS: &[Validator] = &[
-    Validator {
-        name: "untrusted_root_refused",
-        fault: "the working directory is a root that this user never trusted",
-        adapter: false,
-        world: World { strange_root: true, ..SCRIPTED },
-        end: End::Early(Reason::RootNotTrusted),
-        exit: 3,
-        fields: &[],
-    },
-    Validator {
-        name: "lock_invalid_blocks",
-        fault: "the provider's lock holds a key that no lock has",
-        adapter: false,
-        world: World {
-            changes: &[Change::Json(LOCK, |lock| lock["planted"] = json!(true))],
-            ..SCRIPTED
-        },
-        end: End::Blocked(Gate::LockValid, C::GateRefused),
-        exit: 3,
-        fields: &[(REPORT, "/failure_reason", Want::Text("gate refused: lock_valid"))],
-    },
-    Validator {
-        name: "source_pin_mismatch_blocks",
-        fault: "the recorded build is of another commit than the lock pins",
-        adapter: false,
-        world: World {
-            changes: &[Change::Build(|build| build["pinned_commit"] = "0".repeat(40).into())],
-            ..SCRIPTED
-        },
-        end: End::Blocked(Gate::SourcePin, C::GateRefused),
-        exit: 5,
-        fields: &[(REPORT, "/failure_reason", Want::Text("gate refused: source_pin"))],
-    },
-    Validator {
-        name: "toolchain_mismatch_blocks",
-        fault: "the recorded build used another Bun than the lock pins",
-        adapter: false,
-        world: World {
-            changes: &[Change::Build(|build| build["bun_sha256"] = "0".repeat(64).into())],
-            ..SCRIPTED
-        },
-        end: End::Blocked(Gate::ToolchainDigest, C::GateRefused),
-        exit: 5,
-        fields: &[(REPORT, "/failure_reason", Want::Text("gate refused: toolchain_digest"))],
-    },
-    Validator {
-        name: "source_not_admitted_blocks",
-        fault: "the recorded build says source_admission_status not_admitted",
-        adapter: true,
-        world: World {
-            changes: &[Change::Build(|build| {
-                build["source_admission_status"] = "not_admitted".into();
-            })],
-            ..SCRIPTED
-        },
-        end: End::Blocked(Gate::BuildReport, C::GateRefused),
-        exit: 3,
-        fields: &[
-            (REPORT, "/source_admission_status", Want::Text("not_admitted")),
-            (REPORT, "/failure_reason", Want::Text("gate refused: build_report_recorded")),
+    validator(
+        "untrusted_root_refused",
+        "the working directory is a root that this user never trusted",
+    )
+    .world(World { strange_root: true, ..SCRIPTED })
+    .early(Reason::RootNotTrusted, 3),
+    validator("lock_invalid_blocks", "the provider's lock holds a key that no lock has")
+        .changes(&[Change::Json(LOCK, |lock| lock["planted"] = json!(true))])
+        .blocked(Check::LockValid, C::GateRefused, 3)
+        .fields(&[text("/failure_reason", "gate refused: lock_valid")]),
+    validator(
+        "source_pin_mismatch_blocks",
+        "the recorded build is of another commit than the lock pins",
+    )
+    .changes(&[Change::Build(|build| build["pinned_commit"] = "0".repeat(40).into())])
+    .blocked(Check::SourcePin, C::GateRefused, 5)
+    .fields(&[text("/failure_reason", "gate refused: source_pin")]),
+    validator(
+        "toolchain_mismatch_blocks",
+        "the recorded build used another Bun than the lock pins",
+    )
+    .changes(&[Change::Build(|build| build["bun_sha256"] = "0".repeat(64).into())])
+    .blocked(Check::ToolchainDigest, C::GateRefused, 5)
+    .fields(&[text("/failure_reason", "gate refused: toolchain_digest")]),
+    validator(
+        "source_not_admitted_blocks",
+        "the recorded build says source_admission_status not_admitted",
+    )
+    .adapter()
+    .changes(&[Change::Build(|build| {
+        build["source_admission_status"] = "not_admitted".into();
+    })])
+    .blocked(Check::BuildRecorded, C::GateRefused, 3)
+    .fields(&[
+        text("/source_admission_status", "not_admitted"),
+        text("/failure_reason", "gate refused: build_report_recorded"),
+    ]),
+    validator(
+        "altered_build_record_blocks",
+        "the recorded build says another sandbox than the one that it was built in",
+    )
+    .changes(&[Change::Build(|build| build["sandbox"]["network"] = "all".into())])
+    .blocked(Check::BuildMatches, C::GateRefused, 5)
+    .fields(&[text("/failure_reason", "gate refused: build_report_matches")]),
+    validator("host_programs_missing_blocks", "no program that the fixture asks for is on PATH")
+        .world(World { vars: &[("PATH", "/nonexistent")], ..SCRIPTED })
+        .blocked(Check::Tools, C::GateRefused, 3)
+        .fields(&[text("/failure_reason", "gate refused: tools")]),
+    validator(
+        "build_not_signed_blocks",
+        "the root's policy asks for a signature on the recorded build, and there is none",
+    )
+    .changes(&[BUILD_POLICY])
+    .blocked(Check::BuildSigned, C::GateRefused, 3)
+    .fields(&[text("/failure_reason", "gate refused: build_signed")]),
+    validator(
+        "output_not_locked_blocks",
+        "the lock names no output, and a variable names the binary",
+    )
+    .world(World {
+        changes: &[Change::Json(LOCK, |lock| lock["outputs"] = json!({}))],
+        binary: Binary::Named,
+        ..SCRIPTED
+    })
+    .blocked(Check::OutputLocked, C::GateRefused, 3)
+    .fields(&[text("/status", "blocked")]),
+    validator("provider_unavailable_fails_closed", "the recorded binary is not in the store")
+        .adapter()
+        .world(World { binary: Binary::None, ..SCRIPTED })
+        .blocked(Check::BinaryPresent, C::ProviderUnavailable, 3)
+        .fields(&[text("/failure_reason", "provider unavailable")]),
+    validator(
+        "binary_not_executable_blocks",
+        "a variable names a copy of the binary that nobody may execute",
+    )
+    .world(World { binary: Binary::NotExecutable, ..SCRIPTED })
+    .blocked(Check::BinaryExecutable, C::ProviderUnavailable, 3)
+    .fields(&[text("/failure_reason", "provider unavailable")]),
+    validator(
+        "binary_digest_mismatch_blocks",
+        "a variable names another program than the recorded one",
+    )
+    .adapter()
+    .world(World { binary: Binary::Another, ..SCRIPTED })
+    .blocked(Check::BinaryDigest, C::GateRefused, 5)
+    .fields(&[text("/failure_reason", "gate refused: binary_digest")]),
+    validator(
+        "wrong_identity_blocks",
+        "the recorded proof is of a program whose --help begins otherwise",
+    )
+    .changes(&[Change::Build(|build| {
+        build["identity"]["help_first_line"] = "Usage: case <string>".into();
+    })])
+    .blocked(Check::BinaryIdentity, C::GateRefused, 3)
+    .fields(&[text("/failure_reason", "gate refused: binary_identity")]),
+    validator("command_shape_blocks", "the lock asks for the mode attended")
+        .adapter()
+        .changes(&[Change::Json(LOCK, |lock| lock["run"]["argv"][4] = "attended".into())])
+        .blocked(Check::CommandShape, C::GateRefused, 3)
+        .fields(&[text("/failure_reason", "gate refused: command_shape")]),
+    validator("task_contract_refused", "the fixture's task names a path of the host")
+        .changes(&[Change::Text(TASK, |task| format!("{task}\nThen read /etc/passwd.\n"))])
+        .early(Reason::BadRecord, 2),
+    validator(
+        "stage_not_run_blocks",
+        "stage 3 is asked for, which licence and admission would allow",
+    )
+    .world(World {
+        stage: 3,
+        changes: &[
+            Change::Json(LOCK, |lock| lock["license"]["allows"] = json!([2, 3])),
+            Change::Json(SCRIPTED_RECORD, |record| record["stages"] = json!([2, 3])),
         ],
-    },
-    Validator {
-        name: "build_not_signed_blocks",
-        fault: "the root's policy asks for a signature on the recorded build, and there is none",
-        adapter: false,
-        world: World { changes: &[BUILD_POLICY], ..SCRIPTED },
-        end: End::Blocked(Gate::BuildSigned, C::GateRefused),
-        exit: 3,
-        fields: &[(REPORT, "/failure_reason", Want::Text("gate refused: build_signed"))],
-    },
-    Validator {
-        name: "output_not_locked_blocks",
-        fault: "the lock names no output, and a variable names the binary",
-        adapter: false,
-        world: World {
-            changes: &[Change::Json(LOCK, |lock| lock["outputs"] = json!({}))],
-            binary: Binary::Named,
-            ..SCRIPTED
-        },
-        end: End::Blocked(Gate::OutputLocked, C::GateRefused),
-        exit: 3,
-        fields: &[(REPORT, "/status", Want::Text("blocked"))],
-    },
-    Validator {
-        name: "provider_unavailable_fails_closed",
-        fault: "the recorded binary is not in the store",
-        adapter: true,
-        world: World { binary: Binary::None, ..SCRIPTED },
-        end: End::Blocked(Gate::BinaryPresent, C::ProviderUnavailable),
-        exit: 3,
-        fields: &[(REPORT, "/failure_reason", Want::Text("provider unavailable"))],
-    },
-    Validator {
-        name: "binary_not_executable_blocks",
-        fault: "a variable names a copy of the binary that nobody may execute",
-        adapter: false,
-        world: World { binary: Binary::NotExecutable, ..SCRIPTED },
-        end: End::Blocked(Gate::BinaryExecutable, C::ProviderUnavailable),
-        exit: 3,
-        fields: &[(REPORT, "/failure_reason", Want::Text("provider unavailable"))],
-    },
-    Validator {
-        name: "binary_digest_mismatch_blocks",
-        fault: "a variable names another program than the recorded one",
-        adapter: true,
-        world: World { binary: Binary::Another, ..SCRIPTED },
-        end: End::Blocked(Gate::BinaryDigest, C::GateRefused),
-        exit: 5,
-        fields: &[(REPORT, "/failure_reason", Want::Text("gate refused: binary_digest"))],
-    },
-    Validator {
-        name: "wrong_identity_blocks",
-        fault: "the recorded proof is of a program whose --help begins otherwise",
-        adapter: false,
-        world: World {
-            changes: &[Change::Build(|build| {
-                build["identity"]["help_first_line"] = "Usage: case <string>".into();
-            })],
-            ..SCRIPTED
-        },
-        end: End::Blocked(Gate::BinaryIdentity, C::GateRefused),
-        exit: 3,
-        fields: &[(REPORT, "/failure_reason", Want::Text("gate refused: binary_identity"))],
-    },
-    Validator {
-        name: "command_shape_blocks",
-        fault: "the lock asks for the mode attended",
-        adapter: true,
-        world: World {
-            changes: &[Change::Json(LOCK, |lock| lock["run"]["argv"][4] = "attended".into())],
-            ..SCRIPTED
-        },
-        end: End::Blocked(Gate::CommandShape, C::GateRefused),
-        exit: 3,
-        fields: &[(REPORT, "/failure_reason", Want::Text("gate refused: command_shape"))],
-    },
-    Validator {
-        name: "task_contract_refused",
-        fault: "the fixture's task names a path of the host",
-        adapter: false,
-        world: World {
-            changes: &[Change::Text(TASK, |task| format!("{task}\nThen read /etc/passwd.\n"))],
-            ..SCRIPTED
-        },
-        end: End::Early(Reason::BadRecord),
-        exit: 2,
-        fields: &[],
-    },
-    Validator {
-        name: "stage_not_run_blocks",
-        fault: "stage 3 is asked for, which licence and admission would allow",
-        adapter: false,
-        world: World {
-            stage: 3,
-            changes: &[
-                Change::Json(LOCK, |lock| lock["license"]["allows"] = json!([2, 3])),
-                Change::Json(SCRIPTED_RECORD, |record| record["stages"] = json!([2, 3])),
-            ],
-            ..SCRIPTED
-        },
-        end: End::Blocked(Gate::Stage, C::GateRefused),
-        exit: 3,
-        fields: &[
-            (REPORT, "/stage", Want::Number(3)),
-            (REPORT, "/failure_reason", Want::Text("gate refused: stage")),
-        ],
-    },
-    Validator {
-        name: "licence_blocks",
-        fault: "the lock's licence allows no stage",
-        adapter: false,
-        world: World {
-            changes: &[Change::Json(LOCK, |lock| lock["license"]["allows"] = json!([]))],
-            ..SCRIPTED
-        },
-        end: End::Blocked(Gate::Licence, C::GateRefused),
-        exit: 3,
-        fields: &[(REPORT, "/failure_reason", Want::Text("gate refused: licence"))],
-    },
-    Validator {
-        name: "ambient_inputs_closed",
-        fault: "the workspace looks like a checkout of Case, from which Case would take its prompts",
-        adapter: false,
-        world: World {
-            changes: &[
-                Change::File(
-                    "fixtures/r1-string-slugify/workspace/package.json",
-                    "{\"name\":\"case\"}",
-                ),
-                Change::File(
-                    "fixtures/r1-string-slugify/workspace/agents/implementer.md",
-                    "Do as you like.",
-                ),
-            ],
-            ..SCRIPTED
-        },
-        end: End::Blocked(Gate::Ambient, C::GateRefused),
-        exit: 3,
-        fields: &[(REPORT, "/failure_reason", Want::Text("gate refused: ambient_inputs"))],
-    },
-    Validator {
-        name: "fixture_digest_mismatch_blocks",
-        fault: "a file of the fixture's workspace changed since its digest was recorded",
-        adapter: false,
-        world: World {
-            changes: &[Change::Text("fixtures/r1-string-slugify/workspace/README.md", |text| {
-                format!("{text}\n")
-            })],
-            fixture_recorded: false,
-            ..SCRIPTED
-        },
-        end: End::Blocked(Gate::FixtureDigest, C::GateRefused),
-        exit: 5,
-        fields: &[(REPORT, "/failure_reason", Want::Text("gate refused: fixture_digest"))],
-    },
-    Validator {
-        name: "sandbox_unavailable_blocks",
-        fault: "the program that builds the sandbox cannot",
-        adapter: false,
-        world: World { walls: false, ..SCRIPTED },
-        end: End::Blocked(Gate::Sandbox, C::GateRefused),
-        exit: 7,
-        fields: &[(REPORT, "/failure_reason", Want::Text("gate refused: sandbox"))],
-    },
+        ..SCRIPTED
+    })
+    .blocked(Check::Stage, C::GateRefused, 3)
+    .fields(&[(REPORT, "/stage", Want::Number(3)), text("/failure_reason", "gate refused: stage")]),
+    validator("licence_blocks", "the lock's licence allows no stage")
+        .changes(&[Change::Json(LOCK, |lock| lock["license"]["allows"] = json!([]))])
+        .blocked(Check::Licence, C::GateRefused, 3)
+        .fields(&[text("/failure_reason", "gate refused: licence")]),
+    validator(
+        "ambient_inputs_closed",
+        "the workspace looks like a checkout of Case, from which Case would take its prompts",
+    )
+    .changes(&[
+        Change::File("fixtures/r1-string-slugify/workspace/package.json", "{\"name\":\"case\"}"),
+        Change::File(
+            "fixtures/r1-string-slugify/workspace/agents/implementer.md",
+            "Do as you like.",
+        ),
+    ])
+    .blocked(Check::Ambient, C::GateRefused, 3)
+    .fields(&[text("/failure_reason", "gate refused: ambient_inputs")]),
+    validator(
+        "fixture_digest_mismatch_blocks",
+        "a file of the fixture's workspace changed since its digest was recorded",
+    )
+    .world(World {
+        changes: &[Change::Text("fixtures/r1-string-slugify/workspace/README.md", |text| {
+            format!("{text}\n")
+        })],
+        fixture_recorded: false,
+        ..SCRIPTED
+    })
+    .blocked(Check::FixtureDigest, C::GateRefused, 5)
+    .fields(&[text("/failure_reason", "gate refused: fixture_digest")]),
+    validator("sandbox_unavailable_blocks", "the program that builds the sandbox cannot")
+        .world(World { walls: false, ..SCRIPTED })
+        .blocked(Check::Sandbox, C::GateRefused, 7)
+        .fields(&[text("/failure_reason", "gate refused: sandbox")]),
 ];

@@ -2,27 +2,35 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::judge::{Observed, SealedRun, judge, not_run};
+use super::validators::End;
 use super::*;
+use crate::check::tests::{good, known, policy};
+use crate::check::{Check, Found};
 use crate::error::{Error, Reason};
 use crate::evidence::{Limits, Recording, Sealed, names};
-use crate::gate::{self, Decision, Engine, Facts, Found, Gate, Policy, RootFact, TaskContract};
+use crate::gate::{self, Decision};
 use crate::host::SystemClock;
 use crate::record::evidence::{RunReport, RunStatus};
 use crate::record::failure::FailureClass;
 use crate::record::health::Outcome;
 
-/// Gates that no run can be brought to, since what they hold is refused before. The
-/// cases of `gate::tests` watch them, as they watch every other.
-const UNIT_ONLY: [Gate; 2] = [
+/// Checks that no run can be brought to, since what they hold is refused before, or that only verify makes. The cases of
+/// `check::tests` watch them, as they watch every other.
+const UNIT_ONLY: [Check; 6] = [
+    Check::SourceStored,
+    Check::ToolchainStored,
+    Check::PackagesStored,
+    Check::IdentityShown,
     // An untrusted root is refused when it is read (`untrusted_root_refused`).
-    Gate::RootTrusted,
+    Check::RootTrusted,
     // A task out of its contract is refused when the fixture is read (`task_contract_refused`).
-    Gate::TaskContract,
+    Check::TaskContract,
 ];
 
 /// Classes that no validator brings about, each with why; the tests of the run and of the classifier do.
 const ELSEWHERE: [FailureClass; 7] = [
-    // Needs an agent that uses up what the door allows (tests/it).
+    // Needs an agent that uses up what the proxy allows (tests/it).
     FailureClass::LimitHit,
     // Needs the longest clock of all: good work that is committed and no result in time (tests/it/run.rs).
     FailureClass::LifecycleTimeout,
@@ -62,7 +70,7 @@ fn the_names_that_users_know_are_there_and_distinct() {
 
 #[test]
 fn every_gate_and_every_class_is_watched() {
-    for gate in Gate::ALL {
+    for gate in Check::ALL {
         let watched = all().any(|validator| validator.gate() == Some(*gate));
         assert_eq!(watched, !UNIT_ONLY.contains(gate), "{}", gate.id());
     }
@@ -89,22 +97,10 @@ fn what_a_validator_expects_can_be() {
     }
 }
 
-fn policy() -> Policy {
-    let contract = TaskContract {
-        repo: "toy".into(),
-        workspace: "/work/toy".into(),
-        allowed_paths: Vec::new(),
-        forbidden_actions: Vec::new(),
-        verification_command: String::new(),
-        evidence_expectations: Vec::new(),
-    };
-    Policy { engine: Engine::Provider, contract, skip_probe: false }
-}
-
-/// What the gates say where there is a root and no binary.
+/// What the gate says where nothing but the binary is missing.
 fn no_binary() -> Decision {
-    let root = Found::Known(RootFact { label: "embedded".into(), trusted: true });
-    let facts = Facts { root, binary: Found::Absent, ..Facts::default() };
+    let mut facts = good();
+    facts.binary = Found::Absent;
     gate::decide(&facts, &policy())
 }
 
@@ -117,7 +113,7 @@ fn blocked(dir: &std::path::Path, decision: &Decision) -> Sealed {
     let run = Recording::begin(dir, &fixture, report.clone(), clock, Limits::default()).unwrap();
     report.status = RunStatus::Blocked;
     report.failure_class = None;
-    report.gates = decision.rows.clone();
+    report.gates = decision.findings.clone();
     report.fail(FailureClass::ProviderUnavailable, "");
     run.seal(report).unwrap()
 }
@@ -141,7 +137,9 @@ fn exactly_what_is_expected_passes_and_anything_else_fails() {
     // Another exit code; another validator; gates that did not decide it.
     assert_eq!(judged(name, &sealed, 0, &decision), Outcome::Failed);
     assert_eq!(judged("reasoning_only_blocks", &sealed, 3, &decision), Outcome::Failed);
-    let nothing = gate::decide(&Facts::default(), &policy());
+    let mut facts = good();
+    known(&mut facts.binary).executable = false;
+    let nothing = gate::decide(&facts, &policy());
     assert_eq!(judged(name, &sealed, 3, &nothing), Outcome::Failed);
     // Another run than the one that was sealed.
     let other = Sealed { id: crate::record::ids::Digest::sha256(b"other"), ..sealed.clone() };

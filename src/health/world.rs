@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::model::Behaviour;
-use crate::gate::Engine;
+use crate::check::Engine;
+use crate::proxy::mock::Behaviour;
 
 /// One change to the records of a world, which lie over those embedded in admit.
 #[derive(Clone, Copy)]

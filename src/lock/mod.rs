@@ -4,20 +4,19 @@
 
 pub mod plan;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Reason, Result};
 use crate::host::platform;
-use crate::record::ids::{CommitId, Digest, Name};
-use crate::record::lockfile::{
-    Ambient, BunToolchain, Lockfile, Output, Platform, RunShape, Source,
-};
+use crate::record::ids::{CommitId, Digest, Name, Sri};
+use crate::record::lockfile::{Ambient, BunToolchain, Lockfile, Output, RunShape, Source};
 use crate::record::piplock::PipLock;
 use crate::record::report::BuildReport;
 use crate::record::{self, Record};
 use crate::root::Root;
-use crate::secrets::{Known, Rules, Scanner};
+use crate::secrets;
 use plan::Plan;
 
 /// What a person types: `case`, or `case@7959ac9`.
@@ -80,6 +79,12 @@ impl Locked {
     /// The output that the lock names for this platform.
     pub fn output(&self) -> Option<&Output> {
         self.lock.outputs.get(&self.plan.platform)
+    }
+
+    /// Integrities that the lock records, by install path: accepted where the source's own lock has none.
+    pub fn accepted(&self) -> BTreeMap<String, Sri> {
+        let packages = self.lock.dependencies.packages.iter().flatten();
+        packages.map(|package| (package.key.clone(), package.integrity.clone())).collect()
     }
 }
 
@@ -149,16 +154,13 @@ fn check(lock: &Lockfile, provider: &Name, place: &str) -> Result<()> {
             .expected(provider.to_string())
             .found(lock.provider.to_string()));
     }
-    let mut scanner = Scanner::new(Known::none(), Rules::On);
-    let mut secrets = scanner.feed(&record::canonical(lock));
-    secrets.extend(scanner.finish());
-    if let Some(hit) = secrets.first() {
+    if let Some(rule) = secrets::rule_of(&record::canonical(lock)) {
         return Err(Error::new(
             Reason::HostileLock,
             "the lock holds a secret, and locks are published",
         )
         .at(place)
-        .found(hit.id.clone())
+        .found(rule)
         .hint("take it out, and revoke it where it was published already"));
     }
     match lock.check().as_slice() {
@@ -334,7 +336,7 @@ fn mismatch(field: &str, expected: String, found: String) -> Error {
 /// What a new lock changes against an old one, field by field, for people to read.
 pub fn compare(old: Option<&Lockfile>, new: &Lockfile) -> Vec<Change> {
     let flat = |lock: &Lockfile| {
-        let mut out = std::collections::BTreeMap::new();
+        let mut out = BTreeMap::new();
         flatten("", &record::to_value(lock), &mut out);
         out
     };
@@ -359,11 +361,7 @@ pub fn compare(old: Option<&Lockfile>, new: &Lockfile) -> Vec<Change> {
     changes
 }
 
-fn flatten(
-    prefix: &str,
-    value: &serde_json::Value,
-    out: &mut std::collections::BTreeMap<String, String>,
-) {
+fn flatten(prefix: &str, value: &serde_json::Value, out: &mut BTreeMap<String, String>) {
     match value {
         serde_json::Value::Object(map) => {
             for (key, value) in map {
@@ -377,11 +375,6 @@ fn flatten(
         serde_json::Value::String(text) => drop(out.insert(prefix.into(), text.clone())),
         other => drop(out.insert(prefix.into(), other.to_string())),
     }
-}
-
-/// The locked output of `platform`, if somebody built it there.
-pub fn output(lock: &Lockfile, platform: Platform) -> Option<&Output> {
-    lock.outputs.get(&platform)
 }
 
 #[cfg(test)]

@@ -6,9 +6,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::api::WireApi;
 use super::relay::{Relay, Released, Stop};
-use super::server::{Part, Shared, WireEvent};
-use super::sse::classify;
+use super::reply::classify;
+use super::state::{Part, Shared, WireEvent};
 use super::upstream::{Ask, Io, open};
 use crate::record::agent_result::find_agent_result;
 use crate::record::wire::{
@@ -16,21 +17,21 @@ use crate::record::wire::{
 };
 
 /// Size of one read from either side. Small, since what one read unpacks to (about a thousand times as much for the
-/// worst gzip) is looked through before anybody looks at a clock again.
+/// worst gzip) is looked through before a clock is looked at again.
 pub(super) const READ: usize = 8 * 1024;
 
-/// Sends an error of the door's own, in the form that clients of such servers know, and ends the connection so that
-/// the words arrive.
+/// Sends an error of the proxy's own, in the form that clients of this API know, and ends the connection so that the
+/// words arrive. `kind` is a variant of a closed list.
 pub(super) async fn tell_client(
     client: &mut TcpStream,
+    api: &dyn WireApi,
     status: &str,
-    code: &serde_json::Value,
+    kind: &impl serde::Serialize,
     what: &str,
 ) {
-    let body = serde_json::json!({
-        "error": {"message": format!("admit: {what}"), "type": "admit_bridge", "code": code},
-    })
-    .to_string();
+    let kind = serde_json::to_value(kind).unwrap_or_default();
+    let kind = kind.as_str().unwrap_or("refused");
+    let body = api.error(kind, &format!("admit: {what}")).to_string();
     let reply = format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
@@ -55,8 +56,11 @@ enum End {
     /// By its own framing, or by the end of the connection (`true`: without an error).
     Upstream(bool),
     Client,
-    Cut(CutReason, String),
-    Fault(ConnectFault),
+    Stopped(Stop),
+}
+
+fn cut(reason: CutReason, what: impl Into<String>) -> End {
+    End::Stopped(Stop::Cut(reason, what.into()))
 }
 
 /// Fetches the reply and passes it on.
@@ -76,13 +80,13 @@ pub(super) async fn answer(
         longest_gap: Duration::ZERO,
         passed: 0,
     };
-    let mut relay = Relay::new(&shared.known);
-    let opened = open(&shared.upstream, &shared.model, record.exchange, ask, shared.limits.connect);
+    let mut relay = Relay::new(shared.upstream.api(), &shared.known);
+    let opened = open(&shared.upstream, record.exchange, ask, shared.limits.connect);
     let end = tokio::select! {
-        _ = stop.changed() => End::Cut(CutReason::Stopped, "the run ended".into()),
+        _ = stop.changed() => cut(CutReason::Stopped, "the run ended"),
         opened = opened => match opened {
             Ok(conn) => pass.run(client, conn, &mut relay, stop).await,
-            Err(fault) => End::Fault(fault),
+            Err(fault) => End::Stopped(Stop::Fault(fault)),
         },
     };
     pass.finish(client, record, relay, end).await;
@@ -125,7 +129,7 @@ impl Pass<'_> {
             let wake = tokio::time::Instant::from_std(due.min(silent));
             tokio::select! {
                 biased;
-                _ = stop.changed() => return End::Cut(CutReason::Stopped, "the run ended".into()),
+                _ = stop.changed() => return cut(CutReason::Stopped, "the run ended"),
                 got = conn.read(&mut buf) => match got {
                     Ok(0) => return End::Upstream(true),
                     Err(_) => return End::Upstream(false),
@@ -145,7 +149,7 @@ impl Pass<'_> {
                 },
                 _ = tokio::time::sleep_until(wake) => {
                     if silent < due && self.first_byte.is_none() {
-                        return End::Fault(ConnectFault::NoReply);
+                        return End::Stopped(Stop::Fault(ConnectFault::NoReply));
                     }
                     let what = if silent < due { "silence".into() } else { format!("{limit:?}") };
                     return self.too_long(limit, what);
@@ -156,7 +160,7 @@ impl Pass<'_> {
 
     fn too_long(&self, limit: Limit, what: String) -> End {
         self.shared.state().hit_limit(limit);
-        End::Cut(CutReason::LimitHit, what)
+        cut(CutReason::LimitHit, what)
     }
 
     /// Looks through one piece and passes on what may go on.
@@ -172,8 +176,7 @@ impl Pass<'_> {
         self.last = now;
         match relay.feed(bytes) {
             Ok(released) => self.send(client, released).await.err(),
-            Err(Stop::Cut(reason, what)) => Some(End::Cut(reason, what)),
-            Err(Stop::BadHead(_)) => Some(End::Fault(ConnectFault::BadHead)),
+            Err(stop) => Some(End::Stopped(stop)),
         }
     }
 
@@ -188,11 +191,11 @@ impl Pass<'_> {
             let mut state = self.shared.state();
             if state.record.reply_bytes + len > self.shared.limits.reply_bytes {
                 state.hit_limit(Limit::ReplyBytes);
-                return Err(End::Cut(CutReason::LimitHit, format!("{:?}", Limit::ReplyBytes)));
+                return Err(cut(CutReason::LimitHit, format!("{:?}", Limit::ReplyBytes)));
             }
             state
                 .write(self.exchange, Part::Reply, at_ns, &released.raw)
-                .map_err(|()| End::Cut(CutReason::RecorderFailed, "evidence".into()))?;
+                .map_err(|()| cut(CutReason::RecorderFailed, "evidence"))?;
             state.record.reply_bytes += len;
         }
         let write = client.write_all(&released.to_client);
@@ -219,12 +222,11 @@ impl Pass<'_> {
         if let End::Upstream(_) = end {
             end = match rest {
                 Ok(rest) => self.send(client, rest).await.err().unwrap_or(end),
-                Err(Stop::Cut(reason, what)) => End::Cut(reason, what),
-                Err(Stop::BadHead(_)) => End::Fault(ConnectFault::BadHead),
+                Err(stop) => End::Stopped(stop),
             };
         }
         if facts.status.is_none() && matches!(end, End::Upstream(_)) {
-            end = End::Fault(ConnectFault::Closed);
+            end = End::Stopped(Stop::Fault(ConnectFault::Closed));
         }
         self.end(client, record, &mut facts, end, frames_itself).await;
         let ns = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
@@ -232,7 +234,8 @@ impl Pass<'_> {
         facts.longest_gap_ns = ns(self.longest_gap);
         facts.duration_ns = ns(self.begun.elapsed());
         if record.kind == ExchangeKind::Chat {
-            record.verdict = Some(classify(&facts, &shared.model));
+            record.verdict =
+                Some(classify(&facts, &shared.model, shared.upstream.api().cut_short()));
             record.agent_result = find_agent_result(&content);
             let at_ns = shared.now_ns();
             let mut state = shared.state();
@@ -241,7 +244,10 @@ impl Pass<'_> {
                 let _ = state.write(record.exchange, Part::Content, at_ns, content.as_bytes());
             }
             match facts.usage {
-                Some(usage) => state.record.tokens += usage.total_tokens,
+                Some(usage) => {
+                    let tokens = &mut state.record.tokens;
+                    *tokens = tokens.saturating_add(usage.total_tokens);
+                }
                 None if facts.body_whole && facts.status == Some(200) => {
                     state.record.replies_without_usage += 1;
                 }
@@ -266,20 +272,26 @@ impl Pass<'_> {
                 broken = !eof;
             }
             End::Client => facts.closed_by = Some(ClosedBy::Client),
-            End::Fault(fault) => {
+            End::Stopped(Stop::Fault(fault)) => {
                 facts.connect_fault = Some(fault);
                 facts.closed_by = Some(ClosedBy::Upstream);
-                let code = serde_json::to_value(fault).unwrap_or_default();
                 let what = "the model's side gave no reply";
-                tell_client(client, "502 Bad Gateway", &code, what).await;
+                let api = self.shared.upstream.api();
+                tell_client(client, api, "502 Bad Gateway", &fault, what).await;
             }
-            End::Cut(reason, what) => {
+            End::Stopped(Stop::Cut(reason, what)) => {
                 facts.closed_by = Some(ClosedBy::Admit);
                 broken = true;
-                self.note_cut(reason, &what);
+                {
+                    let mut state = self.shared.state();
+                    if reason == CutReason::Secret {
+                        state.saw_secret(&what);
+                    }
+                    state.tell(WireEvent::Cut { exchange: self.exchange, reason });
+                }
                 if self.passed == 0 {
-                    let code = serde_json::to_value(reason).unwrap_or_default();
-                    tell_client(client, "502 Bad Gateway", &code, "the reply was cut").await;
+                    let (api, what) = (self.shared.upstream.api(), "the reply was cut");
+                    tell_client(client, api, "502 Bad Gateway", &reason, what).await;
                 }
                 record.cut = Some(Cut { reason, what, passed_bytes: self.passed });
             }
@@ -290,13 +302,5 @@ impl Pass<'_> {
         } else {
             let _ = client.shutdown().await;
         }
-    }
-
-    fn note_cut(&self, reason: CutReason, what: &str) {
-        let mut state = self.shared.state();
-        if reason == CutReason::Secret {
-            state.saw_secret(what);
-        }
-        state.tell(WireEvent::Cut { exchange: self.exchange, reason });
     }
 }

@@ -21,8 +21,8 @@ use crate::secrets::{Secret, endpoint_values};
 const MAX_KEY: u64 = 16 * 1024;
 
 /// Whether an address lies in the network class of an admission; `tls` says that the connection is TLS with a checked
-/// certificate. `Err` says why not, without the address. A class that nobody defined permits nothing.
-pub fn class_allows(class: &str, addr: IpAddr, tls: bool) -> Result<(), String> {
+/// certificate. `Err` says why not, without the address. A class that is not defined permits nothing.
+fn class_allows(class: &str, addr: IpAddr, tls: bool) -> Result<(), String> {
     let Some(known) = NetworkClass::from_text(class) else {
         return Err(format!("the network class \"{}\" is not known", class.escape_debug()));
     };
@@ -54,7 +54,7 @@ impl Credential {
         })
     }
 
-    /// A key from a file that is regular, of this user, and readable by nobody else (mode 0600 or 0400). One line end
+    /// A key from a file that is regular, of this user, and readable by no other (mode 0600 or 0400). One line end
     /// at the end is not part of the key.
     pub fn from_file(path: &Path) -> Result<Self> {
         let place = path.display().to_string();

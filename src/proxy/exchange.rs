@@ -7,9 +7,10 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::answer::{READ, answer, tell_client};
-use super::http1::{Body, MAX_HEAD, Refusal, RequestHead, head_end, parse_request};
-use super::request::{self, ChatRequest};
-use super::server::{Part, Shared, WireEvent};
+use super::api::{Request, WireApi, read_request};
+use super::http1::{Body, Refusal, RequestHead, parse_request};
+use super::request::{read_body, read_head};
+use super::state::{Part, Shared, WireEvent};
 use super::upstream::Ask;
 use crate::record::ids::Digest;
 use crate::record::wire::{ExchangeKind, Limit, RequestRefusal, WireRecord};
@@ -60,23 +61,7 @@ fn begin(shared: &Shared) -> WireRecord {
     let mut state = shared.state();
     let exchange = state.next;
     state.next += 1;
-    WireRecord {
-        exchange,
-        kind: ExchangeKind::Unknown,
-        started_ns,
-        ended_ns: started_ns,
-        refused: None,
-        refused_why: None,
-        request_bytes: 0,
-        forwarded_sha256: None,
-        stream: false,
-        messages: 0,
-        tools: Vec::new(),
-        facts: None,
-        verdict: None,
-        agent_result: None,
-        cut: None,
-    }
+    WireRecord { exchange, started_ns, ended_ns: started_ns, ..WireRecord::default() }
 }
 
 /// Reads the request and checks it. `None` asks for the model list.
@@ -85,26 +70,16 @@ async fn receive(
     buf: &mut Vec<u8>,
     shared: &Shared,
     record: &mut WireRecord,
-) -> Result<Option<ChatRequest>, Refusal> {
-    let end = loop {
-        if let Some(end) = head_end(buf) {
-            break end;
-        }
-        if buf.len() > MAX_HEAD {
-            return Err((RequestRefusal::TooLarge, "the head is longer than allowed".into()));
-        }
-        more(client, buf).await?;
-    };
-    if end > MAX_HEAD {
-        return Err((RequestRefusal::TooLarge, "the head is longer than allowed".into()));
+) -> Result<Option<Request>, Refusal> {
+    let api = shared.upstream.api();
+    let end = read_head(client, buf).await?;
+    let head = parse_request(&buf[..end], api.key_header())?;
+    if !head.key.as_deref().is_some_and(|key| shared.sentinel.matches(key)) {
+        return Err((RequestRefusal::BadSentinel, "not the key of this run".into()));
     }
-    let head = parse_request(&buf[..end])?;
-    if !head.bearer.as_deref().is_some_and(|token| shared.sentinel.matches(token)) {
-        return Err((RequestRefusal::BadSentinel, "not the bearer token of this run".into()));
-    }
-    record.kind = route(&head)?;
+    record.kind = route(api, &head)?;
     within_limits(shared, record)?;
-    let body = body(client, buf.split_off(end), head.body, shared.limits.request_size).await?;
+    let body = read_body(client, buf.split_off(end), head.body, shared.limits.request_size).await?;
     record.request_bytes = body.len() as u64;
     let mut whole = std::mem::take(buf);
     whole.extend_from_slice(&body);
@@ -112,7 +87,7 @@ async fn receive(
         shared.state().saw_secret(&hit.id);
         return Err((RequestRefusal::SecretInRequest, format!("the request holds {}", hit.id)));
     }
-    let received = withhold_authorization(&whole, end);
+    let received = withhold_key(&whole, end, api.key_header());
     let at_ns = shared.now_ns();
     shared
         .state()
@@ -121,7 +96,7 @@ async fn receive(
     if record.kind == ExchangeKind::Models {
         return Ok(None);
     }
-    let request = request::check(&body, &shared.model)?;
+    let request = read_request(api, &body, &shared.model)?;
     record.stream = request.stream;
     record.messages = request.messages;
     record.tools = request.tools.clone();
@@ -133,20 +108,21 @@ fn recorder_failed() -> Refusal {
 }
 
 /// What the request's line asks for.
-fn route(head: &RequestHead) -> Result<ExchangeKind, Refusal> {
-    match (head.method.as_str(), head.target.as_str()) {
-        ("POST", "/v1/chat/completions") => {
+fn route(api: &dyn WireApi, head: &RequestHead) -> Result<ExchangeKind, Refusal> {
+    let path = api.path();
+    match (head.method.as_str(), head.target.strip_prefix("/v1")) {
+        ("POST", Some(asked)) if asked == path => {
             if head.content_type.as_deref() != Some("application/json") {
                 let what = "a Content-Type other than application/json";
                 return Err((RequestRefusal::BadEncoding, what.into()));
             }
             Ok(ExchangeKind::Chat)
         }
-        ("GET", "/v1/models") if head.body == Body::Length(0) => Ok(ExchangeKind::Models),
-        _ => Err((
-            RequestRefusal::NotServed,
-            "only POST /v1/chat/completions and GET /v1/models are served".into(),
-        )),
+        ("GET", Some("/models")) if head.body == Body::Length(0) => Ok(ExchangeKind::Models),
+        _ => {
+            let what = format!("only POST /v1{path} and GET /v1/models are served");
+            Err((RequestRefusal::NotServed, what))
+        }
     }
 }
 
@@ -170,44 +146,15 @@ fn within_limits(shared: &Shared, record: &WireRecord) -> Result<(), Refusal> {
     Err((RequestRefusal::LimitHit, format!("the limit of the run is reached: {limit:?}")))
 }
 
-async fn more(client: &mut TcpStream, buf: &mut Vec<u8>) -> Result<(), Refusal> {
-    match client.read_buf(buf).await {
-        Ok(n) if n > 0 => Ok(()),
-        _ => Err((RequestRefusal::BadHttp, "the request ends before it is whole".into())),
-    }
-}
-
-async fn body(
-    client: &mut TcpStream,
-    mut raw: Vec<u8>,
-    mut framing: Body,
-    max: u64,
-) -> Result<Vec<u8>, Refusal> {
-    if matches!(framing, Body::Length(n) if n > max) {
-        return Err((RequestRefusal::TooLarge, "the body is longer than allowed".into()));
-    }
-    let mut out = Vec::new();
-    loop {
-        framing.feed(&raw, &mut out).map_err(|what| (RequestRefusal::AmbiguousFraming, what))?;
-        if out.len() as u64 > max {
-            return Err((RequestRefusal::TooLarge, "the body is longer than allowed".into()));
-        }
-        if framing.is_whole(false) {
-            return Ok(out);
-        }
-        raw.clear();
-        more(client, &mut raw).await?;
-    }
-}
-
-/// The request with the value of every `Authorization` line replaced.
-fn withhold_authorization(whole: &[u8], head_end: usize) -> Vec<u8> {
+/// The request with the value of every header that carries a key replaced.
+fn withhold_key(whole: &[u8], head_end: usize, key_header: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(whole.len());
     for line in whole[..head_end].split_inclusive(|b| *b == b'\n') {
-        const NAME: &[u8] = b"authorization:";
-        if line.len() > NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME) {
-            out.extend_from_slice(&line[..NAME.len()]);
-            out.extend_from_slice(b" [withheld]\r\n");
+        let name = line.split(|b| *b == b':').next().unwrap_or_default();
+        let names = [key_header, "authorization"];
+        if names.iter().any(|key| name.eq_ignore_ascii_case(key.as_bytes())) {
+            out.extend_from_slice(name);
+            out.extend_from_slice(b": [withheld]\r\n");
         } else {
             out.extend_from_slice(line);
         }
@@ -225,7 +172,6 @@ fn forward(ask: &Ask<'_>, shared: &Shared, record: &mut WireRecord) -> Result<()
     state.write(record.exchange, Part::Forwarded, at_ns, &bytes).map_err(|()| recorder_failed())?;
     state.record.request_bytes += ask.body().len() as u64;
     state.tell(WireEvent::Request { exchange: record.exchange, at_ns });
-    record.kind = ask.kind();
     record.forwarded_sha256 = Some(Digest::sha256(ask.body()));
     Ok(())
 }
@@ -248,8 +194,7 @@ async fn refuse(
         }
         _ => "400 Bad Request",
     };
-    let code = serde_json::to_value(reason).unwrap_or_default();
-    tell_client(client, status, &code, &what).await;
+    tell_client(client, shared.upstream.api(), status, &reason, &what).await;
     record.refused = Some(reason);
     record.refused_why = Some(what);
 }

@@ -1,70 +1,314 @@
-//! A model server on this machine's loopback that plays a [`ScriptedModel`]: what `admit health` connects the bridge to.
-//! It speaks to nobody but processes of this machine, and ends when it is dropped.
+//! A mock model: it plays a fixture's script, and misbehaves in exactly one named way where it is told to. It answers
+//! behind the proxy without a network, or as a server on this machine's loopback.
 
-use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 
-use super::http1::{MAX_HEAD, head_end, parse_request};
-use super::request::check;
-use super::upstream::{ScriptedModel, ScriptedReply};
+use super::api::chat::Chat;
+use super::api::{End, Request, Said, WireApi, read_request};
+use super::http1::{Refusal, parse_request};
+use super::request::{read_body, read_head};
 use crate::error::{Error, Result};
+use crate::record::Record as _;
+use crate::record::fixture::{Script, Turn};
+use crate::record::wire::ReasoningField;
 
 /// Longest request in bytes: an agent's whole conversation is far below.
-const MAX_REQUEST: usize = 16 << 20;
-/// Longest wait for the rest of a request that has begun.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How often a waiting thread looks whether the server ends.
-const TICK: Duration = Duration::from_millis(10);
+const MAX_REQUEST: u64 = 16 << 20;
+/// Pause before each piece of a delayed reply.
+const DELAY: Duration = Duration::from_millis(25);
 
-pub struct StandIn {
-    addr: SocketAddr,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+/// How a mock model behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behaviour {
+    Plays,
+    /// Begins each reply with reasoning and takes its time before each piece.
+    Delayed,
+    /// Never answers in a stream.
+    PlainJson,
+    /// Sends each byte of a body by itself.
+    Slivers,
+    /// Answers the probe, and then never again.
+    Silent,
+    /// Answers the probe, and then stops in the middle of a reply and keeps the connection.
+    SilentMidway,
+    /// Answers the probe, and then with text that holds no result.
+    NoResult,
+    /// Answers with reasoning under this name and nothing else.
+    ReasoningOnly(ReasoningField),
+    /// Answers with this HTTP status and an error.
+    Status(u16),
+    ErrorAfter200,
+    /// Ends the connection in the middle of a stream.
+    Cut,
+    MissingDone,
+    MissingFinishReason,
+    /// Answers with white space.
+    Empty,
+    /// Answers under another model's name.
+    OtherModel,
+    /// Answers with a tool call whose arguments are no JSON.
+    BadTool,
+    /// Answers with two tool calls whose pieces alternate.
+    ToolsInPieces,
+    ListsAnother,
+    /// As a server: the port is closed.
+    Gone,
 }
 
-struct Shared {
-    /// The model id that requests must name.
+/// A mock model under one id.
+pub struct Mock {
+    pub(super) api: &'static dyn WireApi,
+    script: Script,
+    /// What the probe is told; it uses up no turn.
+    probe: Turn,
     model: String,
-    /// The model ids that the list names.
-    listed: Vec<String>,
-    player: Mutex<Box<dyn ScriptedModel>>,
-    chats: AtomicU32,
-    stop: Arc<AtomicBool>,
+    next: usize,
+    behaviour: Behaviour,
+    /// The exchanges in which it misbehaves.
+    faulty: Range<u32>,
 }
 
-impl StandIn {
-    /// Listens on a free port of 127.0.0.1. `listed` is what the model list names; completions are answered by `player`
-    /// whose exchange 0 is the first one asked for: the probe's.
+impl Mock {
+    /// A model that plays `script`: one turn a request, in order; the closing turn from then on.
+    pub fn new(script: Script, model: impl Into<String>) -> Self {
+        let model = model.into();
+        let (behaviour, faulty) = (Behaviour::Plays, 0..u32::MAX);
+        Self { api: &Chat, script, probe: words("ready"), model, next: 0, behaviour, faulty }
+    }
+
+    /// A model that gives the same answer to everything.
+    pub fn saying(text: &str, model: impl Into<String>) -> Self {
+        let (schema, closing) = (Script::SCHEMA.to_string(), words(text));
+        let mock = Self::new(Script { schema, turns: Vec::new(), closing }, model);
+        Self { probe: words(text), ..mock }
+    }
+
+    #[must_use]
+    pub fn misbehaving(mut self, behaviour: Behaviour) -> Self {
+        use Behaviour::{NoResult, Silent, SilentMidway};
+        let after_probe = matches!(behaviour, Silent | SilentMidway | NoResult);
+        self.behaviour = behaviour;
+        self.during(u32::from(after_probe)..u32::MAX)
+    }
+
+    /// Misbehaves in these exchanges only; 0 is the probe's.
+    #[must_use]
+    pub fn during(mut self, exchanges: Range<u32>) -> Self {
+        self.faulty = exchanges;
+        self
+    }
+
+    /// The reply to the request with the number `exchange`; the probe's is 0.
+    pub fn reply(&mut self, exchange: u32, stream: bool) -> MockReply {
+        let behaviour = match self.faulty.contains(&exchange) {
+            true => self.behaviour,
+            false => Behaviour::Plays,
+        };
+        if let Behaviour::Status(status) = behaviour {
+            let kind = match status {
+                401 => "invalid_api_key",
+                404 => "model_not_found",
+                429 => "rate_limit",
+                _ => "internal_error",
+            };
+            return MockReply::json(status, &self.api.error(kind, "no"));
+        }
+        let turn = match exchange {
+            0 => &self.probe,
+            _ => self.script.turns.get(self.next).unwrap_or(&self.script.closing),
+        };
+        let stream = stream && behaviour != Behaviour::PlainJson;
+        let pieces = self.api.render(&said(behaviour, turn, &self.model, self.next), stream);
+        self.next += usize::from(exchange > 0);
+        let mut reply = MockReply {
+            status: 200,
+            content_type: if stream { "text/event-stream" } else { "application/json" },
+            pieces: pieces.into_iter().map(String::into_bytes).collect(),
+            pause: Duration::ZERO,
+            ending: Ending::Whole,
+        };
+        let keep = |reply: &mut MockReply, pieces, ending| {
+            reply.pieces.truncate(pieces);
+            reply.ending = ending;
+        };
+        match behaviour {
+            Behaviour::Delayed => reply.pause = DELAY,
+            Behaviour::Slivers => {
+                reply.pieces = reply.pieces.concat().chunks(1).map(<[u8]>::to_vec).collect();
+            }
+            Behaviour::Silent => keep(&mut reply, 0, Ending::Silence),
+            Behaviour::SilentMidway => keep(&mut reply, 1, Ending::Silence),
+            Behaviour::Cut => keep(&mut reply, 2, Ending::Cut),
+            Behaviour::MissingDone => drop(reply.pieces.pop()),
+            _ => {}
+        }
+        reply
+    }
+
+    /// The list of models.
+    pub(super) fn models(&self) -> MockReply {
+        let id = match self.behaviour {
+            Behaviour::ListsAnother => "another",
+            _ => &self.model,
+        };
+        let model = json!({ "id": id, "object": "model" });
+        MockReply::json(200, &json!({ "object": "list", "data": [model] }))
+    }
+}
+
+fn words(text: &str) -> Turn {
+    Turn { text: Some(text.to_owned()), tool_calls: Vec::new() }
+}
+
+/// What is said in one turn, as far as the behaviour leaves it.
+fn said<'a>(behaviour: Behaviour, turn: &'a Turn, model: &'a str, number: usize) -> Said<'a> {
+    let calls = turn.tool_calls.iter().enumerate().map(|(index, call)| {
+        (index, call.name.as_str(), Value::Object(call.arguments.clone()).to_string())
+    });
+    let plain = Said {
+        model,
+        number,
+        reasoning: (ReasoningField::Reasoning, Vec::new()),
+        text: turn.text.as_deref(),
+        calls: calls.collect(),
+        end: End::Reason,
+    };
+    let text = |text| Said { text: Some(text), calls: Vec::new(), ..plain.clone() };
+    let calls = |pieces: &[(usize, &'static str, &str)]| Said {
+        text: None,
+        calls: pieces.iter().map(|(at, name, text)| (*at, *name, (*text).to_owned())).collect(),
+        ..plain.clone()
+    };
+    match behaviour {
+        Behaviour::Delayed => {
+            Said { reasoning: (ReasoningField::Reasoning, vec!["let me think. "; 4]), ..plain }
+        }
+        Behaviour::NoResult => text("All done."),
+        Behaviour::Empty => text(" \n"),
+        Behaviour::ReasoningOnly(ReasoningField::ThinkTag) => text("<think>hm</think>"),
+        Behaviour::ReasoningOnly(field) => {
+            Said { text: None, calls: Vec::new(), reasoning: (field, vec!["hm"]), ..plain }
+        }
+        Behaviour::BadTool => calls(&[(0, "read", "{\"path\": ")]),
+        Behaviour::ToolsInPieces => calls(&[
+            (0, "read", ""),
+            (0, "", "{\"pa"),
+            (1, "bash", "{\"c"),
+            (0, "", "th\":\"x\"}"),
+            (1, "", "\":1}"),
+        ]),
+        Behaviour::OtherModel => Said { model: "another-model", ..plain },
+        Behaviour::MissingFinishReason => Said { end: End::Nothing, ..plain },
+        Behaviour::ErrorAfter200 => Said { end: End::Error("internal_error"), ..plain },
+        _ => plain,
+    }
+}
+
+/// How a reply ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Whole,
+    /// The connection ends in the middle of a piece.
+    Cut,
+    /// Nothing more comes, and the connection stays; without any piece there is no head either.
+    Silence,
+}
+
+/// A reply of a mock model.
+#[derive(Clone, Debug)]
+pub struct MockReply {
+    status: u16,
+    content_type: &'static str,
+    pieces: Vec<Vec<u8>>,
+    /// Wait before each piece.
+    pause: Duration,
+    ending: Ending,
+}
+
+impl MockReply {
+    fn json(status: u16, body: &Value) -> Self {
+        let (content_type, pieces) = ("application/json", vec![body.to_string().into_bytes()]);
+        Self { status, content_type, pieces, pause: Duration::ZERO, ending: Ending::Whole }
+    }
+
+    /// The whole body.
+    pub fn body(&self) -> Vec<u8> {
+        self.pieces.concat()
+    }
+
+    /// Sends the reply, each piece as a chunk.
+    pub(super) async fn send(self, out: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        if self.ending == Ending::Silence && self.pieces.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        let (status, content_type) = (self.status, self.content_type);
+        let head = format!(
+            "HTTP/1.1 {status} Mock\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+        );
+        out.write_all(head.as_bytes()).await?;
+        for piece in &self.pieces {
+            if !self.pause.is_zero() {
+                tokio::time::sleep(self.pause).await;
+            }
+            let size = format!("{:x}\r\n", piece.len());
+            out.write_all(&[size.as_bytes(), piece, b"\r\n"].concat()).await?;
+        }
+        match self.ending {
+            Ending::Whole => out.write_all(b"0\r\n\r\n").await?,
+            Ending::Cut => out.write_all(b"40\r\ndata: {\"mod").await?,
+            Ending::Silence => std::future::pending().await,
+        }
+        out.shutdown().await
+    }
+}
+
+/// A mock model on a port of this machine's loopback, until it is dropped.
+pub struct MockServer {
+    pub addr: SocketAddr,
+    serving: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+impl MockServer {
+    /// Listens on a free port of 127.0.0.1.
     ///
     /// # Errors
-    /// [`crate::error::Reason::Io`] where no port can be had.
-    pub fn start(
-        model: &str,
-        listed: &[&str],
-        player: impl ScriptedModel + 'static,
-    ) -> Result<Self> {
-        let io = |err| Error::io("listen on", "127.0.0.1", err);
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(io)?;
-        let addr = listener.local_addr().map_err(io)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let shared = Arc::new(Shared {
-            model: model.to_owned(),
-            listed: listed.iter().map(|id| (*id).to_owned()).collect(),
-            player: Mutex::new(Box::new(player)),
-            chats: AtomicU32::new(0),
-            stop: Arc::clone(&stop),
-        });
+    /// [`crate::error::Reason::Io`] where no port or thread can be had.
+    pub fn start(mock: Mock) -> Result<Self> {
+        let fail = |what: &'static str| move |err| Error::io(what, "127.0.0.1", err);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(fail("listen on"))?;
+        let addr = listener.local_addr().map_err(fail("listen on"))?;
+        if mock.behaviour == Behaviour::Gone {
+            return Ok(Self { addr, serving: None });
+        }
+        listener.set_nonblocking(true).map_err(fail("listen on"))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(fail("serve on"))?;
+        let (stop, stopped) = oneshot::channel();
+        // Replies that are still under way end with the runtime.
         let thread = std::thread::Builder::new()
-            .name("stand-in".into())
-            .spawn(move || accept(&listener, &shared))
-            .map_err(|err| Error::io("start", "the stand-in's thread", err))?;
-        Ok(Self { addr, stop, thread: Some(thread) })
+            .name("mock".into())
+            .spawn(move || {
+                runtime.block_on(async {
+                    tokio::select! {
+                        _ = stopped => {}
+                        _ = accept(listener, mock) => {}
+                    }
+                });
+            })
+            .map_err(fail("serve on"))?;
+        Ok(Self { addr, serving: Some((stop, thread)) })
     }
 
     /// The base URL, as an endpoint is configured.
@@ -73,194 +317,80 @@ impl StandIn {
     }
 }
 
-impl Drop for StandIn {
+impl Drop for MockServer {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        // Wakes the thread that waits for a connection.
-        drop(TcpStream::connect(self.addr));
-        if let Some(thread) = self.thread.take() {
+        if let Some((stop, thread)) = self.serving.take() {
+            drop(stop);
             drop(thread.join());
         }
     }
 }
 
-/// The base URL of a port at which nobody listens.
-///
-/// # Errors
-/// [`crate::error::Reason::Io`] where no port can be had.
-pub fn nobody() -> Result<String> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let addr = listener.and_then(|l| l.local_addr());
-    addr.map(|addr| format!("http://{addr}/v1"))
-        .map_err(|err| Error::io("find a port of", "127.0.0.1", err))
-}
-
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    let mut threads = Vec::new();
-    for stream in listener.incoming() {
-        if shared.stop.load(Ordering::SeqCst) {
-            break;
-        }
-        let Ok(stream) = stream else { continue };
-        let shared = Arc::clone(shared);
+async fn accept(listener: TcpListener, mock: Mock) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let shared = Arc::new(Mutex::new((mock, 0)));
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, or a connection that ended while it was accepted.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        let shared = Arc::clone(&shared);
         // The other side may hang up at any time; that is its right.
-        threads.push(std::thread::spawn(move || drop(serve(stream, &shared))));
-    }
-    for thread in threads {
-        drop(thread.join());
+        tokio::spawn(async move { drop(serve(stream, &shared).await) });
     }
 }
 
 /// One request, one reply.
-fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+async fn serve(mut stream: TcpStream, shared: &Mutex<(Mock, u32)>) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(TICK))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let Some((head, body)) = request(&mut stream, shared)? else { return Ok(()) };
-    let reply = match parse_request(&head) {
-        Ok(head) if head.method == "GET" => {
-            let ids: Vec<_> =
-                shared.listed.iter().map(|id| json!({ "id": id, "object": "model" })).collect();
-            ScriptedReply::json(200, &json!({ "object": "list", "data": ids }))
-        }
-        Ok(_) => match check(&body, &shared.model) {
-            Ok(chat) => {
-                let exchange = shared.chats.fetch_add(1, Ordering::SeqCst);
-                let mut player = shared.player.lock().unwrap_or_else(PoisonError::into_inner);
-                player.reply(exchange, &chat)
-            }
-            Err((_, what)) => ScriptedReply::json(400, &json!({ "error": { "message": what } })),
-        },
-        Err((_, what)) => ScriptedReply::json(400, &json!({ "error": { "message": what } })),
+    let lock = || shared.lock().unwrap_or_else(PoisonError::into_inner);
+    let (api, model) = {
+        let (mock, _) = &*lock();
+        (mock.api, mock.model.clone())
     };
-    play(&mut stream, &reply, shared)
+    let reply = match receive(&mut stream, api, &model).await {
+        Ok(None) => lock().0.models(),
+        Ok(Some(request)) => {
+            let (mock, chats) = &mut *lock();
+            *chats += 1;
+            mock.reply(*chats - 1, request.stream)
+        }
+        Err((_, what)) => MockReply::json(400, &api.error("invalid_request", &what)),
+    };
+    reply.send(&mut stream).await
 }
 
-/// The head and the body of one request; `None` where the other side or the server ended before it was whole.
-fn request(stream: &mut TcpStream, shared: &Shared) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
-    let begin = Instant::now();
-    let mut all = Vec::new();
-    let mut buf = [0; 16 * 1024];
-    loop {
-        match stream.read(&mut buf) {
-            Ok(0) => return Ok(None),
-            Ok(n) => all.extend_from_slice(&buf[..n]),
-            Err(err) if waits(&err) => {}
-            Err(err) => return Err(err),
-        }
-        let ended = shared.stop.load(Ordering::SeqCst) || begin.elapsed() > PATIENCE;
-        if ended || all.len() > MAX_REQUEST {
-            return Ok(None);
-        }
-        let Some(end) = head_end(&all) else {
-            if all.len() > MAX_HEAD {
-                return Ok(None);
-            }
-            continue;
-        };
-        let Ok(mut framing) = parse_request(&all[..end]).map(|head| head.body) else {
-            return Ok(Some((all[..end].to_vec(), Vec::new())));
-        };
-        let mut body = Vec::new();
-        if framing.feed(&all[end..], &mut body).is_err() {
-            return Ok(None);
-        }
-        if framing.is_whole(false) {
-            return Ok(Some((all[..end].to_vec(), body)));
-        }
+/// Reads a request; `None` asks for the list of models.
+async fn receive(
+    stream: &mut TcpStream,
+    api: &dyn WireApi,
+    model: &str,
+) -> Result<Option<Request>, Refusal> {
+    let mut head = Vec::new();
+    let end = read_head(stream, &mut head).await?;
+    let rest = head.split_off(end);
+    let head = parse_request(&head, api.key_header())?;
+    let body = read_body(stream, rest, head.body, MAX_REQUEST).await?;
+    match head.method.as_str() {
+        "GET" => Ok(None),
+        _ => read_request(api, &body, model).map(Some),
     }
-}
-
-fn waits(err: &io::Error) -> bool {
-    matches!(err.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
-}
-
-fn play(stream: &mut TcpStream, reply: &ScriptedReply, shared: &Shared) -> io::Result<()> {
-    write!(
-        stream,
-        "HTTP/1.1 {} Scripted\r\nContent-Type: {}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
-        reply.status, reply.content_type
-    )?;
-    for piece in reply.pieces.iter().filter(|piece| !piece.is_empty()) {
-        if !pause(stream, reply.pause, shared)? {
-            return Ok(());
-        }
-        stream.write_all(format!("{:x}\r\n", piece.len()).as_bytes())?;
-        stream.write_all(piece)?;
-        stream.write_all(b"\r\n")?;
-    }
-    if reply.whole {
-        stream.write_all(b"0\r\n\r\n")?;
-    }
-    stream.flush()
-}
-
-/// Waits; `false` where the server or the other side ended meanwhile.
-fn pause(stream: &mut TcpStream, time: Duration, shared: &Shared) -> io::Result<bool> {
-    let end = Instant::now() + time;
-    let mut buf = [0; 64];
-    while Instant::now() < end {
-        if shared.stop.load(Ordering::SeqCst) {
-            return Ok(false);
-        }
-        // Waits for at most a tick, and sees at once that the other side hung up.
-        match stream.read(&mut buf) {
-            Ok(0) => return Ok(false),
-            Ok(_) => {}
-            Err(err) if waits(&err) => {}
-            Err(err) => return Err(err),
-        }
-    }
-    Ok(true)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::download::config::NetConfig;
-    use crate::proxy::endpoint::Endpoint;
-    use crate::proxy::probe::{ProbeLimits, ProbeOutcome, probe};
-    use crate::proxy::request::ChatRequest;
-    use crate::proxy::upstream::Upstream;
 
-    struct Says(&'static str, Duration);
-
-    impl ScriptedModel for Says {
-        fn reply(&mut self, exchange: u32, _: &ChatRequest) -> ScriptedReply {
-            assert_eq!(exchange, 0);
-            let delta = json!({ "content": self.0 });
-            let chunk = |delta, finish: Option<&str>| {
-                json!({ "id": "c", "object": "chat.completion.chunk", "model": "m",
-                    "choices": [{ "index": 0, "delta": delta, "finish_reason": finish }] })
-            };
-            let chunks = [chunk(delta, None), chunk(json!({}), Some("stop"))];
-            ScriptedReply { pause: self.1, ..ScriptedReply::stream(chunks) }
+    #[test]
+    fn a_script_is_played_in_order_and_the_probe_uses_up_no_turn() {
+        let mut script = Mock::saying("end", "m").script;
+        script.turns = vec![words("one"), words("two")];
+        let mut mock = Mock::new(script, "m").misbehaving(Behaviour::NoResult).during(3..4);
+        let mut says = |exchange| String::from_utf8(mock.reply(exchange, true).body()).unwrap();
+        for (exchange, text) in [(0, "ready"), (1, "one"), (2, "two"), (3, "All done."), (4, "end")]
+        {
+            assert!(says(exchange).contains(&format!("\"content\":\"{text}\"")), "{exchange}");
         }
-    }
-
-    fn ask(url: &str, reply: Duration) -> crate::proxy::probe::Probe {
-        let endpoint = Endpoint::resolve(url, "loopback-test", &NetConfig::default()).unwrap();
-        let upstream = Upstream::Http { endpoint, credential: None };
-        let limits = ProbeLimits { connect: Duration::from_secs(20), reply };
-        probe(&upstream, "m", limits).unwrap()
-    }
-
-    #[test]
-    fn the_probe_reads_what_it_plays() {
-        let long = Duration::from_secs(60);
-        let server = StandIn::start("m", &["m"], Says("ready", Duration::ZERO)).unwrap();
-        assert_eq!(ask(&server.base_url(), long).outcome, ProbeOutcome::Ready);
-        let server = StandIn::start("m", &["other"], Says("ready", Duration::ZERO)).unwrap();
-        assert_eq!(ask(&server.base_url(), long).outcome, ProbeOutcome::ModelNotListed);
-        assert_eq!(ask(&nobody().unwrap(), long).outcome, ProbeOutcome::ListUnavailable);
-    }
-
-    #[test]
-    fn it_ends_although_a_reply_is_still_to_come() {
-        let server = StandIn::start("m", &["m"], Says("late", Duration::from_secs(3600))).unwrap();
-        let probe = ask(&server.base_url(), Duration::from_millis(200));
-        assert_eq!(probe.outcome, ProbeOutcome::ReplyUnusable);
-        // Dropping joins every thread: were one left, this test would not end.
-        drop(server);
     }
 }

@@ -3,14 +3,18 @@
 //! Async code lives in this module and in [`crate::download`] alone; their callers block and use threads.
 
 mod answer;
+pub mod api;
 pub mod endpoint;
 mod exchange;
 pub mod http1;
+mod json;
 pub mod mock;
 pub mod probe;
+pub mod reader;
 pub mod relay;
 pub mod reply;
-pub mod request;
+mod request;
 pub mod server;
 pub mod sse;
+mod state;
 pub mod upstream;

@@ -1,8 +1,8 @@
 //! Asks an endpoint before a run whether it serves the admitted model in a form that an agent can use.
 //!
-//! Two requests: the model list, which must name the model, and one chat completion that must give content or a tool
-//! call. The completion gets 1024 tokens: with a few dozen a reasoning model is cut off while it still thinks, and a
-//! good endpoint would look like one that only ever reasons. Nobody looks at how long the answer takes, except for
+//! Two requests: the model list, which must name the model, and one question that must give content or a tool call. The
+//! answer gets 1024 tokens: with a few dozen a reasoning model is cut off while it still thinks, and a
+//! good endpoint would look like one that only ever reasons. How long the answer takes does not matter, except for
 //! the deadline.
 
 use std::collections::BTreeSet;
@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
+use super::api::{Request, read_request};
 use super::http1::{head_end, parse_reply};
+use super::json;
 use super::relay::{Relay, Stop};
-use super::request::{ChatRequest, check};
-use super::sse::classify;
+use super::reply::classify;
 use super::upstream::{Ask, Upstream, open};
 use crate::error::{Error, Reason, Result};
 use crate::record::wire::{
@@ -24,7 +24,7 @@ use crate::record::wire::{
 };
 use crate::secrets::Known;
 
-/// Token budget of the one completion.
+/// Token budget of the one answer.
 pub const MAX_TOKENS: u32 = 1024;
 /// Longest reply that is read, in bytes.
 const MAX_REPLY: usize = 4 * 1024 * 1024;
@@ -89,20 +89,15 @@ pub fn probe(upstream: &Upstream, model: &str, limits: ProbeLimits) -> Result<Pr
         .enable_all()
         .build()
         .map_err(|err| Error::io("start the probe", "tokio", err))?;
-    let body = json!({
-        "model": model,
-        "messages": [{"role": "user", "content": "Reply with the single word: ready"}],
-        "max_tokens": MAX_TOKENS,
-        "stream": true,
-        "stream_options": {"include_usage": true},
-    });
-    let chat = check(body.to_string().as_bytes(), model).map_err(|(_, what)| {
+    let api = upstream.api();
+    let body = api.probe(model, MAX_TOKENS).to_string();
+    let chat = read_request(api, body.as_bytes(), model).map_err(|(_, what)| {
         Error::new(Reason::Internal, format!("the probe's request: {what}"))
     })?;
     Ok(runtime.block_on(both(upstream, model, limits, &chat)))
 }
 
-async fn both(upstream: &Upstream, model: &str, limits: ProbeLimits, chat: &ChatRequest) -> Probe {
+async fn both(upstream: &Upstream, model: &str, limits: ProbeLimits, chat: &Request) -> Probe {
     let mut out = Probe {
         model: model.to_owned(),
         outcome: ProbeOutcome::ListUnavailable,
@@ -112,7 +107,8 @@ async fn both(upstream: &Upstream, model: &str, limits: ProbeLimits, chat: &Chat
         secret_seen: None,
     };
     let known = Known::new(&upstream.secret_values());
-    let list = ask(upstream, model, &Ask::Models, limits, &known).await;
+    let cut_short = upstream.api().cut_short();
+    let list = ask(upstream, &Ask::Models, limits, &known).await;
     out.secret_seen = list.secret;
     let ids = match list.facts.status {
         Some(200) if list.facts.body_whole && out.secret_seen.is_none() => ids(&list.passed),
@@ -124,7 +120,7 @@ async fn both(upstream: &Upstream, model: &str, limits: ProbeLimits, chat: &Chat
             Some(200) => {
                 ReplyVerdict { class: ReplyClass::UpstreamError, detail: "no_model_list".into() }
             }
-            _ => classify(&list.facts, model),
+            _ => classify(&list.facts, model, cut_short),
         });
         return out;
     };
@@ -133,8 +129,8 @@ async fn both(upstream: &Upstream, model: &str, limits: ProbeLimits, chat: &Chat
         out.outcome = ProbeOutcome::ModelNotListed;
         return out;
     }
-    let reply = ask(upstream, model, &Ask::Chat(chat), limits, &known).await;
-    let verdict = classify(&reply.facts, model);
+    let reply = ask(upstream, &Ask::Chat(chat), limits, &known).await;
+    let verdict = classify(&reply.facts, model, cut_short);
     out.outcome = match verdict.class {
         ReplyClass::OkText | ReplyClass::OkTools if reply.secret.is_none() => ProbeOutcome::Ready,
         _ => ProbeOutcome::ReplyUnusable,
@@ -151,7 +147,7 @@ fn ids(reply: &[u8]) -> Option<BTreeSet<String>> {
     let head = parse_reply(head).ok().filter(|head| head.content_encoding.is_none())?;
     let (mut framing, mut body) = (head.body, Vec::new());
     framing.feed(rest, &mut body).ok()?;
-    let value: Value = serde_json::from_slice(&body).ok()?;
+    let value = json::read(&body).ok()?;
     let data = value.get("data")?.as_array()?;
     data.iter().map(|model| model.get("id")?.as_str().map(str::to_owned)).collect()
 }
@@ -164,31 +160,23 @@ struct Answer {
     secret: Option<String>,
 }
 
-async fn ask(
-    upstream: &Upstream,
-    model: &str,
-    ask: &Ask<'_>,
-    limits: ProbeLimits,
-    known: &Known,
-) -> Answer {
+async fn ask(upstream: &Upstream, ask: &Ask<'_>, limits: ProbeLimits, known: &Known) -> Answer {
     let begun = Instant::now();
-    let mut relay = Relay::new(known);
-    let mut answer = Answer { facts: ReplyFacts::default(), passed: Vec::new(), secret: None };
+    let mut relay = Relay::new(upstream.api(), known);
     let mut passed = Vec::new();
     let read = async {
-        let mut conn =
-            open(upstream, model, 0, ask, limits.connect).await.map_err(Ending::Fault)?;
+        let mut conn = open(upstream, 0, ask, limits.connect).await.map_err(Stop::Fault)?;
         let mut buf = vec![0; 64 * 1024];
         loop {
             match conn.read(&mut buf).await {
                 Ok(0) => return Ok(true),
                 Err(_) => return Ok(false),
                 Ok(n) => {
-                    let released = relay.feed(&buf[..n]).map_err(Ending::Stop)?;
+                    let released = relay.feed(&buf[..n])?;
                     passed.extend_from_slice(&released.raw);
                     if passed.len() > MAX_REPLY {
                         let what = "longer than a probe's reply".to_owned();
-                        return Err(Ending::Stop(Stop::Cut(CutReason::LimitHit, what)));
+                        return Err(Stop::Cut(CutReason::LimitHit, what));
                     }
                     if relay.is_whole() {
                         return Ok(true);
@@ -197,49 +185,27 @@ async fn ask(
             }
         }
     };
+    // Content that is merely late is fine; no end within the deadline is not.
     let ended = tokio::time::timeout(limits.reply, read).await;
-    let eof = matches!(ended, Ok(Ok(true)));
-    let (rest, facts, _) = relay.finish(eof);
-    answer.facts = facts;
-    let fault = match ended {
-        Ok(Err(Ending::Fault(fault))) => Some(fault),
-        Ok(Err(Ending::Stop(Stop::BadHead(_)))) => Some(ConnectFault::BadHead),
-        Ok(Err(Ending::Stop(Stop::Cut(reason, what)))) => {
-            answer.cut(reason, what);
-            None
-        }
-        // Content that is merely late is fine; no end within the deadline is not.
-        Err(_) => Some(ConnectFault::NoReply),
-        Ok(Ok(_)) if answer.facts.status.is_none() => Some(ConnectFault::Closed),
-        Ok(Ok(_)) => None,
-    };
-    answer.facts.connect_fault = fault;
-    match rest {
-        Ok(rest) => passed.extend_from_slice(&rest.raw),
-        Err(Stop::Cut(reason, what)) => answer.cut(reason, what),
-        Err(Stop::BadHead(_)) => answer.facts.connect_fault = Some(ConnectFault::BadHead),
+    let ended = ended.unwrap_or(Err(Stop::Fault(ConnectFault::NoReply)));
+    let (rest, mut facts, _) = relay.finish(matches!(ended, Ok(true)));
+    facts.closed_by = Some(ClosedBy::Upstream);
+    if ended.is_ok() && facts.status.is_none() {
+        facts.connect_fault = Some(ConnectFault::Closed);
     }
-    answer.passed = passed;
-    answer.facts.closed_by.get_or_insert(ClosedBy::Upstream);
-    answer.facts.duration_ns = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    answer
-}
-
-impl Answer {
-    fn cut(&mut self, reason: CutReason, what: String) {
-        match reason {
+    let mut secret = None;
+    let rest = rest.map(|rest| passed.extend_from_slice(&rest.raw));
+    for stop in [ended.err(), rest.err()].into_iter().flatten() {
+        match stop {
+            Stop::Fault(fault) => facts.connect_fault = Some(fault),
             // A redirect has a status of its own, which says more.
-            CutReason::Redirect => {}
-            CutReason::Secret => {
-                self.secret = Some(what);
-                self.facts.closed_by = Some(ClosedBy::Admit);
+            Stop::Cut(CutReason::Redirect, _) => {}
+            Stop::Cut(reason, what) => {
+                facts.closed_by = Some(ClosedBy::Admit);
+                secret = secret.or((reason == CutReason::Secret).then_some(what));
             }
-            _ => self.facts.closed_by = Some(ClosedBy::Admit),
         }
     }
-}
-
-enum Ending {
-    Fault(ConnectFault),
-    Stop(Stop),
+    facts.duration_ns = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    Answer { facts, passed, secret }
 }

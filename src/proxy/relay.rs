@@ -1,20 +1,21 @@
 //! What of a reply may be passed on, and when: the reply is looked through before the agent gets it. Pure.
 //!
 //! Three streams are looked through for the known secrets: the bytes as received, the body without its transfer and
-//! content coding, and the model's text joined over the frames. An unfinished event is held back (nobody can use it), and
-//! so are bytes that may be the beginning of a secret, until the next ones show what they are.
+//! content coding, and the model's text joined over the events. An unfinished event is held back (it is of no use to a
+//! client), and so are bytes that may be the beginning of a secret, until the next ones show what they are.
 
-use super::http1::{MAX_HEAD, head_end, parse_reply, reply_head_for_client};
-use super::reply::ReplyReader;
-use crate::record::wire::{CutReason, ReplyFacts};
+use super::api::WireApi;
+use super::http1::{Body, MAX_HEAD, head_end, parse_reply, reply_head_for_client};
+use super::reader::{MAX_BODY, ReplyReader};
+use crate::record::wire::{ConnectFault, CutReason, ReplyFacts};
 use crate::secrets::{Known, Rules, Scanner};
 
 /// Bytes are held back where they could begin a secret and are at least this many. Fewer give nothing away, and
 /// holding them would delay a stream whenever a piece ends in the secret's first letter.
 const HOLD: usize = 4;
 
-/// Most bytes held back: far above any event, and what one reply that is no stream may have (see `reply.rs`).
-const MAX_HELD: usize = 17 * 1024 * 1024;
+/// Most bytes held back: what one reply that is no stream may have, with its framing.
+const MAX_HELD: usize = MAX_BODY + (1 << 20);
 
 /// What may go on now.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -30,12 +31,13 @@ pub struct Released {
 pub enum Stop {
     /// Cut: the reason, and the name of the secret or fault.
     Cut(CutReason, String),
-    /// The head is no reply that admit accepts; nothing was passed on.
-    BadHead(String),
+    /// There is no reply that could be passed on.
+    Fault(ConnectFault),
 }
 
 /// One reply on its way.
 pub struct Relay {
+    api: &'static dyn WireApi,
     raw: Scanner,
     decoded: Scanner,
     text: Scanner,
@@ -49,10 +51,11 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// A relay that looks for `known`.
-    pub fn new(known: &Known) -> Self {
+    /// A relay for replies of `api` that looks for `known`.
+    pub fn new(api: &'static dyn WireApi, known: &Known) -> Self {
         let scanner = || Scanner::new(known.clone(), Rules::Off);
         Self {
+            api,
             raw: scanner(),
             decoded: scanner(),
             text: scanner(),
@@ -70,26 +73,27 @@ impl Relay {
         if self.reader.is_some() {
             return self.body(bytes);
         }
+        // The end may have begun in what came before.
+        let from = self.head.len().saturating_sub(3);
         self.head.extend_from_slice(bytes);
-        let Some(end) = head_end(&self.head) else {
+        let Some(end) = head_end(&self.head[from..]).map(|end| from + end) else {
             return match self.head.len() > MAX_HEAD {
-                true => Err(Stop::BadHead("longer than a reply head may be".into())),
+                true => Err(Stop::Fault(ConnectFault::BadHead)),
                 false => Ok(Released::default()),
             };
         };
         let all = std::mem::take(&mut self.head);
         let (head, rest) = all.split_at(end);
-        let parsed = parse_reply(head).map_err(Stop::BadHead)?;
+        let parsed = parse_reply(head).map_err(|_| Stop::Fault(ConnectFault::BadHead))?;
         self.status = Some(parsed.status);
         if (300..=399).contains(&parsed.status) {
             return Err(Stop::Cut(CutReason::Redirect, format!("status {}", parsed.status)));
         }
         no_secret(&self.raw.feed(head))?;
-        self.frames_itself = parsed.body != super::http1::Body::UntilClose;
-        self.coded = parsed.content_encoding.is_some()
-            || matches!(parsed.body, super::http1::Body::Chunked(_));
+        self.frames_itself = parsed.body != Body::UntilClose;
+        self.coded = parsed.content_encoding.is_some() || matches!(parsed.body, Body::Chunked(_));
         self.reader =
-            Some(ReplyReader::new(&parsed).map_err(|_| {
+            Some(ReplyReader::new(self.api, &parsed).map_err(|_| {
                 Stop::Cut(CutReason::NotReadable, "an unknown content coding".into())
             })?);
         self.held.raw.extend_from_slice(head);
@@ -177,7 +181,7 @@ mod tests {
 
     fn relay() -> Relay {
         let secret = Secret::new(KEY.as_bytes().to_vec()).unwrap();
-        Relay::new(&Known::new(&[("key".into(), secret)]))
+        Relay::new(&crate::proxy::api::chat::Chat, &Known::new(&[("key".into(), secret)]))
     }
 
     /// Feeds `reply` in pieces of `step`; gives what came through and whether it was cut.
@@ -269,7 +273,13 @@ mod tests {
             (out.len(), stop),
             (0, Some(Stop::Cut(CutReason::Redirect, "status 302".into())))
         );
-        assert!(matches!(pass(b"SSH-2.0-x\r\n\r\n", 5).1, Some(Stop::BadHead(_))));
-        assert!(matches!(pass(&vec![b'a'; 40_000], 999).1, Some(Stop::BadHead(_))));
+        assert!(matches!(
+            pass(b"SSH-2.0-x\r\n\r\n", 5).1,
+            Some(Stop::Fault(ConnectFault::BadHead))
+        ));
+        assert!(matches!(
+            pass(&vec![b'a'; 40_000], 999).1,
+            Some(Stop::Fault(ConnectFault::BadHead))
+        ));
     }
 }

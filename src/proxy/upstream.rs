@@ -1,21 +1,22 @@
-//! The model's side: an endpoint over HTTP, or a scripted model inside admit. Both give a stream of bytes that starts
+//! The model's side: an endpoint over HTTP, or a mock model inside admit. Both give a stream of bytes that starts
 //! with an HTTP/1.1 reply head, so everything behind treats them alike.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
+use super::api::chat::Chat;
+use super::api::{Request, WireApi};
 use super::endpoint::{Credential, Endpoint};
-use super::request::ChatRequest;
-use crate::record::wire::{ConnectFault, ExchangeKind, UpstreamKind};
+use super::mock::Mock;
+use crate::record::wire::{ConnectFault, UpstreamKind};
 use crate::secrets::Secret;
 
-/// What stands behind the bridge.
+/// What stands behind the proxy.
 pub enum Upstream {
     /// An endpoint, with the key that is added on this side.
     Http {
@@ -23,57 +24,21 @@ pub enum Upstream {
         /// With which key; local servers often have none.
         credential: Option<Credential>,
     },
-    /// A model that answers from a script.
-    Local(Mutex<Box<dyn ScriptedModel>>),
-}
-
-/// A model that answers without a network.
-pub trait ScriptedModel: Send {
-    /// The reply to the request with the number `exchange` (from 1, refused requests counted).
-    fn reply(&mut self, exchange: u32, request: &ChatRequest) -> ScriptedReply;
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ScriptedReply {
-    pub status: u16,
-    pub content_type: String,
-    /// The body, in the pieces in which it is sent.
-    pub pieces: Vec<Vec<u8>>,
-    /// Wait before each piece.
-    pub pause: Duration,
-    /// Ends as HTTP wants it; `false` cuts the connection after the last piece.
-    pub whole: bool,
-}
-
-impl ScriptedReply {
-    /// A stream of the given chunks followed by `[DONE]`.
-    pub fn stream(chunks: impl IntoIterator<Item = Value>) -> Self {
-        let mut pieces: Vec<Vec<u8>> =
-            chunks.into_iter().map(|chunk| format!("data: {chunk}\n\n").into_bytes()).collect();
-        pieces.push(b"data: [DONE]\n\n".to_vec());
-        Self {
-            status: 200,
-            content_type: "text/event-stream".into(),
-            pieces,
-            pause: Duration::ZERO,
-            whole: true,
-        }
-    }
-
-    pub fn json(status: u16, body: &Value) -> Self {
-        Self {
-            status,
-            content_type: "application/json".into(),
-            pieces: vec![body.to_string().into_bytes()],
-            pause: Duration::ZERO,
-            whole: true,
-        }
-    }
+    /// A model inside admit.
+    Local(Mutex<Mock>),
 }
 
 impl Upstream {
-    pub fn local(model: impl ScriptedModel + 'static) -> Self {
-        Self::Local(Mutex::new(Box::new(model)))
+    pub fn local(model: Mock) -> Self {
+        Self::Local(Mutex::new(model))
+    }
+
+    /// How the model is spoken to.
+    pub(super) fn api(&self) -> &'static dyn WireApi {
+        match self {
+            Self::Http { .. } => &Chat,
+            Self::Local(mock) => mock.lock().unwrap_or_else(PoisonError::into_inner).api,
+        }
     }
 
     /// The kind, for records.
@@ -103,18 +68,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 /// What is asked of the model.
 pub(super) enum Ask<'a> {
-    Chat(&'a ChatRequest),
+    Chat(&'a Request),
     Models,
 }
 
 impl Ask<'_> {
-    pub(super) fn kind(&self) -> ExchangeKind {
-        match self {
-            Ask::Chat(_) => ExchangeKind::Chat,
-            Ask::Models => ExchangeKind::Models,
-        }
-    }
-
     pub(super) fn body(&self) -> &[u8] {
         match self {
             Ask::Chat(request) => &request.body,
@@ -125,24 +83,21 @@ impl Ask<'_> {
     /// The request's head. Nothing of the agent's head is in it.
     fn head(
         &self,
+        api: &dyn WireApi,
         host: &str,
         path: impl Fn(&str) -> String,
         key: Option<&[u8]>,
     ) -> Zeroizing<Vec<u8>> {
-        let (line, accept) = match self {
-            Ask::Chat(request) if request.stream => ("POST", "text/event-stream"),
-            Ask::Chat(_) => ("POST", "application/json"),
-            Ask::Models => ("GET", "application/json"),
-        };
-        let tail = match self {
-            Ask::Chat(_) => "/chat/completions",
-            Ask::Models => "/models",
+        let (method, tail, accept) = match self {
+            Ask::Chat(request) if request.stream => ("POST", api.path(), "text/event-stream"),
+            Ask::Chat(_) => ("POST", api.path(), "application/json"),
+            Ask::Models => ("GET", "/models", "application/json"),
         };
         let mut out = Zeroizing::new(Vec::with_capacity(512 + key.map_or(0, <[u8]>::len)));
         let agent = concat!("admit/", env!("CARGO_PKG_VERSION"));
         out.extend_from_slice(
             format!(
-                "{line} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\nAccept: {accept}\r\nAccept-Encoding: identity\r\nConnection: close\r\n",
+                "{method} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\nAccept: {accept}\r\nAccept-Encoding: identity\r\nConnection: close\r\n",
                 path(tail)
             )
             .as_bytes(),
@@ -155,7 +110,11 @@ impl Ask<'_> {
             );
         }
         if let Some(key) = key {
-            out.extend_from_slice(b"Authorization: Bearer ");
+            let header = match api.key_header() {
+                "authorization" => "Authorization: Bearer ".to_owned(),
+                name => format!("{name}: "),
+            };
+            out.extend_from_slice(header.as_bytes());
             out.extend_from_slice(key);
             out.extend_from_slice(b"\r\n");
         }
@@ -170,14 +129,13 @@ impl Ask<'_> {
             Upstream::Http { credential: Some(_), .. } => Some(withheld),
             _ => None,
         };
-        self.head("[endpoint]", |tail| format!("[base]{tail}"), key).to_vec()
+        self.head(upstream.api(), "[endpoint]", |tail| format!("[base]{tail}"), key).to_vec()
     }
 }
 
 /// Connects, sends the request, and gives the connection from which the reply is to be read.
 pub(super) async fn open(
     upstream: &Upstream,
-    model: &str,
     exchange: u32,
     ask: &Ask<'_>,
     connect: Duration,
@@ -189,7 +147,8 @@ pub(super) async fn open(
                 Err(_) => return Err(ConnectFault::TimedOut),
             };
             let key = credential.as_ref().map(|c| c.secret().expose());
-            let mut bytes = ask.head(&endpoint.authority(), |tail| endpoint.path(tail), key);
+            let (host, path) = (endpoint.authority(), |tail: &str| endpoint.path(tail));
+            let mut bytes = ask.head(upstream.api(), &host, path, key);
             bytes.extend_from_slice(ask.body());
             let send = async {
                 conn.write_all(&bytes).await?;
@@ -203,19 +162,16 @@ pub(super) async fn open(
                 Err(_) => Err(ConnectFault::NoReply),
             }
         }
-        Upstream::Local(script) => {
-            let reply = match ask {
-                Ask::Chat(request) => {
-                    let mut script = script.lock().unwrap_or_else(PoisonError::into_inner);
-                    script.reply(exchange, request)
+        Upstream::Local(mock) => {
+            let reply = {
+                let mut mock = mock.lock().unwrap_or_else(PoisonError::into_inner);
+                match ask {
+                    Ask::Chat(request) => mock.reply(exchange, request.stream),
+                    Ask::Models => mock.models(),
                 }
-                Ask::Models => ScriptedReply::json(
-                    200,
-                    &serde_json::json!({"object": "list", "data": [{"id": model, "object": "model"}]}),
-                ),
             };
-            let (ours, theirs) = tokio::io::duplex(64 * 1024);
-            tokio::spawn(play(reply, theirs));
+            let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
+            tokio::spawn(async move { reply.send(&mut theirs).await });
             Ok(Box::new(ours))
         }
     }
@@ -237,26 +193,4 @@ async fn dial(endpoint: &Endpoint) -> Result<Box<dyn Io>, ConnectFault> {
         Ok(stream) => Ok(Box::new(stream)),
         Err(_) => Err(ConnectFault::Tls),
     }
-}
-
-/// Sends a scripted reply, chunked, over an in-process pipe.
-async fn play(reply: ScriptedReply, mut pipe: tokio::io::DuplexStream) -> io::Result<()> {
-    let head = format!(
-        "HTTP/1.1 {} Scripted\r\nContent-Type: {}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
-        reply.status, reply.content_type
-    );
-    pipe.write_all(head.as_bytes()).await?;
-    for piece in reply.pieces.iter().filter(|piece| !piece.is_empty()) {
-        if !reply.pause.is_zero() {
-            tokio::time::sleep(reply.pause).await;
-        }
-        let mut chunk = format!("{:x}\r\n", piece.len()).into_bytes();
-        chunk.extend_from_slice(piece);
-        chunk.extend_from_slice(b"\r\n");
-        pipe.write_all(&chunk).await?;
-    }
-    if reply.whole {
-        pipe.write_all(b"0\r\n\r\n").await?;
-    }
-    pipe.shutdown().await
 }

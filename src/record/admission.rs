@@ -75,6 +75,14 @@ pub struct ModelPair {
 }
 
 impl ModelPair {
+    /// Where a root has the records.
+    pub const DIR: &str = "admissions/models/";
+
+    /// Where a root has the record.
+    pub fn path(&self) -> String {
+        format!("{}{}", Self::DIR, self.file_name())
+    }
+
     /// The record's file name. Bytes of the model's id that no [`Name`] has are written `%XX`, so that two models
     /// never share a file and none can leave the directory.
     pub fn file_name(&self) -> String {
@@ -417,7 +425,10 @@ mod tests {
             assert!(NetworkClass::from_text(&record.allowed_network_class).is_some());
             assert!(CredentialClass::from_text(&record.credential_source_class).is_some());
         }
-        assert_eq!(parse(QWEN).unwrap().pair().file_name(), "qwen-local--qwen3.6-35b-a3b.json");
+        assert_eq!(
+            parse(QWEN).unwrap().pair().path(),
+            "admissions/models/qwen-local--qwen3.6-35b-a3b.json"
+        );
         assert_eq!(parse(SCRIPTED).unwrap().kind, ModelKind::Scripted);
     }
 

@@ -14,6 +14,9 @@ pub const START: &str = "<<<AGENT_RESULT";
 /// Closes the envelope. The first one after the start counts.
 pub const END: &str = "AGENT_RESULT>>>";
 
+/// Longest envelope that is read, in bytes: what it holds is a handful of fields and a list of files.
+const MAX_ENVELOPE: usize = 256 << 10;
+
 /// What the agent says of its own work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -67,6 +70,9 @@ pub fn find_agent_result(text: &str) -> Option<EnvelopeFacts> {
 
 fn read(after: &str, facts: &mut EnvelopeFacts) -> Result<(), String> {
     let end = after.find(END).ok_or("no end delimiter")?;
+    if end > MAX_ENVELOPE {
+        return Err("longer than an envelope may be".into());
+    }
     let value = parse_value(after[..end].trim().as_bytes()).map_err(|err| err.to_string())?;
     let object = value.as_object().ok_or("not a JSON object")?;
     let status = object.get("status").ok_or("no status")?;
@@ -121,6 +127,9 @@ mod tests {
 
     #[test]
     fn everything_less_is_not_complete() {
+        let long = format!(r#"{{"status":"completed","x":[{}0]}}"#, "0,".repeat(1 << 18));
+        let facts = find_agent_result(&envelope(&long)).unwrap();
+        assert_eq!(facts.fault.as_deref(), Some("longer than an envelope may be"));
         assert_eq!(find_agent_result("AGENT_RESULT>>> <<<AGENT_RESUL"), None);
         for body in [
             "",

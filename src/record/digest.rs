@@ -5,10 +5,8 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, de};
 
-use super::ids::{ParseError, text_value};
+use super::text::{ParseError, text_value};
 
 /// The hash algorithms that admit reads. SHA-1 is not among them: git object ids are [`super::ids::CommitId`] and friends, and
 /// a package with only SHA-1 is refused.
@@ -77,10 +75,6 @@ impl Digest {
 
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
-    }
-
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
     }
 
     /// Lower-case hex without the algorithm.

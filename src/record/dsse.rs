@@ -129,8 +129,8 @@ impl Envelope {
     }
 }
 
-/// Reads a bundle: one envelope a line, in any order; empty lines are left aside. The bundle as a whole is signed by
-/// nobody, so what is not in it shows nothing.
+/// Reads a bundle: one envelope a line, in any order; empty lines are left aside. The bundle as a whole is not
+/// signed, so what is not in it shows nothing.
 ///
 /// # Errors
 /// With the line, where one of them is no envelope.

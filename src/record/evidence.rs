@@ -8,35 +8,9 @@ use super::admission::AdmissionStatus;
 use super::canonical::{Record, Schema};
 pub use super::evidence_class::{EvidenceClass, PASSING_PROVIDER, evidence_class};
 use super::failure::FailureClass;
+use super::finding::{Finding, State, VERIFY_ALONE};
 use super::ids::{CommitId, Digest, Timestamp};
 use super::sealed::{Author, Excerpt};
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum GateStatus {
-    /// What was expected was found.
-    Pass,
-    /// It was not, or nobody could find out.
-    Fail,
-    /// Left out on request (a dry run without the probe); never enough to start anything.
-    NotChecked,
-    /// Means nothing for this engine.
-    NotApplicable,
-}
-
-/// One gate: what was expected, what was found, and what to do about a difference.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct GateRow {
-    /// The gate's stable name.
-    pub id: String,
-    pub status: GateStatus,
-    /// What should have been found.
-    pub expected: String,
-    pub found: String,
-    /// What to do; empty where there is nothing to do.
-    pub fix: String,
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -155,7 +129,7 @@ pub struct ChainEnd {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunReport {
-    /// `admit.run-report/1`.
+    /// `admit.run-report/2`.
     pub schema: String,
     /// The version of admit that wrote it.
     pub admit_version: String,
@@ -220,7 +194,11 @@ pub struct RunReport {
     /// The marker of a lifecycle that the harness ended.
     pub lifecycle_marker: Option<String>,
     pub run_directory: String,
-    pub gates: Vec<GateRow>,
+    /// What every check before the start found.
+    pub gates: Vec<Finding>,
+    /// Digest of the launch, which `backend/launch.json` holds: all that decided what was started. Absent where none
+    /// could be made.
+    pub launch_digest: Option<Digest>,
     pub root: RootRow,
     /// The baselines of the same run.
     pub baselines: Vec<Baseline>,
@@ -239,7 +217,7 @@ pub struct RunReport {
 }
 
 impl Record for RunReport {
-    const SCHEMA: Schema = Schema { name: "admit.run-report", version: 1 };
+    const SCHEMA: Schema = Schema { name: "admit.run-report", version: 2 };
 }
 
 impl RunReport {
@@ -287,6 +265,7 @@ impl RunReport {
             lifecycle_marker: None,
             run_directory: String::new(),
             gates: Vec::new(),
+            launch_digest: None,
             root: RootRow { label: "not found out".into(), digest: None },
             baselines: Vec::new(),
             limits: Vec::new(),
@@ -318,4 +297,73 @@ impl RunReport {
             self.failure_reason = Some(class.failure_reason(detail));
         }
     }
+}
+
+/// Whether every check of a run is a yes. Only those of `admit verify` alone are not asked of a run.
+fn every_check_held(gates: &[Finding]) -> bool {
+    gates.iter().all(|finding| match finding.state {
+        State::Ok => true,
+        State::NotAsked => VERIFY_ALONE.contains(&finding.id.as_str()),
+        State::Failed | State::NotReached => false,
+    })
+}
+
+/// What contradicts itself in a report; empty for one that can be right. A pass needs all the
+/// evidence that a report can show, so that no rehearsal can be sealed or read back as a pass.
+pub fn contradictions(report: &RunReport) -> Vec<&'static str> {
+    let gates_pass = !report.gates.is_empty()
+        && report.gates.iter().all(|row| matches!(row.state, State::Ok | State::NotAsked));
+    let finished_work = [
+        (report.failure_class.is_some(), "a failure class"),
+        (!report.blockers.is_empty(), "blockers"),
+        (!gates_pass, "a gate that did not pass"),
+        (!report.allowed_writes_passed, "writes outside the allowed paths"),
+        (report.changed_files.is_empty(), "no changed file"),
+        (report.patch_digest == Digest::sha256(b""), "an empty patch"),
+        (!report.tests_passed, "a patch that the judge did not accept"),
+        (!report.required_events_passed, "a required event that was not seen"),
+        (report.required_events.iter().any(|event| !event.seen), "a required event not seen"),
+        (report.required_events.is_empty(), "no required events"),
+        (!report.no_target_inspection_passed, "no proof that no target was inspected"),
+        (report.baselines.len() < 2, "fewer than two baselines"),
+        (report.baselines.iter().any(|b| !b.held()), "a baseline that ended wrong"),
+    ];
+    let pass_only = [
+        (!report.evidence_class.can_pass(), "evidence of a class that cannot pass"),
+        (report.backend != "case", "another engine than case"),
+        (!report.case_process_started, "no provider process"),
+        (report.case_binary_sha256.is_none(), "no binary digest"),
+        (report.source_admission_status != "admitted", "a source that is not admitted"),
+        (
+            report.case_model_admission_status != AdmissionStatus::Admitted,
+            "a model that is not admitted",
+        ),
+        (report.launch_digest.is_none(), "no launch"),
+        (!every_check_held(&report.gates), "a check that did not hold"),
+        (report.backend_exit_code != Some(0), "an exit code other than 0"),
+        (report.wire.is_empty(), "no wire record"),
+    ];
+    let blocked = [
+        (report.case_process_started, "a started process"),
+        (report.failure_class.is_none(), "no failure class"),
+        (gates_pass, "gates that all passed"),
+    ];
+    let failed = [(report.failure_class.is_none(), "no failure class")];
+    let of = |rules: &[(bool, &'static str)]| {
+        rules.iter().filter(|(broken, _)| *broken).map(|(_, what)| *what).collect::<Vec<_>>()
+    };
+    let mut out = match report.status {
+        RunStatus::Pass => {
+            let mut out = of(&finished_work);
+            out.extend(of(&pass_only));
+            out
+        }
+        RunStatus::Rehearsed => of(&finished_work),
+        RunStatus::Blocked => of(&blocked),
+        RunStatus::Fail => of(&failed),
+    };
+    if report.failure_class.is_some() != report.failure_reason.is_some() {
+        out.push("a failure class and a failure reason that do not go together");
+    }
+    out
 }

@@ -6,6 +6,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::wire::ReplyClass;
+
 macro_rules! classes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $reason:literal, $marker:literal;)*) => {
         /// Why a run did not pass: exactly one a run.
@@ -60,7 +62,7 @@ classes! {
     Timeout = "timeout", "case engine failed with exit code 124", "provider-timeout.txt";
     /// A clock ran out although the judge holds the patch good.
     LifecycleTimeout = "lifecycle_timeout", "lifecycle timeout after valid patch", "provider-lifecycle-timeout.txt";
-    /// The agent used up what the door allows: requests, bytes or tokens. The detail is the limit.
+    /// The agent used up what the proxy allows: requests, bytes or tokens. The detail is the limit.
     LimitHit = "limit_hit", "provider limit hit: {}", "provider-limit-hit.txt";
     /// The engine ended with an error, by status or by its own event log.
     EngineFailed = "engine_failed", "case engine failed with exit code {}", "provider-engine-failed.txt";
@@ -82,6 +84,24 @@ classes! {
 }
 
 impl FailureClass {
+    /// The class of a reply; none for a usable one, and for one that our side or the agent cut.
+    pub fn of_reply(class: ReplyClass) -> Option<Self> {
+        match class {
+            ReplyClass::OkText
+            | ReplyClass::OkTools
+            | ReplyClass::ClientClosed
+            | ReplyClass::CutByAdmit => None,
+            ReplyClass::AuthUnavailable => Some(Self::AuthUnavailable),
+            ReplyClass::ConnectionRefused => Some(Self::ConnectionRefused),
+            ReplyClass::UpstreamError => Some(Self::UpstreamError),
+            ReplyClass::StreamTruncated => Some(Self::StreamTruncated),
+            ReplyClass::ModelMismatch => Some(Self::ModelMismatch),
+            ReplyClass::MalformedToolCall => Some(Self::MalformedToolCall),
+            ReplyClass::ResponseShapeUnavailable => Some(Self::ResponseShapeUnavailable),
+            ReplyClass::EmptyReply => Some(Self::EmptyReply),
+        }
+    }
+
     /// The `failure_reason` of a report; `detail` fills the class's open place where it has one.
     pub fn failure_reason(self, detail: &str) -> String {
         self.pattern().replace("{}", detail)
@@ -166,7 +186,7 @@ impl Stage {
             ],
             Self::CorePromotion => &[
                 "verified Stage 6 runs with status pass",
-                "the promotion decision of whoever answers for the core set-up",
+                "the promotion decision of the person responsible for the core set-up",
             ],
         }
     }

@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 use super::failure::FailureClass;
 use crate::error::{Error, Kind, Reason};
 
+/// The checks that `admit verify` makes and no run needs.
+pub const VERIFY_ALONE: [&str; 4] =
+    ["source_stored", "toolchain_stored", "packages_stored", "identity_shown"];
+
 /// How a check ended. Only [`State::Ok`] is a yes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -20,7 +20,7 @@ impl fmt::Display for LockFault {
 }
 
 /// Directories that the sandbox makes itself or that a system owns: a build path may not lie in or above them.
-/// `/tmp` is not among them: inside the box it is private and empty.
+/// `/tmp` is not among them: inside the sandbox it is private and empty.
 const SYSTEM_DIRS: [&str; 18] = [
     "/admit", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib32", "/lib64", "/mnt", "/opt",
     "/proc", "/root", "/run", "/sbin", "/sys", "/usr", "/var",
@@ -134,9 +134,10 @@ impl Lockfile {
             let field = format!("build.steps[{i}]");
             match step.first().map(String::as_str) {
                 Some("bun" | "sh") => {}
-                first => {
-                    fault(&field, format!("starts with {first:?}: the box holds bun and sh only"))
-                }
+                first => fault(
+                    &field,
+                    format!("starts with {first:?}: the sandbox holds bun and sh only"),
+                ),
             }
             // A foreign target makes Bun embed a runtime that nobody verified (bun.md, section D).
             if step.iter().any(|arg| {

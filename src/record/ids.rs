@@ -1,64 +1,13 @@
-//! The small values that everything else is made of: commits, names, paths inside a tree, times (digests: [`super::digest`]).
+//! The small values that everything else is made of: commits, names, paths inside a tree, times (digests: [`mod@super::digest`]).
 //!
 //! Each is a newtype whose only constructor parses, so a value that exists is valid.
 
 use std::fmt;
 use std::str::FromStr;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, de};
-
 pub use super::digest::{Algorithm, Blake3, Digest, Sha256, Sri};
-
-/// Why a text is not a value of the type asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParseError {
-    what: &'static str,
-    found: String,
-    want: &'static str,
-}
-
-impl ParseError {
-    pub(super) fn new(what: &'static str, found: &str, want: &'static str) -> Self {
-        // A hostile value may be megabytes long; the message need not be.
-        let mut found: String = found.chars().take(120).collect();
-        found = found.escape_debug().to_string();
-        Self { what, found, want }
-    }
-}
-
-impl fmt::Display for ParseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\" is not {}: expected {}", self.found, self.what, self.want)
-    }
-}
-
-impl std::error::Error for ParseError {}
-
-/// Serde by way of `FromStr` and `Display`, and a JSON Schema with the given pattern.
-macro_rules! text_value {
-    ($type:ident, $name:literal, $pattern:literal) => {
-        impl Serialize for $type {
-            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                s.collect_str(self)
-            }
-        }
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(d)?;
-                text.parse().map_err(de::Error::custom)
-            }
-        }
-        impl JsonSchema for $type {
-            fn schema_name() -> std::borrow::Cow<'static, str> {
-                $name.into()
-            }
-            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": "string", "pattern": $pattern })
-            }
-        }
-    };
-}
+pub use super::text::ParseError;
+use super::text::text_value;
 
 /// A full git object id: 40 lower-case hex digits (SHA-1 object format).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -85,8 +34,6 @@ impl fmt::Display for ObjectId {
         f.write_str(&self.0)
     }
 }
-
-pub(super) use text_value;
 
 text_value!(ObjectId, "ObjectId", "^[0-9a-f]{40}$");
 
@@ -296,11 +243,6 @@ impl Timestamp {
     pub fn unix(&self) -> i64 {
         self.seconds
     }
-
-    /// Whether only the day is known.
-    pub fn is_day(&self) -> bool {
-        self.text.len() == 10
-    }
 }
 
 impl PartialOrd for Timestamp {
@@ -380,7 +322,7 @@ mod tests {
         assert_eq!(t.unix(), 1_780_221_600);
         assert_eq!(Timestamp::from_unix(t.unix()), t);
         let day: Timestamp = "2026-05-31".parse().unwrap();
-        assert!(day.is_day() && day < t && day.to_string() == "2026-05-31");
+        assert!(day < t && day.to_string() == "2026-05-31");
         for bad in [
             "",
             "2026-05-31 10:00:00Z",

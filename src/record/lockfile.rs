@@ -20,6 +20,9 @@ pub struct Lockfile {
     pub schema: String,
     /// The provider's name; the file is `<provider>.lock.json`.
     pub provider: Name,
+    /// How its binary comes to be; absent for `bun`.
+    #[serde(default, skip_serializing_if = "ProviderKind::is_bun")]
+    pub kind: ProviderKind,
     /// Where the source comes from and what it must be.
     pub source: Source,
     pub toolchain: Toolchain,
@@ -38,6 +41,22 @@ pub struct Lockfile {
 
 impl Record for Lockfile {
     const SCHEMA: Schema = Schema { name: "admit.lock", version: 1 };
+}
+
+/// How a provider's binary comes to be. `docs/providers.md` says how to add a kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderKind {
+    /// Bun installs the packages of the source's `bun.lock` and compiles an executable.
+    #[default]
+    Bun,
+}
+
+impl ProviderKind {
+    /// Whether it is the kind that a lock does not name.
+    pub fn is_bun(&self) -> bool {
+        *self == ProviderKind::Bun
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -18,11 +18,13 @@ pub mod lockfile;
 pub mod network;
 pub mod piplock;
 mod canonical;
+pub mod purl;
 pub mod report;
 pub mod sealed;
 pub mod signing;
 pub mod sshkey;
 pub mod statement;
+mod text;
 pub mod wire;
 
 pub use canonical::{

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-/// Which addresses an admitted model may be reached at (the table of the bridge).
+/// Which addresses an admitted model may be reached at (the table of the proxy).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NetworkClass {
     /// 100.64.0.0/10 and fd7a:115c:a1e0::/48 (Tailscale's ranges: CGNAT of RFC 6598 and its own ULA prefix).

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::canonical::{self as record, Record, Schema};
 use super::ids::{
     AbsPath, Blake3, CommitId, Digest, Name, ObjectId, RelPath, Sha256, Sri, Timestamp,
 };
-use super::lockfile::Platform;
+use super::lockfile::{Identity, Output, Platform};
 
 /// What was built, from what, and what was proven of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -32,7 +33,7 @@ pub struct BuildReport {
     pub source_tree: Option<ObjectId>,
     /// NAR hash of the exported source. Absent as above.
     pub nar_hash: Option<Sri>,
-    /// SHA-256 of the lock's build-relevant part: the key of the build in the store.
+    /// SHA-256 of the lock's build-relevant part.
     pub plan_digest: Digest,
     /// SHA-256 over the canonical form of the whole lock.
     pub lock_digest: Digest,
@@ -75,21 +76,49 @@ impl Record for BuildReport {
     const SCHEMA: Schema = Schema { name: "admit.build-report", version: 1 };
 }
 
+/// The first field in which something is not what it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// With a dot before a field of a field.
+    pub field: String,
+    pub expected: String,
+    pub found: String,
+}
+
+impl Difference {
+    pub fn new(field: &str, expected: impl ToString, found: impl ToString) -> Self {
+        let (expected, found) = (expected.to_string(), found.to_string());
+        Self { field: field.to_owned(), expected, found }
+    }
+}
+
 impl BuildReport {
-    /// Whether two reports are of the same build with the same proofs. Not compared: what is volatile, whether it is on
+    /// The path of this build's record in a root.
+    pub fn path(&self) -> String {
+        Self::path_of(&self.provider, &self.sha256)
+    }
+
+    /// The output's digests and size.
+    pub fn binary(&self) -> Output {
+        let (sha256, blake3) = (self.sha256.clone(), self.blake3.clone());
+        Output { sha256, blake3, size: self.size }
+    }
+
+    /// The path of the record of a provider's output.
+    pub fn path_of(provider: &Name, output: &Sha256) -> String {
+        format!("admissions/builds/{provider}--{output}.json")
+    }
+
+    /// Where `other` is not of the same build with the same proofs. Not compared: what is volatile, whether it is on
     /// record, and the lock's own digest and state, which change when `admit lock --update` fills in what this very
     /// build resolved.
-    pub fn same_build(&self, other: &BuildReport) -> bool {
-        let core = |report: &BuildReport| {
-            let mut value = record::to_value(report);
-            if let Some(object) = value.as_object_mut() {
-                for key in ["volatile", "source_admission_status", "lock_digest", "verification"] {
-                    object.remove(key);
-                }
-            }
-            value
-        };
-        core(self) == core(other)
+    pub fn difference(&self, other: &BuildReport) -> Option<Difference> {
+        let (ours, theirs) = (record::to_value(self), record::to_value(other));
+        let skipped = ["volatile", "source_admission_status", "lock_digest", "verification"];
+        let mut fields = ours.as_object()?.iter();
+        fields
+            .find(|(key, value)| !skipped.contains(&key.as_str()) && theirs[*key] != **value)
+            .map(|(key, value)| Difference::new(key, value, &theirs[key]))
     }
 
     /// SHA-256 of the canonical report without `volatile` and without `source_admission_status`, which says what a root
@@ -144,6 +173,26 @@ pub struct IdentityProof {
     pub version: Option<String>,
     /// SHA-256 of the whole help text.
     pub help_sha256: Sha256,
+}
+
+impl IdentityProof {
+    /// Whether everything that `want` asks for was shown.
+    ///
+    /// # Errors
+    /// The first that was not.
+    pub fn shows(&self, want: &Identity) -> Result<(), Difference> {
+        let fields = [
+            ("help_first_line", json!(want.help_first_line), json!(self.help_first_line)),
+            ("commands", json!(want.commands), json!(self.commands)),
+            ("version", json!(want.version), json!(self.version)),
+        ];
+        match fields.into_iter().find(|(_, want, shown)| want != shown) {
+            None => Ok(()),
+            Some((field, want, shown)) => {
+                Err(Difference::new(&format!("identity.{field}"), want, shown))
+            }
+        }
+    }
 }
 
 /// How an output compares with the lock.

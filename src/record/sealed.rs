@@ -1,12 +1,10 @@
-//! The files of a run directory beside `report.json`: events, manifest, seal, freshness, the no-target proof; and what
-//! must hold between the fields of a report.
+//! The files of a run directory beside `report.json`: events, manifest, seal, freshness, the no-target proof.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::canonical::{self as record, Record, Schema};
-use super::evidence::{GateStatus, RunReport, RunStatus};
 use super::ids::{Digest, RelPath, Timestamp};
 
 /// Who made a file or says that an event happened.
@@ -71,16 +69,6 @@ pub struct Event {
     pub prev: Digest,
     pub by: Author,
     pub kind: String,
-    pub data: Value,
-}
-
-/// One line of `trace.jsonl`: what admit was doing, for whoever looks for a fault. Not chained.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TraceLine {
-    /// Nanoseconds since the run directory was made.
-    pub monotonic_ns: u64,
-    pub what: String,
     pub data: Value,
 }
 
@@ -212,7 +200,7 @@ pub struct NoTargetProof {
     pub visible: Vec<Visible>,
     /// Targets that were visible: reference patch, script, held-out cases, other repositories.
     pub targets_visible: Vec<String>,
-    /// Requests through the bridge, the only way in or out.
+    /// Requests through the proxy, the only way in or out.
     pub bridge_requests: u64,
     /// Whether every other way was shut, by the sandbox's own probes.
     pub only_door: bool,
@@ -238,66 +226,4 @@ impl NoTargetProof {
             && self.canary_searched > 0
             && self.visible.iter().all(|seen| seen.kind != "target")
     }
-}
-
-/// What contradicts itself in a report; empty for one that can be right. A pass needs everything that section 6 of
-/// the design asks for, as far as a report shows it, so that no rehearsal can be sealed or read back as a pass.
-pub fn contradictions(report: &RunReport) -> Vec<&'static str> {
-    let gates_pass = !report.gates.is_empty()
-        && report
-            .gates
-            .iter()
-            .all(|row| matches!(row.status, GateStatus::Pass | GateStatus::NotApplicable));
-    let finished_work = [
-        (report.failure_class.is_some(), "a failure class"),
-        (!report.blockers.is_empty(), "blockers"),
-        (!gates_pass, "a gate that did not pass"),
-        (!report.allowed_writes_passed, "writes outside the allowed paths"),
-        (report.changed_files.is_empty(), "no changed file"),
-        (report.patch_digest == Digest::sha256(b""), "an empty patch"),
-        (!report.tests_passed, "a patch that the judge did not accept"),
-        (!report.required_events_passed, "a required event that was not seen"),
-        (report.required_events.iter().any(|event| !event.seen), "a required event not seen"),
-        (report.required_events.is_empty(), "no required events"),
-        (!report.no_target_inspection_passed, "no proof that no target was inspected"),
-        (report.baselines.len() < 2, "fewer than two baselines"),
-        (report.baselines.iter().any(|b| !b.held()), "a baseline that ended wrong"),
-    ];
-    let pass_only = [
-        (!report.evidence_class.can_pass(), "evidence of a class that cannot pass"),
-        (report.backend != "case", "another engine than case"),
-        (!report.case_process_started, "no provider process"),
-        (report.case_binary_sha256.is_none(), "no binary digest"),
-        (report.source_admission_status != "admitted", "a source that is not admitted"),
-        (
-            report.case_model_admission_status != super::admission::AdmissionStatus::Admitted,
-            "a model that is not admitted",
-        ),
-        (report.gates.iter().any(|row| row.status != GateStatus::Pass), "a gate that was not held"),
-        (report.backend_exit_code != Some(0), "an exit code other than 0"),
-        (report.wire.is_empty(), "no wire record"),
-    ];
-    let blocked = [
-        (report.case_process_started, "a started process"),
-        (report.failure_class.is_none(), "no failure class"),
-        (gates_pass, "gates that all passed"),
-    ];
-    let failed = [(report.failure_class.is_none(), "no failure class")];
-    let of = |rules: &[(bool, &'static str)]| {
-        rules.iter().filter(|(broken, _)| *broken).map(|(_, what)| *what).collect::<Vec<_>>()
-    };
-    let mut out = match report.status {
-        RunStatus::Pass => {
-            let mut out = of(&finished_work);
-            out.extend(of(&pass_only));
-            out
-        }
-        RunStatus::Rehearsed => of(&finished_work),
-        RunStatus::Blocked => of(&blocked),
-        RunStatus::Fail => of(&failed),
-    };
-    if report.failure_class.is_some() != report.failure_reason.is_some() {
-        out.push("a failure class and a failure reason that do not go together");
-    }
-    out
 }

@@ -1,6 +1,6 @@
 //! Who must have signed what: `[[signer]]` and `[require]` of `admit.toml`.
 //!
-//! A signature carries no time that anybody vouches for, so a key's dates are held against the moment of the check: a
+//! A signature carries no time that can be trusted, so a key's dates are held against the moment of the check: a
 //! key that expired or was revoked counts for nothing, whatever its signatures say about when they were made.
 
 use std::collections::BTreeSet;
@@ -135,7 +135,7 @@ impl Require {
     }
 }
 
-/// What is wrong with a policy as a whole: a name or key twice, a rule that names nobody or cannot be met.
+/// What is wrong with a policy as a whole: a name or key twice, a rule that names no signer or cannot be met.
 pub fn check(signers: &[Signer], require: &Require) -> Result<(), String> {
     let (mut names, mut keys) = (BTreeSet::new(), BTreeSet::new());
     for signer in signers {
@@ -154,7 +154,7 @@ pub fn check(signers: &[Signer], require: &Require) -> Result<(), String> {
         let place = format!("require.{}", kind.as_str());
         let distinct: BTreeSet<_> = rule.signers.iter().collect();
         if rule.signers.is_empty() || distinct.len() != rule.signers.len() {
-            return Err(format!("{place} names nobody, or somebody twice"));
+            return Err(format!("{place} names no signer, or one twice"));
         }
         if let Some(unknown) = rule.signers.iter().find(|name| !names.contains(name)) {
             return Err(format!("{place} names \"{unknown}\", and there is no such signer"));
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn a_policy_that_cannot_be_meant_is_refused() {
         for (more, what) in [
-            ("[require]\nbuild = { signers = [] }", "nobody"),
+            ("[require]\nbuild = { signers = [] }", "no signer, or"),
             ("[require]\nbuild = { signers = ['a', 'a'] }", "twice"),
             ("[require]\nbuild = { signers = ['c'] }", "no such signer"),
             ("[require]\nrun = { signers = ['a'], signatures = 0 }", "0 signatures"),

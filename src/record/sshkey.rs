@@ -6,13 +6,11 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use ed25519_dalek::{Signature, VerifyingKey};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, de};
 use ssh_key::HashAlg;
 use ssh_key::public::{Ed25519PublicKey, KeyData};
 
 use super::digest::Digest;
-use super::ids::{ParseError, text_value};
+use super::text::{ParseError, text_value};
 
 /// A longer line is no Ed25519 key: the key itself takes 80 characters, the rest is comment.
 const MAX_LINE: usize = 1024;

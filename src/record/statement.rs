@@ -18,6 +18,9 @@ pub struct Subject {
     pub name: String,
     /// Algorithm to lower-case hex.
     pub digest: BTreeMap<String, String>,
+    /// Keys that admit does not write: kept, so that a statement with more in it is not taken for the same one.
+    #[serde(flatten)]
+    pub more: BTreeMap<String, Value>,
 }
 
 /// A claim of some type about subjects.
@@ -32,6 +35,9 @@ pub struct Statement {
     #[serde(rename = "predicateType")]
     pub predicate_type: String,
     pub predicate: Value,
+    /// As [`Subject::more`].
+    #[serde(flatten)]
+    pub more: BTreeMap<String, Value>,
 }
 
 /// A digest as in-toto's digest sets have it: algorithm to lower-case hex.
@@ -43,9 +49,14 @@ impl Statement {
     pub fn about(name: &str, digest: &Digest, predicate_type: &str, predicate: Value) -> Self {
         Self {
             kind: STATEMENT.to_owned(),
-            subject: vec![Subject { name: name.to_owned(), digest: digest_set(digest) }],
+            subject: vec![Subject {
+                name: name.to_owned(),
+                digest: digest_set(digest),
+                more: BTreeMap::new(),
+            }],
             predicate_type: predicate_type.to_owned(),
             predicate,
+            more: BTreeMap::new(),
         }
     }
 
@@ -55,7 +66,7 @@ impl Statement {
         Digest::from_hex(Algorithm::Sha256, hex).ok()
     }
 
-    /// The statement in an envelope that nobody signed yet. The payload is its canonical form, so the same statement
+    /// The statement in an envelope without signatures. The payload is its canonical form, so the same statement
     /// is always the same bytes.
     pub fn envelope(&self) -> Envelope {
         Envelope::new(IN_TOTO, record::canonical(self))

@@ -1,6 +1,6 @@
 //! What went over the wire between the agent and the model: one record an exchange, and facts a reply.
 //!
-//! Facts are counted and named, never judged by the wording of a text. Times are nanoseconds since the bridge started,
+//! Facts are counted and named, never judged by the wording of a text. Times are nanoseconds since the proxy started,
 //! from the monotonic clock.
 
 use schemars::JsonSchema;
@@ -40,7 +40,7 @@ closed_list! {
         Upstream,
         /// The agent's side hung up.
         Client,
-        /// The bridge cut it: a secret, a limit, a reply that cannot be looked through.
+        /// The proxy cut it: a secret, a limit, a reply that cannot be looked through.
         Admit,
     }
 }
@@ -75,7 +75,7 @@ closed_list! {
         AuthUnavailable,
         /// Nothing answers at the endpoint.
         ConnectionRefused,
-        /// Another error status, an error frame after 200, or a reply that is no chat completion.
+        /// Another error status, an error event after 200, or a reply that is not of the API.
         UpstreamError,
         /// Ended without `[DONE]` or without a `finish_reason`, or cut off.
         StreamTruncated,
@@ -97,7 +97,7 @@ closed_list! {
 #[serde(deny_unknown_fields)]
 pub struct ReplyVerdict {
     pub class: ReplyClass,
-    /// The cause within the class, `snake_case`, from a closed list in `net/sse.rs`.
+    /// The cause within the class, `snake_case`, from a closed list in `proxy/reply.rs`.
     pub detail: String,
 }
 
@@ -143,18 +143,18 @@ pub struct ReplyFacts {
     pub streamed: bool,
     /// The body ended where HTTP said it would.
     pub body_whole: bool,
-    /// `[DONE]` was seen.
+    /// The stream's own last event was seen (`[DONE]`).
     pub saw_done: bool,
-    /// An error object was seen, in a frame or as the body; its `code` or `type`, else its message, cut short.
+    /// An error object was seen, in an event or as the body; its `code` or `type`, else its message, cut short.
     pub error: Option<String>,
-    /// Frames or bodies that are not the JSON they should be.
+    /// Events or bodies that are not the JSON they should be.
     pub malformed: u64,
-    /// Frames after `[DONE]`; their content counts for nothing.
+    /// Events after the last one; their content counts for nothing.
     pub after_done: u64,
     pub events: u64,
     /// `finish_reason` of choice 0.
     pub finish_reason: Option<String>,
-    /// Model ids named in the reply, sorted.
+    /// Model ids named in the reply, sorted, at most eight.
     pub models: Vec<String>,
     /// Highest number of choices; only choice 0 is counted below.
     pub choices: u64,
@@ -182,7 +182,7 @@ pub struct ReplyFacts {
 }
 
 closed_list! {
-    /// Why the bridge refused a request. Nothing of a refused request goes to the model.
+    /// Why the proxy refused a request. Nothing of a refused request goes to the model.
     RequestRefusal {
         /// Not HTTP/1.1 as RFC 9112 writes it.
         BadHttp,
@@ -190,7 +190,7 @@ closed_list! {
         AmbiguousFraming,
         /// The head or body is longer than allowed.
         TooLarge,
-        /// A method and path that the door does not serve.
+        /// A method and path that the proxy does not serve.
         NotServed,
         /// No sentinel, or a wrong one.
         BadSentinel,
@@ -202,9 +202,9 @@ closed_list! {
         BadEncoding,
         /// Not one JSON object with distinct keys.
         BadJson,
-        /// A top-level key outside the list.
+        /// A key outside the list, at any level that has one.
         UnknownKey,
-        /// A known key with a value that the door does not pass on.
+        /// A known key with a value that the proxy does not pass on.
         BadValue,
         /// Another model than the admitted one.
         OtherModel,
@@ -219,7 +219,7 @@ closed_list! {
 }
 
 closed_list! {
-    /// Limits of a run at the bridge.
+    /// Limits of a run at the proxy.
     Limit {
         Requests,
         /// Bytes of all request bodies.
@@ -227,7 +227,7 @@ closed_list! {
         ReplyBytes,
         /// Tokens, as the server counts them.
         Tokens,
-        /// Wall time of the bridge.
+        /// Wall time of the proxy.
         Wall,
         ReplyTime,
     }
@@ -240,7 +240,7 @@ impl Limit {
 }
 
 closed_list! {
-    /// Why the bridge cut a reply off.
+    /// Why the proxy cut a reply off.
     CutReason {
         /// It holds a known secret.
         Secret,
@@ -249,7 +249,7 @@ closed_list! {
         NotReadable,
         /// The evidence could not be written.
         RecorderFailed,
-        /// A redirect, which the bridge never follows or passes on.
+        /// A redirect, which the proxy never follows or passes on.
         Redirect,
         Stopped,
     }
@@ -267,18 +267,20 @@ pub struct Cut {
 }
 
 closed_list! {
+    #[derive(Default)]
     ExchangeKind {
-        /// `POST /v1/chat/completions`.
+        /// The model was asked, in the one wire API that is served.
         Chat,
         /// `GET /v1/models`.
         Models,
         /// Refused before its kind was known.
+        #[default]
         Unknown,
     }
 }
 
 /// One request of the agent's side and what became of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WireRecord {
     /// Number of the exchange, from 1, in the order in which connections sent their first byte.
@@ -307,19 +309,19 @@ pub struct WireRecord {
     pub tools: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<ReplyFacts>,
-    /// The class of what came back, for a chat completion.
+    /// The class of what came back, where the model was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<ReplyVerdict>,
     /// The result envelope in the reply's content, if one starts there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_result: Option<EnvelopeFacts>,
-    /// How the bridge cut the reply off, if it did.
+    /// How the proxy cut the reply off, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<Cut>,
 }
 
 closed_list! {
-    /// What stands behind the bridge.
+    /// What stands behind the proxy.
     UpstreamKind {
         /// An endpoint over HTTP.
         Http,
@@ -328,7 +330,7 @@ closed_list! {
     }
 }
 
-/// Everything that went through a bridge, from its start to its stop.
+/// Everything that went through a proxy, from its start to its stop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProxyRecord {

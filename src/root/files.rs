@@ -1,13 +1,19 @@
 //! The files of a root, read into memory once: those of a directory, or those inside admit with this user's over them.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use include_dir::{Dir, include_dir};
 
-use super::MARKER;
-use super::trust::own;
+use super::owner::{own, own_path};
 use crate::error::{Error, Reason, Result};
+use crate::record::RecordError;
+
+/// The file that marks a root.
+pub const MARKER: &str = "admit.toml";
 
 static LOCKFILES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/lockfiles");
 static ADMISSIONS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/admissions");
@@ -26,34 +32,27 @@ const MAX_FILES: usize = 20_000;
 /// Bytes by path.
 type Files = BTreeMap<String, Vec<u8>>;
 
-/// The files of the root at `dir`.
+/// The files of the root at `dir`. Their digest is what a user trusts, and it does not matter who may write them.
 pub(super) fn directory(dir: &Path) -> Result<Files> {
-    let (mut files, mut budget) = (Files::new(), MAX_BYTES);
-    read_file(&dir.join(MARKER), MARKER, &mut files, &mut budget)?;
-    for part in PARTS {
-        read_dir(&dir.join(part), part, &mut files, &mut budget)?;
-    }
-    Ok(files)
+    let mut reader = Reader { files: Files::new(), budget: MAX_BYTES, own: None };
+    reader.root(dir)?;
+    Ok(reader.files)
 }
 
 /// The embedded records with this user's own additions and updates, in `dir`, over them; and how many those are.
 pub(super) fn overlaid(dir: &Path) -> Result<(Files, usize)> {
-    let (mut files, mut budget) = (Files::new(), MAX_BYTES);
+    let mut files = Files::new();
     let parts = ["lockfiles", "admissions", "fixtures/r1-string-slugify"];
     for (part, dir) in parts.into_iter().zip([&LOCKFILES, &ADMISSIONS, &FIXTURE]) {
         collect_embedded(part, dir, &mut files);
     }
-    own(dir)?;
-    let mut over = Files::new();
-    let marker = dir.join(MARKER);
-    if marker.exists() {
-        read_file(&marker, MARKER, &mut over, &mut budget)?;
-    }
-    for part in PARTS {
-        read_dir(&dir.join(part), part, &mut over, &mut budget)?;
-    }
-    let added = over.len();
-    files.append(&mut over);
+    let data = dir.parent().unwrap_or(dir);
+    own_path(data, data)?;
+    own_path(dir, data)?;
+    let mut reader = Reader { files: Files::new(), budget: MAX_BYTES, own: Some(data) };
+    reader.root(dir)?;
+    let added = reader.files.len();
+    files.append(&mut reader.files);
     Ok((files, added))
 }
 
@@ -68,44 +67,94 @@ fn collect_embedded(prefix: &str, dir: &Dir<'static>, files: &mut Files) {
     }
 }
 
-fn read_dir(dir: &Path, name: &str, files: &mut Files, budget: &mut u64) -> Result<()> {
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(err) => return Err(Error::io("list", dir, err)),
-    };
-    for entry in entries {
-        let entry = entry.map_err(|err| Error::io("list", dir, err))?;
-        let path = entry.path();
-        let Some(part) = entry.file_name().to_str().map(str::to_owned) else {
-            return Err(Error::new(Reason::BadRecord, "a file name is not UTF-8")
-                .at(path.display().to_string()));
-        };
-        let name = format!("{name}/{part}");
-        let kind = entry.file_type().map_err(|err| Error::io("inspect", &path, err))?;
-        if kind.is_dir() {
-            read_dir(&path, &name, files, budget)?;
-        } else {
-            read_file(&path, &name, files, budget)?;
-        }
-    }
-    Ok(())
+/// Reads a directory into memory.
+struct Reader<'a> {
+    files: Files,
+    budget: u64,
+    /// The directory in which everything must be this user's own.
+    own: Option<&'a Path>,
 }
 
-fn read_file(path: &Path, name: &str, files: &mut Files, budget: &mut u64) -> Result<()> {
-    let meta = std::fs::symlink_metadata(path).map_err(|err| Error::io("inspect", path, err))?;
-    if !meta.is_file() {
-        // A link could lead to a file that changes without the digest showing it.
-        return Err(Error::new(Reason::BadRecord, "a root holds regular files only")
-            .at(path.display().to_string()));
+impl Reader<'_> {
+    fn root(&mut self, dir: &Path) -> Result<()> {
+        for name in [MARKER].into_iter().chain(PARTS) {
+            let path = dir.join(name);
+            match std::fs::symlink_metadata(&path) {
+                Ok(meta) if meta.is_dir() && name != MARKER => self.dir(&path, name)?,
+                Ok(_) if name == MARKER => self.file(&path, name)?,
+                Ok(_) => return Err(irregular(&path, "a directory")),
+                Err(err) if err.kind() == std::io::ErrorKind::NotFound => {}
+                Err(err) => return Err(Error::io("inspect", &path, err)),
+            }
+        }
+        Ok(())
     }
-    if meta.len() > *budget || files.len() >= MAX_FILES {
-        return Err(Error::new(Reason::LimitHit, "the root is too large")
-            .at(path.display().to_string())
-            .expected(format!("at most {MAX_BYTES} bytes in {MAX_FILES} files")));
+
+    fn dir(&mut self, dir: &Path, name: &str) -> Result<()> {
+        let list = |err| Error::io("list", dir, err);
+        if let Some(top) = self.own {
+            own_path(dir, top)?;
+        }
+        for entry in std::fs::read_dir(dir).map_err(list)? {
+            let entry = entry.map_err(list)?;
+            let path = entry.path();
+            let Some(part) = entry.file_name().to_str().map(str::to_owned) else {
+                return Err(Error::new(Reason::BadRecord, "a file name is not UTF-8")
+                    .at(path.display().to_string()));
+            };
+            let name = format!("{name}/{part}");
+            let kind = entry.file_type().map_err(|err| Error::io("inspect", &path, err))?;
+            if kind.is_dir() { self.dir(&path, &name)? } else { self.file(&path, &name)? }
+        }
+        Ok(())
     }
-    let bytes = std::fs::read(path).map_err(|err| Error::io("read", path, err))?;
-    *budget = budget.saturating_sub(bytes.len() as u64);
-    files.insert(name.to_owned(), bytes);
-    Ok(())
+
+    fn file(&mut self, path: &Path, name: &str) -> Result<()> {
+        // Neither through a link, which could lead to a file that changes without the digest showing it, nor waiting
+        // for a pipe.
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+            Ok(file) => file,
+            Err(err) if matches!(err.raw_os_error(), Some(libc::ELOOP | libc::ENXIO)) => {
+                return Err(irregular(path, "a regular file"));
+            }
+            Err(err) => return Err(Error::io("read", path, err)),
+        };
+        let meta = file.metadata().map_err(|err| Error::io("inspect", path, err))?;
+        if !meta.is_file() {
+            return Err(irregular(path, "a regular file"));
+        }
+        if let Some(top) = self.own {
+            own(path, &meta, top)?;
+        }
+        let mut bytes = Vec::new();
+        file.take(self.budget + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|err| Error::io("read", path, err))?;
+        if bytes.len() as u64 > self.budget || self.files.len() >= MAX_FILES {
+            return Err(Error::new(Reason::LimitHit, "the root is too large")
+                .at(path.display().to_string())
+                .expected(format!("at most {MAX_BYTES} bytes in {MAX_FILES} files")));
+        }
+        self.budget -= bytes.len() as u64;
+        self.files.insert(name.to_owned(), bytes);
+        Ok(())
+    }
+}
+
+fn irregular(path: &Path, expected: &str) -> Error {
+    Error::new(Reason::BadRecord, "a root holds directories and regular files only")
+        .at(path.display().to_string())
+        .expected(expected)
+        .found("a symbolic link or something else")
+        .hint(format!("put a copy of what is meant there, or: rm '{}'", path.display()))
+}
+
+/// A record that cannot be read, as an error with its place.
+pub fn bad_record(place: &str, err: &RecordError) -> Error {
+    let place = match err.line {
+        0 => place.to_owned(),
+        line => format!("{place}:{line}:{}", err.column),
+    };
+    Error::new(Reason::BadRecord, err.what.clone()).at(place)
 }

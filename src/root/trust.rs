@@ -8,8 +8,10 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::bad_record;
+use super::files::bad_record;
+use super::owner::own_path;
 use crate::error::{Error, Reason, Result};
+use crate::host;
 use crate::record::ids::Digest;
 use crate::record::{self, Record, Schema};
 
@@ -19,6 +21,10 @@ use crate::record::{self, Record, Schema};
 pub(super) struct Trust {
     schema: String,
     pub(super) roots: BTreeMap<String, Digest>,
+    /// What a directory will be once the record that is being written stands there: a writer that is killed in between
+    /// leaves a directory that is one or the other.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) coming: BTreeMap<String, Digest>,
 }
 
 impl Record for Trust {
@@ -33,34 +39,20 @@ pub(super) fn trust_key(dir: &Path) -> Result<String> {
     })
 }
 
-/// Refuses what another user owns or could write: it would decide in this user's name.
-pub(super) fn own(path: &Path) -> Result<()> {
-    use std::os::unix::fs::MetadataExt as _;
-    let meta = match std::fs::symlink_metadata(path) {
-        Ok(meta) => meta,
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(err) => return Err(Error::io("inspect", path, err)),
-    };
-    if meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o022 == 0 {
-        return Ok(());
-    }
-    Err(Error::new(Reason::RootNotTrusted, "another user owns or can write this user's records")
-        .at(path.display().to_string())
-        .expected("owned by this user, not writable by group or others")
-        .found(format!("uid {}, mode {:o}", meta.uid(), meta.mode() & 0o7777))
-        .hint(format!("chmod go-w {0}; chown $(id -u) {0}", path.display())))
-}
-
 /// The list as it is on disk; empty where there is none.
 pub(super) fn load_trust(path: &Path) -> Result<Trust> {
-    own(path)?;
+    let data = path.parent().unwrap_or(path);
+    own_path(data, data)?;
+    own_path(path, data)?;
     match std::fs::read(path) {
         Ok(bytes) => {
             record::parse(&bytes).map_err(|err| bad_record(&path.display().to_string(), &err))
         }
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
-            Ok(Trust { schema: Trust::SCHEMA.to_string(), roots: BTreeMap::new() })
-        }
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(Trust {
+            schema: Trust::SCHEMA.to_string(),
+            roots: BTreeMap::new(),
+            coming: BTreeMap::new(),
+        }),
         Err(err) => Err(Error::io("read the trusted roots", path, err)),
     }
 }
@@ -68,7 +60,7 @@ pub(super) fn load_trust(path: &Path) -> Result<Trust> {
 /// The right to change the list and the records that it stands for; let go of when dropped, and by the kernel when the
 /// process ends.
 #[derive(Debug)]
-pub(super) struct Lock(#[expect(dead_code, reason = "held for its drop")] File);
+pub struct Lock(#[expect(dead_code, reason = "held for its drop")] File);
 
 /// Waits until nobody else writes this user's records or trust. Readers share, so that none of them sees a record
 /// without the trust that goes with it. `None`: nobody has written yet, and this call only reads.
@@ -78,7 +70,7 @@ pub(super) fn lock(trust_file: &Path, write: bool) -> Result<Option<Lock>> {
     let path = trust_file.with_extension("lock");
     let io = |err| Error::io("lock this user's records with", &path, err);
     if write && let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).map_err(|err| Error::io("create the directory", dir, err))?;
+        host::make_private(dir)?;
     }
     let mut options = OpenOptions::new();
     options.read(true).write(write).create(write).mode(0o600).custom_flags(libc::O_NOFOLLOW);

@@ -1,11 +1,12 @@
 //! Same-run baselines: under the same policy no change must be rejected by tests and calls, and the reference patch must be
 //! accepted. Where one of them does not hold, the judge tells nothing, and the run is void whatever the agent did.
 
-use super::engine::fake;
-use super::judge::{Judge, Judgement};
+use super::agent::fake;
+use super::fixture::Fixture;
+use super::judge::{self, Judge, Judgement};
 use crate::error::Result;
 use crate::record::evidence::Baseline;
-use crate::sandbox::Policy;
+use crate::sandbox::{Launcher, Policy};
 
 /// Both baselines with what the judge said.
 #[derive(Debug)]
@@ -28,14 +29,19 @@ impl Baselines {
 ///
 /// # Errors
 /// Where sandbox or judge cannot work. A baseline that does not hold is a value.
-pub fn baselines(judge: &Judge<'_>, policy: &Policy, below: &str) -> Result<Baselines> {
-    let fixture = judge.fixture;
+pub fn baselines(
+    launcher: &Launcher,
+    judge: &dyn Judge,
+    fixture: &Fixture,
+    policy: &Policy,
+    below: &str,
+) -> Result<Baselines> {
     let mut all = Baselines { rows: Vec::new(), judgements: Vec::new() };
     let cases: [(&str, bool, &[u8]); 2] =
         [("no_change", false, b""), ("reference_patch", true, &fixture.reference_patch)];
     for (name, expected_accept, change) in cases {
-        let worked = fake::work(judge.launcher, policy, below, fixture, change)?;
-        let judgement = judge.judge(&worked.snapshot)?;
+        let worked = fake::work(launcher, policy, below, fixture, change)?;
+        let judgement = judge::judge(judge, fixture, &worked.snapshot)?;
         // An empty change is rejected for being empty too: what must be seen is that the tests reject it.
         let accepted = if expected_accept { judgement.passed } else { judgement.tests_passed };
         all.rows.push(Baseline {

@@ -3,9 +3,9 @@
 
 use crate::record;
 use crate::record::failure::FailureClass;
-use crate::record::wire::{ExchangeKind, Limit, ProxyRecord, ReplyClass, WireRecord};
+use crate::record::wire::{ExchangeKind, Limit, ProxyRecord, WireRecord};
 
-use super::engine::events::{Claimed, is_completed};
+use super::agent::log::{Claimed, is_completed};
 use super::supervise::{End, Expired};
 
 /// What the judge and the evidence say of the work.
@@ -32,7 +32,7 @@ pub struct Ended<'a> {
     pub work: Work,
 }
 
-/// The exit code that a report shows, and the rule that gave it: 124 when a clock fired, here or at the door, 128 + n on
+/// The exit code that a report shows, and the rule that gave it: 124 when a clock fired, here or at the proxy, 128 + n on
 /// a signal, 0 when completed by the harness, else the waited status.
 pub fn exit_code(end: End, wait_status: i32, limit: Option<Limit>) -> (i32, &'static str) {
     match end {
@@ -78,27 +78,9 @@ fn envelope(wire: &ProxyRecord) -> String {
 fn wire_fault(wire: &ProxyRecord) -> Option<(FailureClass, String)> {
     chats(wire).rev().find_map(|exchange| {
         let verdict = exchange.verdict.as_ref()?;
-        let class = of_reply(verdict.class)?;
+        let class = FailureClass::of_reply(verdict.class)?;
         Some((class, format!("{} in exchange {}", verdict.detail, exchange.exchange)))
     })
-}
-
-/// The failure class of a reply; none for a usable one, and for one that our side or the agent's cut.
-pub fn of_reply(class: ReplyClass) -> Option<FailureClass> {
-    match class {
-        ReplyClass::OkText
-        | ReplyClass::OkTools
-        | ReplyClass::ClientClosed
-        | ReplyClass::CutByAdmit => None,
-        ReplyClass::AuthUnavailable => Some(FailureClass::AuthUnavailable),
-        ReplyClass::ConnectionRefused => Some(FailureClass::ConnectionRefused),
-        ReplyClass::UpstreamError => Some(FailureClass::UpstreamError),
-        ReplyClass::StreamTruncated => Some(FailureClass::StreamTruncated),
-        ReplyClass::ModelMismatch => Some(FailureClass::ModelMismatch),
-        ReplyClass::MalformedToolCall => Some(FailureClass::MalformedToolCall),
-        ReplyClass::ResponseShapeUnavailable => Some(FailureClass::ResponseShapeUnavailable),
-        ReplyClass::EmptyReply => Some(FailureClass::EmptyReply),
-    }
 }
 
 /// The one class with its detail; `None` where nothing speaks against the run.
@@ -136,7 +118,7 @@ pub fn classify(ended: &Ended<'_>) -> Option<(FailureClass, String)> {
     }
     if ended.end == End::Limit || ended.wire.limit_hit.is_some() {
         let limit = ended.wire.limit_hit.as_ref().map(record::word);
-        let limit = limit.unwrap_or_else(|| "not named by the door".into());
+        let limit = limit.unwrap_or_else(|| "not named by the proxy".into());
         return Some((FailureClass::LimitHit, limit));
     }
     let completed = ended.end == End::HarnessCompleted
@@ -180,7 +162,7 @@ impl Expired {
 mod tests {
     use super::*;
     use crate::record::agent_result::find_agent_result;
-    use crate::record::wire::{ReplyVerdict, UpstreamKind};
+    use crate::record::wire::{ReplyClass, ReplyVerdict, UpstreamKind};
     use serde_json::json;
 
     const GOOD: Work =

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::patch::{self, Content, Files};
+use crate::check;
 use crate::error::{Error, Reason, Result};
-use crate::gate;
 use crate::record::fixture::{FixtureLock, FixtureRecord, Script, Tool};
 use crate::record::ids::{AbsPath, Digest, Name, RelPath, Timestamp};
 use crate::record::{self, Record as _};
@@ -164,7 +164,7 @@ impl Fixture {
         }
         if let Ok(place) = "/admit/workspace".parse() {
             let task = self.task_files(&Timestamp::from_unix(0));
-            faults.extend(gate::task_faults(&task.json, &task.markdown, &self.contract(&place)));
+            faults.extend(check::task_faults(&task.json, &task.markdown, &self.contract(&place)));
         }
         faults
     }
@@ -175,9 +175,9 @@ impl Fixture {
     }
 
     /// What the gate holds the task to, for a workspace at this place in the sandbox.
-    pub fn contract(&self, workspace: &AbsPath) -> gate::TaskContract {
+    pub fn contract(&self, workspace: &AbsPath) -> check::TaskContract {
         let record = &self.record;
-        gate::TaskContract {
+        check::TaskContract {
             repo: record.repo.to_string(),
             workspace: workspace.to_string(),
             allowed_paths: record.allowed_paths.iter().map(RelPath::to_string).collect(),

@@ -1,5 +1,7 @@
-//! Stage 8, run: an admitted binary works on a copied artificial fixture in a sandbox with one door, the bridge to the
-//! admitted model; everything that is seen goes to a recorder.
+//! Run: an admitted binary works on a copied artificial fixture in a sandbox whose one way out is the proxy to the admitted
+//! model; everything that is seen goes to the evidence.
+//!
+//! [`run`] is the sequence: facts, gate, baselines, the provider, the judge, the seal.
 
 // The fixture, its judge, and the lane without a provider.
 pub mod patch;
@@ -8,21 +10,24 @@ pub mod workspace;
 mod repository;
 pub mod snapshot;
 mod pytest;
+pub mod python;
 pub mod tools;
-mod calls;
-mod tests_run;
 pub mod judge;
-pub mod engine;
+pub mod agent;
 pub mod baseline;
 
-// The gates' facts, the provider's process, and what its end means.
-pub mod ambient;
+// The launch, the provider's process, and what its end means.
 pub mod classify;
-pub mod facts;
+mod options;
+mod facts;
+pub mod gate_record;
+pub mod launch;
 pub mod proof;
 pub mod provider;
-pub mod planned;
-pub mod room;
+mod sequence;
 pub mod supervise;
 pub mod verdict;
-pub mod gated;
+mod workdir;
+
+pub use options::Options;
+pub use sequence::{Outcome, run};

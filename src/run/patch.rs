@@ -2,8 +2,10 @@
 //! configuration, no attributes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-use crate::error::{Error, Reason, Result};
+use imara_diff::{Algorithm, Diff, Hunk, InternedInput, Token};
+
 use crate::record::ids::RelPath;
 
 /// What stands at one path.
@@ -55,10 +57,7 @@ pub fn changed(old: &Files, new: &Files) -> Vec<RelPath> {
 }
 
 /// The difference as text; empty where there is none.
-///
-/// # Errors
-/// [`Reason::Internal`] where the library that compares lines fails.
-pub fn make(old: &Files, new: &Files) -> Result<Vec<u8>> {
+pub fn make(old: &Files, new: &Files) -> Vec<u8> {
     let mut out = Vec::new();
     for path in changed(old, new) {
         let (before, after) = (old.get(&path), new.get(&path));
@@ -89,27 +88,60 @@ pub fn make(old: &Files, new: &Files) -> Result<Vec<u8>> {
             continue;
         }
         out.extend_from_slice(format!("--- {from}\n+++ {to}\n").as_bytes());
-        out.extend_from_slice(&hunks(&before_bytes, &after_bytes)?);
+        out.extend_from_slice(&hunks(&before_bytes, &after_bytes));
     }
-    Ok(out)
+    out
 }
 
-/// The hunks between two texts. Libgit2 gets two buffers and no repository, so nothing is configured.
-fn hunks(old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
-    let fail = |err| Error::new(Reason::Internal, "cannot compare two texts").caused_by(err);
-    let mut options = git2::DiffOptions::new();
-    options.force_text(true).context_lines(3);
-    let mut patch =
-        git2::Patch::from_buffers(old, None, new, None, Some(&mut options)).map_err(fail)?;
-    let text = patch.to_buf().map_err(fail)?;
-    let begin = if text.starts_with(b"@@ ") {
-        Some(0)
-    } else {
-        text.windows(4).position(|w| w == b"\n@@ ").map(|at| at + 1)
-    };
-    begin
-        .map(|begin| text[begin..].to_vec())
-        .ok_or_else(|| Error::new(Reason::Internal, "two texts that differ have no difference"))
+/// Unchanged lines around a change.
+const CONTEXT: u32 = 3;
+
+/// The hunks between two texts.
+fn hunks(old: &[u8], new: &[u8]) -> Vec<u8> {
+    let input = InternedInput::new(old, new);
+    let mut diff = Diff::compute(Algorithm::Histogram, &input);
+    diff.postprocess_lines(&input);
+    let changes: Vec<Hunk> = diff.hunks().collect();
+    let mut out = Vec::new();
+    // Changes with little between them share a hunk.
+    for hunk in changes.chunk_by(|one, next| next.before.start - one.before.end <= 2 * CONTEXT) {
+        let [first, ..] = hunk else { continue };
+        let lead = first.before.start.min(CONTEXT);
+        let mut body = Vec::new();
+        let mut put = |sign: u8, side: &[Token], lines: Range<u32>| {
+            for token in &side[lines.start as usize..lines.end as usize] {
+                let line = input.interner[*token];
+                body.push(sign);
+                body.extend_from_slice(line);
+                if !line.ends_with(b"\n") {
+                    body.extend_from_slice(b"\n\\ No newline at end of file\n");
+                }
+            }
+        };
+        let (mut at, mut after) = (first.before.start - lead, first.after.start - lead);
+        let (old_begin, new_begin) = (at, after);
+        for change in hunk {
+            put(b' ', &input.before, at..change.before.start);
+            put(b'-', &input.before, change.before.clone());
+            put(b'+', &input.after, change.after.clone());
+            (at, after) = (change.before.end, change.after.end);
+        }
+        let lines = u32::try_from(input.before.len()).unwrap_or(u32::MAX);
+        let trail = (lines - at).min(CONTEXT);
+        put(b' ', &input.before, at..at + trail);
+        let [old_side, new_side] =
+            [(old_begin, at + trail), (new_begin, after + trail)].map(|(begin, end)| {
+                // An empty side names the line before it; a single line needs no count.
+                match end - begin {
+                    0 => format!("{begin},0"),
+                    1 => format!("{}", begin + 1),
+                    count => format!("{},{count}", begin + 1),
+                }
+            });
+        out.extend(format!("@@ -{old_side} +{new_side} @@\n").into_bytes());
+        out.extend(body);
+    }
+    out
 }
 
 /// Applies `patch` strictly: every line of context must stand exactly where the patch says. No fuzz, no offsets, no
@@ -283,17 +315,17 @@ mod tests {
             ("d/e", "z\n"),
             ("empty", ""),
         ]);
-        let patch = make(&old, &new).unwrap();
+        let patch = make(&old, &new);
         assert_eq!(apply(&old, &patch).unwrap(), new, "{}", String::from_utf8_lossy(&patch));
-        assert_eq!(make(&old, &old).unwrap(), b"");
-        let back = make(&new, &old).unwrap();
+        assert_eq!(make(&old, &old), b"");
+        let back = make(&new, &old);
         assert_eq!(apply(&new, &back).unwrap(), old, "{}", String::from_utf8_lossy(&back));
     }
 
     #[test]
     fn a_patch_for_another_text_does_not_apply() {
         let (old, new) = (files(&[("a", "1\n2\n3\n")]), files(&[("a", "1\ntwo\n3\n")]));
-        let patch = make(&old, &new).unwrap();
+        let patch = make(&old, &new);
         for other in ["0\n1\n2\n3\n", "1\n2\n4\n", "1\n2\n", ""] {
             assert!(apply(&files(&[("a", other)]), &patch).is_err(), "{other}");
         }
@@ -305,7 +337,7 @@ mod tests {
         let old = files(&[("a", "1\n")]);
         for content in [Content::Link(b"/etc/passwd".to_vec()), Content::plain(b"\0".to_vec())] {
             let new = Files::from([("a".parse().unwrap(), content)]);
-            let patch = make(&old, &new).unwrap();
+            let patch = make(&old, &new);
             assert!(!patch.is_empty() && apply(&old, &patch).is_err());
         }
         let mut new = old.clone();
@@ -313,6 +345,6 @@ mod tests {
             "a".parse().unwrap(),
             Content::File { bytes: b"1\n".to_vec(), executable: true },
         );
-        assert_eq!(apply(&old, &make(&old, &new).unwrap()).unwrap(), new);
+        assert_eq!(apply(&old, &make(&old, &new)).unwrap(), new);
     }
 }

@@ -1,11 +1,10 @@
 //! What shows that the evidence is of this run, and that no target was inspected: a nonce and a canary made before the
 //! start, and the list of all that was visible.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::host::kernel;
+use crate::host::{kernel, nonce};
 use crate::record::Record as _;
 use crate::record::ids::{Digest, Timestamp};
 use crate::record::sealed::{Freshness, NoTargetProof, NonceSeen, Visible};
@@ -16,33 +15,24 @@ use crate::secrets::Secret;
 /// What this proof does not prove.
 const NOT_PROVEN: [&str; 3] = [
     "what the model's server knew before or keeps from the requests",
-    "which process inside the box did what after the first tool call",
-    "anything against whoever administers this machine",
+    "which process inside the sandbox did what after the first tool call",
+    "anything against this machine's administrator",
 ];
 
 pub struct Marks {
     /// In the host name, the sentinel, and by it in every request.
     pub nonce: String,
-    /// What the agent shows at the door in place of a key.
+    /// What the agent shows the proxy in place of a key.
     pub sentinel: Secret,
     /// Stands in a host file that nothing inside can see.
     canary: String,
     file: tempfile::NamedTempFile,
 }
 
-fn random() -> Result<String> {
-    let mut bytes = [0; 16];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .map_err(|err| Error::io("read", "/dev/urandom", err))?;
-    Ok(hex::encode(bytes))
-}
-
 impl Marks {
     /// Makes them, and plants the canary in `scratch`.
     pub fn make(scratch: &Path) -> Result<Self> {
-        let nonce = random()?;
-        let canary = random()?;
+        let (nonce, canary) = (nonce()?, nonce()?);
         let io = |err| Error::io("plant a canary in", scratch, err);
         let file = tempfile::Builder::new().prefix("canary-").tempfile_in(scratch).map_err(io)?;
         std::fs::write(file.path(), format!("canary {canary}\n")).map_err(io)?;
@@ -51,7 +41,7 @@ impl Marks {
         Ok(Self { nonce, sentinel, canary, file })
     }
 
-    /// The box's host name.
+    /// The sandbox's host name.
     pub fn hostname(&self) -> String {
         format!("run-{}", self.nonce)
     }
@@ -87,7 +77,7 @@ impl Marks {
     }
 }
 
-/// Where the nonce was seen. `hostname` is what the box itself answered.
+/// Where the nonce was seen. `hostname` is what the sandbox itself answered.
 pub fn freshness(
     marks: &Marks,
     hostname: Option<&str>,
@@ -98,7 +88,7 @@ pub fn freshness(
 ) -> Freshness {
     let seen = |place: &str, found: Option<bool>| NonceSeen { place: place.into(), found };
     let sentinel = std::str::from_utf8(marks.sentinel.expose()).unwrap_or_default();
-    // The door lets nothing through without the sentinel, so a first request that was not refused for it had it.
+    // The proxy lets nothing through without the sentinel, so a first request that was not refused for it had it.
     let first = wire.and_then(|wire| wire.exchanges.first());
     let in_request = first.map(|exchange| exchange.refused != Some(RequestRefusal::BadSentinel));
     Freshness {
@@ -120,10 +110,10 @@ pub fn freshness(
     }
 }
 
-/// All that was visible, and whether a target was among it. `expected` are the host paths that belong in the box.
-pub fn visible(facts: &SandboxFacts, expected: &[PathBuf]) -> (Vec<Visible>, Vec<String>) {
+/// All that was visible, and whether a target was among it. `expected` are the host paths that belong in the sandbox.
+fn visible(mounts: &[Mount], expected: &[PathBuf]) -> (Vec<Visible>, Vec<String>) {
     let (mut out, mut targets) = (Vec::new(), Vec::new());
-    for mount in &facts.stable.policy.mounts {
+    for mount in mounts {
         let path = mount.inside().to_string();
         let mut digest: Option<Digest> = None;
         let kind = match mount {
@@ -159,7 +149,7 @@ pub fn no_target(
     fixture_commits: u64,
     canary: (u64, Vec<String>),
 ) -> NoTargetProof {
-    let (visible, targets_visible) = visible(facts, expected);
+    let (visible, targets_visible) = visible(&facts.stable.policy.mounts, expected);
     let mut proof = NoTargetProof {
         schema: NoTargetProof::SCHEMA.to_string(),
         passed: false,
@@ -179,6 +169,35 @@ pub fn no_target(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mount_that_is_no_tool_is_a_target_and_ends_the_proof() {
+        let read_only =
+            |host: &str| Mount::ReadOnly { host: host.into(), inside: host.parse().unwrap() };
+        let mounts = [read_only("/usr"), read_only("/opt/python"), read_only("/srv")];
+        let tool = PathBuf::from("/opt/python");
+        let proof = |expected: &[PathBuf]| {
+            let (visible, targets_visible) = visible(&mounts, expected);
+            NoTargetProof {
+                schema: NoTargetProof::SCHEMA.to_string(),
+                passed: false,
+                visible,
+                targets_visible,
+                bridge_requests: 1,
+                only_door: true,
+                fixture_commits: 1,
+                canary_searched: 1,
+                canary_found: Vec::new(),
+                does_not_prove: Vec::new(),
+            }
+        };
+        let found = proof(std::slice::from_ref(&tool));
+        let kinds: Vec<&str> = found.visible.iter().map(|seen| seen.kind.as_str()).collect();
+        assert_eq!(kinds, ["system", "tool", "target"]);
+        assert_eq!(found.targets_visible, ["/srv"]);
+        assert!(!found.holds());
+        assert!(proof(&[tool, "/srv".into()]).holds());
+    }
 
     #[test]
     fn a_canary_in_an_artifact_is_found() {

@@ -1,73 +1,49 @@
-//! One run of an admitted provider: its box, its configuration, the door, the supervision, and what was left.
+//! One run of an admitted provider: its sandbox, the proxy, the supervision, and what was left.
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _, OpenOptions, OpenOptionsExt as _};
+use cap_std::fs::Dir;
 use serde_json::{Value, json};
 
-use super::engine::case::{self, Layout, Project};
-use super::engine::events::{self, Claimed};
+use super::agent::Agent;
+use super::agent::log::Claimed;
 use super::fixture::Fixture;
-use super::judge::{Judge, Judgement};
+use super::judge::{self, Judge, Judgement};
+use super::launch::BEHIND;
 use super::proof::Marks;
-use super::room;
 use super::snapshot;
-use super::supervise::{self, Clocks, End, Look, Watch};
-use super::tools::Tools;
-use super::workspace;
+use super::supervise::{self, End, Look, Watch};
+use super::{workdir, workspace};
+use crate::check::launch::Launch;
 use crate::error::{Error, Reason, Result};
 use crate::evidence::{Recording, WireSink};
 use crate::gate::Admitted;
-use crate::proxy::server::{Limits as ProxyLimits, Proxy, ProxyConfig};
+use crate::proxy::server::{Proxy, ProxyConfig};
 use crate::proxy::upstream::Upstream;
-use crate::record;
-use crate::record::ids::{Digest, RelPath, Timestamp};
+use crate::record::ids::{Digest, RelPath};
 use crate::record::sealed::Author;
 use crate::record::wire::ProxyRecord;
-use crate::recorder::Recorder as _;
-use crate::sandbox::{self, Command, Finished, Launcher, Owner, Sandbox, SandboxFacts, Stream};
+use crate::sandbox::{self, Command, Finished, Launcher, Sandbox, SandboxFacts, Stream};
 
 /// Bytes of each of the provider's streams that are kept in memory; all of both go to the record, within its limits.
 const STREAM_CAP: u64 = 1 << 20;
 
-/// How much later than the supervision's clock those fire that stand behind it.
-const BEHIND: Duration = Duration::from_secs(60);
-
-/// What the door allows a run with these clocks.
-pub fn door(clocks: &Clocks) -> ProxyLimits {
-    ProxyLimits { wall: clocks.wall + BEHIND, ..ProxyLimits::default() }
-}
-
-/// Everything that a run needs.
-pub struct Start<'a> {
-    /// Takes down what happens.
+/// What a run works with beside what was admitted.
+#[derive(Clone, Copy)]
+pub struct Around<'a> {
     pub run: &'a Arc<Recording>,
-    pub admitted: &'a Admitted,
-    pub binary: &'a Path,
-    /// Its BLAKE3, as the gate saw it.
-    pub blake3: Option<Digest>,
-    /// Whether it was built without autoloading.
-    pub hardened: bool,
-    /// The locked argument list.
-    pub shape: &'a [String],
+    pub agent: &'a dyn Agent,
     pub fixture: &'a Fixture,
-    /// Programs of the host.
-    pub tools: &'a Tools,
+    pub judge: &'a dyn Judge,
+    /// Starts sandboxes.
     pub launcher: &'a Launcher,
     /// Nonce, sentinel, canary.
     pub marks: &'a Marks,
-    pub clocks: Clocks,
-    /// What the door allows. Its clock stands behind the supervision's.
-    pub door: ProxyLimits,
     /// The signal that admit got.
     pub signal: &'a AtomicUsize,
-    /// When the run began.
-    pub started: Timestamp,
 }
 
 pub struct Seen {
@@ -77,7 +53,7 @@ pub struct Seen {
     /// What went over the wire, and when the bridge started on the recording's clock.
     pub wire: (ProxyRecord, u64),
     pub facts: SandboxFacts,
-    /// What the box said its host name is.
+    /// What the sandbox said its host name is.
     pub hostname: Option<String>,
     pub claimed: Claimed,
     /// What the judge says of what was left.
@@ -88,63 +64,50 @@ pub struct Seen {
     pub committed: bool,
 }
 
-/// The task file's path in the box.
-pub fn task_file(layout: &Layout, fixture: &Fixture, now: &Timestamp) -> String {
-    format!("{}/{}/{}", case::ROOM, layout.tasks(), fixture.task_files(now).json_name)
-}
-
 fn rel(text: &str) -> Result<RelPath> {
     text.parse().map_err(|err| Error::new(Reason::Internal, "a path of a run").caused_by(err))
 }
 
-/// Writes into the room as the payload.
-fn put(room: &Dir, path: &str, bytes: &[u8], owner: Owner) -> Result<()> {
-    let _as_payload = owner.enter()?;
-    let io = |err| Error::io("write into the box", path, err);
-    if let Some((parent, _)) = path.rsplit_once('/') {
-        let mut dir = DirBuilder::new();
-        dir.mode(0o700).recursive(true);
-        room.create_dir_with(parent, &dir).map_err(io)?;
-    }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    let mut file = room.open_with(path, &options).map_err(io)?;
-    std::io::Write::write_all(&mut file, bytes).map_err(io)
+fn workdir(sandbox: &Sandbox) -> Result<&Dir> {
+    let missing = || Error::new(Reason::Internal, "the working directory did not come out");
+    sandbox.directory().ok_or_else(missing)
 }
 
 /// Looks after the work while the provider is at it.
 struct Watcher<'a> {
-    start: &'a Start<'a>,
-    layout: &'a Layout,
-    task: &'a str,
+    around: &'a Around<'a>,
     judgement: Option<(Digest, Judgement)>,
 }
 
 impl Watcher<'_> {
-    fn judge(&self, work: &snapshot::Snapshot) -> Result<Judgement> {
-        let Start { launcher, fixture, tools, .. } = *self.start;
-        Judge { launcher, fixture, tools }.judge(work)
+    fn log(&self, workdir: &Dir) -> Option<Vec<u8>> {
+        workdir::log(workdir, &self.around.agent.log_directory(self.around.fixture))
     }
 
-    fn take(&self, room: &Dir) -> Result<snapshot::Snapshot> {
-        let scratch = &self.start.launcher.scratch;
-        snapshot::take(room, &self.layout.workspace, self.start.fixture, scratch)
+    fn judge(&self, work: &snapshot::Snapshot) -> Result<Judgement> {
+        judge::judge(self.around.judge, self.around.fixture, work)
+    }
+
+    fn take(&self, workdir: &Dir) -> snapshot::Snapshot {
+        let Around { agent, fixture, .. } = *self.around;
+        snapshot::take(workdir, &agent.workspace(fixture), fixture)
     }
 }
 
 impl Watch for Watcher<'_> {
-    fn look(&mut self, room: &Dir) -> Look {
-        let implemented = room::events(room, self.layout, self.task)
-            .is_some_and(|log| events::read(&log).implement_outcome() == Some("completed"));
-        if !implemented {
+    fn look(&mut self, workdir: &Dir) -> Look {
+        let agent = self.around.agent;
+        let done = self.log(workdir).is_some_and(|log| agent.work_done(&agent.read(&log)));
+        if !done {
             return Look::default();
         }
-        let work = self.take(room).ok().filter(|w| w.committed_change(self.start.fixture));
+        let work =
+            Some(self.take(workdir)).filter(|work| work.committed_change(self.around.fixture));
         Look { finished: work.map(|work| work.digest()) }
     }
 
-    fn judge(&mut self, room: &Dir) -> Result<bool> {
-        let work = self.take(room)?;
+    fn judge(&mut self, workdir: &Dir) -> Result<bool> {
+        let work = self.take(workdir);
         let judgement = Watcher::judge(self, &work)?;
         let good = judgement.passed;
         self.judgement = Some((work.digest(), judgement));
@@ -152,80 +115,62 @@ impl Watch for Watcher<'_> {
     }
 
     fn note(&mut self, kind: &str, data: Value) -> Result<()> {
-        self.start.run.event(kind, Author::Admit, data)
+        self.around.run.event(kind, Author::Admit, data)
     }
 }
 
-/// Writes fixture, task and configuration into the room, and copies of the configuration into the record.
-fn furnish(start: &Start<'_>, layout: &Layout, sandbox: &Sandbox) -> Result<()> {
-    let room = sandbox
-        .directory()
-        .ok_or_else(|| Error::new(Reason::Internal, "the room was not handed out"))?;
-    let owner = sandbox.owner();
-    let scratch = &start.launcher.scratch;
-    {
-        let _as_payload = owner.enter()?;
-        let mut dir = DirBuilder::new();
-        dir.mode(0o700).recursive(true);
-        for name in Layout::DIRS {
-            room.create_dir_with(name, &dir).map_err(|err| Error::io("make", name, err))?;
-        }
-    }
-    workspace::write(room, &layout.workspace, &start.fixture.workspace, owner, scratch)?;
-    let task = start.fixture.task_files(&start.started);
-    let json = record::pretty(&task.json);
-    let files = [(&task.json_name, &json[..]), (&task.markdown_name, task.markdown.as_bytes())];
-    for (name, bytes) in files {
-        put(room, &format!("{}/{name}", layout.tasks()), bytes, owner)?;
-        start.run.artifact(&rel(&format!("backend/task/{name}"))?, "task", Author::Admit, bytes)?;
-    }
-    let model = start
-        .admitted
-        .model()
-        .ok_or_else(|| Error::new(Reason::Internal, "an admitted provider without a model"))?;
-    let test = start.fixture.verification();
-    let project = Project {
-        name: start.fixture.record.repo.as_str(),
-        description: &start.fixture.record.task.title,
-        test: &test,
-    };
-    for (path, value) in case::config(layout, model, &project) {
-        let bytes = record::pretty(&value);
-        put(room, &path, &bytes, owner)?;
-        start.run.artifact(&rel(&format!("backend/{path}"))?, "config", Author::Admit, &bytes)?;
+/// Writes the launch's directories, the fixture's workspace and the launch's files; and copies of the files into the
+/// record.
+fn furnish(around: &Around<'_>, launch: &Launch, sandbox: &Sandbox) -> Result<()> {
+    let (dir, owner) = (workdir(sandbox)?, sandbox.owner());
+    let Around { run, agent, fixture, .. } = *around;
+    workdir::directories(dir, launch, owner)?;
+    let place = agent.workspace(fixture);
+    workspace::write(dir, &place, &fixture.workspace, owner)?;
+    workdir::files(dir, launch, owner)?;
+    for (path, file) in &launch.files {
+        let kept = match file.role {
+            "task" => format!("backend/task/{}", path.rsplit('/').next().unwrap_or(path)),
+            _ => format!("backend/{path}"),
+        };
+        run.artifact(&rel(&kept)?, file.role, Author::Admit, &file.bytes)?;
     }
     Ok(())
 }
 
-/// Reads the workspace back out of the box: it holds the fixture's files and the one commit that can be made of them,
-/// whose id says that it has no parent.
-fn as_recorded(start: &Start<'_>, layout: &Layout, sandbox: &Sandbox) -> Result<()> {
-    let room = sandbox
-        .directory()
-        .ok_or_else(|| Error::new(Reason::Internal, "the room was not handed out"))?;
-    let files = &start.fixture.workspace;
-    let there = snapshot::take(room, &layout.workspace, start.fixture, &start.launcher.scratch)?;
+/// Reads the workspace back out of the sandbox: it holds the fixture's files and the one commit that can be made of
+/// them, whose id says that it has no parent.
+fn as_recorded(around: &Around<'_>, sandbox: &Sandbox) -> Result<()> {
+    let Around { agent, fixture, .. } = *around;
+    let files = &fixture.workspace;
+    let place = agent.workspace(fixture);
+    let there = snapshot::take(workdir(sandbox)?, &place, fixture);
     let first = workspace::first_commit(files)?;
     let found = there.head.as_ref().map(|head| head.id.to_string());
     if there.files == *files && there.faults.is_empty() && found == Some(first.to_string()) {
         return Ok(());
     }
-    Err(Error::new(Reason::DigestMismatch, "the workspace in the box is not the fixture's")
+    Err(Error::new(Reason::DigestMismatch, "the workspace in the sandbox is not the fixture's")
         .expected(first.to_string())
         .found(found.unwrap_or_else(|| "no commit".into())))
 }
 
-/// Asks the box itself for its host name, and what lies beside the binary: nothing may.
-fn hostname_and_binary(start: &Start<'_>, sandbox: &mut Sandbox) -> Result<Option<String>> {
-    let dir = case::BINARY.rsplit_once('/').map_or("/", |(dir, _)| dir);
-    let name = case::BINARY.rsplit_once('/').map_or(case::BINARY, |(_, name)| name);
+/// Asks the sandbox itself for its host name, and what lies beside the program: nothing may.
+fn hostname_and_program(
+    around: &Around<'_>,
+    program: &str,
+    sandbox: &mut Sandbox,
+) -> Result<Option<String>> {
+    let (dir, name) = program.rsplit_once('/').unwrap_or(("/", program));
     let script = format!("uname -n && ls -A {dir}");
-    let asked = sandbox.run(&Command::new(["/bin/sh", "-c", &script], case::path("/tmp")?))?;
+    let command = Command::new(["/bin/sh", "-c", &script], super::agent::path("/tmp")?);
+    let asked = sandbox.run(&command)?;
     let text = asked.stdout.text();
     let mut lines = text.lines();
     let hostname = lines.next().map(str::to_owned).filter(|name| !name.is_empty());
     let beside: Vec<&str> = lines.collect();
-    start.run.event("binary_alone", Author::Admit, json!({ "directory": dir, "names": beside }))?;
+    let seen = json!({ "directory": dir, "names": beside });
+    around.run.event("binary_alone", Author::Admit, seen)?;
     match beside == [name] {
         true => Ok(hostname),
         false => Err(Error::new(Reason::RequestRefused, "something lies beside the binary")
@@ -235,49 +180,43 @@ fn hostname_and_binary(start: &Start<'_>, sandbox: &mut Sandbox) -> Result<Optio
     }
 }
 
-/// Starts the provider and accompanies it to its end. Nothing of it is alive when this returns, or fails.
-pub fn run(start: &Start<'_>, upstream: Upstream) -> Result<Seen> {
-    let layout = Layout::new(start.fixture.record.repo.as_str());
-    let sha256 = start
-        .admitted
-        .binary()
-        .ok_or_else(|| Error::new(Reason::Internal, "an admitted provider without a binary"))?;
-    let hostname = start.marks.hostname();
-    let policy = room::policy(start.binary, sha256, start.blake3.clone(), hostname, start.tools)?;
-    let mut sandbox = sandbox::start(start.launcher, &policy)?;
-    start.run.record("sandbox.json", "sandbox", sandbox.facts())?;
-    furnish(start, &layout, &sandbox)?;
-    as_recorded(start, &layout, &sandbox)?;
-    let hostname = hostname_and_binary(start, &mut sandbox)?;
+/// Starts what was admitted and accompanies it to its end. Nothing of it is alive when this returns, or fails.
+pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Result<Seen> {
+    let Around { run, agent, fixture, launcher, marks, .. } = *around;
+    let missing = |what: &'static str| move || Error::new(Reason::Internal, what);
+    let (launch, _) = admitted.provider().ok_or_else(missing("no provider was admitted"))?;
+    let mut sandbox = sandbox::start(launcher, &launch.sandbox)?;
+    run.record("sandbox.json", "sandbox", sandbox.facts())?;
+    furnish(around, launch, &sandbox)?;
+    as_recorded(around, &sandbox)?;
+    let program = launch.argv.first().ok_or_else(missing("a launch without a program"))?;
+    let hostname = hostname_and_program(around, program, &mut sandbox)?;
 
-    let listener = sandbox
-        .listener()
-        .ok_or_else(|| Error::new(Reason::Internal, "the door's socket did not come out"))?;
+    let listener = sandbox.listener().ok_or_else(missing("the listener did not come out"))?;
     let (events, heard) = mpsc::channel();
-    let proxy_ns = start.run.elapsed_ns();
-    let model = start.admitted.model().map(|model| model.model.to_string()).unwrap_or_default();
+    let proxy_ns = run.elapsed_ns();
     let proxy = Proxy::start(
         listener,
         ProxyConfig {
-            model,
-            sentinel: start.marks.sentinel.clone(),
+            model: launch.proxy.model.clone(),
+            sentinel: marks.sentinel.clone(),
             upstream,
-            limits: start.door,
+            limits: launch.proxy.limits,
             also_secret: Vec::new(),
-            recorder: Box::new(WireSink::new(Arc::clone(start.run))),
+            recorder: Box::new(WireSink::new(Arc::clone(run))),
             events: Some(events),
         },
     )?;
 
-    let task = start.fixture.record.task.id.as_str();
-    let command = command(start, &layout)?;
+    let command = command(launch);
     let facts = sandbox.facts().clone();
-    let mut watcher = Watcher { start, layout: &layout, task, judgement: None };
-    start.run.draft(|draft| draft.case_process_started = true);
-    let mut running = sandbox.spawn(&command, Some(sink(start.run)))?;
-    let place = json!({ "binary": case::BINARY, "sha256": sha256, "argv": command.argv });
-    start.run.event("case_process_started", Author::Admit, place)?;
-    let end = supervise::supervise(&mut running, &heard, &start.clocks, start.signal, &mut watcher);
+    let mut watcher = Watcher { around, judgement: None };
+    run.draft(|draft| draft.case_process_started = true);
+    let mut running = sandbox.spawn(&command, Some(sink(run)))?;
+    let place = json!({ "binary": program, "sha256": launch.binary, "argv": launch.argv });
+    run.event("case_process_started", Author::Admit, place)?;
+    let clocks = &launch.clocks;
+    let end = supervise::supervise(&mut running, &heard, clocks, around.signal, &mut watcher);
     // Whatever went wrong, the tree is dead before anything else is looked at.
     let end = match end {
         Ok(end) => end,
@@ -293,23 +232,20 @@ pub fn run(start: &Start<'_>, upstream: Upstream) -> Result<Seen> {
         "leftovers_killed": finished.leftovers, "stdout_bytes": finished.stdout.total,
         "stderr_bytes": finished.stderr.total, "max_rss_kib": finished.max_rss_kib,
     });
-    start.run.event("process_end", Author::Admit, ended)?;
-    let room = sandbox
-        .directory()
-        .ok_or_else(|| Error::new(Reason::Internal, "the room was not handed out"))?;
-    let claimed = match room::events(room, &layout, task) {
+    run.event("process_end", Author::Admit, ended)?;
+    let workdir = workdir(&sandbox)?;
+    let claimed = match watcher.log(workdir) {
         None => Claimed::default(),
         Some(bytes) => {
             let path = rel("backend/events.jsonl")?;
-            start.run.artifact(&path, "event_log", Author::Agent, &bytes)?;
-            events::read(&bytes)
+            run.artifact(&path, "event_log", Author::Agent, &bytes)?;
+            agent.read(&bytes)
         }
     };
-    let work = watcher.take(room)?;
-    let committed = work.committed_change(start.fixture);
+    let work = watcher.take(workdir);
+    let committed = work.committed_change(fixture);
     if let Some(head) = work.head.as_ref().filter(|_| committed) {
-        let data = json!({ "commit": head.id });
-        start.run.event("workspace_commit", Author::Admit, data)?;
+        run.event("workspace_commit", Author::Admit, json!({ "commit": head.id }))?;
     }
     // What was judged while everyone stood still is judged anew where it changed since.
     let judgement = match watcher.judgement.take() {
@@ -317,7 +253,7 @@ pub fn run(start: &Start<'_>, upstream: Upstream) -> Result<Seen> {
         _ => watcher.judge(&work)?,
     };
     let data = json!({ "accepted": judgement.passed, "note": judgement.note() });
-    start.run.event("judge_finished", Author::Admit, data)?;
+    run.event("judge_finished", Author::Admit, data)?;
     sandbox.end();
     Ok(Seen {
         end,
@@ -333,27 +269,16 @@ pub fn run(start: &Start<'_>, upstream: Upstream) -> Result<Seen> {
     })
 }
 
-fn command(start: &Start<'_>, layout: &Layout) -> Result<Command> {
-    let file = start
-        .admitted
-        .task_file()
-        .ok_or_else(|| Error::new(Reason::Internal, "an admitted provider without a task"))?;
-    let mut argv = vec![case::BINARY.to_owned()];
-    argv.extend(case::arguments(start.shape, file));
-    let mut command = Command::new(argv, layout.workspace()?);
-    command.env = environment(start.marks, start.hardened, start.tools);
+/// The command of a launch.
+fn command(launch: &Launch) -> Command {
+    let mut command = Command::new(launch.argv.clone(), launch.directory.clone());
+    command.env = launch.env.clone();
     // The supervision has clocks of its own; this one only stands behind them.
-    command.wall = start.clocks.wall + BEHIND;
+    command.wall = launch.clocks.wall + BEHIND;
     command.grace = Duration::from_secs(2);
     command.stdout_cap = STREAM_CAP;
     command.stderr_cap = STREAM_CAP;
-    Ok(command)
-}
-
-/// The whole environment of the provider.
-pub fn environment(marks: &Marks, hardened: bool, tools: &Tools) -> BTreeMap<String, String> {
-    let sentinel = String::from_utf8_lossy(marks.sentinel.expose());
-    case::environment(&sentinel, hardened, &tools.environment())
+    command
 }
 
 /// Sends both streams to the record as they come.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Output;
 
-use super::tools::{PYTEST_INSIDE, Python, clean, tail};
+use super::python::{Python, clean, tail};
 use crate::error::{Error, Reason, Result};
 use crate::host::{Host, Progress};
 use crate::record;
@@ -11,6 +11,9 @@ use crate::record::ids::Digest;
 use crate::record::piplock::PipLock;
 use crate::root::Root;
 use crate::store::{Store, StoredTree};
+
+/// Where the pinned pytest is inside every sandbox of a run.
+pub(super) const PYTEST_INSIDE: &str = "/opt/admit/pytest";
 
 const LOCK: &str = "lockfiles/pytest.lock.json";
 

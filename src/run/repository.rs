@@ -1,23 +1,61 @@
-//! The agent's repository: its last commit, read from a copy of the objects alone, and what in it git would act on.
+//! The agent's repository: its last commit, read from its objects alone, and what in it git would act on.
 
-use std::path::Path;
+use std::io::Read as _;
 
 use cap_std::fs::Dir;
-use git2::{ObjectType, Oid};
 
 use super::fixture::Fixture;
 use super::patch::{Content, Files};
-use super::snapshot::{Head, MAX_BYTES, MAX_DEPTH, MAX_ENTRIES, open_dir, read_plain};
 use super::workspace;
 use crate::error::{Error, Reason, Result};
-use crate::git::bounded::Bounded;
-use crate::git::object::{self, Mode, ObjectDir, Objects};
+use crate::git::dir::ObjectDir;
+use crate::git::id::{Kind, Oid};
+use crate::git::object::{self, Mode, Objects};
+use crate::git::pack::Limits;
+use crate::host::open_regular;
 use crate::record::ids::{CommitId, RelPath};
+
+/// Most files and directories taken out, most bytes of all of them, deepest directory. A fixture is a small repository.
+pub(super) const MAX_ENTRIES: usize = 20_000;
+pub(super) const MAX_BYTES: u64 = 64 << 20;
+pub(super) const MAX_DEPTH: usize = 32;
 
 /// Most commits looked at between the agent's last one and the fixture's.
 const MAX_COMMITS: usize = 100;
 
-/// What git would act on in a repository that somebody else prepared. Nothing here acts on it; that it is there says
+/// The commit that is checked out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub id: CommitId,
+    /// Whether the fixture's commit is its ancestor, or it is that commit.
+    pub on_base: bool,
+    pub files: Files,
+}
+
+/// Opens a directory below `dir`, part by part, through no link.
+pub(super) fn open_dir(dir: &Dir, path: &str) -> std::io::Result<Dir> {
+    let mut here = dir.try_clone()?;
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        if !here.symlink_metadata(part)?.is_dir() {
+            return Err(std::io::Error::from_raw_os_error(libc::ENOTDIR));
+        }
+        here = here.open_dir(part)?;
+    }
+    Ok(here)
+}
+
+/// Reads a regular file of at most `limit` bytes, through no link.
+pub(super) fn read_plain(dir: &Dir, name: &str, limit: u64) -> Result<Vec<u8>, String> {
+    let file = open_regular(dir, name).map_err(|err| format!("{name}: {err}"))?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|err| format!("{name}: {err}"))?;
+    if bytes.len() as u64 > limit {
+        return Err(format!("{name}: more than {limit} bytes"));
+    }
+    Ok(bytes)
+}
+
+/// What git would act on in a repository that an agent prepared. Nothing here acts on it; that it is there says
 /// enough about the work.
 pub(super) fn steering(top: &Dir) -> Vec<String> {
     let git = match open_dir(top, ".git") {
@@ -47,130 +85,44 @@ pub(super) fn steering(top: &Dir) -> Vec<String> {
     faults
 }
 
-/// The commit that is checked out in the repository of the work tree `top`; the inner error says why there is none that
-/// can be read. `bytes` were read already.
-///
-/// # Errors
-/// [`Reason::Io`] where `scratch` cannot be written.
-pub(super) fn head(
-    top: &Dir,
-    fixture: &Fixture,
-    bytes: u64,
-    scratch: &Path,
-) -> Result<Result<Head, String>> {
-    Reader { fixture, entries: 0, bytes }.read(top, scratch)
+/// What reading the objects may take: the bytes of a loose object count once packed and once unpacked. Hashing as much
+/// takes a second at most, and that is how long a look can keep the run's clocks, whatever an agent left.
+const LIMITS: Limits = Limits { object: MAX_BYTES, work: 2 * MAX_BYTES, per_byte: 0 };
+
+/// The commit that `.git/HEAD` names in the work tree `top`; or why there is none that can be read. The objects are read
+/// where they lie, and from nowhere that they point to (`info/alternates`).
+pub(super) fn head(top: &Dir, fixture: &Fixture) -> Result<Head, String> {
+    let git = open_dir(top, ".git").map_err(|err| err.to_string())?;
+    let id = head_id(&git)?;
+    let objects = open_dir(&git, "objects").map_err(|err| format!("objects: {err}"))?;
+    let objects = objects.into_std_file().into();
+    let read = ObjectDir::alone(objects, "the workspace", LIMITS)
+        .and_then(|objects| read_head(&objects, fixture, id));
+    read.map_err(|err| describe(&err))
 }
 
-struct Reader<'a> {
-    fixture: &'a Fixture,
-    entries: usize,
-    bytes: u64,
-}
-
-impl Reader<'_> {
-    /// The commit that `.git/HEAD` names, from a copy of the objects alone.
-    fn read(&mut self, top: &Dir, scratch: &Path) -> Result<Result<Head, String>> {
-        let id =
-            match open_dir(top, ".git").map_err(|e| e.to_string()).and_then(|git| head_id(&git)) {
-                Ok(id) => id,
-                Err(what) => return Ok(Err(what)),
-            };
-        let copy = tempfile::tempdir_in(scratch)
-            .map_err(|err| Error::io("make a directory in", scratch, err))?;
-        if let Err(what) = self.copy_objects(top, copy.path())? {
-            return Ok(Err(what));
+fn read_head(objects: &dyn Objects, fixture: &Fixture, id: CommitId) -> Result<Head> {
+    let base = workspace::first_commit(&fixture.workspace)?;
+    let tree = object::commit(objects, &id)?.tree;
+    let mut files = Files::new();
+    let mut left = MAX_ENTRIES;
+    read_tree(objects, Oid::parse(tree.as_str())?, "", 0, &mut left, &mut files)?;
+    let mut at = id.clone();
+    let mut on_base = at == base;
+    for _ in 0..MAX_COMMITS {
+        if on_base {
+            break;
         }
-        let objects = match ObjectDir::open(copy.path(), "the workspace", None) {
-            Ok(objects) => objects,
-            Err(err) => return Ok(Err(err.to_string())),
-        };
-        let objects = Bounded::new(&objects, MAX_BYTES);
-        Ok(self.read_head(&objects, id).map_err(|err| describe(&err)))
+        let Some(parent) = first_parent(objects, &at)? else { break };
+        at = parent;
+        on_base = at == base;
     }
-
-    /// Copies loose objects and packs, and nothing that could point elsewhere (`info/alternates`).
-    fn copy_objects(&mut self, top: &Dir, to: &Path) -> Result<Result<(), String>> {
-        let objects = match open_dir(top, ".git/objects") {
-            Ok(objects) => objects,
-            Err(err) => return Ok(Err(format!("objects: {err}"))),
-        };
-        let list = |dir: &Dir| -> Result<Vec<String>, String> {
-            let entries = dir.entries().map_err(|err| err.to_string())?;
-            let names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
-            Ok(names.take(MAX_ENTRIES).collect())
-        };
-        let hex = |name: &str| name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        let dirs = match list(&objects) {
-            Ok(dirs) => dirs,
-            Err(what) => return Ok(Err(what)),
-        };
-        for dir in dirs {
-            let loose = dir.len() == 2 && hex(&dir);
-            if !loose && dir != "pack" {
-                continue;
-            }
-            let names = match open_dir(&objects, &dir)
-                .map_err(|e| e.to_string())
-                .and_then(|d| Ok((list(&d)?, d)))
-            {
-                Ok(names) => names,
-                Err(what) => return Ok(Err(what)),
-            };
-            let target = to.join(&dir);
-            std::fs::create_dir_all(&target).map_err(|err| Error::io("make", &target, err))?;
-            for name in names.0 {
-                let pack = name
-                    .strip_prefix("pack-")
-                    .and_then(|n| n.strip_suffix(".pack").or(n.strip_suffix(".idx")));
-                let wanted =
-                    if loose { name.len() == 38 && hex(&name) } else { pack.is_some_and(hex) };
-                if !wanted {
-                    continue;
-                }
-                self.entries += 1;
-                if self.entries > MAX_ENTRIES {
-                    return Ok(Err("too many objects".into()));
-                }
-                let bytes = match read_plain(&names.1, &name, MAX_BYTES - self.bytes) {
-                    Ok(bytes) => bytes,
-                    Err(what) => return Ok(Err(what)),
-                };
-                self.bytes += bytes.len() as u64;
-                let target = target.join(&name);
-                std::fs::write(&target, bytes).map_err(|err| Error::io("write", &target, err))?;
-            }
-        }
-        Ok(Ok(()))
-    }
-
-    fn read_head(&self, objects: &dyn Objects, id: CommitId) -> Result<Head> {
-        let base = workspace::first_commit(&self.fixture.workspace)?;
-        let tree = object::commit(objects, &id)?.tree;
-        let mut files = Files::new();
-        let mut left = MAX_ENTRIES;
-        read_tree(objects, oid(tree.as_str())?, "", 0, &mut left, &mut files)?;
-        let mut at = id.clone();
-        let mut on_base = at == base;
-        for _ in 0..MAX_COMMITS {
-            if on_base {
-                break;
-            }
-            let Some(parent) = first_parent(objects, &at)? else { break };
-            at = parent;
-            on_base = at == base;
-        }
-        Ok(Head { id, on_base, files })
-    }
+    Ok(Head { id, on_base, files })
 }
 
 fn describe(err: &Error) -> String {
     let found = err.found_value().map_or(String::new(), |found| format!(" ({found})"));
     format!("{err}{found}")
-}
-
-fn oid(text: &str) -> Result<Oid> {
-    Oid::from_str(text)
-        .map_err(|err| Error::new(Reason::Internal, "not a git object id").caused_by(err))
 }
 
 /// What `HEAD` says, through one reference.
@@ -218,9 +170,9 @@ fn read_tree(
                 continue;
             }
             Mode::File { executable } => {
-                Content::File { bytes: objects.read(entry.id, ObjectType::Blob)?, executable }
+                Content::File { bytes: objects.read(entry.id, Kind::Blob)?, executable }
             }
-            Mode::Link => Content::Link(objects.read(entry.id, ObjectType::Blob)?),
+            Mode::Link => Content::Link(objects.read(entry.id, Kind::Blob)?),
         };
         let path =
             text.parse().map_err(|err| limit("a path that cannot be used").caused_by(err))?;
@@ -230,7 +182,7 @@ fn read_tree(
 }
 
 fn first_parent(objects: &dyn Objects, id: &CommitId) -> Result<Option<CommitId>> {
-    let data = objects.read(oid(id.as_str())?, ObjectType::Commit)?;
+    let data = objects.read(Oid::parse(id.as_str())?, Kind::Commit)?;
     let mut head = data.split(|b| *b == b'\n').take_while(|line| !line.is_empty());
     let line = head.nth(1).and_then(|line| std::str::from_utf8(line).ok());
     Ok(line.and_then(|line| line.strip_prefix("parent ")).and_then(|id| id.parse().ok()))

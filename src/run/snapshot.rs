@@ -1,22 +1,13 @@
 //! What an agent left: the work tree as files and its last commit as objects, read without following a link and without
 //! starting anything. What cannot be read is a fault of the work, not an error.
 
-use std::io::Read as _;
-use std::path::Path;
-
-use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _, PermissionsExt as _};
+use cap_std::fs::{Dir, PermissionsExt as _};
 
 use super::fixture::Fixture;
-use super::patch::{self, Content, Files};
-use super::repository;
-use crate::error::Result;
+use super::patch::{Content, Files};
+use super::repository::{self, Head, MAX_BYTES, MAX_DEPTH, MAX_ENTRIES, open_dir, read_plain};
 use crate::record;
-use crate::record::ids::{CommitId, Digest, RelPath};
-
-/// Most files and directories taken out, most bytes of all of them, deepest directory. A fixture is a small repository.
-pub(super) const MAX_ENTRIES: usize = 20_000;
-pub(super) const MAX_BYTES: u64 = 64 << 20;
-pub(super) const MAX_DEPTH: usize = 32;
+use crate::record::ids::{Digest, RelPath};
 
 /// The state of a workspace at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,15 +20,6 @@ pub struct Snapshot {
     pub faults: Vec<String>,
     /// What in `.git` could make git run programs or read elsewhere, or is not as it was written.
     pub git_faults: Vec<String>,
-}
-
-/// The commit that is checked out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head {
-    pub id: CommitId,
-    /// Whether the fixture's commit is its ancestor, or it is that commit.
-    pub on_base: bool,
-    pub files: Files,
 }
 
 impl Snapshot {
@@ -62,11 +44,8 @@ impl Snapshot {
     }
 }
 
-/// Looks at the workspace at `below` in `dir`. `scratch` is a host directory for a copy of its objects.
-///
-/// # Errors
-/// [`crate::error::Reason::Io`] where `scratch` cannot be written.
-pub fn take(dir: &Dir, below: &str, fixture: &Fixture, scratch: &Path) -> Result<Snapshot> {
+/// Looks at the workspace at `below` in `dir`.
+pub fn take(dir: &Dir, below: &str, fixture: &Fixture) -> Snapshot {
     let mut look = Look { fixture, files: Files::new(), faults: Vec::new(), entries: 0, bytes: 0 };
     let (mut head, mut git_faults) = (None, Vec::new());
     match open_dir(dir, below) {
@@ -74,41 +53,13 @@ pub fn take(dir: &Dir, below: &str, fixture: &Fixture, scratch: &Path) -> Result
         Ok(top) => {
             look.walk(&top, "", 0);
             git_faults = repository::steering(&top);
-            match repository::head(&top, fixture, look.bytes, scratch)? {
+            match repository::head(&top, fixture) {
                 Ok(found) => head = Some(found),
                 Err(what) => look.faults.push(format!("the commit cannot be read: {what}")),
             }
         }
     }
-    Ok(Snapshot { files: look.files, head, faults: look.faults, git_faults })
-}
-
-/// Opens a directory below `dir`, part by part, through no link.
-pub(super) fn open_dir(dir: &Dir, path: &str) -> std::io::Result<Dir> {
-    let mut here = dir.try_clone()?;
-    for part in path.split('/').filter(|part| !part.is_empty()) {
-        if !here.symlink_metadata(part)?.is_dir() {
-            return Err(std::io::Error::from_raw_os_error(libc::ENOTDIR));
-        }
-        here = here.open_dir(part)?;
-    }
-    Ok(here)
-}
-
-/// Reads a regular file of at most `limit` bytes, through no link.
-pub(super) fn read_plain(dir: &Dir, name: &str, limit: u64) -> Result<Vec<u8>, String> {
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    let file = dir.open_with(name, &options).map_err(|err| format!("{name}: {err}"))?;
-    if !file.metadata().is_ok_and(|meta| meta.is_file()) {
-        return Err(format!("{name}: not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(|err| format!("{name}: {err}"))?;
-    if bytes.len() as u64 > limit {
-        return Err(format!("{name}: more than {limit} bytes"));
-    }
-    Ok(bytes)
+    Snapshot { files: look.files, head, faults: look.faults, git_faults }
 }
 
 struct Look<'a> {
@@ -199,9 +150,4 @@ impl Look<'_> {
         self.bytes += bytes.len() as u64;
         Ok(Some(Content::File { bytes, executable: mode & 0o100 != 0 }))
     }
-}
-
-/// The paths that changed since the fixture was written.
-pub fn changed(snapshot: &Snapshot, fixture: &Fixture) -> Vec<RelPath> {
-    patch::changed(&fixture.workspace, &snapshot.files)
 }

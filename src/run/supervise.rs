@@ -8,52 +8,12 @@ use std::time::{Duration, Instant};
 
 use cap_std::fs::Dir;
 
+use crate::check::launch::Clocks;
 use crate::error::{Error, Reason, Result};
 use crate::proxy::server::WireEvent;
 use crate::record::ids::Digest;
 use crate::record::wire::{CutReason, RequestRefusal};
 use crate::sandbox::{Clock, Running};
-
-/// How long each thing may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Clocks {
-    /// Until the provider's process shows any sign: output, a request, or its end.
-    pub start: Duration,
-    /// Until the first request to the model.
-    pub first_call: Duration,
-    /// Between two signs of life: bytes at the door or of output.
-    pub idle: Duration,
-    pub wall: Duration,
-    /// How long a finished diff must stand still before the provider counts as lingering.
-    pub stable: Duration,
-}
-
-impl Default for Clocks {
-    /// Case itself waits 600 s a phase for a silent model (case.md, "What it hides"): a shorter idle clock would end
-    /// what it still waits for.
-    fn default() -> Self {
-        Self {
-            start: Duration::from_secs(60),
-            first_call: Duration::from_secs(120),
-            idle: Duration::from_secs(660),
-            wall: Duration::from_secs(1800),
-            stable: Duration::from_secs(3),
-        }
-    }
-}
-
-impl Clocks {
-    /// The same with another wall clock; no clock is longer than it.
-    pub fn with_wall(self, wall: Duration) -> Self {
-        Self {
-            start: self.start.min(wall),
-            first_call: self.first_call.min(wall),
-            idle: self.idle.min(wall),
-            wall,
-            ..self
-        }
-    }
-}
 
 /// Which clock ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,13 +33,13 @@ pub enum End {
     Clock(Expired),
     /// The work was judged good while the provider lingered, and admit ended it.
     HarnessCompleted,
-    /// A limit of the door was hit, and admit ended it: whatever it asks for is refused from then on.
+    /// A limit of the proxy was hit, and admit ended it: all that it asks for is refused from then on.
     Limit,
     /// admit was told to stop.
     Interrupted(i32),
 }
 
-/// What a look into the room gave.
+/// What a look into the work directory gave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Look {
     /// Digest of the finished work: a commit whose tree is the work tree, other than the first. `None` as long as there
@@ -89,18 +49,17 @@ pub struct Look {
 
 /// What the supervision needs to know about the work.
 pub trait Watch {
-    /// Looks into the room while the provider works. Cheap; called a few times a second.
-    fn look(&mut self, room: &Dir) -> Look;
-    /// Judges what stands in the room; nobody in it moves meanwhile.
-    fn judge(&mut self, room: &Dir) -> Result<bool>;
+    /// Looks into the work directory while the provider works. Cheap; called a few times a second.
+    fn look(&mut self, dir: &Dir) -> Look;
+    /// Judges what stands in the work directory; every process in the sandbox stands still meanwhile.
+    fn judge(&mut self, dir: &Dir) -> Result<bool>;
     /// Something for the record.
     fn note(&mut self, kind: &str, data: serde_json::Value) -> Result<()>;
 }
 
-/// Has SIGINT, SIGTERM and SIGHUP set the number that is given, so that a run is sealed and nothing of it lives on. A
-/// second one ends admit at once; the sandbox then ends by its death pipe, and the run directory has no seal.
-pub fn heed_signals() -> Result<Arc<AtomicUsize>> {
-    let flag = Arc::new(AtomicUsize::new(0));
+/// Has SIGINT, SIGTERM and SIGHUP set `flag` to their number, so that a run is sealed and nothing of it lives on. A second
+/// one ends admit at once; the sandbox then ends by its death pipe, and the run directory has no seal.
+pub fn heed_signals(flag: &Arc<AtomicUsize>) -> Result<()> {
     let once = Arc::new(AtomicBool::new(false));
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         let value = usize::try_from(signal).unwrap_or_default();
@@ -108,13 +67,13 @@ pub fn heed_signals() -> Result<Arc<AtomicUsize>> {
         signal_hook::flag::register_conditional_default(signal, Arc::clone(&once))
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&once)))
             .map_err(|err| Error::io("watch for", "signals", err))?;
-        signal_hook::flag::register_usize(signal, Arc::clone(&flag), value)
+        signal_hook::flag::register_usize(signal, Arc::clone(flag), value)
             .map_err(|err| Error::io("watch for", "signals", err))?;
     }
-    Ok(flag)
+    Ok(())
 }
 
-/// How often the room is looked into.
+/// How often the work directory is looked into.
 const LOOK: Duration = Duration::from_millis(400);
 /// How long one wait for the provider's end is.
 const TICK: Duration = Duration::from_millis(40);
@@ -163,7 +122,7 @@ pub fn supervise(
         }
         looked = Instant::now();
         let found = match running.sandbox().directory() {
-            Some(room) => watch.look(room).finished,
+            Some(dir) => watch.look(dir).finished,
             None => None,
         };
         let Some(found) = found.filter(|found| rejected.as_ref() != Some(found)) else {
@@ -187,8 +146,10 @@ pub fn supervise(
         watch
             .note("frozen", serde_json::json!({ "processes": count, "after_ms": millis(begin) }))?;
         let good = match running.sandbox().directory() {
-            Some(room) => watch.judge(room)?,
-            None => return Err(Error::new(Reason::Internal, "the room was not handed out")),
+            Some(dir) => watch.judge(dir)?,
+            None => {
+                return Err(Error::new(Reason::Internal, "the work directory was not handed out"));
+            }
         };
         watch.note("judged_while_frozen", serde_json::json!({ "accepted": good }))?;
         if good {
@@ -216,7 +177,7 @@ struct Life {
 }
 
 impl Life {
-    /// Takes in what happened at the door.
+    /// Takes in what happened at the proxy.
     fn hear(&mut self, wire: &Receiver<WireEvent>, watch: &mut dyn Watch) -> Result<()> {
         loop {
             match wire.try_recv() {

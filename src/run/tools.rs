@@ -2,64 +2,31 @@
 //! own absolute paths, since a Python found elsewhere loads the wrong library.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::pytest;
+use super::pytest::{self, PYTEST_INSIDE};
+use super::python::{Python, clean, digest, missing, python, tail};
 use crate::error::{Error, Reason, Result};
 use crate::host::{Host, Progress};
 use crate::record::fixture::Tool;
-use crate::record::ids::{AbsPath, Algorithm, Digest};
+use crate::record::ids::{AbsPath, Digest};
 use crate::root::Root;
 use crate::sandbox::{Mount, Policy};
-use crate::store::{Digests, Hashes, Store, StoredTree};
+use crate::store::{Store, StoredTree};
 
-/// Where the pinned pytest is inside every sandbox of a run.
-pub const PYTEST_INSIDE: &str = "/opt/admit/pytest";
-
-/// What Python says of itself. Isolated, so that nothing of the user's own is loaded.
-const ASK: &str = "import json, sys, sysconfig\n\
-    v = sysconfig.get_config_var\n\
-    print(json.dumps({'executable': sys.executable, 'prefix': sys.prefix, 'base_prefix': sys.base_prefix,\n\
-    'version': '%d.%d.%d' % sys.version_info[:3], 'minor': '%d.%d' % sys.version_info[:2],\n\
-    'library': '/'.join((v('LIBDIR') or '', v('INSTSONAME') or v('LDLIBRARY') or ''))}))";
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Python {
-    /// The interpreter that `python3` really starts.
-    pub executable: PathBuf,
-    /// Its installation, and the one below it in a virtual environment.
-    pub prefixes: Vec<PathBuf>,
-    /// For example `3.11.7`.
-    pub version: String,
-    /// For example `3.11`.
-    pub minor: String,
-    /// SHA-256 of the interpreter.
-    pub sha256: Digest,
-    /// The shared library that it loads, where there is one, with its SHA-256.
-    pub library: Option<(PathBuf, Digest)>,
-}
-
-/// The answer to [`ASK`].
-#[derive(Deserialize)]
-struct Answer {
-    executable: PathBuf,
-    prefix: PathBuf,
-    base_prefix: PathBuf,
-    version: String,
-    minor: String,
-    library: PathBuf,
-}
+/// What every sandbox has of the host without asking ([`Policy::with_host_programs`]).
+const SYSTEM: [&str; 3] = ["/usr", "/bin", "/lib"];
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Git {
-    /// The program, links resolved.
+    /// The program itself, behind links and wrappers.
     pub executable: PathBuf,
+    /// Where its other programs are (`git --exec-path`).
     pub prefix: PathBuf,
     /// SHA-256 of the program.
     pub sha256: Digest,
@@ -104,101 +71,74 @@ pub fn tools(
 ) -> Result<Tools> {
     let python = python(host)?;
     let git = if wanted.contains(&Tool::Git) { Some(git(host)?) } else { None };
+    for place in places(&python, git.as_ref()) {
+        not_private(host, store, &place)?;
+    }
     let (pytest, lock) = pytest::install(host, root, store, &python, progress)?;
     Ok(Tools { python, git, pytest, lock })
 }
 
-fn missing(reason: Reason, name: &str) -> Error {
-    Error::new(reason, format!("{name} is not on this machine"))
-        .expected(format!("a program {name} on PATH"))
-        .hint(format!("install {name}, or put its directory on PATH"))
-}
-
-/// Finds Python behind links and the shims of version managers, by asking it.
-///
-/// # Errors
-/// [`Reason::PythonMissing`].
-pub fn python(host: &Host) -> Result<Python> {
-    let program =
-        host.program("python3").ok_or_else(|| missing(Reason::PythonMissing, "python3"))?;
-    let broken = |what: &str| {
-        Error::new(Reason::PythonMissing, format!("python3 {what}"))
-            .at(program.display().to_string())
-            .hint("put a working python3 (3.10 to 3.13, with pip) first on PATH")
-    };
-    let output = clean(&program, host)
-        .args(["-I", "-c", ASK])
-        .output()
-        .map_err(|err| broken("cannot be started").caused_by(err))?;
-    if !output.status.success() {
-        return Err(broken("does not run").caused_by(tail(&output)));
-    }
-    let answer: Answer = serde_json::from_slice(&output.stdout)
-        .map_err(|err| broken("does not say where it is").caused_by(err))?;
-    let real = |path: &Path| path.canonicalize().map_err(|err| Error::io("resolve", path, err));
-    let mut prefixes = BTreeSet::new();
-    for prefix in [&answer.prefix, &answer.base_prefix] {
-        prefixes.insert(real(prefix)?);
-    }
-    let library = match answer.library.is_file() {
-        true if answer.library.is_absolute() => {
-            let path = real(&answer.library)?;
-            let digest = digest(&path)?;
-            Some((path, digest))
-        }
-        _ => None,
-    };
-    let interpreter = real(&answer.executable)?;
-    Ok(Python {
-        sha256: digest(&interpreter)?,
-        executable: answer.executable,
-        prefixes: prefixes.into_iter().collect(),
-        version: answer.version,
-        minor: answer.minor,
-        library,
-    })
-}
-
-/// Finds git.
+/// Finds git behind links and wrappers, by asking it where its programs are.
 ///
 /// # Errors
 /// [`Reason::GitMissing`].
 pub fn git(host: &Host) -> Result<Git> {
     let program = host.program("git").ok_or_else(|| missing(Reason::GitMissing, "git"))?;
-    let executable = program.canonicalize().map_err(|err| Error::io("resolve", &program, err))?;
-    let prefix = executable.parent().and_then(Path::parent).unwrap_or(Path::new("/usr"));
-    let (prefix, sha256) = (prefix.to_path_buf(), digest(&executable)?);
-    Ok(Git { executable, prefix, sha256 })
+    let broken = |what: &str| {
+        Error::new(Reason::GitMissing, format!("git {what}"))
+            .at(program.display().to_string())
+            .hint("put a working git first on PATH")
+    };
+    let output = clean(&program, host)
+        .arg("--exec-path")
+        .output()
+        .map_err(|err| broken("cannot be started").caused_by(err))?;
+    let prefix = Path::new(std::str::from_utf8(&output.stdout).unwrap_or_default().trim_end());
+    if !output.status.success() || !prefix.is_absolute() {
+        return Err(broken("does not say where its programs are").caused_by(tail(&output)));
+    }
+    let real = |path: &Path| path.canonicalize().map_err(|err| Error::io("resolve", path, err));
+    let (prefix, inner, named) = (real(prefix)?, real(&prefix.join("git"))?, real(&program)?);
+    // Often the program on PATH is a second name of it; a wrapper is not.
+    let id = |path: &Path| {
+        let meta = path.metadata().map_err(|err| Error::io("inspect", path, err))?;
+        Ok((meta.dev(), meta.ino()))
+    };
+    let executable = if id(&named)? == id(&inner)? { named } else { inner };
+    Ok(Git { sha256: digest(&executable)?, prefix, executable })
 }
 
-fn digest(path: &Path) -> Result<Digest> {
-    let file = std::fs::File::open(path).map_err(|err| Error::io("open", path, err))?;
-    let digests: Digests =
-        Hashes::of_file(&file, &[Algorithm::Sha256]).map_err(|err| Error::io("read", path, err))?;
-    let digest = digests.get(Algorithm::Sha256).cloned();
-    digest.ok_or_else(|| Error::new(Reason::Internal, "a file that was not hashed"))
+/// What is mounted for these programs beside what every sandbox has.
+fn places(python: &Python, git: Option<&Git>) -> Vec<PathBuf> {
+    let git = git.iter().flat_map(|git| [&git.prefix, &git.executable]);
+    // In order, what holds another place comes before it.
+    let all: BTreeSet<&PathBuf> = python.prefixes.iter().chain(git).collect();
+    let mut out: Vec<PathBuf> = Vec::new();
+    for place in all {
+        if !SYSTEM.iter().any(|there| place.starts_with(there))
+            && !out.iter().any(|there| place.starts_with(there))
+        {
+            out.push(place.clone());
+        }
+    }
+    out
 }
 
-/// A host program without the variables that make Python load something else, and without what only admit needs to
-/// know: the model's key and endpoint.
-pub(super) fn clean(program: &Path, host: &Host) -> Command {
-    let mut command = Command::new(program);
-    let withheld = ["PYTHON", "ADMIT_", "CTO_HARNESS_", "OPENAI_"];
-    let kept = host.vars().into_iter();
-    let kept = kept.filter(|(name, _)| !withheld.iter().any(|start| name.starts_with(start)));
-    command.env_clear().envs(kept).stdin(Stdio::null()).current_dir("/");
-    command
-}
-
-/// The last lines that a program printed.
-pub(super) fn tail(output: &Output) -> String {
-    let text = format!(
-        "{}\n{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(12)..].join("\n")
+/// Refuses a place that would show the agent what is this user's own.
+fn not_private(host: &Host, store: &Store, place: &Path) -> Result<()> {
+    let real = |path: PathBuf| path.canonicalize().unwrap_or(path);
+    let own = [host.data_dir()?, host.state_dir()?, store.path().to_path_buf()].map(real);
+    let home = host.home().map(real);
+    let private = own.iter().find(|own| own.starts_with(place) || place.starts_with(own));
+    let Some(private) = private.or(home.as_ref().filter(|home| home.starts_with(place))) else {
+        return Ok(());
+    };
+    let what = "a program's directory would show this user's own files in the sandbox";
+    Err(Error::new(Reason::RequestRefused, what)
+        .at(place.display().to_string())
+        .expected("a directory that holds the program alone")
+        .found(format!("it is, holds or lies in {}", private.display()))
+        .hint("put a python3 and a git that are installed elsewhere first on PATH, such as PATH=/usr/bin:$PATH"))
 }
 
 impl Tools {
@@ -212,20 +152,26 @@ impl Tools {
         }
     }
 
+    /// The programs with their versions, in one line.
+    pub fn words(&self) -> String {
+        let git = self.git.as_ref().map(|git| format!(", git {}", git.sha256));
+        format!("Python {}{}", self.python.version, git.unwrap_or_default())
+    }
+
+    /// The host paths that are mounted, besides what every sandbox has.
+    pub fn places(&self) -> Vec<PathBuf> {
+        let mut places = places(&self.python, self.git.as_ref());
+        places.push(self.pytest.path().to_path_buf());
+        places
+    }
+
     /// Adds the programs to a policy that has the host's `/usr` already ([`Policy::with_host_programs`]).
     ///
     /// # Errors
     /// [`Reason::BadArgument`] for a path that a sandbox cannot have.
     pub fn mount(&self, policy: &mut Policy) -> Result<()> {
-        let git = self.git.iter().map(|git| &git.prefix);
-        let places: BTreeSet<&PathBuf> = self.python.prefixes.iter().chain(git).collect();
-        let mut mounted: Vec<&Path> = vec![Path::new("/usr"), Path::new("/bin"), Path::new("/lib")];
-        for place in places {
-            if mounted.iter().any(|there| place.starts_with(there)) {
-                continue;
-            }
-            policy.mounts.push(Mount::read_only(place, absolute(place)?)?);
-            mounted.push(place);
+        for place in places(&self.python, self.git.as_ref()) {
+            policy.mounts.push(Mount::read_only(&place, absolute(&place)?)?);
         }
         let inside = absolute(Path::new(PYTEST_INSIDE))?;
         policy.mounts.push(Mount::read_only(self.pytest.path(), inside)?);
@@ -282,18 +228,51 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pip_and_python_get_neither_key_nor_endpoint() {
-        let vars = [
-            ("ADMIT_MODEL_KEY", "k"),
-            ("CTO_HARNESS_CASE_LOCAL_BASE_URL", "http://h"),
-            ("OPENAI_API_KEY", "k"),
-            ("PYTHONPATH", "/x"),
-            ("PIP_INDEX_URL", "i"),
-        ];
-        let host = Host::with(vars.map(|(k, v)| (k.to_owned(), v.to_owned())), "/");
-        let command = clean(Path::new("python3"), &host);
-        let given: Vec<_> =
-            command.get_envs().filter_map(|(name, value)| value.map(|_| name)).collect();
-        assert_eq!(given, ["PIP_INDEX_URL"]);
+    fn a_program_in_a_directory_that_holds_private_files_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().canonicalize().unwrap().join("home");
+        std::fs::create_dir_all(home.join("tools/python")).unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        let host = Host::with([("HOME".to_owned(), home.display().to_string())], "/");
+        let judge = |place: &Path| not_private(&host, &store, place).map_err(|e| e.reason());
+        for place in [&home, home.parent().unwrap(), &home.join(".local/share/admit/keys")] {
+            assert_eq!(judge(place), Err(Reason::RequestRefused), "{}", place.display());
+        }
+        assert_eq!(judge(store.path()), Err(Reason::RequestRefused));
+        assert_eq!(judge(&home.join("tools/python")), Ok(()));
+    }
+
+    #[test]
+    fn a_wrapper_of_git_in_the_home_mounts_nothing_of_the_home() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let (home, bin) = (dir.path().join("home"), dir.path().join("home/bin"));
+        let exec = dir.path().join("opt/git/libexec/git-core");
+        for dir in [&bin, &exec] {
+            std::fs::create_dir_all(dir).unwrap();
+        }
+        let script = |path: PathBuf, text: String| {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        script(bin.join("git"), format!("#!/bin/sh\necho {}\n", exec.display()));
+        script(dir.path().join("opt/git/git"), "the program".into());
+        std::os::unix::fs::symlink("../../git", exec.join("git")).unwrap();
+        let vars = [("PATH", &bin), ("HOME", &home)];
+        let host = Host::with(vars.map(|(k, v)| (k.to_owned(), v.display().to_string())), "/");
+        let git = git(&host).unwrap();
+        let real = dir.path().canonicalize().unwrap().join("opt/git");
+        assert_eq!(git.executable, real.join("git"));
+        assert_eq!(git.sha256, Digest::sha256(b"the program"));
+        let python = Python {
+            executable: "/usr/bin/python3".into(),
+            prefixes: vec!["/usr".into()],
+            version: "3.11.2".into(),
+            minor: "3.11".into(),
+            sha256: Digest::sha256(b""),
+            library: None,
+        };
+        let all = places(&python, Some(&git));
+        assert_eq!(all, [real.join("git"), real.join("libexec/git-core")]);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::agent::Agent;
 use super::baseline::Baselines;
 use super::classify::{self, Ended, Work};
 use super::facts::Gathered;
@@ -11,55 +12,54 @@ use super::proof::{self, Marks};
 use super::provider::Seen;
 use super::supervise::End;
 use super::tools::Tools;
+use crate::check::Engine;
+use crate::check::launch::Launch;
 use crate::error::{Error, Kind, Reason, Result};
 use crate::evidence::{Recording, names};
-use crate::gate::{Admitted, Decision, Engine};
-use crate::lock::Locked;
+use crate::gate::{Admitted, Decision};
+use crate::record;
 use crate::record::admission::AdmissionStatus;
 use crate::record::evidence::{
-    EvidenceClass, GateRow, GateStatus, RequiredEvent, RootRow, RunReport, RunStatus,
-    evidence_class,
+    EvidenceClass, RequiredEvent, RootRow, RunReport, RunStatus, evidence_class,
 };
 use crate::record::failure::FailureClass;
+use crate::record::finding::Finding;
 use crate::record::ids::{RelPath, Timestamp};
-use crate::record::report::{BuildReport, SourceAdmission};
+use crate::record::network::NetworkClass;
+use crate::record::report::SourceAdmission;
 use crate::record::sealed::Author;
-use crate::recorder::Recorder as _;
 use crate::root::Root;
 use crate::sandbox::SandboxFacts;
 
 /// Fills in everything that is known before the start.
-pub fn before(
+pub(super) fn before(
     report: &mut RunReport,
     root: &Root,
     fixture: &Fixture,
-    locked: Option<&Locked>,
     gathered: &Gathered,
     decision: &Decision,
 ) {
+    let facts = &gathered.facts;
     report.root = RootRow { label: root.label(), digest: Some(root.digest()) };
     report.fixture_digest = Some(fixture.digest.clone());
     report.tests_command = fixture.verification();
-    report.gates = decision.rows.clone();
-    report.stage = gathered.facts.stage.known().copied().unwrap_or_default();
-    report.case_source_pin = locked.map(|locked| locked.lock.source.rev.clone());
-    report.case_bin = gathered.binary.as_ref().map(|path| path.display().to_string());
-    let asked = gathered.facts.requested.known().and_then(|pairs| pairs.first());
+    report.gates = decision.findings.clone();
+    report.stage = facts.stage.known().copied().unwrap_or_default();
+    report.case_source_pin = facts.lock.known().map(|locked| locked.lock.source.rev.clone());
+    report.case_bin = facts.binary.known().map(|binary| binary.place.clone());
+    report.launch_digest = facts.launch.known().map(Launch::digest);
+    let asked = facts.requested.known().and_then(|pairs| pairs.first());
     report.case_model_provider = asked.map(|pair| pair.provider.to_string());
     report.case_model = asked.map(|pair| pair.model.to_string());
-    report.case_model_admission_file = gathered.admission_file.clone();
-    if let Some(model) = gathered.facts.model.known() {
+    report.case_model_admission_file = gathered.model.admission_file.clone();
+    if let Some(model) = facts.model.known() {
         report.case_model_admission_status = model.status;
         let record = model.record.as_ref().filter(|_| model.status == AdmissionStatus::Admitted);
         report.case_runtime_model_provider =
             record.map(|record| record.runtime_provider.to_string());
     }
-    let admitted =
-        |report: &BuildReport| report.source_admission_status == SourceAdmission::Admitted;
-    report.source_admission_status = match gathered.report.as_ref().is_some_and(admitted) {
-        true => "admitted".into(),
-        false => "not_admitted".into(),
-    };
+    let status = facts.recorded.known().map(|recorded| recorded.report.source_admission_status);
+    report.source_admission_status = record::word(&status.unwrap_or(SourceAdmission::NotAdmitted));
 }
 
 /// Makes `report` the one of a run that a gate blocked.
@@ -68,27 +68,21 @@ pub fn blocked(report: &mut RunReport, decision: &Decision) {
     report.evidence_class = EvidenceClass::None;
     report.blockers = decision.refusals().iter().map(|refusal| refusal.blocker()).collect();
     if let Some(primary) = decision.primary() {
-        report.failure_class = Some(primary.class);
+        report.failure_class = Some(primary.class());
         report.failure_reason = Some(primary.failure_reason());
     }
 }
 
-/// Makes `report` the one of a run that was refused after the gates and before the start: one more gate, `id`.
-pub fn refused_late(report: &mut RunReport, id: &str, err: &Error) {
-    let found = err.found_value().map_or(err.to_string(), |found| format!("{err}: {found}"));
-    let row = GateRow {
-        id: id.into(),
-        status: GateStatus::Fail,
-        expected: err.expected_value().unwrap_or("nothing that speaks against a start").to_owned(),
-        found,
-        fix: err.hints().join("; "),
-    };
-    report.blockers = vec![format!("{id}: expected {}, found {}", row.expected, row.found)];
+/// Makes `report` the one of a run that was refused after the gate and before the start, for the error's reason.
+pub fn refused_late(report: &mut RunReport, err: &Error) {
+    let finding = Finding::from_error(err.reason().as_str(), err);
+    let Finding { id, expected, found, .. } = &finding;
+    report.blockers = vec![format!("{id}: expected {expected}, found {found}")];
     report.status = RunStatus::Blocked;
     report.evidence_class = EvidenceClass::None;
     report.failure_class = Some(FailureClass::GateRefused);
     report.failure_reason = Some(FailureClass::GateRefused.failure_reason(id));
-    report.gates.push(row);
+    report.gates.push(finding);
 }
 
 /// Makes `report` the one of a run that was told to stop before or after the provider was at work.
@@ -100,14 +94,17 @@ pub fn interrupted(report: &mut RunReport, signal: usize) {
     report.failure_reason = Some(FailureClass::Interrupted.failure_reason(&detail));
 }
 
+/// What every run that worked on the fixture has.
+pub struct Worked<'a> {
+    pub judgement: &'a Judgement,
+    pub baselines: &'a Baselines,
+    pub tools: &'a Tools,
+    pub proofs: Proofs<'a>,
+}
+
 /// What of the judge and the tools goes into every report of a run that worked on the fixture.
-fn judged(
-    run: &Recording,
-    report: &mut RunReport,
-    judgement: &Judgement,
-    baselines: &Baselines,
-    tools: &Tools,
-) -> Result<()> {
+fn judged(run: &Recording, report: &mut RunReport, worked: &Worked<'_>) -> Result<()> {
+    let Worked { judgement, baselines, tools, .. } = worked;
     let path = |name: &str| -> Result<RelPath> {
         name.parse().map_err(|err| Error::new(Reason::Internal, "a file's name").caused_by(err))
     };
@@ -130,8 +127,9 @@ fn judged(
 
 /// What the proofs need besides what was seen.
 pub struct Proofs<'a> {
+    /// Nonce and canary.
     pub marks: &'a Marks,
-    /// Host paths that belong in the box.
+    /// Host paths that belong in the sandbox.
     pub expected: &'a [PathBuf],
     pub now: Timestamp,
 }
@@ -150,17 +148,16 @@ fn close_events(report: &mut RunReport) {
 }
 
 /// The report of a provider's run.
-#[expect(clippy::too_many_arguments, reason = "one value for each thing that was seen")]
 pub fn provider(
     run: &Recording,
     report: &mut RunReport,
     admitted: &Admitted,
     provider: &str,
+    agent: &dyn Agent,
     seen: &Seen,
-    baselines: &Baselines,
-    tools: &Tools,
-    proofs: &Proofs<'_>,
+    worked: &Worked<'_>,
 ) -> Result<()> {
+    let (baselines, proofs) = (worked.baselines, &worked.proofs);
     let (wire, proxy_ns) = (&seen.wire.0, seen.wire.1);
     let (code, source) = classify::exit_code(seen.end, seen.finished.wait_status, wire.limit_hit);
     report.case_process_started = true;
@@ -169,15 +166,14 @@ pub fn provider(
     report.backend_wait_status = Some(classify::wait_words(seen.finished.wait_status));
     let verified = seen.facts.stable.verified.first();
     report.case_binary_sha256 = verified.map(|copy| copy.sha256.clone());
-    judged(run, report, &seen.judgement, baselines, tools)?;
+    judged(run, report, worked)?;
     report.limits.extend(seen.facts.stable.limits.iter().cloned());
     report.wire = run.wire_rows(wire, proxy_ns);
     run.record("backend/bridge.json", "bridge", wire)?;
-    let model = admitted
-        .model()
-        .ok_or_else(|| Error::new(Reason::Internal, "an admitted provider without a model"))?;
-    report.evidence_class =
-        evidence_class(provider, Some(model.kind), admitted.network(), wire.upstream);
+    let missing = || Error::new(Reason::Internal, "no provider was admitted");
+    let (launch, model) = admitted.provider().ok_or_else(missing)?;
+    let network = NetworkClass::from_text(&launch.proxy.network);
+    report.evidence_class = evidence_class(provider, Some(model.kind), network, wire.upstream);
 
     let fresh = proof::freshness(
         proofs.marks,
@@ -207,13 +203,8 @@ pub fn provider(
     require(report, "workspace_commit", seen.committed, Author::Admit);
     require(report, "judge_finished", true, Author::Admit);
     require(report, "process_end", true, Author::Admit);
-    require(report, "pipeline_start", agree && claims.pipeline_started(), Author::Agent);
-    require(report, "phase_start implement", agree && claims.implement_started(), Author::Agent);
-    let implemented = claims.implement_outcome() == Some("completed");
-    require(report, "phase_end implement", agree && implemented, Author::Agent);
-    if !harness {
-        let ended = claims.pipeline_outcome() == Some("completed");
-        require(report, "pipeline_end", agree && ended, Author::Agent);
+    for (kind, claimed) in agent.required(claims, harness) {
+        require(report, kind, agree && claimed, Author::Agent);
     }
     let result = classify::result_on_wire(wire);
     require(report, "agent_result on the wire", result, Author::Model);
@@ -243,19 +234,16 @@ pub fn provider(
 }
 
 /// The report of the fake engine's run.
-#[expect(clippy::too_many_arguments, reason = "as the provider's, which has one more")]
 pub fn fake(
     run: &Recording,
     report: &mut RunReport,
-    judgement: &Judgement,
     committed: bool,
     sandbox: &SandboxFacts,
-    baselines: &Baselines,
-    tools: &Tools,
-    proofs: &Proofs<'_>,
+    worked: &Worked<'_>,
 ) -> Result<()> {
+    let Worked { judgement, baselines, proofs, .. } = worked;
     report.evidence_class = EvidenceClass::Fake;
-    judged(run, report, judgement, baselines, tools)?;
+    judged(run, report, worked)?;
     run.record(names::SANDBOX, "sandbox", sandbox)?;
     let canary = proofs.marks.search(run.path())?;
     let target = proof::no_target(sandbox, proofs.expected, None, 1, canary);
@@ -326,6 +314,7 @@ pub fn backend(engine: Engine) -> &'static str {
 mod tests {
     use super::*;
     use crate::record::admission::ModelKind;
+    use crate::record::ids::Digest;
     use crate::record::network::NetworkClass;
     use crate::record::wire::UpstreamKind;
     use proptest::prelude::*;
@@ -357,7 +346,7 @@ mod tests {
             tests_passed: true,
             allowed_writes_passed: true,
             patch: "x".into(),
-            patch_digest: crate::record::ids::Digest::sha256(b"x"),
+            patch_digest: Digest::sha256(b"x"),
             changed_files: vec!["x".into()],
             commit: None,
             log: String::new(),
@@ -408,10 +397,10 @@ mod tests {
             prop_assert_eq!(report.status, want);
             prop_assert_eq!(report.failure_class.is_some(), want == RunStatus::Fail);
             if !real {
-                // And whoever writes "pass" by hand is told.
+                // A "pass" that was written by hand is named too.
                 report.status = RunStatus::Pass;
                 prop_assert!(
-                    crate::record::sealed::contradictions(&report)
+                    record::evidence::contradictions(&report)
                         .contains(&"evidence of a class that cannot pass")
                 );
             }

@@ -61,8 +61,8 @@ impl Tally {
     fn take(&mut self, bytes: &[u8]) {
         self.hash.update(bytes);
         self.total += bytes.len() as u64;
-        let room = self.cap.saturating_sub(self.kept.len() as u64);
-        let keep = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
+        let left = self.cap.saturating_sub(self.kept.len() as u64);
+        let keep = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
         self.kept.extend_from_slice(&bytes[..keep]);
     }
 

@@ -1,6 +1,6 @@
 //! From a failed system call to what a person can do about it.
 
-use super::message::Failure;
+use super::failure::Failure;
 use crate::error::{Error, Reason};
 
 /// The step in which namespaces are made.
@@ -28,7 +28,7 @@ pub fn refusal(failure: &Failure) -> Error {
         format!("the sandbox cannot be built on this machine: {}", failure.step),
     )
     .caused_by(sentence(failure));
-    match failure.cause.as_deref().cloned().or_else(|| cause(failure)) {
+    match explained(failure.clone()).cause.as_deref() {
         Some((cause, fix)) => error.found(cause).hint(fix),
         None => error.hint("run `admit doctor` to see what this machine allows"),
     }
@@ -39,12 +39,16 @@ fn setting(name: &str) -> Option<String> {
     std::fs::read_to_string(format!("/proc/sys/{name}")).ok().map(|t| t.trim().to_owned())
 }
 
-/// The named causes, and the one line that removes each.
-pub fn cause(failure: &Failure) -> Option<(String, String)> {
-    named_cause(failure).map(|(cause, fix)| (cause, fix.to_owned()))
+/// Looks for the cause where it happened: kernel settings differ between namespaces.
+pub fn explained(mut failure: Failure) -> Failure {
+    if failure.cause.is_none() {
+        failure.cause = cause(&failure).map(|(cause, fix)| Box::new((cause, fix.to_owned())));
+    }
+    failure
 }
 
-fn named_cause(failure: &Failure) -> Option<(String, &'static str)> {
+/// The named causes, and the one line that removes each.
+fn cause(failure: &Failure) -> Option<(String, &'static str)> {
     let namespaces = failure.step == NAMESPACES;
     if namespaces && matches!(failure.errno, libc::ENOSPC | libc::EUSERS | libc::EPERM) {
         for kind in ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"] {

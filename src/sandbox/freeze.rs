@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::message::Failure;
+use super::failure::{Failure, Result};
 use super::sys::{self, named};
 
 /// Waits until every process but this one is stopped or dead, and counts the stopped ones.
@@ -10,7 +10,7 @@ use super::sys::{self, named};
 /// A process that started another by vfork(2) sleeps uninterruptibly until that one calls execve or ends; when that one
 /// is stopped before it could, the parent cannot go on either, nor can it stop. So a process in that state with a
 /// stopped child stands still too, once it was seen so for a while: a disk would have answered by then.
-pub fn standstill() -> Result<u32, Failure> {
+pub fn standstill() -> Result<u32> {
     let step = "freeze";
     let mut blocked_for = 0;
     for _ in 0..20_000 {

@@ -1,6 +1,6 @@
 //! Whose ids the payload has on the host.
 
-use super::message::Failure;
+use super::failure::Failure;
 use super::policy::{IdMap, PAYLOAD_HOST_ID, PAYLOAD_ID, Policy, Wall};
 use crate::error::{Error, Reason, Result};
 

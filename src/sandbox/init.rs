@@ -12,13 +12,13 @@ use std::os::unix::net::UnixStream;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit};
 
+use super::explain::{NAMESPACES, explained};
 use super::facts::StableFacts;
-use super::message::{Failure, FromBox, Setup, ToBox, receive, send};
+use super::failure::{Failure, Result};
+use super::message::{FromInit, Setup, ToInit, receive, send};
 use super::policy::{Command, IdMap, PAYLOAD_ID, Policy, Wall};
 use super::sys::{self, named};
 use super::{freeze, mounts, payload, probes, seccomp};
-
-type Result<T> = std::result::Result<T, Failure>;
 
 /// The hidden first argument of the re-executed child.
 pub const CHILD_ARGUMENT: &str = "__sandbox";
@@ -46,15 +46,15 @@ pub fn maybe_child(args: impl IntoIterator<Item = OsString>) -> Option<u8> {
 fn child() -> u8 {
     let Ok(stdin) = sys::adopt_fd(0) else { return 70 };
     let control = UnixStream::from(stdin);
-    let outcome = match receive::<ToBox>(&control) {
-        Ok(Some((ToBox::Setup(setup), _))) => prepare(&control, &setup),
-        Ok(Some((ToBox::Try, _))) => say(&control, &FromBox::Tried(try_each())),
+    let outcome = match receive::<ToInit>(&control) {
+        Ok(Some((ToInit::Setup(setup), _))) => prepare(&control, &setup),
+        Ok(Some((ToInit::Try, _))) => say(&control, &FromInit::Tried(try_each())),
         _ => return 70,
     };
     match outcome {
         Ok(()) => 0,
         Err(failure) => {
-            let _ = send(&control, &FromBox::Failed(failure.explained()), &[]);
+            let _ = send(&control, &FromInit::Failed(explained(failure)), &[]);
             70
         }
     }
@@ -85,7 +85,7 @@ pub fn namespaces(policy: &Policy) -> (i32, Vec<String>) {
 }
 
 /// Tries each namespace in a process of its own, beside the user namespace that it needs.
-fn try_each() -> Vec<(String, Option<Failure>)> {
+fn try_each() -> Vec<Option<Failure>> {
     let attempt = |flag: i32| {
         let outcome = sys::fork(Box::new(move || {
             // errnos are below 256, so the exit code can carry one.
@@ -99,11 +99,9 @@ fn try_each() -> Vec<(String, Option<Failure>)> {
             Err(failure) => return Some(failure),
         };
         let call = format!("unshare({:#x})", libc::CLONE_NEWUSER | flag);
-        (errno != 0).then(|| {
-            Failure::of(super::explain::NAMESPACES)(sys::Failed { call, errno }).explained()
-        })
+        (errno != 0).then(|| explained(Failure::of(NAMESPACES)(sys::Failed { call, errno })))
     };
-    ALL.iter().map(|(name, flag, _)| ((*name).to_owned(), attempt(*flag))).collect()
+    ALL.iter().map(|(_, flag, _)| attempt(*flag)).collect()
 }
 
 /// Makes the namespaces and starts init.
@@ -125,7 +123,7 @@ fn prepare(control: &UnixStream, setup: &Setup) -> Result<()> {
     let (flags, _) = namespaces(&setup.policy);
     // Before the new user namespace: afterwards the ids read as nobody's.
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    sys::unshare(flags).map_err(step(super::explain::NAMESPACES))?;
+    sys::unshare(flags).map_err(step(NAMESPACES))?;
     match setup.ids {
         IdMap::OneLine => {
             let inner = if setup.policy.has(Wall::IdMap) { PAYLOAD_ID } else { 0 };
@@ -141,7 +139,7 @@ fn prepare(control: &UnixStream, setup: &Setup) -> Result<()> {
             }
         }
         IdMap::TwoLines => {
-            say(control, &FromBox::Unshared)?;
+            say(control, &FromInit::Unshared)?;
             go(control)?;
         }
     }
@@ -158,14 +156,14 @@ fn prepare(control: &UnixStream, setup: &Setup) -> Result<()> {
     sys::clone_sibling(Box::new(|| init(control, setup))).map_err(step("start the sandbox's init"))
 }
 
-fn say(control: &UnixStream, message: &FromBox) -> Result<()> {
+fn say(control: &UnixStream, message: &FromInit) -> Result<()> {
     named(send(control, message, &[]), || "sendmsg(control)".into())
         .map_err(Failure::of("tell admit"))
 }
 
 fn go(control: &UnixStream) -> Result<()> {
-    match receive::<ToBox>(control) {
-        Ok(Some((ToBox::Go, _))) => Ok(()),
+    match receive::<ToInit>(control) {
+        Ok(Some((ToInit::Go, _))) => Ok(()),
         other => Err(Failure::plain("wait for admit", format!("{:?}", other.map(|o| o.is_some())))),
     }
 }
@@ -174,7 +172,7 @@ fn go(control: &UnixStream) -> Result<()> {
 fn init(control: &UnixStream, setup: &Setup) -> u8 {
     let outcome = introduce(control).and_then(|()| serve(control, setup));
     if let Err(failure) = outcome {
-        let _ = send(control, &FromBox::Failed(failure.explained()), &[]);
+        let _ = send(control, &FromInit::Failed(explained(failure)), &[]);
         return 70;
     }
     0
@@ -186,13 +184,13 @@ fn introduce(control: &UnixStream) -> Result<()> {
     let me = rustix::process::getpid();
     let pidfd = rustix::process::pidfd_open(me, rustix::process::PidfdFlags::empty());
     let pidfd = named(pidfd, || format!("pidfd_open({me:?})")).map_err(Failure::of(step))?;
-    named(send(control, &FromBox::Init, &[pidfd.as_fd()]), || "sendmsg(init)".into())
+    named(send(control, &FromInit::Init, &[pidfd.as_fd()]), || "sendmsg(init)".into())
         .map_err(Failure::of(step))
 }
 
 fn serve(control: &UnixStream, setup: &Setup) -> Result<()> {
     let signals = sys::child_signals().map_err(Failure::of("watch children"))?;
-    let (facts, fds) = build(setup)?;
+    let (facts, own_program, fds) = build(setup)?;
     // From here on the limits that bind are the policy's.
     let mut setup = setup.clone();
     if let Some(limits) = &facts.limits_in_force {
@@ -204,8 +202,8 @@ fn serve(control: &UnixStream, setup: &Setup) -> Result<()> {
         "prctl(PR_SET_DUMPABLE, 0)".into()
     })
     .map_err(Failure::of("close init to others"))?;
-    let probes = probes::run(setup, &facts)?;
-    let ready = FromBox::Ready { facts: Box::new(facts), probes };
+    let probes = probes::run(setup, &facts, &own_program)?;
+    let ready = FromInit::Ready { facts: Box::new(facts), probes };
     let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     named(send(control, &ready, &borrowed), || "sendmsg(ready)".into())
         .map_err(Failure::of("tell admit"))?;
@@ -223,17 +221,17 @@ fn serve(control: &UnixStream, setup: &Setup) -> Result<()> {
         }
         if control_ready {
             // The end of the stream: admit is gone, and so is everything here when this process ends.
-            let Ok(Some((message, fds))) = receive::<ToBox>(control) else { return Ok(()) };
+            let Ok(Some((message, fds))) = receive::<ToInit>(control) else { return Ok(()) };
             match message {
-                ToBox::Spawn(command) if running.is_none() => {
+                ToInit::Spawn(command) if running.is_none() => {
                     running = spawn(control, policy, setup.ids, &command, &fds)?;
                 }
-                ToBox::Signal(signal) => everyone(signal)?,
-                ToBox::Freeze => {
+                ToInit::Signal(signal) => everyone(signal)?,
+                ToInit::Freeze => {
                     everyone(libc::SIGSTOP)?;
-                    say(control, &FromBox::Frozen(freeze::standstill()?))?;
+                    say(control, &FromInit::Frozen(freeze::standstill()?))?;
                 }
-                ToBox::Thaw => everyone(libc::SIGCONT)?,
+                ToInit::Thaw => everyone(libc::SIGCONT)?,
                 other => return Err(Failure::plain("unexpected message", format!("{other:?}"))),
             }
         }
@@ -248,8 +246,9 @@ fn everyone(signal: i32) -> Result<()> {
     }
 }
 
-/// Builds all walls that init itself builds, and returns what goes out to admit: listener first, then directory.
-fn build(setup: &Setup) -> Result<(StableFacts, Vec<OwnedFd>)> {
+/// Builds all walls that init itself builds, and returns where admit's own program would be seen and what goes out to
+/// admit: listener first, then directory.
+fn build(setup: &Setup) -> Result<(StableFacts, Vec<String>, Vec<OwnedFd>)> {
     let policy = &setup.policy;
     let mut fds = Vec::new();
     if policy.has(Wall::NetworkNamespace) {
@@ -281,7 +280,7 @@ fn build(setup: &Setup) -> Result<(StableFacts, Vec<OwnedFd>)> {
     let (in_force, mut limits) = payload::in_force(policy);
     if landlock_abi == 0 {
         limits.push("the kernel has no Landlock: files have one wall, the mounts".to_owned());
-    } else if landlock_abi < 6 {
+    } else if landlock_abi < payload::LANDLOCK_SCOPES {
         limits.push(format!(
             "Landlock ABI {landlock_abi}: no scopes for signals and abstract sockets"
         ));
@@ -304,7 +303,7 @@ fn build(setup: &Setup) -> Result<(StableFacts, Vec<OwnedFd>)> {
         verified: built.verified,
         limits,
     };
-    Ok((facts, fds))
+    Ok((facts, built.own_program, fds))
 }
 
 /// The interfaces of this network namespace, from proc while it is whole.
@@ -342,13 +341,13 @@ fn spawn(
     named(failed.read_to_end(&mut text), || "read(start report)".into())
         .map_err(Failure::of(step))?;
     if text.is_empty() {
-        say(control, &FromBox::Started)?;
+        say(control, &FromInit::Started)?;
         return Ok(Some(pid));
     }
     let failure = serde_json::from_slice(&text)
         .unwrap_or_else(|_| Failure::plain(step, String::from_utf8_lossy(&text).into_owned()));
     sys::wait_for(pid).map_err(Failure::of(step))?;
-    say(control, &FromBox::NotStarted(failure))?;
+    say(control, &FromInit::NotStarted(failure))?;
     Ok(None)
 }
 
@@ -360,13 +359,12 @@ fn reap(control: &UnixStream, signals: &OwnedFd, running: Option<Pid>) -> Result
             continue;
         }
         everyone(libc::SIGKILL)?;
-        let (mut leftovers, mut max_rss_kib, mut cpu_us) = (0, ended.max_rss_kib, ended.cpu_us);
+        let (mut leftovers, mut max_rss_kib) = (0, ended.max_rss_kib);
         loop {
             match sys::reap() {
                 Ok(Some(other)) => {
                     leftovers += 1;
                     max_rss_kib = max_rss_kib.max(other.max_rss_kib);
-                    cpu_us += other.cpu_us;
                 }
                 Ok(None) => {
                     let mut poll = [PollFd::new(signals, PollFlags::IN)];
@@ -377,7 +375,7 @@ fn reap(control: &UnixStream, signals: &OwnedFd, running: Option<Pid>) -> Result
                 Err(_) => break,
             }
         }
-        say(control, &FromBox::Exited { status: ended.status, leftovers, max_rss_kib, cpu_us })?;
+        say(control, &FromInit::Exited { status: ended.status, leftovers, max_rss_kib })?;
         return Ok(None);
     }
     Ok(running)

@@ -16,6 +16,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::facts::{Probe, StableFacts};
+use super::failure::Failure;
 use super::policy::{Command, Policy};
 
 /// No honest message is larger: 64 MiB holds a policy with generous generated files.
@@ -25,7 +26,7 @@ const MAX_FDS: usize = 4;
 
 /// From admit to the sandbox.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum ToBox {
+pub enum ToInit {
     Setup(Box<Setup>),
     /// The id maps are written; go on.
     Go,
@@ -61,7 +62,7 @@ pub struct Setup {
 
 /// From the sandbox to admit.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum FromBox {
+pub enum FromInit {
     /// The namespaces exist; the id maps are admit's to write.
     Unshared,
     /// Init exists; carries its pidfd.
@@ -84,54 +85,11 @@ pub enum FromBox {
         leftovers: u32,
         /// Largest resident set, KiB.
         max_rss_kib: u64,
-        /// Processor time, microseconds.
-        cpu_us: u64,
     },
     /// Everyone stands still: this many processes.
     Frozen(u32),
-    /// Each namespace with what became of the attempt.
-    Tried(Vec<(String, Option<Failure>)>),
-}
-
-/// A step that failed, in a form that crosses the socket.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Failure {
-    /// What was being done, for people.
-    pub step: String,
-    pub call: String,
-    /// The errno, 0 where none applies.
-    pub errno: i32,
-    /// Set where a digest differed: expected and found.
-    pub digest: Option<Box<(String, String)>>,
-    /// The cause and its fix, as far as the place of the failure shows them.
-    pub cause: Option<Box<(String, String)>>,
-}
-
-impl Failure {
-    /// Names the step in which a system call failed.
-    pub fn of(step: impl Into<String>) -> impl FnOnce(super::sys::Failed) -> Failure {
-        let step = step.into();
-        move |failed| Failure {
-            step,
-            call: failed.call,
-            errno: failed.errno,
-            digest: None,
-            cause: None,
-        }
-    }
-
-    /// Looks for the cause where it happened: kernel settings differ between namespaces.
-    pub fn explained(mut self) -> Failure {
-        if self.cause.is_none() {
-            self.cause = super::explain::cause(&self).map(Box::new);
-        }
-        self
-    }
-
-    /// A failure that is not a system call's.
-    pub fn plain(step: impl Into<String>, what: impl Into<String>) -> Failure {
-        Failure { step: step.into(), call: what.into(), errno: 0, digest: None, cause: None }
-    }
+    /// What became of the attempt at each namespace, in the order of `probes::NAMESPACES`.
+    Tried(Vec<Option<Failure>>),
 }
 
 /// Sends one message with its descriptors.

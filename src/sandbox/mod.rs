@@ -2,15 +2,18 @@
 //!
 //! There is no fallback: where a wall cannot be built, [`start`] says which, why, and what to do about it.
 
+mod attach;
 mod capture;
 mod diagnose;
 mod explain;
 mod facts;
+mod failure;
 mod freeze;
 mod ids;
 mod init;
 mod message;
 mod mounts;
+mod own;
 mod payload;
 mod policy;
 mod probes;
@@ -21,7 +24,7 @@ mod sys;
 mod verified;
 
 pub use capture::{Captured, Sink, Stream};
-pub use diagnose::{Check, diagnose};
+pub use diagnose::namespaces;
 pub use facts::{Probe, SandboxFacts, StableFacts, VerifiedCopy, VolatileFacts};
 pub use ids::{AsOwner, Owner};
 pub use init::maybe_child;
@@ -41,6 +44,7 @@ pub mod oracle {
     }
 }
 
+pub use payload::{LANDLOCK_SCOPES, landlock_abi};
 pub use running::{Clock, Exit, Finished, Running};
 pub use spawn::{Ended, Launcher, Sandbox, start};
 pub use sys::Mapped;

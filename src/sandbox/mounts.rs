@@ -5,29 +5,22 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
-use rustix::io::Errno;
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
-    OpenTreeFlags, UnmountFlags,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, UnmountFlags,
 };
 
+use super::attach::{NODEV, NOEXEC, NOSUID, RDONLY, attach, clone_tree, open, source, tmpfs, walk};
 use super::facts::VerifiedCopy;
-use super::message::Failure;
+use super::failure::{Failure, Result};
+use super::own;
 use super::policy::{Mount, PAYLOAD_ID, Policy, Wall};
 use super::sys::{self, named};
 use super::verified::{seal, verify};
 use crate::record::ids::AbsPath;
 
-pub(super) type Result<T> = std::result::Result<T, Failure>;
-
 /// The device files that every program may expect; each is the host's own, mounted by itself.
 pub const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
-
-pub(super) const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
-pub(super) const NOSUID: u64 = libc::MOUNT_ATTR_NOSUID;
-pub(super) const NODEV: u64 = libc::MOUNT_ATTR_NODEV;
-const NOEXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
 
 /// What `build` leaves for later steps.
 pub struct Built {
@@ -35,6 +28,8 @@ pub struct Built {
     pub verified: Vec<VerifiedCopy>,
     /// Submounts of read-only mounts, by place inside.
     pub submounts: Vec<String>,
+    /// Where admit's own program would be seen.
+    pub own_program: Vec<String>,
 }
 
 /// Builds the whole view and makes it the root of this process.
@@ -81,15 +76,16 @@ pub fn build(policy: &Policy) -> Result<Built> {
         }
     }
     let submounts = submounts(policy)?;
+    let own_program = own::hide(policy, root.as_fd())?;
     if policy.has(Wall::PrivateRoot) {
         pivot(root.as_fd())?;
     } else {
         // A test's hole: the host's files at their own places, under a probe's nose.
         named(rustix::process::chdir("/"), || "chdir(/)".into()).map_err(step("stay"))?;
-        return Ok(Built { verified, submounts });
+        return Ok(Built { verified, submounts, own_program });
     }
     seal(policy, root.as_fd(), &copies, &mut verified)?;
-    Ok(Built { verified, submounts })
+    Ok(Built { verified, submounts, own_program })
 }
 
 /// Room for the generated files and some directories.
@@ -102,76 +98,8 @@ fn root_size(policy: &Policy) -> u64 {
     (1 << 20) + files.sum::<u64>()
 }
 
-pub(super) fn open(
-    path: impl rustix::path::Arg + std::fmt::Debug,
-    flags: OFlags,
-) -> sys::Result<OwnedFd> {
-    let text = format!("{path:?}");
-    let how = flags | OFlags::CLOEXEC;
-    named(rustix::fs::open(path, how, Mode::empty()), || format!("open({text}, {how:?})"))
-}
-
-/// A new tmpfs, not attached yet; `owner` owns its top directory.
-pub(super) fn tmpfs(size: u64, inodes: u64, mode: u32, owner: Option<u32>) -> sys::Result<OwnedFd> {
-    let fs = named(rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC), || {
-        "fsopen(tmpfs)".into()
-    })?;
-    let mut options = vec![
-        ("size", size.to_string()),
-        ("nr_inodes", inodes.to_string()),
-        ("mode", format!("{mode:o}")),
-    ];
-    if let Some(id) = owner {
-        options.extend([("uid", id.to_string()), ("gid", id.to_string())]);
-    }
-    for (key, value) in options {
-        named(rustix::mount::fsconfig_set_string(&fs, key, &*value), || {
-            format!("fsconfig(tmpfs, {key}={value})")
-        })?;
-    }
-    named(rustix::mount::fsconfig_create(&fs), || "fsconfig(tmpfs, CREATE)".into())?;
-    let attr = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    named(rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attr), || {
-        "fsmount(tmpfs)".into()
-    })
-}
-
-pub(super) fn attach(tree: BorrowedFd<'_>, place: BorrowedFd<'_>) -> sys::Result<()> {
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    named(rustix::mount::move_mount(tree, "", place, "", flags), || {
-        "move_mount(tree, place)".into()
-    })
-}
-
-/// Walks to the directory `place` below `root` and makes what is missing. No symbolic link is followed, so neither a
-/// host tree nor a `Symlink` of the policy can lead out of the new root.
 fn dir(root: BorrowedFd<'_>, place: &AbsPath) -> Result<OwnedFd> {
     walk(root, place.relative(), place.as_str())
-}
-
-pub(super) fn walk(root: BorrowedFd<'_>, relative: &str, whole: &str) -> Result<OwnedFd> {
-    let fail = |at: &str| Failure::of(format!("make the place {whole}: {at}"));
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut at = named(rustix::fs::openat(root, ".", flags, Mode::empty()), || "openat(.)".into())
-        .map_err(fail("."))?;
-    for part in relative.split('/').filter(|p| !p.is_empty()) {
-        match rustix::fs::mkdirat(&at, part, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            // A read-only host tree: the directory may still be there.
-            Err(Errno::ROFS | Errno::ACCESS) => {}
-            Err(err) => {
-                return Err(fail(part)(sys::Failed {
-                    call: format!("mkdirat(_, {part})"),
-                    errno: err.raw_os_error(),
-                }));
-            }
-        }
-        at = named(rustix::fs::openat(&at, part, flags, Mode::empty()), || {
-            format!("openat(_, {part}, O_DIRECTORY|O_NOFOLLOW)")
-        })
-        .map_err(fail(part))?;
-    }
-    Ok(at)
 }
 
 /// The directory that holds `place`, made where missing, and the last part of its name.
@@ -205,14 +133,6 @@ fn placeholder(root: BorrowedFd<'_>, place: &str) -> Result<OwnedFd> {
     .map_err(Failure::of(format!("make the place {place}")))
 }
 
-/// Opens a host path without following any symbolic link, so that what the policy names is what is mounted.
-fn source(host: &Path) -> sys::Result<OwnedFd> {
-    let how = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let text = || format!("openat2({}, O_PATH, {how:?})", host.display());
-    named(rustix::fs::openat2(rustix::fs::CWD, host, flags, Mode::empty(), how), text)
-}
-
 fn is_dir(fd: BorrowedFd<'_>) -> sys::Result<bool> {
     let stat = named(rustix::fs::fstat(fd), || "fstat(source)".into())?;
     Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory)
@@ -241,14 +161,6 @@ fn bind(
     let deep = writable || policy.has(Wall::ReadOnlySubmounts);
     sys::mount_setattr(tree.as_fd(), deep, attributes).map_err(step("make read-only"))?;
     attach(tree.as_fd(), target.as_fd()).map_err(step("attach"))
-}
-
-fn clone_tree(from: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE
-        | OpenTreeFlags::AT_EMPTY_PATH;
-    named(rustix::mount::open_tree(from, "", flags), || format!("open_tree(source, {flags:?})"))
 }
 
 fn devices(root: BorrowedFd<'_>) -> Result<()> {

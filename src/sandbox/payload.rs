@@ -10,11 +10,9 @@ use landlock::{
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets};
 
-use super::message::Failure;
+use super::failure::{Failure, Result};
 use super::policy::{Command, IdMap, Limits, Mount, PAYLOAD_ID, Policy, Wall};
 use super::sys::{self, named};
-
-type Result<T> = std::result::Result<T, Failure>;
 
 /// The resource limits of a policy, each with its name in getrlimit(2).
 pub fn limits(policy: &Policy) -> Vec<(&'static str, Resource, Option<u64>)> {
@@ -145,6 +143,9 @@ fn drop_capabilities() -> sys::Result<()> {
     Err(sys::Failed { call: format!("capget() = {got:?} after capset(0)"), errno: libc::EPERM })
 }
 
+/// The first Landlock ABI with scopes for signals and abstract sockets (landlock(7)): the last that adds something here.
+pub const LANDLOCK_SCOPES: u32 = 6;
+
 /// The Landlock ABI that this kernel offers, as far as admit knows it.
 pub fn landlock_abi() -> u32 {
     // LANDLOCK_CREATE_RULESET_VERSION with no attributes: answers the version or fails.
@@ -169,7 +170,7 @@ fn landlock(policy: &Policy) -> Result<()> {
     if abi >= 4 {
         ruleset = ruleset.handle_access(AccessNet::ConnectTcp).map_err(|e| fail(&e))?;
     }
-    if abi >= 6 {
+    if abi >= LANDLOCK_SCOPES {
         ruleset = ruleset.scope(Scope::AbstractUnixSocket | Scope::Signal).map_err(|e| fail(&e))?;
     }
     let mut created = ruleset.create().map_err(|e| fail(&e))?;

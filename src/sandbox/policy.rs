@@ -236,6 +236,8 @@ pub enum Wall {
     ReadOnlyRoot,
     /// The host's file system is not visible.
     PrivateRoot,
+    /// Admit's own program is not visible.
+    OwnProgram,
     /// `/proc` is read-only.
     ReadOnlyProc,
     /// `/proc` shows processes only.

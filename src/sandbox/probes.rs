@@ -9,12 +9,11 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::process::{DumpableBehavior, Pid};
 
 use super::facts::{Probe, StableFacts};
-use super::message::{Failure, Setup};
+use super::failure::{Failure, Result};
+use super::message::Setup;
 use super::policy::{IdMap, Mount, PAYLOAD_ID};
 use super::sys::{self, named};
 use super::{payload, seccomp};
-
-type Result<T> = std::result::Result<T, Failure>;
 
 /// An address of the documentation network (RFC 5737, TEST-NET-1), which nobody has.
 pub const OUTSIDE: [u8; 4] = [192, 0, 2, 1];
@@ -32,7 +31,7 @@ pub fn own_namespaces() -> Vec<String> {
 }
 
 /// Forks a process that becomes the payload and makes every attempt; init reads what it saw.
-pub fn run(setup: &Setup, facts: &StableFacts) -> Result<Vec<Probe>> {
+pub fn run(setup: &Setup, facts: &StableFacts, own_program: &[String]) -> Result<Vec<Probe>> {
     let step = "probe the walls";
     // A host process whose number is also that of a probe would be found inside for another reason.
     for _ in 0..if setup.host_pid < 16 { 16 } else { 0 } {
@@ -50,7 +49,7 @@ pub fn run(setup: &Setup, facts: &StableFacts) -> Result<Vec<Probe>> {
     let pid = sys::fork(Box::new(|| {
         let seen = payload::streams(&setup.policy, &streams)
             .and_then(|()| payload::become_payload(&setup.policy, setup.ids))
-            .and_then(|()| attempts(setup, facts));
+            .and_then(|()| attempts(setup, facts, own_program));
         let text = serde_json::to_vec(&seen).unwrap_or_default();
         u8::from(
             std::io::stdout().write_all(&text).and_then(|()| std::io::stdout().flush()).is_err(),
@@ -82,7 +81,7 @@ pub fn here() -> u8 {
     let Ok((setup, facts)) = serde_json::from_slice::<(Setup, StableFacts)>(&text) else {
         return 70;
     };
-    let seen = serde_json::to_vec(&attempts(&setup, &facts)).unwrap_or_default();
+    let seen = serde_json::to_vec(&attempts(&setup, &facts, &[])).unwrap_or_default();
     let mut stdout = std::io::stdout();
     u8::from(stdout.write_all(&seen).and_then(|()| stdout.flush()).is_err())
 }
@@ -143,7 +142,7 @@ fn open(path: &Path, flags: OFlags) -> i32 {
 }
 
 /// Makes every attempt. Runs as the payload.
-fn attempts(setup: &Setup, facts: &StableFacts) -> Result<Vec<Probe>> {
+fn attempts(setup: &Setup, facts: &StableFacts, own_program: &[String]) -> Result<Vec<Probe>> {
     let mut all = Attempts { seen: Vec::new() };
     // As after an execve; the copied state of init would hide this process's own files from it.
     named(rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable), || {
@@ -152,6 +151,8 @@ fn attempts(setup: &Setup, facts: &StableFacts) -> Result<Vec<Probe>> {
     .map_err(Failure::of("probe the walls"))?;
     identity(&mut all, setup);
     files(&mut all, setup, facts);
+    let seen = own_program.iter().find(|place| open(Path::new(place), OFlags::RDONLY) == 0);
+    all.value("admit's own program", "hidden", seen.map_or("hidden", String::as_str));
     processes(&mut all, setup);
     calls(&mut all);
     network(&mut all, setup);
@@ -288,6 +289,10 @@ fn calls(all: &mut Attempts) {
         };
         all.errno(format!("call {}", call.name), call.errno, sys::probe(call.number, args));
     }
+    // Its own number, which without the filter is as good as 0.
+    let me = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs() as usize;
+    let limits = sys::probe(libc::SYS_prlimit64, [me, libc::RLIMIT_NOFILE as usize, 0, 0, 0, 0]);
+    all.errno("prlimit of a process by number", libc::EPERM, limits);
     for (name, request) in [("TIOCSTI", libc::TIOCSTI), ("TIOCLINUX", libc::TIOCLINUX)] {
         let got = sys::probe(libc::SYS_ioctl, [0, request as usize, usize::MAX, 0, 0, 0]);
         all.errno(format!("ioctl {name}"), libc::EPERM, got);
@@ -315,6 +320,8 @@ fn network(all: &mut Attempts, setup: &Setup) {
         let args = [family as usize, kind as usize, 0, 0, 0, 0];
         all.errno(format!("socket {name}"), libc::EPERM, sys::probe(libc::SYS_socket, args));
     }
+    let pair = [libc::AF_UNIX as usize, libc::SOCK_DGRAM as usize, 0, usize::MAX, 0, 0];
+    all.errno("pair of datagram sockets", libc::EPERM, sys::probe(libc::SYS_socketpair, pair));
     let Some(port) = setup.policy.listener else {
         for (name, family) in [("AF_INET", libc::AF_INET), ("AF_INET6", libc::AF_INET6)] {
             let args = [family as usize, libc::SOCK_STREAM as usize, 0, 0, 0, 0];

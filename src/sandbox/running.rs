@@ -1,13 +1,16 @@
 //! A command that runs in a sandbox: waiting with a deadline, freezing, ending it.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use super::capture::{Captured, Drain};
-use super::message::{FromBox, ToBox, receive, send};
-use super::spawn::{Sandbox, unexpected};
-use crate::error::{Error, Result};
+use super::capture::{Captured, Drain, Sink};
+use super::explain::sentence;
+use super::message::{FromInit, ToInit, receive, send};
+use super::policy::Command;
+use super::spawn::Sandbox;
+use crate::error::{Error, Reason, Result};
 
 /// Which clock ran out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,24 +45,18 @@ pub struct Finished {
     pub wait_status: i32,
     pub stdout: Captured,
     pub stderr: Captured,
-    /// From the start to the end.
-    pub duration: Duration,
     /// Largest resident set of any of its processes, in KiB.
     pub max_rss_kib: u64,
-    /// Processor time of all its processes.
-    pub cpu: Duration,
     /// Processes that it left behind and that were killed.
     pub leftovers: u32,
 }
 
-/// The bare end of a command: wait status, leftovers, largest resident set in KiB, processor time in microseconds.
+/// The bare end of a command: wait status, leftovers and largest resident set in KiB.
 #[derive(Debug, Clone, Copy)]
 struct End {
     status: i32,
     leftovers: u32,
     max_rss_kib: u64,
-    cpu_us: u64,
-    after: Duration,
 }
 
 /// A command that runs. Dropped without [`Running::finish`], it is killed.
@@ -76,17 +73,6 @@ pub struct Running<'a> {
 const DRAIN: Duration = Duration::from_secs(2);
 
 impl<'a> Running<'a> {
-    pub(super) fn new(sandbox: &'a mut Sandbox, drain: Drain, grace: Duration) -> Self {
-        Self {
-            sandbox,
-            drain: Some(drain),
-            begin: Instant::now(),
-            grace,
-            timed_out: None,
-            end: None,
-        }
-    }
-
     pub fn sandbox(&self) -> &Sandbox {
         self.sandbox
     }
@@ -119,24 +105,23 @@ impl<'a> Running<'a> {
     /// Reads the one message that ends a command.
     fn hear(&mut self) -> Result<i32> {
         match self.receive()? {
-            FromBox::Exited { status, leftovers, max_rss_kib, cpu_us } => {
-                let after = self.begin.elapsed();
-                self.end = Some(End { status, leftovers, max_rss_kib, cpu_us, after });
+            FromInit::Exited { status, leftovers, max_rss_kib } => {
+                self.end = Some(End { status, leftovers, max_rss_kib });
                 Ok(status)
             }
             other => Err(unexpected(Some(other))),
         }
     }
 
-    fn receive(&self) -> Result<FromBox> {
-        match receive::<FromBox>(&self.sandbox.control) {
+    fn receive(&self) -> Result<FromInit> {
+        match receive::<FromInit>(&self.sandbox.control) {
             Ok(Some((message, _))) => Ok(message),
             Ok(None) => Err(unexpected(None)),
             Err(err) => Err(Error::io("hear from", "the sandbox", err)),
         }
     }
 
-    fn tell(&self, message: &ToBox) -> Result<()> {
+    fn tell(&self, message: &ToInit) -> Result<()> {
         send(&self.sandbox.control, message, &[])
             .map_err(|e| Error::io("talk to", "the sandbox", e))
     }
@@ -153,7 +138,7 @@ impl<'a> Running<'a> {
 
     /// Sends a signal to every process inside but init.
     pub fn signal(&self, signal: i32) -> Result<()> {
-        self.tell(&ToBox::Signal(signal))
+        self.tell(&ToInit::Signal(signal))
     }
 
     /// Stops every process inside but init, and returns when all of them stand still: how many there are. `None` when
@@ -162,14 +147,13 @@ impl<'a> Running<'a> {
         if self.end.is_some() {
             return Ok(None);
         }
-        self.tell(&ToBox::Freeze)?;
+        self.tell(&ToInit::Freeze)?;
         loop {
             match self.receive()? {
-                FromBox::Frozen(count) => return Ok((self.end.is_none()).then_some(count)),
+                FromInit::Frozen(count) => return Ok((self.end.is_none()).then_some(count)),
                 // It ended while we asked; the answer to the question still comes.
-                FromBox::Exited { status, leftovers, max_rss_kib, cpu_us } => {
-                    let after = self.begin.elapsed();
-                    self.end = Some(End { status, leftovers, max_rss_kib, cpu_us, after });
+                FromInit::Exited { status, leftovers, max_rss_kib } => {
+                    self.end = Some(End { status, leftovers, max_rss_kib });
                 }
                 other => return Err(unexpected(Some(other))),
             }
@@ -178,7 +162,7 @@ impl<'a> Running<'a> {
 
     /// Lets everyone go on after [`Running::freeze`].
     pub fn thaw(&self) -> Result<()> {
-        self.tell(&ToBox::Thaw)
+        self.tell(&ToInit::Thaw)
     }
 
     /// Ends the command because the clock `which` ran out: SIGTERM to everyone (and SIGCONT, should they be frozen), the
@@ -220,9 +204,7 @@ impl<'a> Running<'a> {
             wait_status,
             stdout,
             stderr,
-            duration: end.after,
             max_rss_kib: end.max_rss_kib,
-            cpu: Duration::from_micros(end.cpu_us),
             leftovers: end.leftovers,
         })
     }
@@ -233,6 +215,74 @@ impl Drop for Running<'_> {
         // The sandbox may be used again, so nothing of this command may be left. Where that fails, init is gone.
         let _ = self.kill();
     }
+}
+
+impl Sandbox {
+    /// Starts a command. Only one runs at a time; the next one finds everything that files keep, and no process.
+    ///
+    /// # Errors
+    /// [`Reason::StepFailed`] where the program could not be started.
+    pub fn spawn(&mut self, command: &Command, sink: Option<Sink>) -> Result<Running<'_>> {
+        let io = |what: &'static str| move |e| Error::io(what, "the sandbox", e);
+        let stdin = stdin(&command.stdin).map_err(io("make standard input for"))?;
+        let (out_read, out_write) = std::io::pipe().map_err(io("make a pipe for"))?;
+        let (err_read, err_write) = std::io::pipe().map_err(io("make a pipe for"))?;
+        let message = ToInit::Spawn(command.clone());
+        send(&self.control, &message, &[stdin.as_fd(), out_write.as_fd(), err_write.as_fd()])
+            .map_err(io("send a command to"))?;
+        drop((stdin, out_write, err_write));
+        match receive::<FromInit>(&self.control).map_err(io("hear from"))? {
+            Some((FromInit::Started, _)) => {}
+            Some((FromInit::NotStarted(failure), _)) => {
+                return Err(Error::new(Reason::StepFailed, "a command could not be started")
+                    .at(command.argv.join(" "))
+                    .caused_by(sentence(&failure)));
+            }
+            other => return Err(unexpected(other.map(|(m, _)| m))),
+        }
+        let caps = [command.stdout_cap, command.stderr_cap];
+        let drain = Drain::start(out_read, err_read, caps, sink).map_err(io("drain"))?;
+        Ok(Running {
+            sandbox: self,
+            drain: Some(drain),
+            begin: Instant::now(),
+            grace: command.grace,
+            timed_out: None,
+            end: None,
+        })
+    }
+
+    /// Runs a command to its end, or to the end of its wall time: then SIGTERM, its grace, SIGKILL.
+    pub fn run(&mut self, command: &Command) -> Result<Finished> {
+        let mut running = self.spawn(command, None)?;
+        if running.wait(Some(command.wall))?.is_none() {
+            running.terminate(Clock::Wall)?;
+        }
+        running.finish()
+    }
+}
+
+fn unexpected(message: Option<FromInit>) -> Error {
+    match message {
+        None => Error::new(Reason::Internal, "the sandbox's init ended by itself"),
+        Some(FromInit::Failed(failure)) => {
+            Error::new(Reason::Internal, "the sandbox's init failed").caused_by(sentence(&failure))
+        }
+        Some(other) => Error::new(Reason::Internal, format!("the sandbox said {other:?}")),
+    }
+}
+
+/// An anonymous file holding `bytes`, at its start.
+fn stdin(bytes: &[u8]) -> std::io::Result<OwnedFd> {
+    use std::io::{Seek, Write};
+    if bytes.is_empty() {
+        return Ok(std::fs::File::open("/dev/null")?.into());
+    }
+    let fd = rustix::fs::memfd_create("stdin", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut file = std::fs::File::from(fd);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file.into())
 }
 
 /// Reads a wait status (wait(2)).

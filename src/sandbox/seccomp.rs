@@ -160,6 +160,14 @@ pub fn program(policy: &Policy) -> Vec<sock_filter> {
             answer(libc::EPERM),
             allow,
         ]);
+        // Of another process's limits: an ordinary user's init has the payload's user id, which is all the kernel asks.
+        out.extend([
+            unless(EQUAL, number(libc::SYS_prlimit64), 4),
+            op(LOAD, argument(0)),
+            unless(EQUAL, 0, 1),
+            allow,
+            answer(libc::EPERM),
+        ]);
         out.push(unless(EQUAL, number(libc::SYS_ioctl), 6));
         out.push(op(LOAD, argument(1)));
         for request in DENIED_IOCTLS {
@@ -174,8 +182,9 @@ pub fn program(policy: &Policy) -> Vec<sock_filter> {
     out
 }
 
-/// `socket`: nothing at all, or IPv4 and IPv6 streams and datagrams. `socketpair`: AF_UNIX, which reaches nobody but
-/// the two ends, and which runtimes use for their children's standard streams.
+/// `socket`: nothing at all, or IPv4 and IPv6 streams and datagrams. `socketpair`: AF_UNIX streams, which runtimes use for
+/// their children's standard streams and which reach the two ends alone. One of datagrams could be connected to a
+/// socket below a mounted directory, and SOCK_RAW is another name for them (unix(7)).
 fn sockets(inet: bool) -> Vec<sock_filter> {
     let (allow, deny) = (op(RETURN, libc::SECCOMP_RET_ALLOW), answer(libc::EPERM));
     let family = |f: i32| f.cast_unsigned();
@@ -198,11 +207,15 @@ fn sockets(inet: bool) -> Vec<sock_filter> {
     let mut out = vec![unless(EQUAL, number(libc::SYS_socket), len(&socket))];
     out.extend(socket);
     out.extend([
-        unless(EQUAL, number(libc::SYS_socketpair), 4),
+        unless(EQUAL, number(libc::SYS_socketpair), 8),
         op(LOAD, argument(0)),
-        unless(EQUAL, family(libc::AF_UNIX), 1),
-        allow,
+        unless(EQUAL, family(libc::AF_UNIX), 4),
+        op(LOAD, argument(1)),
+        op(AND, 0xf),
+        sock_filter { code: EQUAL, jt: 2, jf: 0, k: family(libc::SOCK_STREAM) },
+        sock_filter { code: EQUAL, jt: 1, jf: 0, k: family(libc::SOCK_SEQPACKET) },
         deny,
+        allow,
     ]);
     out
 }
@@ -301,11 +314,20 @@ mod tests {
         let pair = number(libc::SYS_socketpair);
         assert_eq!(run(&none, ARCH, pair, [libc::AF_UNIX as u32, 1]), ALLOW);
         assert_eq!(run(&none, ARCH, pair, [libc::AF_TIPC as u32, 1]), EPERM);
+        for (kind, want) in
+            [(libc::SOCK_SEQPACKET, ALLOW), (libc::SOCK_DGRAM, EPERM), (libc::SOCK_RAW, EPERM)]
+        {
+            let args = [libc::AF_UNIX as u32, (kind | libc::SOCK_CLOEXEC) as u32];
+            assert_eq!(run(&none, ARCH, pair, args), want, "{kind}");
+        }
     }
 
     #[test]
-    fn clone_and_ioctl_are_looked_into() {
+    fn clone_prlimit_and_ioctl_are_looked_into() {
         let program = program(&Policy::new("t"));
+        let prlimit = number(libc::SYS_prlimit64);
+        assert_eq!(run(&program, ARCH, prlimit, [0, 7]), ALLOW);
+        assert_eq!(run(&program, ARCH, prlimit, [1, 7]), EPERM);
         let clone = number(libc::SYS_clone);
         assert_eq!(run(&program, ARCH, clone, [libc::SIGCHLD as u32, 0]), ALLOW);
         for bit in [libc::CLONE_NEWUSER, libc::CLONE_NEWNS, libc::CLONE_NEWNET, libc::CLONE_NEWPID]

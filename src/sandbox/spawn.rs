@@ -9,13 +9,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 
-use super::capture::{Drain, Sink};
 use super::facts::{SandboxFacts, VolatileFacts};
 use super::ids::{Owner, ids, write_maps};
 use super::init::CHILD_ARGUMENT;
-use super::message::{FromBox, Setup, ToBox, receive, send};
-use super::policy::{Command, IdMap, Mount, Policy};
-use super::running::{Clock, Finished, Running};
+use super::message::{FromInit, Setup, ToInit, receive, send};
+use super::policy::{IdMap, Mount, Policy};
 use crate::error::{Error, Reason, Result};
 
 /// How a sandbox's first process is started, and where its start-up may leave short-lived files.
@@ -134,7 +132,7 @@ pub fn start(launcher: &Launcher, policy: &Policy) -> Result<Sandbox> {
         host_port,
     };
     let io = |e| Error::io("talk to", "the sandbox", e);
-    let answer = send(&control, &ToBox::Setup(Box::new(setup)), &[])
+    let answer = send(&control, &ToInit::Setup(Box::new(setup)), &[])
         .map_err(io)
         .and_then(|()| handshake(&control, &mut tree, owner, policy));
     let (stable, probes, mut fds) = match answer {
@@ -174,7 +172,7 @@ fn handshake(
     policy: &Policy,
 ) -> Result<Ready> {
     loop {
-        let (message, mut fds) = match receive::<FromBox>(control) {
+        let (message, mut fds) = match receive::<FromInit>(control) {
             Ok(Some(message)) => message,
             Ok(None) => {
                 return Err(Error::new(
@@ -191,15 +189,15 @@ fn handshake(
             }
         };
         let go =
-            || send(control, &ToBox::Go, &[]).map_err(|e| Error::io("talk to", "the sandbox", e));
+            || send(control, &ToInit::Go, &[]).map_err(|e| Error::io("talk to", "the sandbox", e));
         match message {
-            FromBox::Unshared => {
+            FromInit::Unshared => {
                 write_maps(tree.child.id(), owner, policy)?;
                 go()?;
             }
-            FromBox::Init => tree.init = fds.pop(),
-            FromBox::Ready { facts, probes } => return Ok((*facts, probes, fds)),
-            FromBox::Failed(failure) => return Err(super::explain::refusal(&failure)),
+            FromInit::Init => tree.init = fds.pop(),
+            FromInit::Ready { facts, probes } => return Ok((*facts, probes, fds)),
+            FromInit::Failed(failure) => return Err(super::explain::refusal(&failure)),
             other => {
                 return Err(Error::new(
                     Reason::Internal,
@@ -266,66 +264,8 @@ impl Sandbox {
         self.listener.as_ref().and_then(|l| l.try_clone().ok())
     }
 
-    /// Starts a command. Only one runs at a time; the next one finds everything that files keep, and no process.
-    ///
-    /// # Errors
-    /// [`Reason::StepFailed`] where the program could not be started.
-    pub fn spawn(&mut self, command: &Command, sink: Option<Sink>) -> Result<Running<'_>> {
-        let io = |what: &'static str| move |e| Error::io(what, "the sandbox", e);
-        let stdin = stdin(&command.stdin).map_err(io("make standard input for"))?;
-        let (out_read, out_write) = std::io::pipe().map_err(io("make a pipe for"))?;
-        let (err_read, err_write) = std::io::pipe().map_err(io("make a pipe for"))?;
-        let message = ToBox::Spawn(command.clone());
-        send(&self.control, &message, &[stdin.as_fd(), out_write.as_fd(), err_write.as_fd()])
-            .map_err(io("send a command to"))?;
-        drop((stdin, out_write, err_write));
-        match receive::<FromBox>(&self.control).map_err(io("hear from"))? {
-            Some((FromBox::Started, _)) => {}
-            Some((FromBox::NotStarted(failure), _)) => {
-                return Err(Error::new(Reason::StepFailed, "a command could not be started")
-                    .at(command.argv.join(" "))
-                    .caused_by(super::explain::sentence(&failure)));
-            }
-            other => return Err(unexpected(other.map(|(m, _)| m))),
-        }
-        let caps = [command.stdout_cap, command.stderr_cap];
-        let drain = Drain::start(out_read, err_read, caps, sink).map_err(io("drain"))?;
-        Ok(Running::new(self, drain, command.grace))
-    }
-
-    /// Runs a command to its end, or to the end of its wall time: then SIGTERM, its grace, SIGKILL.
-    pub fn run(&mut self, command: &Command) -> Result<Finished> {
-        let mut running = self.spawn(command, None)?;
-        if running.wait(Some(command.wall))?.is_none() {
-            running.terminate(Clock::Wall)?;
-        }
-        running.finish()
-    }
-
     /// Kills everything inside and proves that nothing is left.
     pub fn end(mut self) -> Ended {
         Ended { took: self.tree.kill() }
     }
-}
-
-pub(super) fn unexpected(message: Option<FromBox>) -> Error {
-    match message {
-        None => Error::new(Reason::Internal, "the sandbox's init ended by itself"),
-        Some(FromBox::Failed(failure)) => Error::new(Reason::Internal, "the sandbox's init failed")
-            .caused_by(super::explain::sentence(&failure)),
-        Some(other) => Error::new(Reason::Internal, format!("the sandbox said {other:?}")),
-    }
-}
-
-/// An anonymous file holding `bytes`, at its start.
-fn stdin(bytes: &[u8]) -> std::io::Result<OwnedFd> {
-    use std::io::{Seek, Write};
-    if bytes.is_empty() {
-        return Ok(std::fs::File::open("/dev/null")?.into());
-    }
-    let fd = rustix::fs::memfd_create("stdin", rustix::fs::MemfdFlags::CLOEXEC)?;
-    let mut file = std::fs::File::from(fd);
-    file.write_all(bytes)?;
-    file.rewind()?;
-    Ok(file.into())
 }

@@ -153,8 +153,6 @@ pub struct Reaped {
     pub status: i32,
     /// Largest resident set of it and its waited descendants, in KiB.
     pub max_rss_kib: u64,
-    /// Processor time of it and its waited descendants, in microseconds.
-    pub cpu_us: u64,
 }
 
 /// `wait4(-1, WNOHANG)`: the next ended child, `None` while others still run, `Err(ECHILD)` when there are none.
@@ -165,12 +163,10 @@ pub fn reap() -> Result<Option<Reaped>> {
     // SAFETY: both out-pointers are live.
     let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut usage) };
     check(libc::c_long::from(pid), || "wait4(-1, WNOHANG)".into())?;
-    let micros = |t: libc::timeval| t.tv_sec.unsigned_abs() * 1_000_000 + t.tv_usec.unsigned_abs();
     Ok(Pid::from_raw(pid).map(|pid| Reaped {
         pid,
         status,
         max_rss_kib: usage.ru_maxrss.unsigned_abs(),
-        cpu_us: micros(usage.ru_utime) + micros(usage.ru_stime),
     }))
 }
 
@@ -352,7 +348,8 @@ pub fn landlock_version() -> u32 {
     u32::try_from(value).unwrap_or(0)
 }
 
-/// A file mapped read-only: read without holding it in memory.
+/// A file mapped read-only: read without holding it in memory. Not by the crate `memmap2`, whose `map` and `DONTNEED`
+/// are `unsafe` too: it would be a dependency more and no `unsafe` block less.
 pub struct Mapped {
     at: *mut libc::c_void,
     len: usize,

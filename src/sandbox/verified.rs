@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+use super::attach::{NODEV, NOSUID, RDONLY, attach, open, tmpfs, walk};
 use super::facts::VerifiedCopy;
-use super::message::Failure;
-use super::mounts::{NODEV, NOSUID, RDONLY, Result, attach, open, tmpfs, walk};
+use super::failure::{Failure, Result};
+
 use super::policy::{Mount, Policy, Wall};
 use super::sys::{self, named};
 use crate::record::ids::{Algorithm, Digest};

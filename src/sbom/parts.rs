@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
 
+use crate::build;
 use crate::bun::exe::Executable;
 use crate::bun::lockfile::{Lockfile as BunLock, Package};
 use crate::bun::names::split_key;
@@ -11,12 +12,10 @@ use crate::error::{Error, Reason, Result};
 use crate::fetch::archive::{Limits, Top, unpack};
 use crate::fetch::inputs;
 use crate::lock::Locked;
-use crate::lock::plan::Plan;
 use crate::record;
 use crate::record::ids::{Digest, RelPath};
 use crate::record::lockfile::{BunPackage, Lockfile};
 use crate::record::report::BuildReport;
-use crate::report::still_holds;
 use crate::store::Store;
 use crate::store::sink::Sink;
 
@@ -53,19 +52,19 @@ pub struct Part {
 /// Reads the parts of the build that `report` describes.
 ///
 /// # Errors
-/// [`Reason::DigestMismatch`] where the report is not of this lock's build or the packages are others,
+/// [`Reason::DigestMismatch`] where the report is not of this lock's build, its output is not the locked one or the
+/// packages are others,
 /// [`Reason::NotFound`] where something is not in the store, those of the store and of the formats.
-pub fn read(store: &Store, locked: &Locked, plan: &Plan, report: BuildReport) -> Result<Parts> {
-    if report.plan_digest != plan.key() || !still_holds(locked, &report) {
-        return Err(Error::new(
-            Reason::DigestMismatch,
-            "the report is not of what the lock asks for",
-        )
-        .at(locked.place.clone())
-        .expected(format!("plan {}", plan.key()))
-        .found(format!("plan {}", report.plan_digest))
-        .hint(format!("build it: admit build {}", plan.provider)));
-    }
+pub fn read(store: &Store, locked: &Locked, report: BuildReport) -> Result<Parts> {
+    let plan = &locked.plan;
+    build::asked(locked, &report).map_err(|differs| {
+        let what = "the report is not of what the lock asks for";
+        Error::new(Reason::DigestMismatch, what)
+            .at(format!("{}: {}", locked.place, differs.field))
+            .expected(differs.expected)
+            .found(differs.found)
+            .hint(format!("build it: admit build {}", plan.provider))
+    })?;
     let missing = |what: &str| {
         Error::new(Reason::NotFound, format!("{what} is not in the store"))
             .at(plan.provider.to_string())
@@ -76,7 +75,7 @@ pub fn read(store: &Store, locked: &Locked, plan: &Plan, report: BuildReport) ->
     let path = plan.lockfile.as_str();
     let bytes = tree.dir()?.read(path).map_err(|err| Error::io("read", path, err))?;
     let bun_lock = BunLock::parse(&bytes, path)?;
-    let found = record::digest(&inputs::locked_packages(&bun_lock, plan)?);
+    let found = record::digest(&inputs::locked_packages(&bun_lock, locked)?);
     if report.packages_digest.as_ref() != Some(&found) {
         let expected = report.packages_digest.as_ref().map(ToString::to_string);
         return Err(Error::new(Reason::DigestMismatch, "another package list than the report's")
@@ -90,7 +89,7 @@ pub fn read(store: &Store, locked: &Locked, plan: &Plan, report: BuildReport) ->
     let bytes = output.read_all(report.size)?;
     let modules = Modules::of(&Executable::read(&bytes)?);
     let selection = inputs::selection(&bun_lock, plan)?;
-    let digests: BTreeMap<String, Digest> = inputs::select(&bun_lock, plan)?
+    let digests: BTreeMap<String, Digest> = inputs::select(&bun_lock, locked)?
         .into_iter()
         .map(|(package, digest)| (package.key, digest))
         .collect();

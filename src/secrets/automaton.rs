@@ -1,7 +1,7 @@
 //! Looking for many byte patterns at once in a stream (Aho and Corasick, 1975).
 //!
 //! Our own and not a crate, for two reasons: the depth of the current state is the length of the longest suffix of
-//! the stream that could still become a pattern, which is what the bridge must hold back, and the patterns are wiped
+//! the stream that could still become a pattern, which is what the proxy must hold back, and the patterns are wiped
 //! from memory when the automaton is dropped.
 
 use zeroize::Zeroize;
@@ -9,8 +9,11 @@ use zeroize::Zeroize;
 /// One state: what has been read so far is a prefix of some pattern.
 #[derive(Default)]
 struct Node {
-    /// Next states by byte, sorted by byte.
-    edges: Vec<(u8, u32)>,
+    /// The last byte of that prefix.
+    byte: u8,
+    /// The first of the states that are one byte longer; they are linked by `sibling`. 0 for none.
+    child: u32,
+    sibling: u32,
     /// The state of the longest proper suffix that is also a prefix of a pattern.
     fail: u32,
     /// How many bytes this state stands for.
@@ -25,58 +28,74 @@ struct Node {
 pub(super) struct Automaton {
     nodes: Vec<Node>,
     /// The root's next states as a table, since nearly every byte of an innocent stream is looked up there.
-    root: Vec<u32>,
+    root: [u32; 256],
 }
 
 impl Automaton {
     /// Builds the automaton. Pattern `i` is reported as `i`; of two equal patterns the first is reported. An empty
     /// pattern is never reported.
-    pub(super) fn new<'a>(patterns: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut nodes = vec![Node::default()];
-        for (index, pattern) in patterns.into_iter().enumerate() {
-            let mut at = 0usize;
-            for &byte in pattern {
-                let found = nodes[at].edges.binary_search_by_key(&byte, |edge| edge.0);
-                at = match found {
-                    Ok(i) => nodes[at].edges[i].1 as usize,
-                    Err(i) => {
-                        let next = nodes.len();
-                        let depth = nodes[at].depth + 1;
-                        nodes[at].edges.insert(i, (byte, next as u32));
-                        nodes.push(Node { depth, ..Node::default() });
-                        next
-                    }
+    pub(super) fn new(patterns: &[impl AsRef<[u8]>]) -> Self {
+        // Capacity for all states at once: a vector that grows would leave its old bytes behind, out of reach of the wipe.
+        let most = 1 + patterns.iter().map(|pattern| pattern.as_ref().len()).sum::<usize>();
+        let mut nodes = Vec::with_capacity(most);
+        nodes.push(Node::default());
+        let mut out = Self { nodes, root: [0; 256] };
+        for (index, pattern) in patterns.iter().enumerate() {
+            let mut at = 0;
+            for &byte in pattern.as_ref() {
+                at = match out.below(at, byte) {
+                    0 => out.add(at, byte),
+                    next => next,
                 };
             }
-            if at != 0 && nodes[at].pattern.is_none() {
-                nodes[at].pattern = Some(index as u32);
+            let end = &mut out.nodes[at as usize].pattern;
+            if at != 0 && end.is_none() {
+                *end = Some(index as u32);
             }
         }
-        let mut root = vec![0u32; 256];
-        for &(byte, next) in &nodes[0].edges {
-            root[usize::from(byte)] = next;
-        }
-        let mut out = Self { nodes, root };
         out.link();
         out
     }
 
+    fn add(&mut self, at: u32, byte: u8) -> u32 {
+        let next = self.nodes.len() as u32;
+        let parent = &mut self.nodes[at as usize];
+        let (sibling, depth) = (std::mem::replace(&mut parent.child, next), parent.depth + 1);
+        self.nodes.push(Node { byte, sibling, depth, ..Node::default() });
+        if at == 0 {
+            self.root[usize::from(byte)] = next;
+        }
+        next
+    }
+
+    /// The state one byte longer than `at`; 0 where no pattern goes on with `byte`.
+    fn below(&self, at: u32, byte: u8) -> u32 {
+        if at == 0 {
+            return self.root[usize::from(byte)];
+        }
+        let mut next = self.nodes[at as usize].child;
+        while next != 0 && self.nodes[next as usize].byte != byte {
+            next = self.nodes[next as usize].sibling;
+        }
+        next
+    }
+
     /// Sets `fail` and `next_end`, breadth first.
     fn link(&mut self) {
-        let mut queue: Vec<u32> = self.nodes[0].edges.iter().map(|edge| edge.1).collect();
-        let mut head = 0;
-        while head < queue.len() {
-            let at = queue[head] as usize;
-            head += 1;
-            let edges = self.nodes[at].edges.clone();
-            for (byte, next) in edges {
-                let fail = self.step(self.nodes[at].fail, byte);
+        let mut queue = std::collections::VecDeque::from([0]);
+        while let Some(at) = queue.pop_front() {
+            let mut next = self.nodes[at as usize].child;
+            while next != 0 {
+                let fail = match at {
+                    0 => 0,
+                    _ => self.step(self.nodes[at as usize].fail, self.nodes[next as usize].byte),
+                };
                 let end = &self.nodes[fail as usize];
                 let next_end = if end.pattern.is_some() { fail } else { end.next_end };
                 let node = &mut self.nodes[next as usize];
-                node.fail = fail;
-                node.next_end = next_end;
-                queue.push(next);
+                (node.fail, node.next_end) = (fail, next_end);
+                queue.push_back(next);
+                next = node.sibling;
             }
         }
     }
@@ -84,14 +103,11 @@ impl Automaton {
     /// The state after `byte`, coming from `state`; 0 is the start.
     pub(super) fn step(&self, mut state: u32, byte: u8) -> u32 {
         loop {
-            if state == 0 {
-                return self.root[usize::from(byte)];
+            let next = self.below(state, byte);
+            if next != 0 || state == 0 {
+                return next;
             }
-            let node = &self.nodes[state as usize];
-            match node.edges.binary_search_by_key(&byte, |edge| edge.0) {
-                Ok(i) => return node.edges[i].1,
-                Err(_) => state = node.fail,
-            }
+            state = self.nodes[state as usize].fail;
         }
     }
 
@@ -119,9 +135,7 @@ impl Automaton {
 impl Drop for Automaton {
     fn drop(&mut self) {
         for node in &mut self.nodes {
-            for edge in &mut node.edges {
-                edge.0.zeroize();
-            }
+            node.byte.zeroize();
         }
         self.root.zeroize();
     }
@@ -133,7 +147,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn hits(patterns: &[&[u8]], text: &[u8]) -> Vec<(usize, u32)> {
-        let machine = Automaton::new(patterns.iter().copied());
+        let machine = Automaton::new(patterns);
         let mut state = 0;
         let mut out = Vec::new();
         for (i, &byte) in text.iter().enumerate() {
@@ -152,7 +166,7 @@ mod tests {
 
     #[test]
     fn depth_is_what_could_still_become_a_pattern() {
-        let machine = Automaton::new([b"abcab".as_slice(), b"bd"]);
+        let machine = Automaton::new(&[b"abcab".as_slice(), b"bd"]);
         let mut state = 0;
         let mut depths = Vec::new();
         for &byte in b"xabcabd" {

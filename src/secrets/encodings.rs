@@ -1,12 +1,35 @@
 //! The forms in which a known value can turn up in a file, a log or a reply.
 
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
-
-use super::Encoding;
 
 /// A derived form shorter than this many bytes is not looked for: it would be found by chance in any binary file.
 pub(super) const SHORTEST_DERIVED: usize = 6;
+
+/// The form in which a known value was found.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Encoding {
+    Plain,
+    /// Standard base64, at any of the three offsets in a group.
+    Base64,
+    /// URL-safe base64, at any of the three offsets in a group.
+    Base64Url,
+    /// Hexadecimal, either case.
+    Hex,
+    Url,
+    /// Escaped as inside a JSON string.
+    Json,
+    /// UTF-16, either byte order.
+    Utf16,
+    /// All lower or all upper case.
+    Case,
+    Reversed,
+}
 
 type Bytes = Zeroizing<Vec<u8>>;
 

@@ -6,15 +6,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, copy_file_range, fchmod, fstat, fsync, openat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, fchmod, fstat, fsync, openat, renameat, unlinkat,
 };
 use rustix::io::Errno;
 
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::{Algorithm, Digest};
 
-use super::hash::{Digests, Hashes, Positioned, USUAL};
-use super::{Store, corrupt, kind_at, nar, open_dir, scratch, step};
+use super::dir::{corrupt, make_dir, open_dir, parts, step};
+use super::hash::{Digests, Hashes, USUAL};
+use super::layout::{Entry, Store};
+use super::{nar, scratch};
 
 /// A file of the store whose whole content has just been hashed.
 #[derive(Debug)]
@@ -26,7 +28,7 @@ pub struct StoredFile {
 }
 
 impl StoredFile {
-    /// Where the file is. Another read of this path is not covered by the check; [`StoredFile::into_file`] is.
+    /// Where the file is. Another read of this path is not covered by the check.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -53,11 +55,6 @@ impl StoredFile {
     /// The same file for reads at given positions, which several threads may make at once.
     pub fn shared(&self) -> &File {
         &self.file
-    }
-
-    /// See [`StoredFile::file`].
-    pub fn into_file(self) -> File {
-        self.file
     }
 
     /// The whole content, for small files. Errors: `limit_hit` above `limit` bytes, `io`.
@@ -118,51 +115,6 @@ impl Store {
         let mut writer = self.writer_with(&[algorithm])?;
         writer.append(bytes)?;
         writer.finish_by(algorithm)
-    }
-
-    /// Copies the whole of `from` (its path, `place`, is for messages) into the store, hashing the copy by as many
-    /// threads as help. It is stored under `expected`, or else under its digest by the first of `algorithms`.
-    /// Errors: as [`FileWriter::finish`].
-    pub fn add(
-        &self,
-        from: &File,
-        place: &Path,
-        algorithms: &[Algorithm],
-        expected: Option<&Digest>,
-    ) -> Result<StoredFile> {
-        let mut writer = self.writer_with(&[])?;
-        let Some(to) = &writer.file else { return Err(finished_twice()) };
-        let mut offset = 0;
-        loop {
-            // A large step, so that a file system that shares blocks can do it in one.
-            match copy_file_range(from, Some(&mut offset), to, None, 1 << 30) {
-                Ok(0) => break,
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                    let mut rest = Positioned { file: from, at: offset };
-                    io::copy(&mut rest, &mut &*to).map_err(|e| Error::io("copy", place, e))?;
-                    break;
-                }
-                Err(e) => return Err(Error::io("copy", place, e.into())),
-            }
-        }
-        step("file: copied");
-        let mut wanted = algorithms.to_vec();
-        wanted.extend(expected.map(Digest::algorithm));
-        let digests =
-            Hashes::of_file(to, &wanted).map_err(|e| Error::io("read", &writer.path, e))?;
-        writer.hashes = None;
-        let first = algorithms.first().and_then(|a| digests.get(*a)).cloned();
-        match expected.cloned().or(first) {
-            Some(digest) => writer.publish_as(digest, digests),
-            None => Err(not_computed("any")),
-        }
-    }
-
-    /// Whether there is something under this digest. For planning only: nothing is read or verified.
-    pub fn peek(&self, digest: &Digest) -> bool {
-        matches!(self.file_parent(digest), Ok(Some(dir)) if
-            matches!(kind_at(dir.as_fd(), &digest.to_hex()), Ok(Some(FileType::RegularFile))))
     }
 
     /// The file with this digest, after all of it has been hashed. `None`: it is not in the store.
@@ -227,7 +179,8 @@ impl Store {
 
     /// The directory that holds the file, if there is one.
     fn file_parent(&self, digest: &Digest) -> Result<Option<OwnedFd>> {
-        let mut dir = self.inner.top.try_clone().map_err(|e| Error::io("open", self.path(), e))?;
+        let mut dir =
+            self.top().try_clone_to_owned().map_err(|e| Error::io("open", self.path(), e))?;
         let mut path = self.path().to_owned();
         let parts = parts(digest);
         for part in ["files", &parts[0], &parts[1]] {
@@ -245,13 +198,44 @@ impl Store {
     }
 }
 
-/// The parts of a file's path below `files`.
-pub(super) fn parts(digest: &Digest) -> Vec<String> {
-    let hex = digest.to_hex();
-    vec![digest.algorithm().name().to_owned(), hex[..2].to_owned(), hex]
-}
-
 impl FileWriter {
+    /// Puts the sealed file where files with this digest are.
+    pub(super) fn name_it(&mut self, digest: &Digest) -> Result<PathBuf> {
+        let session = self.store.session("a writer")?;
+        let path = self.store.file_path(digest);
+        let parts = parts(digest);
+        for retry in [true, false] {
+            match self.rename(session.dir(), &parts) {
+                Ok(()) => break,
+                // Something that no store makes is in the way: out with it, once.
+                Err(Errno::ISDIR | Errno::NOTDIR | Errno::LOOP) if retry => {
+                    self.store.quarantine(Entry::File(digest))?;
+                }
+                Err(e) => return Err(Error::io("store file as", &path, e.into())),
+            }
+        }
+        self.published = true;
+        step("file: renamed");
+        Ok(path)
+    }
+
+    /// Gives the file its name. Over one of the same name: the content is the same, or the other is corrupt.
+    fn rename(&self, from: &OwnedFd, parts: &[String]) -> rustix::io::Result<()> {
+        let [algorithm, short, name] = parts else { return Err(Errno::INVAL) };
+        let mut dir = open_dir(self.store.top(), "files")?;
+        for part in [algorithm, short] {
+            dir = match open_dir(dir.as_fd(), part) {
+                Err(Errno::NOENT) => {
+                    make_dir(dir.as_fd(), part)?;
+                    step("file: directory made");
+                    open_dir(dir.as_fd(), part)?
+                }
+                other => other?,
+            };
+        }
+        renameat(from, &self.name, &dir, name)
+    }
+
     /// Appends all of `bytes`. The same as `write_all`, with an error that says where and why.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let path = self.path.clone();
@@ -310,7 +294,7 @@ impl FileWriter {
         step("file: mode set");
         fsync(&file).map_err(|e| fail("sync", e))?;
         step("file: synced");
-        // Whoever gets the file can read it and no more; and nobody can run a file that is open for writing.
+        // The caller can read the file and no more; and a file that is open for writing cannot be run.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let reader =
             openat(session.dir(), &self.name, flags, Mode::empty()).map_err(|e| fail("open", e))?;

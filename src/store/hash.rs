@@ -124,9 +124,9 @@ impl Hashes {
 }
 
 /// A file read by position, so that the position it is shared by stays.
-pub(super) struct Positioned<'a> {
-    pub(super) file: &'a File,
-    pub(super) at: u64,
+struct Positioned<'a> {
+    file: &'a File,
+    at: u64,
 }
 
 impl Read for Positioned<'_> {

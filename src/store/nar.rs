@@ -1,6 +1,9 @@
 //! The NAR hash of a directory: SHA-256 over Nix's archive format (Nix manual, "Nix Archive (NAR) format"), computed
 //! while reading, without making the archive. Names, contents, symbolic link targets and the owner's execute bit
 //! count; times, owners and other mode bits do not.
+//!
+//! Why no crate: those for NAR walk paths. Here each entry is opened from its directory's descriptor and no link is
+//! followed, so a tree that changes while it is read cannot lead out of itself.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -35,13 +38,7 @@ pub struct Nar {
 /// The NAR hash of the directory `dir`. `place` is its path, for messages. Errors: `hostile_archive` for an entry that
 /// is not a file, directory or symbolic link, `limit_hit` for more than 256 levels, `io` for the rest.
 pub fn nar_hash(dir: impl AsFd, place: &Path) -> Result<Nar> {
-    Walk::run(dir.as_fd(), place, None)
-}
-
-/// Like [`nar_hash`], without the entry `except` (such as `.git`) of the top directory. An entry of that name further
-/// down counts.
-pub fn nar_hash_excluding(dir: impl AsFd, place: &Path, except: &str) -> Result<Nar> {
-    Walk::run(dir.as_fd(), place, Some(except))
+    Walk::run(dir.as_fd(), place)
 }
 
 /// Opens `path`, which must be a directory and not a symbolic link, and gives its NAR hash.
@@ -78,11 +75,11 @@ struct Walk {
 }
 
 impl Walk {
-    fn run(dir: BorrowedFd<'_>, place: &Path, except: Option<&str>) -> Result<Nar> {
+    fn run(dir: BorrowedFd<'_>, place: &Path) -> Result<Nar> {
         let hash = Hashes::new(&[Algorithm::Sha256]);
         let mut walk = Self { hash, buffer: vec![0; BUFFER], files: 0 };
         walk.text(b"nix-archive-1");
-        walk.directory(dir, place, except, 0)?;
+        walk.directory(dir, place, 0)?;
         let digests = walk.hash.finish();
         let digest = digests.get(Algorithm::Sha256).cloned();
         let digest = digest.ok_or_else(|| Error::new(Reason::Internal, "no NAR digest"))?;
@@ -112,13 +109,7 @@ impl Walk {
         self.hash.update(&[0; 8][..rest]);
     }
 
-    fn directory(
-        &mut self,
-        dir: BorrowedFd<'_>,
-        place: &Path,
-        except: Option<&str>,
-        depth: usize,
-    ) -> Result<()> {
+    fn directory(&mut self, dir: BorrowedFd<'_>, place: &Path, depth: usize) -> Result<()> {
         if depth >= DEPTH {
             return Err(Error::new(Reason::LimitHit, "directories are nested too deeply")
                 .at(place.display().to_string())
@@ -126,9 +117,6 @@ impl Walk {
         }
         self.texts(&[b"(", b"type", b"directory"]);
         for name in names(dir, place)? {
-            if except.is_some_and(|e| e.as_bytes() == name.as_bytes()) {
-                continue;
-            }
             self.texts(&[b"entry", b"(", b"name", name.as_bytes(), b"node"]);
             self.entry(dir, &name, &below(place, &name), depth)?;
             self.texts(&[b")"]);
@@ -150,7 +138,7 @@ impl Walk {
             FileType::Directory => {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let sub = openat(dir, name, flags, Mode::empty()).map_err(|e| fail("open", e))?;
-                self.directory(sub.as_fd(), place, None, depth + 1)
+                self.directory(sub.as_fd(), place, depth + 1)
             }
             FileType::Symlink => {
                 let target = readlinkat(dir, name, Vec::new()).map_err(|e| fail("read link", e))?;

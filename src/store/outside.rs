@@ -2,7 +2,7 @@
 //! store's own: what a dead owner left goes with the next one that is made in the same place.
 //!
 //! ```text
-//! <dir>/admit-<uid>/                        mode 0700, this user's; exists while somebody uses it
+//! <dir>/admit-<uid>/                        mode 0700, this user's; exists while it is in use
 //!   <owner>/work/, <owner>.lock             as below the store's tmp
 //! ```
 
@@ -14,8 +14,8 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Reason, Result};
 
+use super::dir::{DIRECTORY, make_dir, open_dir};
 use super::scratch::{Lease, sweep};
-use super::{make_dir, open_dir};
 
 /// See the module. Removed when dropped.
 #[derive(Debug)]
@@ -30,13 +30,13 @@ impl Outside {
     /// Makes an empty directory below `dir`, whose path has no symbolic links, and removes what dead owners left there.
     ///
     /// # Errors
-    /// [`Reason::StoreUnsafe`] where somebody else has this user's name there; [`Reason::Io`], [`Reason::DiskFull`].
+    /// [`Reason::StoreUnsafe`] where another user has this user's name there; [`Reason::Io`], [`Reason::DiskFull`].
     pub fn create(dir: &Path) -> Result<Self> {
         use std::os::fd::AsFd as _;
         let name = format!("admit-{}", rustix::process::geteuid().as_raw());
         let path = dir.join(&name);
         let fail = |e: Errno| Error::io("make a scratch directory in", dir, e.into());
-        let parent = rustix::fs::open(dir, super::DIRECTORY, Mode::empty()).map_err(fail)?;
+        let parent = rustix::fs::open(dir, DIRECTORY, Mode::empty()).map_err(fail)?;
         loop {
             make_dir(parent.as_fd(), &name).map_err(fail)?;
             let base = match open_dir(parent.as_fd(), &name) {
@@ -65,7 +65,7 @@ impl Outside {
 impl Drop for Outside {
     fn drop(&mut self) {
         drop(self.lease.take());
-        // Only where nobody else is in it.
+        // Only where no other process is in it.
         let _ = unlinkat(&self.parent, &self.name, AtFlags::REMOVEDIR);
     }
 }
@@ -77,7 +77,7 @@ fn own(base: &OwnedFd, path: &Path) -> Result<()> {
     if stat.st_uid == me && stat.st_mode & 0o022 == 0 {
         return Ok(());
     }
-    Err(Error::new(Reason::StoreUnsafe, "somebody else could write the scratch directory")
+    Err(Error::new(Reason::StoreUnsafe, "other users could write the scratch directory")
         .at(path.display().to_string())
         .expected(format!("owner {me}, writable by the owner only"))
         .found(format!("owner {}, mode {:04o}", stat.st_uid, stat.st_mode & 0o7777))

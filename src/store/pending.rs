@@ -1,13 +1,6 @@
 //! A file that is whole and hashed and not in the store yet: what it is has to be shown first.
 
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
-
-use rustix::fs::renameat;
-use rustix::io::Errno;
-
-use super::file::{FileWriter, StoredFile, not_computed, parts};
-use super::{Entry, make_dir, open_dir, step};
+use super::file::{FileWriter, StoredFile, not_computed};
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::{Algorithm, Digest};
 
@@ -26,43 +19,6 @@ impl FileWriter {
         let file = self.seal()?;
         let file = StoredFile { path: self.path.clone(), digest, digests, file };
         Ok(Pending { writer: self, file })
-    }
-
-    /// Puts the sealed file where files with this digest are.
-    pub(super) fn name_it(&mut self, digest: &Digest) -> Result<PathBuf> {
-        let session = self.store.session("a writer")?;
-        let path = self.store.file_path(digest);
-        let parts = parts(digest);
-        for retry in [true, false] {
-            match self.rename(session.dir(), &parts) {
-                Ok(()) => break,
-                // Something that no store makes is in the way: out with it, once.
-                Err(Errno::ISDIR | Errno::NOTDIR | Errno::LOOP) if retry => {
-                    self.store.quarantine(Entry::File(digest))?;
-                }
-                Err(e) => return Err(Error::io("store file as", &path, e.into())),
-            }
-        }
-        self.published = true;
-        step("file: renamed");
-        Ok(path)
-    }
-
-    /// Gives the file its name. Over one of the same name: the content is the same, or the other is corrupt.
-    fn rename(&self, from: &OwnedFd, parts: &[String]) -> rustix::io::Result<()> {
-        let [algorithm, short, name] = parts else { return Err(Errno::INVAL) };
-        let mut dir = open_dir(self.store.inner.top.as_fd(), "files")?;
-        for part in [algorithm, short] {
-            dir = match open_dir(dir.as_fd(), part) {
-                Err(Errno::NOENT) => {
-                    make_dir(dir.as_fd(), part)?;
-                    step("file: directory made");
-                    open_dir(dir.as_fd(), part)?
-                }
-                other => other?,
-            };
-        }
-        renameat(from, &self.name, &dir, name)
     }
 }
 

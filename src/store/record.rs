@@ -12,7 +12,9 @@ use rustix::io::Errno;
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::{Digest, Name};
 
-use super::{Store, corrupt, key_name, make_dir, nar, open_dir, scratch, step};
+use super::dir::{corrupt, key_name, make_dir, open_dir, step};
+use super::layout::Store;
+use super::{nar, scratch};
 
 /// Records are read whole; none is near this size.
 const LIMIT: u64 = 16 << 20;
@@ -42,7 +44,7 @@ impl Store {
             step("record: written");
             fsync(&file)?;
             step("record: synced");
-            let mut dir = open_dir(self.inner.top.as_fd(), "records")?;
+            let mut dir = open_dir(self.top(), "records")?;
             for part in [area.as_str(), &key_name(key)] {
                 make_dir(dir.as_fd(), part)?;
                 dir = open_dir(dir.as_fd(), part)?;
@@ -97,7 +99,7 @@ impl Store {
     }
 
     fn open_record(&self, area: &Name, key: &Digest, name: &Name) -> rustix::io::Result<OwnedFd> {
-        let mut dir = open_dir(self.inner.top.as_fd(), "records")?;
+        let mut dir = open_dir(self.top(), "records")?;
         for part in [area.as_str(), &key_name(key)] {
             dir = open_dir(dir.as_fd(), part)?;
         }

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Reason, Result};
 
+use super::dir::open_dir;
 use super::nar::names;
 
 /// Makes names that no other thread of this process uses; another process is told apart by its id and `O_EXCL`.
@@ -34,7 +35,7 @@ pub(super) struct OwnerLock {
 }
 
 impl OwnerLock {
-    /// Waits for the lock `name` in `dir`; `on_wait` is called once if somebody else has it.
+    /// Waits for the lock `name` in `dir`; `on_wait` is called once if another process has it.
     pub(super) fn wait(
         dir: &OwnedFd,
         place: &Path,
@@ -62,7 +63,7 @@ impl OwnerLock {
                 Err(Errno::INTR) => continue,
                 Err(e) => return Err(fail(e)),
             }
-            // The last owner removes the file before it lets go: a lock on a removed file is nobody's.
+            // The last owner removes the file before it lets go: a lock on a removed file locks nothing.
             if is_linked(dir.as_fd(), name, &file).map_err(fail)? {
                 let dir = dir.try_clone().map_err(|e| Error::io("open", place, e))?;
                 return Ok(Self { dir, name: name.to_owned(), file });
@@ -70,7 +71,7 @@ impl OwnerLock {
         }
     }
 
-    /// Takes the lock on a file that must be new. `None`: somebody else has that name.
+    /// Takes the lock on a file that must be new. `None`: the name is taken.
     fn create(dir: &OwnedFd, name: &str) -> rustix::io::Result<Option<Self>> {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -154,7 +155,7 @@ impl Lease {
                 Err(Errno::EXIST) => continue,
                 Err(e) => return Err(fail(e)),
             }
-            let dir = super::open_dir(parent.as_fd(), &name).map_err(fail)?;
+            let dir = open_dir(parent.as_fd(), &name).map_err(fail)?;
             // A umask may have taken bits away.
             fchmod(&dir, Mode::from(0o700)).map_err(fail)?;
             let path = place.join(&name);
@@ -218,13 +219,13 @@ impl Scratch {
     }
 }
 
-/// Removes everything in `tmp` whose owner ended. What cannot be removed stays for the next time: it is in nobody's way.
+/// Removes everything in `tmp` whose owner ended. What cannot be removed stays for the next time and disturbs nothing.
 pub(super) fn sweep(tmp: &OwnedFd, place: &Path) -> Result<()> {
     for entry in names(tmp.as_fd(), place)? {
         let Ok(name) = entry.to_str() else { continue };
         let (stem, lock) = match name.strip_suffix(".lock") {
             Some(stem) => (stem, OwnerLock::inherit(tmp, name)),
-            // Made under a lock of its own, so that nobody takes the name meanwhile. With a lock file there, the
+            // Made under a lock of its own, so that the name is not taken meanwhile. With a lock file there, the
             // other arm decides.
             None => (name, OwnerLock::create(tmp, &lock_name(name))),
         };
@@ -256,7 +257,7 @@ pub(super) fn bytes_below(dir: &Path) -> u64 {
     total
 }
 
-/// Removes the locks in `locks` whose holder ended. Whoever waits for one makes it anew.
+/// Removes the locks in `locks` whose holder ended. A process that waits for one makes it anew.
 pub(super) fn sweep_locks(locks: &OwnedFd, place: &Path) -> Result<()> {
     for entry in names(locks.as_fd(), place)? {
         if let Ok(name) = entry.to_str() {

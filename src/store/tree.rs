@@ -7,16 +7,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, RenameFlags, Timespec, Timestamps, chmodat, fchmod, futimens, mkdirat,
-    renameat_with, statat, syncfs, utimensat,
+    AtFlags, FileType, Mode, Timespec, Timestamps, chmodat, fchmod, futimens, mkdirat, statat,
+    syncfs, utimensat,
 };
 use rustix::io::Errno;
 
 use crate::error::{Error, Reason, Result};
+use crate::host::rename_new;
 use crate::record::ids::{Algorithm, Digest};
 
+use super::dir::{DIRECTORY, corrupt, kind_at, open_dir, step};
+use super::layout::{Entry, Store};
 use super::nar::{self, Nar, below, names, nar_hash};
-use super::{Entry, Store, corrupt, kind_at, open_dir, scratch, step};
+use super::scratch;
 
 /// The time of everything in a stored tree.
 const WHEN: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
@@ -38,11 +41,6 @@ impl StoredTree {
     /// Its NAR hash (SHA-256), by which it is stored.
     pub fn nar(&self) -> &Digest {
         &self.nar.digest
-    }
-
-    /// What was hashed: digest, size of the archive, number of files.
-    pub fn summary(&self) -> &Nar {
-        &self.nar
     }
 
     /// The very directory that was hashed, as a capability.
@@ -80,7 +78,7 @@ impl Store {
     /// Errors: `store_corrupt` with what was found; `bad_argument` for a hash that is not SHA-256; `io`.
     pub fn tree(&self, nar: &Digest) -> Result<Option<StoredTree>> {
         let path = self.tree_path(nar)?;
-        let trees = match open_dir(self.inner.top.as_fd(), "trees") {
+        let trees = match open_dir(self.top(), "trees") {
             Ok(trees) => trees,
             Err(Errno::NOENT) => return Ok(None),
             Err(e) => return Err(Error::io("open store directory", self.path(), e.into())),
@@ -112,12 +110,6 @@ impl Store {
             return Err(corrupt(&path, nar.to_string(), found.digest.to_string()));
         }
         Ok(Some(StoredTree { path, nar: found, dir }))
-    }
-
-    /// Whether there is something under this NAR hash. For planning only: nothing is read or verified.
-    pub fn peek_tree(&self, nar: &Digest) -> bool {
-        let Ok((trees, _)) = self.area("trees") else { return false };
-        matches!(kind_at(trees.as_fd(), &nar.to_hex()), Ok(Some(FileType::Directory)))
     }
 
     /// The path that a tree with this NAR hash has, whether it is there or not.
@@ -164,12 +156,11 @@ impl TreeWriter {
         let (trees, _) = self.store.area("trees")?;
         let session = self.store.session("a tree writer")?;
         for retry in [true, false] {
-            let flags = RenameFlags::NOREPLACE;
-            match renameat_with(session.dir(), &self.name, &trees, &name, flags) {
+            match rename_new(session.dir(), &self.name, &trees, &name) {
                 Ok(()) => break,
                 Err(Errno::EXIST | Errno::NOTEMPTY) if retry => {
                     match self.store.tree(&nar.digest) {
-                        // Somebody stored the same; ours is removed when dropped.
+                        // Another process stored the same; ours is removed when dropped.
                         Ok(Some(there)) => return Ok(there),
                         Ok(None) => {}
                         Err(e) if e.reason() == Reason::StoreCorrupt => {
@@ -211,8 +202,7 @@ fn normalise(dir: BorrowedFd<'_>, place: &Path, depth: usize) -> Result<()> {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory if depth < nar::DEPTH => {
                 chmodat(dir, &name, Mode::from(0o700), AtFlags::empty()).map_err(fail)?;
-                let sub = rustix::fs::openat(dir, &name, super::DIRECTORY, Mode::empty())
-                    .map_err(fail)?;
+                let sub = rustix::fs::openat(dir, &name, DIRECTORY, Mode::empty()).map_err(fail)?;
                 normalise(sub.as_fd(), &place, depth + 1)?;
                 fchmod(&sub, Mode::from(0o555)).map_err(fail)?;
             }

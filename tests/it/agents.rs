@@ -21,8 +21,8 @@ fn an_agent_that_will_not_end_is_ended() {
 }
 
 #[test]
-fn a_full_room_and_a_flood_lose_nothing() {
-    // A file larger than the room by its size, a directory filled to the last byte, and a flood of output.
+fn a_full_workspace_and_a_flood_lose_nothing() {
+    // A file larger than the file system by its size, a directory filled to the last byte, and a flood of output.
     let mut trial = Trial::script(
         "truncate -s 100G $HOME/sparse\n\
          cat /dev/zero > /tmp/fill || echo full\n\
@@ -50,7 +50,7 @@ fn nothing_is_written_outside_and_no_link_leads_out() {
            (echo evil > $place/was-here) 2>/dev/null && echo \"wrote $place\"\n\
          done\n\
          (echo evil > /opt/case/bin/ca) 2>/dev/null && echo wrote the binary\n\
-         echo evil > /tmp/was-here && echo wrote the box\n\
+         echo evil > /tmp/was-here && echo wrote the sandbox\n\
          rm -rf .case strings.py tests README.md\n\
          ln -s /etc .case; ln -s /etc/passwd strings.py; ln -s /proc/1/root tests\n\
          ln -s ../../../../../../etc/hostname README.md; mkfifo pipe\n\
@@ -62,7 +62,7 @@ fn nothing_is_written_outside_and_no_link_leads_out() {
     );
     let left = Trial::script(&script).scripted();
     left.ends("engine_failed", "0", 8);
-    assert_eq!(left.text("backend/stdout.log").trim(), "wrote the box");
+    assert_eq!(left.text("backend/stdout.log").trim(), "wrote the sandbox");
     assert!(!std::path::Path::new(&place).exists());
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap();
     let first = passwd.lines().next().unwrap().to_owned();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use admit::gate::{AMBIENT, Outcome};
+use admit::check::ambient::{Outcome, VECTORS};
 use serde_json::{Value, json};
 
 use crate::run::{SCRIPTED, bash, built, directory, is_blocked, put, run, variant};
@@ -121,7 +121,7 @@ fn is_untouched(outcome: &Value) {
     }
     let rows = report["gates"].as_array().unwrap();
     let row = rows.iter().find(|row| row["id"] == "ambient_inputs").unwrap();
-    assert_eq!(row["found"], format!("{} vectors closed", AMBIENT.len()));
+    assert_eq!(row["found"], format!("{} ways in closed", VECTORS.len()));
 }
 
 /// Has the agent look for itself.
@@ -134,7 +134,7 @@ fn look(world: &World) {
 fn holds(mut world: World, provider: &str, binary: &Path) {
     let planted = plant_all(&mut world, binary);
     look(&world);
-    let neutralised: Vec<&str> = AMBIENT
+    let neutralised: Vec<&str> = VECTORS
         .iter()
         .filter(|vector| vector.outcome == Outcome::Neutralised)
         .map(|vector| vector.id)
@@ -147,21 +147,21 @@ fn holds(mut world: World, provider: &str, binary: &Path) {
 
 #[test]
 fn whatever_is_planted_around_the_stand_in_changes_nothing() {
-    holds(built(), "understudy", &understudy().0);
+    holds(built(), "understudy", &understudy().binary);
 }
 
 #[test]
 fn whatever_is_planted_around_real_case_changes_nothing() {
-    let Some((binary, _)) = real_case() else { return };
+    let Some(case) = real_case() else { return };
     let world = World::with_shared_store();
     assert!(build_case(&world));
-    holds(world, CASE.0, &binary);
+    holds(world, CASE.0, &case.binary);
 }
 
 #[test]
 fn what_is_not_neutralised_refuses() {
     let mut refused: Vec<&str> =
-        AMBIENT.iter().filter(|v| v.outcome == Outcome::Refused).map(|v| v.id).collect();
+        VECTORS.iter().filter(|v| v.outcome == Outcome::Refused).map(|v| v.id).collect();
     let world = built();
     let mut refuses = |world: &World, name: &str, vector: &str| {
         let mut args = SCRIPTED.to_vec();

@@ -116,10 +116,8 @@ fn the_stand_in_is_built_recorded_verified_and_found_again() {
     flip(&output);
     let run = world.admit(&["verify", "--json"]).expect(5);
     let json = run.json();
-    let rows = json["providers"][0]["rows"].as_array().unwrap().clone();
-    let bad: Vec<_> =
-        rows.iter().filter(|row| row["status"] == "fail").map(|row| row["id"].clone()).collect();
-    assert_eq!(bad, ["output"], "{run}");
+    let bad = crate::verify::in_state(&json["providers"][0]["findings"], "failed");
+    assert_eq!(bad, ["binary_digest"], "{run}");
     world.admit(&["build", "understudy"]).refuse(5, "store_corrupt");
 }
 
@@ -205,7 +203,7 @@ fn two_builds_give_the_same_report_outside_volatile() {
     let (first, _) = report(&["build", "understudy", "--json"]);
     let (second, rebuilt) = report(&["build", "understudy", "--rebuild", "--json"]);
     assert_eq!(first, second);
-    assert_eq!(rebuilt["verification"], "reproduced");
+    assert_eq!(rebuilt["answer"], "reproduced");
 }
 
 #[test]
@@ -235,18 +233,22 @@ fn an_altered_record_is_not_the_build() {
     world.admit(&["verify", "understudy"]).expect(0);
     let path = PathBuf::from(json["recorded"].as_str().unwrap());
     let good: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    for (field, value) in [
-        ("bun_sha256", serde_json::json!("0".repeat(64))),
-        ("pinned_commit", serde_json::json!("0".repeat(40))),
-        ("verification", serde_json::json!("unlocked")),
-        ("origin", serde_json::json!("adopted")),
-        ("size", serde_json::json!(1)),
+    for (field, value, check) in [
+        ("bun_sha256", serde_json::json!("0".repeat(64)), "toolchain_digest"),
+        ("pinned_commit", serde_json::json!("0".repeat(40)), "source_pin"),
+        ("verification", serde_json::json!("unlocked"), "build_report_matches"),
+        ("origin", serde_json::json!("adopted"), "build_report_matches"),
+        ("size", serde_json::json!(1), "build_report_matches"),
     ] {
         let mut bad = good.clone();
         bad[field] = value;
         std::fs::write(&path, serde_json::to_vec(&bad).unwrap()).unwrap();
-        let run = world.admit(&["verify", "understudy"]).expect(5);
-        assert!(run.stdout().contains(field), "{field}\n{run}");
+        let run = world.admit(&["verify", "understudy", "--json"]).expect(5);
+        let findings = &run.json()["providers"][0]["findings"];
+        assert_eq!(crate::verify::in_state(findings, "failed"), [check], "{field}\n{run}");
+        // A check of one field is named after it, that of all others names the field.
+        let named = check != "build_report_matches" || run.stdout().contains(field);
+        assert!(named, "{field}\n{run}");
         let again = world.admit(&["build", "understudy", "--json"]).expect(0).json();
         if field != "verification" {
             assert_eq!(again["report"]["source_admission_status"], "not_admitted", "{field}");
@@ -385,7 +387,7 @@ fn a_differing_rebuild_is_an_answer_and_not_the_new_truth() {
     };
     let first = build(&[]).expect(0).json();
     let again = build(&["--rebuild"]).expect(1).json();
-    assert_eq!(again["rebuilt"]["verification"], "differs", "{again}");
+    assert_eq!(again["rebuilt"]["answer"], "differs", "{again}");
     assert_ne!(again["report"]["sha256"], first["report"]["sha256"]);
     let now = build(&[]).expect(0).json();
     assert_eq!(now["fresh"], false);
@@ -398,17 +400,35 @@ fn what_could_not_be_rebuilt_is_not_what_differs() {
     variation(&world, "differs", |lock| lock["build"]["path"] = "/tmp/differs".into());
     let run =
         world.admit(&["build", "differs", "--rebuild", "--json"]).refuse(5, "digest_mismatch");
-    assert_eq!(run.json()["result"]["verification"], "differs", "{run}");
-    assert_ne!(run.json()["result"]["found"], run.json()["result"]["expected"]);
+    let json = run.json();
+    assert_eq!((&json["schema"], &json["answer"]), (&"admit.rebuild/2".into(), &"differs".into()));
+    let round = &json["rounds"][0];
+    assert_ne!(round["product"]["sha256"], json["expected"]["sha256"], "{run}");
+    assert_eq!(round["failed"]["error"]["reason"], "digest_mismatch", "{run}");
 
     let registry = crate::loopback::Server::http(|_, _| crate::loopback::Reply::ok("other bytes"));
     world.set("ADMIT_STORE", world.path().join("store").display().to_string());
     let args = ["--json", "--registry", &registry.url("/")];
     let build = |more: &[&str]| world.admit(&[&["build", "understudy"], more, &args].concat());
     let run = build(&["--rebuild"]).refuse(4, "input_refused");
-    assert_eq!(run.json()["result"]["verification"], "not_rebuilt", "{run}");
-    assert_eq!(run.json()["error"]["exit_code"], 4);
+    assert_eq!(run.json()["answer"], "not_rebuilt", "{run}");
+    assert_eq!(run.json()["rounds"][0]["failed"]["exit_code"], 4);
     build(&[]).refuse(5, "digest_mismatch");
+}
+
+#[test]
+fn a_source_of_many_files_needs_few_descriptors() {
+    let world = World::with_shared_store();
+    let paths: Vec<String> = (0..3_000).map(|n| format!("many/{}/{n}.txt", n % 7)).collect();
+    let files: Vec<(&str, &str)> = paths.iter().map(|path| (path.as_str(), "text")).collect();
+    let name = format!("many-{}", std::process::id());
+    provider(&world, &name, &files, |_| ()).expect(0);
+    let mirror =
+        format!("https://provider.invalid/=file://{}/", world.path().join("mirror").display());
+    let few = ["sh", "-c", "ulimit -S -n 256 && exec \"$@\"", "sh"];
+    let args = ["build", &name, "--rebuild", "--mirror", &mirror];
+    let output = world.command_behind(&few, &args).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

@@ -1,55 +1,61 @@
 //! Every failure class that a started provider can end in, each with its detail, marker and exit code, from a sealed run.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
-use admit::proxy::upstream::Upstream;
+use admit::record::Record as _;
 use admit::record::evidence::{EvidenceClass, RunStatus};
 use admit::record::failure::FailureClass;
-use admit::run::engine::scripted::Scripted;
-use admit::run::tools::{Git, Tools};
-use admit::store::Store;
+use admit::record::fixture::{Script, Turn};
+use admit::record::wire::ReasoningField;
 use serde_json::json;
 
-use crate::judge::{shown, the_tools};
-use crate::trial::{ASKS_FOREVER, Trial};
-use crate::upstream::{Fault, MODEL, Server};
-use crate::util;
+use crate::trial::{ASKS_FOREVER, Trial, after_probe};
+use crate::upstream::{Behaviour, MODEL, Mock, MockServer, serve, serve_during};
 
 fn bash(command: &str) -> serde_json::Value {
     json!({ "tool_calls": [{ "name": "bash", "arguments": { "command": command } }] })
 }
 
+/// A reference patch that applies and changes nothing of what the tests see.
+const WRONG: &str = "diff --git a/strings.py b/strings.py
+--- a/strings.py
++++ b/strings.py
+@@ -1,3 +1,4 @@
+ \"\"\"Small functions on text.\"\"\"
+ 
++# As it was.
+ 
+";
+
 #[test]
 fn faults_of_the_model_that_the_provider_hides() {
     // Class and detail; the wire's bytes prove each.
     let cases = [
-        (Fault::Unauthorized, "auth_unavailable", "http_401", "401 Unauthorized"),
-        (Fault::ServerError, "upstream_error", "http_5xx", "500 Internal Server Error"),
-        (Fault::CutStream, "stream_truncated", "cut", "40\r\ndata: {\"mod"),
+        (Behaviour::Status(401), "auth_unavailable", "http_401", "HTTP/1.1 401 "),
+        (Behaviour::Status(500), "upstream_error", "http_5xx", "HTTP/1.1 500 "),
+        (Behaviour::Cut, "stream_truncated", "cut", "40\r\ndata: {\"mod"),
         (
-            Fault::ReasoningContent,
+            Behaviour::ReasoningOnly(ReasoningField::ReasoningContent),
             "response_shape_unavailable",
             "reasoning_only_no_close",
             "reasoning_content",
         ),
-        (Fault::None, "agent_protocol", "", "hello"),
-        (Fault::OtherModel, "model_mismatch", "other_model", "another-model"),
-        (Fault::Gone, "connection_refused", "refused", ""),
-        (Fault::BadToolArguments, "malformed_tool_call", "arguments_not_json", "{\\\"path\\\": "),
-        (Fault::Empty, "empty_reply", "empty", "\" \\n\""),
+        (Behaviour::Plays, "agent_protocol", "", "hello"),
+        (Behaviour::OtherModel, "model_mismatch", "other_model", "another-model"),
+        (Behaviour::Gone, "connection_refused", "refused", ""),
+        (Behaviour::BadTool, "malformed_tool_call", "arguments_not_json", "{\\\"path\\\": "),
+        (Behaviour::Empty, "empty_reply", "empty", "\" \\n\""),
     ];
     let mut seen = BTreeSet::new();
     for (fault, class, detail, wire) in cases {
-        let server = match fault {
-            Fault::Gone => None,
+        let trial = Trial::understudy();
+        let left = match fault {
+            Behaviour::Gone => trial.deserted(),
             // An agent may try such a call again for ever.
-            Fault::BadToolArguments => Some(Server::once(fault)),
-            fault => Some(Server::start(fault)),
+            Behaviour::BadTool => trial.served(&serve_during(fault, 1..2)),
+            fault => trial.served(&after_probe(fault)),
         };
-        let addr = server.as_ref().map_or_else(crate::upstream::nobody, |server| server.addr);
-        let left = Trial::understudy().served(addr);
         left.ends(class, detail, 8);
         assert_eq!(left.report().evidence_class, EvidenceClass::Loopback);
         // What the provider itself says is the same whatever it was.
@@ -57,7 +63,7 @@ fn faults_of_the_model_that_the_provider_hides() {
         assert!(log.contains("agent-protocol-error"), "{fault:?}: {log}");
         let reply = left.text("backend/wire/0001.reply");
         assert!(reply.contains(wire), "{fault:?}: {reply}");
-        assert_eq!(reply.is_empty(), fault == Fault::Gone, "{fault:?}: {reply}");
+        assert_eq!(reply.is_empty(), fault == Behaviour::Gone, "{fault:?}: {reply}");
         seen.insert((class, detail));
     }
     assert_eq!(seen.len(), cases.len());
@@ -65,38 +71,22 @@ fn faults_of_the_model_that_the_provider_hides() {
 
 #[test]
 fn what_the_evidence_shows_rejects_the_run() {
-    // The key in a reply: cut at the door, and in no file.
-    let server = Server::start(Fault::EchoKeyInTwoWrites);
-    let left = Trial::understudy().served(server.addr);
+    // The key in a reply: cut by the proxy, and in no file.
+    let closing = Turn { text: Some(crate::upstream::key()), tool_calls: Vec::new() };
+    let script = Script { schema: Script::SCHEMA.to_string(), turns: Vec::new(), closing };
+    let server = MockServer::start(Mock::new(script, MODEL)).unwrap();
+    let left = Trial::understudy().served(&server);
     left.ends("secret_found", "model_key", 8);
     let key = crate::upstream::key();
     assert!(left.files().values().all(|b| !b.windows(key.len()).any(|w| w == key.as_bytes())));
 
-    // A directory of the host that is no tool's is mounted: visible, and so the proof is false.
-    let mut trial = Trial::understudy();
-    let target = ["/srv", "/mnt", "/media"].map(Path::new).into_iter().find(|dir| dir.is_dir());
-    let target = target.unwrap().canonicalize().unwrap();
-    let store = shown("store", Store::open(&util::shared_store()));
-    let nar = the_tools().pytest.nar();
-    trial.tools = Some(Tools {
-        python: the_tools().python.clone(),
-        git: the_tools().git.clone().map(|git| Git { prefix: target.clone(), ..git }),
-        pytest: store.tree(nar).unwrap().unwrap(),
-        lock: the_tools().lock.clone(),
-    });
-    let left = trial.scripted();
-    left.ends("target_inspected", "", 8);
-    assert!(!left.report().no_target_inspection_passed);
-    let proof = left.json("stage2-no-target-inspection.json");
-    assert_eq!(proof["targets_visible"], json!([target]));
-    assert_eq!(proof["passed"], false);
-
     // A judge that takes no change for good tells nothing, however good the work.
-    let mut trial = Trial::understudy();
-    trial.baselines_held = false;
-    let left = trial.scripted();
+    let left = Trial::understudy().fixture("reference.patch", |_| WRONG.to_owned()).scripted();
     left.ends("void_baseline", "", 8);
     assert!(left.report().tests_passed);
+    let held: Vec<bool> =
+        left.report().baselines.iter().map(|row| row.expected_accept == row.accepted).collect();
+    assert_eq!(held, [true, false]);
 
     let trial = Trial::understudy().turns(|turns| {
         turns[3] = bash("echo x > more.py && git add -A && git commit -q -m more");
@@ -111,7 +101,6 @@ fn what_the_evidence_shows_rejects_the_run() {
 fn each_clock_ends_the_run_with_its_name() {
     let soon = Duration::from_secs(1);
     let sleeps = "exec sleep 300";
-    let server = Server::start(Fault::Hang);
     let mut start = Trial::script(sleeps);
     start.clocks.start = soon;
     let mut first = Trial::script("echo a sign of life; exec sleep 300");
@@ -123,7 +112,8 @@ fn each_clock_ends_the_run_with_its_name() {
     for (trial, clock) in
         [(start, "start"), (first, "first_model_call"), (idle, "idle"), (wall, "wall")]
     {
-        let left = trial.served(server.addr);
+        // One server a run: only the first question to each is the probe.
+        let left = trial.served(&after_probe(Behaviour::Silent));
         left.ends("timeout", clock, 9);
         assert_eq!(left.report().backend_exit_code, Some(124), "{clock}");
         assert_eq!(left.report().backend_exit_code_source.as_deref(), Some("clock"));
@@ -132,19 +122,19 @@ fn each_clock_ends_the_run_with_its_name() {
 }
 
 #[test]
-fn a_limit_of_the_door_ends_the_run_as_a_limit() {
-    let server = Server::start(Fault::None);
+fn a_limit_of_the_proxy_ends_the_run_as_a_limit() {
+    let server = serve(Behaviour::Plays);
     type Change = fn(&mut admit::proxy::server::Limits);
     let cases: [(&str, Change); 4] = [
-        ("requests", |door| door.requests = 2),
-        ("tokens", |door| door.tokens = 20),
-        ("request_bytes", |door| door.request_bytes = 200),
-        ("reply_bytes", |door| door.reply_bytes = 1500),
+        ("requests", |proxy| proxy.requests = 2),
+        ("tokens", |proxy| proxy.tokens = 20),
+        ("request_bytes", |proxy| proxy.request_bytes = 200),
+        ("reply_bytes", |proxy| proxy.reply_bytes = 1500),
     ];
     for (limit, change) in cases {
         let mut trial = Trial::python(ASKS_FOREVER);
-        change(&mut trial.door);
-        let left = trial.served(server.addr);
+        change(&mut trial.proxy);
+        let left = trial.served(&server);
         left.ends("limit_hit", limit, 9);
         assert_eq!(left.report().backend_exit_code_source.as_deref(), Some("limit"));
         let reason = left.report().failure_reason.clone().unwrap();
@@ -169,9 +159,7 @@ fn the_engines_own_end_and_a_signal_to_admit() {
         ASKS_FOREVER.replace("test-model", "other-model").replace("while True", "for _ in 'x'");
     let left = Trial::python(&other).scripted();
     left.ends("unclassified", "the bridge refused a request: OtherModel", 8);
-    let mut trial = Trial::script("exec sleep 300");
-    trial.signal = 15;
-    let left = trial.scripted();
+    let left = Trial::script("exec sleep 300").stopped(15).scripted();
     left.ends("interrupted", "signal 15", 8);
     assert_eq!(left.report().backend_exit_code, Some(143));
 }
@@ -179,21 +167,25 @@ fn the_engines_own_end_and_a_signal_to_admit() {
 #[test]
 fn the_binary_that_the_gate_saw_is_the_one_that_starts() {
     let mut trial = Trial::script("echo the admitted one");
-    let mut bytes = std::fs::read(&trial.binary).unwrap();
-    let last = bytes.len() - 2;
-    bytes[last] ^= 1;
-    std::fs::write(&trial.binary, bytes).unwrap();
-    let model = Scripted::new(trial.fixture.script.clone(), MODEL);
-    let runs = tempfile::tempdir().unwrap();
-    trial.runs = runs.path().to_path_buf();
-    let Err(err) = trial.run(Upstream::local(model)) else { panic!("another binary was started") };
+    let state = tempfile::tempdir().unwrap();
+    trial.state = state.path().to_path_buf();
+    let binary = trial.binary.clone().unwrap();
+    // Another program of the same length, written after the gate.
+    let trial = trial.at("run", move || {
+        let mut bytes = std::fs::read(&binary).unwrap();
+        let last = bytes.len() - 2;
+        bytes[last] ^= 1;
+        std::fs::write(&binary, bytes).unwrap();
+    });
+    let Err(err) = trial.try_scripted() else { panic!("another binary was started") };
     assert_eq!(err.reason().as_str(), "digest_mismatch", "{err}");
     assert!(err.expected_value().is_some() && err.found_value().is_some(), "{err:?}");
-    // The recording that was dropped is sealed, and says that nothing was started.
-    let dir = std::fs::read_dir(runs.path()).unwrap().next().unwrap().unwrap().path();
+    // The recording is sealed, and says that nothing was started.
+    let dir = std::fs::read_dir(state.path().join("runs")).unwrap().next().unwrap().unwrap().path();
     let report = admit::evidence::check(&dir, None).unwrap().report.unwrap();
     assert!(!report.case_process_started);
-    assert_eq!(report.status, RunStatus::Fail);
+    assert_eq!(report.status, RunStatus::Blocked);
+    assert_eq!(report.failure_reason.as_deref(), Some("gate refused: digest_mismatch"));
 }
 
 #[test]
@@ -202,8 +194,10 @@ fn every_class_has_a_run_that_ends_in_it() {
     let by_gate =
         ["provider_unavailable", "model_not_admitted", "local_config_unavailable", "gate_refused"];
     let elsewhere = ["judge_rejected", "lifecycle_timeout"];
+    // No mount of a launch is a target's, so no run ends so: `run::proof` and `run::classify` show what would.
+    let by_unit = ["target_inspected"];
     let here = include_str!("classes.rs");
-    for class in FailureClass::ALL {
+    for class in FailureClass::ALL.iter().filter(|class| !by_unit.contains(&class.as_str())) {
         let name = class.as_str();
         let known = by_gate.contains(&name) || elsewhere.contains(&name);
         let tests = if known { include_str!("run.rs").to_owned() } else { here.to_owned() };

@@ -66,7 +66,7 @@ fn the_operators_tables_are_the_codes() {
 
 #[test]
 fn every_field_of_a_report_is_documented() {
-    let schema = std::fs::read(project().join("schemas/admit.run-report.v1.schema.json")).unwrap();
+    let schema = std::fs::read(project().join("schemas/admit.run-report.v2.schema.json")).unwrap();
     let schema: Value = serde_json::from_slice(&schema).unwrap();
     let fields = schema["properties"].as_object().unwrap();
     let text = document("harness-evidence.md");
@@ -110,4 +110,87 @@ fn a_real_run_holds_what_is_documented_and_nothing_else() {
     let all = first(&files);
     let unseen: Vec<_> = all.difference(&seen).copied().collect();
     assert_eq!(unseen, ["backend/*.txt"]);
+}
+
+/// The files below `src/` that the architecture's layout draws; its top entries.
+fn layout(text: &str) -> (Vec<String>, Vec<String>) {
+    let drawn = text.split("```text").nth(1).unwrap().split("```").next().unwrap();
+    let (mut files, mut tops, mut dir) = (Vec::new(), Vec::new(), String::new());
+    for line in drawn.lines().skip_while(|line| *line != "src/").skip(1) {
+        let mut words = line.split([' ', '(', ')', ',', ':']).filter(|word| !word.is_empty());
+        // An entry stands two columns in; a line that stands further in goes on with the last one.
+        if line.starts_with("  ") && !line.starts_with("   ") {
+            let top = words.next().unwrap();
+            tops.push(top.trim_end_matches('/').trim_end_matches(".rs").to_owned());
+            files.push(top.to_owned());
+            dir = if top.ends_with('/') { top.to_owned() } else { String::new() };
+        }
+        let named = words.filter(|word| word.ends_with(".rs") || word.ends_with('/'));
+        let named = named.filter(|word| *word != "schemas/");
+        files.extend(named.map(|word| format!("{dir}{word}")));
+    }
+    (files, tops)
+}
+
+#[test]
+fn the_layout_of_the_architecture_is_what_is_there() {
+    let (files, tops) = layout(&document("architecture.md"));
+    let missing: Vec<_> =
+        files.iter().filter(|file| !project().join("src").join(file).exists()).collect();
+    assert!(missing.is_empty(), "the layout draws {missing:?}, which are not there");
+    assert!(files.len() > 100, "{} files were read", files.len());
+    let lib = std::fs::read_to_string(project().join("src/lib.rs")).unwrap();
+    let modules = lib.lines().filter_map(|line| {
+        let name = line.strip_prefix("pub mod ").or(line.strip_prefix("pub(crate) mod "))?;
+        name.strip_suffix(';')
+    });
+    let modules: Vec<&str> = ["main", "lib"].into_iter().chain(modules).collect();
+    assert_eq!(tops, modules, "the layout has the modules of src/lib.rs in their order");
+}
+
+/// Files, modules and functions that the documents about the code name in backticks are there.
+#[test]
+fn what_the_documents_name_is_there() {
+    let sources = crate::layering::sources();
+    let defined = |name: &str| {
+        let kinds = ["fn", "struct", "enum", "trait", "const", "mod", "type"];
+        let said = kinds.map(|kind| format!("{kind} {name}"));
+        sources.iter().any(|(_, code)| said.iter().any(|said| code.contains(said.as_str())))
+    };
+    for page in ["architecture", "agents", "judges", "providers", "wire-apis"] {
+        let text = document(&format!("{page}.md"));
+        let prose: String = text.split("```").step_by(2).collect();
+        let mut named = 0;
+        for name in prose.split('`').skip(1).step_by(2) {
+            let name = ["enum ", "impl ", "struct ", "trait "]
+                .iter()
+                .find_map(|kind| name.strip_prefix(kind))
+                .unwrap_or(name);
+            let below = ["src/", "docs/", "tests/", "fixtures/", "benches/", ".ci/"];
+            // What is no name, a pattern, what a reader is to write, what a build of Case writes, `.rs` itself.
+            if name.contains([' ', '(', '<', '*'])
+                || name.contains("NAME")
+                || name == "src/generated/package-assets.ts"
+            {
+                continue;
+            }
+            let is_there = if below.iter().any(|dir| name.starts_with(dir)) {
+                project().join(name).exists()
+            } else if name.ends_with(".rs") {
+                project().join("src").join(name).exists()
+            } else if name.contains("::") {
+                name.split("::").all(defined)
+            } else if name.starts_with(|first: char| first.is_ascii_uppercase())
+                && name.chars().all(char::is_alphabetic)
+                && name.contains(|c: char| c.is_ascii_lowercase())
+            {
+                defined(name)
+            } else {
+                continue;
+            };
+            assert!(is_there, "docs/{page}.md names `{name}`, which is not there");
+            named += 1;
+        }
+        assert!(named >= 3, "{named} names were read in docs/{page}.md");
+    }
 }

@@ -68,9 +68,9 @@ fn a_machine_that_can_do_everything_is_ready() {
     thread.join().expect("one request");
     let run = run.expect(0);
     let report = run.json();
-    assert_eq!((&report["schema"], &report["ready"]), (&"admit.doctor/1".into(), &true.into()));
+    assert_eq!((&report["schema"], &report["ready"]), (&"admit.doctor/2".into(), &true.into()));
     for id in ["platform", "store", "python3", "pip", "npm_config", "registry", "seccomp"] {
-        assert_eq!(row(&report, id)["status"], "ok", "{run}");
+        assert_eq!(row(&report, id)["state"], "ok", "{run}");
     }
     assert!(row(&report, "sandbox")["found"].as_str().expect("words").contains("user"), "{run}");
     // Nothing was made.
@@ -87,14 +87,18 @@ fn an_empty_path_is_not_ready_and_every_row_says_why() {
     let run = world.admit(&["doctor", "--json"]).expect(1);
     let report = run.json();
     assert_eq!(report["ready"], false);
-    for id in ["python3", "pip", "registry"] {
-        assert_eq!(row(&report, id)["status"], "fail", "{run}");
-    }
-    for id in ["git", "gnu_gzip"] {
-        assert_eq!(row(&report, id)["status"], "warn", "{run}");
+    for (id, required) in
+        [("python3", true), ("pip", true), ("registry", true), ("git", false), ("gnu_gzip", false)]
+    {
+        let row = row(&report, id);
+        assert_eq!(
+            (&row["state"], &row["required"]),
+            (&"failed".into(), &required.into()),
+            "{run}"
+        );
     }
     for row in report["checks"].as_array().expect("rows") {
-        assert_eq!(row["fix"].is_string(), row["status"] != "ok", "{run}");
+        assert_eq!(row["fix"].is_string(), row["state"] == "failed", "{run}");
     }
     let words = world.admit(&["doctor"]).expect(1).stdout();
     assert!(words.contains("FAIL  python3") && words.contains("fix: install Python 3"), "{words}");
@@ -107,7 +111,7 @@ fn a_path_that_names_no_directory_breaks_nothing_else() {
     world.set("PATH", "/nowhere/at/all:relative::");
     let report = world.admit(&["doctor", "--json"]).expect(1).json();
     assert_eq!(row(&report, "git")["found"], "no git on PATH");
-    assert_ne!(row(&report, "sandbox")["status"], "fail");
+    assert_ne!(row(&report, "sandbox")["state"], "failed");
 }
 
 #[test]
@@ -127,12 +131,12 @@ fn without_user_namespaces_the_cause_and_the_fix_are_named() {
     assert_eq!(out.status.code(), Some(1), "{text} {}", String::from_utf8_lossy(&out.stderr));
     let report: Value = serde_json::from_str(&text).expect("JSON");
     let sandbox = row(&report, "sandbox");
-    assert_eq!(sandbox["status"], "fail", "{text}");
+    assert_eq!(sandbox["state"], "failed", "{text}");
     assert!(
         sandbox["found"].as_str().expect("words").contains("max_user_namespaces = 0"),
         "{text}"
     );
     assert!(sandbox["fix"].as_str().expect("words").contains("sysctl"), "{text}");
-    assert_eq!(row(&report, "namespace_user")["status"], "fail", "{text}");
-    assert_ne!(row(&report, "seccomp")["status"], "ok", "not tried is not ok");
+    assert_eq!(row(&report, "namespace_user")["state"], "failed", "{text}");
+    assert_ne!(row(&report, "seccomp")["state"], "ok", "not tried is not ok");
 }

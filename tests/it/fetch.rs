@@ -458,8 +458,12 @@ fn a_registry_can_be_mirrored_to_a_directory() {
     let to = format!("file://{}/mirror/", lab.dir.path().display());
     lab.mirror("https://registry.invalid/npm/", &to);
     assert_eq!(lab.packages(&[wanted("a", b"tarball")]).unwrap().downloaded, 1);
-    let missing = lab.packages(&[wanted("b", b"b")]).unwrap_err();
-    assert_eq!(missing.reason(), Reason::Unreachable);
+    std::fs::create_dir_all(lab.dir.path().join("mirror/c/-")).unwrap();
+    crate::fetch_git::pipe_at(&lab.dir.path().join("mirror/c/-/c-1.0.0.tgz"));
+    for name in ["b", "c"] {
+        let missing = lab.packages(&[wanted(name, b"b")]).unwrap_err();
+        assert_eq!(missing.reason(), Reason::Unreachable, "{name}");
+    }
 }
 
 #[test]

@@ -15,13 +15,13 @@ use admit::store::nar_hash_path;
 use crate::fetch::{Lab, sha512};
 use crate::loopback::{Reply, git_http};
 
-const URL: &str = "https://github.com/o/r.git";
+pub const URL: &str = "https://github.com/o/r.git";
 
 /// A repository made with git itself.
-struct Repo(PathBuf);
+pub struct Repo(pub PathBuf);
 
 impl Repo {
-    fn new(dir: &Path) -> Self {
+    pub fn new(dir: &Path) -> Self {
         std::fs::create_dir_all(dir).unwrap();
         let repo = Self(dir.to_owned());
         repo.git(&["init", "-q", "-b", "main"]);
@@ -46,7 +46,7 @@ impl Repo {
         command
     }
 
-    fn git(&self, args: &[&str]) -> String {
+    pub fn git(&self, args: &[&str]) -> String {
         self.git_with(args, b"")
     }
 
@@ -65,14 +65,14 @@ impl Repo {
         out.stdout
     }
 
-    fn write(&self, path: &str, data: &str) -> &Self {
+    pub fn write(&self, path: &str, data: &str) -> &Self {
         let path = self.0.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, data).unwrap();
         self
     }
 
-    fn commit(&self) -> CommitId {
+    pub fn commit(&self) -> CommitId {
         self.git(&["add", "-A"]);
         self.git(&["commit", "-q", "--allow-empty", "-m", "m"]);
         self.git(&["rev-parse", "HEAD"]).parse().unwrap()
@@ -92,7 +92,7 @@ impl Repo {
 }
 
 /// A lab whose mirror of [`URL`] is a repository made by `fill`, and the commit that `fill` gave.
-fn mirrored(fill: impl FnOnce(&Repo) -> CommitId) -> (Lab, Repo, CommitId) {
+pub fn mirrored(fill: impl FnOnce(&Repo) -> CommitId) -> (Lab, Repo, CommitId) {
     let mut lab = Lab::new("http://registry.invalid/");
     let repo = Repo::new(&lab.dir.path().join("git/o/r"));
     let rev = fill(&repo);
@@ -109,7 +109,7 @@ fn fetch(lab: &Lab, rev: &CommitId) -> Result<Source> {
     lab.fetcher().source(&locked(rev))
 }
 
-fn refused(lab: &Lab, rev: &CommitId) -> Error {
+pub fn refused(lab: &Lab, rev: &CommitId) -> Error {
     let err = fetch(lab, rev).unwrap_err();
     assert!(lab.is_empty(), "something was left behind after: {err}");
     err
@@ -195,6 +195,11 @@ fn a_source_that_is_not_the_locked_one_is_refused() {
     assert_eq!(refused(&lab, &tree).reason(), Reason::SourceMismatch);
 }
 
+pub fn pipe_at(path: &Path) {
+    let made = Command::new("mkfifo").arg(path).status().unwrap();
+    assert!(made.success(), "mkfifo {}", path.display());
+}
+
 #[test]
 fn a_mirror_may_be_bare_linked_or_named_with_git() {
     let (mut lab, repo, rev) = mirrored(varied);
@@ -209,10 +214,21 @@ fn a_mirror_may_be_bare_linked_or_named_with_git() {
         lab.mirror(URL, &format!("file://{path}"));
         assert!(fetch(&lab, &rev).unwrap().fetched, "{path}");
     }
-    for path in ["/nonexistent", "/etc", "/dev/null"] {
+    // A pipe has no end to wait for.
+    let pipe = lab.dir.path().join("pipe");
+    std::fs::create_dir(&pipe).unwrap();
+    pipe_at(&pipe.join(".git"));
+    for path in ["/nonexistent", "/etc", "/dev/null", pipe.to_str().unwrap()] {
         lab.mirror(URL, &format!("file://{path}"));
         assert_eq!(fetch(&lab, &rev).unwrap_err().reason(), Reason::Unreachable, "{path}");
     }
+    let id = repo.git(&["rev-parse", "HEAD^{tree}"]);
+    let object = repo.0.join(format!(".git/objects/{}/{}", &id[..2], &id[2..]));
+    std::fs::remove_file(&object).unwrap();
+    pipe_at(&object);
+    let mut lab = Lab::new("http://registry.invalid/");
+    lab.mirror(URL, &format!("file://{}", repo.0.display()));
+    assert_eq!(refused(&lab, &rev).reason(), Reason::SourceMismatch);
 }
 
 #[test]

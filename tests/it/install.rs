@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use admit::build::work::WorkDir;
 use admit::bun::lockfile::{Lockfile, Required};
 use admit::download::client::Client;
 use admit::download::config::NetConfig;
@@ -26,7 +27,7 @@ use crate::util;
 struct Build {
     dir: tempfile::TempDir,
     lock: Lockfile,
-    seeded: seed::Seeded,
+    seeded: installed::Seeded,
     plan: Plan,
 }
 
@@ -75,13 +76,7 @@ impl Build {
         };
         let locked = std::fs::read(util::project().join("lockfiles/understudy.lock.json")).unwrap();
         let plan = Plan::new(&record::parse(&locked).unwrap(), Platform::LinuxX64).unwrap();
-        let pin = toolchain::Bun {
-            package: &plan.bun.package,
-            version: &plan.bun_version,
-            integrity: &plan.bun.integrity.0,
-            binary_sha256: plan.bun.binary_sha256.digest(),
-        };
-        let (mut bun, _) = fetcher.bun(&pin).unwrap();
+        let (mut bun, _) = fetcher.bun(&toolchain::Bun::of(&plan)).unwrap();
         let program = dir.path().join("bin/bun");
         std::fs::create_dir(dir.path().join("bin")).unwrap();
         std::io::copy(bun.file(), &mut File::create(&program).unwrap()).unwrap();
@@ -108,7 +103,8 @@ impl Build {
     /// Runs the plan's install command in the plan's environment, every request ending at a port where nobody listens.
     fn install(&self) -> (bool, String) {
         let text = |path: PathBuf| path.display().to_string();
-        let mut env = self.plan.environment();
+        let work = WorkDir::new(&self.plan, &"/tmp/open".parse().unwrap()).unwrap();
+        let mut env = self.plan.kind.environment(&self.plan, &work);
         for (name, path) in [
             ("HOME", "home"),
             ("TMPDIR", "tmp"),
@@ -121,7 +117,7 @@ impl Build {
             env.insert(name.to_owned(), "http://127.0.0.1:9/".to_owned());
         }
         let output = Command::new(self.at("bin/bun"))
-            .args(&self.plan.install()[1..])
+            .args(&self.plan.kind.install_command()[1..])
             .current_dir(self.at("source"))
             .env_clear()
             .envs(env)

@@ -7,10 +7,11 @@ use std::sync::OnceLock;
 use admit::host::{Host, Silent};
 use admit::record::ids::{AbsPath, RelPath};
 use admit::root::Root;
+use admit::run::agent::fake;
 use admit::run::baseline::baselines;
-use admit::run::engine::fake;
 use admit::run::fixture::{self, Fixture};
-use admit::run::judge::{Judge, Judgement};
+use admit::run::judge::python::Python;
+use admit::run::judge::{self, Judgement};
 use admit::run::snapshot::{self, Snapshot};
 use admit::run::tools::{self, Tools};
 use admit::run::{patch, workspace};
@@ -100,8 +101,8 @@ impl Bench {
     fn agent(&self, script: &str) -> Snapshot {
         let mut sandbox = shown("sandbox", start(&self.launcher, &self.policy()));
         let dir = sandbox.directory().unwrap().try_clone().unwrap();
-        let (owner, scratch) = (sandbox.owner(), self.scratch.path());
-        shown("workspace", workspace::write(&dir, "ws", &self.fixture.workspace, owner, scratch));
+        let owner = sandbox.owner();
+        shown("workspace", workspace::write(&dir, "ws", &self.fixture.workspace, owner));
         let mut command =
             Command::new(["/bin/sh", "-e", "-c", script], "/work/ws".parse().unwrap());
         command.env = self.tools.environment();
@@ -109,12 +110,15 @@ impl Bench {
         let finished = shown("agent", sandbox.run(&command));
         let said = format!("{}\n{}", finished.stdout.text(), finished.stderr.text());
         assert_eq!(finished.exit, Exit::Code(0), "{script}\n{said}");
-        shown("snapshot", snapshot::take(&dir, "ws", &self.fixture, scratch))
+        snapshot::take(&dir, "ws", &self.fixture)
+    }
+
+    fn python(&self) -> Python<'_> {
+        Python { launcher: &self.launcher, tools: self.tools }
     }
 
     fn judge_as(&self, fixture: &Fixture, work: &Snapshot) -> Judgement {
-        let judge = Judge { launcher: &self.launcher, fixture, tools: self.tools };
-        shown("judge", judge.judge(work))
+        shown("judge", judge::judge(&self.python(), fixture, work))
     }
 
     fn judge(&self, work: &Snapshot) -> Judgement {
@@ -135,8 +139,9 @@ fn solve(bench: &Bench) -> String {
 #[test]
 fn the_reference_patch_passes_and_no_change_does_not() {
     let bench = Bench::new();
-    let judge = Judge { launcher: &bench.launcher, fixture: &bench.fixture, tools: bench.tools };
-    let both = shown("baselines", baselines(&judge, &bench.policy(), "home/ws"));
+    let (python, policy) = (bench.python(), bench.policy());
+    let both = baselines(&bench.launcher, &python, &bench.fixture, &policy, "home/ws");
+    let both = shown("baselines", both);
     assert!(both.held(), "{:#?}\n{}", both.rows, both.judgements[1].log);
     let [none, reference] = both.judgements.as_slice() else { panic!("two baselines") };
     assert_eq!(none.patch_digest, admit::record::ids::Digest::sha256(b""));
@@ -304,7 +309,7 @@ fn missing_programs_are_named() {
     let path = empty.path().display().to_string();
     let host = Host::with([("PATH".to_owned(), path.clone()), ("HOME".to_owned(), path)], "/");
     let reason = |err: admit::error::Error| err.reason().as_str();
-    assert_eq!(tools::python(&host).map_err(reason).unwrap_err(), "python_missing");
+    assert_eq!(admit::run::python::python(&host).map_err(reason).unwrap_err(), "python_missing");
     assert_eq!(tools::git(&host).map_err(reason).unwrap_err(), "git_missing");
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::util;
 
-fn sources() -> Vec<(PathBuf, String)> {
+pub fn sources() -> Vec<(PathBuf, String)> {
     fn walk(dir: &Path, out: &mut Vec<(PathBuf, String)>) {
         let mut entries: Vec<_> =
             std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
@@ -24,14 +24,17 @@ fn sources() -> Vec<(PathBuf, String)> {
 }
 
 /// The lines before the tests.
-fn code(text: &str) -> Vec<&str> {
+pub fn code(text: &str) -> Vec<&str> {
     text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).collect()
 }
 
 fn order() -> Vec<String> {
     let lib = std::fs::read_to_string(util::project().join("src/lib.rs")).unwrap();
     lib.lines()
-        .filter_map(|l| l.strip_prefix("pub mod ")?.strip_suffix(';').map(str::to_owned))
+        .filter_map(|line| {
+            let name = line.strip_prefix("pub mod ").or(line.strip_prefix("pub(crate) mod "))?;
+            name.strip_suffix(';').map(str::to_owned)
+        })
         .collect()
 }
 

@@ -1,5 +1,5 @@
-//! The bridge against a loopback server that misbehaves in one way at a time, and against clients that try to get
-//! more through the door than one chat completion.
+//! The proxy against models that misbehave in one way at a time, and against clients that try to get more through it
+//! than one question to the model.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,9 +10,8 @@ use std::time::Duration;
 use admit::download::config::NetConfig;
 use admit::proxy::endpoint::{Credential, Endpoint};
 use admit::proxy::probe::{Probe, ProbeLimits, ProbeOutcome, probe};
-use admit::proxy::request::ChatRequest;
 use admit::proxy::server::{Limits, Part, Proxy, ProxyConfig, Recorder, WireEvent};
-use admit::proxy::upstream::{ScriptedModel, ScriptedReply, Upstream};
+use admit::proxy::upstream::Upstream;
 use admit::record::wire::{
     ClosedBy, CutReason, Limit, ProxyRecord, ReasoningField, ReplyClass, RequestRefusal,
     UpstreamKind, WireRecord,
@@ -20,7 +19,8 @@ use admit::record::wire::{
 use admit::secrets::Secret;
 use serde_json::json;
 
-use crate::upstream::{Fault, MODEL, Server, TlsServer, chunk, key, nobody};
+use crate::loopback::Asked;
+use crate::upstream::{Behaviour, MODEL, Mock, Model, key, raw, raw_tls, said, serve, stream};
 
 const SENTINEL: &str = "run-sentinel-4f1c";
 
@@ -43,8 +43,8 @@ impl Recorder for Memory {
     }
 }
 
-/// A bridge under test.
-struct Door {
+/// A proxy under test.
+struct Running {
     proxy: Proxy,
     addr: SocketAddr,
     written: Written,
@@ -63,7 +63,7 @@ fn hasty() -> Limits {
     Limits { silence: wait, request: wait, ..Limits::default() }
 }
 
-fn open(upstream: Upstream, limits: Limits, writes: usize) -> Door {
+fn open(upstream: Upstream, limits: Limits, writes: usize) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let written = Written::default();
@@ -77,7 +77,7 @@ fn open(upstream: Upstream, limits: Limits, writes: usize) -> Door {
         recorder: Box::new(Memory { written: Arc::clone(&written), left: writes }),
         events: Some(sender),
     };
-    Door { proxy: Proxy::start(listener, config).unwrap(), addr, written, events }
+    Running { proxy: Proxy::start(listener, config).unwrap(), addr, written, events }
 }
 
 fn http(addr: SocketAddr) -> Upstream {
@@ -119,7 +119,8 @@ struct Outcome {
     reply: Vec<u8>,
     record: ProxyRecord,
     written: Vec<(u32, Part, Vec<u8>)>,
-    requests: Vec<Vec<u8>>,
+    /// What came to a server that answers with a test's own bytes.
+    requests: Vec<Asked>,
 }
 
 impl Outcome {
@@ -152,166 +153,183 @@ impl Outcome {
     }
 }
 
-fn run_with(fault: Fault, limits: Limits) -> Outcome {
-    let server = Server::start(fault);
-    let door = open(http(server.addr), limits, usize::MAX);
-    let (reply, _) = send(door.addr, &request(&[], &body()));
-    let record = door.proxy.stop().unwrap();
-    let written = door.written.lock().unwrap().clone();
-    let requests = server.requests.lock().unwrap().clone();
+fn run_with(model: impl Into<Model>, limits: Limits) -> Outcome {
+    let model = model.into();
+    let running = open(http(model.addr()), limits, usize::MAX);
+    let (reply, _) = send(running.addr, &request(&[], &body()));
+    let record = running.proxy.stop().unwrap();
+    let written = running.written.lock().unwrap().clone();
+    let requests = match &model {
+        Model::Mock(_) => Vec::new(),
+        Model::Raw(server) => server.asked(),
+    };
     let outcome = Outcome { reply, record, written, requests };
-    outcome.holds_no_secret(Some(server.addr));
+    outcome.holds_no_secret(Some(model.addr()));
     outcome
 }
 
-fn run(fault: Fault) -> Outcome {
-    run_with(fault, if matches!(fault, Fault::Hang) { hasty() } else { quick() })
+fn run(model: impl Into<Model>) -> Outcome {
+    run_with(model, quick())
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(body).unwrap();
+    stream("Content-Encoding: gzip\r\n", &gzip.finish().unwrap())
+}
+
+fn only_reasons() -> Vec<u8> {
+    let message = json!({"role": "assistant", "content": null, "reasoning": "hm"});
+    let choice = json!({"index": 0, "finish_reason": "length", "message": message});
+    let body = json!({"model": MODEL, "choices": [choice]}).to_string();
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
 #[test]
 fn each_fault_of_the_model_has_its_class_and_detail() {
+    use Behaviour as B;
     use ReplyClass::*;
-    let cases = [
-        (Fault::None, OkText, "text"),
-        (Fault::PlainJson, OkText, "text"),
-        (Fault::OneByteWrites, OkText, "text"),
-        (Fault::Gzip, OkText, "text"),
-        (Fault::DelayedContent, OkText, "text"),
-        (Fault::Unauthorized, AuthUnavailable, "http_401"),
-        (Fault::Forbidden, AuthUnavailable, "http_403"),
-        (Fault::ModelNotFound, UpstreamError, "model_not_found"),
-        (Fault::TooManyRequests, UpstreamError, "http_429"),
-        (Fault::ServerError, UpstreamError, "http_5xx"),
-        (Fault::ErrorAfter200, UpstreamError, "error_after_200"),
-        (Fault::CutStream, StreamTruncated, "cut"),
-        (Fault::CutBeforeHead, StreamTruncated, "no_reply_head"),
-        (Fault::BadHead, UpstreamError, "bad_reply_head"),
-        (Fault::MissingDone, StreamTruncated, "missing_done"),
-        (Fault::MissingFinishReason, StreamTruncated, "missing_finish_reason"),
-        (Fault::Reasoning, ResponseShapeUnavailable, "reasoning_only_no_close"),
-        (Fault::ReasoningContent, ResponseShapeUnavailable, "reasoning_only_no_close"),
-        (Fault::ReasoningDetails, ResponseShapeUnavailable, "reasoning_only_no_close"),
-        (Fault::ThinkOnly, ResponseShapeUnavailable, "reasoning_only_no_close"),
-        (Fault::ReasoningOnlyJson, ResponseShapeUnavailable, "reasoning_only_length"),
-        (Fault::Empty, EmptyReply, "empty"),
-        (Fault::OtherModel, ModelMismatch, "other_model"),
-        (Fault::BadToolArguments, MalformedToolCall, "arguments_not_json"),
-        (Fault::ToolsInPieces, OkTools, "tools"),
-        (Fault::ToolsInterleaved, OkTools, "tools"),
-        (Fault::Hang, UpstreamError, "no_reply"),
+    let both = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nhello";
+    let thinks = |field| B::ReasoningOnly(field).into();
+    let cases: Vec<(Model, ReplyClass, &str)> = vec![
+        (B::Plays.into(), OkText, "text"),
+        (B::PlainJson.into(), OkText, "text"),
+        (B::Slivers.into(), OkText, "text"),
+        (Model::raw(gzip(&said("hello"))), OkText, "text"),
+        (B::Delayed.into(), OkText, "text"),
+        (B::NoResult.into(), OkText, "text"),
+        (B::Status(401).into(), AuthUnavailable, "http_401"),
+        (B::Status(403).into(), AuthUnavailable, "http_403"),
+        (B::Status(404).into(), UpstreamError, "model_not_found"),
+        (B::Status(429).into(), UpstreamError, "http_429"),
+        (B::Status(500).into(), UpstreamError, "http_5xx"),
+        (B::ErrorAfter200.into(), UpstreamError, "error_after_200"),
+        (B::Cut.into(), StreamTruncated, "cut"),
+        (Model::raw(b"HTTP/1.1 200 OK\r\nContent-".to_vec()), StreamTruncated, "no_reply_head"),
+        (Model::raw(both.to_vec()), UpstreamError, "bad_reply_head"),
+        (B::MissingDone.into(), StreamTruncated, "missing_done"),
+        (B::MissingFinishReason.into(), StreamTruncated, "missing_finish_reason"),
+        (thinks(ReasoningField::Reasoning), ResponseShapeUnavailable, "reasoning_only_no_close"),
+        (
+            thinks(ReasoningField::ReasoningContent),
+            ResponseShapeUnavailable,
+            "reasoning_only_no_close",
+        ),
+        (
+            thinks(ReasoningField::ReasoningDetails),
+            ResponseShapeUnavailable,
+            "reasoning_only_no_close",
+        ),
+        (thinks(ReasoningField::ThinkTag), ResponseShapeUnavailable, "reasoning_only_no_close"),
+        (Model::raw(only_reasons()), ResponseShapeUnavailable, "reasoning_only_length"),
+        (B::Empty.into(), EmptyReply, "empty"),
+        (B::OtherModel.into(), ModelMismatch, "other_model"),
+        (B::BadTool.into(), MalformedToolCall, "arguments_not_json"),
+        (B::ToolsInPieces.into(), OkTools, "tools"),
+        (B::Gone.into(), ConnectionRefused, "refused"),
     ];
     std::thread::scope(|scope| {
-        for (fault, class, detail) in cases {
+        for (model, class, detail) in cases {
             scope.spawn(move || {
-                let got = run(fault);
-                assert_eq!(got.verdict(), (class, detail), "{fault:?}: {:?}", got.one());
-                assert_eq!(got.one().cut, None, "{fault:?}");
-                assert!(got.record.secrets_seen.is_empty(), "{fault:?}");
+                let got = run(model);
+                assert_eq!(got.verdict(), (class, detail), "{:?}", got.one());
+                assert_eq!(got.one().cut, None, "{detail}");
+                assert!(got.record.secrets_seen.is_empty(), "{detail}");
+                let answered = class != ConnectionRefused && !detail.contains("head");
+                assert_eq!(answered, !got.reply.starts_with(b"HTTP/1.1 502 "), "{detail}");
             });
         }
     });
-}
-
-#[test]
-fn aliases_of_reasoning_are_named() {
-    use ReasoningField::*;
-    for (fault, field) in [
-        (Fault::Reasoning, Reasoning),
-        (Fault::ReasoningContent, ReasoningContent),
-        (Fault::ReasoningDetails, ReasoningDetails),
-        (Fault::ThinkOnly, ThinkTag),
-        (Fault::ReasoningOnlyJson, Reasoning),
-    ] {
-        let got = run(fault);
-        let facts = got.one().facts.clone().unwrap();
-        assert_eq!((facts.reasoning_fields, facts.reasoning_chars), (vec![field], 2), "{fault:?}");
-        assert_eq!(facts.content_chars, 0);
-    }
-}
-
-#[test]
-fn a_refused_connection_is_its_own_class() {
-    let addr = nobody();
-    let door = open(http(addr), quick(), usize::MAX);
-    let (reply, _) = send(door.addr, &request(&[], &body()));
-    assert!(reply.starts_with(b"HTTP/1.1 502 "));
-    let record = door.proxy.stop().unwrap();
-    let written = door.written.lock().unwrap().clone();
-    let got = Outcome { reply, record, written, requests: Vec::new() };
-    got.holds_no_secret(Some(addr));
-    assert_eq!(got.verdict(), (ReplyClass::ConnectionRefused, "refused"));
+    assert_eq!(run_with(B::Silent, hasty()).verdict(), (UpstreamError, "no_reply"));
 }
 
 #[test]
 fn replies_pass_byte_for_byte_and_are_kept_as_received() {
-    for fault in [Fault::None, Fault::Gzip, Fault::OneByteWrites, Fault::ToolsInterleaved] {
-        let server = Server::start(fault);
-        let mut direct = TcpStream::connect(server.addr).unwrap();
-        direct.write_all(&request(&[], &body())).unwrap();
-        let mut want = Vec::new();
-        direct.read_to_end(&mut want).unwrap();
-        drop(server);
-        let got = run(fault);
-        assert_eq!(got.part(Part::Reply), want, "{fault:?}");
+    let packed = gzip(&said("hello"));
+    let models: [fn(&[u8]) -> Model; 4] = [
+        |_| Behaviour::Plays.into(),
+        |_| Behaviour::Slivers.into(),
+        |_| Behaviour::ToolsInPieces.into(),
+        |packed| Model::raw(packed.to_vec()),
+    ];
+    for model in models {
+        let (want, _) = {
+            let served = model(&packed);
+            send(served.addr(), &request(&[], &body()))
+        };
+        let got = run(model(&packed));
+        assert_eq!(got.part(Part::Reply), want);
         let split = |bytes: &[u8]| {
             let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
             (String::from_utf8(bytes[..end].to_vec()).unwrap(), bytes[end..].to_vec())
         };
         let (head, body) = split(&got.reply);
         let (want_head, want_body) = split(&want);
-        assert_eq!(body, want_body, "{fault:?}");
-        assert_eq!(head, format!("{want_head}\r\nConnection: close"), "{fault:?}");
+        assert_eq!(body, want_body);
+        let want_head = want_head.replace("\r\nConnection: close", "");
+        assert_eq!(head, format!("{want_head}\r\nConnection: close"));
         assert_eq!(got.record.reply_bytes, got.reply.len() as u64);
     }
 }
 
 #[test]
 fn the_request_goes_on_written_anew_with_the_real_key() {
-    let got = run(Fault::None);
-    let sent = String::from_utf8(got.requests[0].clone()).unwrap();
-    assert!(sent.starts_with("POST /v1/chat/completions HTTP/1.1\r\n"), "{sent}");
-    assert!(sent.contains(&format!("\r\nAuthorization: Bearer {}\r\n", key())));
-    assert!(!sent.contains(SENTINEL) && !sent.contains("8080"));
+    let got = run(Model::raw(stream("", &said("hello"))));
+    let sent = &got.requests[0];
+    assert_eq!((&*sent.method, &*sent.target), ("POST", "/v1/chat/completions"));
+    assert_eq!(sent.header("authorization"), Some(&*format!("Bearer {}", key())));
+    let headers = format!("{:?}", sent.headers);
+    assert!(!headers.contains(SENTINEL) && !headers.contains("8080"));
     let received = String::from_utf8(got.part(Part::Received)).unwrap();
     assert!(received.contains("Authorization: [withheld]\r\n"), "{received}");
     let forwarded = String::from_utf8(got.part(Part::Forwarded)).unwrap();
     assert!(forwarded.starts_with("POST [base]/chat/completions HTTP/1.1\r\nHost: [endpoint]\r\n"));
     assert!(forwarded.contains("Authorization: Bearer [withheld]\r\n"));
-    let (_, body) = sent.split_once("\r\n\r\n").unwrap();
-    assert!(forwarded.ends_with(body));
+    assert!(forwarded.as_bytes().ends_with(&sent.body));
     let one = got.one();
-    assert_eq!(one.forwarded_sha256, Some(admit::record::ids::Digest::sha256(body.as_bytes())));
+    assert_eq!(one.forwarded_sha256, Some(admit::record::ids::Digest::sha256(&sent.body)));
     assert!(one.stream && one.messages == 1);
     let facts = one.facts.as_ref().unwrap();
     assert!(facts.saw_done && facts.body_whole && facts.first_byte_ns.is_some());
-    assert_eq!(
-        (facts.closed_by, facts.usage.unwrap().total_tokens),
-        (Some(ClosedBy::Upstream), 15)
-    );
-    assert_eq!((got.record.tokens, got.record.upstream), (15, UpstreamKind::Http));
+    assert_eq!((facts.closed_by, facts.usage.unwrap().total_tokens), (Some(ClosedBy::Upstream), 2));
+    assert_eq!((got.record.tokens, got.record.upstream), (2, UpstreamKind::Http));
     assert_eq!(got.record.network_class.as_deref(), Some("loopback-test"));
     assert_eq!(got.part(Part::Content), b"hello");
 }
 
 #[test]
 fn a_result_envelope_is_found_on_the_wire() {
-    let got = run(Fault::Envelope);
+    let text = "Done.\n<<<AGENT_RESULT\n{\"status\":\"completed\"}\nAGENT_RESULT>>>\n";
+    let got = run(Model::raw(stream("", &said(text))));
     let envelope = got.one().agent_result.as_ref().unwrap();
     assert!(envelope.complete && envelope.start == 6);
-    assert_eq!(run(Fault::None).one().agent_result, None);
+    assert_eq!(run(Behaviour::Plays).one().agent_result, None);
 }
 
 #[test]
 fn an_echoed_key_or_address_is_cut_before_it_gets_through() {
-    for (fault, id) in [
-        (Fault::EchoKeyInTwoWrites, "model_key"),
-        (Fault::EchoKeyInTwoFrames, "model_key"),
-        (Fault::EchoEndpoint, "endpoint_"),
+    let echo = |behaviour| {
+        let mock = Mock::saying(&format!("it is {}", key()), MODEL).misbehaving(behaviour);
+        Model::Mock(crate::upstream::MockServer::start(mock).unwrap())
+    };
+    let (left, right) = (key()[..9].to_owned(), key()[9..].to_owned());
+    let in_two = [left, right].map(|text| {
+        let delta = json!({"choices": [{"index": 0, "delta": {"content": text}}]});
+        format!("data: {delta}\n\n")
+    });
+    let address = |asked: &Asked| {
+        stream("", &said(&format!("I live at {}", asked.header("host").unwrap_or_default())))
+    };
+    for (model, id) in [
+        (echo(Behaviour::Plays), "model_key"),
+        (echo(Behaviour::Slivers), "model_key"),
+        (Model::raw(stream("", in_two.concat().as_bytes())), "model_key"),
+        (Model::Raw(raw(address)), "endpoint_"),
     ] {
-        let got = run(fault);
+        let got = run(model);
         let cut = got.one().cut.as_ref().unwrap();
-        assert_eq!(cut.reason, CutReason::Secret, "{fault:?}");
-        assert!(cut.what.starts_with(id), "{fault:?}: {}", cut.what);
+        assert_eq!(cut.reason, CutReason::Secret);
+        assert!(cut.what.starts_with(id), "{id}: {}", cut.what);
         assert_eq!(got.verdict().0, ReplyClass::CutByAdmit);
         assert_eq!(got.record.secrets_seen.len(), 1);
         assert!(!got.reply.ends_with(b"0\r\n\r\n"), "the agent must see that it was cut");
@@ -321,58 +339,70 @@ fn an_echoed_key_or_address_is_cut_before_it_gets_through() {
 
 #[test]
 fn what_cannot_be_looked_through_or_leads_elsewhere_is_cut() {
-    let got = run(Fault::UnknownCoding);
+    let got = run(Model::raw(stream("Content-Encoding: br\r\n", b"whatever")));
     assert_eq!(got.one().cut.as_ref().unwrap().reason, CutReason::NotReadable);
     assert!(got.reply.starts_with(b"HTTP/1.1 502 "));
-    let got = run(Fault::Redirect);
+    let got = run(Model::raw(redirect()));
     assert_eq!(got.one().cut.as_ref().unwrap().reason, CutReason::Redirect);
     assert!(got.reply.starts_with(b"HTTP/1.1 502 "));
-    assert_eq!(got.requests.len(), 1, "nobody follows a redirect");
+    assert_eq!(got.requests.len(), 1, "no redirect is followed");
+}
+
+fn redirect() -> Vec<u8> {
+    let head = "HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/v1/elsewhere\r\n";
+    format!("{head}Content-Length: 0\r\n\r\n").into_bytes()
 }
 
 #[test]
 fn limits_cut_or_refuse() {
-    let got = run_with(Fault::Huge, Limits { reply_bytes: 300_000, ..quick() });
+    let huge = |bytes: usize| {
+        Model::raw(stream(
+            "",
+            format!(": {}\n\n", "a".repeat(4000)).repeat(bytes / 4000).as_bytes(),
+        ))
+    };
+    let got = run_with(huge(1 << 20), Limits { reply_bytes: 300_000, ..quick() });
     assert_eq!(got.one().cut.as_ref().unwrap().reason, CutReason::LimitHit);
     assert_eq!(got.record.limit_hit, Some(Limit::ReplyBytes));
     assert!(got.record.reply_bytes <= 300_000);
 
-    let got = run_with(Fault::HangMidway, hasty());
+    let got = run_with(Behaviour::SilentMidway, hasty());
     assert_eq!(got.one().cut.as_ref().unwrap().what, "silence");
-    let endless = Limits { reply: Duration::from_millis(200), reply_bytes: u64::MAX, ..quick() };
-    let got = run_with(Fault::Huge, endless);
+    // Always readable: no wait for the next bytes ever ends by the clock.
+    let endless = Limits { reply: Duration::from_millis(100), ..quick() };
+    let got = run_with(huge(64 << 20), endless);
     assert_eq!(got.record.limit_hit, Some(Limit::ReplyTime));
 
-    let server = Server::start(Fault::None);
+    let server = serve(Behaviour::Plays);
     for (limits, want, after) in [
         (Limits { requests: 1, ..quick() }, Limit::Requests, 1),
-        (Limits { tokens: 15, ..quick() }, Limit::Tokens, 1),
+        (Limits { tokens: 2, ..quick() }, Limit::Tokens, 1),
         (Limits { request_bytes: 10, ..quick() }, Limit::RequestBytes, 1),
         (Limits { wall: Duration::ZERO, ..quick() }, Limit::Wall, 0),
     ] {
-        let door = open(http(server.addr), limits, usize::MAX);
+        let running = open(http(server.addr), limits, usize::MAX);
         for n in 0..=after {
-            let (reply, _) = send(door.addr, &request(&[], &body()));
+            let (reply, _) = send(running.addr, &request(&[], &body()));
             let status: &[u8] = if n < after { b"HTTP/1.1 200 " } else { b"HTTP/1.1 403 " };
             assert!(reply.starts_with(status), "{want:?} {n}");
         }
-        let record = door.proxy.stop().unwrap();
+        let record = running.proxy.stop().unwrap();
         assert_eq!(record.limit_hit, Some(want));
         assert_eq!(record.exchanges.last().unwrap().refused, Some(RequestRefusal::LimitHit));
     }
-    let door = open(http(server.addr), Limits { request_size: 20, ..quick() }, usize::MAX);
-    send(door.addr, &request(&[], &body()));
-    let record = door.proxy.stop().unwrap();
+    let running = open(http(server.addr), Limits { request_size: 20, ..quick() }, usize::MAX);
+    send(running.addr, &request(&[], &body()));
+    let record = running.proxy.stop().unwrap();
     assert_eq!(record.exchanges[0].refused, Some(RequestRefusal::TooLarge));
 }
 
 #[test]
 fn without_a_record_nothing_goes_on() {
-    let server = Server::start(Fault::None);
+    let server = raw(|_| stream("", &said("hello")));
     for writes in 0..3 {
-        let door = open(http(server.addr), quick(), writes);
-        let (reply, _) = send(door.addr, &request(&[], &body()));
-        let record = door.proxy.stop().unwrap();
+        let running = open(http(server.addr()), quick(), writes);
+        let (reply, _) = send(running.addr, &request(&[], &body()));
+        let record = running.proxy.stop().unwrap();
         assert_eq!(record.recorder_failure.as_deref(), Some("disk full"));
         assert!(!reply.windows(5).any(|w| w == b"hello"), "{writes}");
         let one = &record.exchanges[0];
@@ -382,7 +412,7 @@ fn without_a_record_nothing_goes_on() {
             assert_eq!(one.cut.as_ref().unwrap().reason, CutReason::RecorderFailed);
         }
     }
-    assert_eq!(server.requests.lock().unwrap().len(), 1);
+    assert_eq!(server.count(), 1);
 }
 
 #[test]
@@ -397,198 +427,226 @@ fn smuggling_and_foreign_requests_never_reach_the_model() {
         let head = head.replace("Content-Length: 0", "Transfer-Encoding: chunked");
         format!("{head}{tail}").into_bytes()
     };
-    let with_body = |body: &str| request(&[], body);
     let length = format!("Content-Length: {}", good.len());
+    let another_key = format!("Authorization: Bearer {SENTINEL}");
+    let the_key = format!("X-Note: {}", key());
+    let mut cases: Vec<(String, Vec<u8>, RequestRefusal)> = Vec::new();
+    // Header lines beside those of an honest request.
+    for (lines, want) in [
+        (&["Transfer-Encoding: chunked"][..], AmbiguousFraming),
+        (&[&length], AmbiguousFraming),
+        (&["Content-Length: 3"], AmbiguousFraming),
+        (&["Content_Length: 1"], AmbiguousFraming),
+        (&["Content-Length : 1"], BadHttp),
+        (&["X-A: b", "\tfolded"], BadHttp),
+        (&["X-A: b", " folded"], BadHttp),
+        (&["X-A"], BadHttp),
+        (&[": x"], BadHttp),
+        (&["X-A: b\nContent-Length: 1"], BadHttp),
+        (&["X-A: a\rb"], BadHttp),
+        (&["X-A: \u{0}"], BadHttp),
+        (&["X-A: \u{e4}"], BadHttp),
+        (&["Host: two"], BadHttp),
+        (&["Expect: 100-continue"], ProtocolSwitch),
+        (&["Connection: upgrade", "Upgrade: h2c"], ProtocolSwitch),
+        (&["Upgrade: h2c"], ProtocolSwitch),
+        (&["Connection: keep-alive, X-A"], ProtocolSwitch),
+        (&["Cookie: a=b"], ClientCredentials),
+        (&["X-Api-Key: mine"], ClientCredentials),
+        (&["OpenAI-Organization: o"], ClientCredentials),
+        (&[&another_key], ClientCredentials),
+        (&["Content-Encoding: gzip"], BadEncoding),
+        (&[&the_key], SecretInRequest),
+    ] {
+        cases.push((lines.join(", "), request(lines, &good), want));
+    }
+    // Something else in the place of something in an honest request.
+    for (from, to, want) in [
+        (&*length, "Content-Length: +1", AmbiguousFraming),
+        (&length, "Content-Length: 1, 1", AmbiguousFraming),
+        (&length, "Content-Length: 0x1", AmbiguousFraming),
+        (&length, "Content-Length:", AmbiguousFraming),
+        (&length, "Content-Length: 9999999999999", AmbiguousFraming),
+        (&length, "Transfer-Encoding: gzip, chunked", AmbiguousFraming),
+        (&length, "Transfer-Encoding: Chunked", AmbiguousFraming),
+        (&length, "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", AmbiguousFraming),
+        ("Host:", "Host :", BadHttp),
+        ("Host: 127.0.0.1:8080\r\n", "", BadHttp),
+        ("HTTP/1.1", "HTTP/1.0", BadHttp),
+        ("HTTP/1.1", "HTTP/2.0", BadHttp),
+        ("HTTP/1.1", "HTTP/1.1 ", BadHttp),
+        ("POST ", "POST  ", BadHttp),
+        ("POST ", "P\u{7f} ", BadHttp),
+        ("POST /v1/chat/completions HTTP/1.1", "PRI * HTTP/2.0", BadHttp),
+        ("POST /v1/chat/completions HTTP/1.1", "POST", BadHttp),
+        ("POST /v1/chat/completions HTTP/1.1", "", BadHttp),
+        ("/v1/chat", "http://x/v1/chat", NotServed),
+        ("completions HTTP", "completions?x=1 HTTP", NotServed),
+        ("/v1/chat", "/v1/./chat", NotServed),
+        ("/v1/chat", "/v1/v1/chat", NotServed),
+        ("chat/completions", "embeddings", NotServed),
+        ("POST", "PUT", NotServed),
+        ("Bearer", "Basic", ClientCredentials),
+        (SENTINEL, "run-sentinel-4f1d", BadSentinel),
+        (&format!("{another_key}\r\n"), "", BadSentinel),
+        ("application/json", "text/plain", BadEncoding),
+        ("application/json", "application/json; charset=utf-7", BadEncoding),
+    ] {
+        cases.push((format!("{from} -> {to}"), replace(from, to), want));
+    }
+    for tail in [
+        "2;a=b\r\n{}\r\n0\r\n\r\n",
+        "2\r\n{}}\r\n0\r\n\r\n",
+        "2\r\n{}\r\n0\r\nX-A: b\r\n\r\n",
+        "2\r\n{}\r\n0\r\n\r\nGET / HTTP/1.1\r\n",
+    ] {
+        cases.push((tail.into(), chunked(tail), AmbiguousFraming));
+    }
+    for (body, want) in [
+        (good.replace("{\"me", "{\"model\":\"x\",\"me"), BadJson),
+        (format!("{good}{good}"), BadJson),
+        (good.replace("\"stream\"", "\"web_search_options\""), UnknownKey),
+        (good.replace(MODEL, "bigger-model"), OtherModel),
+        (good.replace("hi", &key()), SecretInRequest),
+    ] {
+        cases.push((body.clone(), request(&[], &body), want));
+    }
     let mut pipelined = request(&[], &good);
     pipelined.extend_from_slice(b"GET /v1/models HTTP/1.1\r\n\r\n");
-    let cases: Vec<(&str, Vec<u8>, RequestRefusal)> = vec![
-        ("length and chunked", request(&["Transfer-Encoding: chunked"], &good), AmbiguousFraming),
-        ("two lengths", request(&[&length], &good), AmbiguousFraming),
-        ("two lengths, different", request(&["Content-Length: 3"], &good), AmbiguousFraming),
-        ("signed length", replace("Content-Length: ", "Content-Length: +"), AmbiguousFraming),
-        ("coding list", replace(&length, "Transfer-Encoding: gzip, chunked"), AmbiguousFraming),
-        ("folded line", request(&["X-A: b", "\tc"], &good), BadHttp),
-        ("space before colon", replace("Host:", "Host :"), BadHttp),
-        ("bare line feed", request(&["X-A: b\nContent-Length: 1"], &good), BadHttp),
-        ("chunk extension", chunked("2;a=b\r\n{}\r\n0\r\n\r\n"), AmbiguousFraming),
-        ("chunk size lie", chunked("2\r\n{}}\r\n0\r\n\r\n"), AmbiguousFraming),
-        ("chunk trailer", chunked("2\r\n{}\r\n0\r\nX-A: b\r\n\r\n"), AmbiguousFraming),
-        (
-            "bytes after the chunks",
-            chunked("2\r\n{}\r\n0\r\n\r\nGET / HTTP/1.1\r\n"),
-            AmbiguousFraming,
-        ),
-        ("pipelined request", pipelined, AmbiguousFraming),
-        ("http/1.0", replace("HTTP/1.1", "HTTP/1.0"), BadHttp),
-        ("absolute target", replace("/v1/chat", "http://x/v1/chat"), NotServed),
-        ("query", replace("completions HTTP", "completions?x=1 HTTP"), NotServed),
-        ("dotted path", replace("/v1/chat", "/v1/./chat"), NotServed),
-        ("another path", replace("chat/completions", "embeddings"), NotServed),
-        ("another method", replace("POST", "PUT"), NotServed),
-        ("expect", request(&["Expect: 100-continue"], &good), ProtocolSwitch),
-        ("upgrade", request(&["Connection: upgrade", "Upgrade: h2c"], &good), ProtocolSwitch),
-        ("cookie", request(&["Cookie: a=b"], &good), ClientCredentials),
-        ("own key", request(&["X-Api-Key: mine"], &good), ClientCredentials),
-        (
-            "two bearers",
-            request(&[&format!("Authorization: Bearer {SENTINEL}")], &good),
-            ClientCredentials,
-        ),
-        ("wrong sentinel", replace(SENTINEL, "run-sentinel-4f1d"), BadSentinel),
-        ("no sentinel", replace(&format!("Authorization: Bearer {SENTINEL}\r\n"), ""), BadSentinel),
-        ("not json", replace("application/json", "text/plain"), BadEncoding),
-        ("utf-16", replace("application/json", "application/json; charset=utf-16"), BadEncoding),
-        ("compressed", request(&["Content-Encoding: gzip"], &good), BadEncoding),
-        ("duplicate key", with_body(&good.replace("{\"me", "{\"model\":\"x\",\"me")), BadJson),
-        ("two values", with_body(&format!("{good}{good}")), BadJson),
-        (
-            "unknown key",
-            with_body(&good.replace("\"stream\"", "\"web_search_options\"")),
-            UnknownKey,
-        ),
-        ("another model", with_body(&good.replace(MODEL, "bigger-model")), OtherModel),
-        ("the key itself", with_body(&good.replace("hi", &key())), SecretInRequest),
-        ("the key in a header", request(&[&format!("X-Note: {}", key())], &good), SecretInRequest),
-        ("half a request", request(&[], &good)[..60].to_vec(), Slow),
-    ];
-    let server = Server::start(Fault::None);
+    cases.push(("a second request".into(), pipelined, AmbiguousFraming));
+    cases.push(("half a request".into(), request(&[], &good)[..60].to_vec(), Slow));
+    let server = raw(|_| stream("", &said("hello")));
     // One of them never ends.
     let limits = Limits { request: Duration::from_secs(3), ..quick() };
-    let door = open(http(server.addr), limits, usize::MAX);
+    let running = open(http(server.addr()), limits, usize::MAX);
     for (name, bytes, _) in &cases {
-        let (reply, _) = send(door.addr, bytes);
+        let (reply, _) = send(running.addr, bytes);
         assert!(reply.starts_with(b"HTTP/1.1 4"), "{name}: {}", String::from_utf8_lossy(&reply));
     }
-    // The same door still serves an honest request, chunked or not.
+    // The same proxy still serves an honest request, chunked or not.
     let chunked = chunked(&format!("{:x}\r\n{good}\r\n0\r\n\r\n", good.len()));
-    assert!(send(door.addr, &chunked).0.starts_with(b"HTTP/1.1 200 "));
-    let record = door.proxy.stop().unwrap();
+    assert!(send(running.addr, &chunked).0.starts_with(b"HTTP/1.1 200 "));
+    let record = running.proxy.stop().unwrap();
     for ((name, _, want), one) in cases.iter().zip(&record.exchanges) {
         assert_eq!(one.refused, Some(*want), "{name}: {one:?}");
         assert_eq!(one.facts, None, "{name}");
     }
-    assert_eq!(server.requests.lock().unwrap().len(), 1, "only the honest one");
+    assert_eq!(server.count(), 1, "only the honest one");
     assert_eq!(record.secrets_seen, ["model_key"]);
-    let written = door.written.lock().unwrap().clone();
+    let written = running.written.lock().unwrap().clone();
     Outcome { reply: Vec::new(), record, written, requests: Vec::new() }.holds_no_secret(None);
 }
 
 #[test]
 fn the_model_list_passes_and_silent_connections_are_counted() {
-    let server = Server::start(Fault::None);
-    let door = open(http(server.addr), quick(), usize::MAX);
-    drop(TcpStream::connect(door.addr).unwrap());
+    let server = serve(Behaviour::Plays);
+    let running = open(http(server.addr), quick(), usize::MAX);
+    drop(TcpStream::connect(running.addr).unwrap());
     let get =
         format!("GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SENTINEL}\r\n\r\n");
-    let (reply, _) = send(door.addr, get.as_bytes());
+    let (reply, _) = send(running.addr, get.as_bytes());
     assert!(String::from_utf8(reply).unwrap().contains(MODEL));
-    let record = door.proxy.stop().unwrap();
+    let record = running.proxy.stop().unwrap();
     assert_eq!(record.silent_connections, 1);
     assert_eq!(record.exchanges[0].verdict, None);
 }
 
 #[test]
 fn a_client_that_hangs_up_is_told_apart_and_the_stop_ends_what_is_under_way() {
-    let server = Server::start(Fault::HangMidway);
-    let door = open(http(server.addr), Limits::default(), usize::MAX);
-    let mut client = TcpStream::connect(door.addr).unwrap();
+    let server = serve(Behaviour::SilentMidway);
+    let running = open(http(server.addr), Limits::default(), usize::MAX);
+    let mut client = TcpStream::connect(running.addr).unwrap();
     client.write_all(&request(&[], &body())).unwrap();
     let bytes = |event: WireEvent| matches!(event, WireEvent::Bytes { .. });
-    while !bytes(door.events.recv_timeout(Duration::from_secs(10)).unwrap()) {}
+    while !bytes(running.events.recv_timeout(Duration::from_secs(10)).unwrap()) {}
     drop(client);
     let ended = |event: WireEvent| matches!(event, WireEvent::End { .. });
-    while !ended(door.events.recv_timeout(Duration::from_secs(10)).unwrap()) {}
-    let mut second = TcpStream::connect(door.addr).unwrap();
+    while !ended(running.events.recv_timeout(Duration::from_secs(10)).unwrap()) {}
+    let mut second = TcpStream::connect(running.addr).unwrap();
     second.write_all(&request(&[], &body())).unwrap();
-    while !bytes(door.events.recv_timeout(Duration::from_secs(10)).unwrap()) {}
-    let record = door.proxy.stop().unwrap();
+    while !bytes(running.events.recv_timeout(Duration::from_secs(10)).unwrap()) {}
+    let record = running.proxy.stop().unwrap();
     let classes: Vec<_> =
         record.exchanges.iter().map(|e| e.verdict.as_ref().unwrap().class).collect();
     assert_eq!(classes, [ReplyClass::ClientClosed, ReplyClass::CutByAdmit]);
     assert_eq!(record.exchanges[1].cut.as_ref().unwrap().reason, CutReason::Stopped);
 }
 
-/// Answers with the number of the exchange.
-struct Script;
-
-impl ScriptedModel for Script {
-    fn reply(&mut self, exchange: u32, request: &ChatRequest) -> ScriptedReply {
-        let text = format!("{exchange} of {}", request.messages);
-        ScriptedReply::stream([
-            chunk(json!({"content": text}), None),
-            chunk(json!({}), Some("stop")),
-        ])
-    }
-}
-
 #[test]
-fn a_scripted_model_goes_the_same_way() {
-    let door = open(Upstream::local(Script), quick(), usize::MAX);
-    for n in 1..=3 {
-        let (reply, clean) = send(door.addr, &request(&[], &body()));
-        assert!(clean && String::from_utf8(reply).unwrap().contains(&format!("{n} of 1")));
+fn a_mock_inside_goes_the_same_way() {
+    let running = open(Upstream::local(Mock::saying("hello", MODEL)), quick(), usize::MAX);
+    for _ in 0..3 {
+        let (reply, clean) = send(running.addr, &request(&[], &body()));
+        assert!(clean && String::from_utf8(reply).unwrap().contains("hello"));
     }
-    let record = door.proxy.stop().unwrap();
+    let record = running.proxy.stop().unwrap();
     assert_eq!((record.upstream, record.network_class), (UpstreamKind::Scripted, None));
-    assert_eq!(record.exchanges.len(), 3);
-    assert_eq!(record.replies_without_usage, 3);
+    assert_eq!((record.exchanges.len(), record.tokens), (3, 6));
     assert!(
         record.exchanges.iter().all(|e| e.verdict.as_ref().unwrap().class == ReplyClass::OkText)
     );
 }
 
-fn probed(fault: Fault) -> Probe {
-    let server = Server::start(fault);
-    let patience = Duration::from_millis(if fault == Fault::Hang { 800 } else { 20_000 });
+fn probed(model: impl Into<Model>, patience: Duration) -> Probe {
+    let model = model.into();
     let limits = ProbeLimits { reply: patience, ..ProbeLimits::default() };
-    let got = probe(&http(server.addr), MODEL, limits).unwrap();
+    let got = probe(&http(model.addr()), MODEL, limits).unwrap();
     let text = serde_json::to_string(&got).unwrap();
-    assert!(!text.contains(&key()) && !text.contains(&server.addr.to_string()), "{text}");
-    for request in server.requests.lock().unwrap().iter().filter(|r| r.starts_with(b"POST")) {
-        assert!(String::from_utf8_lossy(request).contains("\"max_tokens\":1024"));
+    assert!(!text.contains(&key()) && !text.contains(&model.addr().to_string()), "{text}");
+    if let Model::Raw(server) = &model {
+        let asked = server.asked();
+        assert_eq!(asked.len(), 2);
+        assert!(String::from_utf8_lossy(&asked[1].body).contains("\"max_tokens\":1024"));
     }
     got
 }
 
 #[test]
 fn the_probe_wants_the_model_listed_and_an_answer_of_use() {
+    use Behaviour as B;
     use ProbeOutcome::*;
-    for (fault, outcome, detail) in [
-        (Fault::None, Ready, Some("text")),
-        (Fault::PlainJson, Ready, Some("text")),
-        (Fault::DelayedContent, Ready, Some("text")),
-        (Fault::ToolsInPieces, Ready, Some("tools")),
-        (Fault::Lists("other"), ModelNotListed, None),
-        (Fault::Reasoning, ReplyUnusable, Some("reasoning_only_no_close")),
-        (Fault::ReasoningOnlyJson, ReplyUnusable, Some("reasoning_only_length")),
-        (Fault::ThinkOnly, ReplyUnusable, Some("reasoning_only_no_close")),
-        (Fault::Unauthorized, ReplyUnusable, Some("http_401")),
-        (Fault::OtherModel, ReplyUnusable, Some("other_model")),
-        (Fault::MissingDone, ReplyUnusable, Some("missing_done")),
-        (Fault::Hang, ReplyUnusable, Some("no_reply")),
-        (Fault::Redirect, ReplyUnusable, Some("redirect")),
-        (Fault::EchoKeyInTwoWrites, ReplyUnusable, Some("cut_by_admit")),
-    ] {
-        let got = probed(fault);
-        assert_eq!(got.outcome, outcome, "{fault:?}: {got:?}");
-        assert_eq!(got.verdict.as_ref().map(|v| v.detail.as_str()), detail, "{fault:?}");
+    let long = Duration::from_secs(20);
+    let reasons = |field| B::ReasoningOnly(field).into();
+    let echo = stream("", &said(&key()));
+    let cases: Vec<(Model, ProbeOutcome, Option<&str>)> = vec![
+        (B::Plays.into(), Ready, Some("text")),
+        (B::PlainJson.into(), Ready, Some("text")),
+        (B::Delayed.into(), Ready, Some("text")),
+        (B::ToolsInPieces.into(), Ready, Some("tools")),
+        (Model::raw(stream("", &said("hello"))), Ready, Some("text")),
+        (B::ListsAnother.into(), ModelNotListed, None),
+        (reasons(ReasoningField::Reasoning), ReplyUnusable, Some("reasoning_only_no_close")),
+        (Model::raw(only_reasons()), ReplyUnusable, Some("reasoning_only_length")),
+        (reasons(ReasoningField::ThinkTag), ReplyUnusable, Some("reasoning_only_no_close")),
+        (B::Status(401).into(), ReplyUnusable, Some("http_401")),
+        (B::OtherModel.into(), ReplyUnusable, Some("other_model")),
+        (B::MissingDone.into(), ReplyUnusable, Some("missing_done")),
+        (Model::raw(redirect()), ReplyUnusable, Some("redirect")),
+        (Model::raw(echo.clone()), ReplyUnusable, Some("cut_by_admit")),
+        (B::Gone.into(), ListUnavailable, Some("refused")),
+    ];
+    for (model, outcome, detail) in cases {
+        let got = probed(model, long);
+        assert_eq!(got.outcome, outcome, "{got:?}");
+        assert_eq!(got.verdict.as_ref().map(|v| v.detail.as_str()), detail, "{got:?}");
         let shape = got.verdict.is_some_and(|v| v.class == ReplyClass::ResponseShapeUnavailable);
-        assert_eq!(shape, detail.is_some_and(|d| d.starts_with("reasoning_only")), "{fault:?}");
+        assert_eq!(shape, detail.is_some_and(|d| d.starts_with("reasoning_only")), "{detail:?}");
     }
-    assert_eq!(probed(Fault::EchoKeyInTwoFrames).secret_seen.as_deref(), Some("model_key"));
-    let got = probe(&http(nobody()), MODEL, ProbeLimits::default()).unwrap();
-    assert_eq!(got.outcome, ListUnavailable);
-    assert_eq!(got.verdict.unwrap().class, ReplyClass::ConnectionRefused);
-    assert!(probe(&Upstream::local(Script), MODEL, ProbeLimits::default()).unwrap().is_ready());
+    let silent = probed(B::Silent, Duration::from_millis(800));
+    assert_eq!(silent.outcome, ReplyUnusable);
+    assert_eq!(silent.verdict.unwrap().detail, "no_reply");
+    assert_eq!(probed(Model::raw(echo), long).secret_seen.as_deref(), Some("model_key"));
+    let inside = Upstream::local(Mock::saying("hello", MODEL));
+    assert!(probe(&inside, MODEL, ProbeLimits::default()).unwrap().is_ready());
 }
 
 #[test]
 fn tls_is_checked_before_the_key_is_sent() {
     let dir = tempfile::tempdir().unwrap();
     for trusted in [true, false] {
-        let server = TlsServer::start();
+        let (server, certificate) = raw_tls(|_| stream("", &said("hello")));
         let shown = match trusted {
-            true => server.certificate.clone(),
+            true => certificate,
             // Another certificate for the same address.
             false => {
                 rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap().cert.pem()
@@ -597,24 +655,24 @@ fn tls_is_checked_before_the_key_is_sent() {
         let file = dir.path().join(format!("{trusted}.pem"));
         std::fs::write(&file, shown).unwrap();
         let net = NetConfig { ca_roots: Some(file), ..NetConfig::default() };
-        let url = format!("https://{}/v1", server.addr);
+        let url = server.url("/v1");
         let endpoint = Endpoint::resolve(&url, "loopback-test", &net).unwrap();
         let credential = Some(Credential::from_value("KEY", key().into_bytes()).unwrap());
-        let door = open(Upstream::Http { endpoint, credential }, quick(), usize::MAX);
-        send(door.addr, &request(&[], &body()));
-        let record = door.proxy.stop().unwrap();
-        let request = server.thread.join().unwrap();
+        let running = open(Upstream::Http { endpoint, credential }, quick(), usize::MAX);
+        send(running.addr, &request(&[], &body()));
+        let record = running.proxy.stop().unwrap();
         let verdict = record.exchanges[0].verdict.clone().unwrap();
         assert!(record.tls);
         if trusted {
             assert_eq!(verdict.class, ReplyClass::OkText);
-            assert!(String::from_utf8(request.unwrap()).unwrap().contains(&key()));
+            let sent = &server.asked()[0];
+            assert_eq!(sent.header("authorization"), Some(&*format!("Bearer {}", key())));
         } else {
             assert_eq!(
                 (verdict.class, verdict.detail.as_str()),
                 (ReplyClass::UpstreamError, "tls")
             );
-            assert_eq!(request, None);
+            assert_eq!(server.count(), 0);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Which root holds: trust, change, the expected digest.
 
-use std::process::Stdio;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::util::{Run, World, wait_for};
@@ -43,6 +45,112 @@ fn a_pipeline_names_the_digest_that_it_expects() {
     wait_for("the home to stay as it was", Duration::from_secs(1), || {
         !world.home().join("other").exists()
     });
+}
+
+#[test]
+fn trust_refuses_a_directory_that_is_not_the_expected_one() {
+    let world = with_root();
+    let other = format!("sha256:{}", "0".repeat(64));
+    let run = world.admit(&["trust", ".", "--expect-root", &other]).refuse(3, "root_not_trusted");
+    assert!(!run.stdout().contains("trusted"), "{run}");
+    world.admit(&["lock", "case", "--show"]).refuse(3, "root_not_trusted");
+    let digest = world.admit(&["trust", ".", "--json"]).expect(0).json()["digest"].clone();
+    world.admit(&["trust", ".", "--expect-root", digest.as_str().unwrap()]).expect(0);
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+const ADD: [&str; 11] = [
+    "model",
+    "add",
+    "p/m",
+    "--approval-source",
+    "a",
+    "--review-trigger",
+    "r",
+    "--credential-class",
+    "pi-models-json-local-provider-no-secret",
+    "--network-class",
+    "loopback-test",
+];
+
+#[test]
+fn every_directory_of_this_user_is_private_whatever_the_umask() {
+    for umask in ["002", "000"] {
+        let world = World::new();
+        let script = format!("umask {umask} && exec \"$@\"");
+        for args in [&ADD[..], &["key", "new", "mine"]] {
+            let mut command = world.command_behind(&["sh", "-c", &script, "sh"], args);
+            assert!(command.status().unwrap().success(), "{args:?}");
+        }
+        let data = world.home().join(".local/share/admit");
+        let mut pending = vec![data.clone()];
+        let mut seen = 0;
+        while let Some(dir) = pending.pop() {
+            assert_eq!(mode(&dir), 0o700, "{} with umask {umask}", dir.display());
+            seen += 1;
+            let entries = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+            pending.extend(entries.filter(|path| path.is_dir()));
+        }
+        assert!(seen >= 4, "{seen} directories");
+        // What admit made, it goes on to believe.
+        world.admit(&["model", "list"]).expect(0);
+    }
+}
+
+#[test]
+fn what_others_could_have_written_is_refused_with_a_fix_that_mends_all_of_it() {
+    let world = World::new();
+    world.admit(&ADD).expect(0);
+    let data = world.home().join(".local/share/admit");
+    let set = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let record = data.join("root/admissions/models/p--m.json");
+    for path in [&data, &data.join("root"), &data.join("root/admissions"), &record] {
+        set(path, 0o777);
+    }
+    let run = world.admit(&["model", "list", "--json"]).refuse(3, "root_not_trusted");
+    let fix = run.json()["fix"][0].as_str().unwrap().to_owned();
+    assert!(Command::new("sh").args(["-c", &fix]).status().unwrap().success(), "{fix}");
+    world.admit(&["model", "list"]).expect(0);
+    for path in [&data, &data.join("root/admissions"), &record] {
+        let before = mode(path);
+        set(path, before | 0o020);
+        world.admit(&["model", "list"]).refuse(3, "root_not_trusted");
+        set(path, before);
+        // Only root can give a file away.
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(path, Some(65534), None).unwrap();
+            let run = world.admit(&["model", "list"]).refuse(3, "root_not_trusted");
+            assert!(run.stderr().contains("uid 65534"), "{run}");
+            std::os::unix::fs::chown(path, Some(0), None).unwrap();
+        }
+    }
+    world.admit(&["model", "list"]).expect(0);
+}
+
+#[test]
+fn links_and_pipes_in_the_users_own_root_are_refused_by_name() {
+    let world = World::new();
+    world.admit(&ADD).expect(0);
+    let root = world.home().join(".local/share/admit/root");
+    let elsewhere = world.path().join("elsewhere");
+    std::os::unix::fs::symlink("/nowhere", root.join("admit.toml")).unwrap();
+    let run = world.admit(&["model", "list"]).refuse(2, "bad_record");
+    assert!(run.stderr().contains("root/admit.toml"), "{run}");
+    std::fs::remove_file(root.join("admit.toml")).unwrap();
+    std::fs::rename(root.join("admissions"), &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, root.join("admissions")).unwrap();
+    let run = world.admit(&["model", "list"]).refuse(2, "bad_record");
+    assert!(run.stderr().contains("root/admissions"), "{run}");
+    world.admit(&ADD).refuse(2, "bad_record");
+    std::fs::remove_file(root.join("admissions")).unwrap();
+    std::fs::create_dir(root.join("admissions")).unwrap();
+    assert!(Command::new("mkfifo").arg(root.join("admissions/x.json")).status().unwrap().success());
+    world.admit(&["model", "list"]).refuse(2, "bad_record");
 }
 
 #[test]

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use admit::record::finding::VERIFY_ALONE;
+use admit::record::wire::ReasoningField;
 use serde_json::{Value, json};
 
-use crate::upstream::{Fault, MODEL, Server};
+use crate::upstream::{Behaviour, MODEL, serve, serve_during};
 use crate::util::{Run, World, alive, project, wait_for};
+use crate::verify::in_state;
 
 pub const SCRIPTED: [&str; 5] =
     ["stage2", "--provider", "understudy", "--model", "scripted/understudy-script"];
@@ -133,14 +136,16 @@ fn a_rehearsal_is_sealed_reads_back_and_is_no_pass() {
     let seen = fresh["seen"].as_array().unwrap();
     assert!(seen.len() == 3 && seen.iter().all(|s| s["found"] == true), "{fresh:#}");
     for (file, schema) in [
-        ("gate.json", "admit.gate"),
-        ("sandbox.json", "admit.run-sandbox"),
-        ("backend/bridge.json", "admit.run-bridge"),
-        ("backend/judgement.json", "admit.run-judgement"),
-        ("backend/tools.json", "admit.run-tools"),
-        ("baseline/no_change.json", "admit.run-judgement"),
+        ("gate.json", "admit.gate.v2"),
+        ("report.json", "admit.run-report.v2"),
+        ("sandbox.json", "admit.run-sandbox.v1"),
+        ("backend/bridge.json", "admit.run-bridge.v1"),
+        ("backend/judgement.json", "admit.run-judgement.v1"),
+        ("backend/launch.json", "admit.launch.v1"),
+        ("backend/tools.json", "admit.run-tools.v1"),
+        ("baseline/no_change.json", "admit.run-judgement.v1"),
     ] {
-        crate::schemas::validate_as(&dir.join(file), &format!("{schema}.v1.schema.json"));
+        crate::schemas::validate_as(&dir.join(file), &format!("{schema}.schema.json"));
     }
     // One changed byte of any file is told.
     let victim = dir.join("backend/wire/0001.reply");
@@ -185,7 +190,7 @@ pub fn is_blocked(world: &World, outcome: &Value, gate: &str, class: &str, marke
     assert_eq!(report["failure_class"], class, "{gate}: {}", report["blockers"]);
     let rows = report["gates"].as_array().unwrap();
     let row = rows.iter().find(|row| row["id"] == gate).unwrap();
-    assert_eq!(row["status"], "fail", "{gate}: {row:#}");
+    assert_eq!(row["state"], "failed", "{gate}: {row:#}");
     let dir = directory(outcome);
     assert!(dir.join("backend").join(marker).is_file(), "{marker}");
     assert!(!dir.join("backend/stdout.log").exists());
@@ -203,6 +208,61 @@ fn without_a_build_nothing_starts() {
         "provider_unavailable",
         "provider-unavailable.txt",
     );
+}
+
+#[test]
+fn with_nothing_built_and_no_model_two_causes_are_named_and_what_hangs_on_them_is_not_reached() {
+    let world = World::new();
+    let outcome = run(&world, &["stage2"], 3);
+    let marker = "provider-unavailable.txt";
+    is_blocked(&world, &outcome, "binary_present", "provider_unavailable", marker);
+    let gates = &outcome["report"]["gates"];
+    assert_eq!(in_state(gates, "failed"), ["binary_present", "model_requested"]);
+    let held = [
+        "root_trusted",
+        "lock_valid",
+        "output_locked",
+        "stage",
+        "licence",
+        "fixture_digest",
+        "task_contract",
+        "tools",
+        "sandbox",
+    ];
+    assert_eq!(in_state(gates, "ok"), held);
+    assert_eq!(in_state(gates, "not_asked"), VERIFY_ALONE);
+    let hangs = [
+        "binary_executable",
+        "binary_digest",
+        "build_report_recorded",
+        "source_pin",
+        "toolchain_digest",
+        "binary_identity",
+        "build_report_matches",
+        "build_signed",
+        "model_admitted",
+        "model_signed",
+        "credentials",
+        "auth_bridge",
+        "endpoint_configured",
+        "network_class",
+        "command_shape",
+        "ambient_inputs",
+        "response_shape",
+    ];
+    assert_eq!(in_state(gates, "not_reached"), hangs);
+    // Each cause is told once, and with what to type.
+    let blockers = outcome["report"]["blockers"].as_array().unwrap();
+    let causes = blockers.iter().map(|line| line.as_str().unwrap().split(':').next().unwrap());
+    assert!(causes.eq(["binary_present", "model_requested"]), "{blockers:?}");
+    let all = gates.as_array().unwrap();
+    for (cause, reason) in
+        [("binary_present", "not_found"), ("model_requested", "model_not_admitted")]
+    {
+        let cause = all.iter().find(|gate| gate["id"] == cause).unwrap();
+        assert_eq!(cause["reason"], reason);
+        assert!(cause["fix"].as_str().unwrap().contains("admit "), "{cause:#}");
+    }
 }
 
 #[test]
@@ -260,6 +320,7 @@ fn another_binary_and_another_stage_refuse() {
     let outcome = run(&world, &args, 3);
     let rows = outcome["report"]["gates"].as_array().unwrap();
     let stage = rows.iter().find(|row| row["id"] == "stage").unwrap();
+    assert_eq!(stage["reason"], "gate_refused");
     assert!(stage["fix"].as_str().unwrap().contains("missing evidence"), "{stage:#}");
 }
 
@@ -270,11 +331,11 @@ fn a_model_that_only_reasons_blocks_before_the_start() {
     let pair = format!("test/{MODEL}");
     let args = ["stage2", "--provider", "understudy", "--model", &pair];
     for (fault, class) in [
-        (Fault::Reasoning, "response_shape_unavailable"),
-        (Fault::Unauthorized, "auth_unavailable"),
-        (Fault::Lists("another"), "model_mismatch"),
+        (Behaviour::ReasoningOnly(ReasoningField::Reasoning), "response_shape_unavailable"),
+        (Behaviour::Status(401), "auth_unavailable"),
+        (Behaviour::ListsAnother, "model_mismatch"),
     ] {
-        let server = Server::start(fault);
+        let server = serve(fault);
         world.set("CTO_HARNESS_CASE_LOCAL_BASE_URL", format!("http://{}/v1", server.addr));
         let outcome = run(&world, &args, 3);
         assert_eq!(outcome["report"]["status"], "blocked");
@@ -321,7 +382,7 @@ fn a_provider_that_lingers_after_good_work_is_ended_and_told() {
 fn a_silent_model_ends_with_the_clock() {
     let mut world = built();
     admit_loopback(&world);
-    let server = Server::after(1, Fault::Hang);
+    let server = serve_during(Behaviour::Silent, 1..u32::MAX);
     world.set("CTO_HARNESS_CASE_LOCAL_BASE_URL", format!("http://{}/v1", server.addr));
     let pair = format!("test/{MODEL}");
     let args = ["stage2", "--provider", "understudy", "--model", &pair, "--timeout", "5"];
@@ -390,5 +451,6 @@ fn a_fixture_is_the_recorded_one_to_the_byte() {
     let outcome = run(&world, &["stage2", "unrecorded", "--engine", "fake"], 3);
     let rows = outcome["report"]["gates"].as_array().unwrap();
     let row = rows.iter().find(|row| row["id"] == "fixture_digest").unwrap();
-    assert!(row["found"].as_str().unwrap().contains("another fixture"), "{row:#}");
+    assert_eq!((&row["reason"], &row["expected"]), (&json!("bad_record"), &json!("unrecorded")));
+    assert!(row["found"].as_str().unwrap().starts_with("r1-string-slugify ("), "{row:#}");
 }

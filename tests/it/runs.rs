@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::util::World;
 
 /// A sealed run that a gate blocked, among the runs of the world's user.
-fn blocked(world: &World) -> (PathBuf, Digest) {
+pub fn blocked(world: &World) -> (PathBuf, Digest) {
     let runs = world.home().join(".local/state/admit/runs");
     let now = "2026-11-20T12:00:00Z".parse().unwrap();
     let draft = RunReport::draft("toy", "case", &now);
@@ -123,7 +123,7 @@ fn nothing_answers_for_what_was_not_asked() {
     let copied = std::process::Command::new("cp").arg("-r").arg(&dir).arg(&planted).status();
     assert!(copied.unwrap().success());
     let asked = world.admit(&["verify", "understudy", "--json"]).json();
-    assert_eq!(asked["schema"], "admit.verified/1");
+    assert_eq!(asked["schema"], "admit.verified/2");
     world.admit(&["verify", "./understudy"]).expect(0);
     // A flag of the other kind is not left unread.
     world.admit(&["verify", "understudy", "--id", &id.to_string()]).refuse(2, "bad_argument");

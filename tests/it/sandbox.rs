@@ -138,6 +138,46 @@ fn with_copy() -> Policy {
     policy
 }
 
+/// A prefix that holds a copy of admit under two names and one more file, a policy that shows it, and the launcher that
+/// starts that copy.
+fn with_admit_in_a_prefix() -> (tempfile::TempDir, Launcher, Policy) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(dir.path(), open).expect("everybody may enter");
+    let prefix = dir.path().join("prefix");
+    std::fs::create_dir_all(prefix.join("bin")).expect("a directory");
+    let exe = prefix.join("bin/admit");
+    std::fs::copy(util::admit(), &exe).expect("a copy");
+    std::fs::hard_link(&exe, prefix.join("bin/other-name")).expect("a second name");
+    std::fs::write(prefix.join("bin/tool"), "a tool").expect("a file");
+    let mut policy = policy();
+    policy.mounts.push(Mount::ReadOnly { host: prefix, inside: place("/opt/prefix") });
+    policy.mounts.push(Mount::ReadOnly { host: exe.clone(), inside: place("/opt/single") });
+    let launcher = Launcher { exe, scratch: dir.path().into() };
+    (dir, launcher, policy)
+}
+
+#[test]
+fn admits_own_program_is_hidden_under_every_name_below_a_mounted_prefix() {
+    let (_dir, launcher, mut policy) = with_admit_in_a_prefix();
+    let mut sandbox = start(&launcher, &policy).unwrap_or_else(|e| panic!("{e} {:?}", e.causes()));
+    let done =
+        sandbox.run(&sh("cat /opt/prefix/bin/tool; ls /opt/prefix/bin | wc -l")).expect("runs");
+    assert_eq!(done.stdout.text(), "a tool3\n");
+    for name in ["/opt/prefix/bin/admit", "/opt/prefix/bin/other-name", "/opt/single"] {
+        let done =
+            sandbox.run(&sh(&format!("wc -c < {name} || exec {name} --version"))).expect("runs");
+        assert_ne!(done.exit, Exit::Code(0), "{name}: {}", done.stdout.text());
+        assert_eq!(done.stdout.text(), "", "{name}");
+    }
+    drop(sandbox);
+    policy.removed_by_test.insert(Wall::OwnProgram);
+    let error = start(&launcher, &policy).err().expect("the probe sees it");
+    assert_eq!(error.reason(), Reason::SandboxProbeFailed);
+    assert_eq!(error.expected_value(), Some("admit's own program=hidden"));
+    assert_eq!(error.found_value(), Some("admit's own program=/opt/prefix/bin/admit"));
+}
+
 /// Leaves walls out, and returns the probes that failed because of it.
 fn noticed(policy: &Policy, walls: &[Wall]) -> Vec<String> {
     let removed_by_test = walls.iter().copied().collect();
@@ -215,10 +255,12 @@ fn without_a_wall_around_rights_its_probe_fails() {
             "socket AF_INET",
             "socket AF_INET6",
             "socket AF_PACKET",
+            "pair of datagram sockets",
         ],
     );
     let open = Policy { listener: Some(8080), ..policy() };
     control(&open, &[DeniedSockets, Capabilities], &["socket AF_UNIX", "socket AF_INET raw"]);
+    control(&policy(), &[DeniedCalls, Capabilities], &["prlimit of a process by number"]);
     if cfg!(target_arch = "x86_64") {
         control(&policy(), &[X32], &["x32 call"]);
     }

@@ -1,5 +1,5 @@
 //! `admit sbom`: what stands in the bill of materials of the stand-in provider. That it is CycloneDX is asked of
-//! somebody else's validator (`.ci/foreign-verifiers`).
+//! a foreign validator (`.ci/foreign-verifiers`).
 
 use std::collections::BTreeMap;
 
@@ -76,6 +76,12 @@ fn everything_that_went_in_is_named_with_its_digest() {
     other["plan_digest"] = format!("sha256:{}", "0".repeat(64)).into();
     std::fs::write(world.cwd().join("other.json"), other.to_string()).unwrap();
     world.admit(&["sbom", "--report", "other.json"]).refuse(5, "digest_mismatch");
+    // Nor is one of another binary by the same plan.
+    let mut other: Value = serde_json::from_slice(&std::fs::read(recorded).unwrap()).unwrap();
+    other["sha256"] = "0".repeat(64).into();
+    std::fs::write(world.cwd().join("other.json"), other.to_string()).unwrap();
+    let other = world.admit(&["sbom", "--report", "other.json"]).refuse(5, "digest_mismatch");
+    assert!(other.stderr().contains("lock.json (embedded): sha256"), "{other}");
     let name = format!("unbuilt-{}", std::process::id());
     world.admit(&["lock", &name, "--like", "understudy"]).expect(0);
     world.admit(&["sbom", &name]).refuse(2, "not_found");

@@ -5,15 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use admit::record::evidence::RunStatus;
-use admit::record::fixture::Profile;
+use admit::record::wire::ReasoningField;
 use regex::Regex;
 use serde_json::{Value, json};
 
-use crate::trial::{Left, Trial, real_case, understudy};
-use crate::upstream::{Fault, Server, nobody};
+use crate::trial::{Built, Left, Trial, after_probe, real_case, understudy};
+use crate::upstream::Behaviour;
 use crate::util;
-
-type Binary = (std::path::PathBuf, admit::record::ids::Digest);
 
 fn shape() -> Value {
     let path = util::project().join("fixtures/understudy-shape.json");
@@ -47,30 +45,27 @@ struct Seen {
 }
 
 /// One run of `scenario`.
-fn play(binary: &Binary, scenario: &str) -> Left {
-    let trial = Trial::built(binary.clone());
-    let served = |fault| {
-        let server = Server::start(fault);
-        Trial::built(binary.clone()).served(server.addr)
-    };
+fn play(built: &Built, scenario: &str) -> Left {
+    let trial = Trial::built(built.clone());
+    let served = |fault| Trial::built(built.clone()).served(&after_probe(fault));
     match scenario {
         "success" => trial.scripted(),
         "success_standard" => {
-            let mut trial = trial;
-            trial.fixture.record.profile = Profile::Standard;
-            trial.scripted()
+            let profile = |of: &str| format!("\"profile\": \"{of}\"");
+            let change = |text: String| text.replace(&profile("tiny"), &profile("standard"));
+            trial.fixture("fixture.json", change).scripted()
         }
         "broken_envelope" => {
             let broken = json!({ "text": "<<<AGENT_RESULT\n{\"status\": \nAGENT_RESULT>>>\n" });
             trial.turns(|turns| *turns = vec![broken; 3]).scripted()
         }
-        "http_401" => served(Fault::Unauthorized),
-        "http_5xx" => served(Fault::ServerError),
-        "stream_cut" => served(Fault::CutStream),
-        "reasoning_only" => served(Fault::Reasoning),
-        "no_envelope" => served(Fault::None),
-        "model_refused" => served(Fault::ModelNotFound),
-        "connection_refused" => trial.served(nobody()),
+        "http_401" => served(Behaviour::Status(401)),
+        "http_5xx" => served(Behaviour::Status(500)),
+        "stream_cut" => served(Behaviour::Cut),
+        "reasoning_only" => served(Behaviour::ReasoningOnly(ReasoningField::Reasoning)),
+        "no_envelope" => served(Behaviour::Plays),
+        "model_refused" => served(Behaviour::Status(404)),
+        "connection_refused" => trial.deserted(),
         other => panic!("nobody plays {other}"),
     }
 }
@@ -238,13 +233,13 @@ fn lists(value: &Value) -> BTreeMap<String, BTreeSet<Vec<String>>> {
     value.as_object().unwrap().iter().map(list).collect()
 }
 
-/// Plays every scenario with `binary`; nothing may be seen that is not listed, or be listed and not seen.
-fn holds(binary: &Binary) {
+/// Plays every scenario with what was built; nothing may be seen that is not listed, or be listed and not seen.
+fn holds(built: &Built) {
     let list = shape();
     let mut seen = Seen::default();
     let mut pairs = BTreeSet::new();
     for name in keys(&list["scenarios"]) {
-        let left = play(binary, &name);
+        let left = play(built, &name);
         hold(&name, &left, &list, &mut seen);
         assert!(left.check.faults.is_empty(), "{name}: {:?}", left.check.faults);
         let report = left.report();
@@ -290,7 +285,7 @@ fn the_stand_in_is_as_it_was_recorded() {
 
 #[test]
 fn real_case_is_as_it_was_recorded() {
-    if let Some(binary) = real_case() {
-        holds(&binary);
+    if let Some(case) = real_case() {
+        holds(&case);
     }
 }

@@ -33,7 +33,10 @@ fn without_pip_or_python_nothing_starts() {
         assert_eq!(report["failure_reason"], "gate refused: tools");
         assert_eq!(report["case_process_started"], false);
         let rows = report["gates"].as_array().unwrap();
-        rows.last().unwrap()["found"].as_str().unwrap().to_owned()
+        let failed = crate::verify::in_state(&report["gates"], "failed");
+        assert_eq!(failed, ["tools"]);
+        let tools = rows.iter().find(|row| row["id"] == "tools").unwrap();
+        tools["found"].as_str().unwrap().to_owned()
     };
     let outcome = run(&world, &FAKE, 4);
     assert!(tools(&outcome).contains("pip"), "{outcome:#}");

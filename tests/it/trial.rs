@@ -1,71 +1,62 @@
-//! One run of a provider without its gates and baselines: from an admitted value to a sealed directory, with clocks, limits
-//! and a binary of the test's own. What `admit run` does before and after is in `run.rs`.
+//! One run of a provider as `admit run` makes it, with clocks, limits, records and a binary of the test's own.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, OnceLock};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use admit::download::config::NetConfig;
+use admit::check::Engine;
+use admit::check::launch::Clocks;
+use admit::context::{self, Context};
 use admit::error::Result;
-use admit::evidence::{Limits as Kept, Recording, RunCheck, Sealed, check};
-use admit::gate::{
-    self, AMBIENT, Admitted, AmbientFact, AmbientState, BinaryFact, BridgeFact, Compared,
-    CredentialFact, EndpointOrigin, Engine, Facts, Found, IdentityFact, LicenceFact, LockFact,
-    NetworkFact, Outcome, Policy, ProbeFact, ProbeOutcome, ReportFact, RootFact, SandboxFact,
-    TaskFact, Verdict,
-};
-use admit::host::SystemClock;
-use admit::proxy::endpoint::{Credential, Endpoint};
-use admit::proxy::server::Limits as Door;
-use admit::proxy::upstream::Upstream;
-use admit::record::Record as _;
-use admit::record::admission::{ModelPair, RecordFile, status};
-use admit::record::evidence::{Baseline, RunReport};
-use admit::record::ids::{Digest, Timestamp};
-use admit::record::sealed::Author;
-use admit::recorder::Recorder as _;
+use admit::evidence::{Limits as Kept, RunCheck, Sealed, check};
+use admit::gate::{Flags, from_old_variables};
+use admit::host::{Host, Progress, SystemClock};
+use admit::lock::Locked;
+use admit::proxy::mock::Behaviour;
+use admit::proxy::server::Limits as ProxyLimits;
+use admit::record;
+use admit::record::evidence::RunReport;
+use admit::record::ids::{Algorithm, Digest};
 use admit::root::Root;
-use admit::run::baseline::Baselines;
-use admit::run::engine::case::{self, Layout};
-use admit::run::engine::scripted::Scripted;
-use admit::run::fixture::{self, Fixture};
-use admit::run::gated::GateRecord;
-use admit::run::judge::{JudgeRow, Judgement};
-use admit::run::proof::Marks;
-use admit::run::provider::{self, Start};
-use admit::run::room;
-use admit::run::supervise::Clocks;
-use admit::run::tools::Tools;
-use admit::run::verdict::{self, Proofs};
-use admit::sandbox::Launcher;
-use admit::secrets::Known;
-use admit::store::Store;
+use admit::run::{self, Options, fixture};
+use admit::store::{Hashes, Store};
 use serde_json::{Value, json};
 
-use crate::judge::{host, shown, the_tools};
-use crate::upstream::{MODEL, key};
+use crate::judge::{host, shown};
+use crate::run::put;
+use crate::upstream::{MODEL, MockServer, key, serve_during};
 use crate::util::{self, World};
+
+const FIXTURE: &str = "r1-string-slugify";
+
+/// A binary, and the records that fit it.
+#[derive(Clone)]
+pub struct Built {
+    pub binary: PathBuf,
+    provider: String,
+    /// By path in a root.
+    records: BTreeMap<String, Vec<u8>>,
+}
+
+/// What a test does when a stage of the run begins.
+type Hook = Box<dyn Fn() + Send>;
 
 /// Everything of a run that a test may want otherwise than it is.
 pub struct Trial {
-    pub fixture: Fixture,
     pub clocks: Clocks,
-    pub door: Door,
+    pub proxy: ProxyLimits,
     pub kept: Kept,
-    pub tools: Option<Tools>,
-    pub baselines_held: bool,
-    /// Where the run directory is made.
-    pub runs: PathBuf,
-    /// The signal that admit got before.
-    pub signal: usize,
-    /// The provider's name on record.
-    pub provider: String,
-    pub binary: PathBuf,
-    pub sha256: Digest,
+    /// The file that the request names; none for the store's own.
+    pub binary: Option<PathBuf>,
+    /// Below it run directories are made.
+    pub state: PathBuf,
+    provider: String,
     world: World,
+    at: Option<(&'static str, Hook)>,
+    stop: Arc<AtomicUsize>,
 }
 
 /// What is left of it.
@@ -77,13 +68,20 @@ pub struct Left {
     _world: World,
 }
 
+/// The model that a trial asks for.
+enum Model {
+    Scripted,
+    /// The base URL.
+    Served(String),
+}
+
 /// The stand-in, built once a process.
-pub fn understudy() -> (PathBuf, Digest) {
-    static BUILT: OnceLock<(PathBuf, Digest)> = OnceLock::new();
+pub fn understudy() -> Built {
+    static BUILT: OnceLock<Built> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         let world = World::with_shared_store();
-        world.admit(&["build", "understudy"]).expect(0);
-        output(&util::project().join("lockfiles/understudy.lock.json"))
+        world.admit(&["build", "understudy", "--record"]).expect(0);
+        left_by_build(&world, "understudy")
     });
     built.clone()
 }
@@ -109,26 +107,31 @@ pub fn build_case(world: &World) -> bool {
 }
 
 /// Real Case, built once a process; nothing where no mirror of it is named.
-pub fn real_case() -> Option<(PathBuf, Digest)> {
-    static BUILT: OnceLock<Option<(PathBuf, Digest)>> = OnceLock::new();
+pub fn real_case() -> Option<Built> {
+    static BUILT: OnceLock<Option<Built>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         let world = World::with_shared_store();
-        build_case(&world).then(|| {
-            let root = world.home().join(".local/share/admit/root");
-            output(&root.join(format!("lockfiles/{}.lock.json", CASE.0)))
-        })
+        build_case(&world).then(|| left_by_build(&world, CASE.0))
     });
     built.clone()
 }
 
-/// The output that a lock names, in the shared store.
-fn output(lock: &std::path::Path) -> (PathBuf, Digest) {
-    let lock: Value = serde_json::from_slice(&std::fs::read(lock).unwrap()).unwrap();
+/// The records that a build left in `world` beside the embedded ones, and the output that they name in the shared store.
+fn left_by_build(world: &World, provider: &str) -> Built {
+    let root = shown("root", Root::find(&host(&world.home()), None, None));
+    let lock = format!("lockfiles/{provider}.lock.json");
+    let builds = format!("admissions/builds/{provider}--");
+    let all = root.below("");
+    let records: BTreeMap<String, Vec<u8>> = all
+        .filter(|(path, _)| *path == lock || path.starts_with(&builds))
+        .map(|(path, bytes)| (path.to_owned(), bytes.to_vec()))
+        .collect();
+    let lock: Value = serde_json::from_slice(&records[&lock]).unwrap();
     let platform = admit::host::platform().unwrap().to_string();
     let sha256 = lock["outputs"][platform]["sha256"].as_str().unwrap();
     let sha256: Digest = format!("sha256:{sha256}").parse().unwrap();
     let store = shown("store", Store::open(&util::shared_store()));
-    (store.file_path(&sha256), sha256)
+    Built { binary: store.file_path(&sha256), provider: provider.to_owned(), records }
 }
 
 /// An agent that asks the model for ever, and says what it is told.
@@ -143,6 +146,11 @@ while True:
         print(refused, flush=True)
 ";
 
+/// A server that answers the probe, and misbehaves from the agent's first request on.
+pub fn after_probe(fault: Behaviour) -> MockServer {
+    serve_during(fault, 1..u32::MAX)
+}
+
 impl Trial {
     /// A run of the stand-in.
     pub fn understudy() -> Self {
@@ -150,18 +158,23 @@ impl Trial {
     }
 
     /// A run of a binary that was built.
-    pub fn built((binary, sha256): (PathBuf, Digest)) -> Self {
-        Self::of(World::new(), binary, sha256)
+    pub fn built(built: Built) -> Self {
+        let world = World::new();
+        for (path, bytes) in &built.records {
+            put(&world, path, bytes);
+        }
+        Self::of(world, &built.provider, None)
     }
 
-    /// A run of a shell script in the provider's place.
+    /// A run of a shell script in the provider's place, with a lock and a recorded build that fit it.
     pub fn script(text: &str) -> Self {
         let world = World::new();
         let binary = world.path().join("ca");
         let text = format!("#!/bin/sh\n{text}\n");
         std::fs::write(&binary, &text).unwrap();
         std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Self::of(world, binary, Digest::sha256(text.as_bytes()))
+        put_records(&world, "trial", &binary);
+        Self::of(world, "trial", Some(binary))
     }
 
     /// A run of a Python program in the provider's place.
@@ -169,12 +182,9 @@ impl Trial {
         Self::script(&format!("exec python3 - <<'PYTHON'\n{text}PYTHON"))
     }
 
-    fn of(world: World, binary: PathBuf, sha256: Digest) -> Self {
-        let root = shown("root", Root::find(&host(&world.home()), None, None));
-        let name = "r1-string-slugify".parse().unwrap();
+    fn of(world: World, provider: &str, binary: Option<PathBuf>) -> Self {
         let minute = Duration::from_secs(60);
         Self {
-            fixture: shown("fixture", fixture::load(&root, &name)),
             // Far away; a test sets the one that it is about.
             clocks: Clocks {
                 start: minute,
@@ -183,226 +193,196 @@ impl Trial {
                 wall: minute * 2,
                 stable: Duration::from_secs(3),
             },
-            door: Door::default(),
+            proxy: ProxyLimits::default(),
             kept: Kept::default(),
-            tools: None,
-            baselines_held: true,
-            runs: world.path().join("runs"),
-            signal: 0,
-            provider: "understudy".into(),
             binary,
-            sha256,
+            state: world.path().join("state"),
+            provider: provider.to_owned(),
             world,
+            at: None,
+            stop: Arc::default(),
         }
     }
 
-    /// The script of the fixture's model, changed.
-    pub fn turns(mut self, change: impl FnOnce(&mut Vec<Value>)) -> Self {
-        let mut script = serde_json::to_value(&self.fixture.script).unwrap();
-        change(script["turns"].as_array_mut().unwrap());
-        self.fixture.script = serde_json::from_value(script).unwrap();
+    /// What happens when the run's stage of this name begins.
+    pub fn at(mut self, stage: &'static str, hook: impl Fn() + Send + 'static) -> Self {
+        self.at = Some((stage, Box::new(hook)));
         self
     }
 
+    /// Tells admit to stop when the provider's turn comes.
+    pub fn stopped(self, signal: usize) -> Self {
+        let stop = Arc::clone(&self.stop);
+        self.at("run", move || stop.store(signal, Ordering::SeqCst))
+    }
+
+    /// A file of the fixture, changed. The digest of the whole is recorded before the run.
+    pub fn fixture(self, file: &str, change: impl FnOnce(String) -> String) -> Self {
+        let path = format!("fixtures/{FIXTURE}/{file}");
+        let text = std::fs::read_to_string(util::project().join(&path)).unwrap();
+        put(&self.world, &path, change(text).as_bytes());
+        self
+    }
+
+    /// The script of the fixture's model, changed.
+    pub fn turns(self, change: impl FnOnce(&mut Vec<Value>)) -> Self {
+        self.fixture("script.json", |text| {
+            let mut script: Value = serde_json::from_str(&text).unwrap();
+            change(script["turns"].as_array_mut().unwrap());
+            script.to_string()
+        })
+    }
+
     /// With the script as the model.
+    #[track_caller]
     pub fn scripted(self) -> Left {
-        let model = Scripted::new(self.fixture.script.clone(), MODEL);
-        shown("run", self.run(Upstream::local(model)))
+        shown("run", self.try_scripted())
     }
 
-    /// With a server on the loopback as the model.
-    pub fn served(self, addr: std::net::SocketAddr) -> Left {
-        let url = format!("http://{addr}/v1");
-        let endpoint = Endpoint::resolve(&url, "loopback-test", &NetConfig::default()).unwrap();
-        let credential = Credential::from_value("KEY", key().into_bytes()).unwrap();
-        shown("run", self.run(Upstream::Http { endpoint, credential: Some(credential) }))
+    /// As [`Trial::scripted`]; an error where it could not be found out how it went.
+    pub fn try_scripted(self) -> Result<Left> {
+        self.run(&Model::Scripted)
     }
 
-    /// The gate's word. Everything but the fixture, the task and the binary is made up: a rehearsal at best.
-    fn admitted(&self, layout: &Layout, now: &Timestamp) -> Box<Admitted> {
-        let same = |value: Digest| Found::Known(Compared { expected: value.clone(), found: value });
-        let commit = || "641e7316faee6a4e6119ba16a29fc1eccc9d5522".parse().unwrap();
+    /// With a server on the loopback as the model. It must answer the probe, else the run is blocked.
+    #[track_caller]
+    pub fn served(self, server: &MockServer) -> Left {
+        shown("run", self.run(&Model::Served(server.base_url())))
+    }
+
+    /// With a server on the loopback that answers the probe and is gone before the provider starts.
+    #[track_caller]
+    pub fn deserted(self) -> Left {
+        let server = after_probe(Behaviour::Plays);
+        let model = Model::Served(server.base_url());
+        let server = Mutex::new(Some(server));
+        let trial = self.at("baseline", move || drop(server.lock().unwrap().take()));
+        shown("run", trial.run(&model))
+    }
+
+    fn run(self, model: &Model) -> Result<Left> {
+        let (kind, credential) = match model {
+            Model::Scripted => ("scripted", "scripted-no-secret"),
+            Model::Served(_) => ("served", "api-key-from-environment-or-file"),
+        };
         let path = util::project().join("admissions/models/scripted--understudy-script.json");
-        let mut record: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-        record["provider"] = json!("test");
-        record["model"] = json!(MODEL);
-        record["kind"] = json!("served");
-        record["credential_source_class"] = json!("pi-models-json-local-provider-no-secret");
-        let pair: ModelPair = format!("test/{MODEL}").parse().unwrap();
-        let file = RecordFile::Bytes(serde_json::to_vec(&record).unwrap());
-        let task = self.fixture.task_files(now);
-        let shape = ["run", "--task", "{task}", "--mode", "unattended"].map(String::from);
-        let state = |outcome| match outcome {
-            Outcome::Neutralised => AmbientState::Neutralised("made up".into()),
-            Outcome::Refused => AmbientState::Clear,
+        let mut admission: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        admission["provider"] = json!("test");
+        admission["model"] = json!(MODEL);
+        admission["kind"] = json!(kind);
+        admission["credential_source_class"] = json!(credential);
+        put(
+            &self.world,
+            &format!("admissions/models/test--{MODEL}.json"),
+            &record::pretty(&admission),
+        );
+        let home = self.world.home();
+        let mut vars = host(&home).vars();
+        vars.insert("ADMIT_MODEL_KEY".into(), key());
+        if let Model::Served(url) = model {
+            vars.insert("CTO_HARNESS_CASE_LOCAL_BASE_URL".into(), url.clone());
+        }
+        let flags = Flags {
+            stage: Some(2),
+            provider: Some(self.provider.parse().unwrap()),
+            engine: Some(Engine::Provider),
+            model: Some(format!("test/{MODEL}").parse().unwrap()),
+            binary: self.binary.as_ref().map(|path| path.display().to_string()),
+            ..Flags::default()
         };
-        let facts = Facts {
-            root: Found::Known(RootFact { label: "a test's".into(), trusted: true }),
-            lock: Found::Known(LockFact {
-                place: "l".into(),
-                digest: Digest::sha256(b"l"),
-                faults: vec![],
-            }),
-            source_pin: Found::Known(Compared { expected: commit(), found: commit() }),
-            toolchain: same(Digest::sha256(b"bun")),
-            report: Found::Known(ReportFact {
-                place: "r".into(),
-                source_admitted: true,
-                sha256: self.sha256.clone(),
-            }),
-            build_signed: Found::Known(None),
-            model_signed: Found::Known(None),
-            locked_output: Found::Known(self.sha256.clone()),
-            binary: Found::Known(BinaryFact {
-                place: "b".into(),
-                regular: true,
-                executable: true,
-                sha256: self.sha256.clone(),
-            }),
-            identity: Found::Known(IdentityFact { sha256: self.sha256.clone(), faults: vec![] }),
-            command: Found::Known(case::arguments(
-                &shape,
-                &provider::task_file(layout, &self.fixture, now),
-            )),
-            task: Found::Known(TaskFact { json: task.json, markdown: task.markdown }),
-            stage: Found::Known(2),
-            licence: Found::Known(LicenceFact { status: "resolved".into(), allows: vec![2] }),
-            requested: Found::Known(vec![pair.clone()]),
-            model: Found::Known(status(&file, Some(&pair), 2, now, &|_| None)),
-            credentials: Found::Known(CredentialFact {
-                class: "pi-models-json-local-provider-no-secret".into(),
-                available: true,
-                source: "none needed".into(),
-            }),
-            bridge: Found::Known(BridgeFact { claimed: false, answered: Found::Unknown }),
-            endpoint: Found::Known(EndpointOrigin::Environment),
-            network: Found::Known(NetworkFact {
-                addresses: vec!["127.0.0.1".parse().unwrap()],
-                tls: false,
-            }),
-            probe: Found::Known(ProbeFact {
-                listed: true,
-                max_tokens: 1024,
-                outcome: ProbeOutcome::Content,
-            }),
-            ambient: Found::Known(
-                AMBIENT
-                    .iter()
-                    .map(|v| AmbientFact { vector: v.id.into(), state: state(v.outcome) })
-                    .collect(),
-            ),
-            fixture: same(self.fixture.digest.clone()),
-            sandbox: Found::Known(SandboxFact { held: vec!["net".into()], failed: vec![] }),
+        let options = Options {
+            launcher: Some(util::admit()),
+            clocks: self.clocks,
+            proxy: self.proxy,
+            evidence: self.kept,
+            ..Options::new(
+                from_old_variables(&vars, flags)?,
+                self.provider.parse().unwrap(),
+                FIXTURE.parse().unwrap(),
+            )
         };
-        let contract = self.fixture.contract(&layout.workspace().unwrap());
-        let policy = Policy { engine: Engine::Provider, contract, skip_probe: false };
-        match gate::decide(&facts, &policy).verdict {
-            Verdict::Admit(admitted) => admitted,
-            Verdict::Refuse(refusals) => panic!("{refusals:#?}"),
+        let mut context = Context::new(
+            Host::with(vars, &home),
+            Arc::new(SystemClock),
+            Arc::new(Stages(Mutex::new(self.at))),
+            context::Options {
+                store: Some(util::shared_store()),
+                state: Some(self.state),
+                ..context::Options::default()
+            },
+        );
+        context.stop = self.stop;
+        // The fixture as it now is, is the recorded one.
+        let root = shown("root", Root::find(&context.host, None, None));
+        let fixture = shown("fixture", fixture::load(&root, &options.fixture));
+        let lock = record::pretty(&fixture.lock());
+        put(&self.world, &fixture::lock_path(&options.fixture), &lock);
+        let outcome = run::run(&context, &options)?;
+        let sealed = outcome.sealed.unwrap();
+        let check = check(&sealed.directory, Some(&sealed.id))?;
+        Ok(Left { sealed, check, code: outcome.code, _world: self.world })
+    }
+}
+
+/// Lock and recorded build of a provider whose binary has these bytes: those of the stand-in, with another output.
+fn put_records(world: &World, provider: &str, binary: &Path) {
+    let read = |path: &str| -> Value {
+        serde_json::from_slice(&std::fs::read(util::project().join(path)).unwrap()).unwrap()
+    };
+    let wanted = [Algorithm::Sha256, Algorithm::Blake3];
+    let file = std::fs::File::open(binary).unwrap();
+    let digests = Hashes::of_file(&file, &wanted).unwrap();
+    let bare = |algorithm| {
+        let digest = digests.get(algorithm).unwrap().to_string();
+        digest.split_once(':').unwrap().1.to_owned()
+    };
+    let (sha256, blake3) = (bare(Algorithm::Sha256), bare(Algorithm::Blake3));
+    let size = file.metadata().unwrap().len();
+    let output = json!({ "sha256": sha256, "blake3": blake3, "size": size });
+    let platform = admit::host::platform().unwrap().to_string();
+    let mut lock = read("lockfiles/understudy.lock.json");
+    lock["provider"] = json!(provider);
+    // So that it is another plan than the stand-in's, whose build the shared store has.
+    lock["build"]["path"] = json!("/tmp/admit-trial");
+    lock["outputs"] = json!({ platform.as_str(): output });
+    let bytes = record::pretty(&lock);
+    let locked = Locked::new(record::parse(&bytes).unwrap(), "a trial's".into());
+    let locked = shown("lock", locked);
+    put(world, &format!("lockfiles/{provider}.lock.json"), &bytes);
+    let mut report = read("fixtures/fuzz/report/understudy.json");
+    for (field, value) in [
+        ("provider", json!(provider)),
+        ("platform", json!(platform)),
+        ("build_path", lock["build"]["path"].clone()),
+        ("sha256", output["sha256"].clone()),
+        ("blake3", output["blake3"].clone()),
+        ("size", output["size"].clone()),
+        ("plan_digest", json!(locked.plan.digest())),
+        ("lock_digest", json!(locked.digest)),
+        ("bun_sha256", json!(locked.plan.bun.binary_sha256)),
+        ("source_admission_status", json!("admitted")),
+    ] {
+        report[field] = value;
+    }
+    put(world, &format!("admissions/builds/{provider}--{sha256}.json"), &record::pretty(&report));
+}
+
+/// Calls a test's hook when the stage of its name begins.
+struct Stages(Mutex<Option<(&'static str, Hook)>>);
+
+impl Progress for Stages {
+    fn stage(&self, name: &str, _: &str) {
+        let hook = self.0.lock().unwrap();
+        if let Some((stage, hook)) = &*hook
+            && *stage == name
+        {
+            hook();
         }
     }
 
-    /// Baselines that were not run; what they say is made up, as the gates are.
-    fn baselines(&self) -> Baselines {
-        let row = |name: &str, expected_accept, accepted| Baseline {
-            name: name.into(),
-            expected_accept,
-            accepted,
-            patch_digest: Digest::sha256(name.as_bytes()),
-            note: "made up".into(),
-        };
-        let rows =
-            vec![row("no_change", false, !self.baselines_held), row("reference_patch", true, true)];
-        let judgement = |passed| Judgement {
-            passed,
-            rows: vec![JudgeRow {
-                id: "made_up".into(),
-                passed,
-                expected: "x".into(),
-                found: "x".into(),
-            }],
-            tests_passed: passed,
-            allowed_writes_passed: true,
-            patch: String::new(),
-            patch_digest: Digest::sha256(b""),
-            changed_files: Vec::new(),
-            commit: None,
-            log: String::new(),
-        };
-        let judgements = rows.iter().map(|row| judgement(row.accepted)).collect();
-        Baselines { rows, judgements }
-    }
+    fn bytes(&self, _: u64, _: Option<u64>) {}
 
-    /// Runs it; an error where it could not be found out how it went.
-    pub fn run(self, upstream: Upstream) -> Result<Left> {
-        let now: Timestamp = admit::host::Clock::now(&SystemClock);
-        let scratch = self.world.path().join("scratch");
-        std::fs::create_dir(&scratch).unwrap();
-        let launcher = Launcher { exe: util::admit(), scratch: scratch.clone() };
-        let layout = Layout::new(self.fixture.record.repo.as_str());
-        let marks = Marks::make(&scratch)?;
-        let admitted = self.admitted(&layout, &now);
-        let draft = RunReport::draft(self.fixture.record.name.as_str(), "case", &now);
-        let name = &self.fixture.record.name;
-        let run =
-            Recording::begin(&self.runs, name, draft.clone(), Arc::new(SystemClock), self.kept)?;
-        let run = Arc::new(run);
-        let mut known = upstream.secret_values();
-        known.push(("sentinel".into(), marks.sentinel.clone()));
-        run.watch_for(Known::new(&known));
-        run.event("gates_admitted", Author::Admit, json!({ "gates": admitted.rows().len() }))?;
-        let tools = self.tools.as_ref().unwrap_or_else(|| the_tools());
-        let signal = AtomicUsize::new(self.signal);
-        let shape = ["run", "--task", "{task}", "--mode", "unattended"].map(String::from);
-        let start = Start {
-            run: &run,
-            admitted: &admitted,
-            binary: &self.binary,
-            blake3: None,
-            hardened: false,
-            shape: &shape,
-            fixture: &self.fixture,
-            tools,
-            launcher: &launcher,
-            marks: &marks,
-            clocks: self.clocks,
-            door: self.door,
-            signal: &signal,
-            started: now.clone(),
-        };
-        let mut report = draft;
-        report.gates = admitted.rows().to_vec();
-        report.case_model = Some(MODEL.into());
-        let gates = GateRecord {
-            schema: GateRecord::SCHEMA.to_string(),
-            engine: "case".into(),
-            provider: self.provider.clone(),
-            admitted: true,
-            model: Some(format!("test/{MODEL}")),
-            runtime_model_provider: Some("openai".into()),
-            gates: admitted.rows().to_vec(),
-            probe: None,
-        };
-        run.record("gate.json", "gates", &gates)?;
-        let seen = provider::run(&start, upstream)?;
-        let expected = room::expected(the_tools());
-        let proofs = Proofs { marks: &marks, expected: &expected, now };
-        let baselines = self.baselines();
-        verdict::provider(
-            &run,
-            &mut report,
-            &admitted,
-            &self.provider,
-            &seen,
-            &baselines,
-            tools,
-            &proofs,
-        )?;
-        let sealed = run.seal(report)?;
-        let code = verdict::exit_code(&sealed.report);
-        let check = check(&sealed.directory, Some(&sealed.id))?;
-        Ok(Left { sealed, check, code, _world: self.world })
-    }
+    fn note(&self, _: &str) {}
 }
 
 impl Left {
@@ -457,7 +437,7 @@ impl Left {
 
     /// Every file of the run directory by its path.
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
-        fn walk(dir: &std::path::Path, prefix: &str, out: &mut BTreeMap<String, Vec<u8>>) {
+        fn walk(dir: &Path, prefix: &str, out: &mut BTreeMap<String, Vec<u8>>) {
             for entry in std::fs::read_dir(dir).unwrap() {
                 let entry = entry.unwrap();
                 let name = format!("{prefix}{}", entry.file_name().to_str().unwrap());

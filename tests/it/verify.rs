@@ -1,6 +1,7 @@
-//! `admit verify`: the gates of a run without a run, the licence, and one bad lock among good ones.
+//! `admit verify`: every check that starts nothing, the licence, and one bad lock among good ones.
 
-use serde_json::Value;
+use admit::check::Check;
+use serde_json::{Value, json};
 
 use crate::util::World;
 
@@ -26,54 +27,91 @@ fn write_lock(world: &World, name: &str, text: &str) {
     std::fs::write(dir.join(format!("{name}.lock.json")), text).unwrap();
 }
 
-/// The row `id` among the provider's `rows` or `gates`.
-fn row<'v>(provider: &'v Value, list: &str, id: &str) -> &'v Value {
-    let rows = provider[list].as_array().unwrap();
-    rows.iter().find(|row| row["id"] == id).unwrap_or_else(|| panic!("no {id}: {provider:#}"))
+/// The finding of the check `id` about a provider.
+fn finding<'v>(provider: &'v Value, id: &str) -> &'v Value {
+    let all = provider["findings"].as_array().unwrap();
+    all.iter().find(|found| found["id"] == id).unwrap_or_else(|| panic!("no {id}: {provider:#}"))
+}
+
+/// The checks of a list of findings that ended in this state.
+pub fn in_state<'v>(findings: &'v Value, state: &str) -> Vec<&'v str> {
+    let all = findings.as_array().unwrap().iter().filter(|finding| finding["state"] == state);
+    all.map(|finding| finding["id"].as_str().unwrap()).collect()
 }
 
 #[test]
-fn the_gates_of_a_run_are_shown_without_a_run() {
+fn every_check_is_shown_and_none_starts_anything() {
     let mut world = built();
     let answer = world.admit(&["verify", "understudy", "--json"]).expect(0).json();
     let provider = &answer["providers"][0];
-    let gates = provider["gates"].as_array().unwrap();
-    assert_eq!(gates.len(), admit::gate::Gate::ALL.len());
-    for id in ["binary_digest", "binary_identity", "command_shape", "licence", "ambient_inputs"] {
-        assert_eq!(row(provider, "gates", id)["status"], "pass", "{id}");
-    }
-    for id in ["model_requested", "network_class", "response_shape", "sandbox"] {
-        assert_eq!(row(provider, "gates", id)["status"], "not_checked", "{id}");
+    assert_eq!(answer["schema"], "admit.verified/2");
+    let ids = provider["findings"].as_array().unwrap().iter().map(|found| &found["id"]);
+    assert!(ids.eq(Check::ALL.iter().map(|check| check.id())), "{provider:#}");
+    let holds = [
+        "root_trusted",
+        "lock_valid",
+        "output_locked",
+        "binary_present",
+        "binary_executable",
+        "binary_digest",
+        "build_report_recorded",
+        "source_pin",
+        "toolchain_digest",
+        "binary_identity",
+        "build_report_matches",
+        "build_signed",
+        "source_stored",
+        "toolchain_stored",
+        "packages_stored",
+        "licence",
+    ];
+    assert_eq!(in_state(&provider["findings"], "ok"), holds);
+    assert_eq!(in_state(&provider["findings"], "not_asked").len(), Check::ALL.len() - holds.len());
+    for id in ["identity_shown", "model_requested", "command_shape", "response_shape", "sandbox"] {
+        let found = finding(provider, id)["found"].as_str().unwrap();
+        assert!(found.contains("admit "), "{id} says what to type: {found}");
     }
     assert_eq!(
-        row(provider, "rows", "licence")["found"],
+        finding(provider, "licence")["found"],
         "resolved as MIT OR Apache-2.0, allows stage 2 only"
     );
     let shown = world.admit(&["verify", "understudy"]).expect(0).stdout();
-    assert!(shown.contains("gates of a run") && shown.contains("licence"), "{shown}");
-    // A model that the variables ask for is looked up; nobody is asked.
+    assert!(shown.contains("licence"), "{shown}");
+    // The model that the variables ask for is looked up; no server is asked.
     world.set("CTO_HARNESS_CASE_MODEL_PROVIDER", "nobody");
     world.set("CTO_HARNESS_CASE_MODEL", "nothing");
     world.set("CTO_HARNESS_CASE_LOCAL_BASE_URL", "http://model.invalid/v1");
     let answer = world.admit(&["verify", "understudy", "--json"]).expect(1).json();
     let provider = &answer["providers"][0];
     assert_eq!(answer["holds"], false);
-    assert_eq!(row(provider, "gates", "model_requested")["status"], "pass");
-    assert_eq!(row(provider, "gates", "model_admitted")["status"], "fail");
-    assert_eq!(row(provider, "gates", "endpoint_configured")["status"], "not_checked");
+    assert_eq!(finding(provider, "model_requested")["state"], "ok");
+    assert_eq!(in_state(&provider["findings"], "failed"), ["model_admitted"]);
+    assert_eq!(in_state(&provider["findings"], "not_reached"), ["model_signed", "credentials"]);
+    assert_eq!(finding(provider, "endpoint_configured")["state"], "not_asked");
 }
 
 #[test]
-fn a_gate_that_refuses_is_a_no() {
+fn a_check_that_fails_is_a_no() {
     let mut world = built();
-    edit_lock(&world, |lock| lock["license"]["allows"] = serde_json::json!([]));
+    edit_lock(&world, |lock| lock["license"]["allows"] = json!([]));
     let answer = world.admit(&["verify", "understudy", "--json"]).expect(1).json();
     let provider = &answer["providers"][0];
-    assert_eq!(row(provider, "gates", "licence")["status"], "fail");
-    assert!(row(provider, "rows", "licence")["found"].as_str().unwrap().ends_with("no stage"));
+    assert_eq!(in_state(&provider["findings"], "failed"), ["licence"]);
+    assert!(finding(provider, "licence")["found"].as_str().unwrap().ends_with("no stage"));
     // Another program in the binary's place is a digest that does not match.
-    world.set("CTO_HARNESS_CASE_BIN", "/bin/sh");
-    world.admit(&["verify", "understudy"]).expect(5);
+    let other = world.path().join("ca");
+    std::fs::copy("/bin/true", &other).unwrap();
+    world.set("CTO_HARNESS_CASE_BIN", other.to_str().unwrap());
+    let answer = world.admit(&["verify", "understudy", "--json"]).expect(5).json();
+    let failed = ["binary_digest", "licence"];
+    assert_eq!(in_state(&answer["providers"][0]["findings"], "failed"), failed);
+    // A link is no binary, whatever it leads to.
+    let linked = world.path().join("link");
+    std::os::unix::fs::symlink(&other, &linked).unwrap();
+    world.set("CTO_HARNESS_CASE_BIN", linked.to_str().unwrap());
+    let answer = world.admit(&["verify", "understudy", "--json"]).expect(1).json();
+    let failed = ["binary_present", "licence"];
+    assert_eq!(in_state(&answer["providers"][0]["findings"], "failed"), failed);
 }
 
 #[test]
@@ -84,10 +122,36 @@ fn one_bad_lock_does_not_hide_the_others() {
     assert_eq!(answer["holds"], false);
     let providers = answer["providers"].as_array().unwrap();
     let named = |name: &str| providers.iter().find(|p| p["provider"] == name).unwrap();
-    let bad = row(named("case"), "rows", "lock");
-    assert_eq!((&bad["status"], &bad["reason"]), (&"unreadable".into(), &"bad_record".into()));
-    assert_eq!(row(named("understudy"), "rows", "output")["status"], "pass");
-    assert_eq!(row(named("understudy"), "gates", "binary_digest")["status"], "pass");
+    assert_eq!(in_state(&named("case")["findings"], "failed"), ["lock_valid"]);
+    assert_eq!(finding(named("case"), "lock_valid")["reason"], "bad_record");
+    assert_eq!(in_state(&named("understudy")["findings"], "failed"), [""; 0]);
+    assert_eq!(finding(named("understudy"), "binary_digest")["state"], "ok");
     world.admit(&["verify", "case"]).refuse(2, "bad_record");
     world.admit(&["verify", "understudy"]).expect(0);
+}
+
+#[test]
+fn without_a_build_the_missing_binary_is_the_one_cause() {
+    let answer = World::new().admit(&["verify", "case", "--json"]).expect(1).json();
+    let findings = &answer["providers"][0]["findings"];
+    assert_eq!(in_state(findings, "failed"), ["binary_present"]);
+    let held = ["root_trusted", "lock_valid", "output_locked", "licence"];
+    assert_eq!(in_state(findings, "ok"), held);
+    let hangs = [
+        "binary_executable",
+        "binary_digest",
+        "build_report_recorded",
+        "source_pin",
+        "toolchain_digest",
+        "binary_identity",
+        "build_report_matches",
+        "build_signed",
+        "source_stored",
+        "toolchain_stored",
+        "packages_stored",
+    ];
+    assert_eq!(in_state(findings, "not_reached"), hangs);
+    for found in findings.as_array().unwrap().iter().filter(|f| f["state"] == "not_reached") {
+        assert!(!found["because"].as_array().unwrap().is_empty(), "{found:#}");
+    }
 }

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use regex::bytes::Regex;
 use serde::Serialize;
 
-use super::Pair;
+use super::pair::Pair;
 use super::text::{Pieces, Place, Span, comment_path};
 use crate::bun::inject::first_difference;
 

@@ -6,6 +6,7 @@
 
 pub mod cause;
 mod modules;
+mod pair;
 mod runtime;
 mod sections;
 pub mod text;
@@ -14,33 +15,13 @@ use serde::Serialize;
 
 use self::cause::{Blame, Blames, Cause};
 pub use self::modules::{FieldDifference, ModuleDifference};
+pub use self::pair::Pair;
 pub use self::runtime::{KnownBun, RuntimeDifference, claimed_version};
 pub use self::sections::PartDifference;
+use self::sections::Plain;
 use self::text::Hunk;
 use super::exe::Executable;
 use crate::record::ids::Digest;
-
-/// The same thing of both files.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Pair<T> {
-    /// Of the first file.
-    pub a: T,
-    /// Of the second file.
-    pub b: T,
-}
-
-impl<T> Pair<T> {
-    pub(crate) fn new(a: T, b: T) -> Self {
-        Self { a, b }
-    }
-}
-
-impl<T: PartialEq> Pair<T> {
-    /// Whether both are equal.
-    pub fn same(&self) -> bool {
-        self.a == self.b
-    }
-}
 
 /// How two files differ, and why, as far as they show it.
 #[derive(Clone, Debug, Serialize)]
@@ -123,7 +104,11 @@ pub fn diff(a: &[u8], b: &[u8], known: &[KnownBun<'_>], hunks: usize) -> Explana
                         notes.push(note(side, &err));
                     }
                 }
-                sections::compare(a, b, hunks, &mut blames)
+                match sections::compare(a, b, hunks, &mut blames) {
+                    Plain::Elf(sections) => Difference::Elf { sections },
+                    Plain::Text(hunks, hunks_total) => Difference::Text { hunks, hunks_total },
+                    Plain::Bytes(range) => Difference::Bytes { range },
+                }
             }
         }
     };

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::Pair;
 use super::cause::{self, Blame, Blames, Cause};
+use super::pair::Pair;
 use super::text::{self, Hunk};
 use crate::bun::graph::{Graph, Module};
 use crate::bun::inject::first_difference;

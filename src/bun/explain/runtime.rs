@@ -5,10 +5,11 @@ use std::sync::LazyLock;
 use regex::bytes::Regex;
 use serde::Serialize;
 
-use super::Pair;
+use super::pair::Pair;
 use super::sections::{PartDifference, part, sections};
 use crate::bun::elf::{E_SHOFF, Elf, HEADER, PROGRAM_HEADER, PT_LOAD, SECTION_HEADER, SHT_NOBITS};
-use crate::bun::exe::{Executable, SECTION};
+use crate::bun::exe::Executable;
+use crate::bun::graph::SECTION;
 use crate::bun::inject::prove_runtime;
 
 /// A plain Bun that is known by its bytes.

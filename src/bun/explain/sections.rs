@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::cause::{self, Blame, Blames, Cause};
 use super::modules::is_text;
-use super::{Difference, Pair, text};
+use super::pair::Pair;
+use super::text::{self, Hunk};
 use crate::bun::elf::{Elf, SHT_NOBITS, span};
 use crate::bun::inject::first_difference;
 
@@ -27,6 +28,14 @@ pub struct PartDifference {
     pub bytes: Pair<String>,
 }
 
+/// How two files differ that are not both compiled by Bun.
+pub(super) enum Plain {
+    Elf(Vec<PartDifference>),
+    /// Some hunks, and how many there are.
+    Text(Vec<Hunk>, usize),
+    Bytes(PartDifference),
+}
+
 /// The difference of one part, if there is any.
 pub(super) fn part(name: &str, a: &[u8], b: &[u8]) -> Option<PartDifference> {
     if a == b {
@@ -45,18 +54,18 @@ pub(super) fn part(name: &str, a: &[u8], b: &[u8]) -> Option<PartDifference> {
     })
 }
 
-pub(super) fn compare(a: &[u8], b: &[u8], hunks: usize, blames: &mut Blames) -> Difference {
+pub(super) fn compare(a: &[u8], b: &[u8], hunks: usize, blames: &mut Blames) -> Plain {
     if is_text(a) && is_text(b) {
         let spans = text::spans(a, b);
         cause::of_text(a, b, &spans, None, blames);
         let shown = text::hunks(a, b, &spans, hunks);
-        return Difference::Text { hunks: shown, hunks_total: spans.len() };
+        return Plain::Text(shown, spans.len());
     }
     blames.add(Blame::of(Cause::Content));
     if let (Ok(x), Ok(y)) = (Elf::read(a), Elf::read(b)) {
         let found = sections(&x, &y);
         if !found.is_empty() {
-            return Difference::Elf { sections: found };
+            return Plain::Elf(found);
         }
     }
     let range = part("file", a, b).unwrap_or_else(|| PartDifference {
@@ -66,7 +75,7 @@ pub(super) fn compare(a: &[u8], b: &[u8], hunks: usize, blames: &mut Blames) -> 
         span: Pair::default(),
         bytes: Pair::default(),
     });
-    Difference::Bytes { range }
+    Plain::Bytes(range)
 }
 
 /// Sections that differ in their bytes, and those that only one file has. A further section of one name is numbered.

@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use super::super::inject::first_difference;
-use super::Pair;
+use super::pair::Pair;
+use crate::bun::inject::first_difference;
 
 /// Bytes that are shown before a difference.
 const BEFORE: usize = 80;

@@ -39,11 +39,10 @@ fn child_with_a_full_disk() {
     // Nothing where the test harness runs it as a test of its own.
     let told = |key: &str| std::env::args().find_map(|a| a.strip_prefix(key).map(PathBuf::from));
     let (Some(root), Some(done)) = (told("root="), told("done=")) else { return };
-    let clock = clock();
     let log = path("backend/stdout.log");
 
     // An agent that floods until nothing fits: what was put aside for the seal is enough to seal a failure.
-    let run = begin(&root, &clock);
+    let run = begin(&root);
     let err = (0..100)
         .find_map(|_| run.append(&log, "stream", Author::Agent, &[b'a'; 1 << 20]).err())
         .unwrap();
@@ -57,8 +56,8 @@ fn child_with_a_full_disk() {
     drop(run);
     std::fs::remove_dir_all(&sealed.directory).unwrap();
 
-    // Somebody else takes even that: nothing half-written reads as sealed.
-    let run = begin(&root, &clock);
+    // Another process takes even that: nothing half-written reads as sealed.
+    let run = begin(&root);
     fill(&run);
     let place = run.path().to_owned();
     run.dir.release();
@@ -69,10 +68,10 @@ fn child_with_a_full_disk() {
     let checked = check(&place, None).unwrap();
     assert_eq!(checked.level, None);
     assert_eq!(checked.faults[0].kind, FaultKind::NotSealed, "{:?}", checked.faults);
-    // And there is room again: the next run is as if nothing had been.
+    // And there is space again: the next run is as if nothing had been.
     std::fs::remove_file(root.join("filler")).unwrap();
     std::fs::remove_dir_all(place).unwrap();
-    let run = begin(&root, &clock);
+    let run = begin(&root);
     fill(&run);
     assert_eq!(run.seal(rehearsed()).unwrap().report.status, RunStatus::Rehearsed);
     std::fs::write(done, "").unwrap();

@@ -9,9 +9,10 @@ use admit::bun::inspect::inspect;
 use admit::bun::lockfile::Lockfile as BunLock;
 use admit::fetch::archive::{self, Limits, Top};
 use admit::lock::plan::Plan;
+use admit::proxy::api::chat::Chat;
+use admit::proxy::api::read_request;
 use admit::proxy::http1::{self, parse_reply, parse_request};
-use admit::proxy::reply::ReplyReader;
-use admit::proxy::request;
+use admit::proxy::reader::ReplyReader;
 use admit::proxy::sse::SseDecoder;
 use admit::record::admission::{self, LEGACY_SCHEMA};
 use admit::record::agent_result::{self, find_agent_result};
@@ -91,7 +92,7 @@ fn lock(bytes: &[u8]) -> bool {
     let _ = (lock.check(), lock.digest());
     for platform in Platform::ALL {
         if let Ok(plan) = Plan::new(&lock, platform) {
-            let _ = (plan.key(), plan.install(), plan.environment());
+            let _ = (plan.digest(), plan.kind.install_command());
         }
     }
     true
@@ -99,7 +100,7 @@ fn lock(bytes: &[u8]) -> bool {
 
 fn report(bytes: &[u8]) -> bool {
     let Some(report) = reads_back::<BuildReport>(bytes) else { return false };
-    assert!(report.same_build(&report));
+    assert!(report.difference(&report).is_none());
     let _ = report.core_digest();
     true
 }
@@ -197,7 +198,7 @@ fn sse(bytes: &[u8]) -> bool {
             decoder.feed(piece, |event| events.push(event.to_vec()));
         }
         let state = (decoder.at_boundary(), decoder.overflowed());
-        decoder.finish(|event| events.push(event.to_vec()));
+        events.extend(decoder.finish());
         (events, state)
     };
     let whole = read(&mut std::iter::once(bytes));
@@ -207,7 +208,7 @@ fn sse(bytes: &[u8]) -> bool {
 
 fn http_request(bytes: &[u8]) -> bool {
     let Some(end) = http1::head_end(bytes) else { return false };
-    parse_request(&bytes[..end]).is_ok()
+    parse_request(&bytes[..end], "authorization").is_ok()
 }
 
 fn http_reply(bytes: &[u8]) -> bool {
@@ -215,7 +216,7 @@ fn http_reply(bytes: &[u8]) -> bool {
     let Ok(head) = parse_reply(&bytes[..end]) else { return false };
     let _ = http1::reply_head_for_client(&bytes[..end]);
     let read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
-        let mut reader = ReplyReader::new(&head).ok()?;
+        let mut reader = ReplyReader::new(&Chat, &head).ok()?;
         let mut seen = (Vec::new(), Vec::new());
         for piece in pieces {
             let fresh = reader.feed(piece).ok()?;
@@ -236,7 +237,7 @@ fn http_reply(bytes: &[u8]) -> bool {
 }
 
 fn chat_request(bytes: &[u8]) -> bool {
-    request::check(bytes, "qwen").is_ok()
+    read_request(&Chat, bytes, "qwen").is_ok()
 }
 
 fn envelope(bytes: &[u8]) -> bool {
@@ -260,8 +261,7 @@ pub fn files() -> Files {
 fn diff(bytes: &[u8]) -> bool {
     let files = files();
     let Ok(new) = patch::apply(&files, bytes) else { return false };
-    if let Ok(made) = patch::make(&files, &new) {
-        assert_eq!(patch::apply(&files, &made).expect("our own patch"), new);
-    }
+    let made = patch::make(&files, &new);
+    assert_eq!(patch::apply(&files, &made).expect("our own patch"), new);
     true
 }

@@ -79,7 +79,7 @@ pub enum Op {
     FlipSigned(String, usize),
     /// The statement of an envelope with a JSON value at a pointer, signed anew by the key that signed it.
     Resign(String, Value),
-    /// Manifest and seal of the run are made anew, as somebody would who wants to hide a change.
+    /// Manifest and seal of the run are made anew, to hide a change.
     Reseal,
     /// This user trusts the directory as it is now.
     Trust,

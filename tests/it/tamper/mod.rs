@@ -12,8 +12,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
+use admit::build::Stored;
 use admit::error::Reason;
+use admit::lock::Locked;
+use admit::record;
 use admit::record::ids::Digest;
+use admit::store::Store;
 use serde_json::Value;
 
 use crate::util::{Run, World, project, shared_store};
@@ -36,7 +40,7 @@ pub struct Good {
     run: String,
 }
 
-/// Copies a directory by hard links, where the file system has them: whoever changes a copy replaces the file.
+/// Copies a directory by hard links, where the file system has them: a change to a copy replaces the file.
 pub fn link(from: &Path, to: &Path) {
     if from.is_dir() {
         std::fs::create_dir_all(to).unwrap();
@@ -68,7 +72,10 @@ fn places(report: &Value) -> BTreeMap<&'static str, String> {
     let sri = |value: &Value| Digest::from_sri(&text(value)).unwrap();
     let packages = packages();
     let nar = sri(&report["nar_hash"]).to_hex();
-    let plan = text(&report["plan_digest"]).replace(':', "-");
+    let bytes = std::fs::read(project().join(LOCK)).unwrap();
+    let locked = Locked::new(record::parse(&bytes).unwrap(), LOCK.into()).unwrap();
+    let store = Store::open(&shared_store()).unwrap();
+    let plan = Stored::of(&store, &locked).key.to_string().replace(':', "-");
     BTreeMap::from([
         ("output", hex(&report["sha256"])),
         ("bun", hex(&bun["binary_sha256"])),
@@ -216,13 +223,12 @@ impl Copy {
     }
 }
 
-/// The stable words of an answer: reasons, states, and the rows that are not a yes.
+/// The stable words of an answer: reasons, states, and the checks that failed.
 fn words(value: &Value, out: &mut BTreeSet<String>) {
     match value {
         Value::Array(list) => list.iter().for_each(|value| words(value, out)),
         Value::Object(map) => {
-            let no =
-                map.get("status").and_then(Value::as_str).is_some_and(|status| status != "pass");
+            let no = map.get("state").is_some_and(|state| state == "failed");
             for key in ["reason", "status", "failure_class", "case_model_admission_status"] {
                 out.extend(map.get(key).and_then(Value::as_str).map(str::to_owned));
             }

@@ -1,0 +1,229 @@
+//! The statements that admit makes, and signed ones that say something else.
+
+use super::*;
+use crate::record::ids::{Algorithm, Sri};
+use crate::record::lockfile::LockedPackage;
+
+#[test]
+fn what_says_something_else_is_refused_although_it_is_signed() {
+    let one = demand([trusted(1)], 1);
+    let mut other = statement();
+    other.subject[0].digest.insert("sha256".into(), "0".repeat(64));
+    refused(&[signed(&other, &[1])], &one, Reason::AttestedOther, 5);
+    for predicate in [json!({ "says": [1] }), json!({ "says": [1, 2], "more": 1 }), Value::Null] {
+        let other = Statement { predicate, ..statement() };
+        refused(&[signed(&other, &[1])], &one, Reason::AttestedDiffers, 5);
+    }
+    // A second subject would let one signature speak of two things.
+    let mut two = statement();
+    two.subject.push(crate::record::statement::Subject {
+        name: "b".into(),
+        digest: BTreeMap::from([("sha256".into(), "1".repeat(64))]),
+        more: BTreeMap::new(),
+    });
+    refused(&[signed(&two, &[1])], &one, Reason::AttestedDiffers, 5);
+    let not_a_statement = |payload_type: &str, payload: &[u8]| {
+        let mut envelope = Envelope::new(payload_type, payload.to_vec());
+        sign(&mut envelope, 1);
+        envelope
+    };
+    let payload = statement().envelope().payload;
+    // Keys that admit never writes, in the statement and in its subject.
+    for place in ["", "/subject/0"] {
+        let mut value: Value = serde_json::from_slice(&payload).unwrap();
+        value.pointer_mut(place).unwrap()["reviewed"] = json!(true);
+        let envelope = not_a_statement(IN_TOTO, value.to_string().as_bytes());
+        let no = refused(&[envelope], &one, Reason::AttestedDiffers, 5);
+        assert_eq!(no.found, format!("{place}/reviewed: true"));
+    }
+    refused(&[not_a_statement("text/plain", &payload)], &one, Reason::BadEnvelope, 5);
+    refused(&[not_a_statement(IN_TOTO, b"{}")], &one, Reason::BadEnvelope, 5);
+    let twice = br#"{"_type":"https://in-toto.io/Statement/v1","_type":"x"}"#;
+    refused(&[not_a_statement(IN_TOTO, twice)], &one, Reason::BadEnvelope, 5);
+    // A good one beside it still holds.
+    let beside = [signed(&other, &[1]), signed(&statement(), &[1])];
+    assert_eq!(ask(&beside, &one).unwrap(), ["signer-1"]);
+}
+
+#[test]
+fn places_that_may_differ_may_and_no_others() {
+    let now: Timestamp = NOW.parse().unwrap();
+    let free = Expected { free: &["/predicate/when"], ..Expected::from(statement()) };
+    let with = |predicate: Value| {
+        let line = signed(&Statement { predicate, ..statement() }, &[1]).line();
+        let demand = demand([trusted(1)], 1);
+        check(Some(line.as_bytes()), std::slice::from_ref(&free), &demand, &now)
+    };
+    assert!(with(json!({ "says": [1, 2], "when": 3 })).is_ok());
+    assert!(with(json!({ "says": [1, 2] })).is_ok());
+    let no = with(json!({ "says": [1, 3], "when": 3 })).unwrap_err();
+    assert_eq!(
+        (no.expected.as_str(), no.found.as_str()),
+        ("/predicate/says/1: 2", "/predicate/says/1: 3")
+    );
+}
+
+/// A report of a build, as far as statements are made from it.
+fn report(origin: &str) -> BuildReport {
+    let hex = |c: &str| c.repeat(64);
+    crate::record::parse(
+        json!({
+            "schema": "admit.build-report/1", "provider": "case", "platform": "linux-x64", "origin": origin,
+            "source_url": "https://example.com/case.git",
+            "pinned_commit": "7959ac917cdeb0983b4aaa20bb9f42021747fed8",
+            "source_tree": "4b825dc642cb6eb9a060e54bf8d69288fbee4904", "nar_hash": null,
+            "plan_digest": format!("sha256:{}", hex("1")), "lock_digest": format!("sha256:{}", hex("2")),
+            "build_command": [["bun", "run", "build:binary"]], "build_path": "/tmp/workos-case",
+            "output": "dist/ca", "sha256": hex("3"), "blake3": hex("4"), "size": 5,
+            "bun_version": "1.3.14", "bun_sha256": hex("6"),
+            "runtime": { "proven": true, "modules": 1, "graph_size": 1, "flags": 0,
+                "autoload_bunfig": true, "autoload_dotenv": true, "exec_argv": "" },
+            "package_count": 1, "packages_digest": format!("sha256:{}", hex("7")), "writes": [],
+            "identity": { "help_first_line": "Usage: ca", "commands": ["run"], "version": "0.1.0",
+                "help_sha256": hex("8") },
+            "sandbox": {}, "verification": "locked", "source_admission_status": "admitted",
+            "volatile": { "started": NOW, "finished": NOW, "build_timestamp": NOW, "store_path": "/s",
+                "node_version": null, "host": "h", "admit_version": "0.1.0", "root": "r",
+                "durations_ms": {}, "sandbox": {} }
+        })
+        .to_string()
+        .as_bytes(),
+    )
+    .unwrap()
+}
+
+fn lock() -> Lockfile {
+    let bytes = include_bytes!("../../../lockfiles/case.lock.json");
+    crate::record::parse(bytes).unwrap()
+}
+
+fn packages() -> Vec<LockedPackage> {
+    let one = |key: &str, kind: &str, version: &str, byte: u8| {
+        let integrity = Sri(Digest::from_bytes(Algorithm::Sha512, &[byte; 64]).unwrap());
+        let kind = serde_json::from_value(kind.into()).unwrap();
+        let name = key.rsplit_once("/node/").map_or(key, |(_, name)| name);
+        LockedPackage {
+            key: key.into(),
+            name: name.into(),
+            version: version.into(),
+            kind,
+            integrity,
+        }
+    };
+    vec![
+        one("@scope/a", "npm", "1.0.0-rc.1+x", 1),
+        one("b", "github", "owner/b#1234567", 2),
+        one("@scope/a/node/b", "npm", "2.0.0", 3),
+    ]
+}
+
+#[test]
+fn provenance_names_every_input_by_digest_and_the_record_by_its_file() {
+    let (report, lock) = (report("built"), lock());
+    let statement = provenance(&report, &lock, &packages());
+    let again = provenance(&report, &lock, &packages());
+    assert_eq!(statement.envelope().line(), again.envelope().line());
+    let resolved = &statement.predicate["buildDefinition"]["resolvedDependencies"];
+    let resolved = resolved.as_array().unwrap();
+    assert_eq!(resolved.len(), 3 + 3);
+    for input in resolved {
+        let digests = input["digest"].as_object().unwrap();
+        let hex = |d: &Value| d.as_str().unwrap().bytes().all(|b| b.is_ascii_hexdigit());
+        assert!(!digests.is_empty() && digests.values().all(hex), "{input}");
+    }
+    // Scope and build metadata are encoded, and no address of a registry is in it.
+    assert_eq!(resolved[3]["uri"], "pkg:npm/%40scope/a@1.0.0-rc.1%2Bx");
+    assert_eq!(
+        (&resolved[4]["uri"], &resolved[4]["annotations"]["kind"]),
+        (&Value::Null, &json!("github"))
+    );
+    assert_eq!(resolved[0]["digest"]["gitCommit"], report.pinned_commit.as_str());
+    // What differs from one honest build to the next makes another record, and so another statement.
+    let mut later = report.clone();
+    later.volatile.host = "another".into();
+    assert_ne!(provenance(&later, &lock, &packages()), statement);
+}
+
+#[test]
+fn a_list_of_packages_is_checked_by_the_digest_that_the_record_has() {
+    let (mut report, lock) = (report("built"), lock());
+    report.packages_digest = Some(crate::record::digest(&packages()));
+    let now: Timestamp = NOW.parse().unwrap();
+    let with = |statement: &Statement| {
+        let line = signed(statement, &[1]).line();
+        let expected = [of_build(&report, &lock, &now)];
+        check(Some(line.as_bytes()), &expected, &demand([trusted(1)], 1), &now)
+            .map_err(|no| no.reason)
+    };
+    let good = provenance(&report, &lock, &packages());
+    assert!(with(&good).is_ok());
+    assert!(with(&provenance(&report, &lock, &[])).is_ok());
+    let entries = |change: &dyn Fn(&mut Vec<Value>)| {
+        let mut statement = good.clone();
+        let place = "/buildDefinition/resolvedDependencies";
+        change(statement.predicate.pointer_mut(place).unwrap().as_array_mut().unwrap());
+        with(&statement).err()
+    };
+    let differs = Some(Reason::AttestedDiffers);
+    assert_eq!(entries(&|_| {}), None);
+    assert_eq!(entries(&|e| drop(e.pop())), differs);
+    assert_eq!(entries(&|e| e.swap(3, 4)), differs);
+    assert_eq!(entries(&|e| e.push(e[3].clone())), differs);
+    assert_eq!(entries(&|e| e[3]["digest"]["sha512"] = "00".repeat(64).into()), differs);
+    assert_eq!(entries(&|e| e[3]["digest"]["sha1"] = "00".into()), differs);
+    assert_eq!(entries(&|e| e[3]["uri"] = "pkg:npm/evil@1".into()), differs);
+    assert_eq!(entries(&|e| e[4]["uri"] = "pkg:npm/b@1".into()), differs);
+    assert_eq!(entries(&|e| e.push(json!({ "name": "package x" }))), differs);
+    assert_eq!(entries(&|e| e.push(json!({ "name": "x" }))), differs);
+    assert_eq!(entries(&|e| e[0]["digest"]["gitCommit"] = "0".into()), differs);
+}
+
+#[test]
+fn a_summary_claims_no_build_that_admit_did_not_see() {
+    let now: Timestamp = NOW.parse().unwrap();
+    let levels = |origin: &str| {
+        let statement = summary(&report(origin), &lock(), &now).statement;
+        assert_eq!(statement.predicate["verificationResult"], "PASSED");
+        statement.predicate["verifiedLevels"].to_string()
+    };
+    assert!(levels("built").contains("SLSA_BUILD_LEVEL_1"));
+    assert!(!levels("adopted").contains("SLSA") && !levels("adopted").contains("SOURCE"));
+    for origin in ["built", "adopted"] {
+        assert!(!levels(origin).contains("REBUILT") && !levels(origin).contains("REPRODUCED"));
+    }
+    let of = |origin: &str| of_build(&report(origin), &lock(), &now).statement.predicate_type;
+    assert_eq!((of("built").as_str(), of("adopted").as_str()), (PROVENANCE, SUMMARY));
+}
+
+#[test]
+fn only_a_pass_is_passed() {
+    use crate::record::evidence::{RunReport, RunStatus};
+    let mut run = RunReport::draft("f", "case", &NOW.parse().unwrap());
+    run.run_directory = "/somewhere/runs/x".into();
+    let id = Digest::sha256(b"manifest");
+    for (status, result) in [
+        (RunStatus::Pass, "PASSED"),
+        (RunStatus::Rehearsed, "WARNED"),
+        (RunStatus::Fail, "FAILED"),
+        (RunStatus::Blocked, "FAILED"),
+    ] {
+        run.status = status;
+        let statement = test_result(&id, &run);
+        assert_eq!(statement.predicate["result"], result);
+        assert_eq!(statement.sha256(), Some(id.clone()));
+        assert_eq!(statement.subject[0].name, "x");
+        let failed = statement.predicate["failedTests"].as_array().unwrap();
+        assert!(failed.contains(&json!("judge")));
+    }
+}
+
+#[test]
+fn a_model_statement_is_about_the_file_and_holds_the_record() {
+    let bytes = include_bytes!("../../../admissions/models/qwen-local--qwen3.6-35b-a3b.json");
+    let statement = model_admission(bytes).unwrap();
+    assert_eq!(statement.sha256(), Some(Digest::sha256(bytes)));
+    let predicate = statement.predicate.to_string();
+    let read: ModelPredicate = crate::record::parse(predicate.as_bytes()).unwrap();
+    assert_eq!(read.admission.pair().to_string(), "qwen-local/qwen3.6-35b-a3b");
+    assert!(model_admission(b"{}").is_err());
+}

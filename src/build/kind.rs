@@ -1,0 +1,249 @@
+//! How a provider's binary comes to be: what differs between kinds of providers, and nothing else of a build.
+//! `docs/providers.md` says how to add one.
+//!
+//! Bun checks nothing that is already in its cache, so the cache is made anew for every build from verified tarballs,
+//! and its exit code is not enough, so the installed tree is compared with what must be there (bun.md, section B).
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+
+use cap_std::fs::Dir;
+
+use super::left;
+use super::step::{Steps, exit_text};
+use super::work::WorkDir;
+use crate::bun::exe::Executable;
+use crate::bun::inject::prove_runtime_while;
+use crate::error::{Error, Reason, Result};
+use crate::fetch::inputs::Inputs;
+use crate::fetch::{installed, seed};
+use crate::host::Timings;
+use crate::lock::plan::{Plan, SOURCE_DATE_EPOCH};
+use crate::record::ids::{AbsPath, RelPath};
+use crate::record::lockfile::ProviderKind;
+use crate::record::report::Runtime;
+use crate::sandbox::{Exit, Mapped, Mount};
+use crate::store::StoredFile;
+
+/// Bun's package cache, below the work directory.
+const CACHE: &str = ".admit/cache";
+
+impl ProviderKind {
+    /// The programs of the toolchain, as verified copies below `/admit/bin`.
+    pub fn programs(self, inputs: &Inputs) -> Result<Vec<Mount>> {
+        let ProviderKind::Bun = self;
+        let inside = "/admit/bin/bun".parse().map_err(|err| {
+            Error::new(Reason::Internal, "a path inside the sandbox").caused_by(err)
+        })?;
+        Ok(vec![Mount::Verified {
+            host: inputs.bun.path().to_path_buf(),
+            inside,
+            sha256: inputs.bun.digest().clone(),
+            blake3: None,
+            mode: 0o555,
+        }])
+    }
+
+    /// The closed list of variables that a build sees, where `work` is its directory. Real variables win over a
+    /// project's `.env` and `bunfig.toml`, so every switch that could turn verification off or point elsewhere is set
+    /// (bun.md, sections B and F).
+    pub fn environment(self, plan: &Plan, work: &WorkDir) -> BTreeMap<String, String> {
+        let ProviderKind::Bun = self;
+        let fixed = [
+            ("PATH", "/admit/bin:/usr/bin:/bin"),
+            ("TZ", "UTC"),
+            ("LANG", "C.UTF-8"),
+            // On 1.3 the value "0" turns verification off and on 1.4 the value "1" does; empty is safe on both.
+            ("BUN_CONFIG_NO_VERIFY", ""),
+            // Empty shadows the project's `.env` and leaves Bun at its default registry, whose packages have the names
+            // in the cache that admit seeds; any other registry, also one in `.npmrc` or `bunfig.toml`, makes Bun look
+            // for other names and fail, since there is no network.
+            ("BUN_CONFIG_REGISTRY", ""),
+            ("NPM_CONFIG_REGISTRY", ""),
+            ("npm_config_registry", ""),
+            ("GITHUB_API_URL", ""),
+            ("BUN_OPTIONS", ""),
+            ("DO_NOT_TRACK", "1"),
+        ];
+        let mut env: BTreeMap<String, String> =
+            fixed.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        env.insert("SOURCE_DATE_EPOCH".to_owned(), SOURCE_DATE_EPOCH.to_string());
+        env.extend(plan.env.iter().map(|(key, value)| (key.clone(), value.clone())));
+        env.extend(work.environment());
+        env.insert("BUN_INSTALL_CACHE_DIR".into(), work.inside(CACHE));
+        env
+    }
+
+    /// The install command. No network is there: Bun finds every package in its cache or fails.
+    pub fn install_command(self) -> Vec<String> {
+        let ProviderKind::Bun = self;
+        [
+            "bun",
+            "install",
+            "--frozen-lockfile",
+            "--ignore-scripts",
+            "--backend=hardlink",
+            "--linker=hoisted",
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    }
+
+    /// Puts everything that the source depends on into its place: cache, install, comparison, the locked scripts.
+    ///
+    /// # Errors
+    /// [`Reason::RuntimeMismatch`] for a toolchain of another version, [`Reason::InstallMismatch`], those of the steps.
+    pub fn install(
+        self,
+        plan: &Plan,
+        inputs: &Inputs,
+        steps: &mut Steps<'_>,
+        timings: &mut Timings,
+    ) -> Result<()> {
+        let ProviderKind::Bun = self;
+        let owner = steps.owner;
+        {
+            let _as_payload = owner.enter()?;
+            let io = |err| Error::io("create the directory", CACHE, err);
+            steps.dir.create_dir_all(CACHE).map_err(io)?;
+        }
+        let io = |place| move |err| Error::io("open", place, err);
+        let required = inputs.required();
+        let cache = steps.dir.open_dir(CACHE).map_err(io(CACHE))?;
+        let seeded = seed::seed(&cache, CACHE, Some(owner), &required, &inputs.tarballs)?;
+        timings.part("seed");
+        same_version(plan, steps)?;
+        steps.run(self.install_command(), steps.work.source.clone())?;
+        timings.part("install");
+        let below = &steps.work.source_below;
+        let tree =
+            left::directory(&steps.dir, below).map_err(|err| Error::io("open", below, err))?;
+        installed::require_equal(&tree, below, &inputs.bun_lock, &required, &seeded)?;
+        for (argv, cwd) in scripts(&plan.scripts, &steps.dir, steps.work)? {
+            steps.run(argv, cwd)?;
+        }
+        timings.part("check");
+        Ok(())
+    }
+
+    /// Proves that the output's runtime is the pinned one: Bun with a module graph injected, byte for byte.
+    ///
+    /// # Errors
+    /// [`Reason::RuntimeMismatch`] with the first difference; [`Reason::BadExecutable`].
+    pub fn prove_runtime(self, tool: &mut StoredFile, output: &mut StoredFile) -> Result<Runtime> {
+        let ProviderKind::Bun = self;
+        let io = |err| Error::io("map", "a file of the store", err);
+        let (base, compiled) =
+            (Mapped::new(tool.file()).map_err(io)?, Mapped::new(output.file()).map_err(io)?);
+        let mut release = || {
+            base.release();
+            compiled.release();
+        };
+        prove_runtime_while(base.bytes(), compiled.bytes(), &mut release)
+            .map_err(|mismatch| mismatch.into_error())?;
+        let executable = Executable::read_on(base.bytes(), compiled.bytes())?;
+        if executable.graph.unexplained > 0 {
+            return Err(Error::new(
+                Reason::RuntimeMismatch,
+                "the output's payload holds bytes that belong to no module",
+            )
+            .expected("0 bytes")
+            .found(format!("{} bytes", executable.graph.unexplained)));
+        }
+        Ok(Runtime { proven: true, ..executable.runtime(None) })
+    }
+
+    /// Whether `commands` can be what a build of `plan` ran: the install, scripts where the lock names packages that
+    /// have some, the steps.
+    pub fn could_run(self, plan: &Plan, commands: &[Vec<String>]) -> bool {
+        let ProviderKind::Bun = self;
+        let Some((install, rest)) = commands.split_first() else { return false };
+        let Some(scripts) = rest.len().checked_sub(plan.steps.len()) else { return false };
+        let (scripts, steps) = rest.split_at(scripts);
+        *install == self.install_command()
+            && steps == plan.steps
+            && scripts.len() <= plan.scripts.len() * SCRIPTS.len()
+            && scripts.iter().all(|argv| {
+                matches!(argv.as_slice(), [bun, run, script]
+                    if bun == "bun" && run == "run" && SCRIPTS.contains(&script.as_str()))
+            })
+    }
+}
+
+/// The lifecycle scripts of an installed package, in the order in which npm runs them.
+const SCRIPTS: [&str; 3] = ["preinstall", "install", "postinstall"];
+
+/// The lifecycle scripts of the packages that the lock names, as commands, each with its directory.
+fn scripts(names: &[String], dir: &Dir, work: &WorkDir) -> Result<Vec<(Vec<String>, AbsPath)>> {
+    let mut commands = Vec::new();
+    for name in names {
+        let below: RelPath = format!("node_modules/{name}").parse().map_err(|err| {
+            Error::new(Reason::HostileLock, "build.scripts names no package")
+                .found(name.clone())
+                .caused_by(err)
+        })?;
+        let manifest = format!("{}/{below}/package.json", work.source_below);
+        let missing = |what: &str| {
+            let what = format!("build.scripts names a package that {what}");
+            Error::new(Reason::InstallMismatch, what).at(name.clone())
+        };
+        let mut text = Vec::new();
+        let file =
+            left::file(dir, &manifest).map_err(|err| missing("is not installed").caused_by(err))?;
+        file.take(1 << 20)
+            .read_to_end(&mut text)
+            .map_err(|err| Error::io("read", &manifest, err))?;
+        let parsed: serde_json::Value = serde_json::from_slice(&text)
+            .map_err(|err| missing("has no readable package.json").caused_by(err))?;
+        let cwd = work.source.join(&below);
+        for script in SCRIPTS.iter().filter(|name| parsed["scripts"][**name].is_string()) {
+            commands.push((["bun", "run", script].map(str::to_owned).to_vec(), cwd.clone()));
+        }
+    }
+    Ok(commands)
+}
+
+/// The pinned binary is told by its digest; that it is the version that the lock claims, it says itself.
+fn same_version(plan: &Plan, steps: &mut Steps<'_>) -> Result<()> {
+    let finished = steps.ask(&["/admit/bin/bun", "--version"])?;
+    let found = finished.stdout.text().trim().to_owned();
+    if finished.exit == Exit::Code(0) && found == plan.bun_version {
+        return Ok(());
+    }
+    Err(Error::new(
+        Reason::RuntimeMismatch,
+        "the pinned Bun is not the version that the lock names",
+    )
+    .at("toolchain.bun.version")
+    .expected(plan.bun_version.clone())
+    .found(if found.is_empty() { exit_text(&finished.exit) } else { found })
+    .hint("make the lock again: admit lock NAME --bun VERSION"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record;
+    use crate::record::lockfile::Platform;
+
+    #[test]
+    fn every_switch_and_place_that_a_project_could_use_is_named() {
+        let lock = record::parse(include_bytes!("../../lockfiles/case.lock.json")).unwrap();
+        let plan = Plan::new(&lock, Platform::LinuxX64).unwrap();
+        let work = WorkDir::new(&plan, &"/tmp/x".parse().unwrap()).unwrap();
+        let env = plan.kind.environment(&plan, &work);
+        for name in [
+            "BUN_CONFIG_NO_VERIFY",
+            "BUN_CONFIG_REGISTRY",
+            "NPM_CONFIG_REGISTRY",
+            "npm_config_registry",
+            "GITHUB_API_URL",
+        ] {
+            assert!(env.contains_key(name), "{name}");
+        }
+        for name in ["BUN_INSTALL_CACHE_DIR", "HOME", "TMPDIR", "XDG_CONFIG_HOME"] {
+            assert!(env[name].starts_with("/tmp/.admit/"), "{name}");
+        }
+        assert!(!env.contains_key("NODE_ENV"), "Bun inlines it at build time");
+    }
+}

@@ -1,0 +1,85 @@
+//! What builds gave, in the store: by what was asked for and by who built it.
+
+use crate::error::Result;
+use crate::lock::Locked;
+use crate::record;
+use crate::record::ids::Digest;
+use crate::record::lockfile::LockedPackage;
+use crate::record::report::BuildReport;
+use crate::root::bad_record;
+use crate::store::Store;
+
+/// Digest of the sources of admit that decide what a build gives (`build.rs`): a build of another revision is not
+/// served as this one's.
+pub const BUILDER: &str = env!("ADMIT_BUILDER");
+
+/// The area of the store.
+const AREA: &str = "builds";
+
+/// The place of a plan's build.
+pub struct Stored<'a> {
+    store: &'a Store,
+    /// Also names the lock under which one process builds and the others wait.
+    pub key: Digest,
+}
+
+impl<'a> Stored<'a> {
+    pub fn of(store: &'a Store, locked: &Locked) -> Self {
+        Self::by(BUILDER, store, locked)
+    }
+
+    fn by(builder: &str, store: &'a Store, locked: &Locked) -> Self {
+        let plan = locked.plan.digest();
+        let key = record::digest(&serde_json::json!({ "builder": builder, "plan": plan }));
+        Self { store, key }
+    }
+
+    /// The report of the build of this plan here, if there is one.
+    pub fn report(&self) -> Result<Option<BuildReport>> {
+        let Some(bytes) = self.store.record_get(AREA, &self.key, "report.json")? else {
+            return Ok(None);
+        };
+        record::parse(&bytes).map(Some).map_err(|err| bad_record("the store's build record", &err))
+    }
+
+    /// Every package of that build's source.
+    pub fn packages(&self) -> Result<Option<Vec<LockedPackage>>> {
+        let Some(bytes) = self.store.record_get(AREA, &self.key, "packages.json")? else {
+            return Ok(None);
+        };
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|err| bad_record("the store's package list", &err.into()))
+    }
+
+    pub fn put(&self, report: &BuildReport, packages: Option<&[LockedPackage]>) -> Result<()> {
+        if let Some(packages) = packages {
+            let bytes = record::canonical(&packages);
+            self.store.record_put(AREA, &self.key, "packages.json", &bytes)?;
+        }
+        self.store.record_put(AREA, &self.key, "report.json", &record::pretty(report))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_by_another_revision_of_admit_is_not_served() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let mut lock: record::lockfile::Lockfile =
+            record::parse(include_bytes!("../../lockfiles/understudy.lock.json")).unwrap();
+        lock.outputs.clear();
+        let locked = Locked::new(lock, "lock".into()).unwrap();
+        let report: BuildReport =
+            record::parse(include_bytes!("../../fixtures/fuzz/report/understudy.json")).unwrap();
+        Stored::by("another", &store, &locked).put(&report, Some(&[])).unwrap();
+        assert_eq!(Stored::of(&store, &locked).report().unwrap(), None);
+        assert_eq!(Stored::of(&store, &locked).packages().unwrap(), None);
+        Stored::of(&store, &locked).put(&report, None).unwrap();
+        assert_eq!(Stored::of(&store, &locked).report().unwrap(), Some(report));
+        assert_eq!(BUILDER.len(), 64);
+    }
+}

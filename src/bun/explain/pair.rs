@@ -1,0 +1,25 @@
+//! The same thing of two files.
+
+use serde::Serialize;
+
+/// The same thing of both files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Pair<T> {
+    /// Of the first file.
+    pub a: T,
+    /// Of the second file.
+    pub b: T,
+}
+
+impl<T> Pair<T> {
+    pub(crate) fn new(a: T, b: T) -> Self {
+        Self { a, b }
+    }
+}
+
+impl<T: PartialEq> Pair<T> {
+    /// Whether both are equal.
+    pub fn same(&self) -> bool {
+        self.a == self.b
+    }
+}

@@ -1,0 +1,185 @@
+//! Ambient inputs: everything around a provider's process that could change what it does although its digest matches
+//! (bun.md, section F). Each has one fixed outcome. *Neutralised*: whatever is planted cannot reach the program, because
+//! the environment is a closed list, autoloading is off, the binary stands alone, `TMPDIR` is private. *Refused*: the
+//! place is looked at, and a find refuses the run.
+//!
+//! All of it is read from the [`Launch`] that will be executed.
+
+use super::launch::Launch;
+use crate::record;
+
+/// Switches autoloading off in a binary that was built without the hardening flags (bun.md, section F).
+pub const BUN_OPTIONS: &str = "--config=/dev/null --env-file=/dev/null";
+
+/// The one outcome of a vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Cannot reach the program.
+    Neutralised,
+    /// Is looked for; there, it refuses the run.
+    Refused,
+}
+
+/// One way in, and what becomes of it.
+pub struct Vector {
+    pub id: &'static str,
+    pub outcome: Outcome,
+    /// What of a launch leaves it open; `None` where it is closed.
+    open: fn(&Launch) -> Option<String>,
+}
+
+/// A variable that must not be there: the environment is built from a closed list.
+const fn variable(id: &'static str, open: fn(&Launch) -> Option<String>) -> Vector {
+    Vector { id, outcome: Outcome::Neutralised, open }
+}
+
+/// The table: every vector and its outcome.
+pub const VECTORS: &[Vector] = &[
+    Vector {
+        id: "workspace_bunfig",
+        outcome: Outcome::Neutralised,
+        // BUN_OPTIONS, or a build without autoloading.
+        open: |launch| autoload(launch, "--config=/dev/null"),
+    },
+    Vector {
+        id: "workspace_dotenv",
+        outcome: Outcome::Neutralised,
+        // BUN_OPTIONS=--env-file=/dev/null, or a build without autoloading.
+        open: |launch| autoload(launch, "--env-file=/dev/null"),
+    },
+    variable("env_bun_options", |launch| match launch.env.get("BUN_OPTIONS").map(String::as_str) {
+        None | Some(BUN_OPTIONS) => None,
+        Some(_) => Some("BUN_OPTIONS is not admit's own".into()),
+    }),
+    variable("env_bun_be_bun", |launch| set(launch, "BUN_BE_BUN")),
+    variable("env_bun_inspect", |launch| set(launch, "BUN_INSPECT")),
+    variable("env_node_options", |launch| set(launch, "NODE_OPTIONS")),
+    variable("env_ld_preload", |launch| set(launch, "LD_")),
+    variable("env_case_model_override", |launch| set(launch, "CASE_MODEL_OVERRIDE")),
+    variable("env_case_package_root", |launch| set(launch, "CASE_PACKAGE_ROOT")),
+    variable("env_pi_package_dir", |launch| set(launch, "PI_PACKAGE_DIR")),
+    Vector {
+        id: "case_package_upward",
+        outcome: Outcome::Refused,
+        // The workspace and its parents are scanned for a package.json named case with agents/.
+        open: package_upward,
+    },
+    Vector {
+        id: "file_beside_binary",
+        outcome: Outcome::Neutralised,
+        // The binary is copied alone to a fixed path inside the sandbox.
+        open: |launch| {
+            let alone = launch.argv.first().is_some_and(|program| launch.mounts_alone(program));
+            (!alone).then(|| "the program is not alone in its directory".into())
+        },
+    },
+    Vector {
+        id: "planted_native_addon",
+        outcome: Outcome::Neutralised,
+        // TMPDIR is private to the run.
+        open: |launch| {
+            let private = launch.sandbox.handout.as_ref().zip(launch.env.get("TMPDIR"));
+            let inside = private.is_some_and(|(handout, dir)| {
+                dir.strip_prefix(handout.as_str()).is_some_and(|rest| rest.starts_with('/'))
+            });
+            (!inside).then(|| "TMPDIR is not private to the run".into())
+        },
+    },
+    Vector {
+        id: "model_argument",
+        outcome: Outcome::Refused,
+        // The argument list is compared with the one that is admitted.
+        open: |launch| {
+            let given = |arg: &&String| *arg == "--model" || arg.starts_with("--model=");
+            launch.argv.iter().find(given).map(|_| "--model is in the argument list".into())
+        },
+    },
+];
+
+/// The vectors that a launch leaves open, each with what does.
+pub fn planted(launch: &Launch) -> Vec<String> {
+    let open = VECTORS.iter().filter_map(|vector| Some((vector.id, (vector.open)(launch)?)));
+    open.map(|(id, what)| format!("{id}: {what}")).collect()
+}
+
+fn set(launch: &Launch, start: &str) -> Option<String> {
+    let name = launch.env.keys().find(|name| name.starts_with(start))?;
+    Some(format!("{name} is in the environment"))
+}
+
+fn autoload(launch: &Launch, switch: &str) -> Option<String> {
+    let options = launch.env.get("BUN_OPTIONS").map_or("", String::as_str);
+    let off = launch.hardened || options.split(' ').any(|option| option == switch);
+    (!off).then(|| "loading is on".into())
+}
+
+/// Case takes prompts from a checkout of itself that it finds upward of where it works. The directories above the
+/// workspace are made by admit and hold nothing.
+fn package_upward(launch: &Launch) -> Option<String> {
+    for (path, bytes) in &launch.workspace {
+        if path != "package.json" && !path.ends_with("/package.json") {
+            continue;
+        }
+        match record::parse_value(bytes) {
+            Ok(value) if value.get("name").is_none_or(|name| name != "case") => {}
+            Ok(_) => return Some(format!("{path} is named case")),
+            Err(_) => return Some(format!("{path} cannot be read")),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::launch;
+    use super::*;
+
+    fn open(change: impl FnOnce(&mut Launch)) -> Vec<String> {
+        let mut launch = launch();
+        change(&mut launch);
+        let names = planted(&launch);
+        names.iter().map(|text| text.split(':').next().unwrap_or_default().to_owned()).collect()
+    }
+
+    fn file(path: &str, text: &str) -> impl FnOnce(&mut Launch) {
+        move |launch| drop(launch.workspace.insert(path.into(), text.into()))
+    }
+
+    #[test]
+    fn every_way_in_is_closed_and_a_plant_is_seen() {
+        let none: Vec<String> = Vec::new();
+        assert_eq!(open(|_| {}), none);
+        // Neutralised: the plant is there and changes nothing.
+        assert_eq!(open(file("bunfig.toml", "preload=['./x.ts']")), none);
+        assert_eq!(open(file(".env", "A=1")), none);
+        for (name, vector) in [
+            ("BUN_OPTIONS", "env_bun_options"),
+            ("BUN_BE_BUN", "env_bun_be_bun"),
+            ("BUN_INSPECT", "env_bun_inspect"),
+            ("BUN_INSPECT_PRELOAD", "env_bun_inspect"),
+            ("NODE_OPTIONS", "env_node_options"),
+            ("LD_PRELOAD", "env_ld_preload"),
+            ("LD_AUDIT", "env_ld_preload"),
+            ("CASE_MODEL_OVERRIDE", "env_case_model_override"),
+            ("CASE_PACKAGE_ROOT", "env_case_package_root"),
+            ("PI_PACKAGE_DIR", "env_pi_package_dir"),
+            ("TMPDIR", "planted_native_addon"),
+        ] {
+            let found = open(|launch| drop(launch.env.insert(name.into(), "/shared".into())));
+            assert!(found.contains(&vector.to_owned()), "{name}: {found:?}");
+        }
+        assert_eq!(
+            open(|launch| drop(launch.env.remove("BUN_OPTIONS"))),
+            ["workspace_bunfig", "workspace_dotenv"]
+        );
+        assert_eq!(open(file("package.json", r#"{"name":"case"}"#)), ["case_package_upward"]);
+        assert_eq!(open(file("package.json", "{")), ["case_package_upward"]);
+        assert_eq!(open(file("package.json", r#"{"name":"x"}"#)), none);
+        assert_eq!(open(|launch| launch.argv.push("--model=x".into())), ["model_argument"]);
+        assert_eq!(
+            open(|launch| launch.sandbox.mounts.clear()),
+            ["file_beside_binary"],
+            "the verified mount is gone"
+        );
+    }
+}

@@ -1,0 +1,230 @@
+//! The model's side: admission, credentials, endpoint, addresses, and what the probe gave.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::signed;
+use crate::attest::{self, Expected, Outcome};
+use crate::check::{
+    CredentialFact, EndpointOrigin, Facts, Found, NetworkFact, ProbeFact, ProbeOutcome,
+};
+use crate::download::config::NetConfig;
+use crate::error::{Reason, Result};
+use crate::host::files::{self, Links};
+use crate::proxy::endpoint::{Credential, Endpoint};
+use crate::proxy::mock::Mock;
+use crate::proxy::probe::{self, MAX_TOKENS, Probe, ProbeLimits};
+use crate::proxy::upstream::Upstream;
+use crate::record::admission::{
+    self, CredentialClass, ModelAdmission, ModelKind, ModelPair, RecordFile,
+};
+use crate::record::failure::FailureClass;
+use crate::record::fixture::Script;
+use crate::record::ids::Timestamp;
+use crate::record::signing::Kind;
+use crate::root::Root;
+use crate::secrets;
+
+/// The variable that holds the model's key.
+pub const KEY_VARIABLE: &str = "ADMIT_MODEL_KEY";
+/// The variable that names a file of mode 0600 with the model's key.
+pub const KEY_FILE_VARIABLE: &str = "ADMIT_MODEL_KEY_FILE";
+/// The variable that names a file of mode 0600 with the endpoint's address.
+pub const ENDPOINT_FILE_VARIABLE: &str = "ADMIT_MODEL_ENDPOINT_FILE";
+
+/// Longest admission record that is read.
+const MAX_RECORD: u64 = 1 << 20;
+
+/// Where to look, and what was asked for.
+pub struct Sources<'a> {
+    pub root: &'a Root,
+    pub now: &'a Timestamp,
+    /// This user's environment, for keys and files that it names.
+    pub vars: &'a BTreeMap<String, String>,
+    pub net: &'a NetConfig,
+    pub pair: Option<&'a ModelPair>,
+    /// The admission record, where it is not the root's own.
+    pub admission_file: Option<&'a str>,
+    pub stage: u8,
+    pub bridge_claimed: bool,
+    /// The endpoint's address from the environment.
+    pub endpoint: Option<&'a str>,
+    /// What a scripted model plays.
+    pub script: Option<&'a Script>,
+}
+
+/// What a run needs of the model's side and no check looks at.
+#[derive(Default)]
+pub struct Side {
+    /// Where the admission record stands.
+    pub admission_file: Option<String>,
+    /// What stands behind the proxy.
+    pub upstream: Option<Upstream>,
+}
+
+fn record_file(sources: &Sources<'_>) -> (Option<String>, RecordFile) {
+    if let Some(path) = sources.admission_file {
+        let file = match files::read(Path::new(path), Links::Follow, MAX_RECORD) {
+            Ok(bytes) => RecordFile::Bytes(bytes),
+            Err(err) if err.reason() == Reason::NotFound => RecordFile::Absent,
+            Err(err) => RecordFile::Unreadable(err.to_string()),
+        };
+        return (Some(path.to_owned()), file);
+    }
+    let Some(pair) = sources.pair else { return (None, RecordFile::Absent) };
+    let path = pair.path();
+    match sources.root.get(&path) {
+        Some(bytes) => (Some(sources.root.place(&path)), RecordFile::Bytes(bytes.to_vec())),
+        None => (None, RecordFile::Absent),
+    }
+}
+
+/// Admission, credentials, endpoint and network. Asks no server but the resolver of names.
+pub fn model(sources: &Sources<'_>, facts: &mut Facts) -> Side {
+    let mut side = Side::default();
+    let (place, file) = record_file(sources);
+    side.admission_file = place;
+    facts.requested = Found::Known(sources.pair.into_iter().cloned().collect());
+    let status =
+        admission::status(&file, sources.pair, sources.stage, sources.now, &secrets::rule_of);
+    let record = status.record.clone();
+    facts.model = Found::Known(status);
+    let about = match &file {
+        RecordFile::Bytes(bytes) if record.is_some() => attest::model_admission(bytes).ok(),
+        _ => None,
+    };
+    let about = about.map(Expected::from);
+    facts.model_signed = signed(sources.root, Kind::Model, about.as_ref(), sources.now);
+    facts.bridge_claimed = Found::Known(sources.bridge_claimed);
+    // Without a valid record that those signed who must, nothing says which key may go where, so none is read.
+    let Some(record) = record.filter(|_| may_be_used(&facts.model_signed)) else { return side };
+    let (credential, fact) = credentials(&record, sources.vars);
+    facts.credentials = fact;
+    side.upstream = upstream(sources, &record, credential, facts);
+    side
+}
+
+/// Asks the model whether it answers in a shape that an agent can use.
+pub fn ask(upstream: &Upstream, model: &str, facts: &mut Facts) -> Option<Probe> {
+    let asked: Result<Probe> = probe::probe(upstream, model, ProbeLimits::default());
+    facts.probe = match &asked {
+        Err(err) => Found::Failed(err.into()),
+        Ok(probe) => Found::Known(probe_fact(probe)),
+    };
+    asked.ok()
+}
+
+fn may_be_used(signed: &Found<Outcome>) -> bool {
+    matches!(signed, Found::Known(None | Some(Ok(_))))
+}
+
+type Credentials = (Option<Credential>, Found<CredentialFact>);
+
+fn credentials(record: &ModelAdmission, vars: &BTreeMap<String, String>) -> Credentials {
+    let class = record.credential_source_class.clone();
+    let needs = CredentialClass::from_text(&class).is_none_or(CredentialClass::needs_secret);
+    let fact = |available, source: String| {
+        Found::Known(CredentialFact { class: class.clone(), available, source })
+    };
+    if !needs {
+        return (None, fact(true, "none needed".into()));
+    }
+    let set = |name: &str| vars.get(name).filter(|value| !value.is_empty());
+    let (found, source) = match (set(KEY_VARIABLE), set(KEY_FILE_VARIABLE)) {
+        (Some(_), Some(_)) => {
+            let what = format!("{KEY_VARIABLE} and {KEY_FILE_VARIABLE} are both set");
+            return (None, fact(false, what));
+        }
+        (Some(value), None) => (
+            Credential::from_value(KEY_VARIABLE, value.clone().into_bytes()),
+            format!("environment variable {KEY_VARIABLE}"),
+        ),
+        (None, Some(path)) => {
+            (Credential::from_file(Path::new(path)), "file of mode 0600".to_owned())
+        }
+        (None, None) => {
+            let what = format!("neither {KEY_VARIABLE} nor {KEY_FILE_VARIABLE} is set");
+            return (None, fact(false, what));
+        }
+    };
+    match found {
+        Ok(credential) => (Some(credential), fact(true, source)),
+        Err(err) => (None, Found::Failed((&err).into())),
+    }
+}
+
+/// The endpoint: from the environment, else from a file that the environment names, else, for a scripted model, the one
+/// inside admit.
+fn upstream(
+    sources: &Sources<'_>,
+    record: &ModelAdmission,
+    credential: Option<Credential>,
+    facts: &mut Facts,
+) -> Option<Upstream> {
+    let file = sources.vars.get(ENDPOINT_FILE_VARIABLE).filter(|path| !path.is_empty());
+    let address = match (sources.endpoint, file) {
+        (Some(endpoint), _) => {
+            facts.endpoint = Found::Known(EndpointOrigin::Environment);
+            endpoint.to_owned()
+        }
+        // The same rules as for a key: regular, this user's, readable by this user only.
+        (None, Some(path)) => match Credential::from_file(Path::new(path)) {
+            Ok(text) => {
+                facts.endpoint = Found::Known(EndpointOrigin::File);
+                String::from_utf8_lossy(text.secret().expose()).into_owned()
+            }
+            Err(err) => {
+                facts.endpoint = Found::Failed((&err).into());
+                return None;
+            }
+        },
+        (None, None) if record.kind == ModelKind::Scripted => {
+            facts.endpoint = Found::Known(EndpointOrigin::Embedded);
+            // It has no address; what the agent talks to is the sandbox's own loopback.
+            let addresses = vec![std::net::Ipv4Addr::LOCALHOST.into()];
+            facts.network = Found::Known(NetworkFact { addresses, tls: false });
+            let script = sources.script?.clone();
+            return Some(Upstream::local(Mock::new(script, record.model.as_str())));
+        }
+        (None, None) => {
+            facts.endpoint = Found::Absent;
+            facts.network = Found::Absent;
+            return None;
+        }
+    };
+    match Endpoint::resolve(&address, &record.allowed_network_class, sources.net) {
+        Err(err) => {
+            facts.network = Found::Failed((&err).into());
+            None
+        }
+        Ok(endpoint) => {
+            let addresses = endpoint.addresses().to_vec();
+            let tls = endpoint.is_tls();
+            facts.network = Found::Known(NetworkFact { addresses, tls });
+            // A key that is needed and missing must not let an unauthenticated request out.
+            let available = facts.credentials.known().is_some_and(|found| found.available);
+            available.then_some(Upstream::Http { endpoint, credential })
+        }
+    }
+}
+
+fn probe_fact(probe: &Probe) -> ProbeFact {
+    use crate::proxy::probe::ProbeOutcome as P;
+    use crate::record::wire::ReplyClass;
+    let class = probe.verdict.as_ref().map(|verdict| verdict.class);
+    let failed = || {
+        let class = class.and_then(FailureClass::of_reply).unwrap_or(FailureClass::Unclassified);
+        match class {
+            FailureClass::ResponseShapeUnavailable => ProbeOutcome::ReasoningOnly,
+            other => ProbeOutcome::Failed(other),
+        }
+    };
+    let outcome = match probe.outcome {
+        _ if probe.secret_seen.is_some() => ProbeOutcome::Failed(FailureClass::SecretFound),
+        P::Ready if class == Some(ReplyClass::OkTools) => ProbeOutcome::ToolCall,
+        P::Ready | P::ModelNotListed => ProbeOutcome::Content,
+        P::ListUnavailable | P::ReplyUnusable => failed(),
+    };
+    let listed = matches!(probe.outcome, P::Ready | P::ReplyUnusable);
+    ProbeFact { listed, max_tokens: MAX_TOKENS, outcome }
+}

@@ -1,0 +1,197 @@
+//! The launch: everything that decides what a provider's process is. Made in one place (`run::launch`), judged by the
+//! checks, carried by [`crate::gate::Admitted`], executed as it stands.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::proxy::server::Limits as ProxyLimits;
+use crate::record::ids::{AbsPath, Digest};
+use crate::record::{self, Record, Schema};
+use crate::sandbox::{Mount, Policy};
+
+/// How long each part of a run may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clocks {
+    /// Until the provider's process shows any sign: output, a request, or its end.
+    pub start: Duration,
+    /// Until the first request to the model.
+    pub first_call: Duration,
+    /// Between two signs of life: bytes at the proxy or of output.
+    pub idle: Duration,
+    /// In all.
+    pub wall: Duration,
+    /// How long a finished diff must stand still before the provider counts as lingering.
+    pub stable: Duration,
+}
+
+impl Default for Clocks {
+    /// Case itself waits 600 s a phase for a silent model (case.md, "What it hides"): a shorter idle clock would end
+    /// what it still waits for.
+    fn default() -> Self {
+        Self {
+            start: Duration::from_secs(60),
+            first_call: Duration::from_secs(120),
+            idle: Duration::from_secs(660),
+            wall: Duration::from_secs(1800),
+            stable: Duration::from_secs(3),
+        }
+    }
+}
+
+impl Clocks {
+    /// The same with another wall clock; no clock is longer than it.
+    #[must_use]
+    pub fn with_wall(self, wall: Duration) -> Self {
+        Self {
+            start: self.start.min(wall),
+            first_call: self.first_call.min(wall),
+            idle: self.idle.min(wall),
+            wall,
+            ..self
+        }
+    }
+}
+
+/// What the proxy lets through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyRules {
+    /// The one model id.
+    pub model: String,
+    /// The network class that the endpoint's addresses must lie in.
+    pub network: String,
+    pub limits: ProxyLimits,
+}
+
+/// A file in the sandbox's working directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// `task` or `config`.
+    pub role: &'static str,
+    pub bytes: Vec<u8>,
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// With the program, which the policy's verified mount holds.
+    pub argv: Vec<String>,
+    pub directory: AbsPath,
+    /// The whole environment.
+    pub env: BTreeMap<String, String>,
+    /// Directories made in the working directory, parents first.
+    pub directories: Vec<String>,
+    /// Files written into the working directory before the start, by path below it.
+    pub files: BTreeMap<String, File>,
+    /// Digest of the fixture whose workspace is copied in.
+    pub fixture: Digest,
+    /// The files of that workspace, by path in it.
+    pub workspace: BTreeMap<String, Vec<u8>>,
+    pub sandbox: Policy,
+    /// SHA-256 of the binary that is mounted.
+    pub binary: Digest,
+    /// Whether the binary was built without autoloading.
+    pub hardened: bool,
+    pub clocks: Clocks,
+    pub proxy: ProxyRules,
+    /// The run's own nonce, which stands in the host name and in what the agent shows in place of a key.
+    pub nonce: String,
+}
+
+/// What a run directory keeps of a launch (`admit.launch/1`). The run's nonce is replaced by `{nonce}`, so two runs of
+/// the same thing on one machine have launches of the same digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LaunchRecord {
+    /// Always `admit.launch/1`.
+    pub schema: String,
+    pub argv: Vec<String>,
+    pub directory: AbsPath,
+    pub env: BTreeMap<String, String>,
+    /// SHA-256 of each file that was written, by path below the working directory.
+    pub files: BTreeMap<String, Digest>,
+    pub fixture: Digest,
+    pub sandbox: Policy,
+    pub binary: Digest,
+    /// Milliseconds.
+    pub clocks_ms: BTreeMap<String, u64>,
+    pub model: String,
+    pub network: String,
+    /// Times in milliseconds.
+    pub proxy_limits: BTreeMap<String, u64>,
+}
+
+impl Record for LaunchRecord {
+    const SCHEMA: Schema = Schema { name: "admit.launch", version: 1 };
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Launch {
+    pub fn record(&self) -> LaunchRecord {
+        let unmarked = |text: &String| text.replace(&self.nonce, "{nonce}");
+        let (clocks, limits) = (&self.clocks, &self.proxy.limits);
+        let mut sandbox = self.sandbox.clone();
+        sandbox.hostname = unmarked(&sandbox.hostname);
+        LaunchRecord {
+            schema: LaunchRecord::SCHEMA.to_string(),
+            argv: self.argv.clone(),
+            directory: self.directory.clone(),
+            env: self.env.iter().map(|(k, v)| (k.clone(), unmarked(v))).collect(),
+            files: self.files.iter().map(|(p, f)| (p.clone(), Digest::sha256(&f.bytes))).collect(),
+            fixture: self.fixture.clone(),
+            sandbox,
+            binary: self.binary.clone(),
+            clocks_ms: [
+                ("start", clocks.start),
+                ("first_call", clocks.first_call),
+                ("idle", clocks.idle),
+                ("wall", clocks.wall),
+                ("stable", clocks.stable),
+            ]
+            .map(|(name, time)| (name.to_owned(), millis(time)))
+            .into(),
+            model: self.proxy.model.clone(),
+            network: self.proxy.network.clone(),
+            proxy_limits: [
+                ("requests", limits.requests.into()),
+                ("request_size", limits.request_size),
+                ("request_bytes", limits.request_bytes),
+                ("reply_bytes", limits.reply_bytes),
+                ("tokens", limits.tokens),
+                ("wall_ms", millis(limits.wall)),
+                ("reply_ms", millis(limits.reply)),
+                ("silence_ms", millis(limits.silence)),
+                ("connect_ms", millis(limits.connect)),
+                ("request_ms", millis(limits.request)),
+            ]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into(),
+        }
+    }
+
+    /// Whether the policy mounts this launch's binary at `program`, and nothing else into that directory.
+    pub fn mounts_alone(&self, program: &str) -> bool {
+        let directory = program.rsplit_once('/').map_or("", |(directory, _)| directory);
+        let below = |path: &str| {
+            path == directory || path.strip_prefix(directory).is_some_and(|p| p.starts_with('/'))
+        };
+        let mut inside = self.sandbox.mounts.iter().filter(|mount| below(mount.inside().as_str()));
+        let first = inside.next().is_some_and(|mount| match mount {
+            Mount::Verified { inside, sha256, .. } => {
+                inside.as_str() == program && *sha256 == self.binary
+            }
+            _ => false,
+        });
+        first && inside.next().is_none()
+    }
+
+    /// The digest of its record.
+    pub fn digest(&self) -> Digest {
+        record::digest(&self.record())
+    }
+}

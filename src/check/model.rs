@@ -1,0 +1,155 @@
+//! The model's side: what was asked for, its admission, its credentials, its endpoint, and what it answered.
+
+use super::{
+    BRIDGED_PROVIDER, Check, EndpointOrigin, Facts, PROBE_MAX_TOKENS, ProbeOutcome, hold, ok_if,
+};
+use crate::error::Reason;
+use crate::record::admission::{AdmissionStatus, CredentialClass, ModelAdmission, ModelKind};
+use crate::record::failure::FailureClass;
+use crate::record::finding::Finding;
+use crate::record::network::NetworkClass;
+
+/// The model's admission record, if it is a valid one.
+fn record(facts: &Facts) -> Option<&ModelAdmission> {
+    facts.model.known().and_then(|status| status.record.as_ref())
+}
+
+fn no(found: impl Into<String>) -> Result<String, (Reason, String)> {
+    Err((Reason::GateRefused, found.into()))
+}
+
+pub(super) fn requested(facts: &Facts) -> Finding {
+    let fix =
+        "name it: --model PROVIDER/MODEL (admit model list); there is no default and no fallback";
+    hold(Check::ModelRequested, &facts.requested, "exactly one PROVIDER/MODEL", fix, |pairs| {
+        match pairs.as_slice() {
+            [pair] => Ok(pair.to_string()),
+            [] => Err((Reason::ModelNotAdmitted, "none".into())),
+            more => {
+                let all = more.iter().map(ToString::to_string).collect::<Vec<_>>();
+                Err((Reason::ModelNotAdmitted, all.join(", ")))
+            }
+        }
+    })
+}
+
+pub(super) fn admitted(facts: &Facts) -> Finding {
+    let asked = facts.requested.known().and_then(|pairs| pairs.first());
+    let pair = asked.map_or("PROVIDER/MODEL".to_owned(), ToString::to_string);
+    let expected = format!("an admission of {pair}");
+    let fix = format!("admit model show {pair}; admit model add records an approval");
+    hold(Check::ModelAdmitted, &facts.model, &expected, &fix, |model| {
+        let found = format!("{}: {}", model.status.as_str(), model.reason);
+        // The status was made for one pair and stage; hold both again, so that a status made for others is no use.
+        let fits = model.record.as_ref().is_some_and(|record| {
+            asked == Some(&record.pair())
+                && facts.stage.known().is_some_and(|stage| record.stages.contains(stage))
+        });
+        match (model.status == AdmissionStatus::Admitted, fits) {
+            (true, true) => Ok(found),
+            (true, false) => {
+                let what = "mismatch: the status is not of this pair and stage";
+                Err((Reason::ModelNotAdmitted, what.into()))
+            }
+            (false, _) => Err((Reason::ModelNotAdmitted, found)),
+        }
+    })
+}
+
+pub(super) fn credentials(facts: &Facts) -> Finding {
+    let class = record(facts).map(|record| record.credential_source_class.as_str());
+    let expected = class.map_or("credentials of the record's class".into(), |class| {
+        format!("credentials of class {class}")
+    });
+    let fix = "set ADMIT_MODEL_KEY, or ADMIT_MODEL_KEY_FILE to a file of mode 0600";
+    hold(Check::Credentials, &facts.credentials, &expected, fix, |credentials| {
+        match class.map(|class| (class, CredentialClass::from_text(class))) {
+            None => no("no admission record says which"),
+            Some((class, None)) => no(format!("unknown class {class}")),
+            Some((class, Some(_))) if class != credentials.class => {
+                no(format!("looked for class {}", credentials.class))
+            }
+            Some(_) => {
+                ok_if(credentials.available, Reason::CredentialUnusable, &credentials.source)
+            }
+        }
+    })
+}
+
+/// Whether one is claimed where one is needed; that it answers is for [`response_shape`] to show.
+pub(super) fn auth_bridge(facts: &Facts) -> Finding {
+    let bridged = record(facts).map(|record| record.provider.as_str() == BRIDGED_PROVIDER);
+    let expected = match bridged {
+        Some(false) => format!("none, {BRIDGED_PROVIDER} only"),
+        _ => "a claimed bridge".to_owned(),
+    };
+    let fix = "start the auth bridge and set CTO_HARNESS_CASE_OPENAI_CODEX_AUTH_BRIDGE=1";
+    hold(Check::AuthBridge, &facts.bridge_claimed, &expected, fix, |claimed| {
+        match (bridged, claimed) {
+            (None, _) => no("no admission record says whether one is needed"),
+            (Some(false), _) => Ok("none needed".into()),
+            (Some(true), true) => Ok("claimed".into()),
+            (Some(true), false) => no("none is claimed"),
+        }
+    })
+}
+
+pub(super) fn endpoint(facts: &Facts) -> Finding {
+    let scripted = record(facts).map(|record| record.kind == ModelKind::Scripted);
+    let expected = "an endpoint from the environment or a file";
+    let fix = "set CTO_HARNESS_CASE_LOCAL_BASE_URL, or ADMIT_MODEL_ENDPOINT_FILE to a file of mode 0600; an address is never an argument";
+    hold(Check::Endpoint, &facts.endpoint, expected, fix, |origin| match (origin, scripted) {
+        (EndpointOrigin::Environment, _) => Ok("from the environment".into()),
+        (EndpointOrigin::File, _) => Ok("from a file".into()),
+        (EndpointOrigin::Embedded, Some(true)) => Ok("the embedded scripted model".into()),
+        // Replies written beforehand must not stand in for a served model.
+        (EndpointOrigin::Embedded, _) => no("the embedded scripted model"),
+    })
+}
+
+/// Counts addresses and never shows one: an endpoint's address is in no report.
+pub(super) fn network(facts: &Facts) -> Finding {
+    let class = record(facts).map(|record| record.allowed_network_class.as_str());
+    let expected = class.map_or("addresses inside the record's network class".into(), |class| {
+        format!("every address inside {class}")
+    });
+    let fix = "use an endpoint of the admitted class, or have another class approved";
+    hold(Check::Network, &facts.network, &expected, fix, |network| {
+        let Some(class) = class else {
+            return no("no admission record names a class");
+        };
+        let Some(rule) = NetworkClass::from_text(class) else {
+            return no(format!("unknown class {class}"));
+        };
+        let all = network.addresses.len();
+        let inside = network.addresses.iter().filter(|ip| rule.permits(**ip, network.tls)).count();
+        let good = all > 0 && inside == all;
+        ok_if(good, Reason::EndpointRefused, format!("{inside} of {all} addresses inside"))
+    })
+}
+
+pub(super) fn response_shape(facts: &Facts) -> Finding {
+    let expected = "the model listed, and content or a tool call to a completion";
+    let fix = "look at the model's server; admit run stage2 --dry-run --probe asks it again";
+    let outcome = facts.probe.known().map(|probe| (probe.outcome, probe.listed));
+    let finding = hold(Check::ResponseShape, &facts.probe, expected, fix, |probe| {
+        if probe.max_tokens != PROBE_MAX_TOKENS {
+            return no(format!(
+                "probed with max_tokens {}, not {PROBE_MAX_TOKENS}",
+                probe.max_tokens
+            ));
+        }
+        match probe.outcome {
+            ProbeOutcome::Failed(class) => no(class.failure_reason("probe")),
+            _ if !probe.listed => no("the model is not listed"),
+            ProbeOutcome::Content => Ok("content".into()),
+            ProbeOutcome::ToolCall => Ok("a tool call".into()),
+            ProbeOutcome::ReasoningOnly => no("reasoning only"),
+        }
+    });
+    match outcome {
+        Some((ProbeOutcome::Failed(class), _)) => finding.class(class),
+        Some((_, false)) => finding.class(FailureClass::ModelMismatch),
+        _ => finding,
+    }
+}

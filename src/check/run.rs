@@ -1,0 +1,85 @@
+//! What only a run needs: stage, fixture, task, host programs, the launch and the sandbox.
+
+use super::{Check, Facts, Policy, ambient, hold, ok_if, task};
+use crate::error::Reason;
+use crate::record::failure::Stage;
+use crate::record::finding::Finding;
+
+pub(super) fn stage(facts: &Facts) -> Finding {
+    let fix = match facts.stage.known().map(|number| Stage::from_number(*number)) {
+        Some(Some(stage)) if !stage.runs() => {
+            format!("missing evidence: {}", stage.missing_evidence().join("; "))
+        }
+        _ => "ask for stage 2: admit run stage2".into(),
+    };
+    hold(Check::Stage, &facts.stage, "stage 2, the only one that runs", &fix, |number| {
+        let stage = Stage::from_number(*number);
+        let title = stage.map_or("no stage of the ladder", Stage::title);
+        let good = stage.is_some_and(Stage::runs);
+        ok_if(good, Reason::GateRefused, format!("stage {number}: {title}"))
+    })
+}
+
+pub(super) fn fixture_digest(facts: &Facts) -> Finding {
+    let fixture = facts.fixture.known();
+    let expected = fixture.map_or("a recorded fixture".into(), |f| f.expected.to_string());
+    let fix = "restore the fixture, or record it: admit fixture NAME --record";
+    hold(Check::FixtureDigest, &facts.fixture, &expected, fix, |fixture| {
+        let same = fixture.expected == fixture.found;
+        ok_if(same, Reason::DigestMismatch, fixture.found.to_string())
+    })
+}
+
+pub(super) fn task_contract(facts: &Facts, policy: &Policy) -> Finding {
+    let expected = "a task within the fixture's contract";
+    hold(Check::TaskContract, &facts.task, expected, "restore the fixture's task", |found| {
+        let Some(contract) = &policy.contract else {
+            return Err((Reason::Internal, "no contract to hold it to".into()));
+        };
+        let faults = task::task_faults(&found.json, &found.markdown, contract);
+        match faults.is_empty() {
+            true => Ok("states every path, action and command that the fixture asks for".into()),
+            false => Err((Reason::GateRefused, faults.join("; "))),
+        }
+    })
+}
+
+pub(super) fn tools(facts: &Facts) -> Finding {
+    let expected = "the programs that the fixture asks for";
+    hold(Check::Tools, &facts.tools, expected, "admit doctor", |found| Ok(found.clone()))
+}
+
+pub(super) fn command_shape(facts: &Facts) -> Finding {
+    let expected = "run --task <slug>.task.json --mode unattended";
+    let fix = "restore run.argv in the lock";
+    hold(Check::CommandShape, &facts.launch, expected, fix, |launch| {
+        let args = launch.argv.get(1..).unwrap_or_default();
+        match task::command_shape(args) {
+            Ok(_) => Ok(args.join(" ")),
+            Err(what) => Err((Reason::GateRefused, what)),
+        }
+    })
+}
+
+pub(super) fn ambient_inputs(facts: &Facts) -> Finding {
+    let expected = "nothing that the provider would load by itself";
+    let fix = "remove what is named, or run from a clean directory";
+    hold(Check::Ambient, &facts.launch, expected, fix, |launch| {
+        let planted = ambient::planted(launch);
+        match planted.is_empty() {
+            true => Ok(format!("{} ways in closed", ambient::VECTORS.len())),
+            false => Err((Reason::GateRefused, planted.join("; "))),
+        }
+    })
+}
+
+pub(super) fn sandbox(facts: &Facts) -> Finding {
+    let expected = "a sandbox of which every probe holds";
+    hold(Check::Sandbox, &facts.sandbox, expected, "admit doctor", |sandbox| {
+        match (&sandbox.failed[..], sandbox.held.len()) {
+            ([], 0) => Err((Reason::SandboxProbeFailed, "no probe ran".into())),
+            ([], held) => Ok(format!("{held} probes held")),
+            (failed, _) => Err((Reason::SandboxProbeFailed, failed.join("; "))),
+        }
+    })
+}

@@ -1,0 +1,74 @@
+//! What the store holds beside the output: what `verify` looks at and a run does not need.
+
+use super::{Check, Facts, Found, hold, ok_if};
+use crate::error::Reason;
+use crate::record;
+use crate::record::finding::Finding;
+use crate::record::report::Origin;
+
+const ADOPTED: &str = "the binary was adopted: it was not built here";
+
+fn adopted(facts: &Facts) -> bool {
+    facts.recorded.known().is_some_and(|recorded| recorded.report.origin == Origin::Adopted)
+}
+
+fn fix(facts: &Facts) -> String {
+    format!("admit build {} --rebuild", facts.provider)
+}
+
+pub(super) fn source_stored(facts: &Facts) -> Finding {
+    if adopted(facts) {
+        return Finding::not_asked(Check::SourceStored.id(), ADOPTED);
+    }
+    let expected = facts.recorded.known().map_or("a source".into(), |recorded| {
+        let report = &recorded.report;
+        let nar = report.nar_hash.as_ref().map(ToString::to_string).unwrap_or_default();
+        format!("{} {nar}", report.pinned_commit)
+    });
+    hold(Check::SourceStored, &facts.source_stored, &expected, &fix(facts), |found| {
+        Ok(found.clone())
+    })
+}
+
+pub(super) fn toolchain_stored(facts: &Facts) -> Finding {
+    let expected = facts.lock.known().map_or("the locked Bun".into(), |locked| {
+        format!("Bun {} sha256:{}", locked.plan.bun_version, locked.plan.bun.binary_sha256)
+    });
+    let check = Check::ToolchainStored;
+    if matches!(facts.toolchain_stored, Found::Absent) {
+        return Finding::failed(check.id(), Reason::BunMissing, expected, "absent").fix(fix(facts));
+    }
+    hold(check, &facts.toolchain_stored, &expected, &fix(facts), |()| Ok(expected.clone()))
+}
+
+pub(super) fn packages_stored(facts: &Facts) -> Finding {
+    if adopted(facts) {
+        return Finding::not_asked(Check::PackagesStored.id(), ADOPTED);
+    }
+    let packages = facts.lock.known().and_then(|l| l.lock.dependencies.packages.as_ref());
+    let locked = packages.map(record::digest);
+    let recorded = facts.recorded.known().and_then(|r| r.report.packages_digest.clone());
+    let want = locked.or(recorded);
+    let expected = want.as_ref().map_or("the packages of the source's lock".into(), |digest| {
+        format!("every package of the list {digest}")
+    });
+    hold(Check::PackagesStored, &facts.packages_stored, &expected, &fix(facts), |found| {
+        let text = format!(
+            "{} packages locked, {} of them for this platform, {}",
+            found.all, found.stored, found.digest
+        );
+        ok_if(want.as_ref() == Some(&found.digest), Reason::DigestMismatch, text)
+    })
+}
+
+pub(super) fn identity_shown(facts: &Facts) -> Finding {
+    let first = facts.lock.known().map(|locked| locked.lock.identity.help_first_line.as_str());
+    let expected = first.unwrap_or("the locked identity");
+    hold(
+        Check::IdentityShown,
+        &facts.identity_shown,
+        expected,
+        &fix(facts),
+        |line| Ok(line.clone()),
+    )
+}

@@ -1,0 +1,532 @@
+//! Every check: what departs from good facts fails exactly it, what is not known fails it, what hangs on it is not reached.
+
+use std::collections::BTreeSet;
+
+use super::launch::{Clocks, Launch, ProxyRules};
+use super::*;
+use crate::error::Kind;
+use crate::lock::Locked;
+use crate::record::admission::{AdmissionStatus, ModelPair, ModelStatus, RecordFile, status};
+use crate::record::failure::FailureClass;
+use crate::record::finding::VERIFY_ALONE;
+use crate::record::ids::{Digest, Sha256};
+use crate::record::lockfile::LicenseStatus;
+use crate::record::report::{BuildReport, Origin, OutputStatus, SourceAdmission};
+use crate::sandbox::{Mount, Policy as SandboxPolicy};
+
+const QWEN: &[u8] = include_bytes!("../../admissions/models/qwen-local--qwen3.6-35b-a3b.json");
+const CODEX: &[u8] = include_bytes!("../../admissions/models/openai-codex--gpt-5.5.json");
+const LOCK: &[u8] = include_bytes!("../../lockfiles/understudy.lock.json");
+/// The build that the lock of the stand-in gives, as it stands on record.
+const REPORT: &[u8] = include_bytes!("../../fixtures/fuzz/report/understudy.json");
+
+fn model(bytes: &[u8], pair: &str) -> ModelStatus {
+    let now = "2026-06-01".parse().unwrap();
+    let pair: ModelPair = pair.parse().unwrap();
+    status(&RecordFile::Bytes(bytes.to_vec()), Some(&pair), 2, &now, &|_| None)
+}
+
+pub(crate) fn policy() -> Policy {
+    let purpose = Purpose::Run { engine: Engine::Provider, probe: true };
+    Policy { purpose, contract: Some(task::tests::contract()) }
+}
+
+fn digest(text: &str) -> Digest {
+    Digest::sha256(text.as_bytes())
+}
+
+fn locked() -> Locked {
+    Locked::new(record::parse(LOCK).unwrap(), "lock".into()).unwrap()
+}
+
+fn recorded() -> BuildReport {
+    let mut report: BuildReport = record::parse(REPORT).unwrap();
+    report.source_admission_status = SourceAdmission::Admitted;
+    report
+}
+
+use crate::record;
+
+/// A launch in which every way in is closed.
+pub(crate) fn launch() -> Launch {
+    let binary = locked().output().unwrap().sha256.digest().clone();
+    let mut sandbox = SandboxPolicy::new("run-nonce");
+    sandbox.handout = Some("/work".parse().unwrap());
+    sandbox.mounts.push(Mount::Verified {
+        host: "/store/ca".into(),
+        inside: "/opt/case/bin/ca".parse().unwrap(),
+        sha256: binary.clone(),
+        blake3: None,
+        mode: 0o555,
+    });
+    let args = ["/opt/case/bin/ca", "run", "--task", "x.task.json", "--mode", "unattended"];
+    let env = [("TMPDIR", "/work/tmp"), ("BUN_OPTIONS", ambient::BUN_OPTIONS)];
+    Launch {
+        argv: args.map(String::from).to_vec(),
+        directory: "/work/repo".parse().unwrap(),
+        env: env.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+        directories: Vec::new(),
+        files: BTreeMap::new(),
+        fixture: digest("fixture"),
+        workspace: BTreeMap::new(),
+        sandbox,
+        binary,
+        hardened: false,
+        clocks: Clocks::default(),
+        proxy: ProxyRules {
+            model: "qwen3.6-35b-a3b".into(),
+            network: "local-tailscale-vllm-spark1".into(),
+            limits: crate::proxy::server::Limits::default(),
+        },
+        nonce: "nonce".into(),
+    }
+}
+
+/// Facts that admit.
+pub(crate) fn good() -> Facts {
+    let pair: ModelPair = "qwen-local/qwen3.6-35b-a3b".parse().unwrap();
+    let locked = locked();
+    let output = locked.output().unwrap().clone();
+    Facts {
+        provider: "understudy".into(),
+        root: Found::Known(RootFact { label: "embedded".into(), trusted: Some("its own") }),
+        recorded: Found::Known(Recorded { place: "r".into(), report: recorded() }),
+        saved: Found::Known(recorded()),
+        build_signed: Found::Known(None),
+        binary: Found::Known(BinaryFact {
+            place: "b".into(),
+            irregular: None,
+            executable: true,
+            content: Some(Content {
+                sha256: output.sha256.digest().clone(),
+                blake3: output.blake3.digest().clone(),
+                size: output.size,
+            }),
+        }),
+        source_stored: Found::Known("source".into()),
+        toolchain_stored: Found::Known(()),
+        packages_stored: Found::Known(PackagesFact {
+            all: 1,
+            stored: 1,
+            digest: recorded().packages_digest.unwrap(),
+        }),
+        identity_shown: Found::Known("Usage".into()),
+        lock: Found::Known(locked),
+        stage: Found::Known(2),
+        requested: Found::Known(vec![pair]),
+        model: Found::Known(model(QWEN, "qwen-local/qwen3.6-35b-a3b")),
+        model_signed: Found::Known(None),
+        credentials: Found::Known(CredentialFact {
+            class: "pi-models-json-local-provider-no-secret".into(),
+            available: true,
+            source: "none needed".into(),
+        }),
+        bridge_claimed: Found::Known(false),
+        endpoint: Found::Known(EndpointOrigin::Environment),
+        network: Found::Known(NetworkFact {
+            addresses: vec!["100.64.0.7".parse().unwrap()],
+            tls: false,
+        }),
+        probe: Found::Known(ProbeFact {
+            listed: true,
+            max_tokens: 1024,
+            outcome: ProbeOutcome::Content,
+        }),
+        fixture: Found::Known(Compared { expected: digest("f"), found: digest("f") }),
+        task: Found::Known(TaskFact {
+            json: task::tests::json(),
+            markdown: task::tests::MARKDOWN.into(),
+        }),
+        tools: Found::Known("Python".into()),
+        launch: Found::Known(launch()),
+        sandbox: Found::Known(SandboxFact { held: vec!["net".into()], failed: vec![] }),
+    }
+}
+
+/// As [`good`] for the provider that needs an auth bridge.
+pub(crate) fn good_codex() -> Facts {
+    let mut facts = good();
+    facts.requested = Found::Known(vec!["openai-codex/gpt-5.5".parse().unwrap()]);
+    facts.model = Found::Known(model(CODEX, "openai-codex/gpt-5.5"));
+    facts.bridge_claimed = Found::Known(true);
+    known(&mut facts.credentials).class = "hermes-openai-codex-oauth-and-local-vllm-config".into();
+    let rules = &mut known(&mut facts.launch).proxy;
+    rules.model = "gpt-5.5".into();
+    rules.network = "codex-oauth-hosted-model-plus-local-vllm-fallback".into();
+    facts
+}
+
+pub(crate) fn known<T>(found: &mut Found<T>) -> &mut T {
+    match found {
+        Found::Known(value) => value,
+        _ => panic!("known"),
+    }
+}
+
+fn unsigned(reason: Reason) -> Found<Signed> {
+    let (expected, found, fix) = ("signed".into(), "not".into(), "sign".into());
+    Found::Known(Some(Err(crate::attest::Refused { reason, expected, found, fix })))
+}
+
+fn failed(findings: &[Finding]) -> Vec<&str> {
+    findings.iter().filter(|f| f.is_failed()).map(|f| f.id.as_str()).collect()
+}
+
+pub(crate) fn refused_with(facts: &Facts) -> Vec<String> {
+    failed(&check(facts, &policy())).into_iter().map(str::to_owned).collect()
+}
+
+type Change = fn(&mut Facts);
+
+fn report(facts: &mut Facts) -> &mut BuildReport {
+    &mut known(&mut facts.recorded).report
+}
+
+fn content(facts: &mut Facts) -> &mut Content {
+    known(&mut facts.binary).content.as_mut().unwrap()
+}
+
+fn status_of(facts: &mut Facts) -> &mut ModelStatus {
+    known(&mut facts.model)
+}
+
+/// One departure from good facts each, with the check that it must fail, and what that means.
+pub(crate) fn departures() -> Vec<(Facts, Check, Kind, Option<FailureClass>)> {
+    use Check as C;
+    let refused: &[(Change, Check)] = &[
+        (|f| known(&mut f.root).trusted = None, C::RootTrusted),
+        (|f| known(&mut f.lock).lock.outputs.clear(), C::OutputLocked),
+        (|f| known(&mut f.binary).irregular = Some("a device".into()), C::BinaryPresent),
+        (|f| f.binary = Found::Absent, C::BinaryPresent),
+        (|f| known(&mut f.binary).executable = false, C::BinaryExecutable),
+        (|f| f.recorded = Found::Absent, C::BuildRecorded),
+        (|f| report(f).source_admission_status = SourceAdmission::NotAdmitted, C::BuildRecorded),
+        (|f| f.build_signed = unsigned(Reason::SignatureMissing), C::BuildSigned),
+        (|f| f.model_signed = unsigned(Reason::KeyRevoked), C::ModelSigned),
+        (|f| known(&mut f.lock).lock.license.allows.clear(), C::Licence),
+        (|f| f.requested = Found::Known(Vec::new()), C::ModelRequested),
+        (|f| status_of(f).status = AdmissionStatus::NotAdmitted, C::ModelAdmitted),
+        (|f| status_of(f).record.as_mut().unwrap().stages.clear(), C::ModelAdmitted),
+        (|f| known(&mut f.requested)[0] = "a/b".parse().unwrap(), C::ModelAdmitted),
+        (|f| known(&mut f.credentials).available = false, C::Credentials),
+        (|f| known(&mut f.credentials).class = "x".into(), C::Credentials),
+        (|f| *known(&mut f.endpoint) = EndpointOrigin::Embedded, C::Endpoint),
+        (|f| known(&mut f.network).addresses.clear(), C::Network),
+        (|f| known(&mut f.network).addresses.push("127.0.0.1".parse().unwrap()), C::Network),
+        (|f| known(&mut f.probe).outcome = ProbeOutcome::ReasoningOnly, C::ResponseShape),
+        (|f| known(&mut f.probe).max_tokens = 32, C::ResponseShape),
+        (|f| known(&mut f.task).markdown.push_str("\n/etc"), C::TaskContract),
+        (|f| f.tools = Found::Absent, C::Tools),
+        (|f| known(&mut f.launch).argv.push("more".into()), C::CommandShape),
+        (|f| known(&mut f.launch).argv[2] = "--tasks".into(), C::CommandShape),
+        (|f| drop(known(&mut f.launch).env.remove("BUN_OPTIONS")), C::Ambient),
+        (|f| *known(&mut f.stage) = 3, C::Stage),
+    ];
+    let digest_wrong: &[(Change, Check)] = &[
+        (|f| content(f).sha256 = digest("x"), C::BinaryDigest),
+        (|f| content(f).blake3 = digest("x"), C::BinaryDigest),
+        (|f| content(f).size += 1, C::BinaryDigest),
+        (
+            |f| {
+                report(f).pinned_commit =
+                    "30b1fa12345678901234567890123456789012ab".parse().unwrap()
+            },
+            C::SourcePin,
+        ),
+        (|f| report(f).bun_sha256 = other_sha256(), C::ToolchainDigest),
+        (|f| known(&mut f.fixture).found = digest("x"), C::FixtureDigest),
+        (|f| f.build_signed = unsigned(Reason::SignatureInvalid), C::BuildSigned),
+    ];
+    let mut all = Vec::new();
+    let mut add = |change: Change, check, kind, class| {
+        let mut facts = good();
+        change(&mut facts);
+        // A stage that its own gate must refuse, with nothing else against it.
+        if let (Check::Stage, Some(stage)) = (check, facts.stage.known().copied()) {
+            known(&mut facts.lock).lock.license.allows.push(stage);
+            status_of(&mut facts).record.as_mut().unwrap().stages.push(stage);
+        }
+        all.push((facts, check, kind, class));
+    };
+    refused.iter().for_each(|(change, check)| add(*change, *check, Kind::Refused, None));
+    digest_wrong.iter().for_each(|(change, check)| add(*change, *check, Kind::Digest, None));
+    for change in RECORDED {
+        add(*change, C::BuildMatches, Kind::Digest, None);
+    }
+    for change in IDENTITY {
+        add(*change, C::BinaryIdentity, Kind::Refused, None);
+    }
+    add(
+        |f| known(&mut f.lock).lock.build.path = Some("/etc/x".parse().unwrap()),
+        C::LockValid,
+        Kind::Refused,
+        None,
+    );
+    add(|f| known(&mut f.sandbox).failed.push("net".into()), C::Sandbox, Kind::Sandbox, None);
+    add(|f| known(&mut f.sandbox).held.clear(), C::Sandbox, Kind::Sandbox, None);
+    let class = Some(FailureClass::ModelMismatch);
+    add(|f| known(&mut f.probe).listed = false, C::ResponseShape, Kind::Refused, class);
+    let class = Some(FailureClass::ConnectionRefused);
+    let refused: Change =
+        |f| known(&mut f.probe).outcome = ProbeOutcome::Failed(FailureClass::ConnectionRefused);
+    add(refused, C::ResponseShape, Kind::Refused, class);
+    let mut bridge = good_codex();
+    bridge.bridge_claimed = Found::Known(false);
+    all.push((bridge, C::AuthBridge, Kind::Refused, None));
+    all
+}
+
+fn other_sha256() -> Sha256 {
+    Sha256::from_digest(&digest("x")).unwrap()
+}
+
+/// Every field that the one rule holds a recorded build to.
+const RECORDED: &[Change] = &[
+    |f| report(f).provider = "another".parse().unwrap(),
+    |f| report(f).plan_digest = digest("x"),
+    |f| report(f).verification = OutputStatus::Unlocked,
+    |f| report(f).sha256 = other_sha256(),
+    |f| report(f).size += 1,
+    |f| report(f).source_url.push('x'),
+    |f| report(f).bun_version.push('x'),
+    |f| report(f).output = "dist/x".parse().unwrap(),
+    |f| report(f).build_path = Some("/tmp/elsewhere".parse().unwrap()),
+    |f| report(f).source_tree = None,
+    |f| report(f).nar_hash = None,
+    |f| report(f).packages_digest = Some(digest("x")),
+    |f| report(f).package_count = Some(1),
+    |f| report(f).build_command[0].push("--force".into()),
+    |f| drop(report(f).build_command.pop()),
+    // What no lock says is held against the build that was made here.
+    |f| report(f).sandbox = serde_json::json!({ "network": "all" }),
+    |f| report(f).writes.push("package.json".parse().unwrap()),
+];
+
+const IDENTITY: &[Change] = &[
+    |f| report(f).identity.help_first_line.push('x'),
+    |f| report(f).identity.commands.push("x".into()),
+    |f| report(f).identity.version = Some("9".into()),
+    |f| report(f).runtime.proven = false,
+    |f| report(f).runtime.exec_argv = "--smol".into(),
+];
+
+#[test]
+fn each_departure_fails_exactly_its_check() {
+    for (n, (facts, want, kind, class)) in departures().into_iter().enumerate() {
+        let findings = check(&facts, &policy());
+        assert_eq!(failed(&findings), [want.id()], "case {n}");
+        let finding = findings.iter().find(|finding| finding.is_failed()).unwrap();
+        assert!(kind == Kind::Refused || finding.kind == Some(kind), "case {n}: {finding:?}");
+        assert_eq!(finding.class, class, "case {n}");
+        let told = [&finding.expected, &finding.found, &finding.fix];
+        assert!(!told.iter().any(|text| text.is_empty()), "case {n}: {finding:?}");
+        for finding in &findings {
+            let hangs = finding.because.iter().all(|id| {
+                findings
+                    .iter()
+                    .any(|f| f.id == *id && matches!(f.state, State::Failed | State::NotReached))
+            });
+            assert!(hangs, "case {n}: {finding:?}");
+            assert_eq!(finding.state == State::NotReached, !finding.because.is_empty());
+        }
+    }
+}
+
+#[test]
+fn every_check_has_a_departure() {
+    let mut watched: BTreeSet<Check> = departures().iter().map(|(_, check, ..)| *check).collect();
+    // What only verify looks at has tests of its own.
+    watched.extend([Check::SourceStored, Check::ToolchainStored, Check::PackagesStored]);
+    watched.insert(Check::IdentityShown);
+    let missing: Vec<_> = Check::ALL.iter().filter(|check| !watched.contains(check)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn a_check_needs_only_checks_above_it() {
+    for (at, check) in Check::ALL.iter().enumerate() {
+        for needed in check.needs() {
+            let above = Check::ALL.iter().position(|c| c == needed).unwrap();
+            assert!(above < at, "{} needs {}", check.id(), needed.id());
+        }
+    }
+    let ids: BTreeSet<_> = Check::ALL.iter().map(|check| check.id()).collect();
+    assert_eq!(ids.len(), Check::ALL.len());
+}
+
+#[test]
+fn a_run_leaves_out_what_verify_alone_asks() {
+    let findings = check(&good(), &policy());
+    let left_out = findings.iter().filter(|finding| finding.state == State::NotAsked);
+    let ids: Vec<&str> = left_out.map(|finding| finding.id.as_str()).collect();
+    assert_eq!(ids, VERIFY_ALONE);
+}
+
+#[test]
+fn nothing_built_and_no_model_are_two_causes_each_once() {
+    let mut facts = good();
+    (facts.binary, facts.recorded, facts.saved) = (Found::Absent, Found::Absent, Found::Absent);
+    (facts.requested, facts.launch) = (Found::Known(Vec::new()), Found::Unknown);
+    assert_eq!(refused_with(&facts), ["binary_present", "model_requested"]);
+    let purpose = Purpose::Verify { deep: true, model: true };
+    let verify = check(&facts, &Policy { purpose, contract: None });
+    assert_eq!(failed(&verify), ["binary_present", "model_requested"]);
+}
+
+fn verify(facts: &Facts) -> Vec<Finding> {
+    let purpose = Purpose::Verify { deep: true, model: false };
+    check(facts, &Policy { purpose, contract: None })
+}
+
+#[test]
+fn verify_looks_into_the_store_and_asks_for_no_model() {
+    let findings = verify(&good());
+    assert_eq!(failed(&findings), Vec::<&str>::new());
+    let state = |check: Check| {
+        findings.iter().find(|finding| finding.id == check.id()).map(|finding| finding.state)
+    };
+    assert_eq!(state(Check::PackagesStored), Some(State::Ok));
+    assert_eq!(state(Check::ModelRequested), Some(State::NotAsked));
+    assert_eq!(state(Check::Ambient), Some(State::NotAsked));
+    let changes: [(Change, &str); 8] = [
+        (|f| f.source_stored = Found::Absent, "source_stored"),
+        (|f| f.toolchain_stored = Found::Absent, "toolchain_stored"),
+        (|f| f.packages_stored = Found::Absent, "packages_stored"),
+        (|f| known(&mut f.packages_stored).digest = digest("x"), "packages_stored"),
+        (|f| f.identity_shown = Found::Absent, "identity_shown"),
+        (|f| known(&mut f.saved).size += 1, "build_report_matches"),
+        (|f| f.saved = Found::Absent, "build_report_matches"),
+        (|f| known(&mut f.saved).sha256 = other_sha256(), "output_locked"),
+    ];
+    for (change, want) in changes {
+        let mut facts = good();
+        change(&mut facts);
+        assert_eq!(failed(&verify(&facts)), [want]);
+    }
+}
+
+#[test]
+fn a_failure_says_why_as_exactly_as_it_is_known() {
+    let reason = |change: Change| {
+        let mut facts = good();
+        change(&mut facts);
+        let findings = verify(&facts);
+        findings.into_iter().find(Finding::is_failed).unwrap().reason.unwrap()
+    };
+    assert_eq!(reason(|f| f.toolchain_stored = Found::Absent), "bun_missing");
+    assert_eq!(reason(|f| f.saved = Found::Absent), "not_found");
+    assert_eq!(reason(|f| f.saved = Found::unreadable("x")), "io");
+    assert_eq!(reason(|f| known(&mut f.saved).sha256 = other_sha256()), "digest_mismatch");
+    assert_eq!(
+        reason(|f| known(&mut f.recorded).report.source_url = "https://other".into()),
+        "source_mismatch"
+    );
+}
+
+#[test]
+fn an_adopted_binary_has_neither_source_nor_packages_here() {
+    let mut facts = good();
+    for report in [&mut known(&mut facts.recorded).report, known(&mut facts.saved)] {
+        report.origin = Origin::Adopted;
+        (report.sandbox, report.writes) = (serde_json::Value::Null, Vec::new());
+        report.build_command.clear();
+        report.writes.clear();
+        report.sandbox = serde_json::Value::Null;
+    }
+    (facts.source_stored, facts.packages_stored) = (Found::Absent, Found::Absent);
+    assert_eq!(failed(&verify(&facts)), Vec::<&str>::new());
+}
+
+#[test]
+fn a_record_holds_where_nothing_was_built_here() {
+    let mut facts = good();
+    facts.saved = Found::Absent;
+    assert_eq!(refused_with(&facts), Vec::<String>::new());
+    facts.saved = Found::unreadable("no JSON");
+    assert_eq!(refused_with(&facts), ["build_report_matches"]);
+}
+
+#[test]
+fn other_stages_are_refused_with_what_is_missing() {
+    for stage in [0, 1, 3, 4, 5, 6, 7, 255] {
+        let mut facts = good();
+        facts.stage = Found::Known(stage);
+        if (2..=7).contains(&stage) {
+            known(&mut facts.lock).lock.license.allows.push(stage);
+        }
+        status_of(&mut facts).record.as_mut().unwrap().stages.push(stage);
+        let findings = check(&facts, &policy());
+        // No licence allows what is no stage.
+        let want = if (2..=7).contains(&stage) { &["stage"][..] } else { &["stage", "licence"] };
+        assert_eq!(failed(&findings), want, "{stage}");
+        let fix = &findings.iter().find(|finding| finding.is_failed()).unwrap().fix;
+        assert_eq!(fix.contains("missing evidence"), (3..=7).contains(&stage), "{fix}");
+    }
+}
+
+#[test]
+fn addresses_stand_in_no_finding() {
+    let mut facts = good();
+    known(&mut facts.network).addresses = vec!["198.18.77.66".parse().unwrap()];
+    assert!(!format!("{:?}", check(&facts, &policy())).contains("198.18"));
+}
+
+#[test]
+fn a_licence_says_what_it_is() {
+    let found = |change: fn(&mut Facts)| {
+        let mut facts = good();
+        change(&mut facts);
+        check(&facts, &policy()).into_iter().find(|f| f.id == "licence").unwrap().found
+    };
+    let unresolved = found(|f| known(&mut f.lock).lock.license.status = LicenseStatus::Unresolved);
+    assert_eq!(unresolved, "unresolved, allows stage 2 only");
+    let two = found(|f| known(&mut f.lock).lock.license.allows = vec![2, 3]);
+    assert_eq!(two, "resolved as MIT OR Apache-2.0, allows stages 2, 3");
+}
+
+/// Makes hole number `kind` in fact number `field`; `None` beyond the last fact that a run's checks look at.
+pub(crate) fn with_hole(mut facts: Facts, field: usize, kind: usize) -> Option<Facts> {
+    fn hole<T>(slot: &mut Found<T>, kind: usize) {
+        *slot = match kind {
+            0 => Found::Absent,
+            1 => Found::unreadable("denied"),
+            _ => Found::Unknown,
+        };
+    }
+    match field {
+        0 => hole(&mut facts.root, kind),
+        1 => hole(&mut facts.lock, kind),
+        2 => hole(&mut facts.recorded, kind),
+        3 => hole(&mut facts.build_signed, kind),
+        4 => hole(&mut facts.binary, kind),
+        5 => hole(&mut facts.stage, kind),
+        6 => hole(&mut facts.requested, kind),
+        7 => hole(&mut facts.model, kind),
+        8 => hole(&mut facts.model_signed, kind),
+        9 => hole(&mut facts.credentials, kind),
+        10 => hole(&mut facts.bridge_claimed, kind),
+        11 => hole(&mut facts.endpoint, kind),
+        12 => hole(&mut facts.network, kind),
+        13 => hole(&mut facts.probe, kind),
+        14 => hole(&mut facts.fixture, kind),
+        15 => hole(&mut facts.task, kind),
+        16 => hole(&mut facts.tools, kind),
+        17 => hole(&mut facts.launch, kind),
+        18 => hole(&mut facts.sandbox, kind),
+        _ => return None,
+    }
+    Some(facts)
+}
+
+#[test]
+fn every_single_hole_fails_with_its_words() {
+    for field in 0..19 {
+        for (kind, word) in [(0, "absent"), (1, "unreadable: denied"), (2, "not found out")] {
+            let facts = with_hole(good(), field, kind).unwrap();
+            let findings = check(&facts, &policy());
+            let told = findings.iter().any(|f| f.is_failed() && f.found.contains(word));
+            assert!(told, "field {field}: {:?}", failed(&findings));
+        }
+    }
+    assert!(with_hole(good(), 19, 0).is_none());
+}

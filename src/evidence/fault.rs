@@ -1,0 +1,53 @@
+//! What can be wrong with a run directory.
+
+use crate::error::Reason;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// There is no seal: the run never came to its end, or is still going on.
+    NotSealed,
+    /// A listed file is not there.
+    Missing,
+    /// A file's bytes are not the listed ones.
+    Changed,
+    /// A file that is not listed.
+    Extra,
+    /// The chain of events does not hold.
+    Chain,
+    /// The report says what the other files do not, or contradicts itself.
+    Report,
+    /// It is another run than the one with the given id.
+    OtherId,
+}
+
+impl FaultKind {
+    /// The reason by which scripts tell faults apart.
+    pub fn reason(self) -> Reason {
+        match self {
+            FaultKind::NotSealed => Reason::RunNotSealed,
+            FaultKind::Missing => Reason::EvidenceMissing,
+            FaultKind::Changed | FaultKind::OtherId => Reason::EvidenceChanged,
+            FaultKind::Extra => Reason::EvidenceExtra,
+            FaultKind::Chain | FaultKind::Report => Reason::EvidenceInconsistent,
+        }
+    }
+}
+
+/// One thing that is wrong with a run directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub kind: FaultKind,
+    pub path: String,
+    /// What should be there.
+    pub expected: String,
+    pub found: String,
+}
+
+pub(super) fn fault(
+    kind: FaultKind,
+    path: &str,
+    expected: impl Into<String>,
+    found: impl Into<String>,
+) -> Fault {
+    Fault { kind, path: path.into(), expected: expected.into(), found: found.into() }
+}

@@ -1,0 +1,17 @@
+//! Names of the files of a run directory.
+
+pub const REPORT: &str = "report.json";
+pub const REPORT_MD: &str = "report.md";
+/// The report as one HTML page.
+pub const REPORT_HTML: &str = "report.html";
+pub const EVENTS: &str = "events.normalized.jsonl";
+/// What admit was doing.
+pub const TRACE: &str = "trace.jsonl";
+pub const GATE: &str = "gate.json";
+pub const SANDBOX: &str = "sandbox.json";
+pub const FRESHNESS: &str = "freshness.json";
+pub const NO_TARGET: &str = "stage2-no-target-inspection.json";
+pub const PATCH: &str = "patch.diff";
+pub const TEST_LOG: &str = "test.log";
+pub const MANIFEST: &str = "manifest.json";
+pub const SEAL: &str = "seal.json";

@@ -1,0 +1,179 @@
+//! A run directory that was changed after it was sealed, with or without a seal made anew.
+
+use super::*;
+
+#[test]
+fn any_changed_byte_any_missing_and_any_added_file_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = sealed(dir.path());
+    let all = files(&run.directory);
+    assert!(all.len() >= 14, "{all:?}");
+    for file in all {
+        let name = file.strip_prefix(&run.directory).unwrap().to_str().unwrap().to_owned();
+        let good = std::fs::read(&file).unwrap();
+        for at in [0, good.len() / 2, good.len().saturating_sub(1)] {
+            let mut bad = good.clone();
+            match bad.get_mut(at) {
+                Some(byte) => *byte ^= 1,
+                None => bad.push(b'x'),
+            }
+            std::fs::write(&file, &bad).unwrap();
+            let checked = check(&run.directory, None).unwrap();
+            assert_eq!(checked.level, None, "{name} at {at}");
+            assert_eq!(checked.faults[0].path, name, "{name} at {at}: {:?}", checked.faults);
+            assert_eq!(checked.faults[0].kind, FaultKind::Changed, "{name} at {at}");
+            assert_eq!(checked.error().unwrap().kind().exit_code(), 5);
+        }
+        std::fs::remove_file(&file).unwrap();
+        let checked = check(&run.directory, None).unwrap();
+        assert_eq!((checked.faults[0].kind, &checked.faults[0].path), (FaultKind::Missing, &name));
+        std::os::unix::fs::symlink("/etc/hostname", &file).unwrap();
+        assert_eq!(
+            check(&run.directory, None).unwrap().faults[0].kind,
+            FaultKind::Changed,
+            "{name}"
+        );
+        std::fs::remove_file(&file).unwrap();
+        std::fs::write(&file, &good).unwrap();
+    }
+    assert_eq!(check(&run.directory, None).unwrap().faults, []);
+    for extra in ["extra.txt", "backend/x", "backend/provider-timeout.txt"] {
+        std::fs::write(run.directory.join(extra), "").unwrap();
+        let checked = check(&run.directory, None).unwrap();
+        assert_eq!(
+            (checked.faults[0].kind, checked.faults[0].path.as_str()),
+            (FaultKind::Extra, extra)
+        );
+        std::fs::remove_file(run.directory.join(extra)).unwrap();
+    }
+    std::fs::create_dir(run.directory.join("empty")).unwrap();
+    assert_eq!(check(&run.directory, None).unwrap().faults[0].kind, FaultKind::Extra);
+}
+
+/// Seals the directory anew after an attack: that takes no key.
+fn reseal(dir: &Path) -> Digest {
+    let mut manifest: Manifest =
+        record::parse(&std::fs::read(dir.join(names::MANIFEST)).unwrap()).unwrap();
+    for entry in &mut manifest.files {
+        let bytes = std::fs::read(dir.join(entry.path.as_str())).unwrap();
+        entry.size = bytes.len() as u64;
+        entry.sha256 = Digest::sha256(&bytes);
+    }
+    std::fs::write(dir.join(names::MANIFEST), record::pretty(&manifest)).unwrap();
+    let seal = Seal::of(&manifest);
+    std::fs::write(dir.join(names::SEAL), record::pretty(&seal)).unwrap();
+    seal.id
+}
+
+/// Writes a report in its three forms.
+fn write_report(dir: &Path, report: &RunReport) {
+    for (name, bytes) in [
+        (names::REPORT, record::pretty(report)),
+        (names::REPORT_MD, markdown(report).into_bytes()),
+        (names::REPORT_HTML, page(report).into_bytes()),
+    ] {
+        std::fs::write(dir.join(name), bytes).unwrap();
+    }
+}
+
+#[test]
+fn a_manifest_made_anew_does_not_fit_the_old_seal() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = sealed(dir.path());
+    let seal = std::fs::read(run.directory.join(names::SEAL)).unwrap();
+    std::fs::write(run.directory.join(names::TEST_LOG), "all tests passed").unwrap();
+    let id = reseal(&run.directory);
+    std::fs::write(run.directory.join(names::SEAL), seal).unwrap();
+    let checked = check(&run.directory, None).unwrap();
+    assert_eq!((checked.level, checked.id), (None, None));
+    let fault = &checked.faults[0];
+    assert_eq!((fault.kind, fault.path.as_str()), (FaultKind::Changed, names::MANIFEST));
+    assert_eq!((&fault.expected, &fault.found), (&run.id.to_string(), &id.to_string()));
+}
+
+#[test]
+fn sealing_anew_hides_neither_a_cut_chain_nor_a_made_up_pass() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = sealed(dir.path());
+    let events = run.directory.join(names::EVENTS);
+    let text = std::fs::read_to_string(&events).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let attacks = [
+        lines[..lines.len() - 1].join("\n") + "\n",
+        [lines[0], lines[2], lines[1]].join("\n") + "\n",
+        text.replace("completed", "failed"),
+        text.trim_end().to_owned(),
+        text.clone() + "{}\n",
+    ];
+    for attack in attacks {
+        std::fs::write(&events, attack).unwrap();
+        reseal(&run.directory);
+        let checked = check(&run.directory, None).unwrap();
+        assert_eq!(checked.faults[0].kind, FaultKind::Chain, "{:?}", checked.faults);
+        assert!(check(&run.directory, Some(&run.id)).unwrap().level.is_none());
+    }
+    std::fs::write(&events, &text).unwrap();
+    let mut report = run.report.clone();
+    report.status = RunStatus::Pass;
+    report.evidence_class = EvidenceClass::ServedModel;
+    write_report(&run.directory, &report);
+    reseal(&run.directory);
+    let checked = check(&run.directory, None).unwrap();
+    assert!(checked.faults.iter().any(|f| f.found.contains("model that is not admitted")));
+    // And a page that says something else than the report.
+    let dir = tempfile::tempdir().unwrap();
+    let run = sealed(dir.path());
+    std::fs::write(run.directory.join(names::REPORT_HTML), "<p>pass</p>").unwrap();
+    reseal(&run.directory);
+    let checked = check(&run.directory, None).unwrap();
+    assert_eq!(checked.faults[0].path, names::REPORT_HTML);
+}
+
+#[test]
+fn an_embellished_report_does_not_agree_with_the_other_files() {
+    let dir = tempfile::tempdir().unwrap();
+    type Change = fn(&mut serde_json::Value);
+    let changes: [(&str, Change); 12] = [
+        (names::GATE, |v| v["gates"][0]["state"] = json!("failed")),
+        (names::GATE, |v| v["admitted"] = json!(false)),
+        (names::GATE, |v| v["engine"] = json!("fake")),
+        ("backend/judgement.json", |v| v[1]["passed"] = json!(false)),
+        ("backend/judgement.json", |v| *v = json!([])),
+        ("baseline/no_change.json", |v| v[1]["passed"] = json!(true)),
+        ("backend/bridge.json", |v| v["model"] = json!("other")),
+        ("backend/bridge.json", |v| v["upstream"] = json!("http")),
+        ("backend/bridge.json", |v| v["exchanges"] = json!([])),
+        ("backend/bridge.json", |v| v["secrets_seen"] = json!(["model_key"])),
+        (names::SANDBOX, |v| v["stable"]["verified"][0]["sha256"] = json!("sha256:00")),
+        (names::FRESHNESS, |v| v["seen"][0]["found"] = json!(false)),
+    ];
+    for (name, change) in changes {
+        let run = sealed(dir.path());
+        let file = run.directory.join(name);
+        let mut value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        change(&mut value);
+        std::fs::write(&file, record::pretty(&value)).unwrap();
+        reseal(&run.directory);
+        let checked = check(&run.directory, None).unwrap();
+        assert!(checked.level.is_none(), "{name}");
+        let fault = &checked.faults[0];
+        assert_eq!((fault.kind, fault.path.as_str()), (FaultKind::Report, name), "{fault:?}");
+    }
+    // An event that is only in the report, and pages that this version cannot make again.
+    type Embellish = fn(&mut RunReport);
+    let changes: [(&str, Embellish); 2] = [
+        (names::EVENTS, |r| r.required_events[0].kind = "judge_finished".into()),
+        (names::REPORT, |r| r.admit_version = "0.0.9".into()),
+    ];
+    for (path, change) in changes {
+        let run = sealed(dir.path());
+        let mut report = run.report.clone();
+        change(&mut report);
+        write_report(&run.directory, &report);
+        let id = reseal(&run.directory);
+        let checked = check(&run.directory, None).unwrap();
+        assert_eq!(checked.faults[0].path, path, "{:?}", checked.faults);
+        let by_id = check(&run.directory, Some(&id)).unwrap();
+        assert_eq!(by_id.level.is_some(), path == names::REPORT);
+    }
+}

@@ -1,0 +1,175 @@
+//! Runs that end as failures: without their evidence, without a report, with more in the directory than was recorded.
+
+use super::*;
+
+#[test]
+fn no_rehearsal_can_be_sealed_as_a_pass() {
+    for class in [
+        EvidenceClass::Scripted,
+        EvidenceClass::Understudy,
+        EvidenceClass::Loopback,
+        EvidenceClass::Fake,
+        EvidenceClass::None,
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let run = begin(dir.path());
+        fill(&run);
+        let mut report = rehearsed();
+        report.status = RunStatus::Pass;
+        report.evidence_class = class;
+        report.case_binary_sha256 = Some(Digest::sha256(b"b"));
+        report.source_admission_status = "admitted".into();
+        report.case_model_admission_status = record::admission::AdmissionStatus::Admitted;
+        let sealed = run.seal(report.clone()).unwrap();
+        assert_eq!(sealed.report.status, RunStatus::Fail);
+        assert_eq!(check(&sealed.directory, None).unwrap().faults, []);
+        drop(run);
+        // The same report as a served model's is a pass: nothing but the class stood in the way.
+        let run = begin(dir.path());
+        fill(&run);
+        report.evidence_class = EvidenceClass::ServedModel;
+        assert_eq!(run.seal(report).unwrap().report.status, RunStatus::Pass);
+    }
+}
+
+#[test]
+fn a_rehearsal_without_its_evidence_is_a_failure() {
+    type Change = fn(&mut RunReport);
+    let changes: [Change; 8] = [
+        |r| r.tests_passed = false,
+        |r| r.allowed_writes_passed = false,
+        |r| r.changed_files.clear(),
+        |r| r.required_events_passed = false,
+        |r| r.baselines[0].accepted = true,
+        |r| drop(r.baselines.pop()),
+        |r| r.gates[0].state = State::NotReached,
+        |r| r.gates.clear(),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    for (n, change) in changes.into_iter().enumerate() {
+        let run = begin(dir.path());
+        fill(&run);
+        let mut report = rehearsed();
+        change(&mut report);
+        assert_eq!(run.seal(report).unwrap().report.status, RunStatus::Fail, "change {n}");
+    }
+    // Without a proof that no target was inspected.
+    let run = begin(dir.path());
+    run.artifact(&path("patch.diff"), "patch", Author::Agent, PATCH).unwrap();
+    let sealed = run.seal(rehearsed()).unwrap();
+    assert_eq!(sealed.report.failure_class, Some(FailureClass::TargetInspected));
+}
+
+#[test]
+fn a_dropped_recording_is_sealed_as_a_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = begin(dir.path());
+    run.event("case_process_started", Author::Admit, json!({})).unwrap();
+    run.draft(|report| report.case_process_started = true);
+    let at = run.path().to_owned();
+    assert_eq!(check(&at, None).unwrap().faults[0].kind, FaultKind::NotSealed);
+    drop(run);
+    let checked = check(&at, None).unwrap();
+    assert_eq!(checked.faults, []);
+    let report = checked.report.unwrap();
+    assert_eq!(report.status, RunStatus::Fail);
+    assert!(report.case_process_started);
+    assert!(at.join("backend/provider-unclassified.txt").is_file());
+    assert!(!at.join(".reserve").exists());
+}
+
+#[test]
+fn a_blocked_run_leaves_its_marker() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = begin(dir.path());
+    let mut report = RunReport::draft("toy", "case", &now());
+    report.failure_class = None;
+    report.status = RunStatus::Blocked;
+    report.fail(FailureClass::ModelNotAdmitted, "");
+    report.blockers.push("model_admitted: missing_admission".into());
+    let sealed = run.seal(report).unwrap();
+    assert_eq!(sealed.report.status, RunStatus::Blocked);
+    assert_eq!(sealed.report.failure_reason.as_deref(), Some("model provider not admitted"));
+    let marker = sealed.directory.join("backend/provider-model-not-admitted.txt");
+    assert!(std::fs::read_to_string(marker).unwrap().contains("missing_admission"));
+    assert_eq!(check(&sealed.directory, None).unwrap().faults, []);
+}
+
+#[test]
+fn floods_are_cut_counted_and_do_not_silence_admit() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = clock();
+    let limits =
+        Limits { file_bytes: 5000, total_bytes: 6000, files: 12, events: 50, event_bytes: 64 };
+    let draft = RunReport::draft("toy", "fake", &now());
+    let run = Recording::begin(dir.path(), &"toy".parse().unwrap(), draft, Arc::new(clock), limits)
+        .unwrap();
+    let log = path("backend/stdout");
+    assert_eq!(run.append(&log, "log", Author::Agent, &[b'a'; 4000]).unwrap(), Some(0));
+    assert_eq!(run.append(&log, "log", Author::Agent, &[b'b'; 4000]).unwrap(), None);
+    assert_eq!(run.append(&log, "log", Author::Agent, b"c").unwrap(), None);
+    run.artifact(&path("agent.bin"), "copy", Author::Agent, &[0; 3000]).unwrap();
+    run.event("still_here", Author::Admit, json!({ "long": "x".repeat(500) })).unwrap();
+    let sealed = run.seal(RunReport::draft("toy", "fake", &now())).unwrap();
+    let bytes = std::fs::read(sealed.directory.join(names::MANIFEST)).unwrap();
+    let manifest: Manifest = record::parse(&bytes).unwrap();
+    let of = |name: &str| manifest.files.iter().find(|e| e.path.as_str() == name).unwrap();
+    assert_eq!((of("backend/stdout").size, of("backend/stdout").omitted_bytes), (5000, 3001));
+    assert_eq!((of("agent.bin").size, of("agent.bin").omitted_bytes), (1000, 2000));
+    assert_eq!(check(&sealed.directory, None).unwrap().faults, []);
+}
+
+#[test]
+fn a_failed_recording_cannot_be_sealed_as_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = begin(dir.path());
+    fill(&run);
+    assert!(run.artifact(&path("patch.diff"), "patch", Author::Agent, b"again").is_err());
+    let sealed = run.seal(rehearsed()).unwrap();
+    assert_eq!(sealed.report.status, RunStatus::Fail);
+    assert!(sealed.report.blockers[0].contains("not whole"));
+    assert!(run.event("late", Author::Admit, json!({})).is_err());
+    assert!(run.seal(rehearsed()).is_err());
+}
+
+#[test]
+fn unrecorded_files_fail_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = begin(dir.path());
+    fill(&run);
+    std::fs::write(run.path().join("backend/provider-timeout.txt"), "mine").unwrap();
+    std::os::unix::fs::symlink("/etc", run.path().join("link")).unwrap();
+    let sealed = run.seal(rehearsed()).unwrap();
+    assert_eq!(sealed.report.status, RunStatus::Fail);
+    assert_eq!(sealed.report.blockers.len(), 2, "{:?}", sealed.report.blockers);
+    assert_eq!(check(&sealed.directory, None).unwrap().faults, []);
+}
+
+#[test]
+fn what_is_changed_behind_the_recorders_back_fails_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let attacks: [fn(&Path); 6] = [
+        |run| std::fs::write(run.join("backend/stdout.log"), "other").unwrap(),
+        // Of the same length.
+        |run| std::fs::write(run.join("backend/stdout.log"), "one\ntwO\n").unwrap(),
+        |run| {
+            let file = run.join(names::GATE);
+            let text = std::fs::read_to_string(&file).unwrap();
+            std::fs::write(file, text.replace("understudy", "overstudyy")).unwrap();
+        },
+        |run| std::fs::remove_file(run.join(names::SANDBOX)).unwrap(),
+        |run| {
+            std::fs::remove_file(run.join(names::GATE)).unwrap();
+            std::os::unix::fs::symlink("/etc/passwd", run.join(names::GATE)).unwrap();
+        },
+        |run| std::fs::create_dir(run.join("report.json.part0")).unwrap(),
+    ];
+    for (n, attack) in attacks.into_iter().enumerate() {
+        let run = begin(dir.path());
+        fill(&run);
+        attack(run.path());
+        let sealed = run.seal(rehearsed()).unwrap();
+        assert_eq!(sealed.report.status, RunStatus::Fail, "attack {n}");
+        assert!(sealed.directory.join(names::SEAL).is_file(), "attack {n}");
+    }
+}

@@ -1,0 +1,80 @@
+//! Names of git objects: SHA-1 over kind, size and content. Collisions as they are known (SHAttered) are found and give
+//! another name, as in git itself; `sha1-checked` is the one crate that does so without `unsafe` here.
+
+use std::fmt;
+
+use sha1_checked::{Digest as _, Sha1};
+
+use crate::error::{Error, Reason, Result};
+use crate::record::ids::CommitId;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    Commit,
+    Tree,
+    Blob,
+    Tag,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 4] = [Self::Commit, Self::Tree, Self::Blob, Self::Tag];
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Commit => "commit",
+            Self::Tree => "tree",
+            Self::Blob => "blob",
+            Self::Tag => "tag",
+        })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Oid(pub(super) [u8; 20]);
+
+impl Oid {
+    /// The name of this object.
+    pub fn of(kind: Kind, data: &[u8]) -> Self {
+        let mut hash = Sha1::new();
+        hash.update(format!("{kind} {}\0", data.len()));
+        hash.update(data);
+        Self(hash.finalize().into())
+    }
+
+    /// The name given as 40 hex digits.
+    ///
+    /// # Errors
+    /// [`Reason::Internal`] for other text.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut raw = [0; 20];
+        hex::decode_to_slice(text, &mut raw).map_err(|err| {
+            Error::new(Reason::Internal, "not a git object id")
+                .found(text.to_owned())
+                .caused_by(err)
+        })?;
+        Ok(Self(raw))
+    }
+
+    /// The same as the id of a commit.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn commit(self) -> Result<CommitId> {
+        let id = self.to_string().parse();
+        id.map_err(|err| Error::new(Reason::Internal, "not a commit id").caused_by(err))
+    }
+}
+
+impl fmt::Display for Oid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Oid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

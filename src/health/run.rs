@@ -1,0 +1,289 @@
+//! Runs validators: a scratch directory, the stand-in provider, one world a validator, the run that any user would start,
+//! and what was observed of it.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::judge::{Observed, SealedRun, judge, not_run};
+use super::validators::{End, Validator};
+use super::world::{Binary, Change, FIXTURE, PROVIDER, QWEN, SCRIPTED, World};
+use crate::build::{self, Build};
+use crate::check::{Check, Engine};
+use crate::context::Context;
+use crate::error::{Error, Reason, Result};
+use crate::gate::{Flags, from_old_variables};
+use crate::host::Host;
+use crate::lock::{self, Spec};
+use crate::proxy::mock::{Mock, MockServer};
+use crate::record;
+use crate::record::health::{HealthReport, HealthRow};
+use crate::record::ids::Name;
+use crate::record::report::SourceAdmission;
+use crate::root::{self, Root};
+use crate::run::{self, Options, Outcome, fixture, tools};
+
+/// What came of a set of validators.
+pub struct Health {
+    pub report: HealthReport,
+    /// The exit code that says why the first one that was not run could not be.
+    pub hindered: Option<u8>,
+}
+
+/// What all worlds share.
+struct Stage<'a> {
+    context: &'a Context,
+    scratch: PathBuf,
+    /// The stand-in as it was built, or why it could not be.
+    made: Result<Build>,
+    /// Why the fixture's programs are not to be had, if they are not.
+    tools: Option<Error>,
+}
+
+/// Runs the validators of `set`, one after the other.
+///
+/// # Errors
+/// Where not even a scratch directory can be had; [`Reason::Interrupted`].
+pub fn health(context: &Context, set: &str, validators: &[&Validator]) -> Result<Health> {
+    let scratch = tempfile::Builder::new()
+        .prefix("admit-health-")
+        .tempdir()
+        .map_err(|err| Error::io("make", "a scratch directory", err).hint("set TMPDIR"))?;
+    let place = scratch.path().canonicalize();
+    let place = place.map_err(|err| Error::io("resolve", scratch.path(), err))?;
+    let stage = Stage::set(context, place)?;
+    let (mut rows, mut hindered) = (Vec::new(), None);
+    for validator in validators {
+        if context.stop.load(Ordering::SeqCst) != 0 {
+            return Err(Error::new(
+                Reason::Interrupted,
+                "told to stop before every validator had run",
+            ));
+        }
+        context.progress.stage("validate", validator.name);
+        let begin = Instant::now();
+        rows.push(match stage.observe(validator, begin) {
+            Ok(row) => row,
+            Err(err) => {
+                hindered = hindered.or(Some(err.kind().exit_code()));
+                not_run(validator, err.to_string(), begin.elapsed())
+            }
+        });
+    }
+    Ok(Health { report: HealthReport::of(set, rows), hindered })
+}
+
+impl<'a> Stage<'a> {
+    fn set(context: &'a Context, scratch: PathBuf) -> Result<Self> {
+        let made = Err(Error::new(Reason::Internal, "the stand-in was not built"));
+        let mut stage = Self { context, scratch, made, tools: None };
+        let bare = stage.surroundings("stage", &SCRIPTED, &[])?;
+        let root = bare.root()?;
+        stage.made = lock::resolve(&root, &spec()?)
+            .and_then(|locked| build::make(&bare, &locked, &build::Options::default())?.required());
+        // Installed once, so that no validator's clock waits for pip.
+        let programs = fixture::load(&root, &name(FIXTURE)?).and_then(|fixture| {
+            let (store, wanted) = (context.store()?, &fixture.record.tools);
+            tools::tools(&context.host, &root, &store, wanted, &*context.progress)
+        });
+        stage.tools = programs.err();
+        Ok(stage)
+    }
+
+    /// The user's surroundings with records, evidence and a working directory of this world's own, and without what
+    /// the user's own runs are configured by.
+    fn surroundings(&self, name: &str, world: &World, more: &[(&str, String)]) -> Result<Context> {
+        let dir = self.scratch.join(name);
+        let (data, state, cwd) = (dir.join("data"), dir.join("state"), dir.join("cwd"));
+        for dir in [&data, &state, &cwd] {
+            std::fs::create_dir_all(dir).map_err(|err| Error::io("make", dir, err))?;
+        }
+        let mut env = self.context.host.vars();
+        env.retain(|key, _| !key.starts_with("CTO_HARNESS_") && !key.starts_with("ADMIT_"));
+        env.insert("XDG_DATA_HOME".into(), data.display().to_string());
+        env.insert("XDG_STATE_HOME".into(), state.display().to_string());
+        env.extend(world.vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        env.extend(more.iter().map(|(k, v)| ((*k).to_owned(), v.clone())));
+        let store = match world.binary {
+            Binary::None => dir.join("store"),
+            _ => self.context.store_dir()?,
+        };
+        Ok(self.context.elsewhere(Host::with(env, cwd), store, state))
+    }
+
+    /// Runs one validator and holds what it left against what it expects.
+    fn observe(&self, validator: &Validator, begin: Instant) -> Result<HealthRow> {
+        let world = &validator.world;
+        let provider = world.engine == Engine::Provider;
+        if let (true, Err(err)) = (provider, &self.made) {
+            return Err(again(err));
+        }
+        let starts = !matches!(validator.end, End::Blocked(..) | End::Early(_));
+        if let (true, Some(err)) = (starts, &self.tools) {
+            return Err(again(err));
+        }
+        let bare = self.surroundings(validator.name, world, &[])?;
+        let data = bare.host.data_dir()?.join("root");
+        bare.write_root(|embedded| self.records(world, embedded, &data))?;
+        if world.fixture_recorded
+            // One that cannot be read is what this world is about.
+            && let Ok(fixture) = fixture::load(&*bare.root()?, &name(FIXTURE)?)
+        {
+            let path = data.join(fixture::lock_path(&fixture.record.name));
+            root::write_atomic(&path, &record::pretty(&fixture.lock()))?;
+        }
+        if world.strange_root {
+            root::write_atomic(&bare.host.cwd().join(root::MARKER), b"")?;
+        }
+        let server = self.server(world, &bare)?;
+        let mut vars: Vec<(&str, String)> = Vec::new();
+        let url = server.as_ref().map(MockServer::base_url);
+        vars.extend(url.map(|url| ("CTO_HARNESS_CASE_LOCAL_BASE_URL", url)));
+        let binary = self.binary(world.binary, &data)?;
+        vars.extend(binary.map(|path| ("CTO_HARNESS_CASE_BIN", path.display().to_string())));
+        let context = self.surroundings(validator.name, world, &vars)?;
+        let ended = options(world, &context.host.vars()).and_then(|o| run::run(&context, &o));
+        // Nothing of a refused run may have reached the directory of runs.
+        let left = context.runs_dir()?.exists();
+        drop(server);
+        match (ended, validator.end) {
+            (Ok(ended), _) => self.sealed(validator, &ended, begin.elapsed()),
+            (Err(err), End::Early(_)) if !left => {
+                judge(validator, &Observed::Early(&err), begin.elapsed())
+            }
+            (Err(err), _) => Err(err),
+        }
+    }
+
+    fn sealed(&self, validator: &Validator, ended: &Outcome, wall: Duration) -> Result<HealthRow> {
+        let sealed = ended.sealed.as_ref();
+        let sealed =
+            sealed.ok_or_else(|| Error::new(Reason::Internal, "a run that left no evidence"))?;
+        // A machine that cannot build the sandbox cannot show anything but that gate.
+        let refusals = ended.decision.refusals();
+        let sandbox = refusals.iter().find(|refusal| refusal.check == Check::Sandbox);
+        if let (Some(refusal), true) = (sandbox, validator.world.walls) {
+            let found = refusal.finding.found.clone();
+            return Err(Error::new(Reason::SandboxUnavailable, found).hint("admit doctor"));
+        }
+        let run = SealedRun {
+            directory: &sealed.directory,
+            id: &sealed.id,
+            code: ended.code,
+            decision: &ended.decision,
+        };
+        judge(validator, &Observed::Sealed(run), wall)
+    }
+
+    /// Writes the world's records over the embedded ones: the recorded build, and what is made wrong.
+    fn records(&self, world: &World, embedded: &Root, data: &Path) -> Result<()> {
+        let put = |path: &str, bytes: &[u8]| root::write_atomic(&data.join(path), bytes);
+        let get = |path: &str| {
+            embedded
+                .get(path)
+                .ok_or_else(|| Error::new(Reason::Internal, "no such record").at(path.to_owned()))
+        };
+        if let Ok(made) = &self.made {
+            let mut report = made.report.clone();
+            report.source_admission_status = SourceAdmission::Admitted;
+            let mut value = record::to_value(&report);
+            for change in world.changes {
+                if let Change::Build(edit) = change {
+                    edit(&mut value);
+                }
+            }
+            put(&report.path(), &record::pretty(&value))?;
+        }
+        let mut edited: BTreeMap<&str, Value> = BTreeMap::new();
+        for change in world.changes {
+            match change {
+                Change::Build(_) => {}
+                Change::File(path, text) => put(path, text.as_bytes())?,
+                Change::Text(path, edit) => {
+                    put(path, edit(&String::from_utf8_lossy(get(path)?)).as_bytes())?;
+                }
+                Change::Json(path, edit) => {
+                    let value = match edited.remove(path) {
+                        Some(value) => value,
+                        None => record::parse_value(get(path)?)
+                            .map_err(|err| root::bad_record(path, &err))?,
+                    };
+                    edit(edited.entry(path).or_insert(value));
+                }
+            }
+        }
+        for (path, value) in edited {
+            put(path, &record::pretty(&value))?;
+        }
+        Ok(())
+    }
+
+    /// The model server of a world.
+    fn server(&self, world: &World, context: &Context) -> Result<Option<MockServer>> {
+        let Some(behaviour) = world.server else { return Ok(None) };
+        let model = QWEN.rsplit('/').next().unwrap_or(QWEN);
+        let script = fixture::load(&*context.root()?, &name(FIXTURE)?)?.script;
+        MockServer::start(Mock::new(script, model).misbehaving(behaviour)).map(Some)
+    }
+
+    /// The file that the old set-up's variable names, where the world has one.
+    fn binary(&self, which: Binary, data: &Path) -> Result<Option<PathBuf>> {
+        let Ok(made) = &self.made else { return Ok(None) };
+        let path = data.with_file_name("ca");
+        let write = |mode: u32, put: &dyn Fn(&Path) -> std::io::Result<()>| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            put(&path)
+                .and_then(|()| std::fs::set_permissions(&path, mode))
+                .map_err(|err| Error::io("write", &path, err))
+                .map(|()| Some(path.clone()))
+        };
+        match which {
+            Binary::Stored | Binary::None => Ok(None),
+            // The store keeps no modes: only a copy can be executed from outside of it.
+            Binary::Named => write(0o755, &|to| std::fs::copy(&made.output, to).map(drop)),
+            Binary::NotExecutable => write(0o644, &|to| std::fs::copy(&made.output, to).map(drop)),
+            Binary::Another => write(0o755, &|to| std::fs::write(to, "#!/bin/sh\nexit 0\n")),
+        }
+    }
+}
+
+/// What the world asks for, by the same way as any user's request.
+fn options(world: &World, vars: &BTreeMap<String, String>) -> Result<Options> {
+    let model = world.model.map(|text| {
+        text.parse().map_err(|what: String| Error::new(Reason::Internal, what).at(text.to_owned()))
+    });
+    let flags = Flags {
+        stage: Some(world.stage),
+        provider: Some(name(PROVIDER)?),
+        engine: Some(world.engine),
+        model: model.transpose()?,
+        timeout: world.timeout.map(Duration::from_secs),
+        ..Flags::default()
+    };
+    let request = from_old_variables(vars, flags)?;
+    Ok(Options {
+        launcher: (!world.walls).then(|| PathBuf::from("/bin/false")),
+        ..Options::new(request, spec()?, name(FIXTURE)?)
+    })
+}
+
+fn name(text: &str) -> Result<Name> {
+    text.parse().map_err(|err| Error::new(Reason::Internal, "a constant name").caused_by(err))
+}
+
+fn spec() -> Result<Spec> {
+    Ok(Spec { provider: name(PROVIDER)?, rev: None })
+}
+
+/// An error once more, for each validator that it hinders.
+fn again(err: &Error) -> Error {
+    let mut again = Error::new(err.reason(), err.to_string());
+    for hint in err.hints() {
+        again = again.hint(hint.clone());
+    }
+    again
+}

@@ -1,0 +1,781 @@
+//! OpenAI's chat completions, as vLLM, llama.cpp, SGLang, OpenRouter and others serve them too.
+
+use serde_json::{Value, json};
+
+use super::shape::{Key, Shape, may, must};
+use super::{End, Said, WireApi};
+use crate::proxy::json;
+use crate::proxy::reply::Reply;
+use crate::record::wire::{ReasoningField, Usage};
+
+#[derive(Debug)]
+pub struct Chat;
+
+/// What passes. The first keys are those that Case sends; the others are parameters of sampling and output that cannot
+/// reach outside the model. `store: true` would keep the conversation, an image's URL would be fetched by the server,
+/// a tool that is no function would be run by it, and a chat template takes any variable that a request names.
+const KEYS: &[Key] = &[
+    must("model", Shape::Text),
+    must("messages", Shape::List(&Shape::Object(MESSAGE))),
+    may("stream", Shape::Bool),
+    may("stream_options", Shape::Object(&[may("include_usage", Shape::Bool)])),
+    may("store", Shape::Just("false")),
+    may("max_completion_tokens", Shape::Number),
+    may("tools", Shape::List(&Shape::Object(TOOL))),
+    may(
+        "chat_template_kwargs",
+        Shape::Object(&[
+            may("enable_thinking", Shape::Bool),
+            may("preserve_thinking", Shape::Bool),
+            may("thinking", Shape::Bool),
+        ]),
+    ),
+    may("enable_thinking", Shape::Bool),
+    may("frequency_penalty", Shape::Number),
+    may("include_reasoning", Shape::Bool),
+    may("logit_bias", Shape::Map(&Shape::Number)),
+    may("logprobs", Shape::Bool),
+    may("max_tokens", Shape::Number),
+    may("min_p", Shape::Number),
+    may("n", Shape::Just("1")),
+    may("parallel_tool_calls", Shape::Bool),
+    may("presence_penalty", Shape::Number),
+    may("prompt_cache_key", Shape::Text),
+    may("reasoning_effort", Shape::Text),
+    may("repetition_penalty", Shape::Number),
+    may(
+        "response_format",
+        Shape::Object(&[
+            must("type", Shape::Word(&["text", "json_object", "json_schema"])),
+            may(
+                "json_schema",
+                Shape::Object(&[
+                    must("name", Shape::Text),
+                    may("description", Shape::Text),
+                    may("schema", Shape::Map(&Shape::Any)),
+                    may("strict", Shape::Bool),
+                ]),
+            ),
+        ]),
+    ),
+    may("seed", Shape::Number),
+    may("stop", Shape::Either(&[Shape::Text, Shape::List(&Shape::Text)])),
+    may("temperature", Shape::Number),
+    may(
+        "tool_choice",
+        Shape::Either(&[
+            Shape::Word(&["none", "auto", "required"]),
+            Shape::Object(&[
+                must("type", Shape::Word(&["function"])),
+                must("function", Shape::Object(&[must("name", Shape::Text)])),
+            ]),
+        ]),
+    ),
+    may("top_k", Shape::Number),
+    may("top_logprobs", Shape::Number),
+    may("top_p", Shape::Number),
+];
+
+/// One message. Case sends reasoning back under the name that it came under, and its details as the server made them.
+const MESSAGE: &[Key] = &[
+    must("role", Shape::Word(&["system", "developer", "user", "assistant", "tool"])),
+    may("content", Shape::Either(&[Shape::Text, Shape::List(&Shape::Object(PART))])),
+    may("name", Shape::Text),
+    may("refusal", Shape::Text),
+    may(
+        "tool_calls",
+        Shape::List(&Shape::Object(&[
+            may("index", Shape::Number),
+            must("id", Shape::Text),
+            must("type", Shape::Word(&["function"])),
+            must(
+                "function",
+                Shape::Object(&[must("name", Shape::Text), must("arguments", Shape::Text)]),
+            ),
+        ])),
+    ),
+    may("tool_call_id", Shape::Text),
+    may("reasoning", Shape::Text),
+    may("reasoning_content", Shape::Text),
+    may("reasoning_details", Shape::List(&Shape::Map(&Shape::Any))),
+];
+
+const PART: &[Key] = &[
+    must("type", Shape::Word(&["text", "refusal"])),
+    may("text", Shape::Text),
+    may("refusal", Shape::Text),
+];
+
+const TOOL: &[Key] = &[
+    must("type", Shape::Word(&["function"])),
+    must(
+        "function",
+        Shape::Object(&[
+            must("name", Shape::Text),
+            may("description", Shape::Text),
+            may("parameters", Shape::Map(&Shape::Any)),
+            may("strict", Shape::Bool),
+        ]),
+    ),
+];
+
+const REASONING: [(&str, ReasoningField); 3] = [
+    ("reasoning", ReasoningField::Reasoning),
+    ("reasoning_content", ReasoningField::ReasoningContent),
+    ("reasoning_details", ReasoningField::ReasoningDetails),
+];
+
+impl WireApi for Chat {
+    fn path(&self) -> &'static str {
+        "/chat/completions"
+    }
+
+    fn key_header(&self) -> &'static str {
+        "authorization"
+    }
+
+    fn keys(&self) -> &'static [Key] {
+        KEYS
+    }
+
+    fn outline(&self, request: &Value) -> (u64, Vec<String>) {
+        let list = |key: &str| request[key].as_array().into_iter().flatten();
+        let name = |tool: &Value| tool["function"]["name"].as_str().unwrap_or_default().to_owned();
+        (list("messages").count() as u64, list("tools").map(name).collect())
+    }
+
+    fn ends_stream(&self, data: &[u8]) -> bool {
+        data.trim_ascii() == b"[DONE]"
+    }
+
+    fn event(&self, data: &[u8], reply: &mut Reply) {
+        match json::read(data) {
+            Ok(value) if value.is_object() => drop(object(&value, "delta", reply)),
+            _ if self.ends_stream(data) => {}
+            _ => reply.malformed(),
+        }
+    }
+
+    fn body(&self, value: &Value, reply: &mut Reply) {
+        if !object(value, "message", reply) {
+            reply.malformed();
+        }
+    }
+
+    fn cut_short(&self) -> &'static str {
+        "length"
+    }
+
+    fn probe(&self, model: &str, max_tokens: u32) -> Value {
+        json!({
+            "model": model,
+            "messages": [{"role": "user", "content": "Reply with the single word: ready"}],
+            "max_tokens": max_tokens,
+            "stream": true,
+            "stream_options": {"include_usage": true},
+        })
+    }
+
+    fn error(&self, kind: &str, message: &str) -> Value {
+        json!({"error": {"message": message, "type": kind, "code": kind}})
+    }
+
+    fn render(&self, said: &Said<'_>, stream: bool) -> Vec<String> {
+        let id = format!("mock-{}", said.number);
+        let finish = if said.calls.is_empty() { "stop" } else { "tool_calls" };
+        let (field, thoughts) = &said.reasoning;
+        // A mock counts no tokens; the figures only keep clients going that need some.
+        let spoke = said.text.is_some_and(|text| !text.trim().is_empty());
+        let spent = u64::from(spoke || !thoughts.is_empty() || !said.calls.is_empty());
+        let usage = json!({"prompt_tokens": 1, "completion_tokens": spent,
+            "total_tokens": 1 + spent});
+        let name = REASONING.iter().find(|(_, f)| f == field).map_or("reasoning", |(name, _)| name);
+        let thought = |text: &str| match field {
+            ReasoningField::ReasoningDetails => json!([{"type": "reasoning.text", "text": text}]),
+            _ => text.into(),
+        };
+        let calls = said.calls.iter().map(|(index, name, arguments)| {
+            let mut call = json!({"index": index, "function": {"arguments": arguments}});
+            if !name.is_empty() {
+                call["id"] = format!("call_{}_{index}", said.number).into();
+                call["type"] = "function".into();
+                call["function"]["name"] = (*name).into();
+            }
+            call
+        });
+        if !stream {
+            let mut message = json!({"role": "assistant", "content": said.text});
+            if !thoughts.is_empty() {
+                message[name] = thought(&thoughts.concat());
+            }
+            if !said.calls.is_empty() {
+                message["tool_calls"] = calls.collect();
+            }
+            let choice = json!({"index": 0, "message": message, "finish_reason": finish});
+            let body = json!({"id": id, "object": "chat.completion", "created": 0,
+                "model": said.model, "choices": [choice], "usage": usage});
+            return vec![body.to_string()];
+        }
+        let chunk = |choices: Value| {
+            json!({"id": id, "object": "chat.completion.chunk", "created": 0,
+                "model": said.model, "choices": choices})
+        };
+        let delta = |delta: Value, finish: Value| {
+            chunk(json!([{"index": 0, "delta": delta, "finish_reason": finish}]))
+        };
+        let mut chunks = vec![delta(json!({"role": "assistant", "content": ""}), Value::Null)];
+        let thoughts = thoughts.iter().map(|text| json!({name: thought(text)}));
+        let text = said.text.iter().map(|text| json!({"content": text}));
+        let calls = calls.map(|call| json!({"tool_calls": [call]}));
+        chunks.extend(thoughts.chain(text).chain(calls).map(|part| delta(part, Value::Null)));
+        match said.end {
+            End::Reason => chunks.push(delta(json!({}), finish.into())),
+            End::Nothing => {}
+            End::Error(kind) => chunks.push(self.error(kind, "no")),
+        }
+        let mut last = chunk(json!([]));
+        last["usage"] = usage;
+        chunks.push(last);
+        let data = chunks.iter().map(|chunk| format!("data: {chunk}\n\n"));
+        data.chain(["data: [DONE]\n\n".to_owned()]).collect()
+    }
+}
+
+/// One chunk or one whole completion; `part` is where its text stands. `false` where it is no completion at all.
+fn object(value: &Value, part: &str, reply: &mut Reply) -> bool {
+    // vLLM wrote the error at the top level before it wrapped it.
+    let old_form = value.get("object").is_some_and(|o| o == "error").then_some(value);
+    if let Some(error) = value.get("error").filter(|e| !e.is_null()).or(old_form) {
+        reply.error(&error_name(error));
+        return true;
+    }
+    if let Some(model) = value["model"].as_str() {
+        reply.model(model);
+    }
+    if let Some(usage) = usage(&value["usage"]) {
+        reply.usage(usage);
+    }
+    let choices = value["choices"].as_array().map_or(&[][..], Vec::as_slice);
+    for (at, choice) in choices.iter().enumerate() {
+        let index = choice["index"].as_u64().unwrap_or(at as u64);
+        reply.choice(index);
+        if index == 0 {
+            if let Some(reason) = choice["finish_reason"].as_str() {
+                reply.finish_reason(reason);
+            }
+            said(&choice[part], reply);
+        }
+    }
+    !choices.is_empty()
+}
+
+fn said(part: &Value, reply: &mut Reply) {
+    reply.content(&text_of(&part["content"]));
+    let mut first = true;
+    for (name, field) in REASONING {
+        let text = text_of(&part[name]);
+        if text.is_empty() {
+            continue;
+        }
+        // The same thought under two names is one thought.
+        reply.reasoning(field, if std::mem::take(&mut first) { &text } else { "" });
+    }
+    for (at, piece) in part["tool_calls"].as_array().into_iter().flatten().enumerate() {
+        let index = piece["index"].as_u64().unwrap_or(at as u64);
+        let name = piece["function"]["name"].as_str().unwrap_or_default();
+        let arguments = match &piece["function"]["arguments"] {
+            Value::Null => Some(""),
+            other => other.as_str(),
+        };
+        reply.tool_call(index, name, arguments);
+    }
+}
+
+/// Text that stands as a string, or as a list of parts with `text`, `summary` or `data`.
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts
+            .iter()
+            .filter_map(|part| {
+                ["text", "summary", "data"].iter().find_map(|key| part.get(key)?.as_str())
+            })
+            .collect(),
+        _ => String::new(),
+    }
+}
+
+fn usage(value: &Value) -> Option<Usage> {
+    let prompt_tokens = value["prompt_tokens"].as_u64().unwrap_or(0);
+    let completion_tokens = value["completion_tokens"].as_u64()?;
+    let sum = prompt_tokens.saturating_add(completion_tokens);
+    Some(Usage {
+        prompt_tokens,
+        completion_tokens,
+        total_tokens: value["total_tokens"].as_u64().unwrap_or(0).max(sum),
+        reasoning_tokens: value["completion_tokens_details"]["reasoning_tokens"].as_u64(),
+    })
+}
+
+/// An error's `code` and `type`, else its message.
+fn error_name(error: &Value) -> String {
+    let field = |key: &str| match error.get(key) {
+        Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
+        Some(Value::Number(number)) => Some(number.to_string()),
+        _ => None,
+    };
+    let names: Vec<String> = ["code", "type"].into_iter().filter_map(field).collect();
+    match error.as_str() {
+        Some(text) => text.to_owned(),
+        None if names.is_empty() => field("message").unwrap_or_else(|| "unnamed".into()),
+        None => names.join(" "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::proxy::api::read_request;
+    use crate::proxy::http1::{ReplyHead, parse_reply};
+    use crate::proxy::reader::ReplyReader;
+    use crate::proxy::reply;
+    use crate::record::wire::{ReplyClass, ReplyFacts, ReplyVerdict, RequestRefusal};
+
+    fn head(extra: &str) -> ReplyHead {
+        let text = format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{extra}\r\n");
+        parse_reply(text.as_bytes()).unwrap()
+    }
+
+    fn classify(facts: &ReplyFacts) -> ReplyVerdict {
+        reply::classify(facts, "m", Chat.cut_short())
+    }
+
+    /// Reads `body` in pieces of `step` bytes.
+    fn read(head: &ReplyHead, body: &[u8], step: usize) -> (ReplyFacts, String, String) {
+        let mut reader = ReplyReader::new(&Chat, head).unwrap();
+        let mut text = Vec::new();
+        for piece in body.chunks(step) {
+            text.extend(reader.feed(piece).unwrap().text);
+        }
+        let (facts, content, last) = reader.finish(true);
+        text.extend(last);
+        (facts, content, String::from_utf8(text).unwrap())
+    }
+
+    fn chunk(delta: &str, finish: &str) -> String {
+        let finish = if finish.is_empty() { "null".into() } else { format!("\"{finish}\"") };
+        format!(
+            "data: {{\"id\":\"x\",\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":{finish}}}]}}\n\n"
+        )
+    }
+
+    fn verdict(body: &str) -> (ReplyClass, String) {
+        let (facts, _, _) = read(&head(""), body.as_bytes(), 7);
+        let verdict = classify(&facts);
+        (verdict.class, verdict.detail)
+    }
+
+    fn text(class: ReplyClass, detail: &str) -> (ReplyClass, String) {
+        (class, detail.to_owned())
+    }
+
+    const DONE: &str = "data: [DONE]\n\n";
+
+    #[test]
+    fn any_cut_of_the_bytes_gives_the_same_facts() {
+        let body = [
+            ": keep-alive\n\n",
+            &chunk(r#"{"role":"assistant","content":""}"#, ""),
+            &chunk(r#"{"reasoning":"hm ä"}"#, ""),
+            &chunk(r#"{"content":"two\nlines"}"#, ""),
+            &chunk(r#"{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"read","arguments":""}}]}"#, ""),
+            &chunk(r#"{"tool_calls":[{"index":0,"function":{"arguments":"{\"a\""}}]}"#, ""),
+            &chunk(r#"{"tool_calls":[{"index":0,"function":{"arguments":":1}"}}]}"#, ""),
+            &chunk("{}", "tool_calls"),
+            r#"data: {"model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}"#,
+            "\n\n",
+            DONE,
+        ]
+        .concat();
+        let whole = read(&head(""), body.as_bytes(), body.len());
+        assert_eq!(whole.0.events, 9);
+        assert_eq!((whole.0.content_chars, whole.0.reasoning_chars), (8, 3));
+        assert_eq!(whole.0.usage.unwrap().total_tokens, 7);
+        let call = &whole.0.tool_calls[0];
+        assert_eq!((call.name.as_str(), call.pieces, call.arguments_ok), ("read", 3, true));
+        assert_eq!(whole.1, "two\nlines");
+        for step in [1, 2, 3, 5, 64] {
+            assert_eq!(read(&head(""), body.as_bytes(), step), whole, "step {step}");
+            let crlf = body.replace('\n', "\r\n");
+            let mut got = read(&head(""), crlf.as_bytes(), step);
+            got.0.body_bytes = whole.0.body_bytes;
+            assert_eq!(got, whole, "crlf, step {step}");
+        }
+        assert_eq!(classify(&whole.0).class, ReplyClass::OkTools);
+    }
+
+    #[test]
+    fn chunked_and_gzip_are_read_through() {
+        let body = [&chunk(r#"{"content":"hi"}"#, "stop"), DONE].concat();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(body.as_bytes()).unwrap();
+        let gzip = gzip.finish().unwrap();
+        let mut framed = Vec::new();
+        for piece in gzip.chunks(9) {
+            framed.extend(format!("{:X}\r\n", piece.len()).into_bytes());
+            framed.extend_from_slice(piece);
+            framed.extend_from_slice(b"\r\n");
+        }
+        framed.extend_from_slice(b"0\r\n\r\n");
+        let head = head("Transfer-Encoding: chunked\r\nContent-Encoding: gzip\r\n");
+        for step in [1, 4, 1000] {
+            let (facts, content, _) = read(&head, &framed, step);
+            assert!(facts.body_whole && facts.saw_done);
+            assert_eq!(content, "hi");
+        }
+        let (facts, _, _) = read(&head, &framed[..framed.len() - 3], 5);
+        assert!(!facts.body_whole);
+        let br = ReplyHead { content_encoding: Some("br".into()), ..head };
+        assert_eq!(ReplyReader::new(&Chat, &br).err().as_deref(), Some("br"));
+    }
+
+    #[test]
+    fn endings_are_told_apart() {
+        use ReplyClass::*;
+        let some = chunk(r#"{"content":"hi"}"#, "");
+        let stop = chunk("{}", "stop");
+        assert_eq!(verdict(&[&some, &stop, DONE].concat()), text(OkText, "text"));
+        for done in ["data: [DONE]", "data: [DONE]\n", "data:[DONE]\r\n"] {
+            assert_eq!(verdict(&[&some, &stop, done].concat()), text(OkText, "text"), "{done}");
+        }
+        assert_eq!(
+            verdict(&[some.as_str(), &stop].concat()),
+            text(StreamTruncated, "missing_done")
+        );
+        assert_eq!(
+            verdict(&[&some, DONE].concat()),
+            text(StreamTruncated, "missing_finish_reason")
+        );
+        assert_eq!(
+            verdict(&[&some, "data: {\"err"].concat()),
+            text(StreamTruncated, "missing_done")
+        );
+        assert_eq!(verdict(""), text(StreamTruncated, "missing_done"));
+        let error = "data: {\"error\":{\"message\":\"boom\",\"type\":\"InternalServerError\",\"code\":500}}\n\n";
+        assert_eq!(verdict(&[&some, error, DONE].concat()), text(UpstreamError, "error_after_200"));
+        let junk = "data: nonsense\n\n";
+        assert_eq!(
+            verdict(&[&some, &stop, junk, DONE].concat()),
+            text(UpstreamError, "malformed_reply")
+        );
+        let other = some.replace("\"m\"", "\"n\"");
+        assert_eq!(
+            verdict(&[&some, &other, &stop, DONE].concat()),
+            text(ModelMismatch, "other_model")
+        );
+        let none = [&some, &stop].map(|s| s.replace("\"model\":\"m\",", "")).concat();
+        assert_eq!(verdict(&[&none, DONE].concat()), text(ModelMismatch, "model_not_named"));
+        // What comes after the end is not part of the reply.
+        let (facts, content, _) = read(&head(""), [&stop, DONE, &some].concat().as_bytes(), 9);
+        assert_eq!((facts.after_done, content.as_str()), (1, ""));
+    }
+
+    #[test]
+    fn reasoning_under_every_name_is_no_answer() {
+        use ReplyClass::*;
+        for (delta, field) in [
+            (r#"{"reasoning":"hm"}"#, ReasoningField::Reasoning),
+            (r#"{"reasoning_content":"hm","content":null}"#, ReasoningField::ReasoningContent),
+            (
+                r#"{"reasoning_details":[{"type":"t","text":"hm"}]}"#,
+                ReasoningField::ReasoningDetails,
+            ),
+            (r#"{"content":"<think>hm</think>\n "}"#, ReasoningField::ThinkTag),
+            (r#"{"content":"<think>hm"}"#, ReasoningField::ThinkTag),
+            (r#"{"content":"hm</think>"}"#, ReasoningField::ThinkTag),
+        ] {
+            let (facts, content, _) =
+                read(&head(""), [&chunk(delta, "stop"), DONE].concat().as_bytes(), 3);
+            assert_eq!(facts.reasoning_fields, [field], "{delta}");
+            assert_eq!((facts.reasoning_chars, content.trim()), (2, ""), "{delta}");
+            let got = classify(&facts);
+            assert_eq!(got.class, ResponseShapeUnavailable);
+            assert_eq!(got.detail, "reasoning_only_no_close");
+        }
+        let think = |text: &str, finish: &str| {
+            verdict(
+                &[
+                    &chunk(&format!("{{\"reasoning\":\"{text}\",\"content\":\"  \"}}"), finish),
+                    DONE,
+                ]
+                .concat(),
+            )
+        };
+        assert_eq!(think("hm", "length"), text(ResponseShapeUnavailable, "reasoning_only_length"));
+        assert_eq!(
+            think("<tool_call>", "stop"),
+            text(ResponseShapeUnavailable, "reasoning_only_tool_in_think")
+        );
+        let usage = |n: u32| {
+            format!(
+                "data: {{\"model\":\"m\",\"choices\":[],\"usage\":{{\"prompt_tokens\":1,\"completion_tokens\":{n}}}}}\n\n"
+            )
+        };
+        let stop = chunk("{}", "stop");
+        assert_eq!(
+            verdict(&[&stop, &usage(9), DONE].concat()),
+            text(ResponseShapeUnavailable, "hidden_reasoning")
+        );
+        assert_eq!(verdict(&[&stop, &usage(0), DONE].concat()), text(EmptyReply, "empty"));
+        assert_eq!(verdict(&[&stop, DONE].concat()), text(EmptyReply, "empty"));
+    }
+
+    #[test]
+    fn both_names_of_one_thought_count_once_and_may_change_midway() {
+        let body = [
+            chunk(r#"{"reasoning":"ab","reasoning_content":"ab"}"#, ""),
+            chunk(r#"{"reasoning_content":"cd"}"#, ""),
+            chunk(r#"{"content":"x\n<think>e</think>y"}"#, "stop"),
+            DONE.into(),
+        ]
+        .concat();
+        let (facts, content, _) = read(&head(""), body.as_bytes(), 11);
+        assert_eq!((facts.reasoning_chars, content.as_str()), (5, "x\ny"));
+        assert_eq!(facts.reasoning_fields.len(), 3);
+        assert_eq!(classify(&facts).class, ReplyClass::OkText);
+    }
+
+    #[test]
+    fn tool_calls_are_joined_by_index() {
+        use ReplyClass::*;
+        let piece = |index: u32, name: &str, arguments: &str| {
+            let arguments = Value::from(arguments);
+            chunk(
+                &format!(
+                    r#"{{"tool_calls":[{{"index":{index},"function":{{"name":"{name}","arguments":{arguments}}}}}]}}"#
+                ),
+                "",
+            )
+        };
+        let end = [chunk("{}", "tool_calls"), DONE.into()].concat();
+        let two = [
+            piece(0, "read", "{\"a\":"),
+            piece(1, "bash", "{"),
+            piece(0, "", "1}"),
+            piece(1, "", "}"),
+            end.clone(),
+        ]
+        .concat();
+        let (facts, _, _) = read(&head(""), two.as_bytes(), 13);
+        let names: Vec<_> =
+            facts.tool_calls.iter().map(|c| (c.name.as_str(), c.arguments_ok)).collect();
+        assert_eq!(names, [("read", true), ("bash", true)]);
+        for arguments in ["{\"a\":", "", "[1]", "{} x"] {
+            let body = [piece(0, "read", arguments), end.clone()].concat();
+            assert_eq!(
+                verdict(&body),
+                text(MalformedToolCall, "arguments_not_json"),
+                "{arguments}"
+            );
+        }
+        let body = [chunk(r#"{"content":"<tool_call>\n{}","tool_calls":[]}"#, "stop"), DONE.into()];
+        assert_eq!(verdict(&body.concat()), text(MalformedToolCall, "tool_markup_in_content"));
+    }
+
+    #[test]
+    fn a_reply_that_is_no_stream_has_the_same_classes() {
+        use ReplyClass::*;
+        let get = |status: u16, body: &str| {
+            let head = format!(
+                "HTTP/1.1 {status} X\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            let head = parse_reply(head.as_bytes()).unwrap();
+            let verdict = classify(&read(&head, body.as_bytes(), 10).0);
+            (verdict.class, verdict.detail)
+        };
+        let ok = r#"{"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"},{"index":1,"message":{"content":"no"}}]}"#;
+        assert_eq!(get(200, ok), text(OkText, "text"));
+        let only = ok.replace("\"content\":\"hi\"", "\"content\":null,\"reasoning\":\"x\"");
+        assert_eq!(get(200, &only).0, ResponseShapeUnavailable);
+        assert_eq!(get(200, "{}"), text(UpstreamError, "malformed_reply"));
+        assert_eq!(get(200, "<html>"), text(UpstreamError, "malformed_reply"));
+        assert_eq!(get(200, r#"{"error":"no"}"#), text(UpstreamError, "error_after_200"));
+        assert_eq!(get(401, "{}"), text(AuthUnavailable, "http_401"));
+        assert_eq!(get(403, ""), text(AuthUnavailable, "http_403"));
+        let gone = r#"{"error":{"message":"no such model","type":"NotFoundError","code":404}}"#;
+        assert_eq!(get(404, gone), text(UpstreamError, "model_not_found"));
+        let old = r#"{"object":"error","message":"The model x does not exist.","type":"NotFoundError","code":404}"#;
+        assert_eq!(get(404, old), text(UpstreamError, "model_not_found"));
+        assert_eq!(get(404, r#"{"detail":"Not Found"}"#), text(UpstreamError, "http_404"));
+        assert_eq!(get(429, ""), text(UpstreamError, "http_429"));
+        assert_eq!(get(302, ""), text(UpstreamError, "redirect"));
+        assert_eq!(get(503, ""), text(UpstreamError, "http_5xx"));
+    }
+
+    fn refused(body: &str) -> RequestRefusal {
+        read_request(&Chat, body.as_bytes(), "m").unwrap_err().0
+    }
+
+    fn with(extra: &str) -> String {
+        format!(r#"{{"model":"m","messages":[{{"role":"user","content":"hi"}}]{extra}}}"#)
+    }
+
+    #[test]
+    fn a_request_is_written_anew_in_its_own_order() {
+        let body = r#" { "model" : "m", "stream":true, "messages":[ {"role":"user","content":"\u0061\/"} , {"role":"user","content":[{"type":"text","text":""}]} ],
+            "tools":[{"type":"function","function":{"name":"read","parameters":{"z":1,"a":[1.50,-2,[],{}]}}}],"temperature":0.10 } "#;
+        let got = read_request(&Chat, body.as_bytes(), "m").unwrap();
+        assert_eq!(
+            String::from_utf8(got.body).unwrap(),
+            r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"a/"},{"role":"user","content":[{"type":"text","text":""}]}],"tools":[{"type":"function","function":{"name":"read","parameters":{"z":1,"a":[1.5,-2,[],{}]}}}],"temperature":0.1}"#
+        );
+        assert_eq!((got.stream, got.messages, got.tools), (true, 2, vec!["read".to_owned()]));
+    }
+
+    #[test]
+    fn everything_outside_the_policy_is_refused() {
+        use RequestRefusal::*;
+        assert!(read_request(&Chat, with("").as_bytes(), "m").is_ok());
+        assert!(
+            read_request(&Chat, with(r#","store":false,"n":1,"tools":null"#).as_bytes(), "m")
+                .is_ok()
+        );
+        for (extra, want) in [
+            (r#","model":"m""#, BadJson),
+            (r#","model":"n""#, BadJson),
+            (r#","tools":[{"type":"function","function":{"name":"a","name":"b"}}]"#, BadJson),
+            (r#","web_search_options":{}"#, UnknownKey),
+            (r#","Model":"m""#, UnknownKey),
+            (r#","store":true"#, BadValue),
+            (r#","n":2"#, BadValue),
+            (r#","stream":"yes""#, BadValue),
+            (r#","tools":[{"type":"web_search"}]"#, BadValue),
+            (r#","tools":{}"#, BadValue),
+        ] {
+            assert_eq!(refused(&with(extra)), want, "{extra}");
+        }
+        assert_eq!(refused(&with("").replace("\"m\"", "\"n\"")), OtherModel);
+        assert_eq!(refused(r#"{"messages":[]}"#), OtherModel);
+        assert_eq!(refused(r#"{"model":["m"],"messages":[]}"#), OtherModel);
+        assert_eq!(refused(r#"{"model":"m"}"#), BadValue);
+        let image = r#"{"model":"m","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://x"}}]}]}"#;
+        assert_eq!(refused(image), BadValue);
+        assert_eq!(refused("\u{feff}{}"), BadEncoding);
+        assert_eq!(read_request(&Chat, b"{\"model\":\"\xff\"}", "m").unwrap_err().0, BadEncoding);
+        assert_eq!(
+            read_request(
+                &Chat,
+                "{}".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>().as_slice(),
+                "m"
+            )
+            .unwrap_err()
+            .0,
+            BadJson
+        );
+        for junk in
+            ["", "[]", "{} {}", "{\"a\":1e999}", "{'a':1}", "{\"a\":NaN}", "{\"a\":\"\\ud800\"}"]
+        {
+            assert_eq!(refused(junk), BadJson, "{junk}");
+        }
+        assert_eq!(refused(&("[".repeat(90) + &"]".repeat(90))), BadJson);
+    }
+
+    /// A conversation as Case sends it, reasoning included.
+    fn of_case() -> Value {
+        let parameters = json!({"type": "object", "properties": {"command": {"type": "string"}}});
+        json!({
+            "model": "m",
+            "messages": [
+                {"role": "system", "content": "s"},
+                {"role": "user", "content": [{"type": "text", "text": "hi"}]},
+                {"role": "assistant", "content": null, "reasoning_content": "hm",
+                    "tool_calls": [{"id": "call_1", "type": "function",
+                        "function": {"name": "bash", "arguments": "{\"command\":\"ls\"}"}}]},
+                {"role": "tool", "content": "strings.py", "tool_call_id": "call_1"},
+                {"role": "developer", "content": "d"},
+            ],
+            "stream": true,
+            "stream_options": {"include_usage": true},
+            "store": false,
+            "max_completion_tokens": 4096,
+            "tools": [{"type": "function", "function":
+                {"name": "bash", "description": "d", "parameters": parameters, "strict": false}}],
+            "reasoning_effort": "minimal",
+            "enable_thinking": false,
+            "chat_template_kwargs": {"enable_thinking": false, "preserve_thinking": true},
+        })
+    }
+
+    #[test]
+    fn what_case_sends_passes_and_every_other_key_is_refused_by_name() {
+        use RequestRefusal::*;
+        let check = |value: &Value| read_request(&Chat, value.to_string().as_bytes(), "m");
+        let taken = check(&of_case()).unwrap();
+        assert_eq!((taken.messages, taken.tools), (5, vec!["bash".to_owned()]));
+        for (place, key, value, reason, words) in [
+            ("/chat_template_kwargs", "chat_template", json!("{{x}}"), UnknownKey, "template"),
+            ("/chat_template_kwargs", "enable_thinking", json!("no"), BadValue, "true or false"),
+            ("/stream_options", "x", json!(1), UnknownKey, "stream_options.x"),
+            ("/messages/2", "cache_control", json!({}), UnknownKey, "messages[2].cache_control"),
+            ("/messages/2", "reasoning_content", json!(["hm"]), BadValue, "messages[2].reasoning_"),
+            ("/messages/2", "role", json!("root"), BadValue, "messages[2].role"),
+            ("/messages/1/content/0", "cache_control", json!({}), UnknownKey, "content[0].cache"),
+            ("/messages/1/content/0", "type", json!("input_audio"), BadValue, "text or refusal"),
+            ("/messages/2/tool_calls/0/function", "url", json!("x"), UnknownKey, "function.url"),
+            ("/tools/0", "server_url", json!("http://x"), UnknownKey, "tools[0].server_url"),
+            ("/tools/0/function", "parameters", json!("x"), BadValue, "parameters is not an obj"),
+            (
+                "",
+                "tool_choice",
+                json!({"type": "mcp", "function": {"name": "x"}}),
+                BadValue,
+                "type",
+            ),
+            ("", "temperature", json!("hot"), BadValue, "temperature is not a number"),
+            ("", "logit_bias", json!({"17": "x"}), BadValue, "logit_bias.*"),
+            ("", "response_format", json!({"type": "structural_tag"}), BadValue, "json_schema"),
+            ("", "messages", Value::Null, BadValue, "messages is not a list"),
+        ] {
+            let mut request = of_case();
+            request.pointer_mut(place).unwrap()[key] = value;
+            let (found, what) = check(&request).unwrap_err();
+            assert!(found == reason && what.contains(words), "{place} {key}: {found:?} {what}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_reply_costs_one_pass_and_bounded_memory() {
+        let begun = std::time::Instant::now();
+        let thought = chunk(&json!({"content": "x<think>".repeat(4000)}).to_string(), "");
+        let (facts, content, _) = read(&head(""), thought.repeat(125).as_bytes(), 8192);
+        assert_eq!((facts.events, content.len()), (125, 4_000_000));
+        // As many names as events.
+        let models = (0..80_000).map(|n| format!("data: {{\"model\":\"model-{n}\"}}\n\n"));
+        let (facts, ..) = read(&head(""), models.collect::<String>().as_bytes(), 8192);
+        assert!(facts.models.len() == 8 && facts.events == 80_000, "{:?}", facts.models);
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+
+        let fails = |body: &str, fault: &str| {
+            let mut reader = ReplyReader::new(&Chat, &head("")).unwrap();
+            let mut fed = body.as_bytes().chunks(8192).map(|piece| reader.feed(piece));
+            let err = fed.find_map(Result::err).expect(fault);
+            assert!(err.contains(fault), "{err}");
+        };
+        fails(&format!("data: {}", "[".repeat(8 << 20)), "an event longer");
+        fails(&"data: [\n".repeat(4 << 20), "an event longer");
+        fails(&chunk(&json!({"content": "a".repeat(1 << 20)}).to_string(), "").repeat(9), "text");
+        // Names are cut short, and what is nested too deeply is no event.
+        let long = json!({"tool_calls": [{"function": {"name": "n".repeat(1 << 20)}}]});
+        let deep = format!("data: {}\n\n", "[".repeat(1 << 20));
+        let body = [chunk(&long.to_string(), ""), deep].concat();
+        let (facts, ..) = read(&head(""), body.as_bytes(), 8192);
+        assert_eq!((facts.tool_calls[0].name.len(), facts.malformed), (200, 1));
+        let nested = format!("{{\"a\":{}0{}}}", "[".repeat(1000), "]".repeat(1000));
+        let call = json!({"tool_calls": [{"function": {"name": "n", "arguments": nested}}]});
+        let (facts, ..) = read(&head(""), chunk(&call.to_string(), "").as_bytes(), 8192);
+        assert!(!facts.tool_calls[0].arguments_ok);
+    }
+}

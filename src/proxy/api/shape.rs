@@ -1,0 +1,126 @@
+//! What a request may hold, as a table: the shape of each value, and closed lists of keys. An unknown key could make
+//! the server fetch something, keep something or run a tool of its own, and each of these would be a second way out of
+//! the sandbox.
+
+use serde_json::Value;
+
+use crate::proxy::http1::Refusal;
+use crate::record::wire::RequestRefusal;
+
+/// The shape of a value.
+pub enum Shape {
+    Any,
+    Bool,
+    Number,
+    /// The value with this text alone.
+    Just(&'static str),
+    Text,
+    /// One of these texts.
+    Word(&'static [&'static str]),
+    List(&'static Shape),
+    /// An object with any keys and values of one shape.
+    Map(&'static Shape),
+    /// An object with these keys and no others.
+    Object(&'static [Key]),
+    /// One of two shapes of different JSON types.
+    Either(&'static [Shape; 2]),
+}
+
+/// A key of an object. One that may be absent may also be null.
+pub struct Key {
+    pub name: &'static str,
+    pub needed: bool,
+    pub shape: Shape,
+}
+
+pub const fn may(name: &'static str, shape: Shape) -> Key {
+    Key { name, needed: false, shape }
+}
+
+pub const fn must(name: &'static str, shape: Shape) -> Key {
+    Key { name, needed: true, shape }
+}
+
+impl Shape {
+    fn takes_type_of(&self, value: &Value) -> bool {
+        match self {
+            Shape::Any | Shape::Just(_) => true,
+            Shape::Bool => value.is_boolean(),
+            Shape::Number => value.is_number(),
+            Shape::Text | Shape::Word(_) => value.is_string(),
+            Shape::List(_) => value.is_array(),
+            Shape::Map(_) | Shape::Object(_) => value.is_object(),
+            Shape::Either(two) => two.iter().any(|shape| shape.takes_type_of(value)),
+        }
+    }
+
+    /// What a value of this shape is, for messages.
+    fn words(&self) -> String {
+        match self {
+            Shape::Any => "any value".into(),
+            Shape::Bool => "true or false".into(),
+            Shape::Number => "a number".into(),
+            Shape::Just(text) => (*text).into(),
+            Shape::Text => "a text".into(),
+            Shape::Word(words) => words.join(" or "),
+            Shape::List(_) => "a list".into(),
+            Shape::Map(_) | Shape::Object(_) => "an object".into(),
+            Shape::Either([one, other]) => format!("{} or {}", one.words(), other.words()),
+        }
+    }
+
+    /// Whether `value`, which stands at `place`, has this shape.
+    pub fn check(&self, value: &Value, place: &str) -> Result<(), Refusal> {
+        let wrong = || Err((RequestRefusal::BadValue, format!("{place} is not {}", self.words())));
+        if !self.takes_type_of(value) {
+            return wrong();
+        }
+        match (self, value) {
+            (Shape::Just(text), found) if format!("{found}") != *text => wrong(),
+            (Shape::Word(words), Value::String(found)) if !words.contains(&found.as_str()) => {
+                wrong()
+            }
+            (Shape::List(shape), Value::Array(list)) => list
+                .iter()
+                .enumerate()
+                .try_for_each(|(at, value)| shape.check(value, &format!("{place}[{at}]"))),
+            (Shape::Map(shape), Value::Object(map)) => {
+                map.values().try_for_each(|value| shape.check(value, &format!("{place}.*")))
+            }
+            (Shape::Object(keys), Value::Object(_)) => check_keys(keys, value, place),
+            (Shape::Either(two), _) => two
+                .iter()
+                .filter(|shape| shape.takes_type_of(value))
+                .try_for_each(|shape| shape.check(value, place)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether the object `value`, which stands at `place` (empty for the whole request), has the needed keys and no
+/// others than these.
+pub fn check_keys(keys: &[Key], value: &Value, place: &str) -> Result<(), Refusal> {
+    let below = |name: &str| match place {
+        "" => name.to_owned(),
+        _ => format!("{place}.{name}"),
+    };
+    for key in keys {
+        match value.get(key.name) {
+            None if key.needed => {
+                return Err((RequestRefusal::BadValue, format!("{} is missing", below(key.name))));
+            }
+            None => {}
+            Some(Value::Null) if !key.needed => {}
+            Some(value) => key.shape.check(value, &below(key.name))?,
+        }
+    }
+    let unknown = |name: &&String| !keys.iter().any(|key| key.name == **name);
+    match value.as_object().and_then(|object| object.keys().find(unknown)) {
+        None => Ok(()),
+        Some(name) => {
+            let name: String = name.chars().take(60).collect();
+            let name = below(&name.escape_debug().to_string());
+            Err((RequestRefusal::UnknownKey, format!("the key \"{name}\" is not passed on")))
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! WorkOS Case: where things are in its sandbox, its environment, its configuration (case.md, "Running it").
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::log::{self, Claimed};
+use super::{Agent, PORT, Parts, Prepared, WORKDIR};
+use crate::check::ambient::BUN_OPTIONS;
+use crate::check::launch::File;
+use crate::error::Result;
+use crate::record;
+use crate::record::admission::ModelAdmission;
+use crate::run::fixture::Fixture;
+
+/// The variable in which Case looks for the key of its provider `openai`.
+const KEY: &str = "OPENAI_API_KEY";
+
+/// WorkOS Case, and the stand-in that behaves like it.
+pub struct Case;
+
+impl Case {
+    /// Case's tasks that are under way.
+    fn tasks(&self, fixture: &Fixture) -> String {
+        format!("{}/.case/tasks/active", self.workspace(fixture))
+    }
+}
+
+impl Agent for Case {
+    fn program(&self) -> &'static str {
+        "/opt/case/bin/ca"
+    }
+
+    fn workspace(&self, fixture: &Fixture) -> String {
+        // A prefix, so that no repository can be named like one of the directories beside it.
+        format!("repo-{}", fixture.record.repo)
+    }
+
+    fn prepare(&self, parts: &Parts<'_>) -> Result<Prepared> {
+        let task = parts.fixture.task_files(parts.now);
+        let tasks = self.tasks(parts.fixture);
+        let task_file = format!("{WORKDIR}/{tasks}/{}", task.json_name);
+        let mut files = BTreeMap::new();
+        let mut put = |path: String, role, bytes| drop(files.insert(path, File { role, bytes }));
+        put(format!("{tasks}/{}", task.json_name), "task", record::pretty(&task.json));
+        put(format!("{tasks}/{}", task.markdown_name), "task", task.markdown.into_bytes());
+        for (path, value) in config(&self.workspace(parts.fixture), parts.model, parts.fixture) {
+            put(path, "config", record::pretty(&value));
+        }
+        let argument = |arg: &String| if arg == "{task}" { &task_file } else { arg }.clone();
+        Ok(Prepared {
+            arguments: parts.shape.iter().map(argument).collect(),
+            environment: environment(parts.sentinel, parts.hardened, &parts.tools),
+            directories: ["home", "tmp", "case-data", "case-data/pi-agent"]
+                .map(str::to_owned)
+                .to_vec(),
+            files,
+        })
+    }
+
+    fn log_directory(&self, fixture: &Fixture) -> String {
+        format!("{}/.case/{}/events", self.workspace(fixture), fixture.record.task.id)
+    }
+
+    fn read(&self, log: &[u8]) -> Claimed {
+        log::read(log)
+    }
+
+    fn work_done(&self, claimed: &Claimed) -> bool {
+        claimed.implement_outcome() == Some("completed")
+    }
+
+    fn required(&self, claimed: &Claimed, ended_by_admit: bool) -> Vec<(&'static str, bool)> {
+        let mut all = vec![
+            ("pipeline_start", claimed.pipeline_started()),
+            ("phase_start implement", claimed.implement_started()),
+            ("phase_end implement", self.work_done(claimed)),
+        ];
+        if !ended_by_admit {
+            all.push(("pipeline_end", claimed.pipeline_outcome() == Some("completed")));
+        }
+        all
+    }
+}
+
+/// The closed list of variables.
+fn environment(
+    sentinel: &str,
+    hardened: bool,
+    tools: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let mut env: BTreeMap<String, String> = [
+        ("HOME", format!("{WORKDIR}/home")),
+        ("TMPDIR", format!("{WORKDIR}/tmp")),
+        ("PATH", "/usr/bin:/bin".to_owned()),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("TZ", "UTC".to_owned()),
+        ("CASE_DATA_DIR", format!("{WORKDIR}/case-data")),
+        ("PI_CODING_AGENT_DIR", format!("{WORKDIR}/case-data/pi-agent")),
+        (KEY, sentinel.to_owned()),
+        ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
+        ("PYTHONNOUSERSITE", "1".to_owned()),
+        ("GIT_CONFIG_NOSYSTEM", "1".to_owned()),
+        ("GIT_TERMINAL_PROMPT", "0".to_owned()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into();
+    if !hardened {
+        env.insert("BUN_OPTIONS".into(), BUN_OPTIONS.into());
+    }
+    for (key, value) in tools {
+        env.insert(key.clone(), value.clone());
+    }
+    env
+}
+
+/// Case's configuration, by path below the working directory.
+fn config(workspace: &str, model: &ModelAdmission, fixture: &Fixture) -> Vec<(String, Value)> {
+    let runtime = model.runtime_provider.as_str();
+    let mut providers = serde_json::Map::new();
+    providers.insert(
+        runtime.to_owned(),
+        json!({
+            "baseUrl": format!("http://127.0.0.1:{PORT}/v1"),
+            "api": "openai-completions",
+            // The name of the variable, not a key.
+            "apiKey": KEY,
+            "models": [{
+                "id": model.model, "name": model.model, "reasoning": false, "input": ["text"],
+                "contextWindow": 32768, "maxTokens": 4096,
+                "cost": { "input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0 },
+            }],
+        }),
+    );
+    vec![
+        (
+            "case-data/config.json".into(),
+            // Without a default Case takes one of its own, silently.
+            json!({
+                "models": { "default": { "provider": runtime, "model": model.model } },
+                "projects": "projects.json",
+            }),
+        ),
+        (
+            "case-data/projects.json".into(),
+            json!({ "repos": [{
+                "name": fixture.record.repo,
+                "evidenceStrategy": "log-output",
+                "path": format!("{WORKDIR}/{workspace}"),
+                "remote": "",
+                "description": fixture.record.task.title,
+                "language": "python",
+                "packageManager": "pip",
+                "commands": { "setup": "true", "test": fixture.verification() },
+            }] }),
+        ),
+        ("case-data/pi-agent/models.json".into(), json!({ "providers": providers })),
+        ("case-data/pi-agent/auth.json".into(), json!({})),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_is_closed_and_holds_no_switch() {
+        let env = environment("sentinel", false, &BTreeMap::new());
+        assert_eq!(env["BUN_OPTIONS"], BUN_OPTIONS);
+        for name in ["BUN_BE_BUN", "NODE_OPTIONS", "CASE_MODEL_OVERRIDE", "LD_PRELOAD"] {
+            assert!(!env.contains_key(name), "{name}");
+        }
+        assert!(!environment("s", true, &BTreeMap::new()).contains_key("BUN_OPTIONS"));
+    }
+
+    #[test]
+    fn the_default_model_is_the_admitted_one_under_its_runtime_provider() {
+        let bytes = include_bytes!("../../../admissions/models/qwen-local--qwen3.6-35b-a3b.json");
+        let model = record::admission::parse(bytes).unwrap();
+        let home = tempfile::tempdir().unwrap();
+        let vars = [("HOME".to_owned(), home.path().display().to_string())];
+        let host = crate::host::Host::with(vars, home.path());
+        let root = crate::root::Root::find(&host, None, None).unwrap();
+        let name = "r1-string-slugify".parse().unwrap();
+        let fixture = crate::run::fixture::load(&root, &name).unwrap();
+        let files = config("repo-toy", &model, &fixture);
+        assert_eq!(files[0].1["models"]["default"]["provider"], "openai");
+        assert_eq!(files[0].1["models"]["default"]["model"], "qwen3.6-35b-a3b");
+        assert_eq!(files[2].1["providers"]["openai"]["baseUrl"], "http://127.0.0.1:8080/v1");
+    }
+}

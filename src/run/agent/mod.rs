@@ -1,0 +1,79 @@
+//! How an agent is launched and read: the trait, and one file an implementation. `docs/agents.md` says what a new one
+//! has to bring.
+
+pub mod case;
+pub mod fake;
+pub mod log;
+
+use std::collections::BTreeMap;
+
+use crate::check::launch::File;
+use crate::error::Result;
+use crate::record::admission::ModelAdmission;
+use crate::record::ids::{AbsPath, Timestamp};
+use crate::run::fixture::Fixture;
+use log::Claimed;
+
+/// The one writable place in the sandbox: a file system in memory with a limit, whose directory comes out to admit.
+pub const WORKDIR: &str = "/work";
+/// The proxy's port on the sandbox's loopback.
+pub const PORT: u16 = 8080;
+
+/// What an agent's launch is made from.
+pub struct Parts<'a> {
+    pub fixture: &'a Fixture,
+    pub model: &'a ModelAdmission,
+    /// The locked argument list, `{task}` where the task file's path belongs.
+    pub shape: &'a [String],
+    /// Stands where the key would; the real key never enters the sandbox.
+    pub sentinel: &'a str,
+    /// Whether the binary was built without autoloading.
+    pub hardened: bool,
+    /// The variables by which the host's programs work.
+    pub tools: BTreeMap<String, String>,
+    pub now: &'a Timestamp,
+}
+
+/// What an agent asks of its launch. Paths of files and directories are below [`WORKDIR`].
+pub struct Prepared {
+    /// Without the program.
+    pub arguments: Vec<String>,
+    pub environment: BTreeMap<String, String>,
+    /// Parents first.
+    pub directories: Vec<String>,
+    pub files: BTreeMap<String, File>,
+}
+
+/// How one kind of agent is launched and read.
+pub trait Agent: Sync {
+    /// Where its binary is in the sandbox: alone in its directory, outside of [`WORKDIR`].
+    fn program(&self) -> &'static str;
+
+    /// The workspace's place below [`WORKDIR`].
+    fn workspace(&self, fixture: &Fixture) -> String;
+
+    /// Arguments, environment and files.
+    ///
+    /// # Errors
+    /// Where the fixture or the model cannot be expressed for this agent.
+    fn prepare(&self, parts: &Parts<'_>) -> Result<Prepared>;
+
+    /// The directory below [`WORKDIR`] in which the agent keeps the one log of the fixture's task.
+    fn log_directory(&self, fixture: &Fixture) -> String;
+
+    /// What a log claims. Written by the agent's side, so nothing in it is proof.
+    fn read(&self, log: &[u8]) -> Claimed;
+
+    /// Whether the log claims that the work itself is done, whatever the agent still does.
+    fn work_done(&self, claimed: &Claimed) -> bool;
+
+    /// The claims without which a run is not whole, each with whether it was made. `ended_by_admit`: the agent lingered
+    /// after good work.
+    fn required(&self, claimed: &Claimed, ended_by_admit: bool) -> Vec<(&'static str, bool)>;
+}
+
+/// A constant path as a value.
+pub(crate) fn path(text: &str) -> Result<AbsPath> {
+    use crate::error::{Error, Reason};
+    text.parse().map_err(|err| Error::new(Reason::Internal, "a path in the sandbox").caused_by(err))
+}

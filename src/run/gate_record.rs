@@ -1,0 +1,60 @@
+//! `gate.json`: what the checks said, beside the pair that was admitted and what the agent's configuration calls it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::facts::Gathered;
+use super::options::Options;
+use super::verdict;
+use crate::check::Engine;
+use crate::gate::Decision;
+use crate::proxy::probe::Probe;
+use crate::record::finding::Finding;
+use crate::record::{Record, Schema};
+
+/// What the gates said (`admit.gate/2`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GateRecord {
+    /// Always `admit.gate/2`.
+    pub schema: String,
+    /// `case` or `fake`.
+    pub engine: String,
+    /// The provider as asked for, `NAME` or `NAME@REV`.
+    pub provider: String,
+    /// Whether every gate let it through.
+    pub admitted: bool,
+    /// The one pair that was asked for.
+    pub model: Option<String>,
+    /// The provider's name in the agent's configuration; never the admission.
+    pub runtime_model_provider: Option<String>,
+    pub gates: Vec<Finding>,
+    /// What the model was asked before.
+    pub probe: Option<Probe>,
+}
+
+impl Record for GateRecord {
+    const SCHEMA: Schema = Schema { name: "admit.gate", version: 2 };
+}
+
+impl GateRecord {
+    /// The record of a decision.
+    pub(super) fn of(
+        engine: Engine,
+        options: &Options,
+        gathered: &Gathered,
+        decision: &Decision,
+    ) -> Self {
+        let model = gathered.facts.model.known().and_then(|model| model.record.as_ref());
+        Self {
+            schema: Self::SCHEMA.to_string(),
+            engine: verdict::backend(engine).into(),
+            provider: options.provider.to_string(),
+            admitted: decision.admitted.is_some(),
+            model: options.request.model.as_ref().map(ToString::to_string),
+            runtime_model_provider: model.map(|record| record.runtime_provider.to_string()),
+            gates: decision.findings.clone(),
+            probe: gathered.probe.clone(),
+        }
+    }
+}

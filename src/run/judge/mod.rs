@@ -1,0 +1,215 @@
+//! The judge: is what an agent left good? Decided from files that admit reads itself, by tests that it runs itself on a
+//! copy that it makes itself, and by results that it compares itself.
+//!
+//! Tests alone can be forged from inside by one line (`os._exit(0)`, a patched runner, a `str` that equals everything):
+//! whatever runs beside the patched code is in its hands. So two things must hold, twice, each time in a sandbox of its
+//! own: the locked tests pass, and calls that the agent never saw print results which are compared out here.
+//!
+//! What is the same for every language stands here; [`Judge`] is what a language brings, one file each.
+//! `docs/judges.md` says how to add one.
+
+mod calls;
+mod pytest_output;
+pub mod python;
+
+use std::collections::BTreeSet;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::fixture::Fixture;
+use super::patch::{self, Content, Files};
+use super::snapshot::Snapshot;
+use crate::error::Result;
+use crate::record::ids::{Digest, RelPath};
+
+/// How often the tests and the calls are run.
+pub const ROUNDS: u32 = 2;
+
+/// How work in one language is tested.
+pub trait Judge: Sync {
+    /// Whether a file of this path steers the language or its test runner wherever it stands: such a file comes from the
+    /// fixture, or not at all.
+    fn steers(&self, path: &RelPath) -> bool;
+
+    /// The files of the locked tests.
+    fn locked_paths(&self, fixture: &Fixture) -> BTreeSet<RelPath>;
+
+    /// Runs the tests and the held-out calls once on `copy`, in a sandbox of its own; adds a row for each and what was
+    /// printed. Gives whether all were right.
+    ///
+    /// # Errors
+    /// Where the judge itself cannot work. Whatever the work does is a row.
+    fn round(
+        &self,
+        fixture: &Fixture,
+        round: u32,
+        copy: &Files,
+        rows: &mut Rows,
+        log: &mut String,
+    ) -> Result<bool>;
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JudgeRow {
+    pub id: String,
+    pub passed: bool,
+    /// What should have been found.
+    pub expected: String,
+    pub found: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Judgement {
+    /// Whether every condition holds.
+    pub passed: bool,
+    pub rows: Vec<JudgeRow>,
+    /// Whether the tests and the calls were right in every round, whatever else is wrong.
+    pub tests_passed: bool,
+    /// Whether every change lies within the allowed paths.
+    pub allowed_writes_passed: bool,
+    /// The difference to the fixture, as text; what is not UTF-8 is replaced in this copy.
+    pub patch: String,
+    /// SHA-256 of the difference's bytes; of nothing where there is none.
+    pub patch_digest: Digest,
+    /// What changed, in order.
+    pub changed_files: Vec<String>,
+    pub commit: Option<String>,
+    /// What the tests and the calls printed.
+    pub log: String,
+}
+
+impl Judgement {
+    /// The conditions that do not hold, in one line; empty where all do.
+    pub fn note(&self) -> String {
+        let failed = self.rows.iter().filter(|row| !row.passed);
+        failed.map(|row| format!("{}: {}", row.id, row.found)).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// Collects conditions.
+#[derive(Default)]
+pub struct Rows(Vec<JudgeRow>);
+
+impl Rows {
+    pub fn add(&mut self, id: &str, passed: bool, expected: &str, found: impl Into<String>) {
+        // What an agent wrote may be long; the row says what kind of thing it is.
+        let found: String = found.into().chars().take(500).collect();
+        let (id, expected) = (id.to_owned(), expected.to_owned());
+        self.0.push(JudgeRow { id, passed, expected, found });
+    }
+
+    /// A condition that no path breaks.
+    fn none(&mut self, id: &str, expected: &str, broken: &[String]) {
+        let found = if broken.is_empty() { "none".to_owned() } else { broken.join(", ") };
+        self.add(id, broken.is_empty(), expected, found);
+    }
+}
+
+/// Judges what an agent left.
+///
+/// # Errors
+/// Where the judge itself cannot work: no sandbox, no space, no interpreter. Whatever the work does is a judgement.
+pub fn judge(judge: &dyn Judge, fixture: &Fixture, work: &Snapshot) -> Result<Judgement> {
+    let base = &fixture.workspace;
+    let mut rows = Rows::default();
+    let changed = patch::changed(base, &work.files);
+    let text = patch::make(base, &work.files);
+    let allowed = structure(judge, fixture, work, &changed, &mut rows);
+    let applied = patch::apply(base, &text);
+    let same = match &applied {
+        Ok(files) if *files == work.files => "it applies and gives the work tree".to_owned(),
+        Ok(_) => "it applies and gives something else".to_owned(),
+        Err(what) => what.clone(),
+    };
+    let fits = applied.as_ref().is_ok_and(|files| *files == work.files);
+    rows.add("patch_applies", fits, "the patch applies strictly to the fixture", same);
+    let mut log = String::new();
+    let mut tests_passed = fits;
+    if let Ok(files) = applied {
+        let copy = restored(judge, fixture, &files);
+        for round in 1..=ROUNDS {
+            tests_passed &= judge.round(fixture, round, &copy, &mut rows, &mut log)?;
+        }
+    } else {
+        rows.add("tests", false, "the locked tests pass", "not run: there is nothing to run");
+    }
+    let rows = rows.0;
+    Ok(Judgement {
+        passed: rows.iter().all(|row| row.passed),
+        tests_passed,
+        allowed_writes_passed: allowed,
+        patch: String::from_utf8_lossy(&text).into_owned(),
+        patch_digest: Digest::sha256(&text),
+        changed_files: changed.iter().map(RelPath::to_string).collect(),
+        commit: work.head.as_ref().map(|head| head.id.to_string()),
+        log,
+        rows,
+    })
+}
+
+/// What can be said without running anything. Gives whether every change is allowed.
+fn structure(
+    judge: &dyn Judge,
+    fixture: &Fixture,
+    work: &Snapshot,
+    changed: &[RelPath],
+    rows: &mut Rows,
+) -> bool {
+    let (base, record) = (&fixture.workspace, &fixture.record);
+    rows.none("readable", "everything in the workspace can be read", &work.faults);
+    rows.none("git_untouched", "a .git that nobody prepared", &work.git_faults);
+    rows.add("change", !changed.is_empty(), "a change", format!("{} files", changed.len()));
+    let list = |broken: &dyn Fn(&RelPath) -> bool| -> Vec<String> {
+        changed.iter().filter(|path| broken(path)).map(RelPath::to_string).collect()
+    };
+    let special =
+        list(&|path| work.files.get(path).is_some_and(|c| !matches!(c, Content::File { .. })));
+    rows.none("regular_files", "no links and no special files", &special);
+    let modes = list(&|path| match (base.get(path), work.files.get(path)) {
+        (Some(before), Some(after)) => before.mode() != after.mode(),
+        (None, Some(after)) => after.mode() == "100755",
+        _ => false,
+    });
+    rows.none("modes", "no file with another mode", &modes);
+    let outside = list(&|path| !record.allowed_paths.contains(path));
+    rows.none("allowed_paths", "no change outside of the allowed paths", &outside);
+    let tests = judge.locked_paths(fixture);
+    let touched = list(&|path| tests.contains(path) || judge.steers(path));
+    rows.none("tests_untouched", "no change to tests and their configuration", &touched);
+    let (on_base, equal) = match &work.head {
+        None => (false, "there is no readable commit".to_owned()),
+        Some(head) => {
+            let differing = patch::changed(&head.files, &work.files);
+            let names: Vec<&str> = differing.iter().map(RelPath::as_str).collect();
+            let equal = if names.is_empty() {
+                "equal".to_owned()
+            } else {
+                format!("differs in {}", names.join(", "))
+            };
+            (head.on_base, equal)
+        }
+    };
+    let found = if on_base { "it does" } else { "it does not" };
+    rows.add("commit_on_base", on_base, "the commit follows the fixture's", found);
+    rows.add("commit_is_worktree", equal == "equal", "the commit equals the work tree", equal);
+    special.is_empty() && outside.is_empty() && work.faults.is_empty()
+}
+
+/// The copy that is judged: of the work only what it was allowed to change; tests and configuration from the fixture.
+fn restored(judge: &dyn Judge, fixture: &Fixture, work: &Files) -> Files {
+    let mut copy = fixture.workspace.clone();
+    let tests = judge.locked_paths(fixture);
+    for path in &fixture.record.allowed_paths {
+        if tests.contains(path) || judge.steers(path) {
+            continue;
+        }
+        match work.get(path) {
+            Some(content) => copy.insert(path.clone(), content.clone()),
+            None => copy.remove(path),
+        };
+    }
+    copy
+}

@@ -1,0 +1,117 @@
+//! Makes the one launch value of a run: argv, environment, files, mounts, limits, the proxy's rules, the binary. Nothing
+//! else makes any part of it.
+
+use std::path::{Path, PathBuf};
+
+use super::agent::{self, Agent, PORT, Parts, WORKDIR};
+use super::fixture::Fixture;
+use super::proof::Marks;
+use super::tools::Tools;
+use crate::check::Content;
+use crate::check::launch::{Clocks, Launch, ProxyRules};
+use crate::error::Result;
+use crate::lock::Locked;
+use crate::proxy::server::Limits as ProxyLimits;
+use crate::record::admission::ModelAdmission;
+use crate::record::ids::Timestamp;
+use crate::record::lockfile::Ambient;
+use crate::record::report::BuildReport;
+use crate::sandbox::{Mount, Policy};
+
+/// Capacity of the working directory in bytes: a fixture, its state and what Bun unpacks are a few megabytes.
+const WORKDIR_BYTES: u64 = 512 << 20;
+/// Most files in the working directory.
+const WORKDIR_INODES: u64 = 100_000;
+
+/// How much later than the supervision's clock those fire that stand behind it.
+pub const BEHIND: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// What a launch is made from.
+pub struct Inputs<'a> {
+    pub agent: &'a dyn Agent,
+    pub fixture: &'a Fixture,
+    pub locked: &'a Locked,
+    /// The build on record.
+    pub report: &'a BuildReport,
+    /// The binary on the host, and what was found in it.
+    pub binary: (&'a Path, &'a Content),
+    pub model: &'a ModelAdmission,
+    pub tools: &'a Tools,
+    pub marks: &'a Marks,
+    pub clocks: Clocks,
+    /// What the proxy allows; its clock stands behind the supervision's.
+    pub proxy: ProxyLimits,
+    pub now: &'a Timestamp,
+}
+
+/// The launch of a provider.
+///
+/// # Errors
+/// Where a path cannot be had in a sandbox, or the agent cannot express fixture or model.
+pub fn make(inputs: &Inputs<'_>) -> Result<Launch> {
+    let Inputs { agent, fixture, locked, report, tools, marks, .. } = *inputs;
+    let runtime = &report.runtime;
+    let hardened = locked.lock.run.ambient == Ambient::Hardened
+        && !runtime.autoload_bunfig
+        && !runtime.autoload_dotenv;
+    let sentinel = String::from_utf8_lossy(marks.sentinel.expose());
+    let prepared = agent.prepare(&Parts {
+        fixture,
+        model: inputs.model,
+        shape: &locked.lock.run.argv,
+        sentinel: &sentinel,
+        hardened,
+        tools: tools.environment(),
+        now: inputs.now,
+    })?;
+    let mut argv = vec![agent.program().to_owned()];
+    argv.extend(prepared.arguments);
+    let (path, content) = inputs.binary;
+    let mut sandbox = sandbox(marks.hostname(), tools)?;
+    sandbox.mounts.push(Mount::Verified {
+        host: path.to_path_buf(),
+        inside: agent::path(agent.program())?,
+        sha256: content.sha256.clone(),
+        blake3: Some(content.blake3.clone()),
+        mode: 0o555,
+    });
+    sandbox.listener = Some(PORT);
+    let files = fixture.workspace.iter();
+    Ok(Launch {
+        argv,
+        directory: agent::path(&format!("{WORKDIR}/{}", agent.workspace(fixture)))?,
+        env: prepared.environment,
+        directories: prepared.directories,
+        files: prepared.files,
+        fixture: fixture.digest.clone(),
+        workspace: files.map(|(path, file)| (path.to_string(), file.bytes().to_vec())).collect(),
+        sandbox,
+        binary: content.sha256.clone(),
+        hardened,
+        clocks: inputs.clocks,
+        proxy: ProxyRules {
+            model: inputs.model.model.to_string(),
+            network: inputs.model.allowed_network_class.clone(),
+            limits: ProxyLimits { wall: inputs.clocks.wall + BEHIND, ..inputs.proxy },
+        },
+        nonce: marks.nonce.clone(),
+    })
+}
+
+/// The sandbox of a run without a provider: the host's programs and the working directory.
+pub fn sandbox(hostname: String, tools: &Tools) -> Result<Policy> {
+    let mut policy = Policy::new(hostname).with_host_programs()?;
+    tools.mount(&mut policy)?;
+    let memory = |inside: &str, size, mode| -> Result<Mount> {
+        Ok(Mount::Tmpfs { inside: agent::path(inside)?, size, inodes: WORKDIR_INODES, mode })
+    };
+    policy.mounts.push(memory("/tmp", 64 << 20, 0o1777)?);
+    policy.mounts.push(memory(WORKDIR, WORKDIR_BYTES, 0o700)?);
+    policy.handout = Some(agent::path(WORKDIR)?);
+    Ok(policy)
+}
+
+/// Host paths that belong in the sandbox beside the system's.
+pub fn expected(tools: &Tools) -> Vec<PathBuf> {
+    tools.places().into_iter().filter_map(|path| path.canonicalize().ok()).collect()
+}

@@ -1,0 +1,313 @@
+//! The sequence of a run: facts, gate, baselines, the provider, the judge, the seal.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde_json::json;
+
+use super::agent::case::Case;
+use super::agent::{Agent, fake};
+use super::baseline::{self, Baselines};
+use super::facts::{self, Gathered, Sources};
+use super::fixture::{self, Fixture};
+use super::gate_record::GateRecord;
+use super::judge::{self, Judge, python::Python};
+use super::launch;
+use super::options::Options;
+use super::proof::Marks;
+use super::provider::{self, Around};
+use super::tools::Tools;
+use super::verdict::{self, Proofs};
+use crate::check::{Check, Engine, Policy, Purpose};
+use crate::context::Context;
+use crate::error::{Error, Kind, Reason, Result};
+use crate::evidence::{Recording, Sealed, names};
+use crate::gate::{self, Admitted, Decision};
+use crate::lock::{self, Locked};
+use crate::record::evidence::{RunReport, RunStatus};
+use crate::record::failure::FailureClass;
+use crate::record::sealed::Author;
+use crate::root::Root;
+use crate::sandbox::{Launcher, Policy as SandboxPolicy};
+use crate::secrets::{Known, Secret};
+use crate::store::Store;
+
+/// What a run came to.
+pub struct Outcome {
+    /// The exit code.
+    pub code: u8,
+    /// The evidence; none of a dry run.
+    pub sealed: Option<Sealed>,
+    pub decision: Decision,
+}
+
+/// What the parts of a run share.
+struct Run<'a> {
+    context: &'a Context,
+    options: &'a Options,
+    engine: Engine,
+    agent: &'a dyn Agent,
+    root: &'a Root,
+    store: &'a Store,
+    fixture: &'a Fixture,
+    locked: Result<&'a Locked, &'a Error>,
+    launcher: &'a Launcher,
+    marks: Marks,
+}
+
+/// Runs, or says why not.
+///
+/// # Errors
+/// Where the run could not even begin (root, fixture, store), or what happened could not be found out; in the latter
+/// case the run directory is sealed all the same.
+pub fn run(context: &Context, options: &Options) -> Result<Outcome> {
+    let root = context.root()?;
+    let fixture = fixture::load(&root, &options.fixture)?;
+    let locked = lock::resolve(&root, &options.provider);
+    let store = context.store()?;
+    let scratch = store.scratch()?;
+    let launcher = match &options.launcher {
+        None => Launcher::own(scratch.path()),
+        Some(exe) => Launcher { exe: exe.clone(), scratch: scratch.path().into() },
+    };
+    let run = Run {
+        context,
+        options,
+        engine: options.request.engine.unwrap_or(Engine::Provider),
+        agent: &Case,
+        root: &root,
+        store: &store,
+        fixture: &fixture,
+        locked: locked.as_ref(),
+        launcher: &launcher,
+        marks: Marks::make(scratch.path())?,
+    };
+    if options.dry_run {
+        let (_, decision) = run.gate()?;
+        let kind = decision.kind().filter(|_| !decision.holds_as_far_as_asked());
+        let code = kind.map_or(0, Kind::exit_code);
+        return Ok(Outcome { code, sealed: None, decision });
+    }
+    // A core file would hold the key.
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    rustix::process::setrlimit(rustix::process::Resource::Core, none)
+        .map_err(|err| Error::io("forbid", "core files", err.into()))?;
+    run.recorded()
+}
+
+impl Run<'_> {
+    /// The run with its evidence, from the first event to the seal.
+    fn recorded(&self) -> Result<Outcome> {
+        let name = &self.fixture.record.name;
+        let backend = verdict::backend(self.engine);
+        let draft = RunReport::draft(name.as_str(), backend, &self.context.clock.now());
+        let clock = Arc::clone(&self.context.clock);
+        let runs = self.context.runs_dir()?;
+        let recording = Recording::begin(&runs, name, draft.clone(), clock, self.options.evidence)?;
+        let recording = Arc::new(recording);
+        let mut report = draft;
+        match self.all(&recording, &mut report) {
+            Ok((code, decision)) => {
+                // A run that was interrupted never passes.
+                if matches!(report.status, RunStatus::Pass | RunStatus::Rehearsed) {
+                    self.stopped(&mut report);
+                }
+                let sealed = recording.seal(report)?;
+                let code = code.unwrap_or_else(|| verdict::exit_code(&sealed.report));
+                Ok(Outcome { code, sealed: Some(sealed), decision })
+            }
+            // What could not be found out is a failed run with evidence, and the error all the same.
+            Err(err) => {
+                recording.draft(|draft| {
+                    report.case_process_started |= draft.case_process_started;
+                });
+                // What was refused between the gate and the start is refused, not failed: nothing ran.
+                let refused = matches!(err.kind(), Kind::Refused | Kind::Digest | Kind::Sandbox);
+                if refused && !report.case_process_started {
+                    verdict::refused_late(&mut report, &err);
+                } else {
+                    let class = FailureClass::Unclassified;
+                    report.blockers.push(err.to_string());
+                    report.status = RunStatus::Fail;
+                    report.failure_class = Some(class);
+                    report.failure_reason = Some(class.failure_reason(err.reason().as_str()));
+                }
+                let sealed = recording.seal(report)?;
+                let place = sealed.directory.display();
+                self.context.progress.note(&format!("evidence: {place}"));
+                Err(err)
+            }
+        }
+    }
+
+    /// What was found out, and what the gate says of it.
+    fn gate(&self) -> Result<(Gathered, Decision)> {
+        let probe = self.options.probe || !self.options.dry_run;
+        let workspace = format!("{}/{}", super::agent::WORKDIR, self.agent.workspace(self.fixture));
+        let policy = Policy {
+            purpose: Purpose::Run { engine: self.engine, probe },
+            contract: Some(self.fixture.contract(&super::agent::path(&workspace)?)),
+        };
+        let now = self.context.clock.now();
+        let gathered = facts::gather(
+            &Sources {
+                context: self.context,
+                options: self.options,
+                engine: self.engine,
+                agent: self.agent,
+                root: self.root,
+                store: self.store,
+                fixture: self.fixture,
+                locked: self.locked,
+                launcher: self.launcher,
+                marks: &self.marks,
+                now: &now,
+            },
+            &policy,
+        );
+        let decision = gate::decide(&gathered.facts, &policy);
+        Ok((gathered, decision))
+    }
+
+    /// Everything between the first event and the seal. `Some` exit code where the report does not decide it.
+    fn all(&self, run: &Arc<Recording>, report: &mut RunReport) -> Result<(Option<u8>, Decision)> {
+        let (gathered, decision) = self.gate()?;
+        verdict::before(report, self.root, self.fixture, &gathered, &decision);
+        run.draft(|draft| *draft = report.clone());
+        let gates = GateRecord::of(self.engine, self.options, &gathered, &decision);
+        run.record(names::GATE, "gates", &gates)?;
+        if let Some(launch) = gathered.facts.launch.known() {
+            run.record("backend/launch.json", "launch", &launch.record())?;
+        }
+        let upstream = gathered.model.upstream.as_ref();
+        let mut known = upstream.map_or(Vec::new(), |upstream| upstream.secret_values());
+        known.push(("sentinel".into(), self.marks.sentinel.clone()));
+        // Also where it was refused, and so is no upstream.
+        let endpoint = self.options.request.endpoint.as_ref();
+        let endpoint = endpoint.and_then(|e| Secret::new(e.reveal().as_bytes().to_vec()));
+        known.extend(endpoint.map(|url| ("endpoint_url".to_owned(), url)));
+        run.watch_for(Known::new(&known));
+        let Some(admitted) = &decision.admitted else {
+            let ids: Vec<&str> = decision.refusals().iter().map(|r| r.check.id()).collect();
+            run.event("gates_refused", Author::Admit, json!({ "gates": ids }))?;
+            verdict::blocked(report, &decision);
+            let kind = decision.kind().unwrap_or(Kind::Refused);
+            return Ok((Some(kind.exit_code()), decision));
+        };
+        run.event("gates_admitted", Author::Admit, json!({ "gates": Check::ALL.len() }))?;
+        if self.stopped(report) {
+            return Ok((None, decision));
+        }
+        let tools = gathered.tools.as_ref();
+        let tools = tools.ok_or_else(|| Error::new(Reason::Internal, "a run without its tools"))?;
+        match self.engine {
+            Engine::Fake => self.fake(run, report, tools)?,
+            Engine::Provider => {
+                let upstream = gathered.model.upstream;
+                let missing = || Error::new(Reason::Internal, "a run without its model");
+                self.provider(run, report, admitted, upstream.ok_or_else(missing)?, tools)?;
+            }
+        }
+        Ok((None, decision))
+    }
+
+    /// Whether admit was told to stop; then the report says so, and nothing more is started.
+    fn stopped(&self, report: &mut RunReport) -> bool {
+        let got = self.context.stop.load(Ordering::SeqCst);
+        if got != 0 {
+            verdict::interrupted(report, got);
+        }
+        got != 0
+    }
+
+    fn judge<'t>(&'t self, tools: &'t Tools) -> Python<'t> {
+        Python { launcher: self.launcher, tools }
+    }
+
+    fn baselines(
+        &self,
+        run: &Recording,
+        judge: &dyn Judge,
+        policy: &SandboxPolicy,
+    ) -> Result<Baselines> {
+        let below = self.agent.workspace(self.fixture);
+        let baselines = baseline::baselines(self.launcher, judge, self.fixture, policy, &below)?;
+        let rows: Vec<_> = baselines
+            .rows
+            .iter()
+            .map(|row| json!({ "name": row.name, "held": row.held() }))
+            .collect();
+        run.event("baselines", Author::Admit, json!(rows))?;
+        Ok(baselines)
+    }
+
+    fn proofs<'p>(&'p self, expected: &'p [PathBuf]) -> Proofs<'p> {
+        Proofs { marks: &self.marks, expected, now: self.context.clock.now() }
+    }
+
+    fn provider(
+        &self,
+        run: &Arc<Recording>,
+        report: &mut RunReport,
+        admitted: &Admitted,
+        upstream: crate::proxy::upstream::Upstream,
+        tools: &Tools,
+    ) -> Result<()> {
+        let judge = self.judge(tools);
+        let progress = &self.context.progress;
+        if let Some((launch, _)) = admitted.provider() {
+            progress.stage("baseline", "no change, and the reference patch");
+            let baselines = self.baselines(run, &judge, &launch.sandbox)?;
+            if self.stopped(report) {
+                return Ok(());
+            }
+            progress.stage("run", self.fixture.record.name.as_str());
+            let around = Around {
+                run,
+                agent: self.agent,
+                fixture: self.fixture,
+                judge: &judge,
+                launcher: self.launcher,
+                marks: &self.marks,
+                signal: &self.context.stop,
+            };
+            let seen = provider::work(&around, admitted, upstream)?;
+            let expected = launch::expected(tools);
+            let worked = verdict::Worked {
+                judgement: &seen.judgement,
+                baselines: &baselines,
+                tools,
+                proofs: self.proofs(&expected),
+            };
+            let provider = self.options.provider.provider.as_str();
+            return verdict::provider(run, report, admitted, provider, self.agent, &seen, &worked);
+        }
+        Err(Error::new(Reason::Internal, "no provider was admitted"))
+    }
+
+    fn fake(&self, run: &Recording, report: &mut RunReport, tools: &Tools) -> Result<()> {
+        let judge = self.judge(tools);
+        let policy = launch::sandbox(self.marks.hostname(), tools)?;
+        let baselines = self.baselines(run, &judge, &policy)?;
+        if self.stopped(report) {
+            return Ok(());
+        }
+        let (fixture, below) = (self.fixture, self.agent.workspace(self.fixture));
+        let change = &fixture.reference_patch;
+        let worked = fake::work(self.launcher, &policy, &below, fixture, change)?;
+        let committed = worked.snapshot.committed_change(fixture);
+        run.event("workspace_commit", Author::Admit, json!({ "committed": committed }))?;
+        let judgement = judge::judge(&judge, fixture, &worked.snapshot)?;
+        let data = json!({ "accepted": judgement.passed, "note": judgement.note() });
+        run.event("judge_finished", Author::Admit, data)?;
+        let expected = launch::expected(tools);
+        let done = verdict::Worked {
+            judgement: &judgement,
+            baselines: &baselines,
+            tools,
+            proofs: self.proofs(&expected),
+        };
+        verdict::fake(run, report, committed, &worked.sandbox, &done)
+    }
+}

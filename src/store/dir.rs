@@ -1,0 +1,66 @@
+//! What every part of the store does with directories, and how it names things.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, mkdirat, openat, statat};
+use rustix::io::Errno;
+
+use crate::error::{Error, Reason};
+use crate::record::ids::Digest;
+
+pub(super) const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Opens a directory and follows no link.
+pub(super) fn open_dir(parent: BorrowedFd<'_>, name: &str) -> rustix::io::Result<OwnedFd> {
+    openat(parent, name, DIRECTORY, Mode::empty())
+}
+
+/// Makes a directory with mode 0700 unless it is there.
+pub(super) fn make_dir(parent: BorrowedFd<'_>, name: &str) -> rustix::io::Result<()> {
+    match mkdirat(parent, name, Mode::from(0o700)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// The type of what is at `name`, if anything.
+pub(super) fn kind_at(parent: BorrowedFd<'_>, name: &str) -> rustix::io::Result<Option<FileType>> {
+    match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// A digest as one file name.
+pub(super) fn key_name(key: &Digest) -> String {
+    format!("{}-{}", key.algorithm().name(), key.to_hex())
+}
+
+/// The parts of a file's path below `files`.
+pub(super) fn parts(digest: &Digest) -> Vec<String> {
+    let hex = digest.to_hex();
+    vec![digest.algorithm().name().to_owned(), hex[..2].to_owned(), hex]
+}
+
+/// The error for an entry that is not what its name says.
+pub(super) fn corrupt(path: &Path, expected: impl Into<String>, found: impl Into<String>) -> Error {
+    Error::new(Reason::StoreCorrupt, "a store entry is not what its name says")
+        .at(path.display().to_string())
+        .expected(expected)
+        .found(found)
+        .hint(format!(
+            "remove it (chmod -R u+w '{0}'; rm -rf '{0}'); the next build fetches or builds it again",
+            path.display()
+        ))
+}
+
+/// A point between two steps of writing. Tests end the process at each of them.
+#[cfg(not(test))]
+#[inline(always)]
+pub(super) fn step(_name: &str) {}
+
+#[cfg(test)]
+pub(super) use super::tests::step;

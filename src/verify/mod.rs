@@ -1,0 +1,222 @@
+//! Verify: does everything on this machine still match the locked records? Reads only, runs nothing unless it is asked
+//! to, asks no server.
+
+pub mod runs;
+mod signatures;
+
+use serde::Serialize;
+
+use crate::attest::{self, Outcome};
+use crate::build::Stored;
+use crate::check::gather::{self, model};
+use crate::check::{self, Check, Facts, Found, Policy, Purpose};
+use crate::context::Context;
+use crate::download::config::NetConfig;
+use crate::error::{Error, Kind, Reason, Result};
+use crate::gate::{Flags, Request, from_old_variables};
+use crate::lock::{self, Locked, Spec};
+use crate::record::finding::{Finding, State};
+use crate::record::ids::Name;
+use crate::record::signing::Kind as Signed;
+use crate::root::Root;
+use crate::sandbox::Launcher;
+use crate::store::Store;
+
+pub use signatures::{Signatures, bundle};
+
+/// What to verify.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// One provider; without it every one that was built or recorded here.
+    pub provider: Option<Spec>,
+    /// Run the output again, in a sandbox, to see that it shows the locked identity.
+    pub deep: bool,
+    pub signatures: Signatures,
+}
+
+/// The answer for one provider.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verified {
+    pub provider: String,
+    /// Every check of the list.
+    pub findings: Vec<Finding>,
+    /// Why nothing could be compared, where the lock cannot be read.
+    #[serde(skip)]
+    unreadable: Option<Kind>,
+}
+
+impl Verified {
+    /// Whether every check that was made is a yes.
+    pub fn holds(&self) -> bool {
+        self.findings.iter().all(|finding| matches!(finding.state, State::Ok | State::NotAsked))
+    }
+
+    /// The checks that failed: causes, and nothing that only hangs on one.
+    pub fn faults(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| finding.is_failed())
+    }
+
+    /// The exit code: 0 for yes, 5 where a digest does not match, that of its kind for a lock that cannot be read, 3
+    /// where the signatures alone do not do, 1 for any other no.
+    pub fn exit_code(&self) -> u8 {
+        let signed = [Check::BuildSigned.id(), Check::ModelSigned.id()];
+        let kinds = || self.faults().map(|finding| finding.kind);
+        if self.holds() {
+            0
+        } else if kinds().any(|kind| kind == Some(Kind::Digest)) {
+            Kind::Digest.exit_code()
+        } else if self.faults().all(|fault| signed.contains(&fault.id.as_str())) {
+            Kind::Refused.exit_code()
+        } else {
+            self.unreadable.unwrap_or(Kind::No).exit_code()
+        }
+    }
+}
+
+/// The exit code of several answers: a digest that does not match wins over every other no.
+pub fn exit_code(all: &[Verified]) -> u8 {
+    let codes = all.iter().map(Verified::exit_code);
+    codes
+        .max_by_key(|code| (*code == Kind::Digest.exit_code(), *code))
+        .unwrap_or(Kind::No.exit_code())
+}
+
+/// Verifies what was asked for.
+///
+/// # Errors
+/// [`Reason::NotFound`] where nothing was built or recorded here; those of the root; [`Reason::BadArgument`] for
+/// signatures that contradict the root's policy. What is found out about a provider is in its findings.
+pub fn verify(context: &Context, options: &Options) -> Result<Vec<Verified>> {
+    if options.provider.is_none() && options.signatures.bundle.is_some() {
+        return Err(Error::new(Reason::BadArgument, "a bundle needs the name of what it is about"));
+    }
+    let root = context.root()?;
+    let store = Store::open_read(&context.store_dir()?)?;
+    let locks = match &options.provider {
+        Some(spec) => vec![(spec.provider.to_string(), Ok(lock::resolve(&root, spec)?))],
+        None => known(&root, store.as_ref()),
+    };
+    if locks.is_empty() {
+        return Err(Error::new(
+            Reason::NotFound,
+            "nothing was built or recorded here, so there is nothing to verify",
+        )
+        .at(root.label())
+        .hint("admit build case@7959ac9"));
+    }
+    let mut all = Vec::new();
+    for (provider, locked) in locks {
+        let findings = one(context, &root, &locked, store.as_ref(), options)?;
+        let unreadable = locked.err().map(|err| err.kind());
+        all.push(Verified { provider, findings, unreadable });
+    }
+    Ok(all)
+}
+
+fn one(
+    context: &Context,
+    root: &Root,
+    locked: &Result<Locked>,
+    store: Option<&Store>,
+    options: &Options,
+) -> Result<Vec<Finding>> {
+    let mut facts = gather::records(root, locked.as_ref(), store);
+    let flags = Flags { stage: Some(2), ..Flags::default() };
+    // Where the endpoint is, is not looked at: its name would have to be resolved.
+    let request = from_old_variables(&context.host.vars(), flags)?;
+    let request = Request { endpoint: None, ..request };
+    let place = gather::binary_path(request.binary.as_deref(), &facts, store);
+    facts.binary = gather::binary(place.as_ref());
+    gather::store(&mut facts, store);
+    facts.build_signed = signed(context, root, &facts, &options.signatures)?;
+    requested(context, root, &request, &mut facts);
+    if options.deep
+        && let (Ok(locked), Some(place)) = (locked, &place)
+    {
+        let scratch =
+            tempfile::tempdir().map_err(|err| Error::io("make", "a temporary directory", err))?;
+        let launcher = Launcher::own(scratch.path());
+        facts.identity_shown = gather::identity_shown(locked, &place.path, &launcher);
+    }
+    let purpose = Purpose::Verify { deep: options.deep, model: request.model.is_some() };
+    Ok(check::check(&facts, &Policy { purpose, contract: None }))
+}
+
+/// The admission of the model that this user's variables name.
+fn requested(context: &Context, root: &Root, request: &Request, facts: &mut Facts) {
+    let mut vars = context.host.vars();
+    vars.remove(model::ENDPOINT_FILE_VARIABLE);
+    facts.stage = request.stage.map_or(Found::Absent, Found::Known);
+    model::model(
+        &model::Sources {
+            root,
+            now: &context.clock.now(),
+            net: &NetConfig::from_env(&vars),
+            vars: &vars,
+            pair: request.model.as_ref(),
+            admission_file: request.admission_file.as_deref(),
+            stage: request.stage.unwrap_or_default(),
+            bridge_claimed: request.bridge_claimed,
+            endpoint: None,
+            script: None,
+        },
+        facts,
+    );
+}
+
+/// The locks whose plan was built here, or whose output is on record; and those that cannot be read, since nothing can
+/// be said of them. One bad lock does not hide the others.
+fn known(root: &Root, store: Option<&Store>) -> Vec<(String, Result<Locked>)> {
+    let mut out = Vec::new();
+    for name in lock::providers(root) {
+        let provider = name
+            .parse::<Name>()
+            .map_err(|err| Error::new(Reason::BadRecord, "a lock's name").caused_by(err));
+        let resolve = |provider| lock::resolve(root, &Spec { provider, rev: None });
+        let locked = match provider.and_then(resolve) {
+            Ok(locked) => locked,
+            // What is locked for other platforms only is no fault of this machine.
+            Err(err) if err.reason() == Reason::PlatformNotLocked => continue,
+            Err(err) => {
+                out.push((name, Err(err)));
+                continue;
+            }
+        };
+        let prefix = format!("admissions/builds/{name}--");
+        let recorded = root.below(&prefix).next().is_some();
+        // A record that cannot be read is something to verify, too.
+        let built =
+            store.is_some_and(|store| !matches!(Stored::of(store, &locked).report(), Ok(None)));
+        if recorded || built {
+            out.push((name, Ok(locked)));
+        }
+    }
+    out
+}
+
+/// What the signatures of a recorded build say; nothing is asked where neither the policy nor the user asks.
+fn signed(
+    context: &Context,
+    root: &Root,
+    facts: &Facts,
+    signatures: &Signatures,
+) -> Result<Found<Outcome>> {
+    let policy = root.config().require.of(Signed::Build).is_some();
+    let given = signatures.given(context)?;
+    if !policy && given.is_none() {
+        return Ok(Found::Known(None));
+    }
+    let now = context.clock.now();
+    let demand = signatures.demand(context, root, Signed::Build)?;
+    let (Some(recorded), Some(locked)) = (facts.recorded.known(), facts.lock.known()) else {
+        return Ok(Found::Known(Some(attest::check(None, &[], &demand, &now))));
+    };
+    let report = &recorded.report;
+    let mut expected = vec![attest::of_build(report, &locked.lock, &now)];
+    if !policy {
+        expected.push(attest::summary(report, &locked.lock, &now));
+    }
+    let on_record = root.get(&attest::bundle_path(report.sha256.digest()));
+    let bundle = given.as_deref().or(on_record);
+    Ok(Found::Known(Some(attest::check(bundle, &expected, &demand, &now))))
+}

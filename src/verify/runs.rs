@@ -1,0 +1,116 @@
+//! Run directories: naming one, and checking it with its signatures.
+
+use std::path::{Path, PathBuf};
+
+use super::signatures::{Signatures, bundle};
+use crate::attest::{self, Held, Refused};
+use crate::context::Context;
+use crate::error::{Error, Reason, Result};
+use crate::evidence::{self, Level, RunCheck};
+use crate::record::ids::Digest;
+use crate::record::signing::Kind;
+use crate::root::Root;
+
+/// The names of all run directories, oldest first; none where there is no such directory yet.
+pub fn all(context: &Context) -> Result<Vec<PathBuf>> {
+    let dir = context.runs_dir()?;
+    let entries = match std::fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(err) => return Err(Error::io("list the runs", &dir, err)),
+    };
+    let mut out = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|err| Error::io("list the runs", &dir, err))?;
+        let meta = entry.metadata().map_err(|err| Error::io("look at", entry.path(), err))?;
+        let stamp = entry.file_name().to_str().and_then(stamp).map(str::to_owned);
+        if let (true, Some(stamp)) = (meta.is_dir(), stamp) {
+            // Within a second the process ids say nothing; the directory was last written when it was sealed.
+            out.push((stamp, meta.modified().ok(), entry.path()));
+        }
+    }
+    out.sort();
+    Ok(out.into_iter().map(|(.., path)| path).collect())
+}
+
+/// The time in a run directory's name (`20261120T120000Z-<fixture>-<pid>`); nothing else is a run's name.
+fn stamp(name: &str) -> Option<&str> {
+    let (stamp, rest) = name.split_once('-')?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let (day, time) = stamp.strip_suffix('Z')?.split_once('T')?;
+    let number = rest.rsplit_once('-').is_some_and(|(_, last)| digits(last));
+    (day.len() == 8 && time.len() == 6 && digits(day) && digits(time) && number).then_some(stamp)
+}
+
+/// The directory of this user's own run of that name, sealed or not.
+pub fn own(context: &Context, name: &str) -> Result<Option<PathBuf>> {
+    let dir = context.runs_dir()?.join(name);
+    Ok((stamp(name).is_some() && dir.is_dir()).then_some(dir))
+}
+
+/// The run directory that `text` names: a path, the name of one of this user's runs, or `latest`.
+pub fn find(context: &Context, text: &str) -> Result<PathBuf> {
+    if text == "latest" {
+        return all(context)?.pop().ok_or_else(|| {
+            Error::new(Reason::NotFound, "there are no runs yet").hint("admit run stage2")
+        });
+    }
+    let own = own(context, text)?;
+    Ok(own.unwrap_or_else(|| context.host.absolute(Path::new(text))))
+}
+
+/// The bundle beside a run's directory: nothing is added to what was sealed.
+pub fn beside(run: &Path) -> PathBuf {
+    let mut name = run.file_name().unwrap_or_default().to_owned();
+    name.push(".intoto.jsonl");
+    run.with_file_name(name)
+}
+
+/// Checks the run directory and its signatures: who signed it, `None` where nobody asks and nothing is there. A run that
+/// is not whole is not looked at further.
+pub fn check(
+    context: &Context,
+    root: &Root,
+    run: &Path,
+    id: Option<&Digest>,
+    signatures: &Signatures,
+) -> Result<(RunCheck, Option<Result<Held, Refused>>)> {
+    let mut checked = evidence::check(run, id)?;
+    let (Some(_), Some(id), Some(report)) = (checked.level, &checked.id, &checked.report) else {
+        return Ok((checked, None));
+    };
+    let policy = root.config().require.of(Kind::Run).is_some();
+    let given = signatures.given(context)?;
+    let asked = policy || given.is_some();
+    let found = match given {
+        Some(given) => Some(given),
+        None => {
+            bundle(&beside(run))?.or_else(|| root.get(&attest::bundle_path(id)).map(<[u8]>::to_vec))
+        }
+    };
+    if !asked && found.is_none() {
+        return Ok((checked, None));
+    }
+    let demand = signatures.demand(context, root, Kind::Run)?;
+    let expected = [attest::test_result(id, report).into()];
+    let outcome = attest::check(found.as_deref(), &expected, &demand, &context.clock.now());
+    match &outcome {
+        Ok(_) => checked.level = Some(Level::Signed),
+        Err(no) if !asked => {
+            let note = format!("its signatures do not count ({}: {})", no.reason, no.found);
+            checked.notes.push(note);
+            return Ok((checked, None));
+        }
+        Err(_) => checked.level = None,
+    }
+    Ok((checked, Some(outcome)))
+}
+
+/// The run that a text means: what looks like a path, `latest`, and the name of one of this user's runs. Any other word is
+/// a provider: a directory that happens to have its name must not answer for it.
+pub fn named(context: &Context, text: &str) -> Result<Option<PathBuf>> {
+    if text.contains('/') || text.starts_with('.') || text == "latest" {
+        return find(context, text).map(Some);
+    }
+    own(context, text)
+}

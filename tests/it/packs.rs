@@ -1,0 +1,271 @@
+//! Packs that no git writes, by a source and by an agent: each is refused soon, and without much memory.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use admit::error::Reason;
+use admit::git::id::{Kind, Oid};
+use admit::record::ids::CommitId;
+use admit::root::Root;
+use admit::run::{fixture, snapshot};
+use cap_std::ambient_authority;
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+
+use crate::fetch_git::{Repo, URL, mirrored, refused};
+use crate::judge::{host, shown};
+use crate::loopback::{Reply, git_http};
+
+/// A pack under construction, and where each object is.
+struct Pack {
+    bytes: Vec<u8>,
+    index: Vec<(Oid, u32)>,
+}
+
+/// A size as packs and deltas write it, seven bits a byte, after `first` with its `bits`.
+fn size(first: u8, bits: u32, value: u64) -> Vec<u8> {
+    let mut out = vec![first | u8::try_from(value & ((1 << bits) - 1)).unwrap()];
+    let mut rest = value >> bits;
+    while rest > 0 {
+        *out.last_mut().unwrap() |= 0x80;
+        out.push(u8::try_from(rest & 0x7f).unwrap());
+        rest >>= 7;
+    }
+    out
+}
+
+/// A delta that copies the first 64 KiB of its base `times` over.
+fn copies(base: u64, times: usize) -> Vec<u8> {
+    let to = 0x1_0000 * times as u64;
+    [size(0, 7, base), size(0, 7, to), vec![0x80; times]].concat()
+}
+
+impl Pack {
+    fn new() -> Self {
+        Self { bytes: b"PACK\0\0\0\x02\0\0\0\0".to_vec(), index: Vec::new() }
+    }
+
+    fn entry(&mut self, id: Oid, kind: u8, base: &[u8], data: &[u8]) -> usize {
+        let at = self.bytes.len();
+        self.index.push((id, u32::try_from(at).unwrap()));
+        self.bytes.extend(size(kind << 4, 4, data.len() as u64));
+        self.bytes.extend(base);
+        let mut zlib = ZlibEncoder::new(&mut self.bytes, Compression::best());
+        zlib.write_all(data).unwrap();
+        zlib.finish().unwrap();
+        at
+    }
+
+    fn whole(&mut self, kind: Kind, data: &[u8]) -> Oid {
+        let code = match kind {
+            Kind::Commit => 1,
+            Kind::Tree => 2,
+            _ => 3,
+        };
+        let id = Oid::of(kind, data);
+        self.entry(id, code, b"", data);
+        id
+    }
+
+    /// A delta of the object named `base`.
+    fn delta(&mut self, id: Oid, base: Oid, data: &[u8]) {
+        self.entry(id, 7, &raw(base), data);
+    }
+
+    /// A commit with these files.
+    fn commit(&mut self, files: &[Oid]) -> CommitId {
+        let mut tree = Vec::new();
+        for (i, id) in files.iter().enumerate() {
+            tree.extend(format!("100644 f{i:04}\0").into_bytes());
+            tree.extend(raw(*id));
+        }
+        let tree = self.whole(Kind::Tree, &tree);
+        let who = "t <t@t> 1700000000 +0000";
+        let text = format!("tree {tree}\nauthor {who}\ncommitter {who}\n\nm\n");
+        self.whole(Kind::Commit, text.as_bytes()).commit().unwrap()
+    }
+
+    fn finished(&self) -> Vec<u8> {
+        let mut out = self.bytes.clone();
+        out[8..12].copy_from_slice(&u32::try_from(self.index.len()).unwrap().to_be_bytes());
+        out.extend(sha1(&out));
+        out
+    }
+
+    /// Git's index of it, or with `offset` for every object.
+    fn indexed(&self, offset: Option<u32>) -> Vec<u8> {
+        let mut list = self.index.clone();
+        list.sort();
+        let mut out = b"\xfftOc\0\0\0\x02".to_vec();
+        for first in 0..=255 {
+            let below = list.iter().filter(|(id, _)| raw(*id)[0] <= first).count();
+            out.extend(u32::try_from(below).unwrap().to_be_bytes());
+        }
+        list.iter().for_each(|(id, _)| out.extend(raw(*id)));
+        list.iter().for_each(|_| out.extend([0; 4]));
+        list.iter().for_each(|(_, at)| out.extend(offset.unwrap_or(*at).to_be_bytes()));
+        out.extend(sha1(&self.finished()[..self.finished().len() - 20]));
+        out.extend(sha1(&out));
+        out
+    }
+
+    fn write(&self, objects: &Path, offset: Option<u32>) {
+        fs::create_dir_all(objects.join("pack")).unwrap();
+        let name = |end: &str| objects.join(format!("pack/pack-{}.{end}", "0".repeat(40)));
+        fs::write(name("pack"), self.finished()).unwrap();
+        fs::write(name("idx"), self.indexed(offset)).unwrap();
+    }
+}
+
+fn raw(id: Oid) -> Vec<u8> {
+    hex::decode(id.to_string()).unwrap()
+}
+
+fn sha1(data: &[u8]) -> Vec<u8> {
+    use sha1_checked::Digest as _;
+    sha1_checked::Sha1::digest(data).to_vec()
+}
+
+fn absent(n: u8) -> Oid {
+    Oid::parse(&format!("{n:02x}").repeat(20)).unwrap()
+}
+
+/// A delta whose base is itself.
+fn circle() -> (Pack, CommitId) {
+    let mut pack = Pack::new();
+    pack.delta(absent(7), absent(7), &copies(0x1_0000, 1));
+    let commit = pack.commit(&[absent(7)]);
+    (pack, commit)
+}
+
+/// Two gigabytes out of 64 KiB of zeros.
+fn bomb() -> (Pack, CommitId) {
+    let mut pack = Pack::new();
+    let zeros = pack.whole(Kind::Blob, &[0; 0x1_0000]);
+    pack.delta(absent(7), zeros, &copies(0x1_0000, 1 << 15));
+    let commit = pack.commit(&[absent(7)]);
+    (pack, commit)
+}
+
+/// Forty deltas of 60 MB, each of the one before.
+fn chain() -> (Pack, CommitId) {
+    let mut pack = Pack::new();
+    let times = 960;
+    let mut base = pack.whole(Kind::Blob, &[0; 0x1_0000]);
+    let mut len = 0x1_0000;
+    for n in 1..=40 {
+        let id = absent(n);
+        let at = *pack.index.iter().find(|(id, _)| *id == base).map(|(_, at)| at).unwrap();
+        let here = u32::try_from(pack.bytes.len()).unwrap();
+        pack.entry(id, 6, &back(u64::from(here - at)), &copies(len, times));
+        (base, len) = (id, 0x1_0000 * times as u64);
+    }
+    let commit = pack.commit(&[absent(40)]);
+    (pack, commit)
+}
+
+/// How far back a base is.
+fn back(mut value: u64) -> Vec<u8> {
+    let mut out = vec![u8::try_from(value & 0x7f).unwrap()];
+    while value >> 7 > 0 {
+        value = (value >> 7) - 1;
+        out.insert(0, 0x80 | u8::try_from(value & 0x7f).unwrap());
+    }
+    out
+}
+
+/// As an HTTP server of version 2 sends it.
+fn sent(pack: &[u8]) -> Vec<u8> {
+    let mut out = b"000dpackfile\n".to_vec();
+    for piece in pack.chunks(60_000) {
+        out.extend(format!("{:04x}\x01", piece.len() + 5).into_bytes());
+        out.extend(piece);
+    }
+    out.extend(b"0000");
+    out
+}
+
+/// Runs `work` and holds it to two seconds and half a gigabyte.
+#[track_caller]
+fn bounded<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    let peak = || -> u64 {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().trim().parse().unwrap()
+    };
+    let (before, begin) = (peak(), Instant::now());
+    let out = work();
+    let (took, more) = (begin.elapsed(), peak() - before);
+    assert!(took < Duration::from_secs(2), "{what}: {took:?}");
+    assert!(more < 512 << 10, "{what}: {more} KiB");
+    out
+}
+
+type Case = (&'static str, fn() -> (Pack, CommitId), Option<u32>, [Reason; 2]);
+
+/// Each with the reasons for which a mirror on disk and a server are refused.
+const CASES: [Case; 5] = [
+    ("circle", circle, None, [Reason::LimitHit, Reason::Truncated]),
+    ("bomb", bomb, None, [Reason::LimitHit, Reason::LimitHit]),
+    ("chain", chain, None, [Reason::LimitHit, Reason::LimitHit]),
+    ("offset 0", bomb, Some(0), [Reason::SourceMismatch, Reason::LimitHit]),
+    ("offset outside", bomb, Some(0x7fff_ffff), [Reason::SourceMismatch, Reason::LimitHit]),
+];
+
+#[test]
+fn a_hostile_pack_of_a_source_is_refused_soon() {
+    for (what, make, offset, [on_disk, served]) in CASES {
+        let (pack, commit) = make();
+        let (mut lab, repo, _) = mirrored(|repo| repo.write("a", "x").commit());
+        pack.write(&repo.0.join(".git/objects"), offset);
+        let err = bounded(what, || refused(&lab, &commit));
+        assert_eq!(err.reason(), on_disk, "{what}: {err} {:?}", err.causes());
+        fs::remove_dir_all(repo.0.join(".git/objects/pack")).unwrap();
+        let answer = sent(&pack.finished());
+        let server = git_http(lab.dir.path().join("git"), true, move |_| Reply::ok(&answer[..]));
+        lab.mirror(URL, &server.url("/o/r/.git"));
+        let err = bounded(what, || refused(&lab, &commit));
+        assert_eq!(err.reason(), served, "{what}: {err} {:?}", err.causes());
+    }
+}
+
+#[test]
+fn a_hostile_pack_of_an_agent_is_a_fault_of_its_work() {
+    let home = tempfile::tempdir().unwrap();
+    let root = shown("root", Root::find(&host(home.path()), None, None));
+    let fixture = shown("fixture", fixture::load(&root, &"r1-string-slugify".parse().unwrap()));
+    for (what, make, offset, _) in CASES {
+        let (pack, commit) = make();
+        let dir = tempfile::tempdir().unwrap();
+        let git = dir.path().join("ws/.git");
+        pack.write(&git.join("objects"), offset);
+        fs::write(git.join("HEAD"), format!("{commit}\n")).unwrap();
+        let top = cap_std::fs::Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
+        let found = bounded(what, || snapshot::take(&top, "ws", &fixture));
+        assert!(found.head.is_none(), "{what}");
+        assert!(found.faults.iter().any(|f| f.contains("the commit cannot be read")), "{what}");
+    }
+}
+
+#[test]
+fn an_agent_may_pack_its_repository() {
+    let home = tempfile::tempdir().unwrap();
+    let root = shown("root", Root::find(&host(home.path()), None, None));
+    let fixture = shown("fixture", fixture::load(&root, &"r1-string-slugify".parse().unwrap()));
+    let dir = tempfile::tempdir().unwrap();
+    let repo = Repo::new(&dir.path().join("ws"));
+    let mut commit = repo.write("a", "").commit();
+    for n in 0..20 {
+        commit = repo.write("a", &"a line that stays\n".repeat(100 + n)).commit();
+    }
+    let top = cap_std::fs::Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
+    let loose = snapshot::take(&top, "ws", &fixture);
+    repo.git(&["gc", "-q"]);
+    assert!(repo.git(&["count-objects", "-v"]).contains("count: 0\n"), "everything is packed");
+    let packed = snapshot::take(&top, "ws", &fixture);
+    assert_eq!(packed.head, loose.head);
+    let head = packed.head.unwrap();
+    assert_eq!((head.id, head.files), (commit, packed.files));
+}
