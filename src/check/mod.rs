@@ -68,7 +68,7 @@ enum Scope {
 
 /// Declares [`Check`]: name, stable id, scope, and the checks that it hangs on.
 macro_rules! checks {
-    ($($(#[$doc:meta])* $name:ident = $id:literal, $scope:ident, [$($needs:ident),*];)*) => {
+    ($($(#[$doc:meta])* $name:ident = $id:literal, $scope:ident, [$($needs:ident),* $(,)?];)*) => {
         /// The checks, in the order in which they are made and reported.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Check { $($(#[$doc])* $name,)* }
@@ -155,8 +155,12 @@ checks! {
     Ambient = "ambient_inputs", Launch, [BinaryDigest, BuildRecorded, ModelAdmitted, Tools];
     /// The sandbox can be built here, and every probe of it held.
     Sandbox = "sandbox", Run, [];
-    /// The model answers in a shape that the agent can use.
-    ResponseShape = "response_shape", Launch, [Credentials, AuthBridge, Network];
+    /// The model answers in a shape that the agent can use. It hangs on every other check that decides a start: to
+    /// ask sends the key, and no key goes out for a run that is refused.
+    ResponseShape = "response_shape", Launch, [
+        BinaryExecutable, BuildMatches, BuildSigned, Stage, Licence, Credentials, AuthBridge, Network, FixtureDigest,
+        TaskContract, CommandShape, Ambient, Sandbox,
+    ];
 }
 
 /// The token limit of the probe. Small limits make reasoning models look as if they answered nothing.

@@ -355,6 +355,18 @@ fn a_check_needs_only_checks_above_it() {
 }
 
 #[test]
+fn the_model_is_not_asked_for_a_run_that_is_refused() {
+    for (facts, check, ..) in departures() {
+        let findings = super::check(&facts, &policy());
+        let probe = findings.iter().find(|finding| finding.id == Check::ResponseShape.id());
+        let state = probe.map(|finding| finding.state);
+        let expected =
+            if check == Check::ResponseShape { State::Failed } else { State::NotReached };
+        assert_eq!(state, Some(expected), "{}", check.id());
+    }
+}
+
+#[test]
 fn a_run_leaves_out_what_verify_alone_asks() {
     let findings = check(&good(), &policy());
     let left_out = findings.iter().filter(|finding| finding.state == State::NotAsked);

@@ -119,7 +119,7 @@ pub(super) fn gather(sources: &Sources<'_>, policy: &Policy) -> Gathered {
     Gathered { facts, model, tools, probe }
 }
 
-/// Whether the probe is asked for and everything that it hangs on holds: no key goes out for a run that is refused.
+/// Whether the probe is asked for, and every other check of a start holds: no key goes out for a run that is refused.
 fn asks_the_model(facts: &Facts, policy: &Policy) -> bool {
     let findings = check::check(facts, policy);
     let shape = Check::ALL.iter().position(|check| *check == Check::ResponseShape);
