@@ -440,6 +440,22 @@ mod tests {
     }
 
     #[test]
+    fn the_last_written_files_are_read_again_and_the_others_are_known() {
+        let build = Build::new();
+        let cache = build.dir.path().join("cache");
+        let paths = build.seeded.by_dir.iter().flat_map(|(dir, files)| {
+            files.iter().map(|file| cache.join(dir).join(file.path.as_str())).collect::<Vec<_>>()
+        });
+        let files: Vec<_> = paths.map(|path| rustix::fs::stat(&path).unwrap()).collect();
+        let written = |stat: &rustix::fs::Stat| (stat.st_mtime, stat.st_mtime_nsec);
+        let last = files.iter().map(written).max().unwrap();
+        for stat in &files {
+            let known = build.seeded.known.contains_key(&Untouched::of(stat));
+            assert_eq!(known, written(stat) != last);
+        }
+    }
+
+    #[test]
     fn another_top_directory_of_a_github_tarball_is_refused_before_bun_sees_it() {
         let err = Build::with("o-r-0000000").err().unwrap();
         assert_eq!(err.reason(), Reason::HostileArchive);

@@ -174,6 +174,21 @@ mod tests {
     }
 
     #[test]
+    fn a_tool_whose_environment_holds_a_switch_gives_a_launch_that_is_refused() {
+        let refused = |tool: &str, value: &str| {
+            let tools = BTreeMap::from([(tool.to_owned(), value.to_owned())]);
+            let mut facts = crate::check::tests::good();
+            let launch = crate::check::tests::known(&mut facts.launch);
+            launch.env = environment("sentinel", launch.hardened, &tools);
+            crate::check::tests::refused_with(&facts)
+        };
+        assert_eq!(refused("PATH", "/usr/bin:/bin"), Vec::<String>::new());
+        for name in ["BUN_OPTIONS", "NODE_OPTIONS", "CASE_MODEL_OVERRIDE", "LD_PRELOAD"] {
+            assert_eq!(refused(name, "--smol"), ["ambient_inputs"], "{name}");
+        }
+    }
+
+    #[test]
     fn the_default_model_is_the_admitted_one_under_its_runtime_provider() {
         let bytes = include_bytes!("../../../admissions/models/qwen-local--qwen3.6-35b-a3b.json");
         let model = record::admission::parse(bytes).unwrap();
