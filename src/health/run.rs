@@ -26,6 +26,7 @@ use crate::record::ids::Name;
 use crate::record::report::SourceAdmission;
 use crate::root::{self, Root};
 use crate::run::{self, Options, Outcome, fixture, tools};
+use crate::store::Outside;
 
 /// What came of a set of validators.
 pub struct Health {
@@ -49,13 +50,13 @@ struct Stage<'a> {
 /// # Errors
 /// Where not even a scratch directory can be had; [`Reason::Interrupted`].
 pub fn health(context: &Context, set: &str, validators: &[&Validator]) -> Result<Health> {
-    let scratch = tempfile::Builder::new()
-        .prefix("admit-health-")
-        .tempdir()
-        .map_err(|err| Error::io("make", "a scratch directory", err).hint("set TMPDIR"))?;
-    let place = scratch.path().canonicalize();
-    let place = place.map_err(|err| Error::io("resolve", scratch.path(), err))?;
-    let stage = Stage::set(context, place)?;
+    let temp = tempfile::env::temp_dir();
+    let temp = temp
+        .canonicalize()
+        .map_err(|err| Error::io("use as scratch", &temp, err).hint("set TMPDIR"))?;
+    // The worlds have stores of their own, with directories that are read-only.
+    let scratch = Outside::create(&temp)?;
+    let stage = Stage::set(context, scratch.path().to_path_buf())?;
     let (mut rows, mut hindered) = (Vec::new(), None);
     for validator in validators {
         if context.stop.load(Ordering::SeqCst) != 0 {

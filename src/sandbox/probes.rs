@@ -125,8 +125,9 @@ impl Attempts {
         } else {
             open(path, OFlags::WRONLY)
         };
-        // Behind a directory that the payload may not even enter: ask the mount itself.
-        if got == libc::EACCES
+        // Behind a directory that the payload may not even enter, and of a program that runs, the kernel refuses before it
+        // comes to the mount: ask the mount itself.
+        if matches!(got, libc::EACCES | libc::ETXTBSY)
             && rustix::fs::statvfs(path)
                 .is_ok_and(|v| v.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
         {
