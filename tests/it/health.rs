@@ -91,8 +91,10 @@ fn told_to_stop_it_says_so_and_leaves_nothing() {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // The first world stands: the validators have begun.
     wait_for("a validator", Duration::from_secs(300), || {
-        let mut scratch = std::fs::read_dir(&temp).unwrap();
-        scratch.any(|dir| dir.unwrap().path().join("fake_lane_rehearses").exists())
+        let below = |dir: std::path::PathBuf| {
+            std::fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path())
+        };
+        below(temp.clone()).flat_map(below).any(|own| own.join("work/fake_lane_rehearses").exists())
     });
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
