@@ -365,3 +365,30 @@ pub struct ProxyRecord {
     /// From start to stop.
     pub duration_ns: u64,
 }
+
+impl ProxyRecord {
+    /// The record of a proxy through which nothing has gone yet.
+    pub fn new(
+        model: String,
+        upstream: UpstreamKind,
+        network_class: Option<String>,
+        tls: bool,
+    ) -> Self {
+        Self {
+            model,
+            upstream,
+            network_class,
+            tls,
+            exchanges: Vec::new(),
+            silent_connections: 0,
+            request_bytes: 0,
+            reply_bytes: 0,
+            tokens: 0,
+            replies_without_usage: 0,
+            limit_hit: None,
+            secrets_seen: Vec::new(),
+            recorder_failure: None,
+            duration_ns: 0,
+        }
+    }
+}

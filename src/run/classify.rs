@@ -189,22 +189,8 @@ mod tests {
     }
 
     fn wire(exchanges: Vec<WireRecord>) -> ProxyRecord {
-        ProxyRecord {
-            model: "m".into(),
-            upstream: UpstreamKind::Scripted,
-            network_class: None,
-            tls: false,
-            exchanges,
-            silent_connections: 0,
-            request_bytes: 0,
-            reply_bytes: 0,
-            tokens: 0,
-            replies_without_usage: 0,
-            limit_hit: None,
-            secrets_seen: Vec::new(),
-            recorder_failure: None,
-            duration_ns: 0,
-        }
+        let empty = ProxyRecord::new("m".into(), UpstreamKind::Scripted, None, false);
+        ProxyRecord { exchanges, ..empty }
     }
 
     fn log(outcome: &str) -> Claimed {
