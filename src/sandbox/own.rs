@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use super::attach::{NODEV, NOEXEC, NOSUID, RDONLY, attach, clone_tree, source};
 use super::failure::{Failure, Result};
@@ -26,7 +27,7 @@ pub fn hide(policy: &Policy, root: BorrowedFd<'_>) -> Result<Vec<String>> {
         .map_err(step("look"))?;
     let mut hidden = Vec::new();
     for place in candidates(policy, &own) {
-        let Some(target) = open(root, &place) else { continue };
+        let Some(target) = open(root, &place).map_err(step("look"))? else { continue };
         let seen =
             named(rustix::fs::fstat(&target), || "fstat(place)".into()).map_err(step("look"))?;
         if (seen.st_dev, seen.st_ino) != (own.dev(), own.ino()) {
@@ -74,8 +75,14 @@ fn candidates(policy: &Policy, own: &std::fs::Metadata) -> BTreeSet<String> {
     places.into_iter().map(|place| place.trim_end_matches('/').to_owned()).collect()
 }
 
-fn open(root: BorrowedFd<'_>, place: &str) -> Option<OwnedFd> {
+/// What lies at `place`, a link as itself; `None` where nothing does, or where no program in the sandbox can reach it. Any
+/// other fault is one: a place that could not be looked at is not known to be free of the program.
+fn open(root: BorrowedFd<'_>, place: &str) -> sys::Result<Option<OwnedFd>> {
     let how = ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    rustix::fs::openat2(root, place.trim_start_matches('/'), flags, Mode::empty(), how).ok()
+    let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    match rustix::fs::openat2(root, place.trim_start_matches('/'), flags, Mode::empty(), how) {
+        Ok(target) => Ok(Some(target)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => Ok(None),
+        other => named(other, || format!("openat2({place})")).map(Some),
+    }
 }
