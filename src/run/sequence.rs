@@ -19,7 +19,7 @@ use super::proof::Marks;
 use super::provider::{self, Around};
 use super::tools::Tools;
 use super::verdict::{self, Proofs};
-use crate::check::{Check, Engine, Policy, Purpose};
+use crate::check::{Engine, Policy, Purpose};
 use crate::context::Context;
 use crate::error::{Error, Kind, Reason, Result};
 use crate::evidence::{Recording, Sealed, names};
@@ -27,6 +27,7 @@ use crate::gate::{self, Admitted, Decision};
 use crate::lock::{self, Locked};
 use crate::record::evidence::{RunReport, RunStatus};
 use crate::record::failure::FailureClass;
+use crate::record::finding::State;
 use crate::record::sealed::Author;
 use crate::root::Root;
 use crate::sandbox::{Launcher, Policy as SandboxPolicy};
@@ -195,7 +196,8 @@ impl Run<'_> {
             let kind = decision.kind().unwrap_or(Kind::Refused);
             return Ok((Some(kind.exit_code()), decision));
         };
-        run.event("gates_admitted", Author::Admit, json!({ "gates": Check::ALL.len() }))?;
+        let held = decision.findings.iter().filter(|finding| finding.state == State::Ok).count();
+        run.event("gates_admitted", Author::Admit, json!({ "gates": held }))?;
         if self.stopped(report) {
             return Ok((None, decision));
         }
@@ -256,34 +258,34 @@ impl Run<'_> {
     ) -> Result<()> {
         let judge = self.judge(tools);
         let progress = &self.context.progress;
-        if let Some((launch, _)) = admitted.provider() {
-            progress.stage("baseline", "no change, and the reference patch");
-            let baselines = self.baselines(run, &judge, &launch.sandbox)?;
-            if self.stopped(report) {
-                return Ok(());
-            }
-            progress.stage("run", self.fixture.record.name.as_str());
-            let around = Around {
-                run,
-                agent: self.agent,
-                fixture: self.fixture,
-                judge: &judge,
-                launcher: self.launcher,
-                marks: &self.marks,
-                signal: &self.context.stop,
-            };
-            let seen = provider::work(&around, admitted, upstream)?;
-            let expected = launch::expected(tools);
-            let worked = verdict::Worked {
-                judgement: &seen.judgement,
-                baselines: &baselines,
-                tools,
-                proofs: self.proofs(&expected),
-            };
-            let provider = self.options.provider.provider.as_str();
-            return verdict::provider(run, report, admitted, provider, self.agent, &seen, &worked);
+        let Some((launch, _)) = admitted.provider() else {
+            return Err(Error::new(Reason::Internal, "no provider was admitted"));
+        };
+        progress.stage("baseline", "no change, and the reference patch");
+        let baselines = self.baselines(run, &judge, &launch.sandbox)?;
+        if self.stopped(report) {
+            return Ok(());
         }
-        Err(Error::new(Reason::Internal, "no provider was admitted"))
+        progress.stage("run", self.fixture.record.name.as_str());
+        let around = Around {
+            run,
+            agent: self.agent,
+            fixture: self.fixture,
+            judge: &judge,
+            launcher: self.launcher,
+            marks: &self.marks,
+            signal: &self.context.stop,
+        };
+        let seen = provider::work(&around, admitted, upstream)?;
+        let expected = launch::expected(tools);
+        let worked = verdict::Worked {
+            judgement: &seen.judgement,
+            baselines: &baselines,
+            tools,
+            proofs: self.proofs(&expected),
+        };
+        let provider = self.options.provider.provider.as_str();
+        verdict::provider(run, report, admitted, provider, self.agent, &seen, &worked)
     }
 
     fn fake(&self, run: &Recording, report: &mut RunReport, tools: &Tools) -> Result<()> {

@@ -147,6 +147,11 @@ fn a_rehearsal_is_sealed_reads_back_and_is_no_pass() {
     ] {
         crate::schemas::validate_as(&dir.join(file), &format!("{schema}.schema.json"));
     }
+    // As many checks are said to have held as held, and none that was not asked.
+    let events = std::fs::read_to_string(dir.join("events.normalized.jsonl")).unwrap();
+    let mut events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let admitted = events.find(|event| event["kind"] == "gates_admitted").unwrap();
+    assert_eq!(admitted["data"]["gates"], in_state(&report["gates"], "ok").len(), "{admitted:#}");
     // One changed byte of any file is told.
     let victim = dir.join("backend/wire/0001.reply");
     let mut bytes = std::fs::read(&victim).unwrap();
