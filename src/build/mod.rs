@@ -5,11 +5,13 @@
 //! - [`sandboxed`]: one build; [`kind`]: what of it depends on the kind of provider.
 //! - [`work`], [`space`]: the work directory, and where its bytes are. [`source`]: the source in it, before and after.
 //!   [`step`]: the commands in it. [`left`]: looking at what they left. [`keep`]: what is kept of a failed build.
+//! - [`known`]: plain Buns and outputs that are in the store already.
 //! - [`output`]: the file that comes out and its proofs. [`report`]: the record of a build. [`recorded`]: whether it is
 //!   the one that a lock asks for. [`stored`]: builds in the store.
 
 mod keep;
 pub mod kind;
+mod known;
 mod left;
 mod make;
 mod options;
@@ -25,6 +27,7 @@ mod step;
 mod stored;
 pub mod work;
 
+pub use known::{buns, output_of};
 pub use make::{Build, adopt, make, resolved};
 pub use options::{Options, STEP_WALL};
 pub use recorded::{asked, difference, record};

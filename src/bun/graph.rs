@@ -48,12 +48,27 @@ const STARTUP_COUNT: u32 = 1 << 8;
 /// Flag (1.4): the place of the module info strings follows.
 const MODULE_INFO_STRINGS: u32 = 1 << 9;
 
+/// Flag (1.4): the place of the module link table follows, then a counted list of module indices.
+const MODULE_LINKS: u32 = 1 << 11;
+
 /// A run of bytes in the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Region<'a> {
     /// First byte, counted from the payload's first byte.
     pub offset: u32,
+    /// Length as the record has it; more than there are `bytes` where the rest is a later module's as well.
+    pub len: u32,
     pub bytes: &'a [u8],
+}
+
+/// Bytes of the payload that hold more than zeros and that no record points to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Gap {
+    /// First byte, counted from the payload's first byte.
+    pub offset: u64,
+    pub size: u64,
+    /// How many of them are not zero.
+    pub nonzero: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +79,9 @@ pub struct Module<'a> {
     pub contents: Region<'a>,
     /// Source map in Bun's internal form; empty without `--sourcemap`.
     pub sourcemap: Region<'a>,
-    /// Bytecode; empty without `--bytecode`.
+    /// Bytecode; empty without `--bytecode`. Bun 1.4 can write one image for all modules, of which each record has
+    /// everything from its own beginning to the image's end (3,513 records of up to 128 MB, seen): `bytes` are those
+    /// up to the next record's beginning.
     pub bytecode: Region<'a>,
     /// Module information kept for bytecode; empty without it.
     pub module_info: Region<'a>,
@@ -107,6 +124,8 @@ pub struct Graph<'a> {
     pub flags: u32,
     /// Bytes of the payload that no region, terminator or zero padding explains.
     pub unexplained: u64,
+    /// Where they are.
+    pub gaps: Vec<Gap>,
 }
 
 impl<'a> Graph<'a> {
@@ -138,11 +157,12 @@ impl<'a> Graph<'a> {
                 .expected(format!("a multiple of {RECORD} bytes"))
                 .found(format!("{} bytes", table.bytes.len())));
         }
-        let modules = table
+        let mut modules = table
             .bytes
             .chunks_exact(RECORD)
             .map(|record| cover.module(record))
             .collect::<Result<Vec<_>>>()?;
+        part_image(&mut modules);
         let (entry, flags) = (word(16), word(28));
         if entry as usize >= modules.len() {
             return Err(bad("the entry is not a module of the graph")
@@ -155,8 +175,9 @@ impl<'a> Graph<'a> {
             return Err(bad("two modules of one name").found(pair[0]));
         }
         cover.extensions(table, modules.len(), flags)?;
-        let unexplained = cover.unexplained();
-        Ok(Self { payload, modules, entry, argv, flags, unexplained })
+        let gaps = cover.gaps();
+        let unexplained = gaps.iter().map(|gap| gap.nonzero).sum();
+        Ok(Self { payload, modules, entry, argv, flags, unexplained, gaps })
     }
 
     pub fn entry_module(&self) -> &Module<'a> {
@@ -190,7 +211,7 @@ impl<'a> Cover<'a> {
     fn take(&mut self, what: &str, offset: u32, len: u32, terminated: bool) -> Result<Region<'a>> {
         // Bun writes absent regions as 0, 0.
         if len == 0 {
-            return Ok(Region { offset, bytes: &[] });
+            return Ok(Region { offset, len, bytes: &[] });
         }
         let start = offset as usize;
         let bytes = start
@@ -198,7 +219,7 @@ impl<'a> Cover<'a> {
             .and_then(|end| self.body.get(start..end))
             .ok_or_else(|| outside(what, offset, len, self.body.len()))?;
         self.taken.push((start, start + bytes.len() + usize::from(terminated)));
-        Ok(Region { offset, bytes })
+        Ok(Region { offset, len, bytes })
     }
 
     fn module(&mut self, record: &[u8]) -> Result<Module<'a>> {
@@ -253,25 +274,63 @@ impl<'a> Cover<'a> {
             let (offset, len) = (word("module info strings")?, word("module info strings")?);
             self.take("module info strings", offset, len, false)?;
         }
+        if flags & MODULE_LINKS != 0 {
+            let (offset, len) = (word("module links")?, word("module links")?);
+            self.take("module links", offset, len, false)?;
+            for _ in 0..word("module links")? {
+                let index = word("module links")?;
+                if index as usize >= modules {
+                    return Err(bad("a module link to no module of the graph")
+                        .expected(format!("less than {modules}"))
+                        .found(index.to_string()));
+                }
+            }
+        }
         self.taken.push((start, at));
         Ok(())
     }
 
     /// Bytes that are neither taken nor zero. A zero can hide nothing; anything else that no record points to can.
-    fn unexplained(mut self) -> u64 {
+    fn gaps(mut self) -> Vec<Gap> {
         self.taken.sort_unstable();
-        let mut reached = 0;
-        let mut count = 0;
+        let mut gaps = Vec::new();
         let mut gap = |from: usize, to: usize| {
             let bytes = self.body.get(from..to.min(self.body.len())).unwrap_or(&[]);
-            count += bytes.iter().filter(|b| **b != 0).count() as u64;
+            let Some(first) = bytes.iter().position(|byte| *byte != 0) else { return };
+            let last = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(first);
+            let bytes = &bytes[first..=last];
+            gaps.push(Gap {
+                offset: (from + first) as u64,
+                size: bytes.len() as u64,
+                nonzero: bytes.iter().filter(|byte| **byte != 0).count() as u64,
+            });
         };
+        let mut reached = 0;
         for (start, end) in self.taken {
             gap(reached, start);
             reached = reached.max(end);
         }
         gap(reached, self.body.len());
-        count
+        gaps
+    }
+}
+
+/// Gives each bytecode region the bytes up to where the next begins, if the next reaches as far as it does: every byte
+/// stays some module's, and all of them together are no more than the payload.
+fn part_image(modules: &mut [Module<'_>]) {
+    let mut order: Vec<usize> =
+        (0..modules.len()).filter(|at| modules[*at].bytecode.len > 0).collect();
+    let end = |region: &Region<'_>| region.offset.saturating_add(region.len);
+    order.sort_unstable_by_key(|at| {
+        let region = &modules[*at].bytecode;
+        (region.offset, end(region))
+    });
+    for pair in order.windows(2) {
+        let (this, next) = (modules[pair[0]].bytecode, modules[pair[1]].bytecode);
+        if this.offset < next.offset && next.offset < end(&this) && end(&next) >= end(&this) {
+            let own = (next.offset - this.offset) as usize;
+            modules[pair[0]].bytecode.bytes = &this.bytes[..own];
+        }
     }
 }
 

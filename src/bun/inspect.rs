@@ -1,20 +1,41 @@
-//! All that a compiled executable shows of itself, as a value for `admit inspect`.
+//! All that an executable shows of itself, as a value for `admit inspect`.
+
+use std::collections::HashMap;
 
 use serde::Serialize;
 
+use super::elf::Elf;
 use super::exe::Executable;
 use super::explain::{KnownBun, claimed_version};
+use super::graph::{Gap, Region, SECTION};
 use super::inject::{Layout, Mismatch, prove_runtime};
+use super::native::Native;
 use crate::error::Result;
 use crate::record::ids::Digest;
 
-/// What is in a compiled Bun executable.
+/// What is in an executable.
 #[derive(Clone, Debug, Serialize)]
 pub struct Inspection {
     /// SHA-256 of the file (`sha256:` and hex).
     pub sha256: String,
     /// Size of the file in bytes.
     pub size: u64,
+    #[serde(flatten)]
+    pub content: Content,
+}
+
+/// What kind of executable it is.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "format", rename_all = "lowercase")]
+pub enum Content {
+    Bun(Box<Compiled>),
+    /// No section `.bun`: neither Bun nor compiled by it.
+    Native(Native),
+}
+
+/// What is in a compiled Bun executable.
+#[derive(Clone, Debug, Serialize)]
+pub struct Compiled {
     /// Which Bun runs the graph.
     pub runtime: RuntimeFacts,
     pub graph: GraphFacts,
@@ -51,6 +72,8 @@ pub struct GraphFacts {
     pub size: u64,
     /// Bytes that nothing accounts for.
     pub unexplained: u64,
+    /// Where they are.
+    pub gaps: Vec<Gap>,
     pub flags: u32,
     /// `bunfig.toml` in the working directory is loaded, and with it any code that it preloads.
     pub autoload_bunfig: bool,
@@ -82,14 +105,53 @@ pub struct RegionFacts {
     pub field: &'static str,
     /// First byte, counted from the payload's.
     pub offset: u32,
-    /// Bytes.
-    pub size: usize,
-    /// SHA-256.
-    pub sha256: String,
+    /// Bytes, as the record has it.
+    pub size: u32,
+    /// Where it is fewer than `size`: the first bytes that no later module's region has too. The digest is of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub own: Option<usize>,
+    /// SHA-256. Absent where the regions of the graph overlap so much that all of them hold more than twice its bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
-/// Reads a compiled executable and tries every known Bun. Errors: as [`Executable::read`].
+/// Digests of regions, each place once, and of no more bytes than `left` in all: regions may overlap as their writer
+/// likes, and the time that this takes may not.
+struct Digests {
+    known: HashMap<(u32, usize), String>,
+    left: usize,
+}
+
+impl Digests {
+    fn of(&mut self, region: &Region<'_>) -> Option<String> {
+        let place = (region.offset, region.bytes.len());
+        if let Some(known) = self.known.get(&place) {
+            return Some(known.clone());
+        }
+        self.left = self.left.checked_sub(region.bytes.len())?;
+        let digest = Digest::sha256(region.bytes).to_string();
+        self.known.insert(place, digest.clone());
+        Some(digest)
+    }
+}
+
+/// Reads an executable and tries every known Bun. Errors: as [`Executable::read`] for one with a section `.bun`, else as
+/// [`Native::read`].
 pub fn inspect(bytes: &[u8], known: &[KnownBun<'_>]) -> Result<Inspection> {
+    let content = if is_bun(bytes) {
+        Content::Bun(Box::new(compiled(bytes, known)?))
+    } else {
+        Content::Native(Native::read(bytes)?)
+    };
+    Ok(Inspection { sha256: Digest::sha256(bytes).to_string(), size: bytes.len() as u64, content })
+}
+
+/// Whether a file has the section in which Bun keeps its graph, or more than one of them.
+pub fn is_bun(bytes: &[u8]) -> bool {
+    Elf::read(bytes).is_ok_and(|elf| elf.sections.iter().any(|s| s.name == SECTION.as_bytes()))
+}
+
+fn compiled(bytes: &[u8], known: &[KnownBun<'_>]) -> Result<Compiled> {
     let exe = Executable::read(bytes)?;
     let mut runtime = RuntimeFacts {
         claimed: claimed_version(&bytes[..exe.graph_at]),
@@ -110,6 +172,7 @@ pub fn inspect(bytes: &[u8], known: &[KnownBun<'_>]) -> Result<Inspection> {
         }
     }
     let graph = &exe.graph;
+    let mut digests = Digests { known: HashMap::new(), left: graph.payload.len() * 2 };
     let modules = graph
         .modules
         .iter()
@@ -126,20 +189,20 @@ pub fn inspect(bytes: &[u8], known: &[KnownBun<'_>]) -> Result<Inspection> {
                 .map(|(field, region)| RegionFacts {
                     field,
                     offset: region.offset,
-                    size: region.bytes.len(),
-                    sha256: Digest::sha256(region.bytes).to_string(),
+                    size: region.len,
+                    own: (region.bytes.len() < region.len as usize).then_some(region.bytes.len()),
+                    sha256: digests.of(&region),
                 })
                 .collect(),
         })
         .collect();
-    Ok(Inspection {
-        sha256: Digest::sha256(bytes).to_string(),
-        size: bytes.len() as u64,
+    Ok(Compiled {
         runtime,
         graph: GraphFacts {
             offset: exe.graph_at as u64 + 8,
             size: graph.size(),
             unexplained: graph.unexplained,
+            gaps: graph.gaps.clone(),
             flags: graph.flags,
             autoload_bunfig: graph.autoload_bunfig(),
             autoload_dotenv: graph.autoload_dotenv(),

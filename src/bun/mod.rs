@@ -5,7 +5,8 @@
 //! - [`install`]: what an install must leave, and how a [`tree`] differs from it.
 //! - [`manifest`]: whether a tarball is the package that its row names.
 //! - [`exe`]: a compiled executable (from [`elf`] and [`graph`]); [`inject`]: the proof of the runtime in it.
-//! - [`inspect`]: all that a compiled executable shows of itself, as a value.
+//! - [`native`]: what an executable that is no Bun loads.
+//! - [`inspect`]: all that an executable shows of itself, as a value.
 //! - [`explain`]: why two executables, or any two files, differ.
 
 pub mod cache;
@@ -20,6 +21,7 @@ mod jsonc;
 pub mod lockfile;
 pub mod manifest;
 pub mod names;
+pub mod native;
 mod place;
 mod rows;
 #[cfg(test)]

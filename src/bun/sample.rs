@@ -165,3 +165,47 @@ pub fn appended(base: &[u8], payload: &[u8]) -> Vec<u8> {
     );
     out
 }
+
+/// A native program: headers, and where it is dynamic its loader's name and a dynamic section. No section headers.
+#[allow(dead_code, reason = "of the two places that include this file one needs it")]
+pub fn native(interpreter: Option<&str>, needed: &[&str]) -> Vec<u8> {
+    let count = 3usize;
+    let (base, start) = (0x40_0000u64, 64 + count * 56);
+    let mut names = vec![0u8];
+    let mut dynamic = Vec::new();
+    for name in needed {
+        dynamic.extend(words(&[1, names.len() as u64]));
+        names.extend(name.as_bytes());
+        names.push(0);
+    }
+    let loader: Vec<u8> =
+        interpreter.map(|name| [name.as_bytes(), b"\0"].concat()).unwrap_or_default();
+    let names_at = start + loader.len();
+    dynamic.extend(words(&[5, base + names_at as u64, 0, 0]));
+    let dynamic_at = names_at + names.len();
+    let size = dynamic_at + dynamic.len() + 16;
+    let mut out = vec![0; size];
+    set(&mut out, 0, b"\x7fELF\x02\x01\x01");
+    set(&mut out, 0x10, &[2, 0, 62, 0, 1]);
+    set(&mut out, 0x18, &words(&[base, 64]));
+    for (at, half) in [(0x34, 64), (0x36, 56), (0x38, count)] {
+        set(&mut out, at, &(half as u16).to_le_bytes());
+    }
+    let none = (0u64, 0, 0);
+    for (at, (kind, offset, len)) in [
+        (1u64, 0, size),
+        if interpreter.is_some() { (3, start, loader.len()) } else { none },
+        if needed.is_empty() { none } else { (2, dynamic_at, dynamic.len()) },
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let addr = base + offset as u64;
+        let entry = words(&[kind | 5 << 32, offset as u64, addr, addr, len as u64, len as u64, 8]);
+        set(&mut out, 64 + at * 56, &entry);
+    }
+    set(&mut out, start, &loader);
+    set(&mut out, names_at, &names);
+    set(&mut out, dynamic_at, &dynamic);
+    out
+}

@@ -103,7 +103,9 @@ fn bytes_that_nothing_points_to_are_counted() {
     graph.extend(tail);
     let at = graph.len() - 48;
     graph[at..at + 8].copy_from_slice(&count.to_le_bytes());
-    assert_eq!(Graph::read(&graph).expect("readable").unexplained, 5);
+    let read = Graph::read(&graph).expect("readable");
+    assert_eq!(read.unexplained, 5);
+    assert_eq!((read.gaps.len(), read.gaps[0].size, read.gaps[0].nonzero), (1, 5, 5));
 }
 
 #[test]
@@ -190,4 +192,38 @@ proptest! {
             prop_assert!(graph.unexplained <= graph.size());
         }
     }
+}
+
+/// One bytecode image for all modules, of which each record has everything to the end (Bun 1.4 with `--bytecode` and
+/// many modules): the bytes are counted once, whatever the records add up to.
+#[test]
+fn an_image_that_every_module_reaches_to_the_end_of_is_counted_once() {
+    const MODULES: usize = 2000;
+    let names: Vec<String> = (0..MODULES).map(|n| format!("/$bunfs/root/m{n}")).collect();
+    let text = [7; 4096];
+    let modules: Vec<_> = names.iter().map(|name| (name.as_str(), &text[..], &b""[..])).collect();
+    let mut graph = payload(&modules, "", 0xf);
+    let word = |graph: &[u8], at: usize| u32::from_le_bytes(graph[at..at + 4].try_into().unwrap());
+    let table = word(&graph, graph.len() - 40) as usize;
+    let contents = |graph: &[u8], n: usize| word(graph, table + n * 52 + 8);
+    let end = contents(&graph, MODULES - 1) + text.len() as u32;
+    for n in 0..MODULES {
+        let start = contents(&graph, n);
+        graph[table + n * 52 + 24..][..4].copy_from_slice(&start.to_le_bytes());
+        graph[table + n * 52 + 28..][..4].copy_from_slice(&(end - start).to_le_bytes());
+    }
+    let read = Graph::read(&graph).expect("readable");
+    let first = read.modules[0].bytecode;
+    assert_eq!(first.len, end - contents(&graph, 0));
+    assert_eq!(first.bytes.len() as u32, contents(&graph, 1) - contents(&graph, 0));
+    assert_eq!(read.modules[MODULES - 1].bytecode.bytes, text);
+    let all: usize = read.modules.iter().map(|module| module.bytecode.bytes.len()).sum();
+    assert_eq!(all as u32, end - contents(&graph, 0), "every byte is one module's");
+    assert_eq!(read.unexplained, 0);
+    let base = plain(1);
+    let shown = super::inspect::inspect(&expanded(&base, &graph), &[]).expect("inspected");
+    let super::inspect::Content::Bun(shown) = shown.content else { panic!("compiled") };
+    let region = &shown.modules[0].regions[1];
+    assert_eq!((region.size, region.own), (first.len, Some(first.bytes.len())));
+    assert!(shown.modules.iter().all(|m| m.regions.iter().all(|r| r.sha256.is_some())));
 }

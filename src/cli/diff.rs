@@ -14,11 +14,12 @@ use crate::record;
 /// Explain how two files differ; compiled Bun executables down to the module and the line
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The first file
+    /// The first file, or a provider whose output is in the store
     a: PathBuf,
-    /// The second file
+    /// The second file, or such a provider
     b: PathBuf,
-    /// A plain Bun that a runtime inside may be, to prove it byte for byte; may be repeated
+    /// A plain Bun that a runtime inside may be, to prove it byte for byte; may be repeated (default: those of the
+    /// locks that are in the store)
     #[arg(long, value_name = "FILE")]
     bun: Vec<PathBuf>,
     /// How many places of each module are shown; all are counted
@@ -27,8 +28,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
-    let (a, b) = (read(&args.a)?, read(&args.b)?);
-    let buns = Buns::read(&args.bun)?;
+    let (a, b) = (read(app, &args.a)?, read(app, &args.b)?);
+    let buns = Buns::read(app, &args.bun, &[&a, &b])?;
     let found = diff(&a, &b, &buns.known(), args.hunks);
     let mut value = record::to_value(&found);
     value["schema"] = json!("admit.difference/1");

@@ -1,42 +1,59 @@
-//! `admit inspect FILE`: what is in a compiled Bun executable, read without running it.
+//! `admit inspect FILE`: what is in an executable, read without running it.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use super::app::App;
+use crate::build;
 use crate::bun::explain::KnownBun;
-use crate::bun::inspect::{Inspection, inspect};
+use crate::bun::graph::Gap;
+use crate::bun::inspect::{Compiled, Content, Inspection, inspect};
 use crate::error::{Error, Reason, Result};
 use crate::record;
 use crate::ui::Mark;
 
-/// Show the runtime, flags and modules of a compiled Bun executable, without running it
+/// Show the runtime, flags and modules of a compiled Bun executable, or how a native one is linked, without running it
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The executable
+    /// The executable, or a provider whose output is in the store
     file: PathBuf,
-    /// A plain Bun that the runtime inside may be, to prove it byte for byte; may be repeated
+    /// A plain Bun that the runtime inside may be, to prove it byte for byte; may be repeated (default: those of the
+    /// locks that are in the store)
     #[arg(long, value_name = "FILE")]
     bun: Vec<PathBuf>,
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
-    let bytes = read(&args.file)?;
-    let buns = Buns::read(&args.bun)?;
+    let bytes = read(app, &args.file)?;
+    let buns = Buns::read(app, &args.bun, &[&bytes])?;
     let found =
         inspect(&bytes, &buns.known()).map_err(|err| err.at(args.file.display().to_string()))?;
     let mut value = record::to_value(&found);
-    value["schema"] = json!("admit.inspection/1");
+    value["schema"] = json!("admit.inspection/2");
     app.ui.json(&value);
     print(app, &found);
     // Asked whether it is one of these, the answer may be no.
-    Ok(u8::from(!args.bun.is_empty() && found.runtime.proven.is_none()))
+    let proven = match &found.content {
+        Content::Bun(compiled) => compiled.runtime.proven.is_some(),
+        Content::Native(_) => false,
+    };
+    Ok(u8::from(!args.bun.is_empty() && !proven))
 }
 
 fn print(app: &App, found: &Inspection) {
-    let (runtime, graph) = (&found.runtime, &found.graph);
     app.ui.line(&format!("{}  {} bytes", found.sha256, found.size));
+    match &found.content {
+        Content::Native(native) => {
+            app.ui.row(Mark::Note, "native", &native.words());
+            app.ui.detail("meaning", "no module graph of Bun in it: known by its digest alone");
+        }
+        Content::Bun(found) => compiled(app, found),
+    }
+}
+
+fn compiled(app: &App, found: &Compiled) {
+    let (runtime, graph) = (&found.runtime, &found.graph);
     let claimed = runtime.claimed.as_deref().unwrap_or("an unknown version");
     match &runtime.proven {
         Some(bun) => app.ui.row(Mark::Good, "runtime", &format!("{bun}, byte for byte")),
@@ -52,6 +69,10 @@ fn print(app: &App, found: &Inspection) {
     let mark = if graph.unexplained == 0 { Mark::Good } else { Mark::Bad };
     let text = format!("{} bytes, {} unexplained", graph.size, graph.unexplained);
     app.ui.row(mark, "graph", &text);
+    for gap in &graph.gaps {
+        let Gap { offset, size, nonzero } = gap;
+        app.ui.detail("unexplained", &format!("{nonzero} of {size} bytes from byte {offset}"));
+    }
     let loads =
         |what: &str, yes: bool| format!("{what} {}", if yes { "loaded" } else { "ignored" });
     let mark = if graph.autoload_bunfig || graph.autoload_dotenv { Mark::Note } else { Mark::Good };
@@ -65,17 +86,25 @@ fn print(app: &App, found: &Inspection) {
         app.ui.line(&format!("\n{}", module.name.escape_debug()));
         for region in &module.regions {
             let (field, size) = (region.field, region.size);
-            app.ui.line(&format!("  {field:<12} {size:>10}  {}", region.sha256));
+            let digest = region.sha256.as_deref().unwrap_or("not digested: regions overlap");
+            let own = region
+                .own
+                .map(|own| format!("  (its first {own} bytes; the rest is a later module's too)"));
+            app.ui.line(&format!("  {field:<12} {size:>10}  {digest}{}", own.unwrap_or_default()));
         }
     }
 }
 
-/// The given plain Buns, in memory.
+/// Plain Buns, in memory: those given, else those of the store.
 pub(super) struct Buns(Vec<(String, Vec<u8>)>);
 
 impl Buns {
-    pub(super) fn read(paths: &[PathBuf]) -> Result<Self> {
-        let one = |path: &PathBuf| Ok((path.display().to_string(), read(path)?));
+    /// `executables` are what the Buns are for.
+    pub(super) fn read(app: &App, paths: &[PathBuf], executables: &[&[u8]]) -> Result<Self> {
+        if paths.is_empty() {
+            return Ok(Self(build::buns(&app.context, executables)));
+        }
+        let one = |path: &PathBuf| Ok((path.display().to_string(), read(app, path)?));
         paths.iter().map(one).collect::<Result<_>>().map(Self)
     }
 
@@ -84,14 +113,20 @@ impl Buns {
     }
 }
 
-/// A regular file, whole.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
+/// A regular file, whole. Where there is none of that name, the output of the provider that is called so.
+pub(super) fn read(app: &App, path: &Path) -> Result<Vec<u8>> {
     let facts = std::fs::metadata(path).map_err(|err| match err.kind() {
-        std::io::ErrorKind::NotFound => {
-            Error::new(Reason::NotFound, "no such file").at(path.display().to_string())
-        }
+        std::io::ErrorKind::NotFound => Error::new(Reason::NotFound, "no such file")
+            .at(path.display().to_string())
+            .expected("a file, or a provider whose output is in the store"),
         _ => Error::io("read", path, err),
-    })?;
+    });
+    let facts = match facts {
+        Err(err) if err.reason() == Reason::NotFound => {
+            return build::output_of(&app.context, &path.to_string_lossy())?.ok_or(err);
+        }
+        facts => facts?,
+    };
     if !facts.is_file() {
         return Err(
             Error::new(Reason::BadArgument, "not a regular file").at(path.display().to_string())

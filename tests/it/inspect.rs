@@ -41,7 +41,7 @@ fn inspect_shows_modules_and_proves_the_runtime() {
     for (file, layout) in [("one", "expanded"), ("appended", "appended")] {
         let shown = world.admit(&["inspect", file, "--bun", "other-bun", "--bun", "bun", "--json"]);
         let shown = shown.expect(0).json();
-        assert_eq!(shown["schema"], "admit.inspection/1");
+        assert_eq!(shown["schema"], "admit.inspection/2");
         assert_eq!(shown["runtime"]["proven"], "bun");
         assert_eq!(shown["runtime"]["layout"], layout);
         assert_eq!(shown["runtime"]["mismatches"][0]["bun"], "other-bun");
@@ -70,6 +70,15 @@ fn what_cannot_be_inspected_says_why() {
     world.admit(&["inspect", "bun"]).refuse(2, "bad_executable");
     put(&world, "text", b"#!/bin/sh\n");
     world.admit(&["inspect", "text"]).refuse(2, "bad_executable");
+    // A native program has an answer of its own, and it is none of the given Buns.
+    put(&world, "native", &sample::native(Some("/lib64/ld-linux-x86-64.so.2"), &["libc.so.6"]));
+    let shown = world.admit(&["inspect", "native", "--json"]).expect(0).json();
+    assert_eq!((&shown["format"], &shown["linkage"]), (&"native".into(), &"dynamic".into()));
+    assert_eq!(shown["needed"][0], "libc.so.6");
+    put(&world, "static", &sample::native(None, &[]));
+    let text = world.admit(&["inspect", "static"]).expect(0).stdout();
+    assert!(text.contains("x86-64, static"), "{text}");
+    world.admit(&["inspect", "static", "--bun", "bun"]).expect(1);
     // A graph for readers, another for the runtime.
     let mut decoy = std::fs::read(world.cwd().join("one")).unwrap();
     decoy[sample::WORD..sample::WORD + 8].fill(0);
