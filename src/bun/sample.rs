@@ -167,7 +167,6 @@ pub fn appended(base: &[u8], payload: &[u8]) -> Vec<u8> {
 }
 
 /// A native program: headers, and where it is dynamic its loader's name and a dynamic section. No section headers.
-#[allow(dead_code, reason = "of the two places that include this file one needs it")]
 pub fn native(interpreter: Option<&str>, needed: &[&str]) -> Vec<u8> {
     let count = 3usize;
     let (base, start) = (0x40_0000u64, 64 + count * 56);
