@@ -5,7 +5,6 @@ use serde_json::Value;
 
 use crate::attest::ModelPredicate;
 use crate::check::launch::LaunchRecord;
-use crate::record::Record;
 use crate::record::admission::ModelAdmission;
 use crate::record::decision::Decision;
 use crate::record::evidence::RunReport;
@@ -16,6 +15,7 @@ use crate::record::piplock::PipLock;
 use crate::record::report::BuildReport;
 use crate::record::sealed::{Event, Freshness, Manifest, NoTargetProof, Seal};
 use crate::record::wire::ProxyRecord;
+use crate::record::{Record, Schema};
 use crate::run::gate_record::GateRecord;
 use crate::run::judge::JudgeRow;
 use crate::run::tools::ToolFacts;
@@ -32,6 +32,39 @@ fn entry<R: Record + JsonSchema>() -> (String, Value) {
         }
     }
     (format!("{}.v{}.schema.json", id.name, id.version), schema)
+}
+
+/// The two versions of a model admission: each has keys that the other does not have.
+fn model_admissions() -> [(String, Value); 2] {
+    let (present, form) = entry::<ModelAdmission>();
+    let older = ModelAdmission::VERSION_1;
+    let version = |form: &Value, id: Schema, without: &[&str], with: &[&str]| {
+        let mut form = form.clone();
+        form["title"] = id.to_string().into();
+        form["properties"]["schema"]["const"] = id.to_string().into();
+        form["properties"]["schema"]["description"] = format!("`{id}`.").into();
+        if let Some(keys) = form["properties"].as_object_mut() {
+            keys.retain(|key, _| !without.contains(&key.as_str()));
+        }
+        if let Some(required) = form["required"].as_array_mut() {
+            required.extend(with.iter().map(|key| Value::from(*key)));
+        }
+        // What a version demands is there and never null.
+        for key in with {
+            if let Some(kinds) = form["properties"][key]["type"].as_array_mut() {
+                kinds.retain(|kind| kind != "null");
+            }
+        }
+        form
+    };
+    let (old, new) = (&ModelAdmission::KEYS_OF_1, &ModelAdmission::KEYS_OF_2);
+    let mut first = version(&form, older, new, old);
+    if let Some(definitions) = first["$defs"].as_object_mut() {
+        definitions
+            .retain(|name, _| !["Credential", "Api", "AbsPath", "Digest"].contains(&name.as_str()));
+    }
+    let second = version(&form, ModelAdmission::SCHEMA, old, &new[..2]);
+    [(format!("{}.v{}.schema.json", older.name, older.version), first), (present, second)]
 }
 
 /// A line of a JSONL file, or a record inside a run directory: the file's name says which it is, not a key in it.
@@ -52,7 +85,6 @@ pub fn all() -> Vec<(String, Value)> {
         entry::<FixtureLock>(),
         entry::<Script>(),
         entry::<PipLock>(),
-        entry::<ModelAdmission>(),
         entry::<ModelPredicate>(),
         entry::<Decision>(),
         entry::<RunReport>(),
@@ -69,6 +101,7 @@ pub fn all() -> Vec<(String, Value)> {
         plain::<Vec<JudgeRow>>("admit.run-judgement"),
         plain::<ToolFacts>("admit.run-tools"),
     ];
+    all.extend(model_admissions());
     all.sort_by(|a, b| a.0.cmp(&b.0));
     all
 }

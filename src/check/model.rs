@@ -4,7 +4,7 @@ use super::{
     BRIDGED_PROVIDER, Check, EndpointOrigin, Facts, PROBE_MAX_TOKENS, ProbeOutcome, hold, ok_if,
 };
 use crate::error::Reason;
-use crate::record::admission::{AdmissionStatus, CredentialClass, ModelAdmission, ModelKind};
+use crate::record::admission::{AdmissionStatus, ModelAdmission, ModelKind};
 use crate::record::failure::FailureClass;
 use crate::record::finding::Finding;
 use crate::record::network::NetworkClass;
@@ -57,16 +57,17 @@ pub(super) fn admitted(facts: &Facts) -> Finding {
 }
 
 pub(super) fn credentials(facts: &Facts) -> Finding {
-    let class = record(facts).map(|record| record.credential_source_class.as_str());
-    let expected = class.map_or("credentials of the record's class".into(), |class| {
+    let class = record(facts).map(ModelAdmission::credential_words);
+    let expected = class.as_ref().map_or("credentials of the record's class".into(), |class| {
         format!("credentials of class {class}")
     });
+    let known = record(facts).is_some_and(|record| record.credential().is_some());
     let fix = "set ADMIT_MODEL_KEY, or ADMIT_MODEL_KEY_FILE to a file of mode 0600";
     hold(Check::Credentials, &facts.credentials, &expected, fix, |credentials| {
-        match class.map(|class| (class, CredentialClass::from_text(class))) {
+        match class.as_deref() {
             None => no("no admission record says which"),
-            Some((class, None)) => no(format!("unknown class {class}")),
-            Some((class, Some(_))) if class != credentials.class => {
+            Some(class) if !known => no(format!("unknown class {class}")),
+            Some(class) if class != credentials.class => {
                 no(format!("looked for class {}", credentials.class))
             }
             Some(_) => {
@@ -109,7 +110,7 @@ pub(super) fn endpoint(facts: &Facts) -> Finding {
 
 /// Counts addresses and never shows one: an endpoint's address is in no report.
 pub(super) fn network(facts: &Facts) -> Finding {
-    let class = record(facts).map(|record| record.allowed_network_class.as_str());
+    let class = record(facts).map(|record| record.network());
     let expected = class.map_or("addresses inside the record's network class".into(), |class| {
         format!("every address inside {class}")
     });

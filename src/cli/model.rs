@@ -7,13 +7,11 @@ use super::findings;
 use super::verify::SignatureArgs;
 use crate::attest::{self, Held, Refused};
 use crate::error::{Error, Reason, Result};
-use crate::record::admission::{
-    self, AdmissionStatus, ModelAdmission, ModelPair, ModelStatus, RecordFile,
-};
+use crate::record;
+use crate::record::admission::{self, AdmissionStatus, ModelPair, ModelStatus, RecordFile};
 use crate::record::finding::Finding;
 use crate::record::ids::Digest;
 use crate::record::signing::Kind as Signed;
-use crate::record::{self, Record as _};
 use crate::root::Root;
 use crate::secrets;
 use crate::ui::Mark;
@@ -201,8 +199,7 @@ fn revoke(app: &App, pair: &ModelPair) -> Result<u8> {
     let mut record =
         admission::parse(bytes).map_err(|err| crate::root::bad_record(&root.place(&path), &err))?;
     record.status = admission::REVOKED.into();
-    // An older record is written in the present form.
-    record.schema = ModelAdmission::SCHEMA.to_string();
+    let record = record.in_present_form();
     let place = super::model_write::put(app, &path, &record::pretty(&record))?;
     app.ui.line(&format!("revoked {pair} in {}", place.display()));
     app.ui.json(

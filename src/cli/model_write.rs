@@ -3,14 +3,16 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValue;
 use serde_json::json;
 
 use super::App;
 use crate::error::{Error, Reason, Result};
 use crate::record::admission::{
-    self, AdmissionStatus, CredentialClass, ModelAdmission, ModelId, ModelKind, ModelPair,
+    self, AdmissionStatus, Api, CredentialClass, ModelAdmission, ModelId, ModelKind, ModelPair,
     RecordFile,
 };
+use crate::record::credential::Credential;
 use crate::record::decision::{self, Decision, DecisionStatus, ProviderClass};
 use crate::record::ids::{Name, RelPath, Timestamp};
 use crate::record::network::NetworkClass;
@@ -29,12 +31,28 @@ pub(super) struct Add {
     /// What makes the approval void
     #[arg(long, value_name = "TEXT")]
     review_trigger: String,
-    /// Where credentials come from
-    #[arg(long, value_name = "CLASS", value_parser = credential_classes())]
-    credential_class: String,
-    /// Which addresses it may be reached at
-    #[arg(long, value_name = "CLASS", value_parser = network_classes())]
-    network_class: String,
+    /// With which key or account it is asked: none, key (ADMIT_MODEL_KEY or ADMIT_MODEL_KEY_FILE), or one of the words of
+    /// older records
+    #[arg(long, alias = "credential-class", value_name = "KIND", value_parser = credentials())]
+    credential: String,
+    /// The network that its endpoint must lie in
+    #[arg(long, alias = "network-class", value_name = "NAME", value_parser = networks())]
+    network: String,
+    /// How it is spoken to
+    #[arg(long, value_name = "API", value_parser = Api::ALL.map(Api::as_str))]
+    api: Option<String>,
+    /// Tokens that prompt and reply may have together, as the agent is told
+    #[arg(long, value_name = "TOKENS")]
+    context_window: Option<u32>,
+    /// Tokens that a reply may have, as the agent is told
+    #[arg(long, value_name = "TOKENS")]
+    max_tokens: Option<u32>,
+    /// The agent treats it as a model that reasons
+    #[arg(long)]
+    reasoning: bool,
+    /// A header that its server wants with every request and that is no secret; may be repeated
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    headers: Vec<(String, String)>,
     /// The provider's name in the agent's own configuration
     #[arg(long, value_name = "NAME", default_value = "openai")]
     runtime_provider: Name,
@@ -91,12 +109,30 @@ pub(super) struct Decide {
     effect: String,
 }
 
-fn credential_classes() -> clap::builder::PossibleValuesParser {
-    CredentialClass::ALL.map(CredentialClass::as_str).into()
+fn credentials() -> clap::builder::PossibleValuesParser {
+    let older = CredentialClass::ALL.map(|class| PossibleValue::new(class.as_str()).hide(true));
+    let kinds = ["none", "key"].map(PossibleValue::new);
+    kinds.into_iter().chain(older).collect::<Vec<_>>().into()
 }
 
-fn network_classes() -> clap::builder::PossibleValuesParser {
+fn networks() -> clap::builder::PossibleValuesParser {
     NetworkClass::ALL.map(NetworkClass::as_str).into()
+}
+
+fn header(text: &str) -> std::result::Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    let (name, value) = (name.to_ascii_lowercase(), value.to_owned());
+    admission::check_header(&name, &value)?;
+    Ok((name, value))
+}
+
+/// The credential of a word that [`credentials`] lets through.
+fn credential(word: &str) -> Credential {
+    let secret = CredentialClass::from_text(word).map(CredentialClass::needs_secret);
+    match secret.unwrap_or(word == "key") {
+        true => Credential::Key {},
+        false => Credential::None {},
+    }
 }
 
 /// Writes a record of the root.
@@ -122,8 +158,15 @@ pub(super) fn add(app: &App, args: &Add) -> Result<u8> {
         model: args.pair.model.clone(),
         kind: if args.scripted { ModelKind::Scripted } else { ModelKind::Served },
         runtime_provider: args.runtime_provider.clone(),
-        credential_source_class: args.credential_class.clone(),
-        allowed_network_class: args.network_class.clone(),
+        credential_source_class: None,
+        allowed_network_class: None,
+        network: Some(word(&args.network)?),
+        credential: Some(credential(&args.credential)),
+        api: args.api.as_deref().map(word).transpose()?,
+        context_window: args.context_window,
+        max_tokens: args.max_tokens,
+        reasoning: args.reasoning.then_some(true),
+        headers: args.headers.iter().cloned().collect(),
         approval_source: args.approval_source.clone(),
         admission_timestamp: now.clone(),
         review_trigger: args.review_trigger.clone(),

@@ -2,6 +2,7 @@
 //!
 //! Neither the address nor the key is ever in an error, a record or a `Debug` text.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Read as _;
@@ -113,6 +114,7 @@ pub struct Endpoint {
     base_path: String,
     addrs: Vec<IpAddr>,
     class: NetworkClass,
+    headers: BTreeMap<String, String>,
     pub(super) tls: Option<Arc<rustls::ClientConfig>>,
 }
 
@@ -169,9 +171,20 @@ impl Endpoint {
             base_path: url.path().trim_end_matches('/').to_owned(),
             addrs,
             class,
+            headers: BTreeMap::new(),
             tls,
             url: url_secret,
         })
+    }
+
+    /// The same, with headers that every request to it has beside admit's own; none of them is a secret.
+    #[must_use]
+    pub fn with_headers(self, headers: BTreeMap<String, String>) -> Self {
+        Self { headers, ..self }
+    }
+
+    pub(super) fn headers(&self) -> &BTreeMap<String, String> {
+        &self.headers
     }
 
     /// The class that it was checked against.

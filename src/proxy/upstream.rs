@@ -1,6 +1,7 @@
 //! The model's side: an endpoint over HTTP, or a mock model inside admit. Both give a stream of bytes that starts
 //! with an HTTP/1.1 reply head, so everything behind treats them alike.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -86,6 +87,7 @@ impl Ask<'_> {
         api: &dyn WireApi,
         host: &str,
         path: impl Fn(&str) -> String,
+        more: &BTreeMap<String, String>,
         key: Option<&[u8]>,
     ) -> Zeroizing<Vec<u8>> {
         let (method, tail, accept) = match self {
@@ -109,6 +111,9 @@ impl Ask<'_> {
                     .as_bytes(),
             );
         }
+        for (name, value) in more {
+            out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
         if let Some(key) = key {
             let header = match api.key_header() {
                 "authorization" => "Authorization: Bearer ".to_owned(),
@@ -125,11 +130,15 @@ impl Ask<'_> {
     /// The head as it is recorded: endpoint and key replaced by words in brackets.
     pub(super) fn recorded_head(&self, upstream: &Upstream) -> Vec<u8> {
         let withheld: &[u8] = b"[withheld]";
-        let key = match upstream {
-            Upstream::Http { credential: Some(_), .. } => Some(withheld),
-            _ => None,
+        let none = BTreeMap::new();
+        let (more, key) = match upstream {
+            Upstream::Http { endpoint, credential } => {
+                (endpoint.headers(), credential.as_ref().map(|_| withheld))
+            }
+            Upstream::Local(_) => (&none, None),
         };
-        self.head(upstream.api(), "[endpoint]", |tail| format!("[base]{tail}"), key).to_vec()
+        let path = |tail: &str| format!("[base]{tail}");
+        self.head(upstream.api(), "[endpoint]", path, more, key).to_vec()
     }
 }
 
@@ -148,7 +157,7 @@ pub(super) async fn open(
             };
             let key = credential.as_ref().map(|c| c.secret().expose());
             let (host, path) = (endpoint.authority(), |tail: &str| endpoint.path(tail));
-            let mut bytes = ask.head(upstream.api(), &host, path, key);
+            let mut bytes = ask.head(upstream.api(), &host, path, endpoint.headers(), key);
             bytes.extend_from_slice(ask.body());
             let send = async {
                 conn.write_all(&bytes).await?;

@@ -1,10 +1,12 @@
 //! Model admissions and decisions: who may answer an agent, on whose word, over which network.
 //!
-//! `admissions/models/<provider>--<model>.json` admits one provider and model pair (`admit.model-admission/1`);
-//! `admissions/decisions/<id>.json` records what was decided about a class of providers (`admit.decision/1`). Records
-//! from before these formats carry no `schema` and are read as `legacy/0`. [`status`] says what a record (or its
-//! absence) means for one request; it is pure, so every answer can be tested.
+//! `admissions/models/<provider>--<model>.json` admits one provider and model pair (`admit.model-admission/2`; version 1
+//! is still read); `admissions/decisions/<id>.json` records what was decided about a class of providers
+//! (`admit.decision/1`). Records from before these formats carry no `schema` and are read as `legacy/0`. [`status`] says
+//! what a record (or its absence) means for one request; it is pure, so every answer can be tested.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -12,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::canonical::{self as record, Record, RecordError, Schema};
+use super::credential::Credential;
 use super::ids::{Name, Timestamp};
 use super::network::names_an_address;
 
@@ -122,7 +125,33 @@ pub enum ModelKind {
     Scripted,
 }
 
-/// Where the credentials of an admitted model come from: decides which gate asks for what.
+/// How an admitted model is spoken to over HTTP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Api {
+    /// OpenAI chat completions.
+    #[default]
+    OpenaiChat,
+    /// OpenAI Responses.
+    OpenaiResponses,
+    /// Anthropic Messages.
+    AnthropicMessages,
+}
+
+impl Api {
+    pub const ALL: [Self; 3] = [Self::OpenaiChat, Self::OpenaiResponses, Self::AnthropicMessages];
+
+    /// The text form in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenaiChat => "openai-chat",
+            Self::OpenaiResponses => "openai-responses",
+            Self::AnthropicMessages => "anthropic-messages",
+        }
+    }
+}
+
+/// Where the credentials of an admitted model come from, in the words of the first two forms of the record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CredentialClass {
     /// A local server that asks for no secret.
@@ -164,7 +193,7 @@ impl CredentialClass {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelAdmission {
-    /// `admit.model-admission/1`.
+    /// `admit.model-admission/2`.
     pub schema: String,
     /// `admitted`, or anything else, which does not admit (`revoked` is what `admit model revoke` writes).
     pub status: String,
@@ -173,10 +202,35 @@ pub struct ModelAdmission {
     pub kind: ModelKind,
     /// The provider's name inside the agent's own configuration; reported, never the admission.
     pub runtime_provider: Name,
-    /// Where credentials come from ([`CredentialClass`]).
-    pub credential_source_class: String,
-    /// Which addresses it may be reached at ([`super::network::NetworkClass`]).
-    pub allowed_network_class: String,
+    /// Versions before 2: where credentials come from ([`CredentialClass`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential_source_class: Option<String>,
+    /// Versions before 2: which addresses it may be reached at, by the name of a network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_network_class: Option<String>,
+    /// The network that its endpoint must lie in, by name. Absent before version 2, like all that follows `kind` there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Name>,
+    /// With which key or account it is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<Credential>,
+    /// The wire API; absent means OpenAI chat completions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<Api>,
+    /// Tokens that prompt and reply may have together, as the agent is told; absent means 32,768.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub context_window: Option<u32>,
+    /// Tokens that a reply may have, as the agent is told; absent means 4,096.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub max_tokens: Option<u32>,
+    /// Whether the agent treats it as a model that reasons; absent means no.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<bool>,
+    /// Headers that its server wants with every request and that are no secret, names in lower case.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
     pub approval_source: String,
     pub admission_timestamp: Timestamp,
     /// What makes the approval void.
@@ -190,8 +244,15 @@ pub struct ModelAdmission {
 }
 
 impl Record for ModelAdmission {
-    const SCHEMA: Schema = Schema { name: "admit.model-admission", version: 1 };
+    const SCHEMA: Schema = Schema { name: "admit.model-admission", version: 2 };
 }
+
+/// What a record without `context_window` means, in tokens.
+const CONTEXT_WINDOW: u32 = 32_768;
+/// What a record without `max_tokens` means, in tokens.
+const MAX_TOKENS: u32 = 4_096;
+/// More tokens than any model has; a larger number is a slip.
+const MOST_TOKENS: u32 = 1_000_000_000;
 
 /// The `status` that admits; every other text does not.
 pub const ADMITTED: &str = "admitted";
@@ -200,7 +261,7 @@ pub const REVOKED: &str = "revoked";
 /// What [`parse`] puts into `schema` for a record in the older form.
 pub const LEGACY_SCHEMA: &str = "legacy/0";
 
-/// The older form: exactly these keys.
+/// The oldest form: exactly these keys, the last of them where a record has it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Legacy {
@@ -210,49 +271,157 @@ struct Legacy {
     credential_source_class: String,
     allowed_network_class: String,
     approval_source: String,
-    admission_timestamp: Timestamp,
+    admission_timestamp: String,
     review_trigger: String,
+    #[serde(default)]
+    evidence_expectations: Expectations,
 }
 
-impl From<Legacy> for ModelAdmission {
-    #[expect(clippy::expect_used, reason = "a fixed text that is a name")]
-    fn from(old: Legacy) -> Self {
-        Self {
-            schema: LEGACY_SCHEMA.into(),
-            status: old.status,
-            provider: old.provider,
-            model: old.model,
-            kind: ModelKind::Served,
-            // The older set-up had one way to a custom endpoint: the agent's own `openai` provider.
-            runtime_provider: "openai".parse().expect("a name"),
-            credential_source_class: old.credential_source_class,
-            allowed_network_class: old.allowed_network_class,
-            approval_source: old.approval_source,
-            admission_timestamp: old.admission_timestamp,
-            review_trigger: old.review_trigger,
-            evidence_expectations: Vec::new(),
-            stages: vec![2],
-            expires: None,
-        }
+/// One text, or several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Expectations {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Default for Expectations {
+    fn default() -> Self {
+        Self::Several(Vec::new())
     }
 }
 
+impl Legacy {
+    /// # Errors
+    /// Where the moment of the admission is none.
+    #[expect(clippy::expect_used, reason = "a fixed text that is a name")]
+    fn read(self) -> Result<ModelAdmission, RecordError> {
+        let admission_timestamp = Timestamp::from_rfc3339(&self.admission_timestamp)
+            .map_err(|err| fault(format!("\"admission_timestamp\": {err}")))?;
+        Ok(ModelAdmission {
+            schema: LEGACY_SCHEMA.into(),
+            status: self.status,
+            provider: self.provider,
+            model: self.model,
+            kind: ModelKind::Served,
+            // The older set-up had one way to a custom endpoint: the agent's own `openai` provider.
+            runtime_provider: "openai".parse().expect("a name"),
+            credential_source_class: Some(self.credential_source_class),
+            allowed_network_class: Some(self.allowed_network_class),
+            network: None,
+            credential: None,
+            api: None,
+            context_window: None,
+            max_tokens: None,
+            reasoning: None,
+            headers: BTreeMap::new(),
+            approval_source: self.approval_source,
+            admission_timestamp,
+            review_trigger: self.review_trigger,
+            evidence_expectations: match self.evidence_expectations {
+                Expectations::One(text) => vec![text],
+                Expectations::Several(texts) => texts,
+            },
+            stages: vec![2],
+            expires: None,
+        })
+    }
+}
+
+fn fault(what: String) -> RecordError {
+    RecordError { line: 0, column: 0, what }
+}
+
 impl ModelAdmission {
+    /// The form before `network` and `credential`, which is still read.
+    pub const VERSION_1: Schema = Schema { name: "admit.model-admission", version: 1 };
+    /// Keys that version 1 has and must have, and version 2 has not.
+    pub const KEYS_OF_1: [&str; 2] = ["credential_source_class", "allowed_network_class"];
+    /// Keys that version 2 has and version 1 has not; it must have the first two.
+    pub const KEYS_OF_2: [&str; 7] =
+        ["network", "credential", "api", "context_window", "max_tokens", "reasoning", "headers"];
+
     pub fn pair(&self) -> ModelPair {
         ModelPair { provider: self.provider.clone(), model: self.model.clone() }
     }
 
-    /// Rules beyond the form: nobody approves anonymously, and no record says where an endpoint is.
+    pub fn api(&self) -> Api {
+        self.api.unwrap_or_default()
+    }
+
+    /// The name of the network that the endpoint must lie in.
+    pub fn network(&self) -> &str {
+        let network = self.network.as_ref().map(Name::as_str);
+        network.or(self.allowed_network_class.as_deref()).unwrap_or_default()
+    }
+
+    /// With which key or account it is asked; `None` where the record has a class that is not known.
+    pub fn credential(&self) -> Option<Cow<'_, Credential>> {
+        if let Some(credential) = &self.credential {
+            return Some(Cow::Borrowed(credential));
+        }
+        let class = CredentialClass::from_text(self.credential_source_class.as_deref()?)?;
+        Some(Cow::Owned(match class.needs_secret() {
+            true => Credential::Key {},
+            false => Credential::None {},
+        }))
+    }
+
+    /// The credential in the record's own words: its class or its kind.
+    pub fn credential_words(&self) -> String {
+        let kind = self.credential.as_ref().map(|credential| credential.kind().to_owned());
+        kind.or_else(|| self.credential_source_class.clone()).unwrap_or_default()
+    }
+
+    /// Tokens that prompt and reply may have together.
+    pub fn context_window(&self) -> u32 {
+        self.context_window.unwrap_or(CONTEXT_WINDOW)
+    }
+
+    /// Tokens that a reply may have.
+    pub fn max_tokens(&self) -> u32 {
+        self.max_tokens.unwrap_or(MAX_TOKENS)
+    }
+
+    /// The same record in the present form, as far as it can be said there: a class that is not known stays as it is
+    /// only in the form that had it.
+    #[must_use]
+    pub fn in_present_form(mut self) -> Self {
+        let credential = self.credential().map(Cow::into_owned);
+        let network = self.network().parse().ok();
+        if let (Some(credential), Some(network)) = (credential, network) {
+            (self.credential, self.network) = (Some(credential), Some(network));
+            (self.credential_source_class, self.allowed_network_class) = (None, None);
+            self.schema = ModelAdmission::SCHEMA.to_string();
+        }
+        self
+    }
+
+    /// Rules beyond the form: each version has its own keys, nobody approves anonymously, and no record says where an
+    /// endpoint is.
     fn check(&self) -> Result<(), RecordError> {
-        let fail = |what: String| Err(RecordError { line: 0, column: 0, what });
-        let texts = [
-            ("status", &self.status),
-            ("credential_source_class", &self.credential_source_class),
-            ("allowed_network_class", &self.allowed_network_class),
-            ("approval_source", &self.approval_source),
-            ("review_trigger", &self.review_trigger),
-        ];
-        for (key, text) in texts {
+        let fail = |what: String| Err(fault(what));
+        let older = self.schema != Self::SCHEMA.to_string();
+        let keys = record::to_value(self);
+        let of_other = if older { &Self::KEYS_OF_2[..] } else { &Self::KEYS_OF_1 };
+        if let Some(key) = of_other.iter().find(|key| keys.get(key).is_some()) {
+            return fail(format!("unknown field `{key}` in {}", self.schema));
+        }
+        let demanded = if older { &Self::KEYS_OF_1[..] } else { &Self::KEYS_OF_2[..2] };
+        if let Some(key) = demanded.iter().find(|key| keys.get(key).is_none()) {
+            return fail(format!("missing field `{key}`"));
+        }
+        let texts: Vec<(&str, &String)> = [
+            ("status", Some(&self.status)),
+            ("credential_source_class", self.credential_source_class.as_ref()),
+            ("allowed_network_class", self.allowed_network_class.as_ref()),
+            ("approval_source", Some(&self.approval_source)),
+            ("review_trigger", Some(&self.review_trigger)),
+        ]
+        .into_iter()
+        .filter_map(|(key, text)| Some((key, text?)))
+        .collect();
+        for (key, text) in &texts {
             if text.trim().is_empty() {
                 return fail(format!("\"{key}\" is empty"));
             }
@@ -260,8 +429,29 @@ impl ModelAdmission {
         if self.stages.is_empty() || self.stages.iter().any(|s| !(2..=7).contains(s)) {
             return fail("\"stages\" must list stages from 2 to 7".into());
         }
+        for (key, tokens) in
+            [("context_window", self.context_window), ("max_tokens", self.max_tokens)]
+        {
+            if tokens.is_some_and(|tokens| !(1..=MOST_TOKENS).contains(&tokens)) {
+                return fail(format!("\"{key}\" must be 1 to {MOST_TOKENS} tokens"));
+            }
+        }
+        if self.max_tokens() > self.context_window() {
+            return fail(format!(
+                "\"max_tokens\" ({}) is larger than \"context_window\" ({})",
+                self.max_tokens(),
+                self.context_window()
+            ));
+        }
+        for (name, value) in &self.headers {
+            check_header(name, value).map_err(|what| fault(format!("\"headers\": {what}")))?;
+        }
+        if let Some(credential) = &self.credential {
+            credential.check().map_err(|what| fault(format!("\"credential\": {what}")))?;
+        }
         let expectations = self.evidence_expectations.iter().map(|t| ("evidence_expectations", t));
-        for (key, text) in texts.into_iter().chain(expectations) {
+        let headers = self.headers.values().map(|t| ("headers", t));
+        for (key, text) in texts.into_iter().chain(expectations).chain(headers) {
             if names_an_address(text) {
                 return fail(format!(
                     "\"{key}\" names a network address: endpoints come from the environment or a file at run time"
@@ -272,12 +462,59 @@ impl ModelAdmission {
     }
 }
 
-/// Reads a model admission, in the present or the older form, strictly.
+/// Headers that decide how a request is read, where it goes or who asks: admit alone writes these.
+const OWN_HEADERS: [&str; 19] = [
+    "accept",
+    "accept-encoding",
+    "api-key",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "x-api-key",
+];
+
+/// Whether a request may carry the header beside those that admit writes.
+///
+/// # Errors
+/// Why not.
+pub fn check_header(name: &str, value: &str) -> Result<(), String> {
+    let shown = name.escape_debug();
+    let letters = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if !(1..=64).contains(&name.len()) || !name.bytes().all(letters) {
+        return Err(format!("\"{shown}\" is no header's name in lower case"));
+    }
+    if OWN_HEADERS.contains(&name) {
+        return Err(format!("\"{shown}\" is written by admit alone"));
+    }
+    let visible = |b: u8| b == b' ' || b.is_ascii_graphic();
+    let ends = value.starts_with(' ') || value.ends_with(' ');
+    if !(1..=1024).contains(&value.len()) || ends || !value.bytes().all(visible) {
+        return Err(format!("the value of \"{shown}\" is not 1 to 1024 printable characters"));
+    }
+    Ok(())
+}
+
+/// Reads a model admission, in the present or an older form, strictly.
 pub fn parse(bytes: &[u8]) -> Result<ModelAdmission, RecordError> {
     let value = record::parse_value(bytes)?;
     let record = match value.as_object() {
         Some(object) if !object.contains_key("schema") => {
-            serde_json::from_slice::<Legacy>(bytes)?.into()
+            serde_json::from_slice::<Legacy>(bytes)?.read()?
+        }
+        Some(object) if object["schema"] == ModelAdmission::VERSION_1.to_string().as_str() => {
+            serde_json::from_slice(bytes)?
         }
         _ => record::parse::<ModelAdmission>(bytes)?,
     };
@@ -422,8 +659,8 @@ mod tests {
             assert_eq!(record::pretty(&record), bytes, "{}", record.pair());
             let found = ask(bytes, &record.pair().to_string());
             assert_eq!(found.status, AdmissionStatus::Admitted, "{}", found.reason);
-            assert!(NetworkClass::from_text(&record.allowed_network_class).is_some());
-            assert!(CredentialClass::from_text(&record.credential_source_class).is_some());
+            assert!(NetworkClass::from_text(record.network()).is_some());
+            assert!(record.credential().is_some());
         }
         assert_eq!(
             parse(QWEN).unwrap().pair().path(),
@@ -478,6 +715,71 @@ mod tests {
         }
     }
 
+    fn present(change: impl FnOnce(&mut Value)) -> Vec<u8> {
+        let mut value = record::to_value(&parse(QWEN).unwrap().in_present_form());
+        change(&mut value);
+        value.to_string().into_bytes()
+    }
+
+    #[test]
+    fn the_present_form_says_how_a_model_is_asked() {
+        let plain = parse(&present(|_| ())).unwrap();
+        assert_eq!(plain.schema, ModelAdmission::SCHEMA.to_string());
+        assert_eq!(
+            (plain.network(), plain.api()),
+            ("local-tailscale-vllm-spark1", Api::OpenaiChat)
+        );
+        assert_eq!(plain.credential().as_deref(), Some(&Credential::None {}));
+        assert_eq!((plain.context_window(), plain.max_tokens()), (32_768, 4_096));
+        let full = parse(&present(|record| {
+            record["api"] = json!("anthropic-messages");
+            record["credential"] = json!({"kind": "key"});
+            record["context_window"] = json!(200_000);
+            record["max_tokens"] = json!(32_000);
+            record["reasoning"] = json!(true);
+            record["headers"] =
+                json!({"originator": "pi", "openai-beta": "responses=experimental"});
+        }));
+        let full = full.unwrap();
+        assert_eq!((full.api(), full.context_window()), (Api::AnthropicMessages, 200_000));
+        assert_eq!(full.credential_words(), "key");
+        // The oldest and the middle form are written in the present one when they change, and mean the same.
+        assert_eq!(parse(CODEX).unwrap().in_present_form().credential_words(), "key");
+        let odd = parse(&with("credential_source_class", json!("made-up"))).unwrap();
+        assert!(odd.credential().is_none());
+        assert_eq!(odd.clone().in_present_form(), odd);
+    }
+
+    #[test]
+    fn what_the_present_form_cannot_mean_is_refused() {
+        type Change = fn(&mut Value);
+        let cases: [(Change, &str); 16] = [
+            (|r| r["allowed_network_class"] = json!("loopback-test"), "allowed_network_class"),
+            (|r| drop(r.as_object_mut().unwrap().remove("network")), "missing field `network`"),
+            (|r| drop(r.as_object_mut().unwrap().remove("credential")), "field `credential`"),
+            (|r| r["schema"] = json!("admit.model-admission/1"), "in admit.model-admission/1"),
+            (|r| r["schema"] = json!("admit.model-admission/3"), "newer admit"),
+            (|r| r["credential"] = json!({"kind": "none", "more": 1}), "unknown field `more`"),
+            (|r| r["credential"] = json!({"kind": "vault"}), "unknown variant `vault`"),
+            (|r| r["credential"] = json!({"kind": "helper", "program": "p"}), "credential"),
+            (|r| r["api"] = json!("grpc"), "unknown variant `grpc`"),
+            (|r| r["max_tokens"] = json!(0), "max_tokens"),
+            (|r| r["max_tokens"] = json!(40_000), "larger than"),
+            (|r| r["headers"] = json!({"Authorization": "x"}), "in lower case"),
+            (|r| r["headers"] = json!({"x-api-key": "x"}), "admit alone"),
+            (|r| r["headers"] = json!({"x": "a\r\nhost: b"}), "printable"),
+            (|r| r["headers"] = json!({"x": "http://h.test"}), "network address"),
+            (|r| r["network"] = json!("../x"), "network"),
+        ];
+        for (change, text) in cases {
+            let found = ask(&present(change), PAIR);
+            assert_eq!(found.status, AdmissionStatus::InvalidAdmission, "{text}");
+            // A wrong value is named with its key or its place.
+            let named = found.reason.contains(text) || found.reason.starts_with("line");
+            assert!(named, "{text}: {}", found.reason);
+        }
+    }
+
     #[test]
     fn the_older_form_is_read_with_exactly_its_fields() {
         let mut old = json!({
@@ -497,6 +799,22 @@ mod tests {
             less.as_object_mut().unwrap().remove(&key);
             let found = ask(less.to_string().as_bytes(), PAIR);
             assert_eq!(found.status, AdmissionStatus::InvalidAdmission, "without {key}");
+        }
+        for (moment, want) in [
+            ("2026-05-31T21:50:00-04:00", AdmissionStatus::NotAdmitted),
+            ("2026-05-31T21:50:00.123456+02:00", AdmissionStatus::Admitted),
+            ("2026-05-31T21:50:00", AdmissionStatus::InvalidAdmission),
+        ] {
+            let mut other = old.clone();
+            other["admission_timestamp"] = json!(moment);
+            let found = ask(other.to_string().as_bytes(), PAIR);
+            assert_eq!(found.status, want, "{moment}: {}", found.reason);
+        }
+        for (expected, want) in [(json!(["a", "b"]), ["a", "b"].as_slice()), (json!("c"), &["c"])] {
+            let mut other = old.clone();
+            other["evidence_expectations"] = expected;
+            let found = ask(other.to_string().as_bytes(), PAIR);
+            assert_eq!(found.record.unwrap().evidence_expectations, want);
         }
         old["kind"] = json!("scripted");
         assert_eq!(ask(old.to_string().as_bytes(), PAIR).status, AdmissionStatus::InvalidAdmission);

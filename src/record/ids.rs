@@ -239,6 +239,26 @@ impl Timestamp {
         Self { text: at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), seconds: at.as_second() }
     }
 
+    /// The moment of an RFC 3339 text with any offset and fraction, or the start of a day, in the form of this type.
+    ///
+    /// # Errors
+    /// For every other text; one without an offset names no moment.
+    pub fn from_rfc3339(text: &str) -> Result<Self, ParseError> {
+        text.parse().or_else(|_| {
+            let fail = || {
+                ParseError::new(
+                    "a time",
+                    text,
+                    "RFC 3339 with an offset, such as 2026-05-31T21:50:00-04:00",
+                )
+            };
+            // RFC 9557's `[Zone]` may contradict the offset.
+            let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-:+. ".contains(&b));
+            let at: jiff::Timestamp = text.parse().map_err(|_| fail())?;
+            plain.then(|| Self::from_unix(at.as_second())).ok_or_else(fail)
+        })
+    }
+
     /// Seconds since 1970-01-01T00:00:00Z; a bare day counts from its start.
     pub fn unix(&self) -> i64 {
         self.seconds
@@ -331,6 +351,27 @@ mod tests {
             "2026-05-31T10:00:60Z",
         ] {
             assert!(bad.parse::<Timestamp>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn other_spellings_of_a_moment_are_read_where_they_are_asked_for() {
+        for (text, want) in [
+            ("2026-05-31T21:50:00-04:00", "2026-06-01T01:50:00Z"),
+            ("2026-05-31T21:50:00.123456+02:00", "2026-05-31T19:50:00Z"),
+            ("2026-05-31T21:50:00.5Z", "2026-05-31T21:50:00Z"),
+            ("2026-05-31", "2026-05-31"),
+        ] {
+            assert_eq!(Timestamp::from_rfc3339(text).unwrap().to_string(), want);
+        }
+        for bad in [
+            "",
+            "today",
+            "2026-05-31T21:50:00",
+            "2026-05-31T21:50:00+02:00[Asia/Tokyo]",
+            "1780221600",
+        ] {
+            assert!(Timestamp::from_rfc3339(bad).is_err(), "{bad}");
         }
     }
 

@@ -3,6 +3,7 @@
 
 pub mod admission;
 pub mod agent_result;
+pub mod credential;
 pub mod decision;
 pub mod evidence;
 pub mod evidence_class;

@@ -91,7 +91,7 @@ pub fn make(inputs: &Inputs<'_>) -> Result<Launch> {
         clocks: inputs.clocks,
         proxy: ProxyRules {
             model: inputs.model.model.to_string(),
-            network: inputs.model.allowed_network_class.clone(),
+            network: inputs.model.network().to_owned(),
             limits: ProxyLimits { wall: inputs.clocks.wall + BEHIND, ..inputs.proxy },
         },
         nonce: marks.nonce.clone(),

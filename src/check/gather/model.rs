@@ -9,15 +9,14 @@ use crate::check::{
     CredentialFact, EndpointOrigin, Facts, Found, NetworkFact, ProbeFact, ProbeOutcome,
 };
 use crate::download::config::NetConfig;
-use crate::error::{Reason, Result};
+use crate::error::{Error, Reason, Result};
 use crate::host::files::{self, Links};
 use crate::proxy::endpoint::{Credential, Endpoint};
 use crate::proxy::mock::Mock;
 use crate::proxy::probe::{self, MAX_TOKENS, Probe, ProbeLimits};
 use crate::proxy::upstream::Upstream;
-use crate::record::admission::{
-    self, CredentialClass, ModelAdmission, ModelKind, ModelPair, RecordFile,
-};
+use crate::record::admission::{self, Api, ModelAdmission, ModelKind, ModelPair, RecordFile};
+use crate::record::credential::Credential as Wanted;
 use crate::record::failure::FailureClass;
 use crate::record::fixture::Script;
 use crate::record::ids::Timestamp;
@@ -121,13 +120,17 @@ fn may_be_used(signed: &Found<Outcome>) -> bool {
 type Credentials = (Option<Credential>, Found<CredentialFact>);
 
 fn credentials(record: &ModelAdmission, vars: &BTreeMap<String, String>) -> Credentials {
-    let class = record.credential_source_class.clone();
-    let needs = CredentialClass::from_text(&class).is_none_or(CredentialClass::needs_secret);
     let fact = |available, source: String| {
-        Found::Known(CredentialFact { class: class.clone(), available, source })
+        let class = record.credential_words();
+        Found::Known(CredentialFact { class, available, source })
     };
-    if !needs {
-        return (None, fact(true, "none needed".into()));
+    match record.credential().as_deref() {
+        Some(Wanted::None {}) => return (None, fact(true, "none needed".into())),
+        Some(Wanted::Key {}) => {}
+        Some(Wanted::Helper { .. }) => {
+            return (None, fact(false, "a helper, which this admit starts for no model".into()));
+        }
+        None => return (None, fact(false, "an unknown class".into())),
     }
     let set = |name: &str| vars.get(name).filter(|value| !value.is_empty());
     let (found, source) = match (set(KEY_VARIABLE), set(KEY_FILE_VARIABLE)) {
@@ -161,6 +164,13 @@ fn upstream(
     credential: Option<Credential>,
     facts: &mut Facts,
 ) -> Option<Upstream> {
+    if record.api() != Api::OpenaiChat {
+        let found = format!("a model that speaks {}", record.api().as_str());
+        let err = Error::new(Reason::GateRefused, "a wire API that admit does not speak");
+        let err = err.expected(Api::OpenaiChat.as_str()).found(found);
+        facts.endpoint = Found::Failed((&err).into());
+        return None;
+    }
     let file = sources.vars.get(ENDPOINT_FILE_VARIABLE).filter(|path| !path.is_empty());
     let address = match (sources.endpoint, file) {
         (Some(endpoint), _) => {
@@ -192,7 +202,7 @@ fn upstream(
             return None;
         }
     };
-    match Endpoint::resolve(&address, &record.allowed_network_class, sources.net) {
+    match Endpoint::resolve(&address, record.network(), sources.net) {
         Err(err) => {
             facts.network = Found::Failed((&err).into());
             None
@@ -203,6 +213,7 @@ fn upstream(
             facts.network = Found::Known(NetworkFact { addresses, tls });
             // A key that is needed and missing must not let an unauthenticated request out.
             let available = facts.credentials.known().is_some_and(|found| found.available);
+            let endpoint = endpoint.with_headers(record.headers.clone());
             available.then_some(Upstream::Http { endpoint, credential })
         }
     }

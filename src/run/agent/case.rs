@@ -126,8 +126,9 @@ fn config(workspace: &str, model: &ModelAdmission, fixture: &Fixture) -> Vec<(St
             // The name of the variable, not a key.
             "apiKey": KEY,
             "models": [{
-                "id": model.model, "name": model.model, "reasoning": false, "input": ["text"],
-                "contextWindow": 32768, "maxTokens": 4096,
+                "id": model.model, "name": model.model, "input": ["text"],
+                "reasoning": model.reasoning.unwrap_or_default(),
+                "contextWindow": model.context_window(), "maxTokens": model.max_tokens(),
                 "cost": { "input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0 },
             }],
         }),
@@ -201,6 +202,16 @@ mod tests {
         let files = config("repo-toy", &model, &fixture);
         assert_eq!(files[0].1["models"]["default"]["provider"], "openai");
         assert_eq!(files[0].1["models"]["default"]["model"], "qwen3.6-35b-a3b");
-        assert_eq!(files[2].1["providers"]["openai"]["baseUrl"], "http://127.0.0.1:8080/v1");
+        let provider = |files: &[(String, Value)]| files[2].1["providers"]["openai"].clone();
+        assert_eq!(provider(&files)["baseUrl"], "http://127.0.0.1:8080/v1");
+        let told = |model: &ModelAdmission| {
+            let model = provider(&config("repo-toy", model, &fixture))["models"][0].clone();
+            ["contextWindow", "maxTokens", "reasoning"].map(|key| model[key].clone())
+        };
+        assert_eq!(told(&model), [json!(32768), json!(4096), json!(false)]);
+        let mut model = model.in_present_form();
+        (model.context_window, model.max_tokens) = (Some(200_000), Some(16_000));
+        model.reasoning = Some(true);
+        assert_eq!(told(&model), [json!(200_000), json!(16_000), json!(true)]);
     }
 }

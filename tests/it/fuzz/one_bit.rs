@@ -7,7 +7,7 @@ use admit::error::Reason;
 use admit::host::Host;
 use admit::lock::Locked;
 use admit::record;
-use admit::record::admission::{self, AdmissionStatus, CredentialClass, RecordFile};
+use admit::record::admission::{self, AdmissionStatus, RecordFile};
 use admit::record::lockfile::{Lockfile, Platform};
 use admit::record::network::NetworkClass;
 use admit::record::report::{BuildReport, OutputStatus};
@@ -173,8 +173,8 @@ fn an_admission_with_another_bit_admits_nothing_more() {
         else {
             continue;
         };
-        let known = CredentialClass::from_text(&record.credential_source_class).is_some()
-            && NetworkClass::from_text(&record.allowed_network_class).is_some();
+        let known =
+            record.credential().is_some() && NetworkClass::from_text(record.network()).is_some();
         if !known {
             continue;
         }
