@@ -51,6 +51,9 @@ pub(super) struct Args {
     /// Ask the model in a dry run too
     #[arg(long, requires = "dry_run")]
     probe: bool,
+    /// Exit 1 unless the run ends so: a rehearsal is not enough then
+    #[arg(long, value_name = "STATUS", value_parser = ["pass"], conflicts_with = "dry_run")]
+    require: Option<String>,
 }
 
 /// Who works.
@@ -81,6 +84,7 @@ impl Args {
             timeout: None,
             dry_run: false,
             probe: false,
+            require: None,
         }
     }
 }
@@ -109,12 +113,13 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         &Options {
             dry_run: args.dry_run,
             probe: args.probe || !args.dry_run,
+            require_pass: args.require.is_some(),
             ..Options::new(request, args.provider.clone(), args.fixture.clone())
         },
     )?;
     findings::show(&app.ui, &outcome.decision.findings);
     match &outcome.sealed {
-        Some(sealed) => show(&app.ui, sealed),
+        Some(sealed) => show(&app.ui, sealed, args.require.is_some()),
         None => app.ui.json(&json!({
             "schema": "admit.dry-run/2", "holds": outcome.decision.holds_as_far_as_asked(),
             "case_process_started": false, "probed": args.probe,
@@ -125,17 +130,21 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
 }
 
 /// The answer of a run, its id last.
-fn show(ui: &Ui, sealed: &Sealed) {
+fn show(ui: &Ui, sealed: &Sealed, require_pass: bool) {
     let report = &sealed.report;
     let mark = match report.status {
         RunStatus::Pass => Mark::Good,
-        RunStatus::Rehearsed => Mark::Note,
+        RunStatus::Rehearsed if !require_pass => Mark::Note,
         _ => Mark::Bad,
     };
     let status = report.status.as_str();
     ui.row(mark, "status", report.failure_reason.as_deref().unwrap_or(status));
     if report.failure_class.is_some() {
         ui.detail("status", status);
+    }
+    if require_pass && report.status == RunStatus::Rehearsed {
+        ui.detail("expected", "pass, as --require asks");
+        ui.detail("found", &format!("rehearsed: {}", report.evidence_class.as_str()));
     }
     for blocker in &report.blockers {
         ui.detail("blocker", blocker);

@@ -26,6 +26,8 @@ pub enum RunStatus {
 }
 
 impl RunStatus {
+    pub const ALL: [Self; 4] = [Self::Pass, Self::Fail, Self::Blocked, Self::Rehearsed];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pass => "pass",

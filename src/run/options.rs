@@ -18,6 +18,8 @@ pub struct Options {
     pub dry_run: bool,
     /// Ask the model in a dry run too; a run that is none always asks.
     pub probe: bool,
+    /// A rehearsal is a no.
+    pub require_pass: bool,
     /// Another program than admit itself to build the sandbox with: `admit health` names one that cannot.
     pub launcher: Option<PathBuf>,
     pub clocks: Clocks,
@@ -36,6 +38,7 @@ impl Options {
             fixture,
             dry_run: false,
             probe: true,
+            require_pass: false,
             launcher: None,
             clocks: Clocks::default(),
             proxy: ProxyLimits::default(),

@@ -115,7 +115,13 @@ impl Run<'_> {
                     self.stopped(&mut report);
                 }
                 let sealed = recording.seal(report)?;
-                let code = code.unwrap_or_else(|| verdict::exit_code(&sealed.report));
+                let code = match (code, sealed.report.status) {
+                    (Some(code), _) => code,
+                    (None, RunStatus::Rehearsed) if self.options.require_pass => {
+                        Kind::No.exit_code()
+                    }
+                    (None, _) => verdict::exit_code(&sealed.report),
+                };
                 Ok(Outcome { code, sealed: Some(sealed), decision })
             }
             // What could not be found out is a failed run with evidence, and the error all the same.

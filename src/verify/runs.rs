@@ -7,6 +7,7 @@ use crate::attest::{self, Held, Refused};
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::evidence::{self, Level, RunCheck};
+use crate::record::evidence::RunStatus;
 use crate::record::ids::Digest;
 use crate::record::signing::Kind;
 use crate::root::Root;
@@ -106,6 +107,11 @@ pub fn check(
     Ok((checked, Some(outcome)))
 }
 
+/// Whether intact evidence of a run that ended so is a yes: a pass is, and what the caller names besides.
+pub fn accepts(status: RunStatus, also: &[RunStatus]) -> bool {
+    status == RunStatus::Pass || also.contains(&status)
+}
+
 /// The run that a text means: what looks like a path, `latest`, and the name of one of this user's runs. Any other word is
 /// a provider: a directory that happens to have its name must not answer for it.
 pub fn named(context: &Context, text: &str) -> Result<Option<PathBuf>> {
@@ -113,4 +119,19 @@ pub fn named(context: &Context, text: &str) -> Result<Option<PathBuf>> {
         return find(context, text).map(Some);
     }
     own(context, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_is_always_a_yes_and_nothing_else_unless_it_is_named() {
+        for status in RunStatus::ALL {
+            assert_eq!(accepts(status, &[]), status == RunStatus::Pass);
+            assert!(accepts(status, &[status]));
+            assert!(accepts(RunStatus::Pass, &[status]));
+        }
+        assert!(!accepts(RunStatus::Fail, &[RunStatus::Rehearsed]));
+    }
 }

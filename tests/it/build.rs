@@ -98,7 +98,7 @@ fn the_stand_in_is_built_recorded_verified_and_found_again() {
     );
     assert!(run.stderr().contains("fetch Bun 1.3.14"), "{run}");
     assert!(run.stdout().contains("rehearsed"), "{run}");
-    world.admit(&["verify", "latest"]).expect(0);
+    world.admit(&["verify", "latest", "--accept", "rehearsed"]).expect(0);
 
     let again = world.admit(&["build", "understudy", "--json"]).expect(0);
     assert!(!again.stderr().contains("fetch"), "nothing is downloaded\n{again}");

@@ -37,7 +37,9 @@ pub fn directory(outcome: &Value) -> PathBuf {
 #[track_caller]
 pub fn reads_back(world: &World, outcome: &Value) {
     let dir = directory(outcome);
-    let checked: Value = world.admit(&["verify", dir.to_str().unwrap(), "--json"]).expect(0).json();
+    let accept = ["--accept", "rehearsed,fail,blocked"];
+    let verify = ["verify", dir.to_str().unwrap(), "--json", accept[0], accept[1]];
+    let checked: Value = world.admit(&verify).expect(0).json();
     assert_eq!(checked["id"], outcome["id"]);
 }
 
@@ -131,6 +133,7 @@ fn a_rehearsal_is_sealed_reads_back_and_is_no_pass() {
     );
     reads_back(&world, &outcome);
     let dir = directory(&outcome);
+    world.admit(&["verify", dir.to_str().unwrap()]).expect(1);
     let fresh: Value =
         serde_json::from_slice(&std::fs::read(dir.join("freshness.json")).unwrap()).unwrap();
     let seen = fresh["seen"].as_array().unwrap();
@@ -163,7 +166,8 @@ fn a_rehearsal_is_sealed_reads_back_and_is_no_pass() {
 #[test]
 fn the_fake_lane_rehearses_without_a_provider() {
     let world = World::with_shared_store();
-    let outcome = run(&world, &["stage2", "--engine", "fake"], 0);
+    // Where a pass is required, a rehearsal is a no.
+    let outcome = run(&world, &["stage2", "--engine", "fake", "--require", "pass"], 1);
     assert_eq!(outcome["report"]["status"], "rehearsed");
     assert_eq!(outcome["report"]["evidence_class"], "fake");
     assert_eq!(outcome["report"]["case_process_started"], false);

@@ -8,12 +8,16 @@ use admit::host::SystemClock;
 use admit::record::evidence::{RunReport, RunStatus};
 use admit::record::failure::FailureClass;
 use admit::record::ids::Digest;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::util::World;
 
 /// A sealed run that a gate blocked, among the runs of the world's user.
 pub fn blocked(world: &World) -> (PathBuf, Digest) {
+    sealed(world, RunStatus::Blocked)
+}
+
+fn sealed(world: &World, status: RunStatus) -> (PathBuf, Digest) {
     let runs = world.home().join(".local/state/admit/runs");
     let now = "2026-11-20T12:00:00Z".parse().unwrap();
     let draft = RunReport::draft("toy", "case", &now);
@@ -21,7 +25,7 @@ pub fn blocked(world: &World) -> (PathBuf, Digest) {
     let run =
         Recording::begin(&runs, &fixture, draft, Arc::new(SystemClock), Limits::default()).unwrap();
     let mut report = RunReport::draft("toy", "case", &now);
-    report.status = RunStatus::Blocked;
+    report.status = status;
     report.failure_class = None;
     report.fail(FailureClass::ModelNotAdmitted, "");
     report.blockers.push("model_admitted: \u{1b}[31mred".into());
@@ -29,8 +33,28 @@ pub fn blocked(world: &World) -> (PathBuf, Digest) {
     (sealed.directory, sealed.id)
 }
 
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap()
+#[test]
+fn intact_evidence_is_a_yes_only_of_what_is_accepted() {
+    let world = World::new();
+    for (status, own) in [(RunStatus::Blocked, "blocked"), (RunStatus::Fail, "fail")] {
+        let (dir, _) = sealed(&world, status);
+        let run = dir.to_str().unwrap();
+        let asked = |accept: &[&str], code| {
+            let args = [&["verify", run, "--json"], accept].concat();
+            world.admit(&args).expect(code).json()
+        };
+        let no = asked(&[], 1);
+        assert_eq!((&no["holds"], &no["accepts"]), (&json!(false), &json!(["pass"])), "{no}");
+        assert_eq!(no["level"], "self-consistent");
+        asked(&["--accept", "rehearsed"], 1);
+        assert_eq!(asked(&["--accept", &format!("rehearsed,{own}")], 0)["holds"], true);
+        let words = world.admit(&["verify", run]).expect(1).stdout();
+        assert!(words.contains(&format!("admit verify {run} --accept {own}")), "{words}");
+        world.admit(&["verify", run, "--accept", "good"]).expect(2);
+        std::fs::write(dir.join("report.md"), "").unwrap();
+        assert_eq!(asked(&["--accept", own], 5)["holds"], false);
+    }
+    world.admit(&["verify", "understudy", "--accept", "fail"]).refuse(2, "bad_argument");
 }
 
 #[test]
@@ -40,12 +64,14 @@ fn a_run_is_verified_by_path_name_and_id() {
     let id = id.to_string();
     let name = dir.file_name().unwrap().to_str().unwrap();
     for run in [dir.to_str().unwrap(), name, "latest"] {
-        let checked = json(&world.admit(&["verify", run, "--json"]).expect(0).stdout());
+        let checked = world.admit(&["verify", run, "--accept", "blocked", "--json"]).expect(0);
+        let checked = checked.json();
         assert_eq!(checked["level"], "self-consistent");
         assert_eq!(checked["id"], id);
         assert_eq!(checked["status"], "blocked");
     }
-    let checked = world.admit(&["verify", "latest", "--id", &id]).expect(0).stdout();
+    let args = ["verify", "latest", "--accept", "blocked", "--id", &id];
+    let checked = world.admit(&args).expect(0).stdout();
     assert!(checked.contains("equal to the given id"), "{checked}");
     let other = Digest::sha256(b"other").to_string();
     world.admit(&["verify", "latest", "--id", &other]).expect(5);
@@ -57,7 +83,7 @@ fn faults_are_told_apart_and_named() {
     let world = World::new();
     let (dir, _) = blocked(&world);
     let reason = |file: &str| {
-        let checked = json(&world.admit(&["verify", "latest", "--json"]).expect(5).stdout());
+        let checked = world.admit(&["verify", "latest", "--json"]).expect(5).json();
         assert_eq!(checked["level"], Value::Null);
         assert_eq!(checked["faults"][0]["path"], file);
         world.admit(&["show", "latest"]).expect(5);
@@ -76,7 +102,7 @@ fn faults_are_told_apart_and_named() {
     std::fs::remove_file(dir.join("seal.json")).unwrap();
     assert_eq!(reason("seal.json"), "evidence_missing");
     std::fs::remove_file(dir.join("manifest.json")).unwrap();
-    let never = json(&world.admit(&["verify", "latest", "--json"]).expect(1).stdout());
+    let never = world.admit(&["verify", "latest", "--json"]).expect(1).json();
     assert_eq!(never["faults"][0]["reason"], "run_not_sealed");
 }
 
@@ -89,7 +115,7 @@ fn a_run_is_shown_without_its_control_characters() {
         assert!(shown.contains(text), "{text}: {shown}");
     }
     assert!(!shown.contains('\u{1b}'));
-    let shown = json(&world.admit(&["show", "--json"]).expect(0).stdout());
+    let shown = world.admit(&["show", "--json"]).expect(0).json();
     assert_eq!(shown["report"]["case_process_started"], false);
     let shown = world.admit(&["show", "latest", "--markdown"]).expect(0).stdout();
     assert!(shown.starts_with("# toy: blocked"), "{shown}");
@@ -98,14 +124,14 @@ fn a_run_is_shown_without_its_control_characters() {
 #[test]
 fn the_ladder_counts_what_verifies() {
     let world = World::new();
-    let none = json(&world.admit(&["stages", "--json"]).expect(0).stdout());
+    let none = world.admit(&["stages", "--json"]).expect(0).json();
     assert_eq!(none["stages"].as_array().unwrap().len(), 6);
     let (dir, _) = blocked(&world);
-    let one = json(&world.admit(&["stages", "--json"]).expect(0).stdout());
+    let one = world.admit(&["stages", "--json"]).expect(0).json();
     assert_eq!(one["stages"][0]["others"], 1);
     assert_eq!(one["stages"][0]["passed"], serde_json::json!([]));
     std::fs::write(dir.join("gate.json"), "[]").unwrap();
-    let bad = json(&world.admit(&["stages", "--json"]).expect(0).stdout());
+    let bad = world.admit(&["stages", "--json"]).expect(0).json();
     assert_eq!(bad["stages"][0]["others"], 0);
     assert_eq!(bad["unverified"].as_array().unwrap().len(), 1);
     let missing = &bad["stages"][1]["missing"];
@@ -124,14 +150,14 @@ fn nothing_answers_for_what_was_not_asked() {
     assert!(copied.unwrap().success());
     let asked = world.admit(&["verify", "understudy", "--json"]).json();
     assert_eq!(asked["schema"], "admit.verified/2");
-    world.admit(&["verify", "./understudy"]).expect(0);
+    world.admit(&["verify", "./understudy", "--accept", "blocked"]).expect(0);
     // A flag of the other kind is not left unread.
     world.admit(&["verify", "understudy", "--id", &id.to_string()]).refuse(2, "bad_argument");
     world.admit(&["verify", name, "--deep"]).refuse(2, "bad_argument");
     world.admit(&["show", "--json", "--markdown"]).refuse(2, "bad_argument");
     // Another directory among the runs is no run, and not the latest.
     std::fs::create_dir(dir.with_file_name("zzz")).unwrap();
-    world.admit(&["verify", "latest"]).expect(0);
+    world.admit(&["verify", "latest", "--accept", "blocked"]).expect(0);
     // A file whose name steers a terminal, in a run that was never sealed.
     std::fs::write(dir.join("a\u{1b}]0;pwned\u{7}\u{202e}"), "").unwrap();
     let shown = world.admit(&["verify", name]).expect(5).stdout();

@@ -496,9 +496,11 @@ fn the_gate_asks_for_the_signatures_and_a_run_is_signed_by_its_id() {
     let id = blocked["id"].as_str().unwrap();
     let path = dir.to_str().unwrap();
     let level = |run: Run| run.expect(0).json()["level"].as_str().unwrap().to_owned();
-    assert_eq!(level(world.admit(&["verify", path, "--json"])), "self-consistent");
+    let accept = ["--accept", "blocked"];
+    let verify = ["verify", path, "--json", accept[0], accept[1]];
+    assert_eq!(level(world.admit(&verify)), "self-consistent");
     policy(&["run"]);
-    let unsigned = world.admit(&["verify", path, "--json"]).expect(3).json();
+    let unsigned = world.admit(&verify).expect(3).json();
     assert_eq!(unsigned["signature"]["reason"], "signature_missing");
     let beside = sign("run", path);
     assert_eq!(beside, PathBuf::from(format!("{path}.intoto.jsonl")));
@@ -508,17 +510,21 @@ fn the_gate_asks_for_the_signatures_and_a_run_is_signed_by_its_id() {
         format!("sha256:{}", statement["subject"][0]["digest"]["sha256"].as_str().unwrap()),
         id
     );
-    let signed = world.admit(&["verify", path, "--id", id, "--json"]).expect(0).json();
+    // Intact and signed, it is still no pass.
+    world.admit(&["verify", path, "--id", id]).expect(1);
+    let identified = [&verify[..], &["--id", id]].concat();
+    let signed = world.admit(&identified).expect(0).json();
     assert_eq!(signed["level"], "signed");
     let print = shown(&world, "release", "fingerprint");
     assert_eq!(signed["signature"]["signed_by"]["release"], print.as_str());
-    let words = world.admit(&["verify", path]).expect(0).stdout();
+    let words = world.admit(&["verify", path, accept[0], accept[1]]).expect(0).stdout();
     assert!(words.contains(&format!("signed by release ({print})")), "{words}");
     // A copy with its bundle is the same run; with a byte more it is none, despite the signature.
     let copy = world.cwd().join("copy");
     std::fs::rename(&dir, &copy).unwrap();
     let bundle = ["--bundle", beside.to_str().unwrap()];
     let copied = ["verify", copy.to_str().unwrap(), "--json", bundle[0], bundle[1]];
+    let copied = [&copied[..], &accept].concat();
     assert_eq!(level(world.admit(&copied)), "signed");
     std::fs::write(copy.join("patch.diff"), "x").unwrap();
     world.admit(&copied).expect(5);
