@@ -15,6 +15,31 @@ use crate::error::{Error, Reason, Result};
 use crate::record::ids::Timestamp;
 use crate::record::lockfile::Platform;
 
+/// How the names of variables begin that are meant for admit. One that is not in [`VARIABLES`] is a wish that would go
+/// unheard, so it is refused.
+const OURS: [&str; 2] = ["CTO_HARNESS_", "ADMIT_"];
+
+/// What only admit's own tests read; the program heeds none of them.
+const OF_TESTS: [&str; 3] = ["ADMIT_TEST_", "ADMIT_FUZZ_", "ADMIT_KILL_"];
+
+/// Every variable of admit's own and of the set-up before it that is read.
+pub const VARIABLES: [&str; 14] = [
+    "ADMIT_MIRROR",
+    "ADMIT_MODEL_ENDPOINT_FILE",
+    "ADMIT_MODEL_KEY",
+    "ADMIT_MODEL_KEY_FILE",
+    "ADMIT_STORE",
+    "CTO_HARNESS_ALLOW_CASE",
+    "CTO_HARNESS_CASE_BIN",
+    "CTO_HARNESS_CASE_LOCAL_BASE_URL",
+    "CTO_HARNESS_CASE_MODEL",
+    "CTO_HARNESS_CASE_MODEL_ADMISSION_FILE",
+    "CTO_HARNESS_CASE_MODEL_PROVIDER",
+    "CTO_HARNESS_CASE_OPENAI_CODEX_AUTH_BRIDGE",
+    "CTO_HARNESS_CASE_STAGE",
+    "CTO_HARNESS_CASE_TIMEOUT_SECONDS",
+];
+
 /// Everything that admit takes from its surroundings, captured once at the start.
 #[derive(Clone, Debug)]
 pub struct Host {
@@ -33,15 +58,38 @@ impl Host {
         let cwd = std::env::current_dir()
             .map_err(|err| Error::io("find the working directory", ".", err))?;
         let this = Self { env: std::env::vars_os().collect(), cwd };
-        for name in this.env.keys().filter_map(|name| name.to_str()) {
+        this.steered()?;
+        Ok(this)
+    }
+
+    /// Whether every variable that was meant for admit is one that it reads.
+    fn steered(&self) -> Result<()> {
+        let ours = |name: &str| OURS.iter().any(|prefix| name.starts_with(prefix));
+        let of_tests = |name: &str| OF_TESTS.iter().any(|prefix| name.starts_with(prefix));
+        let names = self.env.keys().filter_map(|name| name.to_str());
+        for name in names.filter(|name| ours(name) && !of_tests(name)) {
+            if !VARIABLES.contains(&name) {
+                let near = VARIABLES
+                    .iter()
+                    .map(|known| (strsim::damerau_levenshtein(known, name), *known))
+                    .min()
+                    .filter(|(edits, known)| *edits * 3 <= known.len());
+                let hint = match near {
+                    Some((_, known)) => format!("did you mean {known}? unset {name}"),
+                    None => format!("unset {name}"),
+                };
+                return Err(Error::new(Reason::BadArgument, "a variable that admit does not know")
+                    .at(name.escape_debug().to_string())
+                    .expected(VARIABLES.join(", "))
+                    .found(name.escape_debug().to_string())
+                    .hint(hint));
+            }
             // The store's directory may have any name.
-            if name.starts_with("CTO_HARNESS_")
-                || name.starts_with("ADMIT_") && name != "ADMIT_STORE"
-            {
-                this.var(name)?;
+            if name != "ADMIT_STORE" {
+                self.var(name)?;
             }
         }
-        Ok(this)
+        Ok(())
     }
 
     /// A host with exactly this environment, for tests.
@@ -398,6 +446,26 @@ impl Progress for Silent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_variable_that_is_meant_for_admit_and_unknown_is_refused_with_the_nearest_name() {
+        let near = |name: &str| {
+            let err = host(&[(name, "1")]).steered().unwrap_err();
+            assert_eq!((err.reason(), err.place()), (Reason::BadArgument, Some(name)));
+            err.hints()[0].clone()
+        };
+        let nearest = |name| format!("did you mean {name}?");
+        assert!(near("CTO_HARNESS_CASE_MODLE").starts_with(&nearest("CTO_HARNESS_CASE_MODEL")));
+        assert!(near("CTO_HARNESS_ALLOWCASE").starts_with(&nearest("CTO_HARNESS_ALLOW_CASE")));
+        assert!(near("ADMIT_MODEL_KEYFILE").starts_with(&nearest("ADMIT_MODEL_KEY_FILE")));
+        assert!(near("ADMIT_STOR").starts_with(&nearest("ADMIT_STORE")));
+        assert_eq!(near("ADMIT_QUITE_ANOTHER_THING"), "unset ADMIT_QUITE_ANOTHER_THING");
+        for name in VARIABLES {
+            host(&[(name, "1")]).steered().unwrap();
+        }
+        // Names that belong to others, and those of admit's own tests.
+        host(&[("ADMITTED", "1"), ("CTO", "1"), ("ADMIT_TEST_STORE", "/x")]).steered().unwrap();
+    }
 
     fn host(pairs: &[(&str, &str)]) -> Host {
         Host::with(pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())), "/w")

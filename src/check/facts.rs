@@ -30,6 +30,8 @@ pub struct Failure {
     pub expected: Option<String>,
     pub found: String,
     pub fix: String,
+    /// What it means for a run, where that is more exact than the check.
+    pub class: Option<FailureClass>,
 }
 
 impl From<&Error> for Failure {
@@ -42,6 +44,7 @@ impl From<&Error> for Failure {
                 .found_value()
                 .map_or_else(|| format!("unreadable: {err}"), |found| format!("{found}{place}")),
             fix: err.hints().join("; "),
+            class: None,
         }
     }
 }
@@ -56,7 +59,8 @@ impl<T> Found<T> {
 
     pub fn unreadable(why: impl Into<String>) -> Self {
         let found = format!("unreadable: {}", why.into());
-        Found::Failed(Failure { reason: Reason::Io, expected: None, found, fix: String::new() })
+        let (expected, fix, class) = (None, String::new(), None);
+        Found::Failed(Failure { reason: Reason::Io, expected, found, fix, class })
     }
 }
 
@@ -201,6 +205,8 @@ pub struct PackagesFact {
 pub struct Facts {
     /// The provider's name, for fixes that can be typed.
     pub provider: String,
+    /// Flags and variables could be read and do not contradict each other.
+    pub request: Found<()>,
     pub root: Found<RootFact>,
     pub lock: Found<Locked>,
     /// The build on record.

@@ -94,8 +94,10 @@ macro_rules! checks {
 }
 
 checks! {
+    /// What was asked for is whole, and flags and variables agree.
+    Request = "request", Run, [];
     /// The root of the records is this user's, or trusted.
-    RootTrusted = "root_trusted", Both, [];
+    RootTrusted = "root_trusted", Both, [Request];
     /// The provider's lock is there and valid.
     LockValid = "lock_valid", Provider, [RootTrusted];
     /// The lock has the output's digest for this platform.
@@ -126,7 +128,7 @@ checks! {
     /// The output shows the locked identity when it is run again.
     IdentityShown = "identity_shown", Verify, [BinaryDigest];
     /// Stage 2 was asked for.
-    Stage = "stage", Run, [];
+    Stage = "stage", Run, [Request];
     /// The provider's licence allows the stage.
     Licence = "licence", Provider, [LockValid];
     /// One model was asked for.
@@ -154,7 +156,7 @@ checks! {
     /// Every ambient vector is closed.
     Ambient = "ambient_inputs", Launch, [BinaryDigest, BuildRecorded, ModelAdmitted, Tools];
     /// The sandbox can be built here, and every probe of it held.
-    Sandbox = "sandbox", Run, [];
+    Sandbox = "sandbox", Run, [Request];
     /// The model answers in a shape that the agent can use. It hangs on every other check that decides a start: to
     /// ask sends the key, and no key goes out for a run that is refused.
     ResponseShape = "response_shape", Launch, [
@@ -248,6 +250,7 @@ pub(crate) fn check_but(off: Option<Check>, facts: &Facts, policy: &Policy) -> V
 
 fn make(check: Check, facts: &Facts, policy: &Policy) -> Finding {
     match check {
+        Check::Request => run::request(facts),
         Check::RootTrusted => provider::root_trusted(facts),
         Check::LockValid => provider::lock_valid(facts),
         Check::OutputLocked => provider::output_locked(facts),
@@ -300,13 +303,16 @@ fn hold<T>(
             Err((reason, found)) => failed(reason, found),
         },
         Found::Absent => failed(Reason::NotFound, "absent".into()),
-        Found::Failed(failure) => Finding::failed(
-            check.id(),
-            failure.reason,
-            failure.expected.as_deref().unwrap_or(expected),
-            &failure.found,
-        )
-        .fix(if failure.fix.is_empty() { fix } else { &failure.fix }),
+        Found::Failed(failure) => Finding {
+            class: failure.class,
+            ..Finding::failed(
+                check.id(),
+                failure.reason,
+                failure.expected.as_deref().unwrap_or(expected),
+                &failure.found,
+            )
+            .fix(if failure.fix.is_empty() { fix } else { &failure.fix })
+        },
         Found::Unknown => failed(Reason::NotFound, NOT_FOUND_OUT.into()),
     }
 }

@@ -5,6 +5,14 @@ use crate::error::Reason;
 use crate::record::failure::Stage;
 use crate::record::finding::Finding;
 
+pub(super) fn request(facts: &Facts) -> Finding {
+    let expected = "flags and variables that can be read and agree";
+    let fix = "admit run stage2 --help";
+    hold(Check::Request, &facts.request, expected, fix, |()| {
+        Ok("whole, without contradiction".into())
+    })
+}
+
 pub(super) fn stage(facts: &Facts) -> Finding {
     let fix = match facts.stage.known().map(|number| Stage::from_number(*number)) {
         Some(Some(stage)) if !stage.runs() => {

@@ -89,6 +89,7 @@ pub(crate) fn good() -> Facts {
     let output = locked.output().unwrap().clone();
     Facts {
         provider: "understudy".into(),
+        request: Found::Known(()),
         root: Found::Known(RootFact { label: "embedded".into(), trusted: Some("its own") }),
         recorded: Found::Known(Recorded { place: "r".into(), report: recorded() }),
         saved: Found::Known(recorded()),
@@ -194,6 +195,7 @@ fn status_of(facts: &mut Facts) -> &mut ModelStatus {
 pub(crate) fn departures() -> Vec<(Facts, Check, Kind, Option<FailureClass>)> {
     use Check as C;
     let refused: &[(Change, Check)] = &[
+        (|f| f.request = Found::Absent, C::Request),
         (|f| known(&mut f.root).trusted = None, C::RootTrusted),
         (|f| known(&mut f.lock).lock.outputs.clear(), C::OutputLocked),
         (|f| known(&mut f.binary).irregular = Some("a device".into()), C::BinaryPresent),
@@ -525,6 +527,7 @@ pub(crate) fn with_hole(mut facts: Facts, field: usize, kind: usize) -> Option<F
         16 => hole(&mut facts.tools, kind),
         17 => hole(&mut facts.launch, kind),
         18 => hole(&mut facts.sandbox, kind),
+        19 => hole(&mut facts.request, kind),
         _ => return None,
     }
     Some(facts)
@@ -532,7 +535,7 @@ pub(crate) fn with_hole(mut facts: Facts, field: usize, kind: usize) -> Option<F
 
 #[test]
 fn every_single_hole_fails_with_its_words() {
-    for field in 0..19 {
+    for field in 0..20 {
         for (kind, word) in [(0, "absent"), (1, "unreadable: denied"), (2, "not found out")] {
             let facts = with_hole(good(), field, kind).unwrap();
             let findings = check(&facts, &policy());
@@ -540,5 +543,5 @@ fn every_single_hole_fails_with_its_words() {
             assert!(told, "field {field}: {:?}", failed(&findings));
         }
     }
-    assert!(with_hole(good(), 19, 0).is_none());
+    assert!(with_hole(good(), 20, 0).is_none());
 }

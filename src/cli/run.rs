@@ -7,9 +7,9 @@ use serde_json::json;
 use super::app::App;
 use super::findings;
 use crate::check::Engine;
-use crate::error::{Error, Reason, Result};
+use crate::error::Result;
 use crate::evidence::{Sealed, names};
-use crate::gate::{Flags, from_old_variables};
+use crate::gate::Flags;
 use crate::lock::Spec;
 use crate::record::admission::ModelPair;
 use crate::record::evidence::RunStatus;
@@ -103,10 +103,6 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         binary: args.binary.clone(),
         timeout: args.timeout.map(Duration::from_secs),
     };
-    let request = from_old_variables(&app.context.host.vars(), flags)?;
-    if args.stage == 0 {
-        return Err(Error::new(Reason::BadArgument, "there is no stage 0"));
-    }
     heed_signals(&app.context.stop)?;
     let outcome = run::run(
         &app.context,
@@ -114,7 +110,12 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
             dry_run: args.dry_run,
             probe: args.probe || !args.dry_run,
             require_pass: args.require.is_some(),
-            ..Options::new(request, args.provider.clone(), args.fixture.clone())
+            ..Options::asked(
+                &app.context.host.vars(),
+                flags,
+                args.provider.clone(),
+                args.fixture.clone(),
+            )
         },
     )?;
     findings::show(&app.ui, &outcome.decision.findings);

@@ -9,7 +9,7 @@ mod request;
 mod tests;
 
 pub use refuse::Refusal;
-pub use request::{Flags, Request, VARIABLES, from_old_variables};
+pub use request::{Flags, Request, VARIABLES, from_old_variables, malformed_class};
 
 use crate::check::launch::Launch;
 use crate::check::{self, Check, Engine, Facts, Policy, Purpose};

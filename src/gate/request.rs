@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::check::Engine;
 use crate::error::{Error, Reason, Result};
 use crate::record::admission::ModelPair;
-use crate::record::failure::Stage;
+use crate::record::failure::{FailureClass, Stage};
 use crate::record::ids::Name;
 
 /// The old set-up's variables, each with what it stands for.
@@ -83,6 +83,42 @@ pub struct Request {
     pub bridge_claimed: bool,
 }
 
+impl From<Flags> for Request {
+    /// The flags alone.
+    fn from(flags: Flags) -> Self {
+        Self {
+            stage: flags.stage,
+            provider: flags.provider,
+            engine: flags.engine,
+            model: flags.model,
+            admission_file: flags.admission_file,
+            binary: flags.binary,
+            timeout: flags.timeout,
+            endpoint: None,
+            bridge_claimed: false,
+        }
+    }
+}
+
+/// The class of a run whose request is malformed, by the variable that [`from_old_variables`] refused.
+pub fn malformed_class(err: &Error) -> FailureClass {
+    let place = err.place().unwrap_or_default();
+    let of = |name: &str| {
+        place.split(' ').any(|word| word.strip_prefix("CTO_HARNESS_CASE_") == Some(name))
+    };
+    if of("MODEL") || of("MODEL_PROVIDER") || of("MODEL_ADMISSION_FILE") {
+        FailureClass::ModelNotAdmitted
+    } else if of("OPENAI_CODEX_AUTH_BRIDGE") {
+        FailureClass::AuthUnavailable
+    } else if of("LOCAL_BASE_URL") {
+        FailureClass::LocalConfigUnavailable
+    } else if of("BIN") {
+        FailureClass::ProviderUnavailable
+    } else {
+        FailureClass::GateRefused
+    }
+}
+
 fn refuse(what: impl Into<String>) -> Error {
     Error::new(Reason::RequestRefused, what)
 }
@@ -112,9 +148,11 @@ fn agree<T: PartialEq + fmt::Display>(
 /// model is named, `ALLOW_CASE` or the bridge's variable is anything but 1, or the stage is not 2.
 pub fn from_old_variables(env: &BTreeMap<String, String>, flags: Flags) -> Result<Request> {
     let get = |name: &'static str| match env.get(name).map(String::as_str) {
-        Some("") => {
-            Err(refuse("a variable is set and empty").at(name).hint(format!("unset {name}")))
-        }
+        Some("") => Err(refuse("a variable is set and empty")
+            .at(name)
+            .expected("a value, or the variable not set")
+            .found("an empty value")
+            .hint(format!("unset {name}"))),
         found => Ok(found),
     };
     let is_one = |name: &'static str| match get(name)? {
@@ -123,7 +161,8 @@ pub fn from_old_variables(env: &BTreeMap<String, String>, flags: Flags) -> Resul
         Some(other) => Err(refuse("a variable has another value than the one that counts")
             .at(name)
             .expected("1")
-            .found(other.escape_debug().to_string())),
+            .found(format!("\"{}\"", other.escape_debug()))
+            .hint(format!("{name}=1, or unset {name}"))),
     };
     let allowed = is_one("CTO_HARNESS_ALLOW_CASE")?;
     let engine = match (flags.engine, allowed) {
@@ -145,7 +184,8 @@ pub fn from_old_variables(env: &BTreeMap<String, String>, flags: Flags) -> Resul
                 refuse("a variable names no stage")
                     .at("CTO_HARNESS_CASE_STAGE")
                     .expected("2")
-                    .found(text.escape_debug().to_string())
+                    .found(format!("\"{}\"", text.escape_debug()))
+                    .hint("CTO_HARNESS_CASE_STAGE=2")
             })
         })
         .transpose()?;
@@ -166,15 +206,25 @@ pub fn from_old_variables(env: &BTreeMap<String, String>, flags: Flags) -> Resul
     let model = match (provider, get("CTO_HARNESS_CASE_MODEL")?) {
         (None, None) => None,
         (Some(provider), Some(model)) => {
-            let pair = format!("{provider}/{model}").parse().map_err(|why: String| {
-                refuse(why).at("CTO_HARNESS_CASE_MODEL_PROVIDER and CTO_HARNESS_CASE_MODEL")
+            let pair = format!("{provider}/{model}");
+            let pair = pair.parse().map_err(|why: String| {
+                refuse(why)
+                    .at("CTO_HARNESS_CASE_MODEL_PROVIDER and CTO_HARNESS_CASE_MODEL")
+                    .found(format!("\"{}\"", pair.escape_debug()))
+                    .hint("admit model list")
             })?;
             Some(pair)
         }
         _ => {
+            let missing = match provider {
+                None => "CTO_HARNESS_CASE_MODEL_PROVIDER",
+                Some(_) => "CTO_HARNESS_CASE_MODEL",
+            };
             return Err(refuse("only half of the model is named")
                 .at("CTO_HARNESS_CASE_MODEL_PROVIDER and CTO_HARNESS_CASE_MODEL")
-                .hint("set both, or neither"));
+                .expected("both, or neither")
+                .found(format!("{missing} is not set"))
+                .hint("admit model list"));
         }
     };
     let model = agree(flags.model, model, ("--model", "CTO_HARNESS_CASE_MODEL"))?;
@@ -184,7 +234,8 @@ pub fn from_old_variables(env: &BTreeMap<String, String>, flags: Flags) -> Resul
             _ => Err(refuse("a variable is no number of seconds")
                 .at("CTO_HARNESS_CASE_TIMEOUT_SECONDS")
                 .expected(format!("1 to {MAX_TIMEOUT}"))
-                .found(text.escape_debug().to_string())),
+                .found(format!("\"{}\"", text.escape_debug()))
+                .hint("unset CTO_HARNESS_CASE_TIMEOUT_SECONDS")),
         })
         .transpose()?;
     let flag_timeout = flags.timeout.map(|t| t.as_secs());
@@ -253,6 +304,21 @@ mod tests {
     }
 
     #[test]
+    fn a_malformed_request_has_the_class_of_its_variable() {
+        use FailureClass as C;
+        let class =
+            |env: &[(&str, &str)]| malformed_class(&ask(env, Flags::default()).unwrap_err());
+        assert_eq!(class(&[("CASE_MODEL", "m")]), C::ModelNotAdmitted);
+        assert_eq!(class(&[("CASE_MODEL_ADMISSION_FILE", "")]), C::ModelNotAdmitted);
+        assert_eq!(class(&[("CASE_OPENAI_CODEX_AUTH_BRIDGE", "true")]), C::AuthUnavailable);
+        assert_eq!(class(&[("CASE_LOCAL_BASE_URL", "")]), C::LocalConfigUnavailable);
+        assert_eq!(class(&[("CASE_BIN", "")]), C::ProviderUnavailable);
+        for name in ["ALLOW_CASE", "CASE_STAGE", "CASE_TIMEOUT_SECONDS"] {
+            assert_eq!(class(&[(name, "x")]), C::GateRefused, "{name}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused() {
         let model = Flags { model: "a/b".parse().ok(), ..Flags::default() };
         let none = Flags::default;
@@ -275,6 +341,7 @@ mod tests {
             let err = ask(env, flags).unwrap_err();
             assert_eq!(err.reason(), Reason::RequestRefused, "{env:?}");
             assert!(err.what().contains(text), "{env:?}: {err}");
+            assert!(!err.hints().is_empty() && err.found_value().is_some(), "{env:?}: {err:?}");
         }
     }
 }

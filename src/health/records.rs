@@ -11,6 +11,23 @@ use crate::record::failure::FailureClass as C;
 /// Runs that a gate outside of the model's side refuses.
 pub const RECORDS: &[Validator] = &[
     validator(
+        "malformed_request_blocks",
+        "the variable that claims an auth bridge says true, which is not the value that counts",
+    )
+    .adapter()
+    .world(World { vars: &[("CTO_HARNESS_CASE_OPENAI_CODEX_AUTH_BRIDGE", "true")], ..SCRIPTED })
+    .blocked(Check::Request, C::AuthUnavailable, 3)
+    .fields(&[text("/failure_reason", "provider auth unavailable")]),
+    validator("half_of_a_model_blocks", "the variables name a model's provider and no model")
+        .adapter()
+        .world(World {
+            model: None,
+            vars: &[("CTO_HARNESS_CASE_MODEL_PROVIDER", "qwen-local")],
+            ..SCRIPTED
+        })
+        .blocked(Check::Request, C::ModelNotAdmitted, 3)
+        .fields(&[text("/failure_reason", "model provider not admitted")]),
+    validator(
         "untrusted_root_refused",
         "the working directory is a root that this user never trusted",
     )

@@ -16,7 +16,7 @@ use crate::build::{self, Build};
 use crate::check::{Check, Engine};
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
-use crate::gate::{Flags, from_old_variables};
+use crate::gate::Flags;
 use crate::host::Host;
 use crate::lock::{self, Spec};
 use crate::proxy::mock::{Mock, MockServer};
@@ -265,10 +265,9 @@ fn options(world: &World, vars: &BTreeMap<String, String>) -> Result<Options> {
         timeout: world.timeout.map(Duration::from_secs),
         ..Flags::default()
     };
-    let request = from_old_variables(vars, flags)?;
     Ok(Options {
         launcher: (!world.walls).then(|| PathBuf::from("/bin/false")),
-        ..Options::new(request, spec()?, name(FIXTURE)?)
+        ..Options::asked(vars, flags, spec()?, name(FIXTURE)?)
     })
 }
 

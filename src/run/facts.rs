@@ -17,6 +17,7 @@ use crate::check::{
 use crate::context::Context;
 use crate::download::config::NetConfig;
 use crate::error::{Error, Kind, Reason, Result};
+use crate::gate;
 use crate::lock::Locked;
 use crate::proxy::probe::Probe;
 use crate::record::finding::State;
@@ -55,7 +56,16 @@ pub(super) fn gather(sources: &Sources<'_>, policy: &Policy) -> Gathered {
     let Sources { context, options, root, store, fixture, now, .. } = *sources;
     let request = &options.request;
     let provider = sources.engine == Engine::Provider;
+    if let Some(malformed) = &options.malformed {
+        // What cannot be understood is not looked into.
+        let class = Some(gate::malformed_class(malformed));
+        let failure = Failure { class, ..malformed.into() };
+        let facts = Facts { request: Found::Failed(failure), ..Facts::default() };
+        let model = model::Side { admission_file: None, upstream: None };
+        return Gathered { facts, model, tools: None, probe: None };
+    }
     let mut facts = gather::records(root, sources.locked, Some(store));
+    facts.request = Found::Known(());
     facts.provider = options.provider.provider.to_string();
     let about = gather::build_statement(&facts, now);
     facts.build_signed = gather::signed(root, Signed::Build, about.as_ref(), now);
@@ -171,6 +181,7 @@ fn probes(launcher: &Launcher) -> Found<SandboxFact> {
             expected: None,
             found: err.to_string(),
             fix: err.hints().join("; "),
+            class: None,
         }),
         Ok(sandbox) => {
             let probes = &sandbox.facts().probes;

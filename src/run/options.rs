@@ -1,10 +1,12 @@
 //! What is asked of a run, and its clocks and limits.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::check::launch::Clocks;
+use crate::error::Error;
 use crate::evidence::Limits;
-use crate::gate::Request;
+use crate::gate::{Flags, Request, from_old_variables};
 use crate::lock::Spec;
 use crate::proxy::server::Limits as ProxyLimits;
 use crate::record::ids::Name;
@@ -12,6 +14,8 @@ use crate::record::ids::Name;
 pub struct Options {
     /// Flags and variables.
     pub request: Request,
+    /// Why flags and variables could not be made one request; then `request` is the flags alone, and the run blocked.
+    pub malformed: Option<Error>,
     pub provider: Spec,
     pub fixture: Name,
     /// Stop after the gate.
@@ -30,10 +34,26 @@ pub struct Options {
 }
 
 impl Options {
+    /// What flags and the variables in `vars` ask for. Where they cannot be made one request, the run is that of the
+    /// flags alone, and will be blocked.
+    pub fn asked(
+        vars: &BTreeMap<String, String>,
+        flags: Flags,
+        provider: Spec,
+        fixture: Name,
+    ) -> Self {
+        let (request, malformed) = match from_old_variables(vars, flags.clone()) {
+            Ok(request) => (request, None),
+            Err(err) => (flags.into(), Some(err)),
+        };
+        Self { malformed, ..Self::new(request, provider, fixture) }
+    }
+
     /// A run with the usual clocks and limits.
     pub fn new(request: Request, provider: Spec, fixture: Name) -> Self {
         Self {
             request,
+            malformed: None,
             provider,
             fixture,
             dry_run: false,

@@ -60,14 +60,25 @@ struct Run<'a> {
 /// Runs, or says why not.
 ///
 /// # Errors
-/// Where the run could not even begin (root, fixture, store), or what happened could not be found out; in the latter
-/// case the run directory is sealed all the same.
+/// Where the run could not even begin (root, fixture), or what happened could not be found out; in the latter case the
+/// run directory is sealed all the same.
 pub fn run(context: &Context, options: &Options) -> Result<Outcome> {
     let root = context.root()?;
     let fixture = fixture::load(&root, &options.fixture)?;
+    let prepared = context.store().and_then(|store| {
+        let scratch = store.scratch()?;
+        let marks = Marks::make(scratch.path())?;
+        Ok((store, scratch, marks))
+    });
+    let (store, scratch, marks) = match prepared {
+        Ok(prepared) => prepared,
+        Err(err) if options.dry_run => return Err(err),
+        Err(err) => {
+            let (recording, report) = begin(context, options, &fixture)?;
+            return Err(sealed_with(context, &recording, report, err)?);
+        }
+    };
     let locked = lock::resolve(&root, &options.provider);
-    let store = context.store()?;
-    let scratch = store.scratch()?;
     let launcher = match &options.launcher {
         None => Launcher::own(scratch.path()),
         Some(exe) => Launcher { exe: exe.clone(), scratch: scratch.path().into() },
@@ -75,14 +86,14 @@ pub fn run(context: &Context, options: &Options) -> Result<Outcome> {
     let run = Run {
         context,
         options,
-        engine: options.request.engine.unwrap_or(Engine::Provider),
+        engine: engine(options),
         agent: &Case,
         root: &root,
         store: &store,
         fixture: &fixture,
         locked: locked.as_ref(),
         launcher: &launcher,
-        marks: Marks::make(scratch.path())?,
+        marks,
     };
     if options.dry_run {
         let (_, decision) = run.gate()?;
@@ -97,17 +108,55 @@ pub fn run(context: &Context, options: &Options) -> Result<Outcome> {
     run.recorded()
 }
 
+fn engine(options: &Options) -> Engine {
+    options.request.engine.unwrap_or(Engine::Provider)
+}
+
+/// The run directory with its first event, and the report as it is before anything was found out.
+fn begin(
+    context: &Context,
+    options: &Options,
+    fixture: &Fixture,
+) -> Result<(Arc<Recording>, RunReport)> {
+    let name = &fixture.record.name;
+    let draft =
+        RunReport::draft(name.as_str(), verdict::backend(engine(options)), &context.clock.now());
+    let (runs, clock) = (context.runs_dir()?, Arc::clone(&context.clock));
+    let recording = Recording::begin(&runs, name, draft.clone(), clock, options.evidence)?;
+    Ok((Arc::new(recording), draft))
+}
+
+/// Seals the run that `err` ended, and gives the error back: what could not be found out is a failed run with evidence,
+/// and the error all the same.
+fn sealed_with(
+    context: &Context,
+    recording: &Recording,
+    mut report: RunReport,
+    err: Error,
+) -> Result<Error> {
+    recording.draft(|draft| {
+        report.case_process_started |= draft.case_process_started;
+    });
+    // What was refused between the gate and the start is refused, not failed: nothing ran.
+    let refused = matches!(err.kind(), Kind::Refused | Kind::Digest | Kind::Sandbox);
+    if refused && !report.case_process_started {
+        verdict::refused_late(&mut report, &err);
+    } else {
+        let class = FailureClass::Unclassified;
+        report.blockers.push(err.to_string());
+        report.status = RunStatus::Fail;
+        report.failure_class = Some(class);
+        report.failure_reason = Some(class.failure_reason(err.reason().as_str()));
+    }
+    let sealed = recording.seal(report)?;
+    context.progress.note(&format!("evidence: {}", sealed.directory.display()));
+    Ok(err)
+}
+
 impl Run<'_> {
     /// The run with its evidence, from the first event to the seal.
     fn recorded(&self) -> Result<Outcome> {
-        let name = &self.fixture.record.name;
-        let backend = verdict::backend(self.engine);
-        let draft = RunReport::draft(name.as_str(), backend, &self.context.clock.now());
-        let clock = Arc::clone(&self.context.clock);
-        let runs = self.context.runs_dir()?;
-        let recording = Recording::begin(&runs, name, draft.clone(), clock, self.options.evidence)?;
-        let recording = Arc::new(recording);
-        let mut report = draft;
+        let (recording, mut report) = begin(self.context, self.options, self.fixture)?;
         match self.all(&recording, &mut report) {
             Ok((code, decision)) => {
                 // A run that was interrupted never passes.
@@ -124,27 +173,7 @@ impl Run<'_> {
                 };
                 Ok(Outcome { code, sealed: Some(sealed), decision })
             }
-            // What could not be found out is a failed run with evidence, and the error all the same.
-            Err(err) => {
-                recording.draft(|draft| {
-                    report.case_process_started |= draft.case_process_started;
-                });
-                // What was refused between the gate and the start is refused, not failed: nothing ran.
-                let refused = matches!(err.kind(), Kind::Refused | Kind::Digest | Kind::Sandbox);
-                if refused && !report.case_process_started {
-                    verdict::refused_late(&mut report, &err);
-                } else {
-                    let class = FailureClass::Unclassified;
-                    report.blockers.push(err.to_string());
-                    report.status = RunStatus::Fail;
-                    report.failure_class = Some(class);
-                    report.failure_reason = Some(class.failure_reason(err.reason().as_str()));
-                }
-                let sealed = recording.seal(report)?;
-                let place = sealed.directory.display();
-                self.context.progress.note(&format!("evidence: {place}"));
-                Err(err)
-            }
+            Err(err) => Err(sealed_with(self.context, &recording, report, err)?),
         }
     }
 

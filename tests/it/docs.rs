@@ -40,6 +40,10 @@ fn the_operators_tables_are_the_codes() {
     let text = document("operate.md");
     let variables = table(&text, "variable");
     assert_eq!(first(&variables), VARIABLES.iter().map(|(name, _)| *name).collect());
+    for name in admit::host::VARIABLES {
+        assert!(text.contains(&format!("| `{name}` |")), "{name} is read and stands in no table");
+    }
+    assert!(VARIABLES.iter().all(|(name, _)| admit::host::VARIABLES.contains(name)));
     let classes = table(&text, "class");
     assert_eq!(first(&classes), FailureClass::ALL.iter().map(|c| c.as_str()).collect());
     for row in &classes {

@@ -228,6 +228,7 @@ fn with_nothing_built_and_no_model_two_causes_are_named_and_what_hangs_on_them_i
     let gates = &outcome["report"]["gates"];
     assert_eq!(in_state(gates, "failed"), ["binary_present", "model_requested"]);
     let held = [
+        "request",
         "root_trusted",
         "lock_valid",
         "output_locked",
@@ -272,6 +273,47 @@ fn with_nothing_built_and_no_model_two_causes_are_named_and_what_hangs_on_them_i
         assert_eq!(cause["reason"], reason);
         assert!(cause["fix"].as_str().unwrap().contains("admit "), "{cause:#}");
     }
+}
+
+#[test]
+fn a_malformed_request_and_a_store_that_cannot_be_used_leave_a_blocked_run() {
+    let not_admitted = ("model_not_admitted", "provider-model-not-admitted.txt");
+    let refused = ("gate_refused", "gate-refused.txt");
+    let auth = ("auth_unavailable", "provider-auth-unavailable.txt");
+    for (name, value, (class, marker)) in [
+        ("CTO_HARNESS_CASE_MODEL", "only-half", not_admitted),
+        ("CTO_HARNESS_CASE_MODEL_PROVIDER", "only/half", not_admitted),
+        ("CTO_HARNESS_CASE_TIMEOUT_SECONDS", "", refused),
+        ("CTO_HARNESS_ALLOW_CASE", "yes", refused),
+        ("CTO_HARNESS_CASE_OPENAI_CODEX_AUTH_BRIDGE", "true", auth),
+    ] {
+        let mut world = World::new();
+        world.set(name, value);
+        let outcome = run(&world, &["stage2"], 3);
+        is_blocked(&world, &outcome, "request", class, marker);
+        // What was not understood is the one cause.
+        assert_eq!(in_state(&outcome["report"]["gates"], "failed"), ["request"], "{name}");
+        let row = &outcome["report"]["gates"][0];
+        assert!(row["fix"].as_str().is_some_and(|fix| !fix.is_empty()), "{row:#}");
+        let dry: Value = world.admit(&["run", "stage2", "--dry-run", "--json"]).expect(3).json();
+        assert_eq!(in_state(&dry["gates"], "failed"), ["request"], "{name}");
+    }
+    // A misspelt variable is a wish that nobody would hear.
+    let mut world = World::new();
+    world.set("CTO_HARNESS_CASE_MODLE", "m");
+    let said = world.admit(&["run", "stage2"]).refuse(2, "bad_argument").stderr();
+    assert!(said.contains("did you mean CTO_HARNESS_CASE_MODEL?"), "{said}");
+    // A store that others could have written: refused by the store's own words, with evidence.
+    let mut world = World::new();
+    let store = world.path().join("store");
+    std::fs::create_dir_all(store.join("v1")).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(store.join("v1"), mode).unwrap();
+    world.set("ADMIT_STORE", store.display().to_string());
+    world.admit(&["run", "stage2"]).refuse(3, "store_unsafe");
+    let words = world.admit(&["show", "latest"]).expect(0).stdout();
+    assert!(words.contains("store_unsafe") && words.contains("blocked"), "{words}");
+    world.admit(&["verify", "latest", "--accept", "blocked"]).expect(0);
 }
 
 #[test]
