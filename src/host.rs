@@ -23,11 +23,18 @@ const OURS: [&str; 2] = ["CTO_HARNESS_", "ADMIT_"];
 const OF_TESTS: [&str; 3] = ["ADMIT_TEST_", "ADMIT_FUZZ_", "ADMIT_KILL_"];
 
 /// Every variable of admit's own and of the set-up before it that is read.
-pub const VARIABLES: [&str; 14] = [
+pub const VARIABLES: [&str; 21] = [
+    "ADMIT_COLOR",
+    "ADMIT_EXPECT_ROOT",
+    "ADMIT_JSON",
     "ADMIT_MIRROR",
     "ADMIT_MODEL_ENDPOINT_FILE",
     "ADMIT_MODEL_KEY",
     "ADMIT_MODEL_KEY_FILE",
+    "ADMIT_QUIET",
+    "ADMIT_REGISTRY",
+    "ADMIT_ROOT",
+    "ADMIT_STATE",
     "ADMIT_STORE",
     "CTO_HARNESS_ALLOW_CASE",
     "CTO_HARNESS_CASE_BIN",
@@ -84,8 +91,8 @@ impl Host {
                     .found(name.escape_debug().to_string())
                     .hint(hint));
             }
-            // The store's directory may have any name.
-            if name != "ADMIT_STORE" {
+            // A directory may have any name.
+            if !["ADMIT_ROOT", "ADMIT_STATE", "ADMIT_STORE"].contains(&name) {
                 self.var(name)?;
             }
         }

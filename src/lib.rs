@@ -19,6 +19,7 @@
 
 pub mod error;
 pub mod record;
+pub mod explain;
 pub mod secrets;
 pub mod bun;
 pub mod host;

@@ -207,7 +207,7 @@ impl Root {
     pub fn label(&self) -> String {
         match &self.origin {
             Origin::Embedded if self.added > 0 => format!(
-                "embedded in admit {}, with {} of this user's own over it from {}",
+                "embedded in admit {}, and before them {} of your own in {}",
                 env!("CARGO_PKG_VERSION"),
                 self.added,
                 self.dir.display()
@@ -543,7 +543,7 @@ mod tests {
         let mut root = Root::find(&host, None, None).unwrap();
         assert!(!root.label().contains("over it"), "{}", root.label());
         root.put(&"lockfiles/x.lock.json".parse().unwrap(), b"1").unwrap();
-        let over = format!("1 of this user's own over it from {}", root.dir.display());
+        let over = format!("and before them 1 of your own in {}", root.dir.display());
         assert!(root.label().ends_with(&over), "{}", root.label());
         assert_eq!(Root::find(&host, None, None).unwrap().label(), root.label());
     }

@@ -318,7 +318,7 @@ fn hold<T>(
 }
 
 /// What a finding says of a fact that nothing looked for.
-const NOT_FOUND_OUT: &str = "not found out";
+const NOT_FOUND_OUT: &str = "could not be found out";
 
 /// A yes, or a no for `reason`.
 fn ok_if(good: bool, reason: Reason, found: impl Into<String>) -> Result<String, (Reason, String)> {

@@ -125,7 +125,11 @@ pub(super) fn network(facts: &Facts) -> Finding {
         let all = network.addresses.len();
         let inside = network.addresses.iter().filter(|ip| rule.permits(**ip, network.tls)).count();
         let good = all > 0 && inside == all;
-        ok_if(good, Reason::EndpointRefused, format!("{inside} of {all} addresses inside"))
+        ok_if(
+            good,
+            Reason::EndpointRefused,
+            format!("{inside} of its {all} addresses inside {class}"),
+        )
     })
 }
 

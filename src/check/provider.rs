@@ -219,7 +219,7 @@ pub(super) fn licence(facts: &Facts) -> Finding {
         let status = match (licence.status, &licence.spdx) {
             (LicenseStatus::Resolved, Some(spdx)) => format!("resolved as {spdx}"),
             (LicenseStatus::Resolved, None) => "resolved".into(),
-            (LicenseStatus::Unresolved, _) => "unresolved".into(),
+            (LicenseStatus::Unresolved, _) => "not settled upstream".into(),
         };
         let stages: Vec<String> = licence.allows.iter().map(ToString::to_string).collect();
         let allows = match stages.as_slice() {
@@ -228,6 +228,6 @@ pub(super) fn licence(facts: &Facts) -> Finding {
             more => format!("stages {}", more.join(", ")),
         };
         let good = stage.is_some_and(|stage| licence.allows.contains(&stage));
-        ok_if(good, Reason::GateRefused, format!("{status}, allows {allows}"))
+        ok_if(good, Reason::GateRefused, format!("{status}; the lock allows {allows}"))
     })
 }

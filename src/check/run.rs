@@ -39,14 +39,14 @@ pub(super) fn fixture_digest(facts: &Facts) -> Finding {
 }
 
 pub(super) fn task_contract(facts: &Facts, policy: &Policy) -> Finding {
-    let expected = "a task within the fixture's contract";
+    let expected = "a task that says everything that the fixture asks for";
     hold(Check::TaskContract, &facts.task, expected, "restore the fixture's task", |found| {
         let Some(contract) = &policy.contract else {
             return Err((Reason::Internal, "no contract to hold it to".into()));
         };
         let faults = task::task_faults(&found.json, &found.markdown, contract);
         match faults.is_empty() {
-            true => Ok("states every path, action and command that the fixture asks for".into()),
+            true => Ok("names every path, action and command".into()),
             false => Err((Reason::GateRefused, faults.join("; "))),
         }
     })
@@ -75,7 +75,10 @@ pub(super) fn ambient_inputs(facts: &Facts) -> Finding {
     hold(Check::Ambient, &facts.launch, expected, fix, |launch| {
         let planted = ambient::planted(launch);
         match planted.is_empty() {
-            true => Ok(format!("{} ways in closed", ambient::VECTORS.len())),
+            true => Ok(format!(
+                "nothing: each of {} ways (variables, configuration files) is closed",
+                ambient::VECTORS.len()
+            )),
             false => Err((Reason::GateRefused, planted.join("; "))),
         }
     })
@@ -86,7 +89,9 @@ pub(super) fn sandbox(facts: &Facts) -> Finding {
     hold(Check::Sandbox, &facts.sandbox, expected, "admit doctor", |sandbox| {
         match (&sandbox.failed[..], sandbox.held.len()) {
             ([], 0) => Err((Reason::SandboxProbeFailed, "no probe ran".into())),
-            ([], held) => Ok(format!("{held} probes held")),
+            ([], held) => {
+                Ok(format!("made and tried: each of {held} attempts to leave it was refused"))
+            }
             (failed, _) => Err((Reason::SandboxProbeFailed, failed.join("; "))),
         }
     })

@@ -53,10 +53,13 @@ pub(super) fn packages_stored(facts: &Facts) -> Finding {
         format!("every package of the list {digest}")
     });
     hold(Check::PackagesStored, &facts.packages_stored, &expected, &fix(facts), |found| {
-        let text = format!(
-            "{} packages locked, {} of them for this platform, {}",
-            found.all, found.stored, found.digest
-        );
+        let text = match found.all - found.stored.min(found.all) {
+            0 => format!("all {} packages of the lock, {}", found.all, found.digest),
+            others => format!(
+                "{} packages ({others} more are for other platforms), {}",
+                found.stored, found.digest
+            ),
+        };
         ok_if(want.as_ref() == Some(&found.digest), Reason::DigestMismatch, text)
     })
 }

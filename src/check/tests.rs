@@ -493,9 +493,9 @@ fn a_licence_says_what_it_is() {
         check(&facts, &policy()).into_iter().find(|f| f.id == "licence").unwrap().found
     };
     let unresolved = found(|f| known(&mut f.lock).lock.license.status = LicenseStatus::Unresolved);
-    assert_eq!(unresolved, "unresolved, allows stage 2 only");
+    assert_eq!(unresolved, "not settled upstream; the lock allows stage 2 only");
     let two = found(|f| known(&mut f.lock).lock.license.allows = vec![2, 3]);
-    assert_eq!(two, "resolved as MIT OR Apache-2.0, allows stages 2, 3");
+    assert_eq!(two, "resolved as MIT OR Apache-2.0; the lock allows stages 2, 3");
 }
 
 /// Makes hole number `kind` in fact number `field`; `None` beyond the last fact that a run's checks look at.
@@ -536,7 +536,9 @@ pub(crate) fn with_hole(mut facts: Facts, field: usize, kind: usize) -> Option<F
 #[test]
 fn every_single_hole_fails_with_its_words() {
     for field in 0..20 {
-        for (kind, word) in [(0, "absent"), (1, "unreadable: denied"), (2, "not found out")] {
+        for (kind, word) in
+            [(0, "absent"), (1, "unreadable: denied"), (2, "could not be found out")]
+        {
             let facts = with_hole(good(), field, kind).unwrap();
             let findings = check(&facts, &policy());
             let told = findings.iter().any(|f| f.is_failed() && f.found.contains(word));
@@ -544,4 +546,11 @@ fn every_single_hole_fails_with_its_words() {
         }
     }
     assert!(with_hole(good(), 20, 0).is_none());
+}
+
+#[test]
+fn every_check_is_explained_in_its_order() {
+    let explained = crate::explain::CHECKS.map(|(id, _)| id);
+    let ids: Vec<&str> = Check::ALL.iter().map(|check| check.id()).chain(["signature"]).collect();
+    assert_eq!(explained.to_vec(), ids);
 }

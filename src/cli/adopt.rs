@@ -14,6 +14,7 @@ use crate::lock::{self, Spec};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The provider, or provider@commit
+    #[arg(value_name = "PROVIDER[@COMMIT]")]
     spec: Spec,
     /// The binary
     #[arg(long, value_name = "PATH")]

@@ -1,45 +1,49 @@
 //! What a command gets: what it works with, the user interface, and the options of every command.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use clap::ValueEnum as _;
 
 use crate::context::{Context, Options};
 use crate::error::{Error, Reason, Result};
 use crate::host::{Clock, FixedClock, Host, SystemClock};
 use crate::record::ids::{Digest, Timestamp};
-use crate::ui::{Colour, Ui};
+use crate::ui::{Colour, Settings, Ui};
 
-/// What every command takes.
+/// What every command takes. Each has a variable, named by its help, that holds where the flag is not given.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct Global {
     /// Directory with admit.toml, lockfiles/ and admissions/ (default: the nearest upward, else the embedded records)
+    /// [env: ADMIT_ROOT]
     #[arg(long, global = true, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Digest that the root must have; stands in for `admit trust` in a pipeline
+    /// Digest that the root must have; stands in for `admit trust` in a pipeline [env: ADMIT_EXPECT_ROOT]
     #[arg(long, global = true, value_name = "DIGEST")]
     expect_root: Option<Digest>,
-    /// Where verified inputs and outputs are kept
+    /// Where verified inputs and outputs are kept [env: ADMIT_STORE]
     #[arg(long, global = true, value_name = "DIR")]
     store: Option<PathBuf>,
-    /// Where evidence is kept
+    /// Where evidence is kept [env: ADMIT_STATE]
     #[arg(long, global = true, value_name = "DIR")]
     state: Option<PathBuf>,
-    /// Fetch URLs that start with FROM from TO instead; every byte is checked all the same
+    /// Fetch URLs that start with FROM from TO instead; every byte is checked all the same [env: ADMIT_MIRROR]
     #[arg(long, global = true, value_name = "FROM=TO")]
     mirror: Vec<String>,
-    /// Package registry, in place of the npm configuration's
+    /// Package registry, in place of the npm configuration's [env: ADMIT_REGISTRY]
     #[arg(long, global = true, value_name = "URL")]
     registry: Option<String>,
-    /// Print one JSON object on stdout
+    /// Print one JSON object on stdout [env: ADMIT_JSON=1]
     #[arg(long, global = true)]
-    pub(super) json: bool,
-    /// No progress and no remarks
+    json: bool,
+    /// No progress and no remarks [env: ADMIT_QUIET=1]
     #[arg(long, short, global = true)]
-    pub(super) quiet: bool,
-    /// When to colour
-    #[arg(long, global = true, value_enum, default_value_t = Colour::Auto)]
-    pub(super) color: Colour,
+    quiet: bool,
+    /// When to colour (default: auto) [env: ADMIT_COLOR]
+    #[arg(long, global = true, value_enum)]
+    color: Option<Colour>,
     /// The date and time to take as now; a debug build's only
     #[arg(long, global = true, hide = true)]
     now: Option<Timestamp>,
@@ -51,25 +55,102 @@ pub(super) struct App {
 }
 
 impl App {
-    pub(super) fn new(global: Global) -> Result<Self> {
-        let host = Host::capture()?;
-        let no_color = host.var("NO_COLOR")?.is_some();
-        let ui = Arc::new(Ui::new(global.json, global.quiet, global.color, no_color));
+    pub(super) fn new(host: Host, global: Global) -> Result<Self> {
+        let settings = Settings {
+            json: global.json || on(&host, "ADMIT_JSON")?,
+            quiet: global.quiet || on(&host, "ADMIT_QUIET")?,
+            colour: match global.color {
+                Some(colour) => colour,
+                None => typed(&host, "ADMIT_COLOR", |text| Colour::from_str(text, false))?
+                    .unwrap_or(Colour::Auto),
+            },
+            no_color: host.var("NO_COLOR")?.is_some(),
+            columns: host.var("COLUMNS")?.and_then(|columns| columns.parse().ok()),
+        };
+        let ui = Arc::new(Ui::new(settings));
         let clock: Arc<dyn Clock + Send> = match &global.now {
             None => Arc::new(SystemClock),
             // For tests. With a release, an expired admission would come back by a flag.
             Some(now) if cfg!(debug_assertions) => Arc::new(FixedClock(now.clone())),
             Some(_) => return Err(Error::new(Reason::BadArgument, "--now is for tests of admit")),
         };
+        let expect_root = match global.expect_root {
+            Some(digest) => Some(digest),
+            None => typed(&host, "ADMIT_EXPECT_ROOT", str::parse)?,
+        };
+        let registry = host.var("ADMIT_REGISTRY")?.map(str::to_owned);
         let options = Options {
-            root: global.root,
-            expect_root: global.expect_root,
-            store: global.store,
-            state: global.state,
+            root: global.root.or_else(|| host.path_var("ADMIT_ROOT")),
+            expect_root,
+            store: global.store.or_else(|| host.path_var("ADMIT_STORE")),
+            state: global.state.or_else(|| host.path_var("ADMIT_STATE")),
             mirror: global.mirror,
-            registry: global.registry,
+            registry: global.registry.or(registry),
         };
         let progress = Arc::clone(&ui);
         Ok(Self { context: Context::new(host, clock, progress, options), ui })
+    }
+}
+
+/// Whether a variable says yes.
+///
+/// # Errors
+/// [`Reason::BadArgument`] for anything but `1` and `0`.
+pub(super) fn on(host: &Host, name: &str) -> Result<bool> {
+    let read = typed(host, name, |text| match text {
+        "1" => Ok(true),
+        "0" => Ok(false),
+        _ => Err("1 or 0"),
+    });
+    Ok(read?.unwrap_or(false))
+}
+
+/// A variable as what it stands for.
+fn typed<T, E: Display>(
+    host: &Host,
+    name: &str,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<Option<T>> {
+    let Some(text) = host.var(name)? else { return Ok(None) };
+    match parse(text) {
+        Ok(value) => Ok(Some(value)),
+        Err(err) => {
+            let what = format!("the variable {name} cannot be used");
+            Err(Error::new(Reason::BadArgument, what).expected(err.to_string()).found(text))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Cli;
+    use clap::{CommandFactory as _, Parser as _};
+
+    fn app(vars: &[(&str, &str)], args: &[&str]) -> Result<App> {
+        let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        App::new(Host::with(vars, "/w"), Cli::try_parse_from(args).unwrap().global)
+    }
+
+    #[test]
+    fn every_global_option_has_a_variable_and_the_flag_wins() {
+        for arg in Cli::command().get_arguments().filter(|arg| !arg.is_hide_set()) {
+            let Some(long) = arg.get_long().filter(|long| !["help", "version"].contains(long))
+            else {
+                continue;
+            };
+            let name = format!("ADMIT_{}", long.to_uppercase().replace('-', "_"));
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!("[env: {name}")), "--{long}: {help}");
+        }
+        let vars = [("ADMIT_ROOT", "/a"), ("ADMIT_STATE", "/s"), ("ADMIT_JSON", "1")];
+        let found = app(&vars, &["admit", "stages", "--root", "/b"]).unwrap();
+        assert_eq!(found.context.options.root.as_deref(), Some("/b".as_ref()));
+        assert_eq!(found.context.options.state.as_deref(), Some("/s".as_ref()));
+        assert!(found.ui.is_json());
+        for bad in [("ADMIT_JSON", "yes"), ("ADMIT_COLOR", "blue"), ("ADMIT_EXPECT_ROOT", "x")] {
+            let Err(err) = app(&[bad], &["admit", "stages"]) else { panic!("{bad:?}") };
+            assert!(err.what().contains(bad.0), "{err}");
+        }
     }
 }

@@ -12,11 +12,13 @@ use crate::error::Result;
 use crate::lock::{self, Spec};
 use crate::record;
 use crate::record::report::OutputStatus;
+use crate::ui::{self, Mark};
 
 /// Build a locked provider in a sandbox and prove what came out
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The provider, or provider@commit with the beginning of the locked commit
+    #[arg(value_name = "PROVIDER[@COMMIT]")]
     spec: Spec,
     /// Put the build on record in admissions/builds/
     #[arg(long)]
@@ -77,37 +79,48 @@ pub(super) fn show(
         "rebuilt": rebuild,
         "recorded": recorded,
     }));
-    let line = |name: &str, value: &str| app.ui.line(&format!("{name:<13} {value}"));
-    line("provider", &format!("{} at {}", report.provider, report.pinned_commit));
-    line("output", &build.output.display().to_string());
-    line("sha256", &report.sha256.to_string());
-    line("blake3", &report.blake3.to_string());
-    let verified = match report.verification {
-        OutputStatus::Locked => "locked: this is the output that the lock names",
-        OutputStatus::Unlocked => {
-            "unlocked: nothing is locked for this platform yet (admit lock --update locks it)"
+    app.ui.finish();
+    let (mark, word) = match (report.verification, rebuild) {
+        (_, Some(Rebuild { rebuilt, .. })) if rebuilt.answer == Answer::Differs => {
+            (Mark::Bad, "differs")
         }
+        (OutputStatus::Locked, _) => (Mark::Good, "built"),
+        (OutputStatus::Unlocked, _) => (Mark::Note, "built"),
     };
-    line("verification", verified);
-    line(
-        "runtime",
-        &format!("Bun {}, byte for byte; {} modules", report.bun_version, report.runtime.modules),
-    );
-    line("report", &report.core_digest().to_string());
+    let fresh = if build.fresh { "" } else { " (earlier; found in the store and verified)" };
+    let pin = report.pinned_commit.to_string();
+    let pin = pin.get(..12).unwrap_or(&pin);
+    app.ui.verdict(mark, word, &format!("{} at {pin}{fresh}", report.provider));
+    app.ui.value("output", &build.output.display().to_string());
+    app.ui.value("digest", &report.sha256.to_string());
+    let modules = ui::count(report.runtime.modules, "module", "modules");
+    let runtime = format!("Bun {}, proven byte for byte; {modules}", report.bun_version);
+    app.ui.value("inside", &runtime);
     if let Some(Rebuild { rebuilt: Rebuilt { answer, expected: Some(before), .. }, .. }) = rebuild {
-        match answer {
-            Answer::Reproduced => line("rebuilt", "reproduced: the same bytes"),
+        let again = match answer {
+            Answer::Reproduced => "reproduced: the same bytes".to_owned(),
             _ => {
                 let before = before.sha256();
-                line("rebuilt", &format!("differs: it was {before}, and that one stays on record"));
+                format!("differs: it was {before}, and that one stays on record")
             }
+        };
+        app.ui.value("again", &again);
+    }
+    match (&recorded, report.verification) {
+        (Some(place), _) => app.ui.value("record", place),
+        (None, OutputStatus::Locked) => {
+            app.ui.value("next", &format!("admit build {} --record", report.provider));
+        }
+        (None, OutputStatus::Unlocked) => {
+            app.ui.value("next", &format!("admit lock {} --update", report.provider));
         }
     }
-    if !build.fresh {
-        line("built", "earlier; found in the store and verified");
-    }
-    if let Some(place) = recorded {
-        line("recorded", &place);
-    }
+    let last = match report.verification {
+        OutputStatus::Locked => "the output is the one that the lock names",
+        OutputStatus::Unlocked => {
+            "unlocked: the lock names no output for this platform yet, so there is nothing to compare it with"
+        }
+    };
+    app.ui.verdict(mark, word, last);
     Ok(())
 }

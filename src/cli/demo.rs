@@ -4,13 +4,15 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use super::app::App;
-use super::build::show;
-use super::{run, verify};
+use super::findings::{self, Shown};
+use super::run;
 use crate::build::{self, Options};
 use crate::error::{Error, Reason, Result};
 use crate::lock::{self, Spec};
 use crate::record::admission::ModelPair;
 use crate::record::ids::Name;
+use crate::ui::Mark;
+use crate::verify;
 
 /// The stand-in provider, the fixture, and the model whose replies were written beforehand.
 const PROVIDER: &str = "understudy";
@@ -32,13 +34,18 @@ pub(super) fn exec(app: &App, _: &Args) -> Result<u8> {
     if app.ui.is_json() {
         build::record(&app.context, &made.report)?;
     } else {
-        show(app, &made, None, true)?;
-        app.ui.line("");
-        let code = verify::exec(app, &verify::Args::of(PROVIDER))?;
-        if code != 0 {
-            return Ok(code);
+        let how = if made.fresh { "built in a sandbox" } else { "built earlier, verified again" };
+        build::record(&app.context, &made.report)?;
+        app.ui.row(Mark::Good, "build", &format!("{PROVIDER}, a stand-in agent: {how}, on record"));
+        let one = verify::Options { provider: Some(spec.clone()), ..verify::Options::default() };
+        let verified = verify::verify(&app.context, &one)?;
+        if let Some(one) = verified.iter().find(|one| !one.holds()) {
+            app.ui.verdict(Mark::Bad, "fails", "what was just built is not what the records name");
+            findings::show(&app.ui, &one.findings, Shown::default());
+            return Ok(verify::exit_code(&verified));
         }
-        app.ui.line("");
+        let all = verified.iter().flat_map(|one| one.findings.clone()).collect::<Vec<_>>();
+        app.ui.row(Mark::Good, "verify", &findings::counts(&all));
     }
     run::exec(app, &run::Args::rehearsal(spec, fixture, model))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::app::App;
+use super::findings::Shown;
 use crate::doctor::{self, Setup};
 use crate::error::{Error, Result};
 use crate::host;
@@ -21,6 +22,8 @@ pub(super) struct Args {
     /// Seconds to wait for each program and for the registry
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     patience: u64,
+    #[command(flatten)]
+    shown: Shown,
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
@@ -36,7 +39,14 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         launcher: &launcher,
         patience: Duration::from_secs(args.patience),
     });
-    for check in &checks {
+    let ready = !checks.iter().any(doctor::Check::blocks);
+    let good = checks.iter().filter(|check| check.finding.state == State::Ok).count();
+    let (mark, word, first) = match ready {
+        true => (Mark::Good, "ready", "this machine can build and run"),
+        false => (Mark::Bad, "not ready", "something that a build or a run needs is not here"),
+    };
+    app.ui.verdict(mark, word, first);
+    for check in checks.iter().filter(|c| args.shown.all || c.finding.state != State::Ok) {
         let finding = &check.finding;
         let mark = match finding.state {
             State::Ok => Mark::Good,
@@ -49,7 +59,9 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
             app.ui.detail("fix", &finding.fix);
         }
     }
-    let ready = !checks.iter().any(doctor::Check::blocks);
+    let all = checks.len();
+    let last = format!("{good} of {all} examined things are as they should be; --all shows them");
+    app.ui.verdict(mark, word, &last);
     app.ui.json(&json!({ "schema": "admit.doctor/2", "ready": ready, "checks": checks }));
     Ok(if ready { 0 } else { 1 })
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::app::App;
+use super::findings::Shown;
 use crate::error::{Kind, Result};
 use crate::health::{self, Validator};
 use crate::record;
@@ -17,18 +18,34 @@ use crate::ui::Mark;
 /// build. Exit code: 0 if every validator passed, 1 if one did not, and where one could not be run the code that says
 /// why.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    #[command(flatten)]
+    shown: Shown,
+}
 
-pub(super) fn exec(app: &App, _: &Args) -> Result<u8> {
+pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let all: Vec<&Validator> = health::all().collect();
-    show(app, "health", &all)
+    show(app, "health", &all, args.shown)
 }
 
 /// Runs a set of validators and shows what they found.
-pub(super) fn show(app: &App, set: &str, validators: &[&Validator]) -> Result<u8> {
+pub(super) fn show(app: &App, set: &str, validators: &[&Validator], shown: Shown) -> Result<u8> {
     heed_signals(&app.context.stop)?;
     let health::Health { report, hindered } = health::health(&app.context, set, validators)?;
-    for row in &report.validators {
+    let counts = report.counts;
+    let (mark, word) = match (report.passed, counts.failed) {
+        (true, _) => (Mark::Good, "healthy"),
+        (false, 0) => (Mark::Note, "not known"),
+        (false, _) => (Mark::Bad, "not healthy"),
+    };
+    let first = match (report.passed, counts.failed) {
+        (true, _) => "every fault that was injected was answered as it must be",
+        (false, 0) => "some validators could not be run, and what was not run is no yes",
+        (false, _) => "a fault was not answered as it must be: count no runs of this machine",
+    };
+    app.ui.verdict(mark, word, first);
+    let wanted = |row: &&HealthRow| shown.all || row.outcome != Outcome::Passed;
+    for row in report.validators.iter().filter(wanted) {
         let name = format!("{:<45}", row.name);
         match row.outcome {
             Outcome::Passed => app.ui.row(Mark::Good, &name, &said(row)),
@@ -42,14 +59,10 @@ pub(super) fn show(app: &App, set: &str, validators: &[&Validator]) -> Result<u8
             }
         }
     }
-    let counts = report.counts;
-    app.ui.line(&format!(
-        "{} of {} validators passed, {} failed, {} not run",
-        counts.passed,
-        report.validators.len(),
-        counts.failed,
-        counts.not_run
-    ));
+    let all = report.validators.len();
+    let (passed, failed, not_run) = (counts.passed, counts.failed, counts.not_run);
+    let last = format!("{passed} of {all} validators passed, {failed} failed, {not_run} not run");
+    app.ui.verdict(mark, word, &last);
     app.ui.json(&record::to_value(&report));
     Ok(match (report.passed, counts.failed, hindered) {
         (true, ..) => 0,

@@ -74,11 +74,11 @@ fn compiled(app: &App, found: &Compiled) {
         app.ui.detail("unexplained", &format!("{nonzero} of {size} bytes from byte {offset}"));
     }
     let loads =
-        |what: &str, yes: bool| format!("{what} {}", if yes { "loaded" } else { "ignored" });
+        |what: &str, yes: bool| format!("{what} is {}", if yes { "read" } else { "not read" });
     let mark = if graph.autoload_bunfig || graph.autoload_dotenv { Mark::Note } else { Mark::Good };
     let (bunfig, dotenv) =
         (loads("bunfig.toml", graph.autoload_bunfig), loads(".env", graph.autoload_dotenv));
-    app.ui.row(mark, "working directory", &format!("{bunfig}, {dotenv} ({:#x})", graph.flags));
+    app.ui.row(mark, "working directory", &format!("{bunfig}, {dotenv}"));
     let mark = if graph.exec_argv.is_empty() { Mark::Good } else { Mark::Note };
     app.ui.row(mark, "compiled arguments", &format!("{:?}", graph.exec_argv));
     app.ui.row(Mark::Good, "entry", &graph.entry.escape_debug().to_string());

@@ -10,11 +10,13 @@ use crate::lock::{self, Change, Request};
 use crate::record;
 use crate::record::ids::{AbsPath, CommitId, Name, RelPath};
 use crate::record::lockfile::{Lockfile, Platform};
+use crate::ui::{self, Mark};
 
 /// Show a lock, make one for another commit, or fill what a build resolved
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Name of the provider; the lock is lockfiles/NAME.lock.json
+    /// The provider; its lock is lockfiles/PROVIDER.lock.json
+    #[arg(value_name = "PROVIDER")]
     name: Name,
     /// Print the lock and change nothing
     #[arg(long, conflicts_with_all = ["update", "source", "rev"])]
@@ -29,7 +31,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "COMMIT")]
     rev: Option<CommitId>,
     /// Take everything not given from the lock of this provider (default: the one with the same source)
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "PROVIDER")]
     like: Option<Name>,
     /// Version of Bun; its packages are looked up in the registry of the npm configuration
     #[arg(long, value_name = "VERSION")]
@@ -184,10 +186,14 @@ fn report(app: &App, place: &str, lock: &Lockfile, changes: &[Change]) {
         "digest": lock.digest(),
         "changes": changes,
     }));
+    if !changes.is_empty() {
+        let fields = ui::count(changes.len(), "field", "fields");
+        app.ui.verdict(Mark::Good, "locked", &format!("{}: {fields} changed", lock.provider));
+    }
     for change in changes {
         let before = change.before.as_deref().unwrap_or("absent");
         app.ui.line(&format!("{}: {before} -> {}", change.field, change.after));
     }
     let what = if changes.is_empty() { "unchanged" } else { "written" };
-    app.ui.line(&format!("{what} {place}"));
+    app.ui.verdict(Mark::Good, what, place);
 }

@@ -2,9 +2,11 @@
 
 use std::ffi::OsString;
 
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::ui::{self, Ui};
 
 use app::{App, Global};
@@ -13,9 +15,12 @@ mod adopt;
 mod app;
 mod attest;
 mod build;
+mod completions;
 mod demo;
 mod diff;
 mod doctor;
+mod examples;
+mod explain;
 mod findings;
 mod fixture;
 mod health;
@@ -56,14 +61,17 @@ enum Command {
     Adopt(adopt::Args),
     Attest(attest::Args),
     Build(build::Args),
+    Completions(completions::Args),
     Demo(demo::Args),
     Diff(diff::Args),
     Doctor(doctor::Args),
+    Explain(explain::Args),
     Fixture(fixture::Args),
     Health(health::Args),
     Inspect(inspect::Args),
     Key(key::Args),
     Lock(Box<lock::Args>),
+    Man(completions::Man),
     Model(model::Args),
     Rebuild(rebuild::Args),
     #[command(hide = true)]
@@ -81,18 +89,23 @@ enum Command {
 /// Runs the command line and gives the exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
-    let json = args.iter().any(|arg| arg == "--json");
-    let cli = match Cli::try_parse_from(&args) {
+    let host = Host::capture();
+    let json = args.iter().any(|arg| arg == "--json")
+        || host.as_ref().is_ok_and(|host| app::on(host, "ADMIT_JSON").unwrap_or(false));
+    let cli = definition()
+        .color(colour(&args))
+        .try_get_matches_from(&args)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match cli {
         Ok(cli) => cli,
         Err(err) => {
             // Help and version are answers (stdout, 0); everything else is usage (stderr, 2), as clap has it.
-            return ui::usage(&err, json);
+            return ui::usage(without_hidden(err), json);
         }
     };
-    let plain = Ui::new(cli.global.json, cli.global.quiet, cli.global.color, false);
-    let app = match App::new(cli.global) {
+    let app = match host.and_then(|host| App::new(host, cli.global)) {
         Ok(app) => app,
-        Err(err) => return fail(&plain, &err),
+        Err(err) => return fail(&Ui::bare(json), &err),
     };
     match exec(&app, cli.command) {
         Ok(code) => {
@@ -110,6 +123,37 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
+/// The command line with an example in every help.
+fn definition() -> clap::Command {
+    examples::add(Cli::command())
+}
+
+/// Help is coloured as everything else: what `--color` says must be known before the line is parsed.
+fn colour(args: &[OsString]) -> ColorChoice {
+    let texts: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
+    let apart = texts.windows(2).filter(|pair| pair[0] == "--color").map(|pair| pair[1]);
+    let joined = texts.iter().filter_map(|text| text.strip_prefix("--color="));
+    match apart.chain(joined).last() {
+        Some("always") => ColorChoice::Always,
+        Some("never") => ColorChoice::Never,
+        _ => ColorChoice::Auto,
+    }
+}
+
+/// A typo is not answered with a command that no help lists.
+fn without_hidden(mut err: clap::Error) -> clap::Error {
+    let command = Cli::command();
+    let hidden = |name: &String| command.find_subcommand(name).is_some_and(|c| c.is_hide_set());
+    if let Some(ContextValue::Strings(names)) = err.get(ContextKind::SuggestedSubcommand) {
+        let names: Vec<String> = names.iter().filter(|name| !hidden(name)).cloned().collect();
+        match names.is_empty() {
+            true => err.remove(ContextKind::SuggestedSubcommand),
+            false => err.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(names)),
+        };
+    }
+    err
+}
+
 fn fail(ui: &Ui, err: &Error) -> u8 {
     ui.error(err);
     err.kind().exit_code()
@@ -120,14 +164,17 @@ fn exec(app: &App, command: Command) -> Result<u8> {
         Command::Adopt(args) => adopt::exec(app, &args),
         Command::Attest(args) => attest::exec(app, &args),
         Command::Build(args) => build::exec(app, &args),
+        Command::Completions(args) => completions::exec(app, &args, definition()),
         Command::Demo(args) => demo::exec(app, &args),
         Command::Diff(args) => diff::exec(app, &args),
         Command::Doctor(args) => doctor::exec(app, &args),
+        Command::Explain(args) => explain::exec(app, &args),
         Command::Fixture(args) => fixture::exec(app, &args),
         Command::Health(args) => health::exec(app, &args),
         Command::Inspect(args) => inspect::exec(app, &args),
         Command::Key(args) => key::exec(app, &args),
         Command::Lock(args) => lock::exec(app, &args),
+        Command::Man(args) => completions::man(app, &args, definition()),
         Command::Model(args) => model::exec(app, &args),
         Command::Rebuild(args) => rebuild::exec(app, &args),
         Command::RebuildRound(args) => rebuild_round::exec(app, &args),

@@ -16,6 +16,7 @@ use crate::ui::Mark;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The provider, or provider@commit with the beginning of the locked commit
+    #[arg(value_name = "PROVIDER[@COMMIT]")]
     spec: Spec,
     /// How often to build
     #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=100))]

@@ -5,14 +5,16 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::app::App;
-use super::findings;
+use super::findings::{self, Shown};
 use crate::check::Engine;
 use crate::error::Result;
 use crate::evidence::{Sealed, names};
+use crate::explain;
 use crate::gate::Flags;
 use crate::lock::Spec;
 use crate::record::admission::ModelPair;
 use crate::record::evidence::RunStatus;
+use crate::record::finding::Finding;
 use crate::record::ids::Name;
 use crate::run::supervise::heed_signals;
 use crate::run::{self, Options};
@@ -28,7 +30,7 @@ pub(super) struct Args {
     #[arg(value_name = "FIXTURE", default_value = "r1-string-slugify")]
     fixture: Name,
     /// The provider, as locked
-    #[arg(long, value_name = "NAME[@REV]", default_value = "case")]
+    #[arg(long, value_name = "PROVIDER[@COMMIT]", default_value = "case")]
     provider: Spec,
     /// Who works: the admitted provider, or a fake that applies the reference patch (default: case)
     #[arg(long, value_enum)]
@@ -54,6 +56,8 @@ pub(super) struct Args {
     /// Exit 1 unless the run ends so: a rehearsal is not enough then
     #[arg(long, value_name = "STATUS", value_parser = ["pass"], conflicts_with = "dry_run")]
     require: Option<String>,
+    #[command(flatten)]
+    shown: Shown,
 }
 
 /// Who works.
@@ -85,6 +89,7 @@ impl Args {
             dry_run: false,
             probe: false,
             require: None,
+            shown: Shown::default(),
         }
     }
 }
@@ -118,43 +123,86 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
             )
         },
     )?;
-    findings::show(&app.ui, &outcome.decision.findings);
+    app.ui.finish();
+    let findings = &outcome.decision.findings;
     match &outcome.sealed {
-        Some(sealed) => show(&app.ui, sealed, args.require.is_some()),
-        None => app.ui.json(&json!({
-            "schema": "admit.dry-run/2", "holds": outcome.decision.holds_as_far_as_asked(),
-            "case_process_started": false, "probed": args.probe,
-            "gates": outcome.decision.findings, "exit_code": outcome.code,
-        })),
+        Some(sealed) => show(&app.ui, sealed, findings, args.shown, args.require.is_some()),
+        None => {
+            let holds = outcome.decision.holds_as_far_as_asked();
+            app.ui.json(&json!({
+                "schema": "admit.dry-run/2", "holds": holds, "case_process_started": false,
+                "probed": args.probe, "gates": findings, "exit_code": outcome.code,
+            }));
+            let (mark, word, text) = match holds {
+                true => (Mark::Good, "would start", "every check that was asked for holds"),
+                false => (Mark::Bad, "would not start", "a check says no"),
+            };
+            app.ui.verdict(mark, word, text);
+            findings::show(&app.ui, findings, args.shown);
+            let counts = findings::counts(findings);
+            app.ui.verdict(
+                mark,
+                word,
+                &format!("{counts}; this was a dry run, nothing was started"),
+            );
+        }
     }
     Ok(outcome.code)
 }
 
-/// The answer of a run, its id last.
-fn show(ui: &Ui, sealed: &Sealed, require_pass: bool) {
+/// The answer of a run, its status first and last.
+fn show(ui: &Ui, sealed: &Sealed, findings: &[Finding], shown: Shown, require_pass: bool) {
     let report = &sealed.report;
-    let mark = match report.status {
-        RunStatus::Pass => Mark::Good,
-        RunStatus::Rehearsed if !require_pass => Mark::Note,
-        _ => Mark::Bad,
-    };
+    let enough = !require_pass || report.status == RunStatus::Pass;
+    let mark = if enough { mark(report.status) } else { Mark::Bad };
     let status = report.status.as_str();
-    ui.row(mark, "status", report.failure_reason.as_deref().unwrap_or(status));
-    if report.failure_class.is_some() {
-        ui.detail("status", status);
+    let counts = findings::counts(findings);
+    let first = match (report.status, &report.failure_reason) {
+        (RunStatus::Blocked, _) => format!("{}: nothing was started", report.fixture),
+        (_, Some(reason)) => format!("{}: {reason}", report.fixture),
+        (RunStatus::Rehearsed, None) => {
+            format!(
+                "{}: all held, with a stand-in for the real thing (never a pass)",
+                report.fixture
+            )
+        }
+        (_, None) => format!("{}: the work is done and every check held", report.fixture),
+    };
+    ui.verdict(mark, status, &first);
+    findings::show(ui, findings, shown);
+    // What a check refused stands above.
+    if report.status != RunStatus::Blocked || !findings.iter().any(Finding::is_failed) {
+        report.blockers.iter().for_each(|blocker| ui.value("why", blocker));
     }
     if require_pass && report.status == RunStatus::Rehearsed {
-        ui.detail("expected", "pass, as --require asks");
-        ui.detail("found", &format!("rehearsed: {}", report.evidence_class.as_str()));
+        let class = report.evidence_class.as_str();
+        ui.value("why", &format!("--require asks for a pass, and this is rehearsed ({class})"));
     }
-    for blocker in &report.blockers {
-        ui.detail("blocker", blocker);
+    if let Some(class) = report.failure_class.filter(|_| report.status != RunStatus::Blocked) {
+        ui.value("do", explain::class(class).1);
     }
-    ui.row(Mark::Note, "evidence", &sealed.directory.display().to_string());
-    ui.row(Mark::Note, "report", &sealed.directory.join(names::REPORT_HTML).display().to_string());
-    ui.line(&sealed.id.to_string());
+    ui.value("id", &sealed.id.to_string());
+    ui.value("report", &sealed.directory.join(names::REPORT_HTML).display().to_string());
+    if matches!(report.status, RunStatus::Pass | RunStatus::Rehearsed) {
+        let accept = if report.status == RunStatus::Pass { "" } else { " --accept rehearsed" };
+        ui.value("next", &format!("admit show latest; admit verify latest{accept}"));
+    }
+    let last = match (&report.failure_reason, report.status) {
+        (Some(reason), RunStatus::Blocked) => format!("{reason} ({counts})"),
+        _ => counts,
+    };
+    ui.verdict(mark, status, &last);
     ui.json(&json!({
         "schema": "admit.run/2", "id": sealed.id, "directory": sealed.directory,
         "report": report,
     }));
+}
+
+/// How a run's status is marked everywhere.
+pub(super) fn mark(status: RunStatus) -> Mark {
+    match status {
+        RunStatus::Pass => Mark::Good,
+        RunStatus::Rehearsed => Mark::Note,
+        RunStatus::Blocked | RunStatus::Fail => Mark::Bad,
+    }
 }

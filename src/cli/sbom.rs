@@ -19,7 +19,7 @@ const MAX_REPORT: u64 = 16 << 20;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The provider, or provider@commit with the beginning of the locked commit
-    #[arg(required_unless_present = "report")]
+    #[arg(value_name = "PROVIDER[@COMMIT]", required_unless_present = "report")]
     spec: Option<Spec>,
     /// The report of a build, in place of the last build here
     #[arg(long, value_name = "FILE", conflicts_with = "spec")]

@@ -2,12 +2,14 @@
 
 use serde_json::json;
 
+use super::findings::{self, Shown};
 use super::verify::run_check;
-use super::{App, findings};
+use super::{App, run};
 use crate::error::{Error, Reason, Result};
 use crate::evidence;
+use crate::explain;
 use crate::record;
-use crate::record::evidence::{RunReport, RunStatus};
+use crate::record::evidence::RunReport;
 use crate::ui::Mark;
 use crate::verify::runs;
 
@@ -17,6 +19,8 @@ pub(super) struct Args {
     /// A run directory, the name of one of your runs, or `latest`
     #[arg(value_name = "RUN", default_value = "latest")]
     run: String,
+    #[command(flatten)]
+    shown: Shown,
     /// Print report.md instead
     #[arg(long)]
     markdown: bool,
@@ -43,46 +47,56 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         "check": run_check(&checked),
         "report": record::to_value(report),
     }));
-    text(app, report);
+    text(app, report, args.shown);
     let level = checked.level.map_or("", evidence::Level::as_str);
     let id = checked.id.map_or(String::new(), |id| id.to_string());
-    app.ui.line(&format!("\n{level}  {id}\n{}", dir.join(evidence::names::REPORT_HTML).display()));
+    app.ui.value("id", &id);
+    app.ui.value("report", &dir.join(evidence::names::REPORT_HTML).display().to_string());
+    let mark = run::mark(report.status);
+    app.ui.verdict(mark, report.status.as_str(), &format!("the files are {level}"));
     Ok(0)
 }
 
-fn text(app: &App, report: &RunReport) {
-    let mark = match report.status {
-        RunStatus::Pass => Mark::Good,
-        RunStatus::Rehearsed => Mark::Note,
-        RunStatus::Blocked | RunStatus::Fail => Mark::Bad,
-    };
+fn text(app: &App, report: &RunReport, shown: Shown) {
     let show = |text: &str| evidence::visible(text).replace(['\n', '\t'], " ");
-    app.ui.row(mark, &show(&report.fixture), report.status.as_str());
-    if let Some(reason) = &report.failure_reason {
-        app.ui.detail("reason", &show(reason));
-    }
+    let reason = report.failure_reason.as_deref().unwrap_or(explain::status(report.status));
+    let what = format!("{}: {}", show(&report.fixture), show(reason));
+    app.ui.verdict(run::mark(report.status), report.status.as_str(), &what);
     for blocker in &report.blockers {
-        app.ui.detail("blocker", &show(blocker));
+        app.ui.value("why", &show(blocker));
     }
-    app.ui.line("\nfacts");
-    for (name, value) in evidence::facts(report) {
-        app.ui.line(&format!("  {name:<28} {}", show(&value)));
+    if let Some(class) = report.failure_class {
+        app.ui.value("do", explain::class(class).1);
     }
-    app.ui.line("\ngates");
-    for finding in &report.gates {
-        let mut shown = finding.clone();
-        for text in [&mut shown.id, &mut shown.expected, &mut shown.found, &mut shown.fix] {
+    if shown.all {
+        app.ui.line("\nfacts");
+        for (name, value) in evidence::facts(report) {
+            app.ui.line(&format!("  {name:<28} {}", show(&value)));
+        }
+    }
+    app.ui.line(&format!("\nchecks: {}", findings::counts(&report.gates)));
+    let mut gates = report.gates.clone();
+    for gate in &mut gates {
+        for text in [&mut gate.id, &mut gate.expected, &mut gate.found, &mut gate.fix] {
             *text = show(text);
         }
-        findings::one(&app.ui, &shown);
     }
+    findings::show(&app.ui, &gates, shown);
     app.ui.line("\nbaselines");
     for row in &report.baselines {
         let mark = if row.held() { Mark::Good } else { Mark::Bad };
         app.ui.row(mark, &show(&row.name), &show(&row.note));
     }
-    app.ui.line("\ntimeline (ms)");
-    for row in &report.timeline {
+    app.ui.line(&format!("\ntimeline (ms): {} events", report.events.count));
+    // The ends say most; the page and --all have every row.
+    let (rows, shortened) = (&report.timeline, !shown.all && report.timeline.len() > 24);
+    for (number, row) in rows.iter().enumerate() {
+        if shortened && (12..rows.len() - 12).contains(&number) {
+            if number == 12 {
+                app.ui.line(&format!("  {} more; --all shows them", rows.len() - 24));
+            }
+            continue;
+        }
         let (at, by) = (evidence::millis(row.monotonic_ns), row.by.as_str());
         app.ui.line(&format!(
             "  {at:>12}  {by:<5}  {:<24} {}",

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::app::App;
 use crate::error::Result;
 use crate::root::Root;
+use crate::ui::{self, Mark};
 
 /// Let the records of a directory decide what is built and run
 #[derive(Debug, clap::Args)]
@@ -24,7 +25,10 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         "digest": root.digest().to_string(),
         "files": files,
     }));
-    app.ui.line(&format!("trusted {} ({} files)", root.label(), files.len()));
-    app.ui.line(&format!("digest  {}", root.digest()));
+    let files = ui::count(files.len(), "file", "files");
+    app.ui.verdict(Mark::Good, "trusted", &format!("{} ({files})", root.label()));
+    app.ui.value("digest", &root.digest().to_string());
+    let pipeline = format!("{}: in a pipeline, --expect-root with this digest", root.label());
+    app.ui.verdict(Mark::Good, "trusted", &pipeline);
     Ok(0)
 }

@@ -1,6 +1,7 @@
 //! `admit validate SET`: a focused set of the validators.
 
 use super::app::App;
+use super::findings::Shown;
 use super::health;
 use crate::error::Result;
 use crate::health::{Validator, all};
@@ -18,6 +19,8 @@ pub(super) struct Args {
     /// The set
     #[arg(value_enum)]
     set: Set,
+    #[command(flatten)]
+    shown: Shown,
 }
 
 /// A set of validators.
@@ -31,5 +34,5 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let (name, chosen): (_, Vec<&Validator>) = match args.set {
         Set::ProviderAdapter => ("provider-adapter", all().filter(|v| v.adapter).collect()),
     };
-    health::show(app, name, &chosen)
+    health::show(app, name, &chosen, args.shown)
 }

@@ -7,20 +7,21 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::{Value, json};
 
 use super::app::App;
-use super::findings;
+use super::findings::{self, Shown};
+use crate::check::Check;
 use crate::error::{Error, Kind, Reason, Result};
 use crate::evidence::{Level, RunCheck};
 use crate::lock::Spec;
 use crate::record::evidence::{RunReport, RunStatus};
 use crate::record::ids::{Digest, Name};
-use crate::ui::Mark;
+use crate::ui::{self, Mark};
 use crate::verify::{self, Options, Signatures, Verified, runs};
 
 /// Compare binary, source, toolchain and records with the lock; changes nothing, runs nothing, asks nobody
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A provider, or a run: its directory, its name, or `latest` (default: every provider built or recorded here)
-    #[arg(value_name = "NAME|RUN")]
+    #[arg(value_name = "PROVIDER|RUN")]
     subject: Option<String>,
     /// The run's id as printed when it was sealed
     #[arg(long, value_name = "DIGEST", requires = "subject")]
@@ -34,6 +35,8 @@ pub(super) struct Args {
     /// Also run the output again, in a sandbox, to see that it shows the locked identity
     #[arg(long)]
     deep: bool,
+    #[command(flatten)]
+    shown: Shown,
     #[command(flatten)]
     signatures: SignatureArgs,
 }
@@ -61,19 +64,6 @@ impl SignatureArgs {
     }
 }
 
-impl Args {
-    /// `admit verify NAME`.
-    pub(super) fn of(name: &str) -> Self {
-        Self {
-            subject: Some(name.to_owned()),
-            id: None,
-            accept: Vec::new(),
-            deep: false,
-            signatures: SignatureArgs::default(),
-        }
-    }
-}
-
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let signatures = args.signatures.options();
     let provider = match &args.subject {
@@ -98,9 +88,9 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         },
     };
     let all = verify::verify(&app.context, &Options { provider, deep: args.deep, signatures })?;
-    for verified in &all {
-        app.ui.line(&verified.provider);
-        findings::show(&app.ui, &verified.findings);
+    match &all[..] {
+        [one] => show_one(app, one, args.shown),
+        all => show_all(app, all, args.shown),
     }
     let root = app.context.root()?;
     app.ui.json(&json!({
@@ -108,6 +98,58 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         "holds": all.iter().all(Verified::holds), "providers": all,
     }));
     Ok(verify::exit_code(&all))
+}
+
+/// One provider: what it is where all holds, else the causes.
+fn show_one(app: &App, verified: &Verified, shown: Shown) {
+    let Verified { provider, findings, .. } = verified;
+    let counts = findings::counts(findings);
+    if !verified.holds() {
+        app.ui.verdict(Mark::Bad, "fails", &format!("{provider} is not what the records name"));
+        findings::show(&app.ui, findings, shown);
+        app.ui.verdict(Mark::Bad, "fails", &format!("{provider}: {counts}"));
+        return;
+    }
+    let matches = format!("{provider}: binary, source and records are what the lock names");
+    app.ui.verdict(Mark::Good, "holds", &matches);
+    findings::show(&app.ui, findings, shown);
+    for (name, id) in [("binary", Check::BinaryDigest), ("source", Check::SourcePin)] {
+        let found = findings.iter().find(|finding| finding.id == id.id());
+        found.iter().for_each(|finding| app.ui.value(name, &finding.found));
+    }
+    let root = findings.iter().find(|finding| finding.id == Check::RootTrusted.id());
+    root.iter().for_each(|finding| app.ui.value("root", &finding.found));
+    app.ui.verdict(Mark::Good, "holds", &format!("{provider}: {counts}"));
+}
+
+/// Several: a line each.
+fn show_all(app: &App, all: &[Verified], shown: Shown) {
+    let holding = all.iter().filter(|one| one.holds()).count();
+    let (mark, word) =
+        if holding == all.len() { (Mark::Good, "holds") } else { (Mark::Bad, "fails") };
+    app.ui.verdict(mark, word, &format!("{holding} of {} providers hold", all.len()));
+    for one in all {
+        let faults: Vec<_> = one.faults().collect();
+        match &faults[..] {
+            [] => app.ui.row(Mark::Good, &one.provider, &findings::counts(&one.findings)),
+            [first, rest @ ..] => {
+                let reason = first.reason.as_deref().unwrap_or_default();
+                let more = match rest.len() {
+                    0 => String::new(),
+                    more => format!(" (and {more} more)"),
+                };
+                app.ui.row(Mark::Bad, &one.provider, &format!("{}: {reason}{more}", first.id));
+            }
+        }
+        if shown.all {
+            findings::show(&app.ui, &one.findings, shown);
+        }
+    }
+    let text = match holding == all.len() {
+        true => format!("{holding} of {holding} providers are what their locks name"),
+        false => "admit verify PROVIDER says what is wrong and what to do".to_owned(),
+    };
+    app.ui.verdict(mark, word, &text);
 }
 
 /// Checks the run directory and says what was found. The exit code is 0, that of the first fault, or 1 for intact
@@ -131,53 +173,56 @@ fn verify_run(app: &App, run: &Path, args: &Args, signatures: &Signatures) -> Re
         }),
     };
     app.ui.json(&answer);
-    for fault in &checked.faults {
-        app.ui.row(Mark::Bad, &fault.path, fault.kind.reason().as_str());
-        app.ui.detail("expected", &fault.expected);
-        app.ui.detail("found", &fault.found);
+    let name = checked.directory.file_name().unwrap_or_default().to_string_lossy();
+    if let Some(err) = checked.error() {
+        app.ui.verdict(Mark::Bad, "fails", &format!("{name}: {}", err.what()));
+        for fault in &checked.faults {
+            app.ui.row(Mark::Bad, &fault.path, fault.kind.reason().as_str());
+            app.ui.detail("expected", &fault.expected);
+            app.ui.detail("found", &fault.found);
+        }
+        checked.notes.iter().for_each(|note| app.ui.remark(note));
+        let count = ui::count(checked.faults.len(), "fault", "faults");
+        app.ui.verdict(Mark::Bad, "fails", &format!("{count} in {} files", checked.files));
+        return Ok(err.kind().exit_code());
     }
-    for note in &checked.notes {
-        app.ui.remark(note);
+    checked.notes.iter().for_each(|note| app.ui.remark(note));
+    if let Some(Err(no)) = &signed {
+        app.ui.verdict(Mark::Bad, "fails", &format!("{name}: the signatures do not do"));
+        app.ui.row(Mark::Bad, "signature", no.reason.as_str());
+        app.ui.detail("expected", &no.expected);
+        app.ui.detail("found", &no.found);
+        app.ui.detail("fix", &no.fix);
+        let files = format!("all {} files are as they were sealed", checked.files);
+        app.ui.verdict(Mark::Bad, "fails", &format!("{}; {files}", no.reason));
+        return Ok(no.reason.kind().exit_code());
     }
-    match (checked.error(), checked.level, &checked.report) {
-        (Some(err), ..) => {
-            app.ui.remark(&format!("{}: {}", err.reason(), err.what()));
-            Ok(err.kind().exit_code())
-        }
-        _ if let Some(Err(no)) = &signed => {
-            app.ui.row(Mark::Good, "files", &format!("{} as sealed", checked.files));
-            app.ui.row(Mark::Bad, "signature", no.reason.as_str());
-            app.ui.detail("expected", &no.expected);
-            app.ui.detail("found", &no.found);
-            app.ui.detail("fix", &no.fix);
-            Ok(no.reason.kind().exit_code())
-        }
-        (None, Some(level), Some(report)) => {
-            let status = report.status.as_str();
-            app.ui.row(Mark::Good, "files", &format!("{} as sealed", checked.files));
-            let by = match &signed {
-                Some(Ok(held)) => format!(" by {}", held.names()),
-                _ => String::new(),
-            };
-            app.ui.row(Mark::Good, "level", &format!("{}{by}", level.as_str()));
-            let holds = accepted(report);
-            app.ui.row(if holds { Mark::Good } else { Mark::Bad }, "status", status);
-            if !holds {
-                let accepts: Vec<&str> = accepts.iter().map(|status| status.as_str()).collect();
-                app.ui.detail("expected", &accepts.join(" or "));
-                app.ui.detail("found", &format!("intact evidence of a run that ended {status}"));
-                let named = args.subject.as_deref().unwrap_or_default();
-                let fix = format!("admit verify {named} --accept {status}, if that is enough");
-                app.ui.detail("fix", &fix);
-            }
-            if let Some(id) = &checked.id {
-                app.ui.line(&id.to_string());
-            }
-            Ok(if holds { 0 } else { Kind::No.exit_code() })
-        }
+    let (Some(level), Some(report)) = (checked.level, &checked.report) else {
         // No fault, no level and no refused signature: there is no such answer of a check.
-        (None, ..) => Err(Error::new(Reason::Internal, "a run that was not checked to the end")),
+        return Err(Error::new(Reason::Internal, "a run that was not checked to the end"));
+    };
+    let (holds, status) = (accepted(report), report.status.as_str());
+    let (mark, word) = if holds { (Mark::Good, "holds") } else { (Mark::Bad, "no") };
+    let whole = format!("{name}: all {} files are as they were sealed", checked.files);
+    app.ui.verdict(mark, word, &format!("{whole}; the run ended {status}"));
+    let proof = match (level, &signed) {
+        (_, Some(Ok(held))) => format!("signed by {}", held.names()),
+        (Level::EqualToId, _) => level.as_str().to_owned(),
+        _ => "self-consistent: who can write here could have sealed it anew; --id DIGEST or a signature proves more"
+            .to_owned(),
+    };
+    app.ui.value("proof", &proof);
+    if let Some(id) = &checked.id {
+        app.ui.value("id", &id.to_string());
     }
+    if !holds {
+        let accepts: Vec<&str> = accepts.iter().map(|status| status.as_str()).collect();
+        let named = args.subject.as_deref().unwrap_or_default();
+        app.ui.value("wanted", &format!("a run that ended {}", accepts.join(" or ")));
+        app.ui.value("do", &format!("admit verify {named} --accept {status}, if that is enough"));
+    }
+    app.ui.verdict(mark, word, &format!("intact evidence of a run that ended {status}"));
+    Ok(if holds { 0 } else { Kind::No.exit_code() })
 }
 
 /// A check as data.

@@ -138,7 +138,9 @@ impl Client {
                 }
             };
             if attempt >= self.config.attempts || silences >= 2 {
-                return Err(err.hint(format!("tried {attempt} times")));
+                // Told as it went on; the last try's fault is the cause.
+                self.tell(request, &format!("{}: given up after {attempt} attempts", host(&url)));
+                return Err(err);
             }
             attempt += 1;
             self.tell(request, &format!("{}: {}; attempt {attempt}", host(&url), err.what()));

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use admit::error::Reason;
 use admit::evidence::names;
+use admit::explain;
 use admit::gate::VARIABLES;
 use admit::record::failure::FailureClass;
 use serde_json::Value;
@@ -49,13 +50,23 @@ fn the_operators_tables_are_the_codes() {
     for row in &classes {
         let class = FailureClass::ALL.iter().find(|c| c.as_str() == row[0]).unwrap();
         assert_eq!(row[1], class.marker(), "{}", row[0]);
-        assert!(row.len() == 4 && row.iter().all(|cell| !cell.is_empty()), "{row:?}");
+        let (meaning, action) = explain::class(*class);
+        assert_eq!(
+            row[2..],
+            [meaning.to_owned(), action.to_owned()].map(|t| t.trim_matches('`').to_owned()),
+            "{}",
+            row[0]
+        );
     }
     let mut codes: BTreeSet<String> =
         Reason::ALL.iter().map(|reason| reason.kind().exit_code().to_string()).collect();
     codes.insert("0".into());
     let documented = table(&text, "code");
     assert_eq!(first(&documented), codes.iter().map(String::as_str).collect());
+    for (row, (code, meaning, action)) in documented.iter().zip(explain::EXIT_CODES) {
+        let said = [code.to_string(), meaning.to_owned(), action.trim_matches('`').to_owned()];
+        assert_eq!(row[..], said, "admit explain {code} says something else");
+    }
     for old in [
         "run-case.sh",
         "case-qwen-loop.sh",

@@ -101,7 +101,10 @@ fn an_empty_path_is_not_ready_and_every_row_says_why() {
         assert_eq!(row["fix"].is_string(), row["state"] == "failed", "{run}");
     }
     let words = world.admit(&["doctor"]).expect(1).stdout();
-    assert!(words.contains("FAIL  python3") && words.contains("fix: install Python 3"), "{words}");
+    assert!(
+        words.contains("FAIL  python3") && words.contains("fix       install Python 3"),
+        "{words}"
+    );
     assert!(!words.contains('\u{1b}'), "no colour without a terminal");
 }
 

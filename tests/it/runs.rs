@@ -110,7 +110,7 @@ fn faults_are_told_apart_and_named() {
 fn a_run_is_shown_without_its_control_characters() {
     let world = World::new();
     blocked(&world);
-    let shown = world.admit(&["show"]).expect(0).stdout();
+    let shown = world.admit(&["show", "--all"]).expect(0).stdout();
     for text in ["blocked", "model provider not admitted", "case_process_started", "run_started"] {
         assert!(shown.contains(text), "{text}: {shown}");
     }

@@ -1,0 +1,126 @@
+//! Examples for the help of every command: lines that a reader can type as they stand, held to parse by a test.
+
+/// A command's words, and its examples.
+const EXAMPLES: &[(&str, &[&str])] = &[
+    (
+        "",
+        &[
+            "admit demo",
+            "admit build case@7959ac9 --record",
+            "admit run stage2 --model mine/some-model",
+        ],
+    ),
+    ("adopt", &["admit adopt case@7959ac9 --binary ./dist/ca --record"]),
+    (
+        "attest",
+        &["admit attest build case --record", "admit attest run latest --out run.intoto.jsonl"],
+    ),
+    (
+        "build",
+        &["admit build case@7959ac9", "admit build case --record", "admit build case --rebuild"],
+    ),
+    ("completions", &["admit completions bash", "admit completions zsh"]),
+    ("demo", &["admit demo"]),
+    ("diff", &["admit diff ./dist/ca ./other/ca", "admit diff a.js b.js --hunks 20"]),
+    ("doctor", &["admit doctor", "admit doctor --json"]),
+    ("explain", &["admit explain rehearsed", "admit explain 5", "admit explain"]),
+    ("fixture", &["admit fixture r1-string-slugify", "admit fixture r1-string-slugify --record"]),
+    ("health", &["admit health", "admit health --all"]),
+    ("inspect", &["admit inspect ./dist/ca", "admit inspect ./dist/ca --bun ./bun"]),
+    ("key", &["admit key new", "admit key show"]),
+    ("key new", &["admit key new", "admit key new builder"]),
+    ("key import", &["admit key import alice alice.pub"]),
+    ("key show", &["admit key show default --pem"]),
+    ("lock", &["admit lock case --show", "admit lock case --update"]),
+    ("man", &["admit man", "admit man --out man"]),
+    ("model", &["admit model list"]),
+    (
+        "model add",
+        &[
+            "admit model add mine/some-model --approval-source 'who, when, where' --review-trigger 'what makes it void' \
+           --credential-class pi-models-json-local-provider-no-secret --network-class loopback-test",
+        ],
+    ),
+    ("model list", &["admit model list"]),
+    ("model show", &["admit model show mine/some-model"]),
+    ("model check", &["admit model check mine/some-model"]),
+    ("model revoke", &["admit model revoke mine/some-model"]),
+    (
+        "model decide",
+        &["admit model decide q3 --status not_decided --provider-class local_case_compatible"],
+    ),
+    ("rebuild", &["admit rebuild case", "admit rebuild case --rounds 4 --vary time,locale"]),
+    (
+        "run",
+        &[
+            "admit run stage2 --model mine/some-model --dry-run --probe",
+            "admit run stage2 r1-string-slugify --model mine/some-model",
+            "admit run stage2 --engine fake",
+        ],
+    ),
+    ("sbom", &["admit sbom case", "admit sbom case --out case.cdx.json"]),
+    ("schemas", &["admit schemas", "admit schemas --write schemas"]),
+    ("show", &["admit show", "admit show latest --markdown"]),
+    ("stages", &["admit stages"]),
+    ("trust", &["admit trust ."]),
+    ("validate", &["admit validate provider-adapter"]),
+    ("verify", &["admit verify", "admit verify case --deep", "admit verify latest"]),
+];
+
+/// Adds its examples to each command's help.
+pub(super) fn add(command: clap::Command) -> clap::Command {
+    EXAMPLES.iter().fold(command, |command, (words, lines)| {
+        let text = lines.iter().fold(String::from("Examples:"), |text, line| text + "\n  " + line);
+        let words: Vec<&str> = words.split_whitespace().collect();
+        below(command, &words, &text)
+    })
+}
+
+fn below(command: clap::Command, words: &[&str], text: &str) -> clap::Command {
+    match words {
+        [] => command.after_help(text.to_owned()),
+        [first, rest @ ..] if command.find_subcommand(first).is_some() => {
+            command.mut_subcommand(first, |command| below(command, rest, text))
+        }
+        _ => command,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Cli;
+    use clap::{CommandFactory as _, Parser as _};
+
+    fn words(command: &clap::Command, above: &str, out: &mut Vec<String>) {
+        for one in command.get_subcommands().filter(|one| !one.is_hide_set()) {
+            let path = format!("{above} {}", one.get_name()).trim().to_owned();
+            words(one, &path, out);
+            out.push(path);
+        }
+    }
+
+    #[test]
+    fn every_command_has_examples_and_each_is_a_command() {
+        let mut all = vec![String::new()];
+        words(&Cli::command(), "", &mut all);
+        let without: Vec<_> =
+            all.iter().filter(|words| !EXAMPLES.iter().any(|(known, _)| known == words)).collect();
+        assert!(without.is_empty(), "no example for {without:?}");
+        for (words, lines) in EXAMPLES {
+            assert!(all.iter().any(|known| known == words), "examples for no command: {words}");
+            for line in *lines {
+                // As a shell does it, as far as the examples need one.
+                let mut args: Vec<String> = Vec::new();
+                for (number, part) in line.split('\'').enumerate() {
+                    match number % 2 {
+                        0 => args.extend(part.split_whitespace().map(str::to_owned)),
+                        _ => args.push(part.to_owned()),
+                    }
+                }
+                assert!(line.starts_with(&format!("admit {words}")), "{line}");
+                Cli::try_parse_from(&args).unwrap_or_else(|err| panic!("{line}: {err}"));
+            }
+        }
+    }
+}

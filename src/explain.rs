@@ -1,0 +1,461 @@
+//! What admit's words mean and what to do: states, classes, exit codes, checks, and the terms that no dictionary has.
+//! `admit explain`, the report's page and the tables of `docs/operate.md` say the same, since a test holds them equal.
+
+use crate::error::{Kind, Reason};
+use crate::record::evidence::{EvidenceClass, RunStatus};
+use crate::record::failure::{FailureClass, Stage};
+
+/// What a word is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    Status,
+    FailureClass,
+    Check,
+    ExitCode,
+    Reason,
+    EvidenceClass,
+    Stage,
+    Term,
+}
+
+impl Sort {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Status => "status of a run",
+            Self::FailureClass => "failure class",
+            Self::Check => "check",
+            Self::ExitCode => "exit code",
+            Self::Reason => "reason",
+            Self::EvidenceClass => "evidence class",
+            Self::Stage => "stage",
+            Self::Term => "word",
+        }
+    }
+}
+
+/// One word, what it means, and what to do about it (empty where there is nothing to do).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    pub sort: Sort,
+    pub word: String,
+    pub meaning: String,
+    pub action: String,
+}
+
+/// Every topic, by sort.
+pub fn all() -> Vec<Topic> {
+    let topic = |sort, word: &str, meaning: &str, action: &str| Topic {
+        sort,
+        word: word.to_owned(),
+        meaning: meaning.to_owned(),
+        action: action.to_owned(),
+    };
+    let statuses = [RunStatus::Pass, RunStatus::Rehearsed, RunStatus::Fail, RunStatus::Blocked];
+    let mut out: Vec<Topic> = Vec::new();
+    out.extend(statuses.map(|one| topic(Sort::Status, one.as_str(), status(one), "")));
+    out.extend(FailureClass::ALL.iter().map(|one| {
+        let (meaning, action) = class(*one);
+        topic(Sort::FailureClass, one.as_str(), meaning, action)
+    }));
+    out.extend(
+        CHECKS.map(|(id, holds)| topic(Sort::Check, id, &format!("Holds when {holds}"), "")),
+    );
+    out.extend(
+        EXIT_CODES.map(|(code, meaning, action)| {
+            topic(Sort::ExitCode, &code.to_string(), meaning, action)
+        }),
+    );
+    out.extend(Reason::ALL.iter().map(|one| {
+        let code = one.kind().exit_code();
+        let meaning = format!("{}; exit code {code}", sentence(kind(one.kind())));
+        let action = EXIT_CODES.iter().find(|(found, ..)| *found == code).map_or("", |row| row.2);
+        topic(Sort::Reason, one.as_str(), &meaning, action)
+    }));
+    out.extend(
+        EVIDENCE_CLASSES
+            .map(|one| topic(Sort::EvidenceClass, one.as_str(), evidence_class(one), "")),
+    );
+    out.extend(Stage::ALL.map(|one| {
+        let word = format!("stage{}", one.number());
+        let missing = one.missing_evidence().join("; ");
+        let runs = match one.runs() {
+            true => "The only one that runs".to_owned(),
+            false => format!("Does not run yet. Missing: {missing}"),
+        };
+        topic(Sort::Stage, &word, &format!("{}. {runs}", sentence(one.title())), "")
+    }));
+    out.extend(TERMS.map(|(word, meaning, action)| topic(Sort::Term, word, meaning, action)));
+    out
+}
+
+/// What `text` names: every topic of that word, whatever the case and whether written with `-`, `_` or a blank.
+pub fn find(text: &str) -> Vec<Topic> {
+    let plain = |text: &str| text.trim().to_lowercase().replace([' ', '-'], "_");
+    let wanted = plain(text);
+    all().into_iter().filter(|topic| plain(&topic.word) == wanted).collect()
+}
+
+/// The words that resemble `text` most, best first.
+pub fn nearest(text: &str) -> Vec<String> {
+    let wanted = text.to_lowercase();
+    let mut near: Vec<(usize, String)> = all()
+        .into_iter()
+        .map(|topic| (distance(&wanted, &topic.word.to_lowercase()), topic.word))
+        .filter(|(far, word)| *far <= 2.max(word.len() / 3) || word.contains(&wanted))
+        .collect();
+    near.sort();
+    near.dedup();
+    near.into_iter().map(|(_, word)| word).take(3).collect()
+}
+
+/// Edits between two words.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut before = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let cost = before + usize::from(x != *y);
+            before = row[j + 1];
+            row[j + 1] = cost.min(before + 1).min(row[j] + 1);
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
+}
+
+/// What a run's status means.
+pub fn status(status: RunStatus) -> &'static str {
+    match status {
+        RunStatus::Pass => {
+            "The admitted agent, with the admitted model, did the work, and every check of this run held"
+        }
+        RunStatus::Rehearsed => {
+            "Everything that a pass needs held, but something stood in for the real thing (the model, the agent or \
+             the provider). It shows that the set-up works, and says nothing about an agent. It is never a pass"
+        }
+        RunStatus::Fail => "The run was started and did not pass",
+        RunStatus::Blocked => "A check said no before the start, so nothing was started",
+    }
+}
+
+const EVIDENCE_CLASSES: [EvidenceClass; 6] = [
+    EvidenceClass::ServedModel,
+    EvidenceClass::Scripted,
+    EvidenceClass::Understudy,
+    EvidenceClass::Loopback,
+    EvidenceClass::Fake,
+    EvidenceClass::None,
+];
+
+/// What kind of evidence a run can be.
+pub fn evidence_class(class: EvidenceClass) -> &'static str {
+    match class {
+        EvidenceClass::ServedModel => {
+            "The admitted model answered from where its record says. Only this kind can be a pass"
+        }
+        EvidenceClass::Scripted => "The model's replies were written beforehand. Never a pass",
+        EvidenceClass::Understudy => "A stand-in took the place of the provider. Never a pass",
+        EvidenceClass::Loopback => {
+            "A test server on this machine answered as the model. Never a pass"
+        }
+        EvidenceClass::Fake => "No agent worked: the reference patch was applied. Never a pass",
+        EvidenceClass::None => {
+            "Nothing was started, or it did not come so far that it could be evidence"
+        }
+    }
+}
+
+/// The kind of a reason, in words.
+fn kind(kind: Kind) -> &'static str {
+    let code = kind.exit_code();
+    EXIT_CODES.iter().find(|(found, ..)| *found == code).map_or("", |row| row.1)
+}
+
+/// Exit codes: what each means, and what to do.
+pub const EXIT_CODES: [(u8, &str, &str); 11] = [
+    (
+        0,
+        "yes; of `admit run` a rehearsal that did everything but pass, too",
+        "`--require pass` makes a rehearsal a 1; `admit verify RUN` says yes to a pass only",
+    ),
+    (1, "the answer is no", "`--json` has each finding with expected, found and fix"),
+    (2, "usage: unknown name, malformed file", "The error names file, line and column"),
+    (3, "refused: a gate said no, nothing was started", "The finding has the fix"),
+    (4, "an input could not be fetched", "Network, proxy, registry or mirror: `admit doctor`"),
+    (
+        5,
+        "a digest did not match",
+        "Do not repair it by hand: find out what changed, then build or record anew",
+    ),
+    (
+        6,
+        "the build failed",
+        "The step's output is in the error; `--keep-failed` keeps what it left",
+    ),
+    (7, "the sandbox is not available here", "`admit doctor` names the cause and the one-line fix"),
+    (8, "the agent run failed", "The failure class below"),
+    (9, "a limit was hit", "A clock or a cap: `--timeout`, or the class below"),
+    (70, "a bug in admit", "Report it with the whole output"),
+];
+
+/// What happened in a run of this class, and what to do.
+pub fn class(class: FailureClass) -> (&'static str, &'static str) {
+    use FailureClass as C;
+    match class {
+        C::ProviderUnavailable => (
+            "Blocked: no binary, or one that cannot be executed",
+            "`admit build case@7959ac9 --record`, or `admit adopt`",
+        ),
+        C::ModelNotAdmitted => (
+            "Blocked: no model asked for, no admission for it, or an endpoint outside its network class",
+            "`admit model check PROVIDER/MODEL`; ask for the approval that is missing",
+        ),
+        C::AuthUnavailable => (
+            "No key, no auth bridge, or the server answered 401 or 403",
+            "Set the key or start the auth bridge; a 401 in the run says that the key is wrong",
+        ),
+        C::LocalConfigUnavailable => (
+            "Blocked: no endpoint is configured",
+            "Set `CTO_HARNESS_CASE_LOCAL_BASE_URL` or `ADMIT_MODEL_ENDPOINT_FILE`",
+        ),
+        C::ResponseShapeUnavailable => (
+            "The model answers with reasoning and no content",
+            "Look at the server's reasoning parser and token budget; the agent is not at fault",
+        ),
+        C::UpstreamError => {
+            ("The server answered with an error", "The server's log; `backend/wire/` has its bytes")
+        }
+        C::StreamTruncated => {
+            ("The server's stream ended early", "Timeouts of server and proxies between")
+        }
+        C::ModelMismatch => (
+            "The server answers as another model, or does not list the admitted one",
+            "The server's model name; never the admission record",
+        ),
+        C::MalformedToolCall => {
+            ("A tool call whose arguments cannot be read", "The server's tool parser")
+        }
+        C::EmptyReply => {
+            ("A reply with nothing in it", "The server's log; chat template and stop words")
+        }
+        C::ConnectionRefused => ("Nothing listens at the endpoint", "Start the server"),
+        C::AgentProtocol => (
+            "Every reply was whole, and none held a complete `AGENT_RESULT`",
+            "The model, not the wire: read `backend/wire/`",
+        ),
+        C::Timeout => (
+            "A clock ran out, and the work is not good",
+            "`--timeout`, or a faster model; `backend_exit_code` is 124",
+        ),
+        C::LifecycleTimeout => (
+            "A clock ran out although the patch is good",
+            "Fail evidence, never a pass; the agent did not come to its result",
+        ),
+        C::LimitHit => (
+            "The agent used up what the proxy allows: requests, bytes or tokens",
+            "An agent in a loop: read `backend/wire/`",
+        ),
+        C::EngineFailed => (
+            "The engine ended with an error, by status or by its own event log",
+            "`backend/stderr.log`, `backend/events.jsonl`",
+        ),
+        C::TargetInspected => (
+            "Something of the target was visible or asked for",
+            "Nothing of this run counts; `stage2-no-target-inspection.json` says what",
+        ),
+        C::SecretFound => (
+            "A secret stood in an artifact, which is withheld",
+            "Change the secret; find out how it came there",
+        ),
+        C::WritesOutside => ("The patch leaves the allowed paths", "`changed_files`"),
+        C::VoidBaseline => (
+            "A baseline of the same run ended wrong: the run says nothing",
+            "`baseline/`: fixture, Python or pytest on this machine",
+        ),
+        C::JudgeRejected => {
+            ("The patch is wrong, whatever the agent said", "`test.log`, `backend/judgement.json`")
+        }
+        C::GateRefused => {
+            ("Blocked by another check", "`blockers`, and the check's finding in `gate.json`")
+        }
+        C::Interrupted => ("admit was told to stop", "Run it again"),
+        C::Unclassified => {
+            ("None of the above fits", "A fault of this list: keep the run directory and report it")
+        }
+    }
+}
+
+/// When each check holds, in the order in which they are made.
+pub const CHECKS: [(&str, &str); 34] = [
+    ("request", "what was asked for is whole, and flags and variables agree"),
+    ("root_trusted", "the records are yours, or a directory that you trust unchanged"),
+    ("lock_valid", "the provider's lock is there and can be read"),
+    ("output_locked", "the lock has the output's digest for this platform"),
+    ("binary_present", "the binary is there, as a regular file"),
+    ("binary_executable", "the binary may be executed"),
+    ("binary_digest", "the binary is the one that the lock names, byte for byte"),
+    ("build_report_recorded", "the build is on record, and admits its source"),
+    ("source_pin", "the recorded build is of the locked commit"),
+    ("toolchain_digest", "the recorded build used the locked toolchain"),
+    ("binary_identity", "the recorded build showed the locked help text and version"),
+    ("build_report_matches", "everything else that the record says is what the lock asks for"),
+    ("build_signed", "those whom the policy or `--key` names have signed the build"),
+    ("source_stored", "the source lies in the store, byte for byte (no run needs it)"),
+    ("toolchain_stored", "the toolchain lies in the store, byte for byte (no run needs it)"),
+    ("packages_stored", "the packages lie in the store, byte for byte (no run needs them)"),
+    ("identity_shown", "the output shows its identity when it is run again (`--deep` only)"),
+    ("stage", "stage 2 was asked for, the only one that runs"),
+    ("licence", "the provider's licence allows the stage"),
+    ("model_requested", "exactly one model was asked for"),
+    ("model_admitted", "a record of the root admits this model now"),
+    ("model_signed", "those whom the policy names have signed the model's record"),
+    ("credentials", "the key that the record asks for is there, or none is asked for"),
+    ("auth_bridge", "the auth bridge is there, where the record needs one"),
+    ("endpoint_configured", "the model's address is configured, and not by an argument"),
+    ("network_class", "every address of the model lies in the network that its record allows"),
+    ("fixture_digest", "the fixture is the recorded one, byte for byte"),
+    ("task_contract", "the task says everything that the fixture asks for"),
+    ("tools", "the programs that the fixture needs are on this machine"),
+    ("command_shape", "the agent is started with exactly the locked arguments"),
+    ("ambient_inputs", "nothing around the agent (files, variables) can change what it does"),
+    ("sandbox", "the sandbox can be made here, and every attempt to leave it was refused"),
+    ("response_shape", "the model answers in a form that the agent can use"),
+    ("signature", "the signatures that are asked for are there and hold"),
+];
+
+/// Terms that are admit's own, or that mean something narrower here.
+const TERMS: [(&str, &str, &str); 25] = [
+    ("admit", "To let run. Only what a record of the root names by digest is admitted", ""),
+    (
+        "adopt",
+        "To take a binary that was built elsewhere, under the same checks as one built here",
+        "`admit adopt`",
+    ),
+    (
+        "ambient inputs",
+        "What a program reads from its surroundings without being told to: files, variables",
+        "",
+    ),
+    (
+        "baseline",
+        "Two runs of the judge beside every run: no change must be rejected, the reference patch accepted",
+        "",
+    ),
+    ("blocker", "One thing that stood in the way of a run, in a line of its report", ""),
+    ("embedded", "Part of the admit program itself, so that it works without any other file", ""),
+    (
+        "evidence",
+        "Everything that admit saw of a run, sealed under one digest",
+        "`admit show`, `admit verify RUN`",
+    ),
+    (
+        "fixture",
+        "A small repository with a task, tests that fail, and a known solution that no agent sees",
+        "`admit fixture`",
+    ),
+    (
+        "gate",
+        "The point before a start where every check must hold",
+        "`admit run stage2 --dry-run`",
+    ),
+    (
+        "held-out cases",
+        "Inputs that the agent never sees; the patched code must answer them right",
+        "",
+    ),
+    ("identity", "What `--help` and `--version` of a binary must show", ""),
+    (
+        "judge",
+        "The part that decides whether the work is right: locked tests and held-out cases, run twice",
+        "",
+    ),
+    (
+        "lock",
+        "The file that pins a provider: commit, toolchain, packages, build steps and output, by digest",
+        "`admit lock PROVIDER --show`",
+    ),
+    ("not_asked", "The check has no meaning for what was asked, or was left out", ""),
+    (
+        "not_reached",
+        "A check that this one needs is no yes, so it was not made: neither a yes nor a cause",
+        "",
+    ),
+    (
+        "on record",
+        "A build whose report lies in admissions/builds/ of the root. Only these are run",
+        "`admit build PROVIDER --record`",
+    ),
+    ("provider", "An agent that admit builds and runs, as one lock describes it", "`admit lock`"),
+    (
+        "proxy",
+        "The agent's only way out: admit itself, which lets nothing but the admitted model's requests through",
+        "",
+    ),
+    (
+        "root",
+        "The records that hold: a directory with admit.toml, or those embedded in admit with yours before them",
+        "`admit trust DIR`",
+    ),
+    (
+        "run id",
+        "SHA-256 over the list of every file of a run. Who has it can tell that nothing was changed",
+        "`admit verify RUN --id DIGEST`",
+    ),
+    ("seal", "The last file of a run directory: with it the run is whole and has its id", ""),
+    (
+        "self-consistent",
+        "Every file of a run is as it was sealed. Who can write here could have sealed it anew",
+        "`admit verify RUN --id DIGEST`, or a signature: `admit attest run`",
+    ),
+    (
+        "store",
+        "Where verified inputs and outputs lie, each under its digest",
+        "`admit gc --dry-run`",
+    ),
+    (
+        "trust",
+        "To let the records of a directory decide what is built and run. Any change asks again",
+        "`admit trust DIR`",
+    ),
+    (
+        "understudy",
+        "The stand-in agent that is embedded for the demo: it can never pass",
+        "`admit demo`",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_word_is_found_however_it_is_written() {
+        for word in ["judge_rejected", "judge-rejected", "Judge Rejected"] {
+            let [topic] = &find(word)[..] else { panic!("{word}") };
+            assert_eq!(topic.sort, Sort::FailureClass);
+        }
+        assert_eq!(find("5")[0].sort, Sort::ExitCode);
+        assert!(find("no such word").is_empty());
+        assert_eq!(nearest("judge_rejekted")[0], "judge_rejected");
+        assert!(nearest("zzzzzzzzzz").is_empty());
+    }
+
+    #[test]
+    fn every_topic_says_something_once() {
+        let mut seen = BTreeSet::new();
+        for topic in all() {
+            assert!(topic.meaning.len() > 10, "{topic:?}");
+            assert!(
+                seen.insert((topic.sort.as_str(), topic.word.clone())),
+                "{topic:?} is there twice"
+            );
+        }
+    }
+}
