@@ -27,6 +27,8 @@ pub enum Kind {
     Limit,
     /// A fault of admit itself.
     Bug,
+    /// Told to stop, or ended by the machine, before it was done: says nothing about what was asked. Try again.
+    Stopped,
 }
 
 impl Kind {
@@ -43,6 +45,8 @@ impl Kind {
             Kind::Run => 8,
             Kind::Limit => 9,
             Kind::Bug => 70,
+            // EX_TEMPFAIL of sysexits.h, which schedulers' users take for "try again".
+            Kind::Stopped => 75,
         }
     }
 
@@ -59,6 +63,7 @@ impl Kind {
             Kind::Run => "run failed",
             Kind::Limit => "limit hit",
             Kind::Bug => "bug",
+            Kind::Stopped => "stopped",
         }
     }
 }
@@ -101,6 +106,8 @@ reasons! {
     HostileLock = "hostile_lock" => Usage,
     /// Somebody else wrote the same record since it was read.
     RecordChanged = "record_changed" => Refused,
+    /// A campaign's plan, or what this machine has on record, is not what was planned.
+    PlanDiffers = "plan_differs" => Refused,
     /// A platform that the lock does not list.
     PlatformNotLocked = "platform_not_locked" => Usage,
     /// A file that admit was asked to read is not there.
@@ -216,7 +223,11 @@ reasons! {
     EvidenceExtra = "evidence_extra" => Digest,
     /// The files of a run are whole and say different things.
     EvidenceInconsistent = "evidence_inconsistent" => Digest,
+    /// A campaign's count is not that of its runs.
+    CampaignDiffers = "campaign_differs" => Digest,
     // --- run
+    /// A scheduler took no job.
+    SubmitFailed = "submit_failed" => No,
     /// A signal ended the work before it was done.
     Interrupted = "interrupted" => Run,
     // --- sandbox

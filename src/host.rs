@@ -209,6 +209,27 @@ fn has_avx2() -> bool {
     false
 }
 
+/// The machine's name, as it calls itself.
+pub fn name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Where the running program of admit lies.
+///
+/// # Errors
+/// Where the kernel does not say.
+pub fn own_program() -> Result<PathBuf> {
+    std::fs::read_link("/proc/self/exe").map_err(|err| Error::io("find", "/proc/self/exe", err))
+}
+
+/// Tells a process that this one started to stop. One that has ended already is no fault.
+pub fn terminate(child: &std::process::Child) {
+    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+    if let Some(pid) = pid {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+}
+
 /// Kernel release and machine, for information in reports.
 pub fn kernel() -> String {
     let name = rustix::system::uname();

@@ -13,6 +13,7 @@
 //! - `<data>/admit/keys/`: this user's keys, and public keys of others that this user trusts ([`attest::keys`]).
 //! - `<data>/admit/store/`: every verified input and output, by digest.
 //! - `<data>/admit/root/`: locks and records that this user added to those embedded in the binary.
+//! - `<state>/admit/campaigns/`: plans, their runs and their counts ([`campaign`]).
 //! - `<state>/admit/runs/`: one sealed directory a run ([`evidence`]).
 
 #![deny(unsafe_code)]
@@ -41,6 +42,7 @@ pub mod gate;
 pub mod evidence;
 pub mod verify;
 pub mod run;
+pub mod campaign;
 pub(crate) mod health;
 pub(crate) mod schemas;
 pub(crate) mod ui;

@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::attest::ModelPredicate;
 use crate::check::launch::LaunchRecord;
 use crate::record::admission::ModelAdmission;
+use crate::record::campaign::{CampaignPlan, CampaignRecord, InclusionProof};
 use crate::record::decision::Decision;
 use crate::record::evidence::RunReport;
 use crate::record::fixture::{FixtureLock, FixtureRecord, Script};
@@ -95,6 +96,9 @@ pub fn all() -> Vec<(String, Value)> {
         entry::<HealthReport>(),
         entry::<GateRecord>(),
         entry::<LaunchRecord>(),
+        entry::<CampaignPlan>(),
+        entry::<CampaignRecord>(),
+        entry::<InclusionProof>(),
         plain::<Event>("admit.run-event"),
         plain::<ProxyRecord>("admit.run-bridge"),
         plain::<SandboxFacts>("admit.run-sandbox"),

@@ -6,12 +6,15 @@
 //! | a recorded build | SLSA provenance v1 | the output |
 //! | a verification that held | SLSA verification summary v1 | the output |
 //! | a sealed run | in-toto test result v0.1 | the run's id |
+//! | a campaign's plan | `urn:admit:predicate:campaign-plan:1` | the plan |
+//! | a campaign's count | in-toto test result v0.1 | the count |
 //! | a model admission | `urn:admit:predicate:model-admission:1` | the record's file |
 //!
 //! A statement is made from records alone, so it is the same bytes each time; a verifier makes it again from the
 //! records at hand and compares. URIs that begin with `urn:admit:` are admit's own names: they are registered
 //! nowhere, lead nowhere, and claim no one's domain.
 
+mod campaign;
 mod check;
 mod compare;
 mod demand;
@@ -25,6 +28,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
+pub use campaign::{CAMPAIGN_PLAN, campaign_plan, campaign_result};
 pub use check::{bundle_path, check, demanded};
 pub use demand::{Demand, Trusted};
 pub use expected::Expected;

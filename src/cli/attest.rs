@@ -8,6 +8,7 @@ use super::app::App;
 use super::{findings, key, model};
 use crate::attest::{self, Expected};
 use crate::build::Stored;
+use crate::campaign::{Campaign, seal};
 use crate::check::Check;
 use crate::check::gather;
 use crate::error::{Error, Kind, Reason, Result};
@@ -23,13 +24,14 @@ use crate::record::report::{BuildReport, Origin};
 use crate::root::{self, Root, bad_record, write_atomic};
 use crate::verify::{self, runs};
 
-/// Sign a statement about a build, a verification, a run or a model admission, after checking it again
+/// Sign a statement about a build, a verification, a run, a campaign or a model admission, after checking it again
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// What to attest
     #[arg(value_enum)]
     what: What,
-    /// build, verdict: a provider; run: a directory, its name, or `latest`; model: PROVIDER/MODEL
+    /// build, verdict: a provider; run: a directory, its name, or `latest`; plan, campaign: a campaign's directory;
+    /// model: PROVIDER/MODEL
     target: String,
     /// The key that signs (admit key new)
     #[arg(long, value_name = "NAME", default_value = "default")]
@@ -37,7 +39,7 @@ pub(super) struct Args {
     /// Add the envelope to this bundle, one a line (default: print it)
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Add it where the gate and admit verify look: to the root, for a run beside its directory
+    /// Add it where the gate and admit verify look: to the root, for a run or a campaign beside its directory
     #[arg(long, conflicts_with = "out")]
     record: bool,
     /// The run's id as printed when it was sealed
@@ -57,6 +59,10 @@ enum What {
     Verdict,
     /// A sealed run, as an in-toto test result
     Run,
+    /// A campaign's plan, before the first run, as a statement of admit's own
+    Plan,
+    /// A campaign's count, as an in-toto test result
+    Campaign,
     /// A model admission, as a statement of admit's own
     Model,
 }
@@ -76,6 +82,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let checked = match args.what {
         What::Build | What::Verdict => provider(app, args)?,
         What::Run => run(app, args)?,
+        What::Plan | What::Campaign => campaign(app, args)?,
         What::Model => admission(app, args)?,
     };
     let statement = &checked.statement.statement;
@@ -178,6 +185,29 @@ fn run(app: &App, args: &Args) -> Result<Checked> {
     };
     let statement = attest::test_result(id, report).into();
     Ok(Checked { statement, beside: Some(runs::beside(&dir)) })
+}
+
+fn campaign(app: &App, args: &Args) -> Result<Checked> {
+    let dir = app.context.host.absolute(Path::new(&args.target));
+    let campaign = Campaign::open(&dir, None)?;
+    let statement = match args.what {
+        What::Plan => attest::campaign_plan(&campaign.plan),
+        _ => {
+            let checked = seal::verify(&app.context, &campaign)?;
+            if let Some(one) = checked.fault() {
+                return Err(Error::new(
+                    Reason::CampaignDiffers,
+                    "the count is not that of the runs",
+                )
+                .at(dir.display().to_string())
+                .expected(one.expected)
+                .found(format!("{}: {}", one.place, one.found))
+                .hint("what admit cannot verify it does not attest"));
+            }
+            attest::campaign_result(&campaign.plan, &checked.record)
+        }
+    };
+    Ok(Checked { statement: statement.into(), beside: Some(runs::beside(&dir)) })
 }
 
 fn admission(app: &App, args: &Args) -> Result<Checked> {

@@ -15,6 +15,7 @@ mod adopt;
 mod app;
 mod attest;
 mod build;
+mod campaign;
 mod completions;
 mod demo;
 mod diff;
@@ -61,6 +62,7 @@ enum Command {
     Adopt(adopt::Args),
     Attest(attest::Args),
     Build(build::Args),
+    Campaign(Box<campaign::Args>),
     Completions(completions::Args),
     Demo(demo::Args),
     Diff(diff::Args),
@@ -164,6 +166,7 @@ fn exec(app: &App, command: Command) -> Result<u8> {
         Command::Adopt(args) => adopt::exec(app, &args),
         Command::Attest(args) => attest::exec(app, &args),
         Command::Build(args) => build::exec(app, &args),
+        Command::Campaign(args) => campaign::exec(app, &args),
         Command::Completions(args) => completions::exec(app, &args, definition()),
         Command::Demo(args) => demo::exec(app, &args),
         Command::Diff(args) => diff::exec(app, &args),

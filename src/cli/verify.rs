@@ -7,7 +7,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::{Value, json};
 
 use super::app::App;
+use super::campaign;
 use super::findings::{self, Shown};
+use crate::campaign::directory;
 use crate::check::Check;
 use crate::error::{Error, Kind, Reason, Result};
 use crate::evidence::{Level, RunCheck};
@@ -72,6 +74,9 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
             Some(_) if args.deep => {
                 let what = "--deep runs a provider's binary, and this names a run";
                 return Err(Error::new(Reason::BadArgument, what));
+            }
+            Some(dir) if dir.join(directory::PLAN).exists() => {
+                return campaign::verify(app, &dir, args.id.as_ref(), &signatures);
             }
             Some(dir) => return verify_run(app, &dir, args, &signatures),
             None if args.id.is_some() || !args.accept.is_empty() => {

@@ -47,17 +47,25 @@ impl RunDir {
                 Err(err) if err.kind() == std::io::ErrorKind::AlreadyExists => continue,
                 Err(err) => return Err(io(&path, err)),
             }
-            let dir =
-                Dir::open_ambient_dir(&path, ambient_authority()).map_err(|e| io(&path, e))?;
-            let this = Self { dir, path };
-            if !this.list()?.is_empty() {
-                return Err(Error::new(Reason::Internal, "a fresh run directory is not empty")
-                    .at(this.path.display().to_string()));
-            }
-            this.reserve();
-            return Ok(this);
+            return Self::fresh(&path);
         }
         Err(Error::new(Reason::LimitHit, "too many runs began in one second").at(base))
+    }
+
+    /// Takes a directory that was made for one run.
+    ///
+    /// # Errors
+    /// Where it is not empty.
+    pub(super) fn fresh(path: &Path) -> Result<Self> {
+        let dir = Dir::open_ambient_dir(path, ambient_authority())
+            .map_err(|err| Error::io("open the run directory", path, err))?;
+        let this = Self { dir, path: path.to_owned() };
+        if !this.list()?.is_empty() {
+            return Err(Error::new(Reason::Internal, "a fresh run directory is not empty")
+                .at(this.path.display().to_string()));
+        }
+        this.reserve();
+        Ok(this)
     }
 
     /// Opens a run directory to read it.

@@ -118,11 +118,30 @@ impl Recording {
     pub fn begin(
         runs: &Path,
         fixture: &Name,
-        mut draft: RunReport,
+        draft: RunReport,
         clock: Arc<dyn Clock + Send>,
         limits: Limits,
     ) -> Result<Self> {
         let dir = RunDir::create(runs, fixture, &clock.now())?;
+        Self::new(dir, draft, clock, limits)
+    }
+
+    /// The same in a directory that was made for it and is empty.
+    pub fn begin_in(
+        dir: &Path,
+        draft: RunReport,
+        clock: Arc<dyn Clock + Send>,
+        limits: Limits,
+    ) -> Result<Self> {
+        Self::new(RunDir::fresh(dir)?, draft, clock, limits)
+    }
+
+    fn new(
+        dir: RunDir,
+        mut draft: RunReport,
+        clock: Arc<dyn Clock + Send>,
+        limits: Limits,
+    ) -> Result<Self> {
         draft.run_directory = dir.path().display().to_string();
         let state = State {
             kept: BTreeMap::new(),

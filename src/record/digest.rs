@@ -77,6 +77,10 @@ impl Digest {
         self.algorithm
     }
 
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Lower-case hex without the algorithm.
     pub fn to_hex(&self) -> String {
         hex::encode(&self.bytes)

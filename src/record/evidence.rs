@@ -11,6 +11,7 @@ use super::failure::FailureClass;
 use super::finding::{Finding, State, VERIFY_ALONE};
 use super::ids::{CommitId, Digest, Timestamp};
 use super::sealed::{Author, Excerpt};
+use super::task::TaskOf;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -196,6 +197,8 @@ pub struct RunReport {
     /// The marker of a lifecycle that the harness ended.
     pub lifecycle_marker: Option<String>,
     pub run_directory: String,
+    /// The task of a campaign that the run is.
+    pub campaign: Option<TaskOf>,
     /// What every check before the start found.
     pub gates: Vec<Finding>,
     /// Digest of the launch, which `backend/launch.json` holds: all that decided what was started. Absent where none
@@ -266,6 +269,7 @@ impl RunReport {
             protocol_marker: None,
             lifecycle_marker: None,
             run_directory: String::new(),
+            campaign: None,
             gates: Vec::new(),
             launch_digest: None,
             root: RootRow { label: "not found out".into(), digest: None },

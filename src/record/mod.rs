@@ -3,6 +3,7 @@
 
 pub mod admission;
 pub mod agent_result;
+pub mod campaign;
 pub mod credential;
 pub mod decision;
 pub mod evidence;
@@ -25,6 +26,7 @@ pub mod sealed;
 pub mod signing;
 pub mod sshkey;
 pub mod statement;
+pub mod task;
 mod text;
 pub mod wire;
 

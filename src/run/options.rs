@@ -10,6 +10,7 @@ use crate::gate::{Flags, Request, from_old_variables};
 use crate::lock::Spec;
 use crate::proxy::server::Limits as ProxyLimits;
 use crate::record::ids::Name;
+use crate::record::task::TaskOf;
 
 pub struct Options {
     /// Flags and variables.
@@ -29,6 +30,10 @@ pub struct Options {
     pub clocks: Clocks,
     /// What the proxy allows. Its clock is set behind the run's.
     pub proxy: ProxyLimits,
+    /// The run directory, made and empty; absent where one is made below the directory of runs.
+    pub directory: Option<PathBuf>,
+    /// The task of a campaign that the run is.
+    pub campaign: Option<TaskOf>,
     /// What the evidence keeps.
     pub evidence: Limits,
 }
@@ -60,6 +65,8 @@ impl Options {
             probe: true,
             require_pass: false,
             launcher: None,
+            directory: None,
+            campaign: None,
             clocks: Clocks::default(),
             proxy: ProxyLimits::default(),
             evidence: Limits::default(),

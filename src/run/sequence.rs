@@ -119,10 +119,14 @@ fn begin(
     fixture: &Fixture,
 ) -> Result<(Arc<Recording>, RunReport)> {
     let name = &fixture.record.name;
-    let draft =
+    let mut draft =
         RunReport::draft(name.as_str(), verdict::backend(engine(options)), &context.clock.now());
-    let (runs, clock) = (context.runs_dir()?, Arc::clone(&context.clock));
-    let recording = Recording::begin(&runs, name, draft.clone(), clock, options.evidence)?;
+    draft.campaign = options.campaign.clone();
+    let (clock, limits) = (Arc::clone(&context.clock), options.evidence);
+    let recording = match &options.directory {
+        Some(dir) => Recording::begin_in(dir, draft.clone(), clock, limits)?,
+        None => Recording::begin(&context.runs_dir()?, name, draft.clone(), clock, limits)?,
+    };
     Ok((Arc::new(recording), draft))
 }
 

@@ -9,6 +9,7 @@ mod proxy;
 #[cfg(feature = "oracles")]
 mod bubblewrap;
 mod build;
+mod campaign;
 mod circles;
 mod classes;
 mod docs;

@@ -1,0 +1,244 @@
+//! The counting rule, pure: what each attempt is, which one counts, and what a campaign came to.
+//!
+//! The rule is fixed in the plan before the first run: the lowest attempt that was scored counts, never the best; what says
+//! nothing about the agent (the run was stopped, its machine was lost, a gate refused, the model's server failed) is not
+//! scored and listed; what has no score at the end makes the campaign incomplete and its rate a range.
+
+use std::collections::BTreeMap;
+
+use super::statistics::{decimal, pass_k, rate, wilson};
+use super::tree;
+use crate::record::campaign::{
+    Attempt, AttemptState, CampaignPlan, CampaignRecord, Cell, Count, Interval, Task, TaskState,
+};
+use crate::record::evidence::{RunReport, RunStatus};
+use crate::record::failure::FailureClass;
+use crate::record::ids::{Digest, Timestamp};
+use crate::record::{self, Record as _};
+
+/// The failure classes that say nothing about the agent: somebody stopped it, its machine failed, nothing was started, or the
+/// model's server did not serve.
+pub const NOT_SCORED: &[FailureClass] = &[
+    FailureClass::ProviderUnavailable,
+    FailureClass::ModelNotAdmitted,
+    FailureClass::AuthUnavailable,
+    FailureClass::LocalConfigUnavailable,
+    FailureClass::UpstreamError,
+    FailureClass::StreamTruncated,
+    FailureClass::ModelMismatch,
+    FailureClass::ConnectionRefused,
+    FailureClass::VoidBaseline,
+    FailureClass::GateRefused,
+    FailureClass::Interrupted,
+    FailureClass::Unclassified,
+];
+
+/// A directory of an attempt as it was found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its name below `runs/`.
+    pub directory: String,
+    /// What its name says.
+    pub index: u32,
+    pub attempt: u32,
+    pub what: What,
+}
+
+/// What lies in it.
+#[derive(Clone, Debug)]
+pub enum What {
+    Unsealed,
+    /// Sealed, and something is wrong: the first fault.
+    Changed(String),
+    Sealed(Digest, Box<RunReport>),
+}
+
+/// What an attempt is under the plan with this digest.
+pub fn attempt(plan: &CampaignPlan, digest: &Digest, found: &Found) -> Attempt {
+    let mut row = Attempt {
+        directory: found.directory.clone(),
+        attempt: found.attempt,
+        state: AttemptState::Unsealed,
+        run: None,
+        status: None,
+        class: None,
+        why: None,
+        seconds: None,
+        scheduler: None,
+        job: None,
+        node: None,
+    };
+    let (id, report) = match &found.what {
+        What::Unsealed => {
+            row.why = Some("it has no seal: it is going on, or its machine was lost".into());
+            return row;
+        }
+        What::Changed(fault) => {
+            row.state = AttemptState::Changed;
+            row.why = Some(fault.clone());
+            return row;
+        }
+        What::Sealed(id, report) => (id, report),
+    };
+    row.run = Some(id.clone());
+    row.status = Some(report.status);
+    row.class = report.failure_class;
+    row.why = report.failure_reason.clone();
+    row.seconds = u64::try_from(report.finished.unix() - report.started.unix()).ok();
+    if let Some(task) = &report.campaign {
+        row.scheduler = Some(task.scheduler.clone());
+        row.job = task.job.clone();
+        row.node = Some(task.node.clone());
+    }
+    if let Some(other) = foreign(plan, digest, found, report) {
+        row.state = AttemptState::Foreign;
+        row.why = Some(other);
+        return row;
+    }
+    let scored = match report.status {
+        RunStatus::Blocked => false,
+        RunStatus::Pass | RunStatus::Rehearsed => true,
+        RunStatus::Fail => {
+            report.failure_class.is_some_and(|class| !plan.not_scored.contains(&class))
+        }
+    };
+    row.state = if scored { AttemptState::Scored } else { AttemptState::NotScored };
+    row
+}
+
+/// What makes it the run of something else; `None` where it is the planned one.
+fn foreign(
+    plan: &CampaignPlan,
+    digest: &Digest,
+    found: &Found,
+    report: &RunReport,
+) -> Option<String> {
+    let differs = |what: &str, expected: String, got: String| {
+        (expected != got).then(|| format!("{what}: expected {expected}, found {got}"))
+    };
+    let Some(task) = &report.campaign else {
+        return Some("the run belongs to no campaign".into());
+    };
+    let Some((_, cell)) = plan.cell(found.index) else {
+        return Some(format!("the plan has no task {}", found.index));
+    };
+    let text = |digest: &Option<Digest>| digest.as_ref().map_or("none".into(), Digest::to_string);
+    let of = |provider: &Option<String>, model: &Option<String>| match (provider, model) {
+        (Some(provider), Some(model)) => format!("{provider}/{model}"),
+        _ => "none".into(),
+    };
+    let started = report.case_process_started;
+    differs("plan", digest.to_string(), task.plan.to_string())
+        .or_else(|| differs("task", found.index.to_string(), task.index.to_string()))
+        .or_else(|| differs("attempt", found.attempt.to_string(), task.attempt.to_string()))
+        .or_else(|| differs("fixture", cell.fixture.to_string(), report.fixture.clone()))
+        .or_else(|| {
+            let found = of(&report.case_model_provider, &report.case_model);
+            differs("model", cell.model.to_string(), found)
+        })
+        // A run that was refused may not have come so far as to know these.
+        .or_else(|| match started || report.fixture_digest.is_some() {
+            true => {
+                let found = text(&report.fixture_digest);
+                differs("fixture's digest", cell.fixture_digest.to_string(), found)
+            }
+            false => None,
+        })
+        .or_else(|| match started || report.case_binary_sha256.is_some() {
+            true => {
+                differs("binary", cell.binary_sha256.to_string(), text(&report.case_binary_sha256))
+            }
+            false => None,
+        })
+}
+
+/// What came of task `index`.
+fn task(plan: &CampaignPlan, index: u32, mut attempts: Vec<Attempt>) -> Task {
+    attempts.sort_by(|a, b| (a.attempt, &a.directory).cmp(&(b.attempt, &b.directory)));
+    let counted = attempts.iter().find(|attempt| attempt.state == AttemptState::Scored);
+    let state = match counted {
+        Some(one) if one.status.is_some_and(|status| plan.success.contains(&status)) => {
+            TaskState::Success
+        }
+        Some(_) => TaskState::Failure,
+        None if attempts.is_empty() => TaskState::Missing,
+        None if attempts.iter().any(|one| one.state == AttemptState::NotScored) => {
+            TaskState::NotScored
+        }
+        None => TaskState::Lost,
+    };
+    let counted = counted.map(|one| one.attempt);
+    let cell = plan.cell(index).map_or(0, |(place, _)| u32::try_from(place).unwrap_or(u32::MAX));
+    Task { index, cell, state, counted, attempts }
+}
+
+fn count<'a>(plan: &CampaignPlan, tasks: impl Iterator<Item = &'a Task>) -> Count {
+    let (mut states, mut classes) = (BTreeMap::<TaskState, u32>::new(), BTreeMap::new());
+    let mut planned = 0;
+    for task in tasks {
+        planned += 1;
+        *states.entry(task.state).or_default() += 1;
+        let counted = task.attempts.iter().find(|one| Some(one.attempt) == task.counted);
+        if let (TaskState::Failure, Some(one)) = (task.state, counted) {
+            let class = one.class.map_or("rehearsed", FailureClass::as_str);
+            *classes.entry(class.to_owned()).or_insert(0) += 1;
+        }
+    }
+    let of = |state| states.get(&state).copied().unwrap_or(0);
+    let (success, failure) = (of(TaskState::Success), of(TaskState::Failure));
+    let scored = success + failure;
+    let share = |part: u32| match planned {
+        0 => decimal(0.0),
+        _ => decimal(f64::from(part) / f64::from(planned)),
+    };
+    Count {
+        planned,
+        success,
+        failure,
+        not_scored: of(TaskState::NotScored),
+        lost: of(TaskState::Lost),
+        missing: of(TaskState::Missing),
+        rate: rate(success, scored),
+        interval: wilson(success, scored),
+        bounds: Interval { low: share(success), high: share(planned - failure) },
+        pass_k: plan.pass_k.iter().map(|k| pass_k(success, scored, *k)).collect(),
+        classes,
+    }
+}
+
+/// What the campaign came to, from every attempt that was found, in any order.
+pub fn record(
+    plan: &CampaignPlan,
+    found: impl IntoIterator<Item = (u32, Attempt)>,
+    now: &Timestamp,
+) -> CampaignRecord {
+    let mut by_task: BTreeMap<u32, Vec<Attempt>> = BTreeMap::new();
+    for (index, attempt) in found {
+        by_task.entry(index).or_default().push(attempt);
+    }
+    let tasks: Vec<Task> = (0..plan.tasks())
+        .map(|index| task(plan, index, by_task.remove(&index).unwrap_or_default()))
+        .collect();
+    let cells = (0..plan.cells.len())
+        .map(|place| count(plan, tasks.iter().filter(|task| task.cell as usize == place)))
+        .collect();
+    let leaves: Vec<Vec<u8>> = tasks.iter().map(record::canonical).collect();
+    CampaignRecord {
+        schema: CampaignRecord::SCHEMA.to_string(),
+        plan: plan.digest(),
+        admit_version: env!("CARGO_PKG_VERSION").into(),
+        sealed: now.clone(),
+        complete: tasks
+            .iter()
+            .all(|task| matches!(task.state, TaskState::Success | TaskState::Failure)),
+        total: count(plan, tasks.iter()),
+        cells,
+        root_hash: tree::root(&leaves),
+        tasks,
+    }
+}
+
+/// The words for a cell, for people.
+pub fn title(cell: &Cell) -> String {
+    format!("{} · {} · {}", cell.provider, cell.model, cell.fixture)
+}

@@ -1,0 +1,143 @@
+//! Making a plan: what will be run, everything by digest, before the first run.
+
+use std::path::PathBuf;
+
+use super::count::NOT_SCORED;
+use crate::context::Context;
+use crate::error::{Error, Reason, Result};
+use crate::lock::{self, Spec};
+use crate::record::admission::ModelPair;
+use crate::record::campaign::{COUNTING, CampaignPlan, Cell, INTERVAL};
+use crate::record::evidence::RunStatus;
+use crate::record::ids::Name;
+use crate::record::{self, Record as _};
+use crate::root::Root;
+use crate::run::fixture;
+
+/// What is asked of a campaign: every provider with every model on every fixture.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub name: Name,
+    pub providers: Vec<Spec>,
+    pub models: Vec<ModelPair>,
+    pub fixtures: Vec<Name>,
+    /// Runs of each combination.
+    pub repeats: u32,
+    /// Attempts at each run, at most.
+    pub attempts: u32,
+    /// The wall clock of a run, in seconds.
+    pub timeout: Option<u64>,
+    /// Whether a rehearsal counts as a success.
+    pub rehearsal: bool,
+}
+
+/// The plan for what is asked.
+///
+/// # Errors
+/// Those of [`cell`], and [`Reason::BadArgument`] with all that makes it no plan.
+pub fn make(context: &Context, wanted: &Wanted) -> Result<CampaignPlan> {
+    let root = context.root()?;
+    let mut cells = Vec::new();
+    for provider in &wanted.providers {
+        for model in &wanted.models {
+            for fixture in &wanted.fixtures {
+                cells.push(cell(&root, provider, model, fixture)?);
+            }
+        }
+    }
+    let success = match wanted.rehearsal {
+        true => vec![RunStatus::Pass, RunStatus::Rehearsed],
+        false => vec![RunStatus::Pass],
+    };
+    let doubling = std::iter::successors(Some(1_u32), |k| k.checked_mul(2));
+    let plan = CampaignPlan {
+        schema: CampaignPlan::SCHEMA.to_string(),
+        name: wanted.name.clone(),
+        admit_version: env!("CARGO_PKG_VERSION").into(),
+        cells,
+        repeats: wanted.repeats,
+        attempts: wanted.attempts,
+        timeout_seconds: wanted.timeout,
+        success,
+        not_scored: NOT_SCORED.to_vec(),
+        counting: COUNTING.into(),
+        interval: INTERVAL.into(),
+        pass_k: doubling.take_while(|k| *k <= wanted.repeats).collect(),
+    };
+    let faults = plan.faults();
+    match faults.is_empty() {
+        true => Ok(plan),
+        false => Err(Error::new(Reason::BadArgument, format!("no plan: {}", faults.join("; ")))
+            .at(wanted.name.to_string())),
+    }
+}
+
+/// The combination as the root has it now.
+///
+/// # Errors
+/// Where the root has no such lock, record or fixture, and where the lock names no output for this platform.
+pub fn cell(root: &Root, spec: &Spec, model: &ModelPair, name: &Name) -> Result<Cell> {
+    let locked = lock::resolve(root, spec)?;
+    let output = locked.output().ok_or_else(|| {
+        Error::new(Reason::OutputNotLocked, "the lock names no output for this platform")
+            .at(locked.place.clone())
+            .hint(format!("admit build {0}, then admit lock {0} --update", spec.provider))
+    })?;
+    let path = model.path();
+    let bytes = root.get(&path).ok_or_else(|| {
+        Error::new(Reason::ModelNotAdmitted, "there is no admission of the model")
+            .at(root.label())
+            .expected(format!("a record of {model}"))
+            .found("none")
+            .hint("admit model list; admit model add records an approval")
+    })?;
+    let model_record = record::parse_value(bytes)
+        .map(|value| record::digest(&value))
+        .map_err(|err| crate::root::bad_record(&root.place(&path), &err))?;
+    let fixture = fixture::load(root, name)?;
+    Ok(Cell {
+        provider: spec.provider.clone(),
+        lock: locked.digest.clone(),
+        binary_sha256: output.sha256.digest().clone(),
+        model: model.clone(),
+        model_record,
+        fixture: name.clone(),
+        fixture_digest: fixture.digest,
+    })
+}
+
+/// What of a planned cell this machine's records say otherwise: the first difference as an error.
+///
+/// # Errors
+/// Those of [`cell`], and [`Reason::PlanDiffers`].
+pub fn still(root: &Root, planned: &Cell) -> Result<()> {
+    let spec = Spec { provider: planned.provider.clone(), rev: None };
+    let now = cell(root, &spec, &planned.model, &planned.fixture)?;
+    let rows = [
+        ("lock", &planned.lock, &now.lock),
+        ("binary", &planned.binary_sha256, &now.binary_sha256),
+        ("model record", &planned.model_record, &now.model_record),
+        ("fixture", &planned.fixture_digest, &now.fixture_digest),
+    ];
+    match rows.into_iter().find(|(_, planned, now)| planned != now) {
+        None => Ok(()),
+        Some((what, planned, now)) => {
+            Err(Error::new(Reason::PlanDiffers, format!("the {what} is not the planned one"))
+                .at(root.label())
+                .expected(planned.to_string())
+                .found(now.to_string())
+                .hint(
+                    "use the root that the plan was made with, or make a plan of what is there now",
+                ))
+        }
+    }
+}
+
+/// Where a campaign of this plan lies unless another place is named.
+pub fn default_dir(context: &Context, plan: &CampaignPlan) -> Result<PathBuf> {
+    let runs = context.runs_dir()?;
+    let state = runs.parent().unwrap_or(&runs).to_owned();
+    let digest = plan.digest().to_hex();
+    let short = digest.get(..12).unwrap_or(&digest);
+    Ok(state.join("campaigns").join(format!("{}-{short}", plan.name)))
+}

@@ -1,0 +1,225 @@
+//! Counting a campaign, once and for all, and holding a count against the runs it was made from.
+
+use super::directory::{Campaign, PAGE, RECORD};
+use super::{count, page, tree};
+use crate::attest::{self, Held, Refused};
+use crate::context::Context;
+use crate::error::{Error, Reason, Result};
+use crate::record::campaign::{CampaignRecord, InclusionProof, Task};
+use crate::record::ids::Digest;
+use crate::record::signing::Kind;
+use crate::record::{self, Record as _};
+use crate::root::{write_atomic, write_new};
+use crate::verify::{Signatures, bundle, runs};
+
+/// The campaign as it is now.
+#[derive(Debug)]
+pub struct Counted {
+    pub record: CampaignRecord,
+    /// What lies in `runs/` and is no attempt at a task of the plan.
+    pub other: Vec<String>,
+    /// Whether this call wrote the record.
+    pub written: bool,
+}
+
+impl Counted {
+    /// Digest of the record: what is signed.
+    pub fn digest(&self) -> Digest {
+        record::digest(&self.record)
+    }
+}
+
+/// Counts what is there, and writes nothing.
+///
+/// # Errors
+/// Where a directory cannot be read.
+pub fn status(context: &Context, campaign: &Campaign) -> Result<Counted> {
+    let found = campaign.all()?;
+    let record = count::record(&campaign.plan, found.attempts, &context.clock.now());
+    Ok(Counted { record, other: found.other, written: false })
+}
+
+/// Counts the campaign and writes `campaign.json` and its page. A campaign that was counted keeps its count: it is given
+/// back where the runs still say the same.
+///
+/// # Errors
+/// [`Reason::CampaignDiffers`] where they say something else than the count that is there.
+pub fn seal(context: &Context, campaign: &Campaign) -> Result<Counted> {
+    let mut now = status(context, campaign)?;
+    let path = campaign.dir.join(RECORD);
+    // Two collectors may come at once: one writes, the other finds what it would have written.
+    if campaign.record()?.is_none() {
+        match write_new(&path, &record::pretty(&now.record), 0o644) {
+            Ok(()) => now.written = true,
+            Err(_) if path.symlink_metadata().is_ok() => {}
+            Err(err) => return Err(err),
+        }
+    }
+    let Some(there) = campaign.record()? else {
+        return Err(Error::new(Reason::Internal, "the record that was written is not there")
+            .at(path.display().to_string()));
+    };
+    if let Some(fault) = differences(&there, &now.record).into_iter().next() {
+        return Err(Error::new(
+            Reason::CampaignDiffers,
+            "the campaign was counted before, and differs now",
+        )
+        .at(path.display().to_string())
+        .expected(fault.expected)
+        .found(format!("{}: {}", fault.place, fault.found))
+        .hint(format!("admit verify {} names every difference", campaign.dir.display())));
+    }
+    now.record = there;
+    write_atomic(&campaign.dir.join(PAGE), page::html(&campaign.plan, &now.record).as_bytes())?;
+    Ok(now)
+}
+
+/// Something of a count that the runs do not say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Difference {
+    /// `task 12`, `root_hash`.
+    pub place: String,
+    /// From the record.
+    pub expected: String,
+    /// From the runs.
+    pub found: String,
+}
+
+fn summary(task: &Task) -> String {
+    let attempts: Vec<String> = task
+        .attempts
+        .iter()
+        .map(|one| {
+            let id = one.run.as_ref().map_or_else(String::new, |id| format!(" {id}"));
+            let why = one.why.as_deref().map_or_else(String::new, |why| format!(" ({why})"));
+            format!("{} {}{id}{why}", one.directory, record::word(&one.state))
+        })
+        .collect();
+    let attempts = if attempts.is_empty() { "no attempt".into() } else { attempts.join("; ") };
+    format!("{}: {attempts}", task.state.as_str())
+}
+
+/// What of `record` differs from `now`, tasks first; nothing of when it was counted.
+fn differences(record: &CampaignRecord, now: &CampaignRecord) -> Vec<Difference> {
+    let mut out = Vec::new();
+    let mut differs = |place: String, expected: String, found: String| {
+        if expected != found {
+            out.push(Difference { place, expected, found });
+        }
+    };
+    differs("plan".into(), record.plan.to_string(), now.plan.to_string());
+    differs("tasks".into(), record.tasks.len().to_string(), now.tasks.len().to_string());
+    for (then, now) in record.tasks.iter().zip(&now.tasks) {
+        if then != now {
+            let (mut expected, found) = (summary(then), summary(now));
+            if expected == found {
+                expected.push_str(" (another field differs)");
+            }
+            differs(format!("task {}", now.index), expected, found);
+        }
+    }
+    let text = |digest: &Digest| digest.to_string();
+    differs("root_hash".into(), text(&record.root_hash), text(&now.root_hash));
+    differs("complete".into(), record.complete.to_string(), now.complete.to_string());
+    let counts =
+        |record: &CampaignRecord| record::digest(&(&record.total, &record.cells)).to_string();
+    differs("counts".into(), counts(record), counts(now));
+    out
+}
+
+/// A count held against its runs.
+#[derive(Debug)]
+pub struct Checked {
+    pub record: CampaignRecord,
+    /// Digest of the record.
+    pub digest: Digest,
+    pub differences: Vec<Difference>,
+    pub other: Vec<String>,
+}
+
+impl Checked {
+    /// The first thing that is wrong; `None` where the count is that of the runs.
+    pub fn fault(&self) -> Option<Difference> {
+        let other = || {
+            self.other.first().map(|name| Difference {
+                place: name.clone(),
+                expected: "attempts at tasks of the plan, and nothing else".into(),
+                found: "it is none".into(),
+            })
+        };
+        self.differences.first().cloned().or_else(other)
+    }
+}
+
+/// Who signed a campaign's count, or its plan, in the bundle that was given or lies beside its directory; `None` where
+/// nobody asks and nothing is there.
+///
+/// # Errors
+/// Where a bundle or a key cannot be read.
+pub fn signed(
+    context: &Context,
+    campaign: &Campaign,
+    record: &CampaignRecord,
+    signatures: &Signatures,
+) -> Result<Option<Result<Held, Refused>>> {
+    let given = signatures.given(context)?;
+    let asked = given.is_some();
+    let found = match given {
+        Some(given) => Some(given),
+        None => bundle(&runs::beside(&campaign.dir))?,
+    };
+    if !asked && found.is_none() {
+        return Ok(None);
+    }
+    let root = context.root()?;
+    let demand = signatures.demand(context, &root, Kind::Run)?;
+    let expected = [attest::campaign_result(&campaign.plan, record).into()];
+    Ok(Some(attest::check(found.as_deref(), &expected, &demand, &context.clock.now())))
+}
+
+/// Makes the count again from the runs and compares: every run is checked as `admit verify` does.
+///
+/// # Errors
+/// [`Reason::RunNotSealed`] for a campaign that was not counted.
+pub fn verify(context: &Context, campaign: &Campaign) -> Result<Checked> {
+    let Some(record) = campaign.record()? else {
+        return Err(Error::new(Reason::RunNotSealed, "the campaign was not counted")
+            .at(campaign.dir.join(RECORD).display().to_string())
+            .expected("campaign.json")
+            .found("none")
+            .hint(format!("admit campaign seal {}", campaign.dir.display())));
+    };
+    let now = status(context, campaign)?;
+    let differences = differences(&record, &now.record);
+    Ok(Checked { digest: record::digest(&record), record, differences, other: now.other })
+}
+
+/// One task with what proves that it belongs to the count.
+///
+/// # Errors
+/// [`Reason::BadArgument`] for an index that it does not have.
+pub fn proof(record: &CampaignRecord, index: u32) -> Result<InclusionProof> {
+    let leaves: Vec<Vec<u8>> = record.tasks.iter().map(record::canonical).collect();
+    let path = tree::path(&leaves, index as usize);
+    let (Some(task), Some(path)) = (record.tasks.get(index as usize), path) else {
+        return Err(Error::new(Reason::BadArgument, "the campaign has no such task")
+            .expected(format!("an index below {}", record.tasks.len()))
+            .found(index.to_string()));
+    };
+    Ok(InclusionProof {
+        schema: InclusionProof::SCHEMA.to_string(),
+        plan: record.plan.clone(),
+        root_hash: record.root_hash.clone(),
+        tree_size: leaves.len() as u64,
+        leaf_index: index.into(),
+        path,
+        task: task.clone(),
+    })
+}
+
+/// Whether a proof is one: its task is a leaf of the tree with its hash.
+pub fn proven(proof: &InclusionProof) -> bool {
+    let leaf = record::canonical(&proof.task);
+    let same = u64::from(proof.task.index) == proof.leaf_index;
+    same && tree::included(&leaf, proof.leaf_index, proof.tree_size, &proof.path, &proof.root_hash)
+}

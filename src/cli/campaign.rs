@@ -1,0 +1,442 @@
+//! `admit campaign`: many runs as one claim, on one machine or a cluster.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::app::App;
+use crate::campaign::count::title;
+use crate::campaign::plan::{self, Wanted};
+use crate::campaign::seal::{self, Counted, Difference};
+use crate::campaign::slurm::{self, Slurm};
+use crate::campaign::task::{self, Done};
+use crate::campaign::{Campaign, local, scheduler};
+use crate::error::{Kind, Result};
+use crate::lock::Spec;
+use crate::record;
+use crate::record::admission::ModelPair;
+use crate::record::campaign::{CampaignRecord, Count, MAX_ATTEMPTS, TaskState};
+use crate::record::ids::{Digest, Name};
+use crate::run::supervise::heed_signals;
+use crate::ui::Mark;
+use crate::verify::Signatures;
+
+/// Plan many runs, do them here or on a cluster, and count them
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    Plan(PlanArgs),
+    Submit(SubmitArgs),
+    Task(TaskArgs),
+    Status(DirArgs),
+    Seal(DirArgs),
+    Show(ShowArgs),
+}
+
+/// Fix what will be run, how often, and how it will be counted, before the first run
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  admit campaign plan nightly --provider case --model qwen-local/qwen3.6-35b-a3b --repeats 20"
+)]
+struct PlanArgs {
+    /// What people will call it
+    name: Name,
+    /// A provider, as locked; may be given again
+    #[arg(long, value_name = "PROVIDER", required = true)]
+    provider: Vec<Spec>,
+    /// A model; may be given again
+    #[arg(long, value_name = "PROVIDER/MODEL", required = true)]
+    model: Vec<ModelPair>,
+    /// A fixture; may be given again
+    #[arg(long, value_name = "FIXTURE", default_value = "r1-string-slugify")]
+    fixture: Vec<Name>,
+    /// Runs of each combination
+    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    repeats: u32,
+    /// Attempts at each run, at most: only one that says nothing about the agent is followed by another
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_ATTEMPTS)))]
+    attempts: u32,
+    /// The wall clock of a run
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: Option<u64>,
+    /// Count a rehearsal as a success: for a campaign with a scripted model
+    #[arg(long)]
+    rehearsal: bool,
+    /// The campaign's directory (default: one below the state directory, named after the plan)
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// A campaign's directory, and which plan must lie in it.
+#[derive(Debug, clap::Args)]
+struct DirArgs {
+    /// The campaign's directory
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// The plan's digest, where it came by another way
+    #[arg(long, value_name = "DIGEST")]
+    plan: Option<Digest>,
+}
+
+impl DirArgs {
+    fn open(&self, app: &App) -> Result<Campaign> {
+        Campaign::open(&app.context.host.absolute(&self.dir), self.plan.as_ref())
+    }
+}
+
+/// Do every task that has no score, here or on a cluster
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  admit campaign submit DIR --engine slurm --jobs 40 --memory 1500 --print"
+)]
+struct SubmitArgs {
+    #[command(flatten)]
+    of: DirArgs,
+    /// Where the runs go
+    #[arg(long, value_enum, default_value_t = EngineName::Local)]
+    engine: EngineName,
+    /// Runs at a time
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    jobs: u32,
+    /// Memory of a run (slurm)
+    #[arg(long, value_name = "MEGABYTES", default_value_t = 1500)]
+    memory: u32,
+    /// Time limit of a run (slurm)
+    #[arg(long, value_name = "MINUTES", default_value_t = 60, value_parser = clap::value_parser!(u32).range(2..))]
+    minutes: u32,
+    /// The partition (slurm)
+    #[arg(long, value_name = "NAME", value_parser = partition)]
+    partition: Option<String>,
+    /// Print the scripts that would be submitted (slurm), and submit nothing
+    #[arg(long)]
+    print: bool,
+}
+
+fn partition(text: &str) -> Result<String, String> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b',');
+    match !text.is_empty() && text.bytes().all(good) {
+        true => Ok(text.to_owned()),
+        false => Err("a partition is written with letters, digits, - _ . and ,".into()),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum EngineName {
+    /// Processes of this machine
+    Local,
+    /// An array of jobs, and a collector behind it
+    Slurm,
+}
+
+/// Do one task: the next attempt at one index of the plan
+#[derive(Debug, clap::Args)]
+struct TaskArgs {
+    #[command(flatten)]
+    of: DirArgs,
+    /// Which one, counted from 0 (default: the array variable of the scheduler that started this process)
+    #[arg(long, value_name = "N")]
+    index: Option<u32>,
+    /// The engine of admit's own that started this process
+    #[arg(long, value_name = "NAME", hide = true)]
+    engine: Option<String>,
+}
+
+/// Show a campaign's count, or one task of it with the proof that it belongs to the count
+#[derive(Debug, clap::Args)]
+struct ShowArgs {
+    #[command(flatten)]
+    of: DirArgs,
+    /// One task alone
+    #[arg(long, value_name = "N")]
+    index: Option<u32>,
+}
+
+pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
+    match &args.what {
+        What::Plan(args) => make_plan(app, args),
+        What::Submit(args) => submit(app, args),
+        What::Task(args) => one_task(app, args),
+        What::Status(args) => {
+            let campaign = args.open(app)?;
+            let counted = seal::status(&app.context, &campaign)?;
+            show(app, &campaign, &counted, "admit.campaign-status/1");
+            Ok(0)
+        }
+        What::Seal(args) => seal_it(app, &args.open(app)?),
+        What::Show(args) => show_record(app, args),
+    }
+}
+
+fn make_plan(app: &App, args: &PlanArgs) -> Result<u8> {
+    let wanted = Wanted {
+        name: args.name.clone(),
+        providers: args.provider.clone(),
+        models: args.model.clone(),
+        fixtures: args.fixture.clone(),
+        repeats: args.repeats,
+        attempts: args.attempts,
+        timeout: args.timeout,
+        rehearsal: args.rehearsal,
+    };
+    let plan = plan::make(&app.context, &wanted)?;
+    let dir = match &args.out {
+        Some(dir) => app.context.host.absolute(dir),
+        None => plan::default_dir(&app.context, &plan)?,
+    };
+    let campaign = Campaign::create(&dir, plan)?;
+    let (cells, tasks) = (campaign.plan.cells.len(), campaign.plan.tasks());
+    let ui = &app.ui;
+    ui.row(
+        Mark::Good,
+        "planned",
+        &format!("{tasks} tasks: {cells} cells, each {} times", args.repeats),
+    );
+    campaign.plan.cells.iter().for_each(|cell| ui.detail("cell", &title(cell)));
+    ui.row(Mark::Note, "directory", &dir.display().to_string());
+    ui.row(Mark::Note, "next", &format!("admit campaign submit {}", dir.display()));
+    ui.line(&campaign.digest.to_string());
+    ui.json(&json!({
+        "schema": "admit.campaign-planned/1", "plan": campaign.digest, "directory": dir,
+        "tasks": tasks, "cells": campaign.plan.cells,
+    }));
+    Ok(0)
+}
+
+fn submit(app: &App, args: &SubmitArgs) -> Result<u8> {
+    let campaign = args.of.open(app)?;
+    if args.engine == EngineName::Local {
+        heed_signals(&app.context.stop)?;
+        local::run(&app.context, &campaign, args.jobs as usize)?;
+        return seal_it(app, &campaign);
+    }
+    let mut admit = vec![crate::host::own_program()?.display().to_string()];
+    for flag in app.context.flags()? {
+        admit.push(flag.to_string_lossy().into_owned());
+    }
+    let slurm = Slurm {
+        jobs: args.jobs,
+        memory: args.memory,
+        minutes: args.minutes,
+        partition: args.partition.clone(),
+    };
+    let scripts = slurm::scripts(&campaign, &slurm, &admit);
+    if args.print {
+        app.ui.line(&scripts.0);
+        app.ui.line(&scripts.1);
+        app.ui.json(&json!({
+            "schema": "admit.campaign-submitted/1", "plan": campaign.digest,
+            "array": scripts.0, "collector": scripts.1, "submitted": false,
+        }));
+        return Ok(0);
+    }
+    let (array, collector) = slurm::submit(&app.context, &campaign, &scripts)?;
+    let tasks = campaign.plan.tasks();
+    app.ui.row(Mark::Good, "submitted", &format!("{tasks} tasks as job {array}"));
+    app.ui.row(Mark::Note, "counted by", &format!("job {collector}, when all have ended"));
+    app.ui.row(Mark::Note, "next", &format!("admit campaign status {}", campaign.dir.display()));
+    app.ui.json(&json!({
+        "schema": "admit.campaign-submitted/1", "plan": campaign.digest,
+        "array": array, "collector": collector, "submitted": true,
+    }));
+    Ok(0)
+}
+
+fn one_task(app: &App, args: &TaskArgs) -> Result<u8> {
+    let campaign = args.of.open(app)?;
+    let asked = scheduler::asked(&app.context, args.index, args.engine.as_deref())?;
+    heed_signals(&app.context.stop)?;
+    let done = task::task(&app.context, &campaign, &asked)?;
+    let ui = &app.ui;
+    let (attempt, status) = match &done {
+        Done::Before(one) => (one.attempt, one.status),
+        Done::Ran(attempt, outcome) => {
+            (*attempt, outcome.sealed.as_ref().map(|sealed| sealed.report.status))
+        }
+    };
+    let dir = campaign.run_dir(asked.index, attempt);
+    let word = status.map_or("unknown", |status| status.as_str());
+    let before = matches!(done, Done::Before(_));
+    let mark = if done.code() == 0 { Mark::Good } else { Mark::Bad };
+    let text = match before {
+        true => format!("{word}, in attempt {attempt} before this; nothing was started"),
+        false => format!("{word}, in attempt {attempt}"),
+    };
+    ui.row(mark, &format!("task {}", asked.index), &text);
+    ui.row(Mark::Note, "evidence", &dir.display().to_string());
+    ui.json(&json!({
+        "schema": "admit.campaign-task/1", "plan": campaign.digest, "index": asked.index,
+        "attempt": attempt, "status": status, "before": before, "directory": dir,
+        "exit_code": done.code(),
+    }));
+    Ok(done.code())
+}
+
+fn seal_it(app: &App, campaign: &Campaign) -> Result<u8> {
+    let counted = seal::seal(&app.context, campaign)?;
+    show(app, campaign, &counted, "admit.campaign-sealed/1");
+    app.ui.line(&counted.digest().to_string());
+    Ok(u8::from(!counted.record.complete))
+}
+
+/// A count in few lines.
+fn show(app: &App, campaign: &Campaign, counted: &Counted, schema: &str) {
+    lines(app, campaign, &counted.record);
+    for name in &counted.other {
+        app.ui.remark(&format!("{name} lies in runs/ and is no attempt at a task"));
+    }
+    let record = &counted.record;
+    app.ui.json(&json!({
+        "schema": schema, "plan": record.plan, "digest": counted.digest(), "complete": record.complete,
+        "total": record.total, "cells": record.cells, "other": counted.other,
+        "directory": campaign.dir, "root_hash": record.root_hash,
+    }));
+}
+
+/// The most tasks that are named one by one.
+const NAMED: usize = 10;
+
+fn lines(app: &App, campaign: &Campaign, record: &CampaignRecord) {
+    let ui = &app.ui;
+    let total = &record.total;
+    let (mark, word) = match record.complete {
+        true => (Mark::Good, "complete"),
+        false => (Mark::Bad, "incomplete"),
+    };
+    ui.row(mark, word, &numbers(total));
+    for (cell, count) in campaign.plan.cells.iter().zip(&record.cells) {
+        ui.row(Mark::Note, &title(cell), &numbers(count));
+    }
+    for (class, count) in &total.classes {
+        ui.detail("failed", &format!("{count} x {class}"));
+    }
+    let open = |state| !matches!(state, TaskState::Success | TaskState::Failure);
+    let tasks: Vec<_> = record.tasks.iter().filter(|task| open(task.state)).collect();
+    for task in tasks.iter().take(NAMED) {
+        let last = task.attempts.last().and_then(|one| one.why.as_deref()).unwrap_or("never begun");
+        ui.detail(&format!("task {}", task.index), &format!("{}: {last}", task.state.as_str()));
+    }
+    if tasks.len() > NAMED {
+        ui.detail(
+            "and",
+            &format!("{} more; --json of admit campaign show has all", tasks.len() - NAMED),
+        );
+    }
+}
+
+/// A count in a line.
+fn numbers(count: &Count) -> String {
+    let scored = count.success + count.failure;
+    let mut text = format!("{} of {scored} succeeded", count.success);
+    if let Some(interval) = &count.interval {
+        text += &format!(", 95 % [{}, {}]", short(&interval.low), short(&interval.high));
+    }
+    let open = count.planned - scored;
+    if open > 0 {
+        text += &format!(
+            "; {open} of {} without a score, so the rate is in [{}, {}]",
+            count.planned,
+            short(&count.bounds.low),
+            short(&count.bounds.high)
+        );
+    }
+    text
+}
+
+/// A decimal with two digits.
+fn short(decimal: &str) -> &str {
+    decimal.get(..4).unwrap_or(decimal)
+}
+
+fn show_record(app: &App, args: &ShowArgs) -> Result<u8> {
+    let campaign = args.of.open(app)?;
+    let Some(index) = args.index else {
+        let checked = seal::verify(&app.context, &campaign)?;
+        lines(app, &campaign, &checked.record);
+        app.ui.json(&record::to_value(&checked.record));
+        return Ok(0);
+    };
+    let sealed = campaign.record()?;
+    let sealed = match sealed {
+        Some(record) => record,
+        None => seal::verify(&app.context, &campaign)?.record,
+    };
+    let proof = seal::proof(&sealed, index)?;
+    app.ui.line(&format!("{:#}", record::to_value(&proof)));
+    app.ui.json(&record::to_value(&proof));
+    Ok(0)
+}
+
+/// `admit verify DIR` of a campaign: 0 where the count is that of the runs, every task has a score and all succeeded; 1 where
+/// it is incomplete or a task failed; 5 where anything differs.
+pub(super) fn verify(
+    app: &App,
+    dir: &Path,
+    id: Option<&Digest>,
+    signatures: &Signatures,
+) -> Result<u8> {
+    let campaign = Campaign::open(dir, None)?;
+    let mut checked = seal::verify(&app.context, &campaign)?;
+    if let Some(id) = id.filter(|id| **id != checked.digest) {
+        checked.differences.push(Difference {
+            place: "campaign.json".into(),
+            expected: id.to_string(),
+            found: checked.digest.to_string(),
+        });
+    }
+    let ui = &app.ui;
+    let good = checked.fault().is_none();
+    let signed = match good {
+        true => seal::signed(&app.context, &campaign, &checked.record, signatures)?,
+        false => None,
+    };
+    if let Some(Ok(held)) = &signed {
+        ui.row(Mark::Good, "signed", &format!("by {}", held.names()));
+    }
+    if let Some(Err(no)) = &signed {
+        ui.row(Mark::Bad, "signature", no.reason.as_str());
+        ui.detail("expected", &no.expected);
+        ui.detail("found", &no.found);
+        ui.detail("fix", &no.fix);
+    }
+    if good {
+        ui.row(Mark::Good, "verified", &format!("{} tasks as counted", checked.record.tasks.len()));
+        lines(app, &campaign, &checked.record);
+        ui.line(&checked.digest.to_string());
+    } else {
+        let all = checked.differences.len() + checked.other.len();
+        ui.row(Mark::Bad, "differs", &format!("{all} differences between the count and the runs"));
+        for one in &checked.differences {
+            ui.row(Mark::Bad, &one.place, "");
+            ui.detail("expected", &one.expected);
+            ui.detail("found", &one.found);
+        }
+        for name in &checked.other {
+            ui.row(Mark::Bad, name, "lies in runs/ and is no attempt at a task");
+        }
+    }
+    let rows: Vec<_> = checked
+        .differences
+        .iter()
+        .map(|one| json!({ "place": one.place, "expected": one.expected, "found": one.found }))
+        .collect();
+    ui.json(&json!({
+        "schema": "admit.campaign-check/1", "plan": campaign.digest, "digest": checked.digest,
+        "holds": good, "complete": checked.record.complete, "differences": rows,
+        "other": checked.other, "total": checked.record.total,
+        "signature": match &signed {
+            None => serde_json::Value::Null,
+            Some(Ok(held)) => json!({ "signed_by": held.by }),
+            Some(Err(no)) => json!({ "reason": no.reason.as_str(), "expected": no.expected, "found": no.found }),
+        },
+    }));
+    Ok(match (good, signed) {
+        (false, _) => Kind::Digest.exit_code(),
+        (true, Some(Err(no))) => no.reason.kind().exit_code(),
+        (true, _) => u8::from(!checked.record.complete || checked.record.total.failure > 0),
+    })
+}

@@ -1,0 +1,240 @@
+//! Campaigns with the stand-in provider: planned, done, counted, checked, and lied to.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::run::built;
+use crate::util::{Run, World};
+
+/// Plans `repeats` rehearsals in `name` and gives the campaign's directory.
+fn planned(world: &World, name: &str, repeats: &str, more: &[&str]) -> PathBuf {
+    let dir = world.path().join(name);
+    let mut args = vec!["campaign", "plan", name, "--provider", "understudy"];
+    args.extend(["--model", "scripted/understudy-script", "--rehearsal", "--repeats", repeats]);
+    args.extend(["--json", "--out", dir.to_str().unwrap()]);
+    args.extend(more);
+    let plan = world.admit(&args).expect(0).json();
+    assert_eq!(plan["schema"], "admit.campaign-planned/1");
+    dir
+}
+
+fn campaign(world: &World, what: &str, dir: &Path, more: &[&str]) -> Run {
+    let mut args = vec!["campaign", what, dir.to_str().unwrap(), "--json"];
+    args.extend(more);
+    world.admit(&args)
+}
+
+fn verify(world: &World, dir: &Path) -> Run {
+    world.admit(&["verify", dir.to_str().unwrap(), "--json"])
+}
+
+fn places(check: &Value) -> Vec<&str> {
+    check["differences"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["place"].as_str().unwrap())
+        .collect()
+}
+
+/// The words in which a check says what it found at a place.
+fn found<'a>(check: &'a Value, place: &str) -> &'a str {
+    let rows = check["differences"].as_array().unwrap();
+    rows.iter().find(|one| one["place"] == place).unwrap()["found"].as_str().unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to.join(entry.file_name())),
+            false => drop(std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn a_campaign_is_counted_and_every_lie_about_it_is_named() {
+    let world = built();
+    let dir = planned(&world, "three", "3", &[]);
+    let sealed = campaign(&world, "submit", &dir, &["--jobs", "2"]).expect(0).json();
+    assert_eq!(sealed["complete"], true);
+    assert_eq!(sealed["total"]["success"], 3);
+    assert_eq!(sealed["total"]["bounds"], json!({ "low": "1.000000", "high": "1.000000" }));
+    assert_eq!(sealed["total"]["interval"], json!({ "low": "0.438503", "high": "1.000000" }));
+    assert!(dir.join("campaign.html").is_file());
+    let check = verify(&world, &dir).expect(0).json();
+    assert_eq!((check["holds"].clone(), places(&check).len()), (json!(true), 0));
+    // Once more: nothing is started, and the count is the one that is there.
+    let again = campaign(&world, "submit", &dir, &[]).expect(0).json();
+    assert_eq!(again["digest"], sealed["digest"]);
+    assert_eq!(std::fs::read_dir(dir.join("runs")).unwrap().count(), 3);
+
+    // One task alone, with what proves that it belongs to the count.
+    let proof = campaign(&world, "show", &dir, &["--index", "1"]).expect(0).json();
+    assert_eq!(
+        (proof["leaf_index"].clone(), proof["root_hash"].clone()),
+        (json!(1), sealed["root_hash"].clone())
+    );
+    let proof: admit::record::campaign::InclusionProof = serde_json::from_value(proof).unwrap();
+    assert!(admit::campaign::seal::proven(&proof));
+    let mut lie = proof.clone();
+    lie.task.attempts[0].seconds = Some(1_000_000);
+    assert!(!admit::campaign::seal::proven(&lie));
+
+    // One byte of one run.
+    let report = dir.join("runs/000001.1/patch.diff");
+    let whole = std::fs::read(&report).unwrap();
+    let mut bytes = whole.clone();
+    bytes[0] ^= 1;
+    std::fs::write(&report, &bytes).unwrap();
+    let check = verify(&world, &dir).expect(5).json();
+    assert!(places(&check).contains(&"task 1") && !places(&check).contains(&"task 0"));
+    assert!(found(&check, "task 1").contains("patch.diff"), "{check:#}");
+    std::fs::write(&report, &whole).unwrap();
+
+    // The record.
+    let record = dir.join("campaign.json");
+    let whole = std::fs::read_to_string(&record).unwrap();
+    std::fs::write(&record, whole.replace("\"success\": 3", "\"success\": 2")).unwrap();
+    let check = verify(&world, &dir).expect(5).json();
+    assert_eq!(places(&check), ["counts"]);
+    std::fs::write(&record, &whole).unwrap();
+
+    // A run of another campaign in the place of one of its own, and one of another task.
+    let other = planned(&world, "other", "1", &[]);
+    campaign(&world, "submit", &other, &[]).expect(0);
+    let (own, kept) = (dir.join("runs/000002.1"), world.path().join("kept"));
+    std::fs::rename(&own, &kept).unwrap();
+    copy(&other.join("runs/000000.1"), &own);
+    let check = verify(&world, &dir).expect(5).json();
+    assert!(found(&check, "task 2").contains("plan: expected"), "{check:#}");
+    std::fs::remove_dir_all(&own).unwrap();
+    copy(&dir.join("runs/000000.1"), &own);
+    let check = verify(&world, &dir).expect(5).json();
+    assert!(found(&check, "task 2").contains("task: expected 2, found 0"), "{check:#}");
+    std::fs::remove_dir_all(&own).unwrap();
+    std::fs::rename(&kept, &own).unwrap();
+
+    // A run that is sealed twice, and a file that is no run.
+    copy(&own, &dir.join("runs/000002.2"));
+    let check = verify(&world, &dir).expect(5).json();
+    assert!(found(&check, "task 2").contains("attempt: expected 2, found 1"), "{check:#}");
+    let no = campaign(&world, "seal", &dir, &[]).expect(5).json();
+    assert_eq!(no["reason"], "campaign_differs");
+    std::fs::remove_dir_all(dir.join("runs/000002.2")).unwrap();
+    std::fs::write(dir.join("runs/notes.txt"), "x").unwrap();
+    let check = verify(&world, &dir).expect(5).json();
+    assert_eq!(check["other"], json!(["notes.txt"]));
+    std::fs::remove_file(dir.join("runs/notes.txt")).unwrap();
+
+    // The plan, after the first run.
+    let plan = dir.join("plan.json");
+    let whole = std::fs::read_to_string(&plan).unwrap();
+    std::fs::write(&plan, whole.replace("\"attempts\": 3", "\"attempts\": 2")).unwrap();
+    let check = verify(&world, &dir).expect(5).json();
+    assert!(places(&check).contains(&"plan"), "{check:#}");
+    assert!(found(&check, "task 0").contains("plan: expected"), "{check:#}");
+    std::fs::write(&plan, &whole).unwrap();
+    verify(&world, &dir).expect(0);
+}
+
+#[test]
+fn a_task_is_one_integer_and_what_is_missing_makes_the_rate_a_range() {
+    let mut world = built();
+    let dir = planned(&world, "few", "4", &["--attempts", "2"]);
+    let plan: Value =
+        serde_json::from_slice(&std::fs::read(dir.join("plan.json")).unwrap()).unwrap();
+    assert_eq!((plan["repeats"].clone(), plan["pass_k"].clone()), (json!(4), json!([1, 2, 4])));
+    campaign(&world, "task", &dir, &[]).expect(2);
+    let out = campaign(&world, "task", &dir, &["--index", "4"]).expect(2).json();
+    assert_eq!(out["expected"], "an index from 0 to 3");
+    let wrong = format!("sha256:{}", "0".repeat(64));
+    let no = campaign(&world, "task", &dir, &["--index", "0", "--plan", &wrong]).expect(3).json();
+    assert_eq!(no["reason"], "plan_differs");
+
+    world
+        .set("SLURM_ARRAY_TASK_ID", "2")
+        .set("SLURM_ARRAY_JOB_ID", "17")
+        .set("SLURMD_NODENAME", "n1");
+    let done = campaign(&world, "task", &dir, &[]).expect(0).json();
+    assert_eq!((done["index"].clone(), done["attempt"].clone()), (json!(2), json!(1)));
+    let report = std::fs::read(dir.join("runs/000002.1/report.json")).unwrap();
+    let report: Value = serde_json::from_slice(&report).unwrap();
+    let of = &report["campaign"];
+    assert_eq!((of["scheduler"].as_str(), of["job"].as_str()), (Some("slurm"), Some("17")));
+    assert_eq!((of["node"].as_str(), of["index"].clone()), (Some("n1"), json!(2)));
+    // The same task again: it has its score, and nothing is started.
+    let again = campaign(&world, "task", &dir, &[]).expect(0).json();
+    assert_eq!(again["before"], true);
+
+    // A machine that was lost left a directory without a seal: the next attempt goes on beside it.
+    std::fs::create_dir(dir.join("runs/000001.1")).unwrap();
+    world.set("SLURM_ARRAY_TASK_ID", "1");
+    let done = campaign(&world, "task", &dir, &[]).expect(0).json();
+    assert_eq!(done["attempt"], 2);
+    // All attempts gone without a score.
+    for attempt in ["1", "2"] {
+        std::fs::create_dir(dir.join(format!("runs/000003.{attempt}"))).unwrap();
+    }
+    let no = campaign(&world, "task", &dir, &["--index", "3"]).expect(9).json();
+    assert_eq!(no["reason"], "limit_hit");
+
+    let status = campaign(&world, "status", &dir, &[]).expect(0).json();
+    assert!(!dir.join("campaign.json").exists());
+    let total = &status["total"];
+    assert_eq!((total["success"].clone(), total["missing"].clone()), (json!(2), json!(1)));
+    assert_eq!((total["lost"].clone(), status["complete"].clone()), (json!(1), json!(false)));
+    assert_eq!(total["bounds"], json!({ "low": "0.500000", "high": "1.000000" }));
+    let sealed = campaign(&world, "seal", &dir, &[]).expect(1).json();
+    assert_eq!(sealed["complete"], false);
+    verify(&world, &dir).expect(1);
+
+    // Another lock than the planned one: nothing is started.
+    let other = planned(&world, "moved", "1", &[]);
+    let plan = other.join("plan.json");
+    let text = std::fs::read_to_string(&plan).unwrap();
+    let lock = serde_json::from_str::<Value>(&text).unwrap()["cells"][0]["lock"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    std::fs::write(&plan, text.replace(&lock, &wrong)).unwrap();
+    let no = campaign(&world, "task", &other, &["--index", "0"]).expect(3).json();
+    assert_eq!(no["reason"], "plan_differs");
+    assert_eq!(std::fs::read_dir(other.join("runs")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_cluster_gets_an_array_and_a_collector_and_a_refusal_is_told() {
+    let mut world = built();
+    let dir = planned(&world, "array", "5", &[]);
+    let print = campaign(&world, "submit", &dir, &["--engine", "slurm", "--jobs", "2", "--print"]);
+    let print = print.expect(0).json();
+    let script = print["array"].as_str().unwrap();
+    for line in ["#SBATCH --array=0-4%2", "#SBATCH --signal=B:TERM@45", "#SBATCH --requeue"] {
+        assert!(script.contains(line), "{script}");
+    }
+    campaign(&world, "submit", &dir, &["--engine", "slurm"]).expect(2);
+
+    // A scheduler that takes the array and the collector, and one that takes nothing.
+    let bin = world.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let sbatch = bin.join("sbatch");
+    let put = |text: &str| {
+        std::fs::write(&sbatch, text).unwrap();
+        std::fs::set_permissions(&sbatch, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    put("#!/bin/sh\ncat > \"$0.$#\"\necho 42\n");
+    let path = crate::util::var("PATH").unwrap_or_default();
+    world.set("PATH", format!("{}:{path}", bin.display()));
+    let done = campaign(&world, "submit", &dir, &["--engine", "slurm"]).expect(0).json();
+    assert_eq!(done["array"], "42");
+    assert!(std::fs::read_to_string(bin.join("sbatch.2")).unwrap().contains("campaign seal"));
+    put("#!/bin/sh\necho 'Batch job submission failed: Invalid account' >&2\nexit 1\n");
+    let no = campaign(&world, "submit", &dir, &["--engine", "slurm"]).expect(1).json();
+    assert_eq!(no["reason"], "submit_failed");
+    assert!(no["found"].as_str().unwrap().contains("Invalid account"));
+}
