@@ -39,11 +39,12 @@ pub fn status(context: &Context, campaign: &Campaign) -> Result<Counted> {
     Ok(Counted { record, other: found.other, written: false })
 }
 
-/// Counts the campaign and writes `campaign.json` and its page. A campaign that was counted keeps its count: it is given
-/// back where the runs still say the same.
+/// Counts the campaign and writes `campaign.json` and its page. A complete count is final: it is given back where the runs
+/// still say the same. An incomplete one may be followed by another when more tasks were done; it stays beside it as
+/// `campaign.<digest>.json`.
 ///
 /// # Errors
-/// [`Reason::CampaignDiffers`] where they say something else than the count that is there.
+/// [`Reason::CampaignDiffers`] where the runs say something else than the count that is there.
 pub fn seal(context: &Context, campaign: &Campaign) -> Result<Counted> {
     let mut now = status(context, campaign)?;
     let path = campaign.dir.join(RECORD);
@@ -60,18 +61,39 @@ pub fn seal(context: &Context, campaign: &Campaign) -> Result<Counted> {
             .at(path.display().to_string()));
     };
     if let Some(fault) = differences(&there, &now.record).into_iter().next() {
-        return Err(Error::new(
-            Reason::CampaignDiffers,
-            "the campaign was counted before, and differs now",
-        )
-        .at(path.display().to_string())
-        .expected(fault.expected)
-        .found(format!("{}: {}", fault.place, fault.found))
-        .hint(format!("admit verify {} names every difference", campaign.dir.display())));
+        if there.complete || !continues(&there, &now.record) {
+            let what = "the campaign was counted before, and differs now";
+            return Err(Error::new(Reason::CampaignDiffers, what)
+                .at(path.display().to_string())
+                .expected(fault.expected)
+                .found(format!("{}: {}", fault.place, fault.found))
+                .hint(format!("admit verify {} names every difference", campaign.dir.display())));
+        }
+        let hex = record::digest(&there).to_hex();
+        let kept = campaign.dir.join(format!("campaign.{}.json", hex.get(..12).unwrap_or(&hex)));
+        if kept.symlink_metadata().is_err() {
+            write_new(&kept, &record::pretty(&there), 0o644)?;
+        }
+        write_atomic(&path, &record::pretty(&now.record))?;
+        now.written = true;
+    } else {
+        now.record = there;
     }
-    now.record = there;
     write_atomic(&campaign.dir.join(PAGE), page::html(&campaign.plan, &now.record).as_bytes())?;
     Ok(now)
+}
+
+/// Whether every run that was counted before is still there as it was, so that only more was done since.
+fn continues(before: &CampaignRecord, now: &CampaignRecord) -> bool {
+    let runs = |task: &Task| -> Vec<_> {
+        task.attempts.iter().filter(|one| one.run.is_some()).cloned().collect()
+    };
+    before.plan == now.plan
+        && before.tasks.len() == now.tasks.len()
+        && before.tasks.iter().zip(&now.tasks).all(|(before, now)| {
+            let now = runs(now);
+            runs(before).iter().all(|one| now.contains(one))
+        })
 }
 
 /// Something of a count that the runs do not say.

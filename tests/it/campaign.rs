@@ -192,6 +192,16 @@ fn a_task_is_one_integer_and_what_is_missing_makes_the_rate_a_range() {
     let sealed = campaign(&world, "seal", &dir, &[]).expect(1).json();
     assert_eq!(sealed["complete"], false);
     verify(&world, &dir).expect(1);
+    // What is missing can be done later: the earlier count stays.
+    campaign(&world, "task", &dir, &["--index", "0"]).expect(0);
+    let later = campaign(&world, "seal", &dir, &[]).expect(1).json();
+    assert_eq!(later["total"]["success"], 3);
+    let earlier = sealed["digest"].as_str().unwrap().trim_start_matches("sha256:")[..12].to_owned();
+    assert!(dir.join(format!("campaign.{earlier}.json")).is_file());
+    // And a run that was counted may not change meanwhile.
+    std::fs::remove_dir_all(dir.join("runs/000002.1")).unwrap();
+    let no = campaign(&world, "seal", &dir, &[]).expect(5).json();
+    assert_eq!(no["reason"], "campaign_differs");
 
     // Another lock than the planned one: nothing is started.
     let other = planned(&world, "moved", "1", &[]);
