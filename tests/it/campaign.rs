@@ -227,18 +227,18 @@ fn a_cluster_gets_an_array_and_a_collector_and_a_refusal_is_told() {
     for line in ["#SBATCH --array=0-4%2", "#SBATCH --signal=B:TERM@45", "#SBATCH --requeue"] {
         assert!(script.contains(line), "{script}");
     }
-    campaign(&world, "submit", &dir, &["--engine", "slurm"]).expect(2);
-
-    // A scheduler that takes the array and the collector, and one that takes nothing.
+    // A machine without a scheduler, one whose scheduler takes the array and the collector, and one whose takes nothing.
     let bin = world.path().join("bin");
     std::fs::create_dir(&bin).unwrap();
+    let path = crate::util::var("PATH").unwrap_or_default();
+    world.set("PATH", bin.display().to_string());
+    campaign(&world, "submit", &dir, &["--engine", "slurm"]).expect(2);
     let sbatch = bin.join("sbatch");
     let put = |text: &str| {
         std::fs::write(&sbatch, text).unwrap();
         std::fs::set_permissions(&sbatch, std::fs::Permissions::from_mode(0o755)).unwrap();
     };
     put("#!/bin/sh\ncat > \"$0.$#\"\necho 42\n");
-    let path = crate::util::var("PATH").unwrap_or_default();
     world.set("PATH", format!("{}:{path}", bin.display()));
     let done = campaign(&world, "submit", &dir, &["--engine", "slurm"]).expect(0).json();
     assert_eq!(done["array"], "42");
