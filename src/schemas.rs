@@ -9,7 +9,7 @@ use crate::record::admission::ModelAdmission;
 use crate::record::campaign::{CampaignPlan, CampaignRecord, InclusionProof};
 use crate::record::decision::Decision;
 use crate::record::evidence::RunReport;
-use crate::record::fixture::{FixtureLock, FixtureRecord, Script};
+use crate::record::fixture::{FixtureLock, FixtureRecord, HeldOutRecord, Script};
 use crate::record::health::HealthReport;
 use crate::record::lockfile::Lockfile;
 use crate::record::piplock::PipLock;
@@ -84,6 +84,7 @@ pub fn all() -> Vec<(String, Value)> {
         entry::<BuildReport>(),
         entry::<FixtureRecord>(),
         entry::<FixtureLock>(),
+        entry::<HeldOutRecord>(),
         entry::<Script>(),
         entry::<PipLock>(),
         entry::<ModelPredicate>(),

@@ -13,6 +13,7 @@ use super::files::RunDir;
 use super::names;
 use crate::record;
 use crate::record::evidence::{EvidenceClass, RunReport, RunStatus, evidence_class};
+use crate::record::fixture::HeldOutRecord;
 use crate::record::network::NetworkClass;
 use crate::record::sealed::{Author, Freshness};
 use crate::record::wire::ProxyRecord;
@@ -155,7 +156,13 @@ impl Differences {
             Err(why) => self.unreadable(names::SANDBOX, why),
         }
         match typed::<Freshness>(dir, names::FRESHNESS) {
-            Ok(fresh) => self.same(names::FRESHNESS, "nonce seen", true, fresh.passed()),
+            Ok(fresh) => {
+                self.same(names::FRESHNESS, "nonce seen", true, fresh.passed());
+                // Runs of before had none.
+                if let Ok(drawn) = typed::<HeldOutRecord>(dir, names::HELD_OUT) {
+                    self.same(names::HELD_OUT, "nonce", &fresh.nonce, &drawn.nonce);
+                }
+            }
             Err(why) => self.unreadable(names::FRESHNESS, why),
         }
     }

@@ -10,6 +10,8 @@ pub const TRACE: &str = "trace.jsonl";
 pub const GATE: &str = "gate.json";
 pub const SANDBOX: &str = "sandbox.json";
 pub const FRESHNESS: &str = "freshness.json";
+/// By what the held-out calls can be drawn again.
+pub const HELD_OUT: &str = "backend/held-out.json";
 pub const NO_TARGET: &str = "stage2-no-target-inspection.json";
 pub const PATCH: &str = "patch.diff";
 pub const TEST_LOG: &str = "test.log";

@@ -27,53 +27,107 @@ impl Record for FixtureLock {
     const SCHEMA: Schema = Schema { name: "admit.fixture-lock", version: 1 };
 }
 
-/// `fixture.json`. Paths are below the fixture's directory or, where said so, below its workspace.
+/// `fixture.json`. Paths are below the fixture's directory or, where said so, below its workspace. Most fields have a
+/// default, which is filled in when a fixture is read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FixtureRecord {
-    /// Always `admit.fixture/1`.
+    /// Always `admit.fixture/2`. A record of `admit.fixture/1` is read too: it is one that leaves nothing out.
     pub schema: String,
     /// The fixture's name, which is its directory's.
     pub name: Name,
-    /// The repository's name in the agent's configuration.
-    pub repo: Name,
+    /// Who judges the work.
+    #[serde(default)]
+    pub judge: JudgeName,
+    /// The repository's name in the agent's configuration. Default: the fixture's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repo: Option<Name>,
     /// Which phases the agent runs: `tiny` or `standard` (case.md, "Running it").
+    #[serde(default)]
     pub profile: Profile,
     pub task: TaskHead,
     /// Paths in the workspace that may change.
     pub allowed_paths: Vec<RelPath>,
-    /// What the task forbids, word for word.
+    /// What the task forbids, word for word. Default: touching tests, files of its own, the network, looking outside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forbidden_actions: Vec<String>,
-    /// The command that verifies the work; its first word is one of `tools`.
+    /// The command that verifies the work, as the task says it. Default: the judge's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verification_command: Vec<String>,
-    /// The tests that must all run and pass, as pytest names them: `path::test`.
+    /// The tests that must all run and pass, as the judge's runner names them: `path::test`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub test_ids: Vec<String>,
     /// Names of files and directories that tools make and nobody judges; the workspace's `.gitignore` lists each as
-    /// `name/`. One path part each.
+    /// `name/`. One path part each. Default: `.case` and what the judge's runner makes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignored: Vec<RelPath>,
-    /// Calls whose results an agent never sees.
+    /// A file that draws calls from a seed, anew for every run. Its language is the judge's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generator: Option<RelPath>,
+    /// Calls that are made in every run, beside those that are drawn.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_out: Vec<HeldOut>,
-    /// What the task says about evidence, word for word.
+    /// What the task says about evidence, word for word. Default: one commit, and a verification that passes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence_expectations: Vec<String>,
     /// The directory with the workspace's files.
+    #[serde(default = "workspace")]
     pub workspace: RelPath,
-    pub task_file: RelPath,
-    /// A patch that solves the task.
-    pub reference_patch: RelPath,
-    /// The script of a scripted model.
-    pub script: RelPath,
-    /// Programs of the host that the agent needs.
+    /// The task's text. Default: one that is made of the other fields.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_file: Option<RelPath>,
+    /// A patch that solves the task. Default: what the directory `solution` puts over the workspace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference_patch: Option<RelPath>,
+    /// The script of a scripted model. Default: one that writes what the reference solution changes and commits it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<RelPath>,
+    /// Programs that the agent needs. Default: git and what the judge's tests are run by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<Tool>,
 }
 
+/// Where the workspace is unless a fixture says so.
+#[expect(clippy::expect_used, reason = "a constant path")]
+fn workspace() -> RelPath {
+    "workspace".parse().expect("a path")
+}
+
+impl FixtureRecord {
+    /// The repository's name in the agent's configuration.
+    pub fn repo(&self) -> &Name {
+        self.repo.as_ref().unwrap_or(&self.name)
+    }
+
+    /// The task's id, which names its files.
+    pub fn task_id(&self) -> String {
+        self.task.id.as_ref().map_or_else(|| format!("{}-1", self.name), Name::to_string)
+    }
+
+    /// Whether the held-out calls are other ones in every run.
+    pub fn draws(&self) -> bool {
+        self.generator.is_some()
+    }
+}
+
+/// Who judges the work: `docs/judges.md`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum JudgeName {
+    /// pytest and held-out calls, with the host's Python and the pinned pytest.
+    #[default]
+    Python,
+}
+
 impl Record for FixtureRecord {
-    const SCHEMA: Schema = Schema { name: "admit.fixture", version: 1 };
+    const SCHEMA: Schema = Schema { name: "admit.fixture", version: 2 };
 }
 
 /// Which phases an agent runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
+    #[default]
     /// Implement, review, close, retrospective.
     Tiny,
     /// Scout, implement, verify, review, close, retrospective.
@@ -93,18 +147,20 @@ impl Profile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TaskHead {
-    /// The task's id, which names its files.
-    pub id: Name,
+    /// The task's id, which names its files. Default: the fixture's name with `-1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Name>,
     pub title: String,
     /// The issue in a few sentences.
     pub issue: String,
 }
 
-/// Calls of one function with the results that they must have.
+/// Calls of one function.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HeldOut {
-    pub module: Name,
+    /// The module as its language names it: `package.module` in Python.
+    pub module: String,
     pub function: String,
     pub cases: Vec<HeldOutCase>,
 }
@@ -113,8 +169,39 @@ pub struct HeldOut {
 #[serde(deny_unknown_fields)]
 pub struct HeldOutCase {
     pub args: Vec<Value>,
-    /// The result, of exactly the type that JSON says.
-    pub expected: Value,
+    /// The result, of exactly the type that JSON says. Default: what the reference solution gives.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Value>,
+}
+
+/// A value that is there, `null` too.
+fn given<'de, D: serde::Deserializer<'de>>(de: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(de).map(Some)
+}
+
+/// `backend/held-out.json` of a run (`admit.held-out/1`): by what its held-out calls can be drawn again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeldOutRecord {
+    /// Always `admit.held-out/1`.
+    pub schema: String,
+    /// The run's nonce.
+    pub nonce: String,
+    /// Drawn by admit for this run, and in no sandbox before its end.
+    pub secret: String,
+    /// SHA-256 over `admit.held-out/1`, nonce and secret, with a newline after each: what the generator is seeded with,
+    /// as hexadecimal text.
+    pub seed: Digest,
+    /// Whether the fixture has a generator; else its calls are the same in every run.
+    pub drawn: bool,
+    /// How many calls are made in each round.
+    pub calls: u64,
+    /// SHA-256 over the canonical list of the calls with their expected results.
+    pub calls_sha256: Digest,
+}
+
+impl Record for HeldOutRecord {
+    const SCHEMA: Schema = Schema { name: "admit.held-out", version: 1 };
 }
 
 /// A program of the host.

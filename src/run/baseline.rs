@@ -3,6 +3,7 @@
 
 use super::agent::fake;
 use super::fixture::Fixture;
+use super::judge::held_out::Draw;
 use super::judge::{self, Judge, Judgement};
 use crate::error::Result;
 use crate::record::evidence::Baseline;
@@ -33,6 +34,7 @@ pub fn baselines(
     launcher: &Launcher,
     judge: &dyn Judge,
     fixture: &Fixture,
+    draw: &Draw,
     policy: &Policy,
     below: &str,
 ) -> Result<Baselines> {
@@ -41,7 +43,7 @@ pub fn baselines(
         [("no_change", false, b""), ("reference_patch", true, &fixture.reference_patch)];
     for (name, expected_accept, change) in cases {
         let worked = fake::work(launcher, policy, below, fixture, change)?;
-        let judgement = judge::judge(judge, fixture, &worked.snapshot)?;
+        let judgement = judge::judge(judge, fixture, draw, &worked.snapshot)?;
         // An empty change is rejected for being empty too: what must be seen is that the tests reject it.
         let accepted = if expected_accept { judgement.passed } else { judgement.tests_passed };
         all.rows.push(Baseline {

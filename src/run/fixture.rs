@@ -1,5 +1,7 @@
 //! A fixture of the root: read, checked, and what an agent gets of it.
 
+mod defaults;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
@@ -9,13 +11,13 @@ use crate::check;
 use crate::error::{Error, Reason, Result};
 use crate::record::fixture::{FixtureLock, FixtureRecord, Script, Tool};
 use crate::record::ids::{AbsPath, Digest, Name, RelPath, Timestamp};
-use crate::record::{self, Record as _};
+use crate::record::{self, Record as _, Schema};
 use crate::root::{self, Root};
 
 /// A fixture with everything that belongs to it, checked.
 #[derive(Clone, Debug)]
 pub struct Fixture {
-    /// `fixture.json`.
+    /// `fixture.json`, its defaults filled in.
     pub record: FixtureRecord,
     /// SHA-256 over the canonical list of every file's path and SHA-256.
     pub digest: Digest,
@@ -25,6 +27,8 @@ pub struct Fixture {
     pub reference_patch: Vec<u8>,
     /// The script of a scripted model.
     pub script: Script,
+    /// The text of the file that draws calls.
+    pub generator: Option<String>,
 }
 
 /// The task as the agent reads it.
@@ -75,38 +79,75 @@ pub fn locked(root: &Root, name: &Name) -> Result<Option<Digest>> {
 pub fn load(root: &Root, name: &Name) -> Result<Fixture> {
     let dir = format!("fixtures/{name}/");
     let place = format!("{dir}fixture.json");
-    let Some(record) = root.record::<FixtureRecord>(&place)? else {
+    let Some(mut record) = read(root, &place)? else {
         return Err(Error::new(Reason::NotFound, format!("no fixture \"{name}\""))
             .at(root.label())
             .expected(format!("one of: {}", names(root).join(", ")))
             .found(name.to_string()));
     };
+    defaults::fill(&mut record);
     let fault = |what: String| Error::new(Reason::BadRecord, what).at(root.place(&place));
     let file = |path: &RelPath| {
         root.get(&format!("{dir}{path}"))
             .ok_or_else(|| fault(format!("names a file that is not there: {path}")))
     };
-    let script_place = format!("{dir}{}", record.script);
-    let script = record::parse::<Script>(file(&record.script)?)
-        .map_err(|err| root::bad_record(&root.place(&script_place), &err))?;
-    let task = String::from_utf8(file(&record.task_file)?.to_vec())
-        .map_err(|_| fault("the task is not UTF-8".into()))?;
-    let reference_patch = file(&record.reference_patch)?.to_vec();
-    let prefix = format!("{dir}{}/", record.workspace);
-    let mut workspace = Files::new();
+    let text = |path: &RelPath, what: &str| {
+        String::from_utf8(file(path)?.to_vec()).map_err(|_| fault(format!("{what} is not UTF-8")))
+    };
     let mut digests: BTreeMap<&str, Digest> = BTreeMap::new();
     for (path, bytes) in root.below(&dir) {
         digests.insert(&path[dir.len()..], Digest::sha256(bytes));
-        if let Some(path) = path.strip_prefix(&prefix) {
-            let path = path.parse().map_err(|err| fault(format!("{err}")))?;
-            // A root holds bytes and no modes: what must be executable is started by its interpreter.
-            workspace.insert(path, Content::plain(bytes));
-        }
     }
+    let workspace = files(root, &format!("{dir}{}/", record.workspace)).map_err(&fault)?;
+    let reference_patch = match &record.reference_patch {
+        Some(path) => file(path)?.to_vec(),
+        None => {
+            let mut solved = workspace.clone();
+            solved.extend(files(root, &format!("{dir}{}/", defaults::SOLUTION)).map_err(&fault)?);
+            patch::make(&workspace, &solved)
+        }
+    };
+    let script = match &record.script {
+        Some(path) => record::parse::<Script>(file(path)?)
+            .map_err(|err| root::bad_record(&root.place(&format!("{dir}{path}")), &err))?,
+        None => {
+            let solved = patch::apply(&workspace, &reference_patch);
+            defaults::script(&record, &workspace, &solved.unwrap_or_else(|_| workspace.clone()))
+        }
+    };
+    let task = match &record.task_file {
+        Some(path) => text(path, "the task")?,
+        None => defaults::task(&record),
+    };
+    let generator = record.generator.as_ref().map(|path| text(path, "the generator"));
+    let generator = generator.transpose()?;
     let digest = record::digest(&digests);
-    let fixture = Fixture { record, digest, workspace, task, reference_patch, script };
+    let fixture = Fixture { record, digest, workspace, task, reference_patch, script, generator };
     let faults = fixture.faults(name);
     if faults.is_empty() { Ok(fixture) } else { Err(fault(faults.join("; "))) }
+}
+
+/// Reads `fixture.json`. One of the form before says everything that has a default now.
+fn read(root: &Root, place: &str) -> Result<Option<FixtureRecord>> {
+    let Some(bytes) = root.get(place) else { return Ok(None) };
+    let bad = |err| root::bad_record(&root.place(place), &err);
+    let value = record::parse_value(bytes).map_err(bad)?;
+    let before = Schema { version: 1, ..FixtureRecord::SCHEMA };
+    if value.get("schema").and_then(Value::as_str) != Some(before.to_string().as_str()) {
+        return record::parse(bytes).map(Some).map_err(bad);
+    }
+    serde_json::from_slice(bytes).map(Some).map_err(|err| bad(err.into()))
+}
+
+/// The files of the root below a directory. A root holds bytes and no modes: what must be executable is started by its
+/// interpreter.
+fn files(root: &Root, prefix: &str) -> Result<Files, String> {
+    let below = root.below(prefix);
+    let file = |(path, bytes): (&str, &[u8])| {
+        let path = path[prefix.len()..].parse().map_err(|err| format!("{err}"))?;
+        Ok((path, Content::plain(bytes)))
+    };
+    below.map(file).collect()
 }
 
 impl Fixture {
@@ -132,7 +173,7 @@ impl Fixture {
         need(!self.workspace.is_empty(), "has an empty workspace".into());
         need(!record.test_ids.is_empty(), "names no tests".into());
         let cases = record.held_out.iter().map(|held_out| held_out.cases.len()).sum::<usize>();
-        need(cases > 0, "has no held-out cases".into());
+        need(cases > 0 || record.draws(), "has no held-out cases and no generator".into());
         let tool = record.verification_command.first().map(String::as_str);
         let known = tool == Some("python3") && record.tools.contains(&Tool::Python3);
         need(known, "is verified by a command that is none of its tools".into());
@@ -178,7 +219,7 @@ impl Fixture {
     pub fn contract(&self, workspace: &AbsPath) -> check::TaskContract {
         let record = &self.record;
         check::TaskContract {
-            repo: record.repo.to_string(),
+            repo: record.repo().to_string(),
             workspace: workspace.to_string(),
             allowed_paths: record.allowed_paths.iter().map(RelPath::to_string).collect(),
             forbidden_actions: record.forbidden_actions.clone(),
@@ -190,14 +231,14 @@ impl Fixture {
     /// The task's two files (case.md, "Running it"). They belong to `<workspace>/.case/tasks/active/`.
     pub fn task_files(&self, created: &Timestamp) -> TaskFiles {
         let record = &self.record;
-        let id = &record.task.id;
+        let id = record.task_id();
         TaskFiles {
             json_name: format!("{id}.task.json"),
             json: json!({
                 "id": id,
                 "status": "active",
                 "created": created,
-                "repo": record.repo,
+                "repo": record.repo(),
                 "issueType": "freeform",
                 "issue": record.task.issue,
                 "mode": "unattended",

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::agent::Agent;
 use super::agent::log::Claimed;
 use super::fixture::Fixture;
+use super::judge::held_out::Draw;
 use super::judge::{self, Judge, Judgement};
 use super::launch::BEHIND;
 use super::proof::Marks;
@@ -38,6 +39,8 @@ pub struct Around<'a> {
     pub agent: &'a dyn Agent,
     pub fixture: &'a Fixture,
     pub judge: &'a dyn Judge,
+    /// The held-out calls of this run.
+    pub draw: &'a Draw,
     /// Starts sandboxes.
     pub launcher: &'a Launcher,
     /// Nonce, sentinel, canary.
@@ -85,7 +88,8 @@ impl Watcher<'_> {
     }
 
     fn judge(&self, work: &snapshot::Snapshot) -> Result<Judgement> {
-        judge::judge(self.around.judge, self.around.fixture, work)
+        let Around { judge, fixture, draw, .. } = *self.around;
+        judge::judge(judge, fixture, draw, work)
     }
 
     fn take(&self, workdir: &Dir) -> snapshot::Snapshot {

@@ -12,6 +12,7 @@ use super::baseline::{self, Baselines};
 use super::facts::{self, Gathered, Sources};
 use super::fixture::{self, Fixture};
 use super::gate_record::GateRecord;
+use super::judge::held_out::{Draw, Seed};
 use super::judge::{self, Judge, python::Python};
 use super::launch;
 use super::options::Options;
@@ -266,14 +267,23 @@ impl Run<'_> {
         Python { launcher: self.launcher, tools }
     }
 
+    /// The held-out calls of this run, on record before anything is judged by them.
+    fn draw(&self, run: &Recording, judge: &dyn Judge) -> Result<Draw> {
+        let draw = judge::draw(judge, self.fixture, &Seed::new(&self.marks.nonce)?)?;
+        run.record(names::HELD_OUT, "held_out", &draw.record)?;
+        Ok(draw)
+    }
+
     fn baselines(
         &self,
         run: &Recording,
         judge: &dyn Judge,
+        draw: &Draw,
         policy: &SandboxPolicy,
     ) -> Result<Baselines> {
         let below = self.agent.workspace(self.fixture);
-        let baselines = baseline::baselines(self.launcher, judge, self.fixture, policy, &below)?;
+        let baselines =
+            baseline::baselines(self.launcher, judge, self.fixture, draw, policy, &below)?;
         let rows: Vec<_> = baselines
             .rows
             .iter()
@@ -301,7 +311,8 @@ impl Run<'_> {
             return Err(Error::new(Reason::Internal, "no provider was admitted"));
         };
         progress.stage("baseline", "no change, and the reference patch");
-        let baselines = self.baselines(run, &judge, &launch.sandbox)?;
+        let draw = self.draw(run, &judge)?;
+        let baselines = self.baselines(run, &judge, &draw, &launch.sandbox)?;
         if self.stopped(report) {
             return Ok(());
         }
@@ -311,6 +322,7 @@ impl Run<'_> {
             agent: self.agent,
             fixture: self.fixture,
             judge: &judge,
+            draw: &draw,
             launcher: self.launcher,
             marks: &self.marks,
             signal: &self.context.stop,
@@ -320,6 +332,7 @@ impl Run<'_> {
         let worked = verdict::Worked {
             judgement: &seen.judgement,
             baselines: &baselines,
+            draw: &draw,
             tools,
             proofs: self.proofs(&expected),
         };
@@ -330,7 +343,8 @@ impl Run<'_> {
     fn fake(&self, run: &Recording, report: &mut RunReport, tools: &Tools) -> Result<()> {
         let judge = self.judge(tools);
         let policy = launch::sandbox(self.marks.hostname(), tools)?;
-        let baselines = self.baselines(run, &judge, &policy)?;
+        let draw = self.draw(run, &judge)?;
+        let baselines = self.baselines(run, &judge, &draw, &policy)?;
         if self.stopped(report) {
             return Ok(());
         }
@@ -339,13 +353,14 @@ impl Run<'_> {
         let worked = fake::work(self.launcher, &policy, &below, fixture, change)?;
         let committed = worked.snapshot.committed_change(fixture);
         run.event("workspace_commit", Author::Admit, json!({ "committed": committed }))?;
-        let judgement = judge::judge(&judge, fixture, &worked.snapshot)?;
+        let judgement = judge::judge(&judge, fixture, &draw, &worked.snapshot)?;
         let data = json!({ "accepted": judgement.passed, "note": judgement.note() });
         run.event("judge_finished", Author::Admit, data)?;
         let expected = launch::expected(tools);
         let done = verdict::Worked {
             judgement: &judgement,
             baselines: &baselines,
+            draw: &draw,
             tools,
             proofs: self.proofs(&expected),
         };

@@ -18,6 +18,9 @@ use crate::root::Root;
 use crate::sandbox::{Mount, Policy};
 use crate::store::{Store, StoredTree};
 
+/// Where Python finds what admit mounts for it.
+pub(super) const PYTHON_PATH: [&str; 1] = [PYTEST_INSIDE];
+
 /// What every sandbox has of the host without asking ([`Policy::with_host_programs`]).
 const SYSTEM: [&str; 3] = ["/usr", "/bin", "/lib"];
 

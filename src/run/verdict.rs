@@ -8,6 +8,7 @@ use super::classify::{self, Ended, Work};
 use super::facts::Gathered;
 use super::fixture::Fixture;
 use super::judge::Judgement;
+use super::judge::held_out::Draw;
 use super::proof::{self, Marks};
 use super::provider::Seen;
 use super::supervise::End;
@@ -98,13 +99,14 @@ pub fn interrupted(report: &mut RunReport, signal: usize) {
 pub struct Worked<'a> {
     pub judgement: &'a Judgement,
     pub baselines: &'a Baselines,
+    pub draw: &'a Draw,
     pub tools: &'a Tools,
     pub proofs: Proofs<'a>,
 }
 
 /// What of the judge and the tools goes into every report of a run that worked on the fixture.
 fn judged(run: &Recording, report: &mut RunReport, worked: &Worked<'_>) -> Result<()> {
-    let Worked { judgement, baselines, tools, .. } = worked;
+    let Worked { judgement, baselines, draw, tools, .. } = worked;
     let path = |name: &str| -> Result<RelPath> {
         name.parse().map_err(|err| Error::new(Reason::Internal, "a file's name").caused_by(err))
     };
@@ -120,6 +122,10 @@ fn judged(run: &Recording, report: &mut RunReport, worked: &Worked<'_>) -> Resul
         run.record(&format!("baseline/{}.json", row.name), "baseline", &judgement.rows)?;
         let log = path(&format!("baseline/{}.log", row.name))?;
         run.artifact(&log, "baseline_log", Author::Admit, judgement.log.as_bytes())?;
+    }
+    if !draw.record.drawn {
+        let fixed = "the fixture has no generator: its held-out calls are the same in every run";
+        report.limits.push(fixed.into());
     }
     report.limits.extend(tools.limits());
     Ok(())

@@ -164,23 +164,3 @@ pub fn write_plain(dir: &Dir, below: &str, files: &Files, owner: Owner) -> Resul
     let _as_payload = owner.enter()?;
     Writer { dir, below }.files(files)
 }
-
-/// Removes everything in `dir`, as the payload; the inner error says what cannot be removed.
-///
-/// # Errors
-/// Where acting for the payload is not possible.
-pub(super) fn empty(dir: &Dir, owner: Owner) -> Result<Result<(), String>> {
-    let _as_payload = owner.enter()?;
-    let remove = || -> std::io::Result<()> {
-        for entry in dir.entries()? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                dir.remove_dir_all(entry.file_name())?;
-            } else {
-                dir.remove_file(entry.file_name())?;
-            }
-        }
-        Ok(())
-    };
-    Ok(remove().map_err(|err| err.to_string()))
-}

@@ -10,6 +10,7 @@ use admit::root::Root;
 use admit::run::agent::fake;
 use admit::run::baseline::baselines;
 use admit::run::fixture::{self, Fixture};
+use admit::run::judge::held_out::{Draw, Seed};
 use admit::run::judge::python::Python;
 use admit::run::judge::{self, Judgement};
 use admit::run::snapshot::{self, Snapshot};
@@ -118,7 +119,12 @@ impl Bench {
     }
 
     fn judge_as(&self, fixture: &Fixture, work: &Snapshot) -> Judgement {
-        shown("judge", judge::judge(&self.python(), fixture, work))
+        shown("judge", judge::judge(&self.python(), fixture, &self.draw(fixture), work))
+    }
+
+    /// The calls of a new run.
+    fn draw(&self, fixture: &Fixture) -> Draw {
+        shown("draw", judge::draw(&self.python(), fixture, &Seed::new("a run").unwrap()))
     }
 
     fn judge(&self, work: &Snapshot) -> Judgement {
@@ -140,7 +146,8 @@ fn solve(bench: &Bench) -> String {
 fn the_reference_patch_passes_and_no_change_does_not() {
     let bench = Bench::new();
     let (python, policy) = (bench.python(), bench.policy());
-    let both = baselines(&bench.launcher, &python, &bench.fixture, &policy, "home/ws");
+    let draw = bench.draw(&bench.fixture);
+    let both = baselines(&bench.launcher, &python, &bench.fixture, &draw, &policy, "home/ws");
     let both = shown("baselines", both);
     assert!(both.held(), "{:#?}\n{}", both.rows, both.judgements[1].log);
     let [none, reference] = both.judgements.as_slice() else { panic!("two baselines") };
@@ -195,7 +202,11 @@ fn rejected(name: &str) {
     let dir = hostile().remove(name).unwrap_or_else(|| panic!("no attempt {name}"));
     let read = |file: &str| std::fs::read_to_string(dir.join(file)).unwrap();
     let marker = bench.scratch.path().join("marker");
-    let script = read("agent.sh").replace("@MARKER@", marker.to_str().unwrap());
+    // What lies in the project's own repository, everyone knows.
+    let known = util::project().join("fixtures").join(NAME).join("fixture.json");
+    let script = read("agent.sh")
+        .replace("@MARKER@", marker.to_str().unwrap())
+        .replace("@FIXTURE@", &std::fs::read_to_string(known).unwrap());
     let work = bench.agent(&script);
     let judgement = bench.judge(&work);
     assert!(!judgement.passed, "{name} was accepted\n{}", judgement.log);
@@ -246,6 +257,7 @@ attempts! {
     skipped_tests_have_not_passed = "skipped-tests",
     files_beside_the_workspace_do_not_count = "planted-above",
     known_answers_are_not_enough = "known-answers",
+    every_answer_that_can_be_found_is_not_enough = "searched-answers",
     links_are_not_followed = "link-out",
     special_files_are_not_read = "special-file",
     what_is_not_committed_does_not_count = "not-committed",
@@ -254,6 +266,57 @@ attempts! {
     nothing_of_the_repository_runs_on_the_host = "git-programs",
     objects_from_elsewhere_do_not_count = "alternates",
     another_mode_is_a_change = "executable",
+}
+
+#[test]
+fn only_calls_drawn_anew_tell_who_knows_every_written_answer() {
+    let bench = Bench::new();
+    let known = util::project().join("fixtures").join(NAME).join("fixture.json");
+    let script = hostile().remove("searched-answers").unwrap().join("agent.sh");
+    let script = std::fs::read_to_string(script).unwrap();
+    let work = bench.agent(&script.replace("@FIXTURE@", &std::fs::read_to_string(known).unwrap()));
+    let judgement = bench.judge(&work);
+    assert_eq!(failed(&judgement), BTreeSet::from(["held_out_1", "held_out_2"]), "{judgement:#?}");
+    let mut fixed = bench.fixture.clone();
+    (fixed.generator, fixed.record.generator) = (None, None);
+    let judgement = bench.judge_as(&fixed, &work);
+    assert!(judgement.passed, "the same without a generator: {}", judgement.note());
+}
+
+#[test]
+fn a_stranger_draws_the_same_calls_from_the_sealed_seed() {
+    let bench = Bench::new();
+    let first = bench.draw(&bench.fixture);
+    let seed = Seed::again(&first.record.nonce, &first.record.secret);
+    let again = shown("draw", judge::draw(&bench.python(), &bench.fixture, &seed));
+    assert_eq!(again.record, first.record);
+    assert!(first.record.drawn && first.record.calls > 50 && first.differing.is_empty());
+    let other = bench.draw(&bench.fixture);
+    assert_ne!(other.record.calls_sha256, first.record.calls_sha256);
+    // Another secret is another seed, whatever the nonce, which the agent can see.
+    assert_eq!(other.record.nonce, first.record.nonce);
+}
+
+#[test]
+fn calls_that_cannot_be_drawn_are_no_calls() {
+    let bench = Bench::new();
+    let seed = Seed::new("a run").unwrap();
+    for (text, found) in [
+        ("def generate(random): return []", "no calls"),
+        ("def generate(random): return [['strings', 'slugify', [{1}]]]", "not JSON serializable"),
+        ("def generate(random): return [['strings', 'slugify']]", "IndexError"),
+        ("def generate(random): return [['json', 'JSONDecoder', []]]", "JSONDecoder"),
+        ("raise SystemExit(0)", "not one line"),
+        ("import os; os._exit(0)", "not one line"),
+        ("def generate(random):\n  while True: yield ['strings', 'slugify', ['']]", "at most"),
+    ] {
+        let mut fixture = bench.fixture.clone();
+        fixture.generator = Some(text.into());
+        let err = judge::draw(&bench.python(), &fixture, &seed).expect_err(text);
+        let said = format!("{err} {:?}", err.found_value());
+        assert_eq!(err.reason().as_str(), "bad_record", "{text}: {said}");
+        assert!(said.contains(found), "{text}: {said}");
+    }
 }
 
 #[test]
@@ -272,6 +335,7 @@ fn a_fixture_says_what_is_wrong_with_it() {
     assert_eq!(digest, embedded.digest, "a copy is the same fixture");
     let record = std::fs::read_to_string(target.join("fixture.json")).unwrap();
     for (from, to, fault) in [
+        ("admit.fixture/2", "admit.fixture/3", "newer admit"),
         ("\"git\"", "\"perl\"", "perl"),
         ("reference.patch", "other.patch", "not there"),
         ("test_nothing_left\"", "test_nothing_left\", \"tests/no.py::test\"", "not there"),

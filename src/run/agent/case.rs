@@ -33,7 +33,7 @@ impl Agent for Case {
 
     fn workspace(&self, fixture: &Fixture) -> String {
         // A prefix, so that no repository can be named like one of the directories beside it.
-        format!("repo-{}", fixture.record.repo)
+        format!("repo-{}", fixture.record.repo())
     }
 
     fn prepare(&self, parts: &Parts<'_>) -> Result<Prepared> {
@@ -59,7 +59,7 @@ impl Agent for Case {
     }
 
     fn log_directory(&self, fixture: &Fixture) -> String {
-        format!("{}/.case/{}/events", self.workspace(fixture), fixture.record.task.id)
+        format!("{}/.case/{}/events", self.workspace(fixture), fixture.record.task_id())
     }
 
     fn read(&self, log: &[u8]) -> Claimed {
@@ -145,7 +145,7 @@ fn config(workspace: &str, model: &ModelAdmission, fixture: &Fixture) -> Vec<(St
         (
             "case-data/projects.json".into(),
             json!({ "repos": [{
-                "name": fixture.record.repo,
+                "name": fixture.record.repo(),
                 "evidenceStrategy": "log-output",
                 "path": format!("{WORKDIR}/{workspace}"),
                 "remote": "",

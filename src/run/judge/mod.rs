@@ -8,11 +8,13 @@
 //! What is the same for every language stands here; [`Judge`] is what a language brings, one file each.
 //! `docs/judges.md` says how to add one.
 
-mod calls;
+pub mod held_out;
 mod pytest_output;
 pub mod python;
+mod room;
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,8 +22,10 @@ use serde::{Deserialize, Serialize};
 use super::fixture::Fixture;
 use super::patch::{self, Content, Files};
 use super::snapshot::Snapshot;
-use crate::error::Result;
+use crate::error::{Error, Reason, Result};
 use crate::record::ids::{Digest, RelPath};
+use crate::sandbox::Finished;
+use held_out::{Asking, Draw, Seed};
 
 /// How often the tests and the calls are run.
 pub const ROUNDS: u32 = 2;
@@ -35,19 +39,42 @@ pub trait Judge: Sync {
     /// The files of the locked tests.
     fn locked_paths(&self, fixture: &Fixture) -> BTreeSet<RelPath>;
 
-    /// Runs the tests and the held-out calls once on `copy`, in a sandbox of its own; adds a row for each and what was
-    /// printed. Gives whether all were right.
+    /// Runs the fixture's generator and the reference solution, in a sandbox of their own: what they printed.
+    ///
+    /// # Errors
+    /// Those of the sandbox.
+    fn draw(&self, fixture: &Fixture, asking: &Asking) -> Result<Finished>;
+
+    /// Makes the drawn calls and runs the tests once on `copy`, in a sandbox of its own, with a row for each.
     ///
     /// # Errors
     /// Where the judge itself cannot work. Whatever the work does is a row.
-    fn round(
-        &self,
-        fixture: &Fixture,
-        round: u32,
-        copy: &Files,
-        rows: &mut Rows,
-        log: &mut String,
-    ) -> Result<bool>;
+    fn round(&self, fixture: &Fixture, draw: &Draw, round: u32, copy: &Files) -> Result<Round>;
+}
+
+/// What one round came to.
+pub struct Round {
+    pub rows: Rows,
+    /// What was printed.
+    pub log: String,
+    /// Whether calls and tests were right.
+    pub passed: bool,
+}
+
+/// What the held-out calls of a round must do.
+const CALLED: &str = "every call prints the result that only admit knows";
+
+/// What the tests of a round must do.
+const TESTED: &str = "every locked test ran and passed, none skipped";
+
+/// What a command printed, with its end, for the log.
+fn note(what: &str, finished: &Finished) -> String {
+    let end = crate::build::exit_text(&finished.exit);
+    let (out, err) = (finished.stdout.text(), finished.stderr.text());
+    let mut log = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(log, "== {what}: {end}\n{}\n{}", out.trim_end(), err.trim_end());
+    log
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -101,6 +128,12 @@ impl Rows {
         self.0.push(JudgeRow { id, passed, expected, found });
     }
 
+    /// A condition that was found to hold, or not to.
+    fn held(&mut self, id: &str, expected: &str, found: &Result<String, String>) {
+        let (Ok(words) | Err(words)) = found;
+        self.add(id, found.is_ok(), expected, words.clone());
+    }
+
     /// A condition that no path breaks.
     fn none(&mut self, id: &str, expected: &str, broken: &[String]) {
         let found = if broken.is_empty() { "none".to_owned() } else { broken.join(", ") };
@@ -108,11 +141,25 @@ impl Rows {
     }
 }
 
-/// Judges what an agent left.
+/// Draws the calls of a run, and has the reference solution answer them.
+///
+/// # Errors
+/// [`Reason::BadRecord`] for a generator or a reference solution that gives no calls or no plain results; those of the
+/// sandbox.
+pub fn draw(judge: &dyn Judge, fixture: &Fixture, seed: &Seed) -> Result<Draw> {
+    held_out::draw(fixture, seed, |asking| judge.draw(fixture, asking))
+}
+
+/// Judges what an agent left, by the calls that were drawn for the run.
 ///
 /// # Errors
 /// Where the judge itself cannot work: no sandbox, no space, no interpreter. Whatever the work does is a judgement.
-pub fn judge(judge: &dyn Judge, fixture: &Fixture, work: &Snapshot) -> Result<Judgement> {
+pub fn judge(
+    judge: &dyn Judge,
+    fixture: &Fixture,
+    draw: &Draw,
+    work: &Snapshot,
+) -> Result<Judgement> {
     let base = &fixture.workspace;
     let mut rows = Rows::default();
     let changed = patch::changed(base, &work.files);
@@ -130,8 +177,11 @@ pub fn judge(judge: &dyn Judge, fixture: &Fixture, work: &Snapshot) -> Result<Ju
     let mut tests_passed = fits;
     if let Ok(files) = applied {
         let copy = restored(judge, fixture, &files);
-        for round in 1..=ROUNDS {
-            tests_passed &= judge.round(fixture, round, &copy, &mut rows, &mut log)?;
+        for round in rounds(judge, fixture, draw, &copy) {
+            let round = round?;
+            tests_passed &= round.passed;
+            rows.0.extend(round.rows.0);
+            log.push_str(&round.log);
         }
     } else {
         rows.add("tests", false, "the locked tests pass", "not run: there is nothing to run");
@@ -147,6 +197,16 @@ pub fn judge(judge: &dyn Judge, fixture: &Fixture, work: &Snapshot) -> Result<Ju
         commit: work.head.as_ref().map(|head| head.id.to_string()),
         log,
         rows,
+    })
+}
+
+/// The rounds, beside each other: each has a sandbox of its own.
+fn rounds(judge: &dyn Judge, fixture: &Fixture, draw: &Draw, copy: &Files) -> Vec<Result<Round>> {
+    let panicked = |_| Err(Error::new(Reason::Internal, "a round of the judge panicked"));
+    std::thread::scope(|scope| {
+        let start = |round| scope.spawn(move || judge.round(fixture, draw, round, copy));
+        let started: Vec<_> = (1..=ROUNDS).map(start).collect();
+        started.into_iter().map(|round| round.join().unwrap_or_else(panicked)).collect()
     })
 }
 

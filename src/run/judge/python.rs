@@ -1,24 +1,22 @@
-//! Python: pytest for the locked tests, and a driver that makes the held-out calls.
+//! Python: a driver that makes the held-out calls and then starts pytest for the locked tests, in one process.
+//!
+//! One process is no weaker than two. The tests are in the hands of the code that they import, wherever they run; what no
+//! code can forge are the results of the calls, which are compared outside.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
-use std::time::Duration;
+use std::collections::BTreeSet;
 
-use super::{Judge, Rows, calls, pytest_output};
+use serde_json::{Value, json};
+
+use super::held_out::{Asking, Draw};
+use super::room::{self, Room, WALL};
+use super::{Judge, Round, Rows, pytest_output};
 use crate::error::{Error, Reason, Result};
 use crate::host::nonce;
-use crate::record::ids::{AbsPath, RelPath};
+use crate::record::ids::RelPath;
 use crate::run::fixture::Fixture;
-use crate::run::patch::Files;
+use crate::run::patch::{Content, Files};
 use crate::run::tools::Tools;
-use crate::run::workspace;
-use crate::sandbox::{self, Command, Finished, Launcher, Limits, Mount, Policy, Sandbox};
-
-/// Longest time of the tests and of the calls, each. Half a second is usual.
-const WALL: Duration = Duration::from_secs(60);
-
-/// Bytes of the judge's work directory.
-const SPACE: u64 = 128 << 20;
+use crate::sandbox::{Finished, Launcher, Limits, Policy};
 
 /// Files that steer Python or pytest.
 const STEERING: [&str; 8] = [
@@ -31,6 +29,59 @@ const STEERING: [&str; 8] = [
     "sitecustomize.py",
     "usercustomize.py",
 ];
+
+/// What both drivers begin with. A result of any type but JSON's own is no result: a subclass of `str` may say what it
+/// likes about itself.
+const CALLS: &str = r#"
+import importlib, importlib.util, itertools, json, os, random, sys
+sys.dont_write_bytecode = True
+
+def plain(value):
+    kind = type(value)
+    if value is None or kind in (bool, int, float, str):
+        return True
+    if kind is list:
+        return all(plain(item) for item in value)
+    if kind is dict:
+        return all(type(key) is str and plain(item) for key, item in value.items())
+    return False
+
+def outcome(module, function, args):
+    try:
+        result = getattr(importlib.import_module(module), function)(*args)
+    except Exception as err:
+        return {"raised": type(err).__name__}
+    return {"value": result} if plain(result) else {"odd": type(result).__name__}
+
+request = json.loads(sys.stdin.read())
+"#;
+
+/// Draws calls and answers them, beside the reference solution.
+const DRAW: &str = r#"
+calls = request["calls"]
+if request["generator"]:
+    spec = importlib.util.spec_from_file_location("generator", request["generator"])
+    generator = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generator)
+    made = list(itertools.islice(generator.generate(random.Random(request["seed"])), request["most"] + 1))
+    if not made:
+        sys.exit("the generator gives no calls")
+    calls = calls + json.loads(json.dumps(made))
+sys.path.insert(0, os.getcwd())
+results = [outcome(call[0], call[1], json.loads(json.dumps(call[2]))) for call in calls]
+sys.stdout.write("\n" + request["delimiter"] + " " + json.dumps({"calls": calls, "results": results}) + "\n")
+"#;
+
+/// Makes the calls of a round, prints each result behind its own delimiter, and then runs the tests.
+const ROUND: &str = r#"
+sys.path.insert(0, os.getcwd())
+for module, function, args, delimiter in request["calls"]:
+    sys.stdout.write("\n" + delimiter + " " + json.dumps(outcome(module, function, args)) + "\n")
+sys.stdout.flush()
+sys.path[1:1] = request["path"]
+import pytest
+sys.exit(pytest.main(request["tests"]))
+"#;
 
 /// Judges Python with the host's interpreter and the pinned pytest.
 #[derive(Clone, Copy)]
@@ -50,115 +101,61 @@ impl Judge for Python<'_> {
         ids.filter_map(|id| id.split("::").next()?.parse().ok()).collect()
     }
 
-    /// The calls first, then the tests on a second copy.
-    fn round(
-        &self,
-        fixture: &Fixture,
-        round: u32,
-        copy: &Files,
-        rows: &mut Rows,
-        log: &mut String,
-    ) -> Result<bool> {
-        let mut sandbox = sandbox::start(self.launcher, &self.policy()?)?;
-        let owner = sandbox.owner();
-        let dir = sandbox
-            .directory()
-            .ok_or_else(|| Error::new(Reason::Internal, "no directory came out of the sandbox"))?
-            .try_clone()
-            .map_err(|err| Error::io("keep the directory of", "the sandbox", err))?;
-
-        // Names that nothing inside can have prepared.
+    fn draw(&self, fixture: &Fixture, asking: &Asking) -> Result<Finished> {
+        let mut room = Room::open(self.launcher, self.policy()?)?;
         let names = [nonce()?, nonce()?];
-        workspace::write_plain(&dir, &names[0], copy, owner)?;
-        let asked = calls::Asked::new(&fixture.record.held_out)?;
-        let argv = [self.python()?, "-I".into(), "-c".into(), calls::DRIVER.into()];
-        let finished = self.run(&mut sandbox, argv.to_vec(), &names[0], asked.input())?;
-        note(log, &format!("round {round}, calls"), &finished);
-        let called = asked.compare(&finished);
-        let id = format!("held_out_{round}");
-        let expected = "every call prints the result that only admit knows";
-        rows.add(&id, called.is_ok(), expected, called.clone().unwrap_or_else(|what| what));
-
-        // What the calls left beside their copy could steer the tests: pytest looks for its configuration upward.
-        if let Err(what) = workspace::empty(&dir, owner)? {
-            rows.add(&format!("tests_{round}"), false, "the calls can be cleared away", what);
-            return Ok(false);
+        room.write(&names[0], &asking.solved)?;
+        let mut input = asking.input.clone();
+        input["generator"] = Value::Null;
+        if let Some(text) = &fixture.generator {
+            let name: RelPath = "generator.py".parse().map_err(room::internal)?;
+            room.write(&names[1], &Files::from([(name, Content::plain(text.as_bytes()))]))?;
+            input["generator"] = room::inside(&format!("{}/generator.py", names[1])).into();
         }
-        workspace::write_plain(&dir, &names[1], copy, owner)?;
+        let finished = self.run(&mut room, DRAW, &names[0], &input)?;
+        room.end();
+        Ok(finished)
+    }
+
+    fn round(&self, fixture: &Fixture, draw: &Draw, round: u32, copy: &Files) -> Result<Round> {
+        let mut room = Room::open(self.launcher, self.policy()?)?;
+        // A name that nothing inside can have prepared.
+        let name = nonce()?;
+        room.write(&name, copy)?;
+        let asked = draw.ask()?;
         let ids = &fixture.record.test_ids;
-        let mut argv = vec![self.python()?];
-        argv.extend(fixture.record.verification_command.iter().skip(1).cloned());
-        argv.extend(pytest_output::OPTIONS.map(str::to_owned));
-        argv.extend(ids.iter().cloned());
-        let finished = self.run(&mut sandbox, argv, &names[1], Vec::new())?;
-        note(log, &format!("round {round}, tests"), &finished);
+        let mut tests: Vec<String> =
+            fixture.record.verification_command.iter().skip(3).cloned().collect();
+        tests.extend(pytest_output::OPTIONS.map(str::to_owned));
+        tests.extend(ids.iter().cloned());
+        let path: Vec<&str> = crate::run::tools::PYTHON_PATH.to_vec();
+        let input = json!({ "calls": asked.calls, "tests": tests, "path": path });
+        let finished = self.run(&mut room, ROUND, &name, &input)?;
+        room.end();
+        let mut rows = Rows::default();
+        let called = asked.compare(&finished);
+        rows.held(&format!("held_out_{round}"), super::CALLED, &called);
         let tested = pytest_output::read(&finished, ids);
-        let id = format!("tests_{round}");
-        let expected = "every locked test ran and passed, none skipped";
-        rows.add(&id, tested.is_ok(), expected, tested.clone().unwrap_or_else(|what| what));
-        sandbox.end();
-        Ok(called.is_ok() && tested.is_ok())
+        rows.held(&format!("tests_{round}"), super::TESTED, &tested);
+        let log = super::note(&format!("round {round}"), &finished);
+        Ok(Round { rows, log, passed: called.is_ok() && tested.is_ok() })
     }
 }
 
 impl Python<'_> {
-    fn python(&self) -> Result<String> {
-        let path = self.tools.python.executable.to_str().map(str::to_owned);
-        path.ok_or_else(|| Error::new(Reason::BadArgument, "python's path is not UTF-8"))
+    fn run(&self, room: &mut Room, driver: &str, name: &str, input: &Value) -> Result<Finished> {
+        let python = self.tools.python.executable.to_str();
+        let python =
+            python.ok_or_else(|| Error::new(Reason::BadArgument, "python's path is not UTF-8"))?;
+        let argv = [python.to_owned(), "-I".into(), "-c".into(), format!("{CALLS}{driver}")];
+        let stdin = crate::record::canonical(input);
+        room.run(argv.to_vec(), name, self.tools.environment(), stdin, WALL)
     }
 
-    fn run(
-        &self,
-        sandbox: &mut Sandbox,
-        argv: Vec<String>,
-        name: &str,
-        stdin: Vec<u8>,
-    ) -> Result<Finished> {
-        let place: AbsPath = format!("{INSIDE}/{name}").parse().map_err(internal)?;
-        let mut env: BTreeMap<String, String> = self.tools.environment();
-        for (name, value) in
-            [("HOME", INSIDE), ("TMPDIR", INSIDE), ("LANG", "C.UTF-8"), ("TZ", "UTC")]
-        {
-            env.insert(name.into(), value.into());
-        }
-        let mut command = Command::new(argv, place);
-        (command.env, command.stdin, command.wall) = (env, stdin, WALL);
-        sandbox.run(&command)
-    }
-
-    /// No socket, no network, nothing of the host but its programs.
     fn policy(&self) -> Result<Policy> {
         let mut policy = Policy::new("judge").with_host_programs()?;
         self.tools.mount(&mut policy)?;
-        let inside: AbsPath = INSIDE.parse().map_err(internal)?;
-        policy.mounts.push(Mount::Tmpfs {
-            inside: inside.clone(),
-            size: SPACE,
-            inodes: 20_000,
-            mode: 0o700,
-        });
-        policy.handout = Some(inside);
-        policy.limits = Limits {
-            address_space: Some(4 << 30),
-            processes: 64,
-            open_files: 256,
-            file_size: SPACE,
-        };
+        policy.limits = Limits { address_space: Some(4 << 30), ..policy.limits };
         Ok(policy)
     }
-}
-
-/// The judge's work directory in its sandbox.
-const INSIDE: &str = "/judge";
-
-fn internal(err: crate::record::ids::ParseError) -> Error {
-    Error::new(Reason::Internal, "a path inside the sandbox").caused_by(err)
-}
-
-/// Adds what a command printed to the log, with its end.
-fn note(log: &mut String, what: &str, finished: &Finished) {
-    let end = crate::build::exit_text(&finished.exit);
-    let (out, err) = (finished.stdout.text(), finished.stderr.text());
-    // Writing to a String cannot fail.
-    let _ = writeln!(log, "== {what}: {end}\n{}\n{}", out.trim_end(), err.trim_end());
 }
