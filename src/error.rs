@@ -133,8 +133,10 @@ reasons! {
     GnuGzipMissing = "gnu_gzip_missing" => Refused,
     /// Somebody else could have written the store.
     StoreUnsafe = "store_unsafe" => Refused,
-    /// The model endpoint cannot be used: malformed, not resolvable, or outside the admitted network class.
+    /// The model endpoint cannot be used: malformed, or not resolvable.
     EndpointRefused = "endpoint_refused" => Refused,
+    /// An address of the model endpoint lies outside of the network that the model's record allows.
+    NetworkNotAllowed = "network_not_allowed" => Refused,
     /// A program that the fixture needs is not on this machine.
     PythonMissing = "python_missing" => Refused,
     /// A program that the fixture needs is not on this machine.
@@ -229,7 +231,7 @@ reasons! {
     /// A scheduler took no job.
     SubmitFailed = "submit_failed" => No,
     /// A signal ended the work before it was done.
-    Interrupted = "interrupted" => Run,
+    Interrupted = "interrupted" => Stopped,
     // --- sandbox
     /// A wall of the sandbox cannot be built on this machine.
     SandboxUnavailable = "sandbox_unavailable" => Sandbox,
@@ -446,10 +448,10 @@ mod tests {
     fn exit_codes_are_the_documented_ones() {
         let codes = [Kind::No, Kind::Usage, Kind::Refused, Kind::Fetch, Kind::Digest]
             .into_iter()
-            .chain([Kind::Build, Kind::Sandbox, Kind::Run, Kind::Limit, Kind::Bug])
+            .chain([Kind::Build, Kind::Sandbox, Kind::Run, Kind::Limit, Kind::Bug, Kind::Stopped])
             .map(Kind::exit_code)
             .collect::<Vec<_>>();
-        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 70]);
+        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 70, 75]);
     }
 
     #[test]

@@ -178,7 +178,7 @@ fn kind(kind: Kind) -> &'static str {
 }
 
 /// Exit codes: what each means, and what to do.
-pub const EXIT_CODES: [(u8, &str, &str); 11] = [
+pub const EXIT_CODES: [(u8, &str, &str); 12] = [
     (
         0,
         "yes; of `admit run` a rehearsal that did everything but pass, too",
@@ -202,6 +202,11 @@ pub const EXIT_CODES: [(u8, &str, &str); 11] = [
     (8, "the agent run failed", "The failure class below"),
     (9, "a limit was hit", "A clock or a cap: `--timeout`, or the class below"),
     (70, "a bug in admit", "Report it with the whole output"),
+    (
+        75,
+        "stopped before its end, by a signal or by the machine",
+        "It says nothing about what was asked: try again",
+    ),
 ];
 
 /// What happened in a run of this class, and what to do.
@@ -284,7 +289,17 @@ pub fn class(class: FailureClass) -> (&'static str, &'static str) {
         C::GateRefused => {
             ("Blocked by another check", "`blockers`, and the check's finding in `gate.json`")
         }
-        C::Interrupted => ("admit was told to stop", "Run it again"),
+        C::Interrupted => {
+            ("admit was told to stop", "Run it again: it says nothing about the agent")
+        }
+        C::KilledFromOutside => (
+            "A signal that admit did not send ended the agent, or the kernel for want of memory",
+            "Run it again: it says nothing about the agent. More memory, where the detail says so",
+        ),
+        C::NetworkNotAllowed => (
+            "Blocked: an address of the endpoint lies outside of the network that the model's record allows; the finding has the ranges",
+            "An endpoint inside, or another approval",
+        ),
         C::Unclassified => {
             ("None of the above fits", "A fault of this list: keep the run directory and report it")
         }

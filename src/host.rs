@@ -397,6 +397,11 @@ pub fn time_namespaces() -> bool {
 pub trait Clock: Sync {
     /// The moment now, UTC, to the second.
     fn now(&self) -> Timestamp;
+
+    /// The same in nanoseconds since 1970, as exactly as this clock can tell.
+    fn unix_ns(&self) -> i128 {
+        i128::from(self.now().unix()) * 1_000_000_000
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -407,6 +412,12 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         Timestamp::from_unix(since.map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX)))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+    fn unix_ns(&self) -> i128 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.map_or(0, |d| i128::try_from(d.as_nanos()).unwrap_or(i128::MAX))
     }
 }
 

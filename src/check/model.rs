@@ -1,12 +1,13 @@
 //! The model's side: what was asked for, its admission, its credentials, its endpoint, and what it answered.
 
 use super::{
-    BRIDGED_PROVIDER, Check, EndpointOrigin, Facts, PROBE_MAX_TOKENS, ProbeOutcome, hold, ok_if,
+    BRIDGED_PROVIDER, Check, EndpointOrigin, Facts, Found, PROBE_MAX_TOKENS, ProbeOutcome, hold,
+    ok_if,
 };
 use crate::error::Reason;
 use crate::record::admission::{AdmissionStatus, ModelAdmission, ModelKind};
 use crate::record::failure::FailureClass;
-use crate::record::finding::Finding;
+use crate::record::finding::{Finding, State};
 use crate::record::network::NetworkClass;
 
 /// The model's admission record, if it is a valid one.
@@ -111,15 +112,21 @@ pub(super) fn endpoint(facts: &Facts) -> Finding {
 /// Counts addresses and never shows one: an endpoint's address is in no report.
 pub(super) fn network(facts: &Facts) -> Finding {
     let class = record(facts).map(|record| record.network());
+    let rule = class.and_then(NetworkClass::from_text);
     let expected = class.map_or("addresses inside the record's network class".into(), |class| {
-        format!("every address inside {class}")
+        let ranges = rule.map_or("nothing, since nobody defines it", NetworkClass::ranges);
+        format!("every address inside {class}: {ranges}")
     });
     let fix = "use an endpoint of the admitted class, or have another class approved";
-    hold(Check::Network, &facts.network, &expected, fix, |network| {
+    let outside = match &facts.network {
+        Found::Failed(failure) => failure.reason == Reason::NetworkNotAllowed,
+        _ => true,
+    };
+    let finding = hold(Check::Network, &facts.network, &expected, fix, |network| {
         let Some(class) = class else {
             return no("no admission record names a class");
         };
-        let Some(rule) = NetworkClass::from_text(class) else {
+        let Some(rule) = rule else {
             return no(format!("unknown class {class}"));
         };
         let all = network.addresses.len();
@@ -127,10 +134,15 @@ pub(super) fn network(facts: &Facts) -> Finding {
         let good = all > 0 && inside == all;
         ok_if(
             good,
-            Reason::EndpointRefused,
+            Reason::NetworkNotAllowed,
             format!("{inside} of its {all} addresses inside {class}"),
         )
-    })
+    });
+    // What does not even resolve is a fault of the configuration, and no word on the model.
+    match (finding.state, outside) {
+        (State::Failed, false) => finding.class(FailureClass::LocalConfigUnavailable),
+        _ => finding,
+    }
 }
 
 pub(super) fn response_shape(facts: &Facts) -> Finding {

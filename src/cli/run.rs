@@ -8,7 +8,7 @@ use super::app::App;
 use super::findings::{self, Shown};
 use crate::check::Engine;
 use crate::error::Result;
-use crate::evidence::{Sealed, names};
+use crate::evidence::{self, Sealed, names};
 use crate::explain;
 use crate::gate::Flags;
 use crate::lock::Spec;
@@ -157,7 +157,7 @@ fn show(ui: &Ui, sealed: &Sealed, findings: &[Finding], shown: Shown, require_pa
     let mark = if enough { mark(report.status) } else { Mark::Bad };
     let status = report.status.as_str();
     let counts = findings::counts(findings);
-    let first = match (report.status, &report.failure_reason) {
+    let mut first = match (report.status, &report.failure_reason) {
         (RunStatus::Blocked, _) => format!("{}: nothing was started", report.fixture),
         (_, Some(reason)) => format!("{}: {reason}", report.fixture),
         (RunStatus::Rehearsed, None) => {
@@ -168,6 +168,9 @@ fn show(ui: &Ui, sealed: &Sealed, findings: &[Finding], shown: Shown, require_pa
         }
         (_, None) => format!("{}: the work is done and every check held", report.fixture),
     };
+    for said in evidence::aside(report) {
+        first.push_str(&format!(" ({said})"));
+    }
     ui.verdict(mark, status, &first);
     findings::show(ui, findings, shown);
     // What a check refused stands above.

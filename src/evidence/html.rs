@@ -6,7 +6,7 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::diff;
-use super::render::{facts, millis, state_word, visible};
+use super::render::{aside, contributed, facts, millis, state_word, took, visible, worker};
 use crate::record::evidence::{RunReport, RunStatus};
 use crate::record::finding::State;
 use crate::record::sealed::Excerpt;
@@ -93,19 +93,50 @@ fn head(report: &RunReport) -> Markup {
     };
     html! {
         header {
-            h1 { (report.fixture) " " (badge(status, report.status.as_str())) }
+            h1 {
+                (report.fixture) " " (badge(status, report.status.as_str()))
+                @for said in aside(report) { " " (badge("even", &said)) }
+            }
             p .dim {
-                "stage " (report.stage) " · " (report.backend) " · "
+                "stage " (report.stage) " · " (worker(report)) " · "
                 (report.started) " to " (report.finished)
             }
             @if let Some(reason) = &report.failure_reason { p .reason { (reason) } }
             @if !report.blockers.is_empty() {
                 ul .blockers { @for blocker in &report.blockers { li { (blocker) } } }
             }
+            @if let Some(said) = &report.server_said { p { "the server said: " (said) } }
+            @if !report.contributing.is_empty() {
+                p .dim { "before, and not decisive:" }
+                ul .dim { @for fault in &report.contributing { li { (contributed(fault)) } } }
+            }
             nav { @for (id, text) in sections { a href={ "#" (id) } { (text) } " " } }
         }
         h2 #facts { "Facts" }
         (table(&["name", "value"], rows))
+        (phases(report))
+    }
+}
+
+fn phases(report: &RunReport) -> Markup {
+    let rows = html! {
+        @for phase in &report.phases {
+            tr {
+                td { (phase.name) }
+                td { (phase.outcome.as_str()) }
+                td { span .n { (took(phase)) } }
+                td { (phase.requests) }
+                td { (phase.input_tokens) }
+                td { (phase.output_tokens) }
+            }
+        }
+    };
+    html! {
+        @if !report.phases.is_empty() {
+            h2 #phases { "Phases" }
+            p .dim { "Names, ends and times are the agent's own words; requests and tokens were seen on the wire." }
+            (table(&["phase", "ended", "ms", "requests", "input tokens", "output tokens"], rows))
+        }
     }
 }
 

@@ -38,7 +38,7 @@ pub use fault::{Fault, FaultKind};
 pub use html::page;
 pub use read::{Level, RunCheck, check};
 pub use recorder::{Limits, Recording};
-pub use render::{facts, markdown, millis, visible};
+pub use render::{aside, facts, markdown, millis, visible};
 pub use seal::Sealed;
 pub use stages::{StageRow, ladder};
 pub use wire::WireSink;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::record::evidence::RunReport;
+use crate::record::evidence::{Contributing, Phase, PhaseOutcome, RunReport};
 use crate::record::finding::State;
 
 /// A row of the facts table: what users of older reports look for, under the names they know.
@@ -21,6 +21,9 @@ pub fn facts(report: &RunReport) -> Vec<(&'static str, String)> {
         ("started", report.started.to_string()),
         ("finished", report.finished.to_string()),
         ("backend", report.backend.clone()),
+        ("provider", text(&report.provider)),
+        ("agent", text(&report.agent)),
+        ("wire_api", text(&report.wire_api)),
         ("backend_exit_code", shown(report.backend_exit_code.map(|code| code.to_string()))),
         ("backend_wait_status", text(&report.backend_wait_status)),
         ("backend_exit_code_source", text(&report.backend_exit_code_source)),
@@ -33,6 +36,10 @@ pub fn facts(report: &RunReport) -> Vec<(&'static str, String)> {
         ("case_model", text(&report.case_model)),
         ("case_model_admission_status", report.case_model_admission_status.as_str().into()),
         ("case_model_admission_file", text(&report.case_model_admission_file)),
+        (
+            "model_record_sha256",
+            shown(report.model_record_sha256.as_ref().map(ToString::to_string)),
+        ),
         ("case_runtime_model_provider", text(&report.case_runtime_model_provider)),
         ("allowed_writes_passed", yes(report.allowed_writes_passed)),
         ("changed_files", report.changed_files.join(", ")),
@@ -50,6 +57,31 @@ pub fn facts(report: &RunReport) -> Vec<(&'static str, String)> {
         ("run_directory", report.run_directory.clone()),
         ("admit_version", report.admit_version.clone()),
     ]
+}
+
+/// Who worked: the provider by its name, else the engine.
+pub(super) fn worker(report: &RunReport) -> &str {
+    report.provider.as_deref().unwrap_or(&report.backend)
+}
+
+/// What stands beside the status: each phase that ended as failed, whatever the status is.
+pub fn aside(report: &RunReport) -> Vec<String> {
+    let failed = report.phases.iter().filter(|phase| phase.outcome == PhaseOutcome::Failed);
+    failed.map(|phase| format!("{} said failed", phase.name)).collect()
+}
+
+/// A fault that did not decide, in a line.
+pub(super) fn contributed(fault: &Contributing) -> String {
+    let place = fault.exchange.map_or(String::new(), |n| format!(" in exchange {n}"));
+    format!("{}: {}{place}", fault.class.as_str(), fault.detail)
+}
+
+/// How long a phase took, in milliseconds; nothing where its times were not seen.
+pub(super) fn took(phase: &Phase) -> String {
+    match (phase.started, phase.ended) {
+        (Some(from), Some(to)) => millis(to.saturating_sub(from)),
+        _ => String::new(),
+    }
 }
 
 /// The word for a gate's end.
@@ -126,16 +158,41 @@ pub fn markdown(report: &RunReport) -> String {
         out.push_str(&text);
         out.push('\n');
     };
-    line(format!("# {}: {}\n", inline(&report.fixture), report.status.as_str()));
+    let beside: String = aside(report).iter().map(|said| format!(" ({})", inline(said))).collect();
+    line(format!("# {}: {}{beside}\n", inline(&report.fixture), report.status.as_str()));
+    line(format!("stage {}, {}\n", report.stage, inline(worker(report))));
     if let Some(reason) = &report.failure_reason {
         line(format!("**{}**\n", inline(reason)));
     }
     for blocker in &report.blockers {
         line(format!("- {}", inline(blocker)));
     }
+    if let Some(said) = &report.server_said {
+        line(format!("\nThe server said: {}", inline(said)));
+    }
+    if !report.contributing.is_empty() {
+        line("\nBefore, and not decisive:\n".into());
+    }
+    for fault in &report.contributing {
+        line(format!("- {}", inline(&contributed(fault))));
+    }
     line("\n## Facts\n\n| name | value |\n|---|---|".into());
     for (name, value) in facts(report) {
         line(format!("| `{name}` | {} |", inline(&value)));
+    }
+    if !report.phases.is_empty() {
+        line("\n## Phases\n\n| phase | ended | ms | requests | input tokens | output tokens |\n|---|---|---:|---:|---:|---:|".into());
+    }
+    for row in &report.phases {
+        line(format!(
+            "| {} | {} | {} | {} | {} | {} |",
+            inline(&row.name),
+            row.outcome.as_str(),
+            took(row),
+            row.requests,
+            row.input_tokens,
+            row.output_tokens
+        ));
     }
     line("\n## Gates\n\n| gate | status | expected | found | fix |\n|---|---|---|---|---|".into());
     for row in &report.gates {

@@ -18,9 +18,10 @@ impl Refusal<'_> {
     pub fn class(&self) -> FailureClass {
         self.finding.class.unwrap_or(match self.check {
             Check::BinaryPresent | Check::BinaryExecutable => FailureClass::ProviderUnavailable,
-            Check::ModelRequested | Check::ModelAdmitted | Check::ModelSigned | Check::Network => {
+            Check::ModelRequested | Check::ModelAdmitted | Check::ModelSigned => {
                 FailureClass::ModelNotAdmitted
             }
+            Check::Network => FailureClass::NetworkNotAllowed,
             Check::Credentials | Check::AuthBridge => FailureClass::AuthUnavailable,
             Check::Endpoint => FailureClass::LocalConfigUnavailable,
             Check::ResponseShape => FailureClass::ResponseShapeUnavailable,

@@ -30,7 +30,7 @@ pub const MODELS: &[Validator] = &[
             ..SCRIPTED
         }).blocked(Check::AuthBridge, C::AuthUnavailable, 3).fields(&[text("/failure_reason", "provider auth unavailable")]),
     validator("endpoint_missing_blocks", "the local model is asked for, and no endpoint is configured").adapter().world(World { model: Some(QWEN), ..SCRIPTED }).blocked(Check::Endpoint, C::LocalConfigUnavailable, 3).fields(&[text("/failure_reason", "provider unavailable")]),
-    validator("endpoint_outside_network_class_blocks", "the local model's endpoint is this machine's loopback, and its admission is of the tailnet's class").adapter().world(World { changes: &[], ..loopback(B::Plays) }).blocked(Check::Network, C::ModelNotAdmitted, 3).fields(&[text(ADMISSION, "admitted")]),
+    validator("endpoint_outside_network_class_blocks", "the local model's endpoint is this machine's loopback, and its admission is of the tailnet's class").adapter().world(World { changes: &[], ..loopback(B::Plays) }).blocked(Check::Network, C::NetworkNotAllowed, 3).fields(&[text(ADMISSION, "admitted"), text("/failure_reason", "model endpoint outside of its network")]),
     validator("reasoning_only_blocks", "the server answers the probe with reasoning and no content").adapter().world(loopback(B::ReasoningOnly(ReasoningField::Reasoning))).blocked(Check::ResponseShape, C::ResponseShapeUnavailable, 3).fields(&[
             text("/failure_reason", "provider response shape unavailable"),
             (GATE, "/probe/outcome", Want::Text("reply_unusable")),

@@ -29,7 +29,7 @@ const UNIT_ONLY: [Check; 6] = [
 ];
 
 /// Classes that no validator brings about, each with why; the tests of the run and of the classifier do.
-const ELSEWHERE: [FailureClass; 7] = [
+const ELSEWHERE: [FailureClass; 8] = [
     // Needs an agent that uses up what the proxy allows (tests/it).
     FailureClass::LimitHit,
     // Needs the longest clock of all: good work that is committed and no result in time (tests/it/run.rs).
@@ -42,6 +42,8 @@ const ELSEWHERE: [FailureClass; 7] = [
     FailureClass::VoidBaseline,
     // Needs a signal (tests/it/run.rs).
     FailureClass::Interrupted,
+    // Needs somebody outside who kills the agent (tests/it/outside.rs).
+    FailureClass::KilledFromOutside,
     // Is what no class covers.
     FailureClass::Unclassified,
 ];

@@ -154,8 +154,13 @@ impl Endpoint {
             return Err(refuse("the model endpoint's host has no address".into()));
         }
         for addr in &addrs {
-            class_allows(class, *addr, secure)
-                .map_err(|why| refuse(format!("the model endpoint is {why}")))?;
+            class_allows(class, *addr, secure).map_err(|why| {
+                let ranges = NetworkClass::from_text(class).map_or("nothing", NetworkClass::ranges);
+                Error::new(Reason::NetworkNotAllowed, format!("the model endpoint is {why}"))
+                    .expected(format!("every address inside {class}: {ranges}"))
+                    .found(why)
+                    .hint("use an endpoint there, or have another network approved for the model")
+            })?;
         }
         let class = NetworkClass::from_text(class)
             .ok_or_else(|| refuse("the network class is not known".into()))?;
@@ -255,15 +260,21 @@ mod tests {
             "http://169.254.169.254/v1",
             "http://224.0.0.1/v1",
             "http://[::1]:9/v1",
+        ] {
+            let err = Endpoint::resolve(url, class, &NetConfig::default()).unwrap_err();
+            assert_eq!(err.reason(), Reason::NetworkNotAllowed, "{url}");
+            assert!(err.expected_value().unwrap().contains("127.0.0.0/8"), "{err:?}");
+            assert!(!err.what().contains("10.0") && !err.what().contains("169.254"), "{err}");
+        }
+        for url in [
+            "http://no-such-host.invalid/v1",
             "http://user@127.0.0.1:9/v1",
             "http://127.0.0.1:9/v1?x",
             "ftp://127.0.0.1/",
             "nonsense",
             "",
         ] {
-            let (reason, what) = reason(url, class);
-            assert_eq!(reason, Reason::EndpointRefused, "{url}");
-            assert!(!what.contains("10.0") && !what.contains("169.254"), "{what}");
+            assert_eq!(reason(url, class).0, Reason::EndpointRefused, "{url}");
         }
         assert!(reason("http://127.0.0.1:9/v1", "made-up").1.contains("not known"));
         assert!(

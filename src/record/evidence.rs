@@ -119,6 +119,58 @@ pub struct WireRow {
     pub reply: Excerpt,
 }
 
+/// How a phase of the agent's work ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PhaseOutcome {
+    Completed,
+    Failed,
+    /// It was planned and not needed.
+    Skipped,
+    /// It began, and its end was not seen.
+    Unfinished,
+}
+
+impl PhaseOutcome {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Unfinished => "unfinished",
+        }
+    }
+}
+
+/// One phase of the agent's work: name, end and times as its own log claims them; requests and tokens as admit saw them
+/// on the wire between those times.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Phase {
+    pub name: String,
+    pub outcome: PhaseOutcome,
+    /// Nanoseconds since the run directory was made; absent where the log has no time.
+    pub started: Option<u64>,
+    /// The same; absent for one whose end was not seen.
+    pub ended: Option<u64>,
+    /// Requests to the model.
+    pub requests: u32,
+    /// Tokens of its requests, as the server counted them.
+    pub input_tokens: u64,
+    /// Tokens of its replies, as the server counted them.
+    pub output_tokens: u64,
+}
+
+/// A fault that did not decide: the run went on after it, or would have failed without it all the same.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Contributing {
+    pub class: FailureClass,
+    pub detail: String,
+    /// The exchange in which it was seen; 0 is the probe's, absent for one that was not on the wire.
+    pub exchange: Option<u32>,
+}
+
 /// How many events a chain has and where it ends.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -132,7 +184,7 @@ pub struct ChainEnd {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunReport {
-    /// `admit.run-report/2`.
+    /// `admit.run-report/3`.
     pub schema: String,
     /// The version of admit that wrote it.
     pub admit_version: String,
@@ -145,6 +197,12 @@ pub struct RunReport {
     pub failure_reason: Option<String>,
     /// Everything that stood in the way, a line each.
     pub blockers: Vec<String>,
+    /// Faults that did not decide, in the order in which they were seen.
+    pub contributing: Vec<Contributing>,
+    /// The server's own words in the reply that decided, cut; absent where it said none, or where they hold a secret.
+    pub server_said: Option<String>,
+    /// What the agent did one after the other, as far as its log tells.
+    pub phases: Vec<Phase>,
     pub fixture: String,
     /// Digest of the fixture as copied.
     pub fixture_digest: Option<Digest>,
@@ -153,6 +211,12 @@ pub struct RunReport {
     pub finished: Timestamp,
     /// The engine: `case` or `fake`.
     pub backend: String,
+    /// The provider's name in its lock; absent for the fake engine.
+    pub provider: Option<String>,
+    /// How the provider is launched and read: `case`, or `command`.
+    pub agent: Option<String>,
+    /// How the model was spoken to: `openai-chat`. Absent where nothing says.
+    pub wire_api: Option<String>,
     /// 124 when a clock fired, 128+n on a signal, 0 when completed by the harness, else the waited status.
     pub backend_exit_code: Option<i32>,
     /// The status as waited for: `exited 0`, `killed by signal 9`.
@@ -163,7 +227,7 @@ pub struct RunReport {
     pub case_process_started: bool,
     /// Where the binary lay.
     pub case_bin: Option<String>,
-    /// Its digest, taken inside the sandbox where it was started.
+    /// Its digest: of the copy inside the sandbox where one was started, else of the file as it lay there.
     pub case_binary_sha256: Option<Digest>,
     pub case_source_pin: Option<CommitId>,
     pub case_model_provider: Option<String>,
@@ -172,6 +236,8 @@ pub struct RunReport {
     pub case_model_admission_status: AdmissionStatus,
     /// Where the record stands.
     pub case_model_admission_file: Option<String>,
+    /// SHA-256 of that record in canonical form; absent where there was none that could be read.
+    pub model_record_sha256: Option<Digest>,
     /// The provider's name in the agent's configuration; never the admission.
     pub case_runtime_model_provider: Option<String>,
     /// `admitted` or `not_admitted`.
@@ -222,7 +288,7 @@ pub struct RunReport {
 }
 
 impl Record for RunReport {
-    const SCHEMA: Schema = Schema { name: "admit.run-report", version: 2 };
+    const SCHEMA: Schema = Schema { name: "admit.run-report", version: 3 };
 }
 
 impl RunReport {
@@ -237,12 +303,18 @@ impl RunReport {
             failure_class: Some(FailureClass::Unclassified),
             failure_reason: Some(FailureClass::Unclassified.failure_reason("the run did not end")),
             blockers: Vec::new(),
+            contributing: Vec::new(),
+            server_said: None,
+            phases: Vec::new(),
             fixture: fixture.into(),
             fixture_digest: None,
             stage: 2,
             started: now.clone(),
             finished: now.clone(),
             backend: backend.into(),
+            provider: None,
+            agent: None,
+            wire_api: None,
             backend_exit_code: None,
             backend_wait_status: None,
             backend_exit_code_source: None,
@@ -254,6 +326,7 @@ impl RunReport {
             case_model: None,
             case_model_admission_status: AdmissionStatus::MissingAdmission,
             case_model_admission_file: None,
+            model_record_sha256: None,
             case_runtime_model_provider: None,
             source_admission_status: "not_admitted".into(),
             allowed_writes_passed: false,

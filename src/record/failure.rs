@@ -79,6 +79,10 @@ classes! {
     GateRefused = "gate_refused", "gate refused: {}", "gate-refused.txt";
     /// The run was told to stop: the detail is the signal.
     Interrupted = "interrupted", "run interrupted: {}", "run-interrupted.txt";
+    /// A signal that nobody here sent, or the kernel for want of memory, ended the agent: the detail says which.
+    KilledFromOutside = "killed_from_outside", "run killed from outside: {}", "run-killed-from-outside.txt";
+    /// An address of the endpoint lies outside of the network that the model's record allows.
+    NetworkNotAllowed = "network_not_allowed", "model endpoint outside of its network", "provider-network-not-allowed.txt";
     /// None of the facts fits a class.
     Unclassified = "unclassified", "unclassified failure: {}", "provider-unclassified.txt";
 }
@@ -100,6 +104,11 @@ impl FailureClass {
             ReplyClass::ResponseShapeUnavailable => Some(Self::ResponseShapeUnavailable),
             ReplyClass::EmptyReply => Some(Self::EmptyReply),
         }
+    }
+
+    /// Whether a run that ended so says nothing about the agent: it was stopped, and may be tried again.
+    pub fn says_nothing(self) -> bool {
+        matches!(self, Self::Interrupted | Self::KilledFromOutside)
     }
 
     /// The `failure_reason` of a report; `detail` fills the class's open place where it has one.

@@ -26,6 +26,17 @@ impl NetworkClass {
         }
     }
 
+    /// The addresses that it permits, in words.
+    pub fn ranges(self) -> &'static str {
+        match self {
+            Self::LocalTailscale => "100.64.0.0/10 and fd7a:115c:a1e0::/48",
+            Self::CodexOauthPlusLocal => {
+                "100.64.0.0/10, fd7a:115c:a1e0::/48, and public addresses over TLS"
+            }
+            Self::LoopbackTest => "127.0.0.0/8",
+        }
+    }
+
     /// The class with that text, or `None`: an unknown class permits nothing.
     pub fn from_text(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.as_str() == text)

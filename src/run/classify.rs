@@ -25,6 +25,8 @@ pub struct Ended<'a> {
     pub end: End,
     /// The exit code by the rule of [`exit_code`].
     pub exit_code: i32,
+    /// The signal that somebody else ended it with.
+    pub killed: Option<i32>,
     /// What went over the wire.
     pub wire: &'a ProxyRecord,
     /// What Case's log claims.
@@ -83,12 +85,24 @@ fn wire_fault(wire: &ProxyRecord) -> Option<(FailureClass, String)> {
     })
 }
 
+/// The signal that ended the agent's own process, where it is one that a process does not bring on itself: not a fault
+/// such as SIGSEGV, and not SIGABRT or a limit's.
+pub fn foreign_signal(end: End, wait_status: i32) -> Option<i32> {
+    let signal = libc::WTERMSIG(wait_status);
+    let foreign = [libc::SIGKILL, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
+    let so = end == End::Exited && libc::WIFSIGNALED(wait_status) && foreign.contains(&signal);
+    so.then_some(signal)
+}
+
 /// The one class with its detail; `None` where nothing speaks against the run.
 pub fn classify(ended: &Ended<'_>) -> Option<(FailureClass, String)> {
     let plain = |class: FailureClass| Some((class, String::new()));
     let work = ended.work;
     if let End::Interrupted(signal) = ended.end {
         return Some((FailureClass::Interrupted, format!("signal {signal}")));
+    }
+    if let Some(signal) = ended.killed {
+        return Some((FailureClass::KilledFromOutside, format!("signal {signal}")));
     }
     if !ended.wire.secrets_seen.is_empty() {
         return Some((FailureClass::SecretFound, ended.wire.secrets_seen.join(", ")));
@@ -207,7 +221,8 @@ mod tests {
         outcome: &str,
         work: Work,
     ) -> Option<FailureClass> {
-        let ended = Ended { end, exit_code: code, wire, claimed: &log(outcome), work };
+        let claimed = &log(outcome);
+        let ended = Ended { end, exit_code: code, killed: None, wire, claimed, work };
         classify(&ended).map(|(class, _)| class)
     }
 
@@ -283,7 +298,8 @@ mod tests {
             let wire = ProxyRecord { limit_hit: Some(limit), ..good.clone() };
             for end in [End::Exited, End::Limit] {
                 let claimed = log("completed");
-                let ended = Ended { end, exit_code: 0, wire: &wire, claimed: &claimed, work: GOOD };
+                let (wire, claimed) = (&wire, &claimed);
+                let ended = Ended { end, exit_code: 0, killed: None, wire, claimed, work: GOOD };
                 assert_eq!(classify(&ended), Some((want, detail.to_owned())));
             }
         }
@@ -323,7 +339,8 @@ mod tests {
             }
             let claimed = log(if outcome { "completed" } else { "failed" });
             let exit_code = if clean { 0 } else { 1 };
-            let class = classify(&Ended { end, exit_code, wire: &wire, claimed: &claimed, work });
+            let (wire, claimed) = (&wire, &claimed);
+            let class = classify(&Ended { end, exit_code, killed: None, wire, claimed, work });
             let finished = end == End::HarnessCompleted || (end == End::Exited && clean && outcome);
             let good = work == GOOD && result && bits(n, 7) && n >> 8 == 0 && finished;
             assert_eq!(class.is_none(), good, "{end:?} {n:011b}: {class:?}");

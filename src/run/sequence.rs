@@ -215,6 +215,10 @@ impl Run<'_> {
     fn all(&self, run: &Arc<Recording>, report: &mut RunReport) -> Result<(Option<u8>, Decision)> {
         let (gathered, decision) = self.gate()?;
         verdict::before(report, self.root, self.fixture, &gathered, &decision);
+        if self.engine == Engine::Provider {
+            report.provider = Some(self.options.provider.provider.to_string());
+            report.agent = Some(self.agent.name().into());
+        }
         run.draft(|draft| *draft = report.clone());
         let gates = GateRecord::of(self.engine, self.options, &gathered, &decision);
         run.record(names::GATE, "gates", &gates)?;

@@ -48,12 +48,16 @@ pub(super) fn before(
     report.stage = facts.stage.known().copied().unwrap_or_default();
     report.case_source_pin = facts.lock.known().map(|locked| locked.lock.source.rev.clone());
     report.case_bin = facts.binary.known().map(|binary| binary.place.clone());
+    let content = facts.binary.known().and_then(|binary| binary.content.as_ref());
+    report.case_binary_sha256 = content.map(|content| content.sha256.clone());
     report.launch_digest = facts.launch.known().map(Launch::digest);
     let asked = facts.requested.known().and_then(|pairs| pairs.first());
     report.case_model_provider = asked.map(|pair| pair.provider.to_string());
     report.case_model = asked.map(|pair| pair.model.to_string());
     report.case_model_admission_file = gathered.model.admission_file.clone();
+    report.model_record_sha256 = gathered.model.record_sha256.clone();
     if let Some(model) = facts.model.known() {
+        report.wire_api = model.record.as_ref().map(|record| record.api.as_str().into());
         report.case_model_admission_status = model.status;
         let record = model.record.as_ref().filter(|_| model.status == AdmissionStatus::Admitted);
         report.case_runtime_model_provider =
@@ -225,7 +229,14 @@ pub fn provider(
         accepted: seen.judgement.passed,
         target_untouched: target.passed,
     };
-    let ended = Ended { end: seen.end, exit_code: code, wire, claimed: claims, work };
+    let ended = Ended {
+        end: seen.end,
+        exit_code: code,
+        killed: classify::foreign_signal(seen.end, seen.finished.wait_status),
+        wire,
+        claimed: claims,
+        work,
+    };
     if harness {
         let text = "completed by the harness: the diff was committed, stable and judged good\n";
         let name = "backend/provider-lifecycle-harness-completed.txt";
@@ -294,11 +305,13 @@ fn conclude(report: &mut RunReport, class: Option<(FailureClass, String)>, judge
     }
 }
 
-/// The exit code of a finished run: 0 for a pass and a rehearsal, 9 where a clock or limit ended it, else 8.
+/// The exit code of a finished run: 0 for a pass and a rehearsal, 75 where it says nothing about the agent, 9 where a
+/// clock or limit ended it, else 8.
 pub fn exit_code(report: &RunReport) -> u8 {
     let kind = match (report.status, report.failure_class) {
         (RunStatus::Pass | RunStatus::Rehearsed, _) => return 0,
         (RunStatus::Blocked, _) => Kind::Refused,
+        (_, Some(class)) if class.says_nothing() => Kind::Stopped,
         (
             _,
             Some(FailureClass::Timeout | FailureClass::LifecycleTimeout | FailureClass::LimitHit),

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::trial::{ASKS_FOREVER, Trial, after_probe};
 use crate::upstream::{Behaviour, MODEL, Mock, MockServer, serve, serve_during};
+use crate::util::alive;
 
 fn bash(command: &str) -> serde_json::Value {
     json!({ "tool_calls": [{ "name": "bash", "arguments": { "command": command } }] })
@@ -160,8 +161,28 @@ fn the_engines_own_end_and_a_signal_to_admit() {
     let left = Trial::python(&other).scripted();
     left.ends("unclassified", "the bridge refused a request: OtherModel", 8);
     let left = Trial::script("exec sleep 300").stopped(15).scripted();
-    left.ends("interrupted", "signal 15", 8);
+    left.ends("interrupted", "signal 15", 75);
     assert_eq!(left.report().backend_exit_code, Some(143));
+}
+
+#[test]
+fn an_agent_that_somebody_else_killed_says_nothing_about_itself() {
+    for (signal, word) in
+        [(rustix::process::Signal::KILL, "9"), (rustix::process::Signal::TERM, "15")]
+    {
+        let marker = format!("86{word}51");
+        let sleeping = format!("sleep\0{marker}");
+        let killer = std::thread::spawn(move || {
+            crate::util::wait_for("the agent's sleep", Duration::from_secs(120), || {
+                alive(&sleeping)
+            });
+            crate::util::kill_marked(&sleeping, signal);
+        });
+        let left = Trial::script(&format!("exec sleep {marker}")).scripted();
+        killer.join().unwrap();
+        left.ends("killed_from_outside", &format!("signal {word}"), 75);
+        assert_eq!(left.report().backend_exit_code_source.as_deref(), Some("signal"));
+    }
 }
 
 #[test]

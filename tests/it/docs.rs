@@ -81,7 +81,7 @@ fn the_operators_tables_are_the_codes() {
 
 #[test]
 fn every_field_of_a_report_is_documented() {
-    let schema = std::fs::read(project().join("schemas/admit.run-report.v2.schema.json")).unwrap();
+    let schema = std::fs::read(project().join("schemas/admit.run-report.v3.schema.json")).unwrap();
     let schema: Value = serde_json::from_slice(&schema).unwrap();
     let fields = schema["properties"].as_object().unwrap();
     let text = document("harness-evidence.md");

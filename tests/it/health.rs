@@ -99,6 +99,6 @@ fn told_to_stop_it_says_so_and_leaves_nothing() {
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let output = child.wait_with_output().unwrap();
-    Run::of("health", world.cwd(), output).refuse(8, "interrupted");
+    Run::of("health", world.cwd(), output).refuse(75, "interrupted");
     empty(&temp);
 }

@@ -140,7 +140,7 @@ fn a_rehearsal_is_sealed_reads_back_and_is_no_pass() {
     assert!(seen.len() == 3 && seen.iter().all(|s| s["found"] == true), "{fresh:#}");
     for (file, schema) in [
         ("gate.json", "admit.gate.v2"),
-        ("report.json", "admit.run-report.v2"),
+        ("report.json", "admit.run-report.v3"),
         ("sandbox.json", "admit.run-sandbox.v1"),
         ("backend/bridge.json", "admit.run-bridge.v1"),
         ("backend/judgement.json", "admit.run-judgement.v1"),
@@ -354,8 +354,16 @@ fn each_gate_about_the_model_refuses() {
     // This machine's loopback is outside of the class; its address is in no artifact.
     world.set("CTO_HARNESS_CASE_LOCAL_BASE_URL", "http://127.0.0.1:45678/v1");
     let outcome = run(&world, &qwen, 3);
-    is_blocked(&world, &outcome, "network_class", "model_not_admitted", not_admitted);
+    let marker = "provider-network-not-allowed.txt";
+    is_blocked(&world, &outcome, "network_class", "network_not_allowed", marker);
     assert!(!outcome.to_string().contains("45678"));
+    let rows = outcome["report"]["gates"].as_array().unwrap();
+    let row = rows.iter().find(|row| row["id"] == "network_class").unwrap();
+    assert!(row["expected"].as_str().unwrap().contains("100.64.0.0/10"), "{row:#}");
+    // A name that does not resolve says nothing of the model or of a network.
+    world.set("CTO_HARNESS_CASE_LOCAL_BASE_URL", "http://no-such-host.invalid/v1");
+    let outcome = run(&world, &qwen, 3);
+    is_blocked(&world, &outcome, "network_class", "local_config_unavailable", config);
 }
 
 #[test]
@@ -465,7 +473,7 @@ fn told_to_stop_it_seals_and_killed_it_leaves_nobody() {
     let world = built();
     // Numbers that no other test sleeps for.
     let ended = interrupted(&world, "stopped", "86243", rustix::process::Signal::TERM);
-    let outcome = ended.expect(8).json();
+    let outcome = ended.expect(75).json();
     assert_eq!(outcome["report"]["failure_class"], "interrupted");
     assert_eq!(outcome["report"]["backend_exit_code"], 143);
     reads_back(&world, &outcome);

@@ -168,7 +168,7 @@ fn told_to_stop_at_any_moment_it_says_so_and_starts_nothing_more() {
     let world = built();
     for moment in [Moment::Gates, Moment::Baseline, Moment::Provider] {
         let (ended, dir, family) = signalled(&world, moment, Signal::TERM);
-        let outcome = ended.expect(8).json();
+        let outcome = ended.expect(75).json();
         let report = &outcome["report"];
         assert_eq!(report["failure_class"], "interrupted", "{moment:?}: {report:#}");
         if moment != Moment::Provider {

@@ -220,13 +220,27 @@ pub fn wait_for(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// The processes that have `marker` in their arguments.
+fn marked(marker: &str) -> impl Iterator<Item = i32> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes.filter_map(move |entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        line.windows(marker.len()).any(|w| w == marker.as_bytes()).then_some(pid)
+    })
+}
+
 /// Whether a process has `marker` in its arguments.
 pub fn alive(marker: &str) -> bool {
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    processes
-        .filter(|entry| entry.file_name().to_str().is_some_and(|n| n.parse::<u32>().is_ok()))
-        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
-        .any(|line| line.windows(marker.len()).any(|w| w == marker.as_bytes()))
+    marked(marker).next().is_some()
+}
+
+/// Sends a signal to each process that has `marker` in its arguments: one that only this test uses.
+pub fn kill_marked(marker: &str, signal: rustix::process::Signal) {
+    for pid in marked(marker) {
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        let _ = rustix::process::kill_process(pid, signal);
+    }
 }
 
 /// Says that something was not run, in a line that the whole check collects.

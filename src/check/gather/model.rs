@@ -15,11 +15,12 @@ use crate::proxy::endpoint::{Credential, Endpoint};
 use crate::proxy::mock::Mock;
 use crate::proxy::probe::{self, MAX_TOKENS, Probe, ProbeLimits};
 use crate::proxy::upstream::Upstream;
+use crate::record;
 use crate::record::admission::{self, Api, ModelAdmission, ModelKind, ModelPair, RecordFile};
 use crate::record::credential::Credential as Wanted;
 use crate::record::failure::FailureClass;
 use crate::record::fixture::Script;
-use crate::record::ids::Timestamp;
+use crate::record::ids::{Digest, Timestamp};
 use crate::record::signing::Kind;
 use crate::root::Root;
 use crate::secrets;
@@ -57,6 +58,8 @@ pub struct Sources<'a> {
 pub struct Side {
     /// Where the admission record stands.
     pub admission_file: Option<String>,
+    /// SHA-256 of the record in canonical form, where there is one that is JSON.
+    pub record_sha256: Option<Digest>,
     /// What stands behind the proxy.
     pub upstream: Option<Upstream>,
 }
@@ -83,6 +86,9 @@ pub fn model(sources: &Sources<'_>, facts: &mut Facts) -> Side {
     let mut side = Side::default();
     let (place, file) = record_file(sources);
     side.admission_file = place;
+    if let RecordFile::Bytes(bytes) = &file {
+        side.record_sha256 = record::parse_value(bytes).ok().map(|value| record::digest(&value));
+    }
     facts.requested = Found::Known(sources.pair.into_iter().cloned().collect());
     let status =
         admission::status(&file, sources.pair, sources.stage, sources.now, &secrets::rule_of);

@@ -27,6 +27,10 @@ impl Case {
 }
 
 impl Agent for Case {
+    fn name(&self) -> &'static str {
+        "case"
+    }
+
     fn program(&self) -> &'static str {
         "/opt/case/bin/ca"
     }

@@ -46,6 +46,9 @@ pub struct Prepared {
 
 /// How one kind of agent is launched and read.
 pub trait Agent: Sync {
+    /// The name in records: what a lock calls this way of running a provider.
+    fn name(&self) -> &'static str;
+
     /// Where its binary is in the sandbox: alone in its directory, outside of [`WORKDIR`].
     fn program(&self) -> &'static str;
 
