@@ -212,8 +212,13 @@ fn the_binary_that_the_gate_saw_is_the_one_that_starts() {
 #[test]
 fn every_class_has_a_run_that_ends_in_it() {
     // Classes of a gate are in `run.rs`; unclassified is what no fact explains.
-    let by_gate =
-        ["provider_unavailable", "model_not_admitted", "local_config_unavailable", "gate_refused"];
+    let by_gate = [
+        "provider_unavailable",
+        "model_not_admitted",
+        "local_config_unavailable",
+        "network_not_allowed",
+        "gate_refused",
+    ];
     let elsewhere = ["judge_rejected", "lifecycle_timeout"];
     // No mount of a launch is a target's, so no run ends so: `run::proof` and `run::classify` show what would.
     let by_unit = ["target_inspected"];
