@@ -57,7 +57,7 @@ pub(super) fn before(
     report.case_model_admission_file = gathered.model.admission_file.clone();
     report.model_record_sha256 = gathered.model.record_sha256.clone();
     if let Some(model) = facts.model.known() {
-        report.wire_api = model.record.as_ref().map(|record| record.api.as_str().into());
+        report.wire_api = model.record.as_ref().map(|record| record.api().as_str().into());
         report.case_model_admission_status = model.status;
         let record = model.record.as_ref().filter(|_| model.status == AdmissionStatus::Admitted);
         report.case_runtime_model_provider =
