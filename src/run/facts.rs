@@ -61,7 +61,7 @@ pub(super) fn gather(sources: &Sources<'_>, policy: &Policy) -> Gathered {
         let class = Some(gate::malformed_class(malformed));
         let failure = Failure { class, ..malformed.into() };
         let facts = Facts { request: Found::Failed(failure), ..Facts::default() };
-        let model = model::Side { admission_file: None, upstream: None };
+        let model = model::Side::default();
         return Gathered { facts, model, tools: None, probe: None };
     }
     let mut facts = gather::records(root, sources.locked, Some(store));
