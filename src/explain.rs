@@ -218,7 +218,7 @@ pub fn class(class: FailureClass) -> (&'static str, &'static str) {
             "`admit build case@7959ac9 --record`, or `admit adopt`",
         ),
         C::ModelNotAdmitted => (
-            "Blocked: no model asked for, no admission for it, or an endpoint outside its network class",
+            "Blocked: no model asked for, or no admission for it",
             "`admit model check PROVIDER/MODEL`; ask for the approval that is missing",
         ),
         C::AuthUnavailable => (
@@ -226,7 +226,7 @@ pub fn class(class: FailureClass) -> (&'static str, &'static str) {
             "Set the key or start the auth bridge; a 401 in the run says that the key is wrong",
         ),
         C::LocalConfigUnavailable => (
-            "Blocked: no endpoint is configured",
+            "Blocked: no endpoint is configured, or its name does not resolve",
             "Set `CTO_HARNESS_CASE_LOCAL_BASE_URL` or `ADMIT_MODEL_ENDPOINT_FILE`",
         ),
         C::ResponseShapeUnavailable => (
