@@ -47,6 +47,15 @@ pub const VARIABLES: [&str; 21] = [
     "CTO_HARNESS_CASE_TIMEOUT_SECONDS",
 ];
 
+/// A word as it must be typed in a shell.
+pub fn quoted(word: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+:,@%=".contains(&b);
+    match !word.is_empty() && word.bytes().all(plain) && !word.starts_with('-') {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 /// Everything that admit takes from its surroundings, captured once at the start.
 #[derive(Clone, Debug)]
 pub struct Host {

@@ -33,6 +33,7 @@ pub mod proxy;
 pub mod lock;
 pub mod fetch;
 pub mod context;
+pub mod model;
 pub mod build;
 pub mod attest;
 pub(crate) mod sbom;

@@ -228,6 +228,8 @@ pub struct Facts {
     pub requested: Found<Vec<ModelPair>>,
     /// What the admission record says.
     pub model: Found<ModelStatus>,
+    /// What puts it on record, where a file was named that is not.
+    pub model_fix: Option<String>,
     /// Who signed that record, where the root's policy asks.
     pub model_signed: Found<Signed>,
     pub credentials: Found<CredentialFact>,

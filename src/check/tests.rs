@@ -115,6 +115,7 @@ pub(crate) fn good() -> Facts {
         lock: Found::Known(locked),
         stage: Found::Known(2),
         requested: Found::Known(vec![pair]),
+        model_fix: None,
         model: Found::Known(model(QWEN, "qwen-local/qwen3.6-35b-a3b")),
         model_signed: Found::Known(None),
         credentials: Found::Known(CredentialFact {

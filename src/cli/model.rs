@@ -34,6 +34,8 @@ enum Command {
     Show(One),
     /// Say what a record means for a run now; exits 3 unless it admits and is signed as the root's policy asks
     Check(Check),
+    /// Put a record that somebody has, in any of its forms, on record here as it is
+    Import(Import),
     /// Mark a record as revoked
     Revoke(One),
     /// Record what was decided about a class of providers
@@ -46,6 +48,15 @@ struct One {
     /// The pair, for example qwen-local/qwen3.6-35b-a3b
     #[arg(value_name = "PROVIDER/MODEL")]
     pair: ModelPair,
+}
+
+#[derive(Debug, clap::Args)]
+struct Import {
+    /// The record
+    file: std::path::PathBuf,
+    /// Replace another record of the same pair
+    #[arg(long)]
+    replace: bool,
 }
 
 /// What to check.
@@ -63,6 +74,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         Command::List => list(app),
         Command::Show(one) => show(app, &one.pair),
         Command::Check(args) => check(app, args),
+        Command::Import(args) => import(app, args),
         Command::Revoke(one) => revoke(app, &one.pair),
         Command::Decide(decide) => super::model_write::decide(app, decide),
     }
@@ -190,6 +202,21 @@ fn check(app: &App, args: &Check) -> Result<u8> {
         (AdmissionStatus::Admitted, _) => 0,
         _ => crate::error::Kind::Refused.exit_code(),
     })
+}
+
+fn import(app: &App, args: &Import) -> Result<u8> {
+    let imported = crate::model::import(&app.context, &args.file, args.replace)?;
+    let (pair, place) = (imported.record.pair(), imported.place.display());
+    app.ui.line(&match imported.new {
+        true => format!("admitted {pair} in {place}"),
+        false => format!("{pair} is on record already: {place}"),
+    });
+    app.ui.detail("approved by", &imported.record.approval_source);
+    app.ui.json(&json!({
+        "schema": "admit.model-imported/1", "pair": pair.to_string(), "file": imported.place,
+        "new": imported.new, "record": imported.record,
+    }));
+    Ok(0)
 }
 
 fn revoke(app: &App, pair: &ModelPair) -> Result<u8> {

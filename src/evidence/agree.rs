@@ -36,6 +36,7 @@ pub(super) fn differences(
         out.judge(dir, report);
         if report.evidence_class != EvidenceClass::Fake {
             out.wire(dir, report);
+            out.model(dir, report);
             out.sandbox(dir, report);
         }
     }
@@ -144,6 +145,27 @@ impl Differences {
         self.same(PROXY, "secrets seen", nothing, &proxy.secrets_seen);
         self.same(PROXY, "limit hit", None, proxy.limit_hit);
         self.same(PROXY, "failure of the record", None, proxy.recorder_failure);
+    }
+
+    fn model(&mut self, dir: &RunDir, report: &RunReport) {
+        match value(dir, names::MODEL_RECORD) {
+            Ok(there) => {
+                let digest = Some(record::digest(&there));
+                self.same(
+                    names::MODEL_RECORD,
+                    "model_record_sha256",
+                    report.model_record_sha256.clone(),
+                    digest,
+                );
+                self.same(
+                    names::MODEL_RECORD,
+                    "case_model",
+                    report.case_model.as_deref(),
+                    there["model"].as_str(),
+                );
+            }
+            Err(why) => self.unreadable(names::MODEL_RECORD, why),
+        }
     }
 
     fn sandbox(&mut self, dir: &RunDir, report: &RunReport) {

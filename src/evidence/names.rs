@@ -17,3 +17,5 @@ pub const PATCH: &str = "patch.diff";
 pub const TEST_LOG: &str = "test.log";
 pub const MANIFEST: &str = "manifest.json";
 pub const SEAL: &str = "seal.json";
+/// The admission of the model, byte for byte as it stands on record.
+pub const MODEL_RECORD: &str = "backend/model-admission.json";

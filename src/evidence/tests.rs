@@ -61,6 +61,7 @@ fn rehearsed() -> RunReport {
         backend_exit_code: Some(0),
         case_process_started: true,
         case_model: Some("m".into()),
+        model_record_sha256: Some(record::digest(&admission())),
         case_binary_sha256: Some(Digest::sha256(b"b")),
         allowed_writes_passed: true,
         changed_files: vec!["s.py".into()],
@@ -142,6 +143,10 @@ fn proxied() -> ProxyRecord {
     }
 }
 
+fn admission() -> serde_json::Value {
+    json!({ "provider": "p", "model": "m" })
+}
+
 /// What a finished run's report is held against.
 fn evidence(run: &Recording) {
     let report = rehearsed();
@@ -154,6 +159,7 @@ fn evidence(run: &Recording) {
     run.record(names::SANDBOX, "sandbox", &sandbox).unwrap();
     let judged = |passed: bool| json!([{ "passed": true }, { "passed": passed }]);
     run.record("backend/judgement.json", "judgement", &judged(true)).unwrap();
+    run.record(names::MODEL_RECORD, "model_admission", &admission()).unwrap();
     run.record("baseline/no_change.json", "baseline", &judged(false)).unwrap();
     run.record("baseline/reference_patch.json", "baseline", &judged(true)).unwrap();
     run.record("backend/bridge.json", "bridge", &proxied()).unwrap();

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::judge::{Observed, SealedRun, judge, not_run};
 use super::validators::{End, Validator};
-use super::world::{Binary, Change, FIXTURE, PROVIDER, QWEN, SCRIPTED, World};
+use super::world::{Binary, Change, FIXTURE, PROVIDER, QWEN, SCRIPTED, SERVED, World};
 use crate::build::{self, Build};
 use crate::check::{Check, Engine};
 use crate::context::Context;
@@ -183,9 +183,14 @@ impl<'a> Stage<'a> {
     /// Writes the world's records over the embedded ones: the recorded build, and what is made wrong.
     fn records(&self, world: &World, embedded: &Root, data: &Path) -> Result<()> {
         let put = |path: &str, bytes: &[u8]| root::write_atomic(&data.join(path), bytes);
+        let served: BTreeMap<&str, Vec<u8>> =
+            SERVED.iter().map(|(path, made)| (*path, record::pretty(&made()))).collect();
+        for (path, bytes) in &served {
+            put(path, bytes)?;
+        }
         let get = |path: &str| {
-            embedded
-                .get(path)
+            let own = served.get(path).map(Vec::as_slice);
+            own.or_else(|| embedded.get(path))
                 .ok_or_else(|| Error::new(Reason::Internal, "no such record").at(path.to_owned()))
         };
         if let Ok(made) = &self.made {

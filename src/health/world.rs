@@ -64,6 +64,30 @@ pub const SCRIPTED_MODEL: &str = "scripted/understudy-script";
 /// The admitted local model.
 pub const QWEN: &str = "qwen-local/qwen3.6-35b-a3b";
 pub const QWEN_RECORD: &str = "admissions/models/qwen-local--qwen3.6-35b-a3b.json";
+/// A record's path, and what makes it.
+type Served = (&'static str, fn() -> Value);
+
+/// The served models of every world. No such admission is inside admit: these are the worlds' own.
+pub const SERVED: [Served; 2] = [
+    (QWEN_RECORD, || {
+        served("qwen-local", "qwen3.6-35b-a3b", "local-tailscale-vllm-spark1", "none")
+    }),
+    ("admissions/models/openai-codex--gpt-5.5.json", || {
+        let network = "codex-oauth-hosted-model-plus-local-vllm-fallback";
+        served("openai-codex", "gpt-5.5", network, "key")
+    }),
+];
+
+fn served(provider: &str, model: &str, network: &str, credential: &str) -> Value {
+    serde_json::json!({
+        "schema": "admit.model-admission/2", "status": "admitted", "provider": provider, "model": model,
+        "kind": "served", "runtime_provider": "openai", "network": network,
+        "credential": { "kind": credential }, "approval_source": "admit health, for its own worlds",
+        "admission_timestamp": "2026-01-01", "review_trigger": "none: it is never left there",
+        "evidence_expectations": [], "stages": [2], "expires": null,
+    })
+}
+
 /// The scripted model's record in a root.
 pub const SCRIPTED_RECORD: &str = "admissions/models/scripted--understudy-script.json";
 /// The stand-in's lock in a root.
@@ -105,7 +129,7 @@ pub const SCRIPTED: World = World {
 /// The record of the local model as it is, but for the network class: the class of the admission that ships with admit
 /// refuses this machine's loopback, and `loopback-test` can never be a pass.
 pub const LOOPBACK: Change =
-    Change::Json(QWEN_RECORD, |record| record["allowed_network_class"] = "loopback-test".into());
+    Change::Json(QWEN_RECORD, |record| record["network"] = "loopback-test".into());
 
 /// The stand-in with the local model's admission and a server on the loopback that behaves so.
 pub const fn loopback(server: Behaviour) -> World {

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use crate::error::{Error, Reason, Result};
@@ -58,11 +58,42 @@ pub fn open(path: &Path, links: Links) -> Result<File> {
 /// Those of [`open`]; [`Reason::LimitHit`] where they are more than `limit`.
 pub fn read(path: &Path, links: Links, limit: u64) -> Result<Vec<u8>> {
     bounded(open(path, links)?, limit).map_err(|err| match err.kind() {
-        ErrorKind::FileTooLarge => Error::new(Reason::LimitHit, "the file is too large")
-            .at(path.display().to_string())
-            .expected(format!("at most {limit} bytes")),
+        ErrorKind::FileTooLarge => too_large(path, limit),
         _ => Error::io("read", path, err),
     })
+}
+
+/// The same, of a file that nobody but this user and root could have written.
+///
+/// # Errors
+/// Those of [`read`]; [`Reason::RootNotTrusted`] for a file of another user, or one that its group or all may write.
+pub fn read_own(path: &Path, links: Links, limit: u64) -> Result<Vec<u8>> {
+    let file = open(path, links)?;
+    let meta = file.metadata().map_err(|err| Error::io("examine", path, err))?;
+    let me = rustix::process::geteuid().as_raw();
+    let place = path.display();
+    let refused = || {
+        Error::new(Reason::RootNotTrusted, "another user owns or can write the file")
+            .at(place.to_string())
+            .expected(format!("owned by uid {me} or root, not writable by group or others"))
+            .found(format!("uid {}, mode {:o}", meta.uid(), meta.mode() & 0o7777))
+    };
+    if meta.uid() != me && meta.uid() != 0 {
+        return Err(refused().hint("read it, then name a copy of your own"));
+    }
+    if meta.mode() & 0o022 != 0 {
+        return Err(refused().hint(format!("chmod go-w '{place}'")));
+    }
+    bounded(file, limit).map_err(|err| match err.kind() {
+        ErrorKind::FileTooLarge => too_large(path, limit),
+        _ => Error::io("read", path, err),
+    })
+}
+
+fn too_large(path: &Path, limit: u64) -> Error {
+    Error::new(Reason::LimitHit, "the file is too large")
+        .at(path.display().to_string())
+        .expected(format!("at most {limit} bytes"))
 }
 
 /// All that `from` gives.
@@ -108,6 +139,17 @@ mod tests {
             assert_eq!((err.reason(), err.found_value()), (Reason::BadArgument, Some(found)));
         }
         assert_eq!(get("none", Links::Follow).unwrap_err().reason(), Reason::NotFound);
+        let mode = |mode| {
+            use std::os::unix::fs::PermissionsExt as _;
+            std::fs::set_permissions(at("file"), std::fs::Permissions::from_mode(mode)).unwrap();
+            read_own(&at("link"), Links::Follow, 5)
+        };
+        assert_eq!(mode(0o644).unwrap(), b"12345");
+        for open in [0o664, 0o646] {
+            let err = mode(open).unwrap_err();
+            assert_eq!(err.reason(), Reason::RootNotTrusted);
+            assert!(err.hints()[0].starts_with("chmod go-w"), "{err}");
+        }
         std::fs::write(at("file"), "123456").unwrap();
         assert_eq!(get("file", Links::Refuse).unwrap_err().reason(), Reason::LimitHit);
     }

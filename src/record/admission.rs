@@ -565,8 +565,45 @@ pub struct ModelStatus {
     pub status: AdmissionStatus,
     /// Why, in one line without anything from a record that may be a secret.
     pub reason: String,
-    /// The record, where it is a valid one.
+    /// The record, where it is a valid one that may say anything of the run.
     pub record: Option<ModelAdmission>,
+}
+
+/// What a file that was named for `requested` means: it is a request and no authority, so it admits only as the record
+/// that the root has. The arguments are those of [`status`], and `recorded` the root's record of the pair.
+pub fn requested(
+    file: &RecordFile,
+    recorded: Option<&[u8]>,
+    requested: Option<&ModelPair>,
+    stage: u8,
+    now: &Timestamp,
+    secret: &dyn Fn(&[u8]) -> Option<String>,
+) -> ModelStatus {
+    let found = status(file, requested, stage, now, secret);
+    let RecordFile::Bytes(bytes) = file else { return found };
+    if !matches!(found.status, AdmissionStatus::Admitted | AdmissionStatus::NotAdmitted) {
+        return found;
+    }
+    let reason = match recorded {
+        Some(recorded) if same(bytes, recorded) => return found,
+        None => "the file is not on record in this root".to_owned(),
+        Some(recorded) => {
+            let recorded = RecordFile::Bytes(recorded.to_vec());
+            let there = status(&recorded, requested, stage, now, secret);
+            let (word, why) = (there.status.as_str(), there.reason);
+            format!("the record of this root is another one than the file ({word}: {why})")
+        }
+    };
+    ModelStatus { status: AdmissionStatus::NotAdmitted, reason, record: None }
+}
+
+/// Whether two files hold the same record, by their canonical digests.
+pub fn same(one: &[u8], other: &[u8]) -> bool {
+    let digest = |bytes| record::parse_value(bytes).map(|value| record::digest(&value));
+    match (digest(one), digest(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
 }
 
 /// What `file` means for `requested` at `stage`, at the moment `now`.
@@ -820,6 +857,36 @@ mod tests {
         assert_eq!(ask(old.to_string().as_bytes(), PAIR).status, AdmissionStatus::InvalidAdmission);
         // A written record never calls itself legacy.
         assert!(parse(&with("schema", json!(LEGACY_SCHEMA))).is_err());
+    }
+
+    #[test]
+    fn a_named_file_admits_only_as_the_record_of_the_root() {
+        use AdmissionStatus as S;
+        let now = "2026-06-01".parse().unwrap();
+        let pair = PAIR.parse().unwrap();
+        let asked = |file: &[u8], recorded: Option<&[u8]>| {
+            let file = RecordFile::Bytes(file.to_vec());
+            requested(&file, recorded, Some(&pair), 2, &now, &|_| None)
+        };
+        assert_eq!(asked(QWEN, Some(QWEN)).status, S::Admitted);
+        // Spelled in another way it is the same record.
+        let compact = record::parse_value(QWEN).unwrap().to_string().into_bytes();
+        assert_eq!(asked(&compact, Some(QWEN)).status, S::Admitted);
+        let revoked = with("status", json!("revoked"));
+        let other = with("approval_source", json!("approved by me"));
+        for (file, recorded, text) in [
+            (QWEN, None, "not on record"),
+            (QWEN, Some(revoked.as_slice()), "(not_admitted: its status is"),
+            (&other, Some(QWEN), "(admitted: approved by: JP"),
+            (QWEN, Some(CODEX), "(mismatch: "),
+            (QWEN, Some(b"{}".as_slice()), "(invalid_admission: "),
+        ] {
+            let found = asked(file, recorded);
+            assert_eq!((found.status, found.record), (S::NotAdmitted, None));
+            assert!(found.reason.contains(text), "{}", found.reason);
+        }
+        assert_eq!(asked(CODEX, Some(CODEX)).status, S::Mismatch);
+        assert_eq!(asked(b"{", Some(QWEN)).status, S::InvalidAdmission);
     }
 
     #[test]

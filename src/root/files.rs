@@ -16,7 +16,12 @@ use crate::record::RecordError;
 pub const MARKER: &str = "admit.toml";
 
 static LOCKFILES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/lockfiles");
-static ADMISSIONS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/admissions");
+/// The one admission inside admit: replies written beforehand, which can never be a pass. Who may answer an agent is for
+/// the people who answer for it to say.
+const SCRIPTED: (&str, &[u8]) = (
+    "admissions/models/scripted--understudy-script.json",
+    include_bytes!("../../admissions/models/scripted--understudy-script.json"),
+);
 /// The fixture alone: the hostile files that tests use are no records.
 static FIXTURE: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/fixtures/r1-string-slugify");
 
@@ -42,10 +47,11 @@ pub(super) fn directory(dir: &Path) -> Result<Files> {
 /// The embedded records with this user's own additions and updates, in `dir`, over them; and how many those are.
 pub(super) fn overlaid(dir: &Path) -> Result<(Files, usize)> {
     let mut files = Files::new();
-    let parts = ["lockfiles", "admissions", "fixtures/r1-string-slugify"];
-    for (part, dir) in parts.into_iter().zip([&LOCKFILES, &ADMISSIONS, &FIXTURE]) {
+    let parts = ["lockfiles", "fixtures/r1-string-slugify"];
+    for (part, dir) in parts.into_iter().zip([&LOCKFILES, &FIXTURE]) {
         collect_embedded(part, dir, &mut files);
     }
+    files.insert(SCRIPTED.0.to_owned(), SCRIPTED.1.to_vec());
     let data = dir.parent().unwrap_or(dir);
     own_path(data, data)?;
     own_path(dir, data)?;

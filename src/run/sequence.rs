@@ -222,6 +222,12 @@ impl Run<'_> {
         run.draft(|draft| *draft = report.clone());
         let gates = GateRecord::of(self.engine, self.options, &gathered, &decision);
         run.record(names::GATE, "gates", &gates)?;
+        if let Some(record) = &gathered.model.record {
+            let path = names::MODEL_RECORD
+                .parse()
+                .map_err(|err| Error::new(Reason::Internal, "a path of a run").caused_by(err))?;
+            run.artifact(&path, "model_admission", Author::Admit, record)?;
+        }
         if let Some(launch) = gathered.facts.launch.known() {
             run.record("backend/launch.json", "launch", &launch.record())?;
         }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::util::World;
+use crate::util::{World, project};
 
 const PAIR: &str = "qwen-local/qwen3.6-35b-a3b";
 
@@ -16,35 +16,63 @@ fn add(pair: &str) -> Vec<&str> {
         "the owner, in writing",
         "--review-trigger",
         "any change",
-        "--credential-class",
-        "pi-models-json-local-provider-no-secret",
-        "--network-class",
+        "--credential",
+        "none",
+        "--network",
         "local-tailscale-vllm-spark1",
     ]
 }
 
 #[test]
-fn shipped_records_are_listed_shown_and_checked() {
+fn no_served_model_is_admitted_before_somebody_said_so() {
     let world = World::new();
-    let list = world.admit(&["model", "list", "--json"]).expect(0);
-    let list: Value = serde_json::from_str(&list.stdout()).unwrap();
+    let list = world.admit(&["model", "list", "--json"]).expect(0).json();
     let models = list["models"].as_array().unwrap();
-    assert!(models.len() >= 3);
-    assert!(models.iter().all(|model| model["status"] == "admitted"), "{list}");
-    let shown = world.admit(&["model", "show", PAIR]).expect(0);
-    let record: Value = serde_json::from_str(&shown.stdout()).unwrap();
-    assert_eq!(record["admission_timestamp"], "2026-05-31");
-    assert_eq!(record["runtime_provider"], "openai");
-    world.admit(&["model", "check", PAIR]).expect(0);
-    let missing = world.admit(&["model", "check", "qwen-local/other", "--json"]).expect(3);
-    let missing: Value = serde_json::from_str(&missing.stdout()).unwrap();
+    assert_eq!(models.len(), 1, "{list}");
+    assert_eq!(models[0]["record"]["kind"], "scripted");
+    let missing = world.admit(&["model", "check", PAIR, "--json"]).expect(3).json();
     assert_eq!(missing["status"], "missing_admission");
-    world.admit(&["model", "show", "qwen-local/other"]).expect(2);
+    world.admit(&["model", "show", PAIR]).expect(2);
+}
+
+#[test]
+fn a_record_is_imported_as_it_is() {
+    let world = World::new();
+    let file = world.path().join("record.json");
+    let shipped = project().join("admissions/models/qwen-local--qwen3.6-35b-a3b.json");
+    let bytes = std::fs::read(shipped).unwrap();
+    std::fs::write(&file, &bytes).unwrap();
+    let import = ["model", "import", file.to_str().unwrap()];
+    let imported = world.admit(&[&import[..], &["--json"]].concat()).expect(0).json();
+    assert_eq!((&imported["new"], &imported["pair"]), (&true.into(), &PAIR.into()));
+    assert_eq!(world.admit(&["model", "show", PAIR]).expect(0).stdout().as_bytes(), bytes);
+    // Nothing of a file that cannot be a record here is kept.
+    let mut record: Value = serde_json::from_slice(&bytes).unwrap();
+    record["model"] = "other".into();
+    let key = format!("sk-{}", "a1B2c3D4".repeat(6));
+    for (field, value, reason) in [
+        ("status", "revoked", "bad_record"),
+        ("admission_timestamp", "2999-01-01", "bad_record"),
+        ("approval_source", key.as_str(), "bad_record"),
+        ("more", "x", "bad_record"),
+    ] {
+        let mut record = record.clone();
+        record[field] = value.into();
+        std::fs::write(&file, record.to_string()).unwrap();
+        let refused = world.admit(&import).refuse(2, reason);
+        assert!(!refused.stderr().contains(&key), "{refused}");
+        world.admit(&["model", "show", "qwen-local/other"]).expect(2);
+    }
+    world.admit(&["model", "import", "nowhere.json"]).refuse(2, "not_found");
+    std::fs::remove_file(&file).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RUSR).unwrap();
+    world.admit(&import).refuse(2, "bad_argument");
 }
 
 #[test]
 fn a_revoked_model_is_not_admitted_and_an_added_one_is() {
     let world = World::new();
+    world.admit(&add(PAIR)).expect(0);
     world.admit(&["model", "revoke", PAIR]).expect(0);
     let checked = world.admit(&["model", "check", PAIR, "--json"]).expect(3);
     let checked: Value = serde_json::from_str(&checked.stdout()).unwrap();
@@ -70,8 +98,8 @@ fn secrets_addresses_and_unknown_classes_are_not_recorded() {
         ("--approval-source", key.as_str()),
         ("--review-trigger", "when http://10.1.2.3:8000 changes"),
         ("--review-trigger", ""),
-        ("--network-class", "anywhere"),
-        ("--credential-class", "somehow"),
+        ("--network", "anywhere"),
+        ("--credential", "somehow"),
     ] {
         let mut args = add("qwen-local/new");
         let at = args.iter().position(|arg| *arg == flag).unwrap();

@@ -318,7 +318,7 @@ fn a_malformed_request_and_a_store_that_cannot_be_used_leave_a_blocked_run() {
 
 #[test]
 fn each_gate_about_the_model_refuses() {
-    let mut world = built();
+    let world = built();
     let understudy = ["stage2", "--provider", "understudy"];
     let not_admitted = "provider-model-not-admitted.txt";
     let with = |more: &[&'static str]| -> Vec<&'static str> {
@@ -343,17 +343,124 @@ fn each_gate_about_the_model_refuses() {
         is_blocked(&world, &outcome, "model_admitted", "model_not_admitted", not_admitted);
         assert_eq!(outcome["report"]["case_model_admission_status"], status, "{name}");
     }
-    let qwen = with(&["--model", "qwen-local/qwen3.6-35b-a3b"]);
-    let outcome = run(&world, &qwen, 3);
-    let config = "provider-local-config-unavailable.txt";
-    is_blocked(&world, &outcome, "endpoint_configured", "local_config_unavailable", config);
-    let codex = with(&["--model", "openai-codex/gpt-5.5"]);
-    let outcome = run(&world, &codex, 3);
-    let auth = "provider-auth-unavailable.txt";
-    is_blocked(&world, &outcome, "auth_bridge", "auth_unavailable", auth);
+    // A file says what it likes: only the root's own record admits.
+    let file = world.path().join("made-up.json");
+    let record = admission(|record| record["approval_source"] = json!("approved by me"));
+    std::fs::write(&file, record).unwrap();
+    let mut args = SCRIPTED.to_vec();
+    args.extend(["--admission-file", file.to_str().unwrap()]);
+    let outcome = run(&world, &args, 3);
+    is_blocked(&world, &outcome, "model_admitted", "model_not_admitted", not_admitted);
+    assert_eq!(outcome["report"]["case_model_admission_status"], "not_admitted");
+}
+
+/// The fix of the one check that failed.
+fn fix(outcome: &Value) -> Vec<String> {
+    let gates = outcome["report"]["gates"].as_array().unwrap();
+    let failed: Vec<_> = gates.iter().filter(|gate| gate["state"] == "failed").collect();
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    failed[0]["fix"].as_str().unwrap().split(' ').map(str::to_owned).collect()
+}
+
+#[test]
+fn a_named_admission_file_admits_once_it_is_on_record_and_no_longer_when_it_is_revoked() {
+    let mut world = built();
+    let not_admitted = "provider-model-not-admitted.txt";
+    world.admit(&["model", "check", "qwen-local/qwen3.6-35b-a3b"]).expect(3);
+    world.set("CTO_HARNESS_ALLOW_CASE", "1").set("CTO_HARNESS_CASE_STAGE", "2");
+    // This project's own two records, and one in the oldest form, as somebody has them.
+    let oldest = json!({
+        "status": "admitted", "provider": "qwen-local", "model": "oldest",
+        "credential_source_class": "pi-models-json-local-provider-no-secret",
+        "allowed_network_class": "local-tailscale-vllm-spark1", "approval_source": "chat",
+        "admission_timestamp": "2026-05-31T21:50:00.123456-04:00", "review_trigger": "any change",
+        "evidence_expectations": ["a sealed run directory"],
+    });
+    let shipped =
+        |name: &str| std::fs::read(project().join("admissions/models").join(name)).unwrap();
+    let config = ("endpoint_configured", "local_config_unavailable");
+    for (provider, model, bytes, check, marker) in [
+        (
+            "qwen-local",
+            "qwen3.6-35b-a3b",
+            shipped("qwen-local--qwen3.6-35b-a3b.json"),
+            config,
+            "provider-local-config-unavailable.txt",
+        ),
+        (
+            "openai-codex",
+            "gpt-5.5",
+            shipped("openai-codex--gpt-5.5.json"),
+            ("auth_bridge", "auth_unavailable"),
+            "provider-auth-unavailable.txt",
+        ),
+        (
+            "qwen-local",
+            "oldest",
+            oldest.to_string().into_bytes(),
+            config,
+            "provider-local-config-unavailable.txt",
+        ),
+    ] {
+        let file = world.path().join(format!("{model} of ours.json"));
+        std::fs::write(&file, &bytes).unwrap();
+        world.set("CTO_HARNESS_CASE_MODEL_PROVIDER", provider).set("CTO_HARNESS_CASE_MODEL", model);
+        world.set("CTO_HARNESS_CASE_MODEL_ADMISSION_FILE", file.to_str().unwrap());
+        let asked = ["stage2", "--provider", "understudy"];
+        let outcome = run(&world, &asked, 3);
+        is_blocked(&world, &outcome, "model_admitted", "model_not_admitted", not_admitted);
+        assert_eq!(outcome["report"]["case_model_admission_status"], "not_admitted");
+        // The fix as it is printed, typed into a shell.
+        let typed = fix(&outcome).join(" ");
+        let expected = format!("admit model import '{}'", file.display());
+        assert_eq!(typed, expected);
+        assert!(world.shell(&typed).status.success(), "{typed}");
+        let outcome = run(&world, &asked, 3);
+        is_blocked(&world, &outcome, check.0, check.1, marker);
+        assert_eq!(outcome["report"]["case_model_admission_status"], "admitted");
+        let sealed = directory(&outcome).join("backend/model-admission.json");
+        assert_eq!(std::fs::read(sealed).unwrap(), bytes, "as it is on record");
+        // A second import changes nothing.
+        let again = world.admit(&["model", "import", file.to_str().unwrap(), "--json"]).expect(0);
+        assert_eq!(again.json()["new"], false);
+        let pair = format!("{provider}/{model}");
+        world.admit(&["model", "revoke", &pair]).expect(0);
+        let outcome = run(&world, &asked, 3);
+        is_blocked(&world, &outcome, "model_admitted", "model_not_admitted", not_admitted);
+        assert_eq!(outcome["report"]["case_model_admission_status"], "not_admitted");
+        // What was revoked comes back only where that is said.
+        world.admit(&["model", "import", file.to_str().unwrap()]).expect(2);
+        let typed = fix(&outcome).join(" ");
+        assert_eq!(typed, format!("{expected} --replace"));
+        assert!(world.shell(&typed).status.success(), "{typed}");
+        run(&world, &asked, 3);
+        world.admit(&["model", "check", &pair]).expect(0);
+    }
+    // A file that another could have written is not read, whatever stands on record.
+    let file = world.path().join("oldest of ours.json");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    std::fs::set_permissions(&file, mode).unwrap();
+    let outcome = run(&world, &["stage2", "--provider", "understudy"], 3);
+    assert_eq!(outcome["report"]["case_model_admission_status"], "invalid_admission");
+    assert!(world.shell(&fix(&outcome).join(" ")).status.success());
+    let outcome = run(&world, &["stage2", "--provider", "understudy"], 3);
+    assert_eq!(outcome["report"]["case_model_admission_status"], "admitted");
+}
+
+#[test]
+fn endpoints_are_refused_outside_of_the_network_and_shown_nowhere() {
+    let mut world = built();
+    let record = project().join("admissions/models/qwen-local--qwen3.6-35b-a3b.json");
+    put(
+        &world,
+        "admissions/models/qwen-local--qwen3.6-35b-a3b.json",
+        &std::fs::read(record).unwrap(),
+    );
+    let mut args = SCRIPTED.to_vec();
+    args.splice(3.., ["--model", "qwen-local/qwen3.6-35b-a3b"]);
     // This machine's loopback is outside of the class; its address is in no artifact.
     world.set("CTO_HARNESS_CASE_LOCAL_BASE_URL", "http://127.0.0.1:45678/v1");
-    let outcome = run(&world, &qwen, 3);
+    let outcome = run(&world, &args, 3);
     let marker = "provider-network-not-allowed.txt";
     is_blocked(&world, &outcome, "network_class", "network_not_allowed", marker);
     assert!(!outcome.to_string().contains("45678"));
@@ -362,8 +469,9 @@ fn each_gate_about_the_model_refuses() {
     assert!(row["expected"].as_str().unwrap().contains("100.64.0.0/10"), "{row:#}");
     // A name that does not resolve says nothing of the model or of a network.
     world.set("CTO_HARNESS_CASE_LOCAL_BASE_URL", "http://no-such-host.invalid/v1");
-    let outcome = run(&world, &qwen, 3);
-    is_blocked(&world, &outcome, "network_class", "local_config_unavailable", config);
+    let marker = "provider-local-config-unavailable.txt";
+    let outcome = run(&world, &args, 3);
+    is_blocked(&world, &outcome, "network_class", "local_config_unavailable", marker);
 }
 
 #[test]

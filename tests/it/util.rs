@@ -101,6 +101,13 @@ impl World {
         self
     }
 
+    /// A line as a person types it into a shell, in which `admit` is this one.
+    pub fn shell(&self, line: &str) -> Output {
+        let script = format!("admit() {{ \"$ADMIT\" \"$@\"; }}; {line}");
+        let mut command = self.command_behind(&["sh", "-c", &script, "sh"], &[]);
+        command.env("ADMIT", admit()).output().unwrap()
+    }
+
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(admit());
         command.args(args).current_dir(self.cwd()).env_clear().envs(&self.env).stdin(Stdio::null());

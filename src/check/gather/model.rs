@@ -10,13 +10,17 @@ use crate::check::{
 };
 use crate::download::config::NetConfig;
 use crate::error::{Error, Reason, Result};
+use crate::host;
 use crate::host::files::{self, Links};
+use crate::model::MAX_RECORD;
 use crate::proxy::endpoint::{Credential, Endpoint};
 use crate::proxy::mock::Mock;
 use crate::proxy::probe::{self, MAX_TOKENS, Probe, ProbeLimits};
 use crate::proxy::upstream::Upstream;
 use crate::record;
-use crate::record::admission::{self, Api, ModelAdmission, ModelKind, ModelPair, RecordFile};
+use crate::record::admission::{
+    self, AdmissionStatus, Api, ModelAdmission, ModelKind, ModelPair, ModelStatus, RecordFile,
+};
 use crate::record::credential::Credential as Wanted;
 use crate::record::failure::FailureClass;
 use crate::record::fixture::Script;
@@ -31,9 +35,6 @@ pub const KEY_VARIABLE: &str = "ADMIT_MODEL_KEY";
 pub const KEY_FILE_VARIABLE: &str = "ADMIT_MODEL_KEY_FILE";
 /// The variable that names a file of mode 0600 with the endpoint's address.
 pub const ENDPOINT_FILE_VARIABLE: &str = "ADMIT_MODEL_ENDPOINT_FILE";
-
-/// Longest admission record that is read.
-const MAX_RECORD: u64 = 1 << 20;
 
 /// Where to look, and what was asked for.
 pub struct Sources<'a> {
@@ -58,42 +59,57 @@ pub struct Sources<'a> {
 pub struct Side {
     /// Where the admission record stands.
     pub admission_file: Option<String>,
-    /// SHA-256 of the record in canonical form, where there is one that is JSON.
+    /// Its bytes, where it is a valid one that may say anything of the run.
+    pub record: Option<Vec<u8>>,
+    /// SHA-256 of the same record in canonical form.
     pub record_sha256: Option<Digest>,
     /// What stands behind the proxy.
     pub upstream: Option<Upstream>,
 }
 
-fn record_file(sources: &Sources<'_>) -> (Option<String>, RecordFile) {
-    if let Some(path) = sources.admission_file {
-        let file = match files::read(Path::new(path), Links::Follow, MAX_RECORD) {
-            Ok(bytes) => RecordFile::Bytes(bytes),
-            Err(err) if err.reason() == Reason::NotFound => RecordFile::Absent,
-            Err(err) => RecordFile::Unreadable(err.to_string()),
+/// Where the record stands, its bytes, what it means, and what puts it on record where a file was named that is not.
+fn record_file(sources: &Sources<'_>) -> (Option<String>, RecordFile, ModelStatus, Option<String>) {
+    let Sources { pair, stage, now, .. } = *sources;
+    let path = pair.map(ModelPair::path);
+    let recorded = path.as_deref().and_then(|path| sources.root.get(path));
+    if let Some(named) = sources.admission_file {
+        let (file, unsafe_fix) = match files::read_own(Path::new(named), Links::Follow, MAX_RECORD)
+        {
+            Ok(bytes) => (RecordFile::Bytes(bytes), None),
+            Err(err) if err.reason() == Reason::NotFound => (RecordFile::Absent, None),
+            Err(err) => {
+                let why = match err.found_value() {
+                    Some(found) => format!("{} ({found})", err.what()),
+                    None => err.to_string(),
+                };
+                (RecordFile::Unreadable(why), err.hints().first().cloned())
+            }
         };
-        return (Some(path.to_owned()), file);
+        let status = admission::requested(&file, recorded, pair, stage, now, &secrets::rule_of);
+        let unrecorded = status.status == AdmissionStatus::NotAdmitted && status.record.is_none();
+        let replace = if recorded.is_some() { " --replace" } else { "" };
+        let import = || format!("admit model import {}{replace}", host::quoted(named));
+        return (Some(named.to_owned()), file, status, unsafe_fix.or(unrecorded.then(import)));
     }
-    let Some(pair) = sources.pair else { return (None, RecordFile::Absent) };
-    let path = pair.path();
-    match sources.root.get(&path) {
-        Some(bytes) => (Some(sources.root.place(&path)), RecordFile::Bytes(bytes.to_vec())),
-        None => (None, RecordFile::Absent),
-    }
+    let place = path.as_deref().filter(|_| recorded.is_some()).map(|path| sources.root.place(path));
+    let file = recorded.map_or(RecordFile::Absent, |bytes| RecordFile::Bytes(bytes.to_vec()));
+    let status = admission::status(&file, pair, stage, now, &secrets::rule_of);
+    (place, file, status, None)
 }
 
 /// Admission, credentials, endpoint and network. Asks no server but the resolver of names.
 pub fn model(sources: &Sources<'_>, facts: &mut Facts) -> Side {
     let mut side = Side::default();
-    let (place, file) = record_file(sources);
+    let (place, file, status, fix) = record_file(sources);
     side.admission_file = place;
-    if let RecordFile::Bytes(bytes) = &file {
-        side.record_sha256 = record::parse_value(bytes).ok().map(|value| record::digest(&value));
-    }
     facts.requested = Found::Known(sources.pair.into_iter().cloned().collect());
-    let status =
-        admission::status(&file, sources.pair, sources.stage, sources.now, &secrets::rule_of);
+    facts.model_fix = fix;
     let record = status.record.clone();
     facts.model = Found::Known(status);
+    if let (RecordFile::Bytes(bytes), Some(_)) = (&file, &record) {
+        side.record_sha256 = record::parse_value(bytes).ok().map(|value| record::digest(&value));
+        side.record = Some(bytes.clone());
+    }
     let about = match &file {
         RecordFile::Bytes(bytes) if record.is_some() => attest::model_admission(bytes).ok(),
         _ => None,
