@@ -24,6 +24,7 @@ pub mod explain;
 pub mod secrets;
 pub mod bun;
 pub mod host;
+pub(crate) mod stop;
 pub mod root;
 pub mod store;
 pub mod sandbox;

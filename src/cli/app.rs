@@ -10,6 +10,7 @@ use crate::context::{Context, Options};
 use crate::error::{Error, Reason, Result};
 use crate::host::{Clock, FixedClock, Host, SystemClock};
 use crate::record::ids::{Digest, Timestamp};
+use crate::stop;
 use crate::ui::{Colour, Settings, Ui};
 
 /// What every command takes. Each has a variable, named by its help, that holds where the flag is not given.
@@ -89,6 +90,15 @@ impl App {
         };
         let progress = Arc::clone(&ui);
         Ok(Self { context: Context::new(host, clock, progress, options), ui })
+    }
+
+    /// From now on a signal is no sudden death: the command comes to an end, and what it knows is sealed.
+    pub(super) fn heed_signals(&self) -> Result<()> {
+        let ui = Arc::clone(&self.ui);
+        stop::heed(&self.context.stop, move |signal| {
+            let what = format!("told to stop by signal {signal}");
+            ui.error(&Error::new(Reason::Interrupted, what).hint("run it again"));
+        })
     }
 }
 

@@ -8,7 +8,6 @@ use crate::error::{Kind, Result};
 use crate::health::{self, Validator};
 use crate::record;
 use crate::record::health::{HealthRow, Outcome};
-use crate::run::supervise::heed_signals;
 use crate::ui::Mark;
 
 /// Inject every fault that admit knows, one at a time, and see that each ends as it must
@@ -30,7 +29,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
 
 /// Runs a set of validators and shows what they found.
 pub(super) fn show(app: &App, set: &str, validators: &[&Validator], shown: Shown) -> Result<u8> {
-    heed_signals(&app.context.stop)?;
+    app.heed_signals()?;
     let health::Health { report, hindered } = health::health(&app.context, set, validators)?;
     let counts = report.counts;
     let (mark, word) = match (report.passed, counts.failed) {

@@ -16,7 +16,6 @@ use crate::record::admission::ModelPair;
 use crate::record::evidence::RunStatus;
 use crate::record::finding::Finding;
 use crate::record::ids::Name;
-use crate::run::supervise::heed_signals;
 use crate::run::{self, Options};
 use crate::ui::{Mark, Ui};
 
@@ -108,7 +107,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         binary: args.binary.clone(),
         timeout: args.timeout.map(Duration::from_secs),
     };
-    heed_signals(&app.context.stop)?;
+    app.heed_signals()?;
     let outcome = run::run(
         &app.context,
         &Options {

@@ -181,6 +181,11 @@ impl Recording {
         change(&mut self.state().draft);
     }
 
+    /// What is sealed if the run ends without a report, as it stands.
+    pub fn drafted(&self) -> RunReport {
+        self.state().draft.clone()
+    }
+
     /// One event of the chain. `by` is [`Author::Admit`] for what admit did or saw itself.
     pub fn event(&self, kind: &str, by: Author, data: Value) -> Result<()> {
         self.noted(|state| self.event_locked(state, kind, by, data))

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -26,6 +27,7 @@ use crate::record::ids::Name;
 use crate::record::report::SourceAdmission;
 use crate::root::{self, Root};
 use crate::run::{self, Options, Outcome, fixture, tools};
+use crate::stop;
 use crate::store::Outside;
 
 /// What came of a set of validators.
@@ -56,7 +58,17 @@ pub fn health(context: &Context, set: &str, validators: &[&Validator]) -> Result
         .map_err(|err| Error::io("use as scratch", &temp, err).hint("set TMPDIR"))?;
     // The worlds have stores of their own, with directories that are read-only.
     let scratch = Outside::create(&temp)?;
-    let stage = Stage::set(context, scratch.path().to_path_buf())?;
+    let path = scratch.path().to_path_buf();
+    // Removed at the end, or when admit is told to stop and a validator does not end.
+    let scratch = Arc::new(Mutex::new(Some(scratch)));
+    let _told_to_stop = stop::at_last({
+        let scratch = Arc::clone(&scratch);
+        move |_| {
+            drop(scratch.lock().unwrap_or_else(PoisonError::into_inner).take());
+            Some(Reason::Interrupted.kind().exit_code())
+        }
+    });
+    let stage = Stage::set(context, path)?;
     let (mut rows, mut hindered) = (Vec::new(), None);
     for validator in validators {
         if context.stop.load(Ordering::SeqCst) != 0 {

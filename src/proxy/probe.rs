@@ -6,6 +6,7 @@
 //! the deadline.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
@@ -83,8 +84,14 @@ impl Default for ProbeLimits {
     }
 }
 
-/// Probes `upstream` for `model`. A bad answer is a [`Probe`]; an `Err` means that nothing could be asked.
-pub fn probe(upstream: &Upstream, model: &str, limits: ProbeLimits) -> Result<Probe> {
+/// Probes `upstream` for `model`. A bad answer is a [`Probe`]; an `Err` means that nothing could be asked, or that `stop`
+/// was set meanwhile.
+pub fn probe(
+    upstream: &Upstream,
+    model: &str,
+    limits: ProbeLimits,
+    stop: &AtomicUsize,
+) -> Result<Probe> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -94,7 +101,19 @@ pub fn probe(upstream: &Upstream, model: &str, limits: ProbeLimits) -> Result<Pr
     let chat = read_request(api, body.as_bytes(), model).map_err(|(_, what)| {
         Error::new(Reason::Internal, format!("the probe's request: {what}"))
     })?;
-    Ok(runtime.block_on(both(upstream, model, limits, &chat)))
+    runtime.block_on(async {
+        tokio::select! {
+            answer = both(upstream, model, limits, &chat) => Ok(answer),
+            () = told(stop) => Err(Error::new(Reason::Interrupted, "told to stop while the model was asked")),
+        }
+    })
+}
+
+/// Ends when `stop` is set.
+async fn told(stop: &AtomicUsize) {
+    while stop.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 async fn both(upstream: &Upstream, model: &str, limits: ProbeLimits, chat: &Request) -> Probe {

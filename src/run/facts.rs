@@ -124,7 +124,7 @@ pub(super) fn gather(sources: &Sources<'_>, policy: &Policy) -> Gathered {
         && asks_the_model(&facts, policy)
     {
         let id = request.model.as_ref().map_or("", |pair| pair.model.as_str());
-        probe = model::ask(upstream, id, &mut facts);
+        probe = model::ask(upstream, id, &context.stop, &mut facts);
     }
     Gathered { facts, model, tools, probe }
 }

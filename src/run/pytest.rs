@@ -10,6 +10,7 @@ use crate::record;
 use crate::record::ids::Digest;
 use crate::record::piplock::PipLock;
 use crate::root::Root;
+use crate::stop;
 use crate::store::{Store, StoredTree};
 
 /// Where the pinned pytest is inside every sandbox of a run.
@@ -64,10 +65,7 @@ pub(super) fn install(
     std::fs::write(&list, requirements).map_err(|err| Error::io("write", &list, err))?;
     let writer = store.tree_writer()?;
     let run = |args: &[&str], more: &[&Path]| -> Result<Output> {
-        clean(&python.executable, host)
-            .args(args)
-            .args(more)
-            .output()
+        stop::output(clean(&python.executable, host).args(args).args(more))
             .map_err(|err| Error::io("start", &python.executable, err))
     };
     let fixed = [

@@ -33,6 +33,7 @@ use crate::record::sealed::Author;
 use crate::root::Root;
 use crate::sandbox::{Launcher, Policy as SandboxPolicy};
 use crate::secrets::{Known, Secret};
+use crate::stop;
 use crate::store::Store;
 
 /// What a run came to.
@@ -98,6 +99,12 @@ pub fn run(context: &Context, options: &Options) -> Result<Outcome> {
     };
     if options.dry_run {
         let (_, decision) = run.gate()?;
+        if context.stop.load(Ordering::SeqCst) != 0 {
+            return Err(Error::new(
+                Reason::Interrupted,
+                "told to stop before every check was made",
+            ));
+        }
         let kind = decision.kind().filter(|_| !decision.holds_as_far_as_asked());
         let code = kind.map_or(0, Kind::exit_code);
         return Ok(Outcome { code, sealed: None, decision });
@@ -158,10 +165,22 @@ fn sealed_with(
     Ok(err)
 }
 
+/// Seals what is known of a run that does not come to an end of its own; `None` where it is being sealed already.
+fn interrupted(recording: &Recording, signal: usize) -> Option<u8> {
+    let mut report = recording.drafted();
+    verdict::interrupted(&mut report, signal);
+    let sealed = recording.seal(report).ok()?;
+    Some(verdict::exit_code(&sealed.report))
+}
+
 impl Run<'_> {
     /// The run with its evidence, from the first event to the seal.
     fn recorded(&self) -> Result<Outcome> {
         let (recording, mut report) = begin(self.context, self.options, self.fixture)?;
+        let _told_to_stop = stop::at_last({
+            let recording = Arc::clone(&recording);
+            move |signal| interrupted(&recording, signal)
+        });
         match self.all(&recording, &mut report) {
             Ok((code, decision)) => {
                 // A run that was interrupted never passes.
@@ -239,6 +258,9 @@ impl Run<'_> {
         let endpoint = endpoint.and_then(|e| Secret::new(e.reveal().as_bytes().to_vec()));
         known.extend(endpoint.map(|url| ("endpoint_url".to_owned(), url)));
         run.watch_for(Known::new(&known));
+        if self.stopped(report) {
+            return Ok((None, decision));
+        }
         let Some(admitted) = &decision.admitted else {
             let ids: Vec<&str> = decision.refusals().iter().map(|r| r.check.id()).collect();
             run.event("gates_refused", Author::Admit, json!({ "gates": ids }))?;
@@ -248,9 +270,6 @@ impl Run<'_> {
         };
         let held = decision.findings.iter().filter(|finding| finding.state == State::Ok).count();
         run.event("gates_admitted", Author::Admit, json!({ "gates": held }))?;
-        if self.stopped(report) {
-            return Ok((None, decision));
-        }
         let tools = gathered.tools.as_ref();
         let tools = tools.ok_or_else(|| Error::new(Reason::Internal, "a run without its tools"))?;
         match self.engine {

@@ -1,8 +1,7 @@
 //! Watches a provider at work: one clock for each thing that can fail to happen, and the case that the work is done and
 //! the provider lingers.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -55,22 +54,6 @@ pub trait Watch {
     fn judge(&mut self, dir: &Dir) -> Result<bool>;
     /// Something for the record.
     fn note(&mut self, kind: &str, data: serde_json::Value) -> Result<()>;
-}
-
-/// Has SIGINT, SIGTERM and SIGHUP set `flag` to their number, so that a run is sealed and nothing of it lives on. A second
-/// one ends admit at once; the sandbox then ends by its death pipe, and the run directory has no seal.
-pub fn heed_signals(flag: &Arc<AtomicUsize>) -> Result<()> {
-    let once = Arc::new(AtomicBool::new(false));
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-        let value = usize::try_from(signal).unwrap_or_default();
-        // In this order: the first signal finds the switch off, and then turns it on.
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&once))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&once)))
-            .map_err(|err| Error::io("watch for", "signals", err))?;
-        signal_hook::flag::register_usize(signal, Arc::clone(flag), value)
-            .map_err(|err| Error::io("watch for", "signals", err))?;
-    }
-    Ok(())
 }
 
 /// How often the work directory is looked into.

@@ -35,6 +35,7 @@ mod sandbox_host;
 mod sbom;
 mod schemas;
 mod shape;
+mod stop;
 mod store;
 mod survive;
 mod trial;

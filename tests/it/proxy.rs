@@ -3,6 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -590,7 +591,7 @@ fn a_mock_inside_goes_the_same_way() {
 fn probed(model: impl Into<Model>, patience: Duration) -> Probe {
     let model = model.into();
     let limits = ProbeLimits { reply: patience, ..ProbeLimits::default() };
-    let got = probe(&http(model.addr()), MODEL, limits).unwrap();
+    let got = probe(&http(model.addr()), MODEL, limits, &AtomicUsize::new(0)).unwrap();
     let text = serde_json::to_string(&got).unwrap();
     assert!(!text.contains(&key()) && !text.contains(&model.addr().to_string()), "{text}");
     if let Model::Raw(server) = &model {
@@ -637,7 +638,9 @@ fn the_probe_wants_the_model_listed_and_an_answer_of_use() {
     assert_eq!(silent.verdict.unwrap().detail, "no_reply");
     assert_eq!(probed(Model::raw(echo), long).secret_seen.as_deref(), Some("model_key"));
     let inside = Upstream::local(Mock::saying("hello", MODEL));
-    assert!(probe(&inside, MODEL, ProbeLimits::default()).unwrap().is_ready());
+    assert!(
+        probe(&inside, MODEL, ProbeLimits::default(), &AtomicUsize::new(0)).unwrap().is_ready()
+    );
 }
 
 #[test]

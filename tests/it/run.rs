@@ -58,7 +58,7 @@ fn admission(change: impl FnOnce(&mut Value)) -> Vec<u8> {
 }
 
 /// Admits the model of the loopback server.
-fn admit_loopback(world: &World) {
+pub fn admit_loopback(world: &World) {
     let record = admission(|record| {
         record["provider"] = json!("test");
         record["model"] = json!(MODEL);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 
 use super::signed;
 use crate::attest::{self, Expected, Outcome};
@@ -126,8 +127,13 @@ pub fn model(sources: &Sources<'_>, facts: &mut Facts) -> Side {
 }
 
 /// Asks the model whether it answers in a shape that an agent can use.
-pub fn ask(upstream: &Upstream, model: &str, facts: &mut Facts) -> Option<Probe> {
-    let asked: Result<Probe> = probe::probe(upstream, model, ProbeLimits::default());
+pub fn ask(
+    upstream: &Upstream,
+    model: &str,
+    stop: &AtomicUsize,
+    facts: &mut Facts,
+) -> Option<Probe> {
+    let asked: Result<Probe> = probe::probe(upstream, model, ProbeLimits::default(), stop);
     facts.probe = match &asked {
         Err(err) => Found::Failed(err.into()),
         Ok(probe) => Found::Known(probe_fact(probe)),

@@ -1,0 +1,149 @@
+//! Being told to stop: SIGINT, SIGTERM and SIGHUP set a flag, which the work looks at, so that it comes to an end of its own
+//! and what it knows is sealed. What stands where no flag is looked at (a name that does not resolve, a file system that
+//! does not answer) is ended from here: what was left to do is done, and the process goes.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::error::{Error, Reason, Result};
+
+/// How long the work has for an end of its own. Schedulers wait half a minute and more, people do not.
+const GRACE: Duration = Duration::from_millis(1200);
+/// How long an end that has begun may still take.
+const ENDING: Duration = Duration::from_secs(5);
+
+/// Does what is left to do, given the signal's number, and gives the exit code; `None` where the work is at it itself.
+type Last = Box<dyn FnOnce(usize) -> Option<u8> + Send>;
+
+/// Signals come to the process, and so does this belong to the process.
+static LEFT: Mutex<Left> =
+    Mutex::new(Left { next: 0, last: BTreeMap::new(), groups: BTreeMap::new() });
+
+struct Left {
+    next: u64,
+    last: BTreeMap<u64, Last>,
+    /// Process groups of programs that were started and have not ended.
+    groups: BTreeMap<u64, Pid>,
+}
+
+fn left() -> MutexGuard<'static, Left> {
+    LEFT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Something that is left to do as long as this value lives.
+pub struct Pending(u64);
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let mut left = left();
+        left.groups.remove(&self.0);
+        // Dropped after the lock is let go: it may hold what registers itself here.
+        let work = left.last.remove(&self.0);
+        drop(left);
+        drop(work);
+    }
+}
+
+/// Has `work` done before the process goes, should it be told to stop and the work not end by itself.
+pub fn at_last(work: impl FnOnce(usize) -> Option<u8> + Send + 'static) -> Pending {
+    let mut left = left();
+    left.next += 1;
+    let id = left.next;
+    left.last.insert(id, Box::new(work));
+    Pending(id)
+}
+
+/// Runs a program to its end, in a process group of its own, which ends at once when admit is told to stop.
+///
+/// # Errors
+/// Where it cannot be started.
+pub fn output(command: &mut Command) -> std::io::Result<Output> {
+    command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn()?;
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let _pending = group.map(|group| {
+        let mut left = left();
+        left.next += 1;
+        let id = left.next;
+        left.groups.insert(id, group);
+        Pending(id)
+    });
+    child.wait_with_output()
+}
+
+/// Has the signals set `flag` to their number. A second one ends the process at once. Where the process has not ended in
+/// time after the first, what is left to do is done, and `say` is told the signal's number before the process goes.
+///
+/// # Errors
+/// [`Reason::Io`] where signals cannot be watched for.
+pub fn heed(flag: &Arc<AtomicUsize>, say: impl FnOnce(usize) + Send + 'static) -> Result<()> {
+    let failed = |err| Error::io("watch for", "signals", err);
+    let (mut heard, tell) = UnixStream::pair().map_err(failed)?;
+    let once = Arc::new(AtomicBool::new(false));
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        let value = usize::try_from(signal).unwrap_or_default();
+        // In this order: the first signal finds the switch off, and then turns it on; who is told finds the flag set.
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&once))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&once)))
+            .map_err(failed)?;
+        signal_hook::flag::register_usize(signal, Arc::clone(flag), value).map_err(failed)?;
+        let tell = tell.try_clone().map_err(failed)?;
+        signal_hook::low_level::pipe::register(signal, tell).map_err(failed)?;
+    }
+    let flag = Arc::clone(flag);
+    std::thread::spawn(move || {
+        if heard.read_exact(&mut [0]).is_ok() {
+            let signal = flag.load(Ordering::SeqCst);
+            let code = end(signal);
+            say(signal);
+            std::process::exit(i32::from(code));
+        }
+    });
+    Ok(())
+}
+
+/// Waits for the work's own end, then does what is left to do. Gives the exit code.
+fn end(signal: usize) -> u8 {
+    for group in left().groups.values() {
+        // One that has ended meanwhile is none to end.
+        let _ = kill_process_group(*group, Signal::KILL);
+    }
+    std::thread::sleep(GRACE);
+    let work: Vec<Last> = std::mem::take(&mut left().last).into_values().collect();
+    let mut code = Reason::Interrupted.kind().exit_code();
+    // The last that was begun goes first.
+    for last in work.into_iter().rev() {
+        match last(signal) {
+            Some(own) => code = own,
+            None => std::thread::sleep(ENDING),
+        }
+    }
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_heard_to_its_end_and_work_that_is_done_is_not_left() {
+        let output = output(Command::new("/bin/sh").args(["-c", "echo out; echo err >&2; exit 3"]));
+        let output = output.unwrap();
+        assert_eq!((output.stdout, output.stderr), (b"out\n".to_vec(), b"err\n".to_vec()));
+        assert_eq!(output.status.code(), Some(3));
+        let (told, heard) = std::sync::mpsc::channel();
+        drop(at_last(move |signal| {
+            told.send(signal).unwrap();
+            None
+        }));
+        assert!(heard.recv().is_err(), "dropped, and never called");
+    }
+}

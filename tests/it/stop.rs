@@ -1,0 +1,149 @@
+//! Told to stop, admit is gone in two seconds wherever it is, and a run is sealed: the probe of a silent endpoint, pip, the
+//! judge, a download, a build, `health`. What is waited for takes half a minute or more, so a bound of a few seconds on a
+//! busy machine tells one from the other; the time that it took is printed.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use admit::error::Reason;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::run::{SCRIPTED, admit_loopback, built, reads_back, variant};
+use crate::upstream::MODEL;
+use crate::util::{Run, World, alive, wait_for};
+
+/// A server that takes connections and never says anything: its address, and a word for each connection.
+fn silent() -> (String, mpsc::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (tell, heard) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut open = Vec::new();
+        while let Ok((connection, _)) = listener.accept() {
+            open.push(connection);
+            if tell.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    (address, heard)
+}
+
+/// Starts admit, waits until it is where it is to be stopped, sends `signal`, and gives what it left.
+#[expect(clippy::print_stderr, reason = "how long it took must be seen")]
+fn told(world: &World, args: &[&str], signal: Signal, ready: impl FnOnce()) -> Run {
+    let mut command = world.command(args);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    ready();
+    kill_process(Pid::from_child(&child), signal).unwrap();
+    let begin = Instant::now();
+    let output = child.wait_with_output().unwrap();
+    let took = begin.elapsed();
+    let line = args.join(" ");
+    eprintln!("told to stop: admit {line} was gone after {} ms", took.as_millis());
+    let run = Run::of(&line, world.cwd(), output);
+    assert!(took < Duration::from_secs(5), "{took:?}: {run}");
+    let own = world.path().to_str().unwrap();
+    wait_for("everything that it started", Duration::from_secs(5), || !alive(own));
+    run
+}
+
+fn is_sealed(world: &World, run: Run) {
+    let outcome = run.expect(i32::from(Reason::Interrupted.kind().exit_code())).json();
+    let dirs = std::fs::read_dir(world.home().join(".local/state/admit/runs")).unwrap();
+    let dirs: Vec<PathBuf> =
+        dirs.map(|entry| entry.unwrap().path()).filter(|p| p.is_dir()).collect();
+    let [dir] = &dirs[..] else { panic!("{dirs:?}") };
+    let report: Value =
+        serde_json::from_slice(&std::fs::read(dir.join("report.json")).unwrap()).unwrap();
+    assert_eq!(report["failure_class"], "interrupted", "{report:#}");
+    assert!(dir.join("backend/run-interrupted.txt").is_file());
+    let id =
+        serde_json::from_slice::<Value>(&std::fs::read(dir.join("seal.json")).unwrap()).unwrap();
+    reads_back(world, &json!({ "directory": dir, "id": id["id"] }));
+    assert!(outcome["schema"] == "admit.run/2" || outcome["reason"] == "interrupted", "{outcome}");
+}
+
+#[test]
+fn while_the_model_is_asked() {
+    let mut world = built();
+    admit_loopback(&world);
+    let (address, heard) = silent();
+    world.set("CTO_HARNESS_CASE_LOCAL_BASE_URL", format!("http://{address}/v1"));
+    let model = format!("test/{MODEL}");
+    let args = ["run", "--json", "stage2", "--provider", "understudy", "--model", &model];
+    let run = told(&world, &args, Signal::TERM, || heard.recv().unwrap());
+    is_sealed(&world, run);
+    // A dry run leaves no directory, and says so too.
+    let dry = [&args[..], &["--dry-run", "--probe"]].concat();
+    let run = told(&world, &dry, Signal::INT, || heard.recv().unwrap());
+    assert_eq!(run.json()["reason"], "interrupted");
+}
+
+#[test]
+fn while_pip_is_at_work() {
+    let mut world = World::new();
+    let (address, heard) = silent();
+    world.set("PIP_INDEX_URL", format!("http://{address}/simple"));
+    world.set("PIP_CONFIG_FILE", "/dev/null").set("PIP_RETRIES", "20");
+    let args = ["run", "--json", "stage2", "--engine", "fake"];
+    let run = told(&world, &args, Signal::TERM, || heard.recv().unwrap());
+    is_sealed(&world, run);
+}
+
+#[test]
+fn while_the_judge_waits_for_the_tests() {
+    let world = built();
+    variant(&world, "sleeper", |_, _| {});
+    let root = world.home().join(".local/share/admit/root/fixtures/sleeper");
+    let test = std::fs::read_dir(root.join("workspace/tests")).unwrap().next().unwrap().unwrap();
+    let slow = format!(
+        "import time\ntime.sleep(86247)\n{}",
+        std::fs::read_to_string(test.path()).unwrap()
+    );
+    std::fs::write(test.path(), slow).unwrap();
+    world.admit(&["fixture", "sleeper", "--record"]).expect(0);
+    let mut args = vec!["run", "--json"];
+    args.extend(SCRIPTED);
+    args.insert(3, "sleeper");
+    let runs = world.home().join(".local/state/admit/runs");
+    let run = told(&world, &args, Signal::TERM, || {
+        wait_for("the gates", Duration::from_secs(120), || {
+            let dirs = std::fs::read_dir(&runs).into_iter().flatten().flatten();
+            let mut events = dirs.map(|dir| dir.path().join("events.normalized.jsonl"));
+            events.any(|path| {
+                std::fs::read_to_string(path).is_ok_and(|text| text.contains("gates_admitted"))
+            })
+        });
+        std::thread::sleep(Duration::from_secs(1));
+    });
+    is_sealed(&world, run);
+}
+
+#[test]
+fn while_something_is_downloaded_or_built() {
+    let mut world = World::new();
+    let (address, heard) = silent();
+    let registry = format!("http://{address}/");
+    let build = ["build", "understudy", "--registry", &registry];
+    let run = told(&world, &build, Signal::TERM, || heard.recv().unwrap());
+    assert_eq!(run.code(), None, "ended by the signal: {run}");
+    // `health` builds too, and takes its scratch directory with it.
+    let temp = world.path().join("tmp");
+    std::fs::create_dir(&temp).unwrap();
+    world.set("TMPDIR", temp.display().to_string());
+    let health = ["health", "--registry", &registry];
+    let run = told(&world, &health, Signal::TERM, || heard.recv().unwrap());
+    run.refuse(i32::from(Reason::Interrupted.kind().exit_code()), "interrupted");
+    assert_eq!(std::fs::read_dir(&temp).unwrap().count(), 0);
+    // In the midst of a build: the sandbox ends with admit.
+    let world = World::with_shared_store();
+    let rebuild = ["build", "understudy", "--rebuild"];
+    let run =
+        told(&world, &rebuild, Signal::TERM, || std::thread::sleep(Duration::from_millis(1500)));
+    assert!(run.code().is_none_or(|code| code == 0), "{run}");
+}
