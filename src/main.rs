@@ -7,6 +7,10 @@ fn main() -> ExitCode {
     if let Some(code) = admit::sandbox::maybe_child(std::env::args_os()) {
         return ExitCode::from(code);
     }
+    // And so does the one that reads what an agent left.
+    if let Some(code) = admit::run::reader::maybe_child(std::env::args_os()) {
+        return ExitCode::from(code);
+    }
     admit::host::raise_open_files();
     ExitCode::from(admit::cli::main(std::env::args_os()))
 }

@@ -9,6 +9,7 @@ pub mod fixture;
 pub mod workspace;
 mod repository;
 pub mod snapshot;
+pub mod reader;
 mod pytest;
 pub mod python;
 pub mod tools;

@@ -6,18 +6,37 @@ use std::ops::Range;
 
 use imara_diff::{Algorithm, Diff, Hunk, InternedInput, Token};
 
+use serde::{Deserialize, Serialize};
+
 use crate::record::ids::RelPath;
 
+/// Bytes as base64 in JSON.
+mod base64_bytes {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
+        STANDARD.decode(text.as_bytes()).map_err(de::Error::custom)
+    }
+}
+
 /// What stands at one path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Content {
     File {
+        #[serde(with = "base64_bytes")]
         bytes: Vec<u8>,
         /// Whether its owner may execute it.
         executable: bool,
     },
     /// A symbolic link with its target.
-    Link(Vec<u8>),
+    Link(#[serde(with = "base64_bytes")] Vec<u8>),
     /// Something else, such as a pipe or a socket, in words.
     Other(String),
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, TryRecvError};
 use std::time::Duration;
 
 use cap_std::fs::Dir;
@@ -15,6 +15,7 @@ use super::judge::held_out::Draw;
 use super::judge::{self, Judge, Judgement};
 use super::launch::BEHIND;
 use super::proof::Marks;
+use super::reader::{self, Reader};
 use super::snapshot;
 use super::supervise::{self, End, Look, Watch};
 use super::{workdir, workspace};
@@ -80,6 +81,9 @@ fn workdir(sandbox: &Sandbox) -> Result<&Dir> {
 struct Watcher<'a> {
     around: &'a Around<'a>,
     judgement: Option<(Digest, Judgement)>,
+    reader: Reader,
+    /// A look that was begun and is not done.
+    looking: Option<mpsc::Receiver<reader::Seen>>,
 }
 
 impl Watcher<'_> {
@@ -91,27 +95,34 @@ impl Watcher<'_> {
         let Around { judge, fixture, draw, .. } = *self.around;
         judge::judge(judge, fixture, draw, work)
     }
-
-    fn take(&self, workdir: &Dir) -> snapshot::Snapshot {
-        let Around { agent, fixture, .. } = *self.around;
-        snapshot::take(workdir, &agent.workspace(fixture), fixture)
-    }
 }
 
 impl Watch for Watcher<'_> {
-    fn look(&mut self, workdir: &Dir) -> Look {
+    fn look(&mut self, workdir: &Dir) -> Option<Look> {
+        if let Some(heard) = &self.looking {
+            let seen = match heard.try_recv() {
+                Err(TryRecvError::Empty) => return None,
+                Err(TryRecvError::Disconnected) => None,
+                Ok(seen) => Some(seen),
+            };
+            self.looking = None;
+            let done = seen.filter(|(work, _)| work.committed_change(self.around.fixture));
+            return Some(Look { finished: done.map(|(_, digest)| digest) });
+        }
         let agent = self.around.agent;
         let done = self.log(workdir).is_some_and(|log| agent.work_done(&agent.read(&log)));
         if !done {
-            return Look::default();
+            return Some(Look::default());
         }
-        let work =
-            Some(self.take(workdir)).filter(|work| work.committed_change(self.around.fixture));
-        Look { finished: work.map(|work| work.digest()) }
+        match self.reader.begin(workdir) {
+            Ok(heard) => self.looking = Some(heard),
+            Err(_) => return Some(Look::default()),
+        }
+        None
     }
 
     fn judge(&mut self, workdir: &Dir) -> Result<bool> {
-        let work = self.take(workdir);
+        let work = self.reader.read(workdir);
         let judgement = Watcher::judge(self, &work)?;
         let good = judgement.passed;
         self.judgement = Some((work.digest(), judgement));
@@ -148,7 +159,7 @@ fn as_recorded(around: &Around<'_>, sandbox: &Sandbox) -> Result<()> {
     let Around { agent, fixture, .. } = *around;
     let files = &fixture.workspace;
     let place = agent.workspace(fixture);
-    let there = snapshot::take(workdir(sandbox)?, &place, fixture);
+    let there = snapshot::take(workdir(sandbox)?, &place, fixture)?;
     let first = workspace::first_commit(files)?;
     let found = there.head.as_ref().map(|head| head.id.to_string());
     if there.files == *files && there.faults.is_empty() && found == Some(first.to_string()) {
@@ -214,7 +225,8 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
 
     let command = command(launch);
     let facts = sandbox.facts().clone();
-    let mut watcher = Watcher { around, judgement: None };
+    let reader = Reader::new(launcher, &agent.workspace(fixture), fixture, sandbox.owner())?;
+    let mut watcher = Watcher { around, judgement: None, reader, looking: None };
     run.draft(|draft| draft.case_process_started = true);
     let mut running = sandbox.spawn(&command, Some(sink(run)))?;
     let place = json!({ "binary": program, "sha256": launch.binary, "argv": launch.argv });
@@ -246,7 +258,7 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
             agent.read(&bytes)
         }
     };
-    let work = watcher.take(workdir);
+    let work = watcher.reader.read(workdir);
     let committed = work.committed_change(fixture);
     if let Some(head) = work.head.as_ref().filter(|_| committed) {
         run.event("workspace_commit", Author::Admit, json!({ "commit": head.id }))?;

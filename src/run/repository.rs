@@ -3,8 +3,8 @@
 use std::io::Read as _;
 
 use cap_std::fs::Dir;
+use serde::{Deserialize, Serialize};
 
-use super::fixture::Fixture;
 use super::patch::{Content, Files};
 use super::workspace;
 use crate::error::{Error, Reason, Result};
@@ -17,14 +17,14 @@ use crate::record::ids::{CommitId, RelPath};
 
 /// Most files and directories taken out, most bytes of all of them, deepest directory. A fixture is a small repository.
 pub(super) const MAX_ENTRIES: usize = 20_000;
-pub(super) const MAX_BYTES: u64 = 64 << 20;
+pub(super) const MAX_BYTES: u64 = 24 << 20;
 pub(super) const MAX_DEPTH: usize = 32;
 
 /// Most commits looked at between the agent's last one and the fixture's.
 const MAX_COMMITS: usize = 100;
 
 /// The commit that is checked out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     pub id: CommitId,
     /// Whether the fixture's commit is its ancestor, or it is that commit.
@@ -86,36 +86,35 @@ pub(super) fn steering(top: &Dir) -> Vec<String> {
 }
 
 /// What reading the objects may take: the bytes of a loose object count once packed and once unpacked. Hashing as much
-/// takes a second at most, and that is how long a look can keep the run's clocks, whatever an agent left.
+/// takes a second at most, whatever an agent left.
 const LIMITS: Limits = Limits { object: MAX_BYTES, work: 2 * MAX_BYTES, per_byte: 0 };
 
 /// The commit that `.git/HEAD` names in the work tree `top`; or why there is none that can be read. The objects are read
 /// where they lie, and from nowhere that they point to (`info/alternates`).
-pub(super) fn head(top: &Dir, fixture: &Fixture) -> Result<Head, String> {
+pub(super) fn head(top: &Dir, base: &CommitId) -> Result<Head, String> {
     let git = open_dir(top, ".git").map_err(|err| err.to_string())?;
     let id = head_id(&git)?;
     let objects = open_dir(&git, "objects").map_err(|err| format!("objects: {err}"))?;
     let objects = objects.into_std_file().into();
     let read = ObjectDir::alone(objects, "the workspace", LIMITS)
-        .and_then(|objects| read_head(&objects, fixture, id));
+        .and_then(|objects| read_head(&objects, base, id));
     read.map_err(|err| describe(&err))
 }
 
-fn read_head(objects: &dyn Objects, fixture: &Fixture, id: CommitId) -> Result<Head> {
-    let base = workspace::first_commit(&fixture.workspace)?;
+fn read_head(objects: &dyn Objects, base: &CommitId, id: CommitId) -> Result<Head> {
     let tree = object::commit(objects, &id)?.tree;
     let mut files = Files::new();
     let mut left = MAX_ENTRIES;
     read_tree(objects, Oid::parse(tree.as_str())?, "", 0, &mut left, &mut files)?;
     let mut at = id.clone();
-    let mut on_base = at == base;
+    let mut on_base = at == *base;
     for _ in 0..MAX_COMMITS {
         if on_base {
             break;
         }
         let Some(parent) = first_parent(objects, &at)? else { break };
         at = parent;
-        on_base = at == base;
+        on_base = at == *base;
     }
     Ok(Head { id, on_base, files })
 }

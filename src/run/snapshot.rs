@@ -2,15 +2,44 @@
 //! starting anything. What cannot be read is a fault of the work, not an error.
 
 use cap_std::fs::{Dir, PermissionsExt as _};
+use serde::{Deserialize, Serialize};
 
 use super::fixture::Fixture;
 use super::patch::{Content, Files};
 use super::repository::{self, Head, MAX_BYTES, MAX_DEPTH, MAX_ENTRIES, open_dir, read_plain};
+use super::workspace;
+use crate::error::Result;
 use crate::record;
-use crate::record::ids::{Digest, RelPath};
+use crate::record::ids::{CommitId, Digest, RelPath};
+
+/// What is looked at, and what of the fixture that needs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scope {
+    /// The workspace's place in the directory.
+    below: String,
+    /// The fixture's commit.
+    base: CommitId,
+    /// Names that nobody judges.
+    ignored: Vec<RelPath>,
+}
+
+impl Scope {
+    /// # Errors
+    /// Where the fixture has no commit.
+    pub fn of(below: &str, fixture: &Fixture) -> Result<Self> {
+        let base = workspace::first_commit(&fixture.workspace)?;
+        Ok(Self { below: below.to_owned(), base, ignored: fixture.record.ignored.clone() })
+    }
+
+    fn ignores(&self, path: &RelPath) -> bool {
+        path.parts().any(|part| self.ignored.iter().any(|name| name.as_str() == part))
+    }
+}
 
 /// The state of a workspace at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Snapshot {
     /// The work tree, without `.git` and what the fixture ignores.
     pub files: Files,
@@ -44,16 +73,25 @@ impl Snapshot {
     }
 }
 
-/// Looks at the workspace at `below` in `dir`.
-pub fn take(dir: &Dir, below: &str, fixture: &Fixture) -> Snapshot {
-    let mut look = Look { fixture, files: Files::new(), faults: Vec::new(), entries: 0, bytes: 0 };
+/// Looks at the workspace at `below` in `dir`, in this process: at what admit wrote itself. What an agent may have written
+/// is read by [`super::reader`].
+///
+/// # Errors
+/// Where the fixture has no commit.
+pub fn take(dir: &Dir, below: &str, fixture: &Fixture) -> Result<Snapshot> {
+    Ok(read(dir, &Scope::of(below, fixture)?))
+}
+
+/// Looks at the workspace of `scope`.
+pub(super) fn read(dir: &Dir, scope: &Scope) -> Snapshot {
+    let mut look = Look { scope, files: Files::new(), faults: Vec::new(), entries: 0, bytes: 0 };
     let (mut head, mut git_faults) = (None, Vec::new());
-    match open_dir(dir, below) {
+    match open_dir(dir, &scope.below) {
         Err(err) => look.faults.push(format!("the workspace cannot be opened: {err}")),
         Ok(top) => {
             look.walk(&top, "", 0);
             git_faults = repository::steering(&top);
-            match repository::head(&top, fixture) {
+            match repository::head(&top, &scope.base) {
                 Ok(found) => head = Some(found),
                 Err(what) => look.faults.push(format!("the commit cannot be read: {what}")),
             }
@@ -63,7 +101,7 @@ pub fn take(dir: &Dir, below: &str, fixture: &Fixture) -> Snapshot {
 }
 
 struct Look<'a> {
-    fixture: &'a Fixture,
+    scope: &'a Scope,
     files: Files,
     faults: Vec<String>,
     entries: usize,
@@ -107,7 +145,7 @@ impl Look<'_> {
                     continue;
                 }
             };
-            if text == ".git" || self.fixture.ignores(&path) {
+            if text == ".git" || self.scope.ignores(&path) {
                 continue;
             }
             match self.content(dir, name, &path, depth) {
@@ -127,7 +165,7 @@ impl Look<'_> {
         name: &str,
         path: &RelPath,
         depth: usize,
-    ) -> Result<Option<Content>, String> {
+    ) -> std::result::Result<Option<Content>, String> {
         let meta = dir.symlink_metadata(name).map_err(|err| err.to_string())?;
         let mode = meta.permissions().mode();
         if meta.is_dir() {

@@ -48,8 +48,9 @@ pub struct Look {
 
 /// What the supervision needs to know about the work.
 pub trait Watch {
-    /// Looks into the work directory while the provider works. Cheap; called a few times a second.
-    fn look(&mut self, dir: &Dir) -> Look;
+    /// Looks into the work directory while the provider works, without waiting for the answer: `None` as long as it is
+    /// not there. Begun a few times a second.
+    fn look(&mut self, dir: &Dir) -> Option<Look>;
     /// Judges what stands in the work directory; every process in the sandbox stands still meanwhile.
     fn judge(&mut self, dir: &Dir) -> Result<bool>;
     /// Something for the record.
@@ -73,7 +74,7 @@ pub fn supervise(
     let mut life = Life { begin, called: None, sign: begin, last: begin, limited: false };
     let mut standing: Option<(Digest, Instant)> = None;
     let mut rejected: Option<Digest> = None;
-    let mut looked = begin;
+    let (mut looked, mut looking) = (begin, false);
     loop {
         if running.wait(Some(TICK))?.is_some() {
             life.hear(wire, watch)?;
@@ -100,14 +101,14 @@ pub fn supervise(
             running.terminate(Clock::Caller)?;
             return Ok(End::Clock(expired));
         }
-        if looked.elapsed() < LOOK {
+        if !looking && looked.elapsed() < LOOK {
             continue;
         }
+        let Some(dir) = running.sandbox().directory() else { continue };
+        let look = watch.look(dir);
+        looking = look.is_none();
+        let Some(Look { finished: found }) = look else { continue };
         looked = Instant::now();
-        let found = match running.sandbox().directory() {
-            Some(dir) => watch.look(dir).finished,
-            None => None,
-        };
         let Some(found) = found.filter(|found| rejected.as_ref() != Some(found)) else {
             standing = None;
             continue;

@@ -4,6 +4,7 @@
 
 mod attach;
 mod capture;
+mod confine;
 mod diagnose;
 mod explain;
 mod facts;
@@ -24,6 +25,7 @@ mod sys;
 mod verified;
 
 pub use capture::{Captured, Sink, Stream};
+pub use confine::{Bounds, confine};
 pub use diagnose::namespaces;
 pub use facts::{Probe, SandboxFacts, StableFacts, VerifiedCopy, VolatileFacts};
 pub use ids::{AsOwner, Owner};

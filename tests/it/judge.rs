@@ -111,7 +111,7 @@ impl Bench {
         let finished = shown("agent", sandbox.run(&command));
         let said = format!("{}\n{}", finished.stdout.text(), finished.stderr.text());
         assert_eq!(finished.exit, Exit::Code(0), "{script}\n{said}");
-        snapshot::take(&dir, "ws", &self.fixture)
+        snapshot::take(&dir, "ws", &self.fixture).unwrap()
     }
 
     fn python(&self) -> Python<'_> {

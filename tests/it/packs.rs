@@ -243,7 +243,7 @@ fn a_hostile_pack_of_an_agent_is_a_fault_of_its_work() {
         pack.write(&git.join("objects"), offset);
         fs::write(git.join("HEAD"), format!("{commit}\n")).unwrap();
         let top = cap_std::fs::Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
-        let found = bounded(what, || snapshot::take(&top, "ws", &fixture));
+        let found = bounded(what, || snapshot::take(&top, "ws", &fixture).unwrap());
         assert!(found.head.is_none(), "{what}");
         assert!(found.faults.iter().any(|f| f.contains("the commit cannot be read")), "{what}");
     }
@@ -261,10 +261,10 @@ fn an_agent_may_pack_its_repository() {
         commit = repo.write("a", &"a line that stays\n".repeat(100 + n)).commit();
     }
     let top = cap_std::fs::Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
-    let loose = snapshot::take(&top, "ws", &fixture);
+    let loose = snapshot::take(&top, "ws", &fixture).unwrap();
     repo.git(&["gc", "-q"]);
     assert!(repo.git(&["count-objects", "-v"]).contains("count: 0\n"), "everything is packed");
-    let packed = snapshot::take(&top, "ws", &fixture);
+    let packed = snapshot::take(&top, "ws", &fixture).unwrap();
     assert_eq!(packed.head, loose.head);
     let head = packed.head.unwrap();
     assert_eq!((head.id, head.files), (commit, packed.files));

@@ -3,7 +3,8 @@
 
 use crate::error::{Error, Reason, Result};
 use crate::run::fixture::Fixture;
-use crate::run::snapshot::{self, Snapshot};
+use crate::run::reader::Reader;
+use crate::run::snapshot::Snapshot;
 use crate::run::{patch, workspace};
 use crate::sandbox::{self, Launcher, Policy, SandboxFacts};
 
@@ -40,7 +41,7 @@ pub fn work(
         let before = &fixture.workspace;
         workspace::commit(dir, below, before, &files, &first, owner)?;
     }
-    let snapshot = snapshot::take(dir, below, fixture);
+    let snapshot = Reader::new(launcher, below, fixture, owner)?.read(dir);
     let facts = sandbox.facts().clone();
     sandbox.end();
     Ok(Worked { snapshot, sandbox: facts })

@@ -1,0 +1,96 @@
+//! A process of admit's own that reads what others wrote: it gives up everything but one directory, read-only, before it
+//! looks at the first byte. No program is started in it, so admit's own is visible in no sandbox.
+
+use std::os::fd::AsFd;
+
+use landlock::{
+    ABI, Access as _, AccessFs, CompatLevel, Compatible as _, PathBeneath, Ruleset,
+    RulesetAttr as _, RulesetCreatedAttr as _,
+};
+use rustix::process::{Resource, Rlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use super::failure::{Failure, Result};
+use super::payload::landlock_abi;
+use super::policy::Policy;
+use super::sys::{self, named};
+
+/// What a confined process may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes of address space beside those that the program itself takes.
+    pub memory: u64,
+    /// Seconds on a processor, after which the kernel ends it.
+    pub processor: u64,
+}
+
+/// Confines the calling process, which has one thread and only descriptors that it needs below 3, to reading `dir`.
+///
+/// `owner` are the host ids that it takes where it has root's: those whom the directory belongs to.
+///
+/// # Errors
+/// Where one of the steps cannot be taken; then nothing may be read.
+pub fn confine(dir: impl AsFd, owner: Option<(u32, u32)>, bounds: Bounds) -> Result<()> {
+    let step = |text: &str| Failure::of(format!("confine a reader: {text}"));
+    sys::close_range(3, false).map_err(step("descriptors"))?;
+    if let (0, Some((uid, gid))) = (rustix::process::geteuid().as_raw(), owner) {
+        named(rustix::thread::set_thread_groups(&[]), || "setgroups(0)".into())
+            .map_err(step("ids"))?;
+        let gid = rustix::process::Gid::from_raw(gid);
+        named(rustix::thread::set_thread_res_gid(gid, gid, gid), || "setresgid".into())
+            .map_err(step("ids"))?;
+        let uid = rustix::process::Uid::from_raw(uid);
+        named(rustix::thread::set_thread_res_uid(uid, uid, uid), || "setresuid".into())
+            .map_err(step("ids"))?;
+    }
+    let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
+    let statm = named(std::fs::read_to_string("/proc/self/statm"), || "read(statm)".into())
+        .map_err(step("memory"))?;
+    let own = statm.split(' ').next().and_then(|pages| pages.parse::<u64>().ok());
+    let own = own.ok_or_else(|| Failure::plain("confine a reader: memory", "no size in statm"))?;
+    for (name, resource, value) in [
+        ("RLIMIT_AS", Resource::As, own.saturating_mul(page).saturating_add(bounds.memory)),
+        ("RLIMIT_CPU", Resource::Cpu, bounds.processor),
+        ("RLIMIT_FSIZE", Resource::Fsize, 0),
+        ("RLIMIT_CORE", Resource::Core, 0),
+        ("RLIMIT_NPROC", Resource::Nproc, 0),
+    ] {
+        // A hard limit below it stays the one that binds.
+        let hard = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
+        let value = Some(value.min(hard));
+        let limit = Rlimit { current: value, maximum: value };
+        named(rustix::process::setrlimit(resource, limit), || format!("setrlimit({name})"))
+            .map_err(step("limits"))?;
+    }
+    // Another user namespace, in which this process owns nothing, and networks, System V objects and names of its own.
+    let apart = libc::CLONE_NEWUSER | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    sys::unshare(apart).map_err(step("namespaces"))?;
+    named(rustix::thread::set_no_new_privs(true), || "prctl(PR_SET_NO_NEW_PRIVS)".into())
+        .map_err(step("new privileges"))?;
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    named(rustix::thread::set_capabilities(None, sets), || "capset(0, 0, 0)".into())
+        .map_err(step("capabilities"))?;
+    only(dir)?;
+    sys::seccomp(&super::seccomp::program(&Policy::new("reader")))
+        .map_err(step("system call filter"))
+}
+
+/// Leaves of all files those below `dir`, to be read; nothing where the kernel has no Landlock.
+fn only(dir: impl AsFd) -> Result<()> {
+    let abi = landlock_abi();
+    if abi == 0 {
+        return Ok(());
+    }
+    let version = ABI::from(abi.cast_signed());
+    let ruled = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(version))
+        .and_then(Ruleset::create)
+        .and_then(|rules| {
+            let read = AccessFs::ReadFile | AccessFs::ReadDir;
+            rules.add_rule(PathBeneath::new(dir.as_fd(), read))
+        })
+        .and_then(|rules| rules.no_new_privs(false).restrict_self());
+    ruled.map(drop).map_err(|e| Failure::plain("confine a reader: Landlock", e.to_string()))
+}
