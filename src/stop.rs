@@ -20,8 +20,15 @@ const GRACE: Duration = Duration::from_millis(1200);
 /// How long an end that has begun may still take.
 const ENDING: Duration = Duration::from_secs(5);
 
-/// Does what is left to do, given the signal's number, and gives the exit code; `None` where the work is at it itself.
-type Last = Box<dyn FnOnce(usize) -> Option<u8> + Send>;
+/// What was left to do is done.
+pub struct Done {
+    pub code: u8,
+    /// The command's answer, where there is one.
+    pub answer: Option<serde_json::Value>,
+}
+
+/// Does what is left to do, given the signal's number; `None` where the work is at it itself.
+type Last = Box<dyn FnOnce(usize) -> Option<Done> + Send>;
 
 /// Signals come to the process, and so does this belong to the process.
 static LEFT: Mutex<Left> =
@@ -53,7 +60,7 @@ impl Drop for Pending {
 }
 
 /// Has `work` done before the process goes, should it be told to stop and the work not end by itself.
-pub fn at_last(work: impl FnOnce(usize) -> Option<u8> + Send + 'static) -> Pending {
+pub fn at_last(work: impl FnOnce(usize) -> Option<Done> + Send + 'static) -> Pending {
     let mut left = left();
     left.next += 1;
     let id = left.next;
@@ -80,11 +87,15 @@ pub fn output(command: &mut Command) -> std::io::Result<Output> {
 }
 
 /// Has the signals set `flag` to their number. A second one ends the process at once. Where the process has not ended in
-/// time after the first, what is left to do is done, and `say` is told the signal's number before the process goes.
+/// time after the first, what is left to do is done, and `say` is told the signal's number and the answer before the process
+/// goes.
 ///
 /// # Errors
 /// [`Reason::Io`] where signals cannot be watched for.
-pub fn heed(flag: &Arc<AtomicUsize>, say: impl FnOnce(usize) + Send + 'static) -> Result<()> {
+pub fn heed(
+    flag: &Arc<AtomicUsize>,
+    say: impl FnOnce(usize, Option<serde_json::Value>) + Send + 'static,
+) -> Result<()> {
     let failed = |err| Error::io("watch for", "signals", err);
     let (mut heard, tell) = UnixStream::pair().map_err(failed)?;
     let once = Arc::new(AtomicBool::new(false));
@@ -102,31 +113,31 @@ pub fn heed(flag: &Arc<AtomicUsize>, say: impl FnOnce(usize) + Send + 'static) -
     std::thread::spawn(move || {
         if heard.read_exact(&mut [0]).is_ok() {
             let signal = flag.load(Ordering::SeqCst);
-            let code = end(signal);
-            say(signal);
-            std::process::exit(i32::from(code));
+            let done = end(signal);
+            say(signal, done.answer);
+            std::process::exit(i32::from(done.code));
         }
     });
     Ok(())
 }
 
-/// Waits for the work's own end, then does what is left to do. Gives the exit code.
-fn end(signal: usize) -> u8 {
+/// Waits for the work's own end, then does what is left to do.
+fn end(signal: usize) -> Done {
     for group in left().groups.values() {
         // One that has ended meanwhile is none to end.
         let _ = kill_process_group(*group, Signal::KILL);
     }
     std::thread::sleep(GRACE);
     let work: Vec<Last> = std::mem::take(&mut left().last).into_values().collect();
-    let mut code = Reason::Interrupted.kind().exit_code();
+    let mut done = Done { code: Reason::Interrupted.kind().exit_code(), answer: None };
     // The last that was begun goes first.
     for last in work.into_iter().rev() {
         match last(signal) {
-            Some(own) => code = own,
+            Some(own) => done = own,
             None => std::thread::sleep(ENDING),
         }
     }
-    code
+    done
 }
 
 #[cfg(test)]

@@ -95,9 +95,17 @@ impl App {
     /// From now on a signal is no sudden death: the command comes to an end, and what it knows is sealed.
     pub(super) fn heed_signals(&self) -> Result<()> {
         let ui = Arc::clone(&self.ui);
-        stop::heed(&self.context.stop, move |signal| {
+        stop::heed(&self.context.stop, move |signal, answer| {
             let what = format!("told to stop by signal {signal}");
-            ui.error(&Error::new(Reason::Interrupted, what).hint("run it again"));
+            let told = Error::new(Reason::Interrupted, what).hint("run it again");
+            ui.finish();
+            match answer {
+                Some(answer) => {
+                    ui.json(&answer);
+                    ui.words(&told);
+                }
+                None => ui.error(&told),
+            }
         })
     }
 }

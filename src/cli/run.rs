@@ -194,10 +194,7 @@ fn show(ui: &Ui, sealed: &Sealed, findings: &[Finding], shown: Shown, require_pa
         _ => counts,
     };
     ui.verdict(mark, status, &last);
-    ui.json(&json!({
-        "schema": "admit.run/2", "id": sealed.id, "directory": sealed.directory,
-        "report": report,
-    }));
+    ui.json(&run::answer(sealed));
 }
 
 /// How a run's status is marked everywhere.

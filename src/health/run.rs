@@ -65,7 +65,7 @@ pub fn health(context: &Context, set: &str, validators: &[&Validator]) -> Result
         let scratch = Arc::clone(&scratch);
         move |_| {
             drop(scratch.lock().unwrap_or_else(PoisonError::into_inner).take());
-            Some(Reason::Interrupted.kind().exit_code())
+            Some(stop::Done { code: Reason::Interrupted.kind().exit_code(), answer: None })
         }
     });
     let stage = Stage::set(context, path)?;

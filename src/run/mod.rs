@@ -31,4 +31,4 @@ pub mod verdict;
 mod workdir;
 
 pub use options::Options;
-pub use sequence::{Outcome, run};
+pub use sequence::{Outcome, answer, run};

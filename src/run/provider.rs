@@ -1,7 +1,7 @@
 //! One run of an admitted provider: its sandbox, the proxy, the supervision, and what was left.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, TryRecvError};
 use std::time::Duration;
 
@@ -265,6 +265,8 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
     }
     // What was judged while everyone stood still is judged anew where it changed since.
     let judgement = match watcher.judgement.take() {
+        // Nothing is found out any more that could wait.
+        _ if around.signal.load(Ordering::SeqCst) != 0 => Judgement::not_made("told to stop"),
         Some((digest, judgement)) if digest == work.digest() => judgement,
         _ => watcher.judge(&work)?,
     };

@@ -166,11 +166,19 @@ fn sealed_with(
 }
 
 /// Seals what is known of a run that does not come to an end of its own; `None` where it is being sealed already.
-fn interrupted(recording: &Recording, signal: usize) -> Option<u8> {
+fn interrupted(recording: &Recording, signal: usize) -> Option<stop::Done> {
     let mut report = recording.drafted();
     verdict::interrupted(&mut report, signal);
     let sealed = recording.seal(report).ok()?;
-    Some(verdict::exit_code(&sealed.report))
+    Some(stop::Done { code: verdict::exit_code(&sealed.report), answer: Some(answer(&sealed)) })
+}
+
+/// What a run came to, as data (`admit.run/2`).
+pub fn answer(sealed: &Sealed) -> serde_json::Value {
+    json!({
+        "schema": "admit.run/2", "id": sealed.id, "directory": sealed.directory,
+        "report": sealed.report,
+    })
 }
 
 impl Run<'_> {

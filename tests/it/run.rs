@@ -583,7 +583,9 @@ fn told_to_stop_it_seals_and_killed_it_leaves_nobody() {
     let ended = interrupted(&world, "stopped", "86243", rustix::process::Signal::TERM);
     let outcome = ended.expect(75).json();
     assert_eq!(outcome["report"]["failure_class"], "interrupted");
-    assert_eq!(outcome["report"]["backend_exit_code"], 143);
+    // 143 where the run came to its own end, nothing where it was sealed from what was known.
+    let code = &outcome["report"]["backend_exit_code"];
+    assert!(code == 143 || code.is_null(), "{code}");
     reads_back(&world, &outcome);
     interrupted(&world, "killed", "86244", rustix::process::Signal::KILL);
 }

@@ -109,6 +109,22 @@ pub struct Judgement {
 }
 
 impl Judgement {
+    /// Of work that nobody looked at, and why.
+    pub fn not_made(why: &str) -> Self {
+        let (id, expected, found) = ("judged".into(), "a judged patch".into(), why.into());
+        Self {
+            passed: false,
+            rows: vec![JudgeRow { id, passed: false, expected, found }],
+            tests_passed: false,
+            allowed_writes_passed: false,
+            patch: String::new(),
+            patch_digest: Digest::sha256(b""),
+            changed_files: Vec::new(),
+            commit: None,
+            log: String::new(),
+        }
+    }
+
     /// The conditions that do not hold, in one line; empty where all do.
     pub fn note(&self) -> String {
         let failed = self.rows.iter().filter(|row| !row.passed);
