@@ -92,5 +92,13 @@ fn only(dir: impl AsFd) -> Result<()> {
             rules.add_rule(PathBeneath::new(dir.as_fd(), read))
         })
         .and_then(|rules| rules.no_new_privs(false).restrict_self());
-    ruled.map(drop).map_err(|e| Failure::plain("confine a reader: Landlock", e.to_string()))
+    ruled.map(drop).map_err(|e| Failure::plain("confine a reader: Landlock", e.to_string()))?;
+    // As every protection, seen from inside before it is relied upon.
+    match std::fs::read_dir("/") {
+        Err(err) if err.raw_os_error() == Some(libc::EACCES) => Ok(()),
+        other => {
+            let found = format!("read_dir(/) = {:?}", other.map(drop));
+            Err(Failure::plain("confine a reader: other files can be read", found))
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,10 @@ use admit::error::Reason;
 use admit::git::id::{Kind, Oid};
 use admit::record::ids::CommitId;
 use admit::root::Root;
+use admit::run::fixture::Fixture;
+use admit::run::reader::Reader;
 use admit::run::{fixture, snapshot};
+use admit::sandbox::{Launcher, Owner};
 use cap_std::ambient_authority;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
@@ -17,6 +21,7 @@ use flate2::write::ZlibEncoder;
 use crate::fetch_git::{Repo, URL, mirrored, refused};
 use crate::judge::{host, shown};
 use crate::loopback::{Reply, git_http};
+use crate::util::admit;
 
 /// A pack under construction, and where each object is.
 struct Pack {
@@ -243,10 +248,83 @@ fn a_hostile_pack_of_an_agent_is_a_fault_of_its_work() {
         pack.write(&git.join("objects"), offset);
         fs::write(git.join("HEAD"), format!("{commit}\n")).unwrap();
         let top = cap_std::fs::Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
-        let found = bounded(what, || snapshot::take(&top, "ws", &fixture).unwrap());
-        assert!(found.head.is_none(), "{what}");
-        assert!(found.faults.iter().any(|f| f.contains("the commit cannot be read")), "{what}");
+        for found in [
+            bounded(what, || snapshot::take(&top, "ws", &fixture).unwrap()),
+            bounded(what, || reader(&fixture, dir.path()).read(&top)),
+        ] {
+            assert!(found.head.is_none(), "{what}");
+            let told = |f: &String| f.contains("the commit cannot be read");
+            assert!(found.faults.iter().any(told), "{what}: {:?}", found.faults);
+        }
     }
+}
+
+/// A reader of the workspace `ws`, as whoever owns it.
+fn reader(fixture: &Fixture, dir: &Path) -> Reader {
+    let meta = fs::metadata(dir).unwrap();
+    let owner = Owner { uid: meta.uid(), gid: meta.gid() };
+    let launcher = Launcher { exe: admit(), scratch: dir.into() };
+    Reader::new(&launcher, "ws", fixture, owner).unwrap()
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "what a look costs must be seen")]
+fn the_confined_reader_finds_what_admit_itself_would_whatever_an_agent_left() {
+    let home = tempfile::tempdir().unwrap();
+    let root = shown("root", Root::find(&host(home.path()), None, None));
+    let fixture = shown("fixture", fixture::load(&root, &"r1-string-slugify".parse().unwrap()));
+    let dir = tempfile::tempdir().unwrap();
+    let repo = Repo::new(&dir.path().join("ws"));
+    for n in 0..6 {
+        repo.write("a", &format!("{}{n}\n", "a line that stays\n".repeat(200))).commit();
+    }
+    std::os::unix::fs::symlink("/etc/passwd", repo.0.join("link")).unwrap();
+    fs::write(repo.0.join("bytes"), [0, 0xff, b'"', b'\n', 0x80]).unwrap();
+    repo.git(&["gc", "-q"]);
+    let top = cap_std::fs::Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
+    let reader = reader(&fixture, dir.path());
+    assert_eq!(reader.read(&top), snapshot::take(&top, "ws", &fixture).unwrap());
+    let begin = Instant::now();
+    (0..20).for_each(|_| drop(reader.read(&top)));
+    eprintln!("a look through the confined reader: {:?}", begin.elapsed() / 20);
+    // Each file of the repository with some bytes changed, one after the other.
+    let mut files = Vec::new();
+    let mut dirs = vec![repo.0.join(".git")];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { dirs.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    let mut dice = 0x00AD_317B_u64;
+    let mut roll = |below: usize| {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(dice >> 33).unwrap() % below.max(1)
+    };
+    for round in 0..200 {
+        let path = &files[round % files.len()];
+        let good = fs::read(path).unwrap();
+        let mut bad = good.clone();
+        for _ in 0..=roll(3) {
+            let at = roll(bad.len());
+            if let Some(byte) = bad.get_mut(at) {
+                *byte = u8::try_from(roll(256)).unwrap();
+            }
+        }
+        let mode = fs::metadata(path).unwrap().permissions();
+        fs::remove_file(path).unwrap();
+        fs::write(path, bad).unwrap();
+        let found = bounded("a mutation", || reader.read(&top));
+        assert!(found.files.len() <= 4, "{}", path.display());
+        fs::write(path, good).unwrap();
+        fs::set_permissions(path, mode).unwrap();
+    }
+    // A program that cannot confine itself reads nothing, and that is a fault of the work.
+    let launcher = Launcher { exe: "/bin/false".into(), scratch: dir.path().into() };
+    let nobody = Owner { uid: 1, gid: 1 };
+    let blind = Reader::new(&launcher, "ws", &fixture, nobody).unwrap().read(&top);
+    assert!(blind.head.is_none() && blind.files.is_empty() && blind.faults.len() == 1, "{blind:?}");
 }
 
 #[test]
