@@ -20,6 +20,8 @@ const GRACE: Duration = Duration::from_millis(1200);
 /// How long an end that has begun may still take.
 const ENDING: Duration = Duration::from_secs(5);
 
+const SIGNALS: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+
 /// What was left to do is done.
 pub struct Done {
     pub code: u8,
@@ -86,26 +88,36 @@ pub fn output(command: &mut Command) -> std::io::Result<Output> {
     child.wait_with_output()
 }
 
-/// Has the signals set `flag` to their number. A second one ends the process at once. Where the process has not ended in
-/// time after the first, what is left to do is done, and `say` is told the signal's number and the answer before the process
-/// goes.
+/// Has the signals set `flag` to their number. A second one ends the process at once.
 ///
 /// # Errors
 /// [`Reason::Io`] where signals cannot be watched for.
-pub fn heed(
-    flag: &Arc<AtomicUsize>,
-    say: impl FnOnce(usize, Option<serde_json::Value>) + Send + 'static,
-) -> Result<()> {
-    let failed = |err| Error::io("watch for", "signals", err);
-    let (mut heard, tell) = UnixStream::pair().map_err(failed)?;
+pub fn note(flag: &Arc<AtomicUsize>) -> Result<()> {
     let once = Arc::new(AtomicBool::new(false));
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+    for signal in SIGNALS {
         let value = usize::try_from(signal).unwrap_or_default();
-        // In this order: the first signal finds the switch off, and then turns it on; who is told finds the flag set.
+        // In this order: the first signal finds the switch off, and then turns it on.
         signal_hook::flag::register_conditional_default(signal, Arc::clone(&once))
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&once)))
             .map_err(failed)?;
         signal_hook::flag::register_usize(signal, Arc::clone(flag), value).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// As [`note`]; and where the process has not ended in time after the first signal, what is left to do is done, and `say`
+/// is told the signal's number and the answer before the process goes.
+///
+/// # Errors
+/// As [`note`].
+pub fn heed(
+    flag: &Arc<AtomicUsize>,
+    say: impl FnOnce(usize, Option<serde_json::Value>) + Send + 'static,
+) -> Result<()> {
+    note(flag)?;
+    let (mut heard, tell) = UnixStream::pair().map_err(failed)?;
+    for signal in SIGNALS {
+        // After the flag was set, since actions are taken in the order in which they were asked for.
         let tell = tell.try_clone().map_err(failed)?;
         signal_hook::low_level::pipe::register(signal, tell).map_err(failed)?;
     }
@@ -119,6 +131,10 @@ pub fn heed(
         }
     });
     Ok(())
+}
+
+fn failed(err: std::io::Error) -> Error {
+    Error::io("watch for", "signals", err)
 }
 
 /// Waits for the work's own end, then does what is left to do.

@@ -17,7 +17,7 @@ use crate::record;
 use crate::record::admission::ModelPair;
 use crate::record::campaign::{CampaignRecord, Count, MAX_ATTEMPTS, TaskState};
 use crate::record::ids::{Digest, Name};
-use crate::run::supervise::heed_signals;
+use crate::stop;
 use crate::ui::Mark;
 use crate::verify::Signatures;
 
@@ -210,7 +210,8 @@ fn make_plan(app: &App, args: &PlanArgs) -> Result<u8> {
 fn submit(app: &App, args: &SubmitArgs) -> Result<u8> {
     let campaign = args.of.open(app)?;
     if args.engine == EngineName::Local {
-        heed_signals(&app.context.stop)?;
+        // The runs are told, and take their time to be sealed.
+        stop::note(&app.context.stop)?;
         local::run(&app.context, &campaign, args.jobs as usize)?;
         return seal_it(app, &campaign);
     }
@@ -249,7 +250,7 @@ fn submit(app: &App, args: &SubmitArgs) -> Result<u8> {
 fn one_task(app: &App, args: &TaskArgs) -> Result<u8> {
     let campaign = args.of.open(app)?;
     let asked = scheduler::asked(&app.context, args.index, args.engine.as_deref())?;
-    heed_signals(&app.context.stop)?;
+    app.heed_signals()?;
     let done = task::task(&app.context, &campaign, &asked)?;
     let ui = &app.ui;
     let (attempt, status) = match &done {
