@@ -122,6 +122,7 @@ pub fn heed(
         signal_hook::low_level::pipe::register(signal, tell).map_err(failed)?;
     }
     let flag = Arc::clone(flag);
+    #[expect(clippy::disallowed_methods, reason = "main is what does not come to its end")]
     std::thread::spawn(move || {
         if heard.read_exact(&mut [0]).is_ok() {
             let signal = flag.load(Ordering::SeqCst);
