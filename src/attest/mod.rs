@@ -4,6 +4,7 @@
 //! | what | predicate type | subject |
 //! |---|---|---|
 //! | a recorded build | SLSA provenance v1 | the output |
+//! | a rebuild with the same outcome | `urn:admit:predicate:rebuild:1` | the output |
 //! | a verification that held | SLSA verification summary v1 | the output |
 //! | a sealed run | in-toto test result v0.1 | the run's id |
 //! | a campaign's plan | `urn:admit:predicate:campaign-plan:1` | the plan |
@@ -23,6 +24,7 @@ pub mod keys;
 mod model;
 mod outcome;
 mod provenance;
+mod rebuild;
 mod run;
 mod summary;
 #[cfg(test)]
@@ -33,8 +35,9 @@ pub use check::{bundle_path, check, demanded};
 pub use demand::{Demand, Trusted};
 pub use expected::Expected;
 pub use model::{MODEL_ADMISSION, ModelPredicate, model_admission};
-pub use outcome::{Held, Outcome, Refused};
+pub use outcome::{Held, Outcome, Refused, both};
 pub use provenance::{BUILD_TYPE, BUILDER, PROVENANCE, provenance};
+pub use rebuild::{REBUILD, rebuild};
 pub use run::{TEST_RESULT, test_result};
 pub use summary::{SUMMARY, VERIFIER, summary};
 

@@ -23,6 +23,18 @@ impl Held {
 /// What a policy says of a thing; `None` where it asks for no signature.
 pub type Outcome = Option<Result<Held, Refused>>;
 
+/// Two demands as one: a refusal of either refuses, and what holds is signed by the signers of both.
+pub fn both(one: Outcome, other: Outcome) -> Outcome {
+    match (one, other) {
+        (None, outcome) | (outcome, None) => outcome,
+        (Some(Err(refused)), _) | (_, Some(Err(refused))) => Some(Err(refused)),
+        (Some(Ok(mut held)), Some(Ok(more))) => {
+            held.by.extend(more.by);
+            Some(Ok(held))
+        }
+    }
+}
+
 /// Why the signatures do not do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refused {

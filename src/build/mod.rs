@@ -33,4 +33,4 @@ pub use options::{Options, STEP_WALL};
 pub use recorded::{asked, difference, record};
 pub use rounds::{Again, ROUND, Rebuild, Wanted, again, rebuild, round};
 pub(crate) use step::exit_text;
-pub use stored::Stored;
+pub use stored::{BUILDER, Stored};

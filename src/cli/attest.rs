@@ -7,7 +7,8 @@ use serde_json::json;
 use super::app::App;
 use super::{findings, key, model};
 use crate::attest::{self, Expected};
-use crate::build::Stored;
+use crate::build::rebuild::Answer;
+use crate::build::{self, STEP_WALL, Stored, Wanted};
 use crate::campaign::{Campaign, seal};
 use crate::check::Check;
 use crate::check::gather;
@@ -30,7 +31,7 @@ pub(super) struct Args {
     /// What to attest
     #[arg(value_enum)]
     what: What,
-    /// build, verdict: a provider; run: a directory, its name, or `latest`; plan, campaign: a campaign's directory;
+    /// build, rebuild, verdict: a provider; run: a directory, its name, or `latest`; plan, campaign: a campaign's directory;
     /// model: PROVIDER/MODEL
     target: String,
     /// The key that signs (admit key new)
@@ -46,8 +47,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIGEST")]
     id: Option<Digest>,
     /// Name the signature a second time as in-toto's Python tools name the key
-    #[arg(long)]
+    #[arg(long, conflicts_with = "format")]
     in_toto_keyid: bool,
+    /// The form that is printed, or written with --out
+    #[arg(long, value_enum, value_name = "FORM", conflicts_with = "record")]
+    format: Option<Form>,
 }
 
 /// What is attested.
@@ -55,6 +59,8 @@ pub(super) struct Args {
 enum What {
     /// A recorded build, as SLSA provenance
     Build,
+    /// That a recorded build, made again just now, has the same outcome, as a statement of admit's own
+    Rebuild,
     /// That admit verify holds for a provider, as a SLSA verification summary
     Verdict,
     /// A sealed run, as an in-toto test result
@@ -65,6 +71,15 @@ enum What {
     Campaign,
     /// A model admission, as a statement of admit's own
     Model,
+}
+
+/// The forms of a signed statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    /// A DSSE envelope, one a line
+    Dsse,
+    /// A Sigstore bundle (v0.3) with a plain key: a file of its own
+    Sigstore,
 }
 
 /// A statement that was checked, and the run's sidecar where it is about a run.
@@ -80,7 +95,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         return Err(Error::new(Reason::BadArgument, "--id belongs to a run"));
     }
     let checked = match args.what {
-        What::Build | What::Verdict => provider(app, args)?,
+        What::Build | What::Rebuild | What::Verdict => provider(app, args)?,
         What::Run => run(app, args)?,
         What::Plan | What::Campaign => campaign(app, args)?,
         What::Model => admission(app, args)?,
@@ -88,6 +103,10 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let statement = &checked.statement.statement;
     let mut envelope = statement.envelope();
     signing.sign(&mut envelope, args.in_toto_keyid);
+    if args.format == Some(Form::Sigstore) {
+        let bundle = envelope.sigstore(&signing.public().pem());
+        return sigstore(app, args, &bundle);
+    }
     let place = match (&args.out, args.record) {
         (Some(file), _) => Some(add(app, &app.context.host.absolute(file), &envelope)?),
         (None, true) => Some(keep(app, &checked, &envelope)?),
@@ -107,6 +126,23 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
             app.ui.line(&format!("file     {}", place.display()));
         }
     }
+    Ok(0)
+}
+
+/// Prints a Sigstore bundle, or writes it into a file of its own, which must not be there yet.
+fn sigstore(app: &App, args: &Args, bundle: &serde_json::Value) -> Result<u8> {
+    let mut bytes = format!("{bundle:#}").into_bytes();
+    bytes.push(b'\n');
+    match &args.out {
+        None => app.ui.raw(&bytes),
+        Some(file) => {
+            let file = app.context.host.absolute(file);
+            root::write_new(&file, &bytes, 0o644)?;
+            app.ui.line(&format!("attested {}", args.target));
+            app.ui.line(&format!("file     {}", file.display()));
+        }
+    }
+    app.ui.json(bundle);
     Ok(0)
 }
 
@@ -154,9 +190,33 @@ fn provider(app: &App, args: &Args) -> Result<Checked> {
             let packages = packages(app, &locked, &report)?;
             attest::provenance(&report, &locked.lock, &packages).into()
         }
+        What::Rebuild => {
+            rebuilt(app, args, &locked)?;
+            attest::rebuild(&report, &locked.lock)
+        }
         _ => attest::summary(&report, &locked.lock, &app.context.clock.now()),
     };
     Ok(Checked { statement, beside: None })
+}
+
+/// Builds it again, with everything around the sandbox as it is: signed is what admit itself saw.
+fn rebuilt(app: &App, args: &Args, locked: &Locked) -> Result<()> {
+    let wanted = Wanted { rounds: 1, vary: Vec::new(), step_wall: STEP_WALL };
+    let rebuild = build::rebuild(&app.context, locked, &wanted)?;
+    if rebuild.rebuilt.answer == Answer::Reproduced {
+        return Ok(());
+    }
+    let round = rebuild.rebuilt.rounds.first();
+    let found = match round.and_then(|round| round.product.as_ref()) {
+        Some(product) => product.sha256.to_string(),
+        None => "nothing was rebuilt".into(),
+    };
+    let expected = locked.output().map(|output| output.sha256.to_string());
+    Err(Error::new(Reason::AttestRefused, "the build was made again, and its outcome is another")
+        .at(args.target.clone())
+        .expected(expected.unwrap_or_default())
+        .found(found)
+        .hint(format!("admit rebuild {} says what differs", locked.lock.provider)))
 }
 
 /// The packages that the build was made from: the list whose digest the report has.

@@ -112,6 +112,20 @@ impl Envelope {
         Ok(Self { payload_type: wire.payload_type, payload, signatures })
     }
 
+    /// The envelope in a Sigstore bundle (v0.3) whose key is known by other means: `pem` is the public key, and its SHA-256
+    /// the hint by which a verifier looks for it. A bundle holds one signature, so the first.
+    pub fn sigstore(&self, pem: &str) -> serde_json::Value {
+        let one =
+            Self { signatures: self.signatures.iter().take(1).cloned().collect(), ..self.clone() };
+        let envelope: serde_json::Value = serde_json::from_str(&one.line()).unwrap_or_default();
+        let hint = super::ids::Digest::sha256(pem.as_bytes()).to_hex();
+        json!({
+            "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+            "verificationMaterial": { "publicKey": { "hint": hint }, "tlogEntries": [] },
+            "dsseEnvelope": envelope,
+        })
+    }
+
     /// The envelope as one line, without its end: standard base64, sorted keys.
     pub fn line(&self) -> String {
         let engine = base64::engine::general_purpose::STANDARD;

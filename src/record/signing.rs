@@ -81,6 +81,8 @@ impl Signer {
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     Build,
+    /// That a build was made again with the same outcome.
+    Rebuild,
     Model,
     Run,
 }
@@ -90,6 +92,7 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Build => "build",
+            Kind::Rebuild => "rebuild",
             Kind::Model => "model",
             Kind::Run => "run",
         }
@@ -120,6 +123,8 @@ pub struct Require {
     #[serde(default)]
     pub build: Option<Rule>,
     #[serde(default)]
+    pub rebuild: Option<Rule>,
+    #[serde(default)]
     pub model: Option<Rule>,
     #[serde(default)]
     pub run: Option<Rule>,
@@ -129,6 +134,7 @@ impl Require {
     pub fn of(&self, kind: Kind) -> Option<&Rule> {
         match kind {
             Kind::Build => self.build.as_ref(),
+            Kind::Rebuild => self.rebuild.as_ref(),
             Kind::Model => self.model.as_ref(),
             Kind::Run => self.run.as_ref(),
         }
@@ -149,7 +155,7 @@ pub fn check(signers: &[Signer], require: &Require) -> Result<(), String> {
             return Err(format!("\"revoked\" of signer \"{}\" does not say why", signer.name));
         }
     }
-    for kind in [Kind::Build, Kind::Model, Kind::Run] {
+    for kind in [Kind::Build, Kind::Rebuild, Kind::Model, Kind::Run] {
         let Some(rule) = require.of(kind) else { continue };
         let place = format!("require.{}", kind.as_str());
         let distinct: BTreeSet<_> = rule.signers.iter().collect();

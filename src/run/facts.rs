@@ -22,7 +22,6 @@ use crate::lock::Locked;
 use crate::proxy::probe::Probe;
 use crate::record::finding::State;
 use crate::record::ids::Timestamp;
-use crate::record::signing::Kind as Signed;
 use crate::root::Root;
 use crate::sandbox::{self, Launcher};
 use crate::store::Store;
@@ -67,8 +66,7 @@ pub(super) fn gather(sources: &Sources<'_>, policy: &Policy) -> Gathered {
     let mut facts = gather::records(root, sources.locked, Some(store));
     facts.request = Found::Known(());
     facts.provider = options.provider.provider.to_string();
-    let about = gather::build_statement(&facts, now);
-    facts.build_signed = gather::signed(root, Signed::Build, about.as_ref(), now);
+    facts.build_signed = gather::build_signed(root, &facts, now);
     facts.stage = request.stage.map_or(Found::Absent, Found::Known);
     let task = fixture.task_files(now);
     facts.task = Found::Known(TaskFact { json: task.json, markdown: task.markdown });

@@ -201,12 +201,13 @@ fn signed(
     facts: &Facts,
     signatures: &Signatures,
 ) -> Result<Found<Outcome>> {
+    let now = context.clock.now();
+    let again = gather::rebuild_signed(root, facts, &now);
     let policy = root.config().require.of(Signed::Build).is_some();
     let given = signatures.given(context)?;
     if !policy && given.is_none() {
-        return Ok(Found::Known(None));
+        return Ok(again);
     }
-    let now = context.clock.now();
     let demand = signatures.demand(context, root, Signed::Build)?;
     let (Some(recorded), Some(locked)) = (facts.recorded.known(), facts.lock.known()) else {
         return Ok(Found::Known(Some(attest::check(None, &[], &demand, &now))));
@@ -215,8 +216,11 @@ fn signed(
     let mut expected = vec![attest::of_build(report, &locked.lock, &now)];
     if !policy {
         expected.push(attest::summary(report, &locked.lock, &now));
+        expected.push(attest::rebuild(report, &locked.lock));
     }
     let on_record = root.get(&attest::bundle_path(report.sha256.digest()));
     let bundle = given.as_deref().or(on_record);
-    Ok(Found::Known(Some(attest::check(bundle, &expected, &demand, &now))))
+    let outcome = Some(attest::check(bundle, &expected, &demand, &now));
+    let again = again.known().cloned().flatten();
+    Ok(Found::Known(attest::both(outcome, again)))
 }

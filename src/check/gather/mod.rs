@@ -84,6 +84,25 @@ pub fn build_statement(facts: &Facts, now: &Timestamp) -> Option<Expected> {
     Some(attest::of_build(&recorded.report, &locked.lock, now))
 }
 
+/// Who signed the recorded build, and who that it was built again with the same outcome, as the root's policy asks.
+pub fn build_signed(root: &Root, facts: &Facts, now: &Timestamp) -> Found<Outcome> {
+    let build = signed(root, Kind::Build, build_statement(facts, now).as_ref(), now);
+    let again = rebuild_signed(root, facts, now);
+    match (build, again) {
+        (Found::Known(build), Found::Known(again)) => Found::Known(attest::both(build, again)),
+        (Found::Known(_), other) | (other, _) => other,
+    }
+}
+
+/// Who signed that the recorded build was made again with the same outcome.
+pub fn rebuild_signed(root: &Root, facts: &Facts, now: &Timestamp) -> Found<Outcome> {
+    let about = match (facts.recorded.known(), facts.lock.known()) {
+        (Some(recorded), Some(locked)) => Some(attest::rebuild(&recorded.report, &locked.lock)),
+        _ => None,
+    };
+    signed(root, Kind::Rebuild, about.as_ref(), now)
+}
+
 /// Where the provider's binary is: the file that was named, else the store's.
 pub fn binary_path(named: Option<&str>, facts: &Facts, store: Option<&Store>) -> Option<Place> {
     if let Some(path) = named {
