@@ -30,6 +30,8 @@ pub const NOT_SCORED: &[FailureClass] = &[
     FailureClass::VoidBaseline,
     FailureClass::GateRefused,
     FailureClass::Interrupted,
+    FailureClass::KilledFromOutside,
+    FailureClass::NetworkNotAllowed,
     FailureClass::Unclassified,
 ];
 
@@ -128,9 +130,11 @@ fn foreign(
         _ => "none".into(),
     };
     let started = report.case_process_started;
+    let provider = report.provider.clone().unwrap_or_else(|| "none".into());
     differs("plan", digest.to_string(), task.plan.to_string())
         .or_else(|| differs("task", found.index.to_string(), task.index.to_string()))
         .or_else(|| differs("attempt", found.attempt.to_string(), task.attempt.to_string()))
+        .or_else(|| differs("provider", cell.provider.to_string(), provider))
         .or_else(|| differs("fixture", cell.fixture.to_string(), report.fixture.clone()))
         .or_else(|| {
             let found = of(&report.case_model_provider, &report.case_model);
@@ -141,6 +145,13 @@ fn foreign(
             true => {
                 let found = text(&report.fixture_digest);
                 differs("fixture's digest", cell.fixture_digest.to_string(), found)
+            }
+            false => None,
+        })
+        .or_else(|| match started || report.model_record_sha256.is_some() {
+            true => {
+                let found = text(&report.model_record_sha256);
+                differs("model record", cell.model_record.to_string(), found)
             }
             false => None,
         })

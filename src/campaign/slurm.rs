@@ -113,9 +113,13 @@ pub fn submit(
             .map_err(|err| Error::io("start", &sbatch, err))?;
         if let Some(mut input) = child.stdin.take() {
             use std::io::Write as _;
-            input
-                .write_all(script.as_bytes())
-                .map_err(|err| Error::io("write to", &sbatch, err))?;
+            match input.write_all(script.as_bytes()) {
+                // It may refuse without reading: what it says then is the answer.
+                Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => {
+                    return Err(Error::io("write to", &sbatch, err));
+                }
+                _ => {}
+            }
         }
         let out = child.wait_with_output().map_err(|err| Error::io("wait for", &sbatch, err))?;
         let text = String::from_utf8_lossy(&out.stdout);

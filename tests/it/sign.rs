@@ -532,6 +532,71 @@ fn the_gate_asks_for_the_signatures_and_a_run_is_signed_by_its_id() {
     world.admit(&attest).refuse(5, "evidence_changed");
 }
 
+#[test]
+fn rebuilds_of_two_keys_satisfy_a_policy_and_two_of_one_do_not() {
+    let world = world();
+    world.admit(&["key", "new", "other"]).expect(0);
+    let (a, b) = (shown(&world, "release", "public"), shown(&world, "other", "public"));
+    let policy = |need: u32| {
+        let text = format!(
+            "[[signer]]\nname = 'a'\nkey = '{a}'\n[[signer]]\nname = 'b'\nkey = '{b}'\n\
+             [require]\nrebuild = {{ signers = ['a', 'b'], signatures = {need} }}\n"
+        );
+        std::fs::write(world.home().join(".local/share/admit/root/admit.toml"), text).unwrap();
+    };
+    policy(2);
+    let refused = |reason: &str| {
+        let run = world.admit(&["verify", "understudy", "--json"]).expect(3);
+        assert_eq!(row(&run)["reason"], reason, "{run}");
+    };
+    refused("signature_missing");
+    let sign = |what: &str, key: &str| {
+        let args = ["attest", what, "understudy", "--key", key, "--record", "--json"];
+        PathBuf::from(world.admit(&args).expect(0).json()["file"].as_str().unwrap())
+    };
+    // Another statement about the same output is no rebuild.
+    sign("build", "other");
+    refused("signature_missing");
+    let bundle = sign("rebuild", "release");
+    refused("signatures_too_few");
+    sign("rebuild", "release");
+    refused("signatures_too_few");
+    sign("rebuild", "other");
+    let holds = world.admit(&["verify", "understudy", "--json"]).expect(0);
+    let found = row(&holds)["found"].as_str().unwrap().to_owned();
+    assert!(found.contains("a (SHA256:") && found.contains("b (SHA256:"), "{found}");
+    let text = std::fs::read_to_string(&bundle).unwrap();
+    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    let payload = STANDARD.decode(last["payload"].as_str().unwrap()).unwrap();
+    let statement: Value = serde_json::from_slice(&payload).unwrap();
+    assert_eq!(statement["predicateType"], "urn:admit:predicate:rebuild:1");
+    assert_eq!(statement["predicate"]["result"], "reproduced");
+}
+
+#[test]
+fn a_sigstore_bundle_holds_the_one_signature_of_a_plain_key() {
+    let world = world();
+    let file = world.cwd().join("ca.sigstore.json");
+    let attest = |more: &[&str]| {
+        let args = ["attest", "build", "understudy", "--key", "release", "--format", "sigstore"];
+        world.admit(&[&args[..], more].concat())
+    };
+    attest(&["--out", file.to_str().unwrap()]).expect(0);
+    let bundle: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!(bundle["mediaType"], "application/vnd.dev.sigstore.bundle.v0.3+json");
+    assert_eq!(bundle["dsseEnvelope"]["signatures"].as_array().unwrap().len(), 1);
+    let pem = world.admit(&["key", "show", "release", "--pem"]).expect(0).stdout();
+    let hint = admit::record::ids::Digest::sha256(pem.as_bytes()).to_hex();
+    assert_eq!(bundle["verificationMaterial"]["publicKey"]["hint"], hint.as_str());
+    // The envelope in it is one that admit takes.
+    let envelope = world.cwd().join("envelope.jsonl");
+    std::fs::write(&envelope, bundle["dsseEnvelope"].to_string()).unwrap();
+    check(&world, &envelope).expect(0);
+    // A file that is there is not replaced, and a bundle of lines is another form.
+    assert_ne!(attest(&["--out", file.to_str().unwrap()]).code(), Some(0));
+    attest(&["--record"]).expect(2);
+}
+
 /// OpenSSH signs and checks with our keys under its own format, for files beside a bundle.
 #[cfg(feature = "oracles")]
 #[test]
