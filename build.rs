@@ -6,7 +6,13 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 fn main() {
-    for dir in ["lockfiles", "admissions", "fixtures/r1-string-slugify", "fixtures/understudy"] {
+    for dir in [
+        "lockfiles",
+        "admissions",
+        "fixtures/r1-string-slugify",
+        "fixtures/r2-duration",
+        "fixtures/understudy",
+    ] {
         println!("cargo::rerun-if-changed={dir}");
     }
     let mut files = Vec::new();

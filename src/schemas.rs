@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::attest::ModelPredicate;
 use crate::check::launch::LaunchRecord;
 use crate::record::admission::ModelAdmission;
+use crate::record::bunlock::BunLock;
 use crate::record::campaign::{CampaignPlan, CampaignRecord, InclusionProof};
 use crate::record::decision::Decision;
 use crate::record::evidence::RunReport;
@@ -69,12 +70,12 @@ fn model_admissions() -> [(String, Value); 2] {
 }
 
 /// A line of a JSONL file, or a record inside a run directory: the file's name says which it is, not a key in it.
-fn plain<R: JsonSchema>(name: &str) -> (String, Value) {
+fn plain<R: JsonSchema>(name: &str, version: u32) -> (String, Value) {
     let mut schema = schema_for!(R).to_value();
     if let Some(object) = schema.as_object_mut() {
-        object.insert("title".into(), format!("{name}/1").into());
+        object.insert("title".into(), format!("{name}/{version}").into());
     }
-    (format!("{name}.v1.schema.json"), schema)
+    (format!("{name}.v{version}.schema.json"), schema)
 }
 
 /// Every schema with its file name below `schemas/`, sorted by name.
@@ -87,6 +88,7 @@ pub fn all() -> Vec<(String, Value)> {
         entry::<HeldOutRecord>(),
         entry::<Script>(),
         entry::<PipLock>(),
+        entry::<BunLock>(),
         entry::<ModelPredicate>(),
         entry::<Decision>(),
         entry::<RunReport>(),
@@ -100,11 +102,11 @@ pub fn all() -> Vec<(String, Value)> {
         entry::<CampaignPlan>(),
         entry::<CampaignRecord>(),
         entry::<InclusionProof>(),
-        plain::<Event>("admit.run-event"),
-        plain::<ProxyRecord>("admit.run-bridge"),
-        plain::<SandboxFacts>("admit.run-sandbox"),
-        plain::<Vec<JudgeRow>>("admit.run-judgement"),
-        plain::<ToolFacts>("admit.run-tools"),
+        plain::<Event>("admit.run-event", 1),
+        plain::<ProxyRecord>("admit.run-bridge", 1),
+        plain::<SandboxFacts>("admit.run-sandbox", 1),
+        plain::<Vec<JudgeRow>>("admit.run-judgement", 1),
+        plain::<ToolFacts>("admit.run-tools", 2),
     ];
     all.extend(model_admissions());
     all.sort_by(|a, b| a.0.cmp(&b.0));

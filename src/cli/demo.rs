@@ -16,7 +16,7 @@ use crate::verify;
 
 /// The stand-in provider, the fixture, and the model whose replies were written beforehand.
 const PROVIDER: &str = "understudy";
-const FIXTURE: &str = "r1-string-slugify";
+const FIXTURE: &str = "r2-duration";
 const MODEL: &str = "scripted/understudy-script";
 
 /// Show the main job with the embedded stand-in provider: build, record, verify, and a gated rehearsal

@@ -101,7 +101,7 @@ impl<'a> Stage<'a> {
         // Installed once, so that no validator's clock waits for pip.
         let programs = fixture::load(&root, &name(FIXTURE)?).and_then(|fixture| {
             let (store, wanted) = (context.store()?, &fixture.record.tools);
-            tools::tools(&context.host, &root, &store, wanted, &*context.progress)
+            tools::tools(context, &root, &store, wanted)
         });
         stage.tools = programs.err();
         Ok(stage)

@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Reason, Result};
 use crate::host::platform;
+use crate::record::bunlock::BunLock;
 use crate::record::ids::{CommitId, Digest, Name, Sri};
 use crate::record::lockfile::{Ambient, BunToolchain, Lockfile, Output, RunShape, Source};
 use crate::record::piplock::PipLock;
@@ -97,12 +98,13 @@ pub fn path_of(provider: &Name) -> String {
 pub fn providers(root: &Root) -> Vec<String> {
     let name =
         |path: &str| Some(path.strip_prefix("lockfiles/")?.strip_suffix(".lock.json")?.to_owned());
-    // Locks of Python packages stand in the same directory; a lock that cannot be read is listed, so that it is missed.
-    let of_pip = |bytes: &[u8]| {
-        record::parse_value(bytes)
-            .is_ok_and(|value| record::check_schema(&value, PipLock::SCHEMA).is_ok())
+    // Locks of what judges stand in the same directory; a lock that cannot be read is listed, so that it is missed.
+    let of_judge = |bytes: &[u8]| {
+        let value = record::parse_value(bytes);
+        let is = |schema| value.as_ref().is_ok_and(|v| record::check_schema(v, schema).is_ok());
+        is(PipLock::SCHEMA) || is(BunLock::SCHEMA)
     };
-    let locks = root.below("lockfiles/").filter(|(_, bytes)| !of_pip(bytes));
+    let locks = root.below("lockfiles/").filter(|(_, bytes)| !of_judge(bytes));
     locks.filter_map(|(path, _)| name(path)).collect()
 }
 

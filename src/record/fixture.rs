@@ -117,6 +117,8 @@ pub enum JudgeName {
     /// pytest and held-out calls, with the host's Python and the pinned pytest.
     #[default]
     Python,
+    /// `bun test` and held-out calls, with the pinned Bun and nothing of the host.
+    Bun,
 }
 
 impl Record for FixtureRecord {
@@ -159,7 +161,7 @@ pub struct TaskHead {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HeldOut {
-    /// The module as its language names it: `package.module` in Python.
+    /// The module as its language names it: `package.module` in Python, a file of the workspace in TypeScript.
     pub module: String,
     pub function: String,
     pub cases: Vec<HeldOutCase>,
@@ -204,13 +206,15 @@ impl Record for HeldOutRecord {
     const SCHEMA: Schema = Schema { name: "admit.held-out", version: 1 };
 }
 
-/// A program of the host.
+/// A program that the agent needs.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Tool {
     Git,
+    /// The pinned Bun.
+    Bun,
     /// CPython with the pinned pytest.
     Python3,
 }

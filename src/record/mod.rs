@@ -18,6 +18,7 @@ pub mod ids;
 pub mod hostile;
 pub mod lockfile;
 pub mod network;
+pub mod bunlock;
 pub mod piplock;
 mod canonical;
 pub mod purl;

@@ -22,8 +22,9 @@ const SCRIPTED: (&str, &[u8]) = (
     "admissions/models/scripted--understudy-script.json",
     include_bytes!("../../admissions/models/scripted--understudy-script.json"),
 );
-/// The fixture alone: the hostile files that tests use are no records.
-static FIXTURE: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/fixtures/r1-string-slugify");
+/// The fixtures alone: the hostile files that tests use are no records.
+static PYTHON: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/fixtures/r1-string-slugify");
+static TYPESCRIPT: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/fixtures/r2-duration");
 
 /// What of a directory belongs to a root, besides the marker.
 const PARTS: [&str; 3] = ["lockfiles", "admissions", "fixtures"];
@@ -47,8 +48,8 @@ pub(super) fn directory(dir: &Path) -> Result<Files> {
 /// The embedded records with this user's own additions and updates, in `dir`, over them; and how many those are.
 pub(super) fn overlaid(dir: &Path) -> Result<(Files, usize)> {
     let mut files = Files::new();
-    let parts = ["lockfiles", "fixtures/r1-string-slugify"];
-    for (part, dir) in parts.into_iter().zip([&LOCKFILES, &FIXTURE]) {
+    let parts = ["lockfiles", "fixtures/r1-string-slugify", "fixtures/r2-duration"];
+    for (part, dir) in parts.into_iter().zip([&LOCKFILES, &PYTHON, &TYPESCRIPT]) {
         collect_embedded(part, dir, &mut files);
     }
     files.insert(SCRIPTED.0.to_owned(), SCRIPTED.1.to_vec());

@@ -80,7 +80,7 @@ pub(super) fn gather(sources: &Sources<'_>, policy: &Policy) -> Gathered {
     let (binary, tools, sandbox) = std::thread::scope(|scope| {
         let tools = scope.spawn(|| {
             let wanted = &fixture.record.tools;
-            tools::tools(&context.host, root, store, wanted, &*context.progress)
+            tools::tools(context, root, store, wanted)
         });
         let sandbox = scope.spawn(|| probes(sources.launcher));
         let binary = if provider { gather::binary(place.as_ref()) } else { Found::Unknown };

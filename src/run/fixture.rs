@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::patch::{self, Content, Files};
 use crate::check;
 use crate::error::{Error, Reason, Result};
-use crate::record::fixture::{FixtureLock, FixtureRecord, Script, Tool};
+use crate::record::fixture::{FixtureLock, FixtureRecord, JudgeName, Script, Tool};
 use crate::record::ids::{AbsPath, Digest, Name, RelPath, Timestamp};
 use crate::record::{self, Record as _, Schema};
 use crate::root::{self, Root};
@@ -174,9 +174,14 @@ impl Fixture {
         need(!record.test_ids.is_empty(), "names no tests".into());
         let cases = record.held_out.iter().map(|held_out| held_out.cases.len()).sum::<usize>();
         need(cases > 0 || record.draws(), "has no held-out cases and no generator".into());
-        let tool = record.verification_command.first().map(String::as_str);
-        let known = tool == Some("python3") && record.tools.contains(&Tool::Python3);
-        need(known, "is verified by a command that is none of its tools".into());
+        let (tool, start): (Tool, &[&str]) = match record.judge {
+            JudgeName::Python => (Tool::Python3, &["python3", "-m", "pytest"]),
+            JudgeName::Bun => (Tool::Bun, &["bun", "test"]),
+        };
+        let begins = record.verification_command.iter().zip(start).all(|(a, b)| a == b)
+            && record.verification_command.len() >= start.len();
+        need(begins, format!("is verified by a command that does not begin with {start:?}"));
+        need(record.tools.contains(&tool), format!("does not name the tool {tool:?} of its judge"));
         for id in &record.test_ids {
             let file = id.split("::").next().unwrap_or_default();
             let found = file.parse::<RelPath>().is_ok_and(|p| self.workspace.contains_key(&p));

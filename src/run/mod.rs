@@ -10,6 +10,7 @@ pub mod workspace;
 mod repository;
 pub mod snapshot;
 pub mod reader;
+mod bun;
 mod pytest;
 pub mod python;
 pub mod tools;

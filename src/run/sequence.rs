@@ -13,7 +13,7 @@ use super::facts::{self, Gathered, Sources};
 use super::fixture::{self, Fixture};
 use super::gate_record::GateRecord;
 use super::judge::held_out::{Draw, Seed};
-use super::judge::{self, Judge, python::Python};
+use super::judge::{self, Judge};
 use super::launch;
 use super::options::Options;
 use super::proof::Marks;
@@ -300,8 +300,8 @@ impl Run<'_> {
         got != 0
     }
 
-    fn judge<'t>(&'t self, tools: &'t Tools) -> Python<'t> {
-        Python { launcher: self.launcher, tools }
+    fn judge<'t>(&'t self, tools: &'t Tools) -> Result<Box<dyn Judge + 't>> {
+        judge::of(self.fixture, self.launcher, tools)
     }
 
     /// The held-out calls of this run, on record before anything is judged by them.
@@ -342,14 +342,15 @@ impl Run<'_> {
         upstream: crate::proxy::upstream::Upstream,
         tools: &Tools,
     ) -> Result<()> {
-        let judge = self.judge(tools);
+        let judge = self.judge(tools)?;
+        let judge = &*judge;
         let progress = &self.context.progress;
         let Some((launch, _)) = admitted.provider() else {
             return Err(Error::new(Reason::Internal, "no provider was admitted"));
         };
         progress.stage("baseline", "no change, and the reference patch");
-        let draw = self.draw(run, &judge)?;
-        let baselines = self.baselines(run, &judge, &draw, &launch.sandbox)?;
+        let draw = self.draw(run, judge)?;
+        let baselines = self.baselines(run, judge, &draw, &launch.sandbox)?;
         if self.stopped(report) {
             return Ok(());
         }
@@ -358,7 +359,7 @@ impl Run<'_> {
             run,
             agent: self.agent,
             fixture: self.fixture,
-            judge: &judge,
+            judge,
             draw: &draw,
             launcher: self.launcher,
             marks: &self.marks,
@@ -378,10 +379,11 @@ impl Run<'_> {
     }
 
     fn fake(&self, run: &Recording, report: &mut RunReport, tools: &Tools) -> Result<()> {
-        let judge = self.judge(tools);
+        let judge = self.judge(tools)?;
+        let judge = &*judge;
         let policy = launch::sandbox(self.marks.hostname(), tools)?;
-        let draw = self.draw(run, &judge)?;
-        let baselines = self.baselines(run, &judge, &draw, &policy)?;
+        let draw = self.draw(run, judge)?;
+        let baselines = self.baselines(run, judge, &draw, &policy)?;
         if self.stopped(report) {
             return Ok(());
         }
@@ -390,7 +392,7 @@ impl Run<'_> {
         let worked = fake::work(self.launcher, &policy, &below, fixture, change)?;
         let committed = worked.snapshot.committed_change(fixture);
         run.event("workspace_commit", Author::Admit, json!({ "committed": committed }))?;
-        let judgement = judge::judge(&judge, fixture, &draw, &worked.snapshot)?;
+        let judgement = judge::judge(judge, fixture, &draw, &worked.snapshot)?;
         let data = json!({ "accepted": judgement.passed, "note": judgement.note() });
         run.event("judge_finished", Author::Admit, data)?;
         let expected = launch::expected(tools);

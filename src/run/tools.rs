@@ -1,4 +1,4 @@
-//! Programs of the host that a fixture needs: Python with a pinned pytest, and git. They are mounted read-only at their
+//! Programs that a fixture needs: Python with a pinned pytest, git, the pinned Bun. Those of the host are mounted read-only at their
 //! own absolute paths, since a Python found elsewhere loads the wrong library.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::bun::{self, BunFacts, BunTool};
 use super::pytest::{self, PYTEST_INSIDE};
 use super::python::{Python, clean, digest, missing, python, tail};
+use crate::context::Context;
 use crate::error::{Error, Reason, Result};
-use crate::host::{Host, Progress};
+use crate::host::Host;
 use crate::record::fixture::Tool;
 use crate::record::ids::{AbsPath, Digest};
 use crate::root::Root;
@@ -35,14 +37,20 @@ pub struct Git {
     pub sha256: Digest,
 }
 
-/// Everything that a fixture's sandboxes get of the host.
+/// The programs of a fixture's sandboxes, those that it asks for.
 #[derive(Debug)]
 pub struct Tools {
-    pub python: Python,
-    /// Git, where the fixture asks for it.
+    pub pytest: Option<Pytest>,
     pub git: Option<Git>,
+    pub bun: Option<BunTool>,
+}
+
+/// Python with the pinned pytest.
+#[derive(Debug)]
+pub struct Pytest {
+    pub python: Python,
     /// The pinned pytest in the store, verified.
-    pub pytest: StoredTree,
+    pub tree: StoredTree,
     /// SHA-256 of the lock that it was installed from.
     pub lock: Digest,
 }
@@ -51,34 +59,36 @@ pub struct Tools {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ToolFacts {
-    pub python: Python,
-    /// Git, where the fixture asks for it.
+    /// The host's Python, where the fixture asks for it.
+    pub python: Option<Python>,
+    /// The host's git, where the fixture asks for it.
     pub git: Option<Git>,
     /// NAR hash of the pinned pytest.
-    pub pytest_nar: Digest,
+    pub pytest_nar: Option<Digest>,
     /// SHA-256 of its lock.
-    pub pytest_lock: Digest,
+    pub pytest_lock: Option<Digest>,
+    /// The pinned Bun, where the fixture asks for it.
+    pub bun: Option<BunFacts>,
 }
 
-/// Finds the host's programs and installs the pinned pytest, or finds it in the store.
+/// Finds what is wanted of the host's programs, and brings the pinned pytest and Bun into the store.
 ///
 /// # Errors
-/// [`Reason::PythonMissing`], [`Reason::GitMissing`], [`Reason::PythonNotLocked`], [`Reason::PipFailed`], and those of the
-/// store.
-pub fn tools(
-    host: &Host,
-    root: &Root,
-    store: &Store,
-    wanted: &[Tool],
-    progress: &dyn Progress,
-) -> Result<Tools> {
-    let python = python(host)?;
-    let git = if wanted.contains(&Tool::Git) { Some(git(host)?) } else { None };
-    for place in places(&python, git.as_ref()) {
+/// [`Reason::PythonMissing`], [`Reason::GitMissing`], [`Reason::PythonNotLocked`], [`Reason::PipFailed`], those of the
+/// fetch and of the store.
+pub fn tools(context: &Context, root: &Root, store: &Store, wanted: &[Tool]) -> Result<Tools> {
+    let host = &context.host;
+    let python = wanted.contains(&Tool::Python3).then(|| python(host)).transpose()?;
+    let git = wanted.contains(&Tool::Git).then(|| git(host)).transpose()?;
+    for place in places(python.as_ref(), git.as_ref()) {
         not_private(host, store, &place)?;
     }
-    let (pytest, lock) = pytest::install(host, root, store, &python, progress)?;
-    Ok(Tools { python, git, pytest, lock })
+    let pytest = python.map(|python| {
+        let (tree, lock) = pytest::install(host, root, store, &python, &*context.progress)?;
+        Ok(Pytest { python, tree, lock })
+    });
+    let bun = wanted.contains(&Tool::Bun).then(|| bun::find(context, root, store));
+    Ok(Tools { pytest: pytest.transpose()?, git, bun: bun.transpose()? })
 }
 
 /// Finds git behind links and wrappers, by asking it where its programs are.
@@ -112,10 +122,11 @@ pub fn git(host: &Host) -> Result<Git> {
 }
 
 /// What is mounted for these programs beside what every sandbox has.
-fn places(python: &Python, git: Option<&Git>) -> Vec<PathBuf> {
+fn places(python: Option<&Python>, git: Option<&Git>) -> Vec<PathBuf> {
     let git = git.iter().flat_map(|git| [&git.prefix, &git.executable]);
     // In order, what holds another place comes before it.
-    let all: BTreeSet<&PathBuf> = python.prefixes.iter().chain(git).collect();
+    let all: BTreeSet<&PathBuf> =
+        python.into_iter().flat_map(|python| &python.prefixes).chain(git).collect();
     let mut out: Vec<PathBuf> = Vec::new();
     for place in all {
         if !SYSTEM.iter().any(|there| place.starts_with(there))
@@ -145,26 +156,34 @@ fn not_private(host: &Host, store: &Store, place: &Path) -> Result<()> {
 }
 
 impl Tools {
+    fn python(&self) -> Option<&Python> {
+        self.pytest.as_ref().map(|pytest| &pytest.python)
+    }
+
     /// What a report says.
     pub fn facts(&self) -> ToolFacts {
         ToolFacts {
-            python: self.python.clone(),
+            python: self.python().cloned(),
             git: self.git.clone(),
-            pytest_nar: self.pytest.nar().clone(),
-            pytest_lock: self.lock.clone(),
+            pytest_nar: self.pytest.as_ref().map(|pytest| pytest.tree.nar().clone()),
+            pytest_lock: self.pytest.as_ref().map(|pytest| pytest.lock.clone()),
+            bun: self.bun.as_ref().map(BunTool::facts),
         }
     }
 
     /// The programs with their versions, in one line.
     pub fn words(&self) -> String {
-        let git = self.git.as_ref().map(|git| format!(", git {}", git.sha256));
-        format!("Python {}{}", self.python.version, git.unwrap_or_default())
+        let python = self.python().map(|python| format!("Python {}", python.version));
+        let bun = self.bun.as_ref().map(BunTool::words);
+        let git = self.git.as_ref().map(|git| format!("git {}", git.sha256));
+        [python, bun, git].into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 
     /// The host paths that are mounted, besides what every sandbox has.
     pub fn places(&self) -> Vec<PathBuf> {
-        let mut places = places(&self.python, self.git.as_ref());
-        places.push(self.pytest.path().to_path_buf());
+        let mut places = places(self.python(), self.git.as_ref());
+        places.extend(self.pytest.as_ref().map(|pytest| pytest.tree.path().to_path_buf()));
+        places.extend(self.bun.as_ref().map(|bun| bun.place().to_path_buf()));
         places
     }
 
@@ -173,18 +192,26 @@ impl Tools {
     /// # Errors
     /// [`Reason::BadArgument`] for a path that a sandbox cannot have.
     pub fn mount(&self, policy: &mut Policy) -> Result<()> {
-        for place in places(&self.python, self.git.as_ref()) {
+        for place in places(self.python(), self.git.as_ref()) {
             policy.mounts.push(Mount::read_only(&place, absolute(&place)?)?);
         }
-        let inside = absolute(Path::new(PYTEST_INSIDE))?;
-        policy.mounts.push(Mount::read_only(self.pytest.path(), inside)?);
+        if let Some(pytest) = &self.pytest {
+            let inside = absolute(Path::new(PYTEST_INSIDE))?;
+            policy.mounts.push(Mount::read_only(pytest.tree.path(), inside)?);
+        }
+        if let Some(bun) = &self.bun {
+            policy.mounts.push(bun.mount()?);
+        }
         Ok(())
     }
 
     /// The variables that make the programs work, and only what was mounted load: `PATH` and `PYTHON…`.
     pub fn environment(&self) -> BTreeMap<String, String> {
         let mut path: Vec<String> = Vec::new();
-        let programs = std::iter::once(&self.python.executable);
+        if self.bun.is_some() {
+            path.push(bun::DIRECTORY.to_owned());
+        }
+        let programs = self.python().into_iter().map(|python| &python.executable);
         for program in programs.chain(self.git.iter().map(|git| &git.executable)) {
             if let Some(dir) = program.parent() {
                 path.push(dir.display().to_string());
@@ -193,24 +220,25 @@ impl Tools {
         path.extend(["/usr/bin".to_owned(), "/bin".to_owned()]);
         let mut seen = BTreeSet::new();
         path.retain(|dir| seen.insert(dir.clone()));
-        let path = path.join(":");
-        [
-            ("PATH", path.as_str()),
-            ("PYTHONPATH", PYTEST_INSIDE),
-            ("PYTHONDONTWRITEBYTECODE", "1"),
-            ("PYTHONNOUSERSITE", "1"),
-            ("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into()
+        let mut all = BTreeMap::from([("PATH".to_owned(), path.join(":"))]);
+        if self.pytest.is_some() {
+            let python = [
+                ("PYTHONPATH", PYTEST_INSIDE),
+                ("PYTHONDONTWRITEBYTECODE", "1"),
+                ("PYTHONNOUSERSITE", "1"),
+                ("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"),
+            ];
+            all.extend(python.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        }
+        all
     }
 
     /// What is weaker than it could be, for a report's `limits`.
     pub fn limits(&self) -> Vec<String> {
-        let mut limits = vec![format!(
+        let mut limits: Vec<String> = self.python().map(|python| format!(
             "Python {} is the host's: its interpreter and library are digested, its standard library is not",
-            self.python.version
-        )];
+            python.version
+        )).into_iter().collect();
         if self.git.is_some() {
             limits.push("git is the host's: its program is digested, what it starts is not".into());
         }
@@ -275,7 +303,7 @@ mod tests {
             sha256: Digest::sha256(b""),
             library: None,
         };
-        let all = places(&python, Some(&git));
+        let all = places(Some(&python), Some(&git));
         assert_eq!(all, [real.join("git"), real.join("libexec/git-core")]);
     }
 }

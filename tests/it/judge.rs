@@ -2,17 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use admit::host::{Host, Silent};
+use admit::context::{Context, Options};
+use admit::host::{Host, Silent, SystemClock};
+use admit::record::fixture::Tool;
 use admit::record::ids::{AbsPath, RelPath};
 use admit::root::Root;
 use admit::run::agent::fake;
 use admit::run::baseline::baselines;
 use admit::run::fixture::{self, Fixture};
 use admit::run::judge::held_out::{Draw, Seed};
-use admit::run::judge::python::Python;
-use admit::run::judge::{self, Judgement};
+use admit::run::judge::{self, Judge, Judgement};
 use admit::run::snapshot::{self, Snapshot};
 use admit::run::tools::{self, Tools};
 use admit::run::{patch, workspace};
@@ -22,6 +23,8 @@ use admit::store::Store;
 use crate::util;
 
 const NAME: &str = "r1-string-slugify";
+/// The one in TypeScript.
+const BUN: &str = "r2-duration";
 
 /// A fixture, the host's tools, and a place for short-lived files.
 struct Bench {
@@ -66,6 +69,11 @@ pub fn shown<T>(what: &str, result: admit::error::Result<T>) -> T {
     })
 }
 
+fn context(host: Host) -> Context {
+    let options = Options { store: Some(util::shared_store()), ..Options::default() };
+    Context::new(host, Arc::new(SystemClock), Arc::new(Silent), options)
+}
+
 /// The tools are looked for once: every test of this process uses the same.
 pub fn the_tools() -> &'static Tools {
     static TOOLS: OnceLock<Tools> = OnceLock::new();
@@ -75,15 +83,20 @@ pub fn the_tools() -> &'static Tools {
         let root = shown("root", Root::find(&host, None, None));
         let store = shown("store", Store::open(&util::shared_store()));
         let fixture = shown("fixture", fixture::load(&root, &NAME.parse().unwrap()));
-        shown("tools", tools::tools(&host, &root, &store, &fixture.record.tools, &Silent))
+        let wanted = [fixture.record.tools.as_slice(), &[Tool::Bun]].concat();
+        shown("tools", tools::tools(&context(host), &root, &store, &wanted))
     })
 }
 
 impl Bench {
     fn new() -> Self {
+        Self::of(NAME)
+    }
+
+    fn of(name: &str) -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let root = shown("root", Root::find(&host(scratch.path()), None, None));
-        let fixture = shown("fixture", fixture::load(&root, &NAME.parse().unwrap()));
+        let fixture = shown("fixture", fixture::load(&root, &name.parse().unwrap()));
         let launcher = Launcher { exe: util::admit(), scratch: scratch.path().into() };
         Self { fixture, tools: the_tools(), launcher, scratch }
     }
@@ -114,17 +127,17 @@ impl Bench {
         snapshot::take(&dir, "ws", &self.fixture).unwrap()
     }
 
-    fn python(&self) -> Python<'_> {
-        Python { launcher: &self.launcher, tools: self.tools }
+    fn the_judge(&self) -> Box<dyn Judge + '_> {
+        shown("judge", judge::of(&self.fixture, &self.launcher, self.tools))
     }
 
     fn judge_as(&self, fixture: &Fixture, work: &Snapshot) -> Judgement {
-        shown("judge", judge::judge(&self.python(), fixture, &self.draw(fixture), work))
+        shown("judge", judge::judge(&*self.the_judge(), fixture, &self.draw(fixture), work))
     }
 
     /// The calls of a new run.
     fn draw(&self, fixture: &Fixture) -> Draw {
-        shown("draw", judge::draw(&self.python(), fixture, &Seed::new("a run").unwrap()))
+        shown("draw", judge::draw(&*self.the_judge(), fixture, &Seed::new("a run").unwrap()))
     }
 
     fn judge(&self, work: &Snapshot) -> Judgement {
@@ -144,10 +157,16 @@ fn solve(bench: &Bench) -> String {
 
 #[test]
 fn the_reference_patch_passes_and_no_change_does_not() {
-    let bench = Bench::new();
-    let (python, policy) = (bench.python(), bench.policy());
+    for (name, file) in [(NAME, "strings.py"), (BUN, "src/duration.ts")] {
+        reference_and_nothing(name, file);
+    }
+}
+
+fn reference_and_nothing(name: &str, file: &str) {
+    let bench = Bench::of(name);
+    let (judge, policy) = (bench.the_judge(), bench.policy());
     let draw = bench.draw(&bench.fixture);
-    let both = baselines(&bench.launcher, &python, &bench.fixture, &draw, &policy, "home/ws");
+    let both = baselines(&bench.launcher, &*judge, &bench.fixture, &draw, &policy, "home/ws");
     let both = shown("baselines", both);
     assert!(both.held(), "{:#?}\n{}", both.rows, both.judgements[1].log);
     let [none, reference] = both.judgements.as_slice() else { panic!("two baselines") };
@@ -155,7 +174,7 @@ fn the_reference_patch_passes_and_no_change_does_not() {
     let wrong = ["change", "held_out_1", "held_out_2", "tests_1", "tests_2"];
     assert_eq!(failed(none), BTreeSet::from(wrong), "{none:#?}");
     assert!(reference.passed && reference.tests_passed && reference.allowed_writes_passed);
-    assert_eq!(reference.changed_files, ["strings.py"]);
+    assert_eq!(reference.changed_files, [file]);
     assert_eq!(reference.patch.as_bytes(), bench.fixture.reference_patch);
 }
 
@@ -189,21 +208,23 @@ fn the_fake_engine_leaves_what_it_was_given() {
     assert!(refused.is_err());
 }
 
-fn hostile() -> BTreeMap<String, PathBuf> {
-    let dir = util::project().join("fixtures/hostile/judge");
+/// The attempts at a fixture.
+fn hostile(fixture: &str) -> BTreeMap<String, PathBuf> {
+    let area = if fixture == BUN { "judge-bun" } else { "judge" };
+    let dir = util::project().join("fixtures/hostile").join(area);
     let entries = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
     let name = |path: PathBuf| Some((path.file_name()?.to_str()?.to_owned(), path));
     entries.filter(|path| path.is_dir()).filter_map(name).collect()
 }
 
 /// Runs one attempt; it must be rejected for the reasons that it names, and also where everything it touched is allowed.
-fn rejected(name: &str) {
-    let bench = Bench::new();
-    let dir = hostile().remove(name).unwrap_or_else(|| panic!("no attempt {name}"));
+fn rejected(fixture: &str, name: &str) {
+    let bench = Bench::of(fixture);
+    let dir = hostile(fixture).remove(name).unwrap_or_else(|| panic!("no attempt {name}"));
     let read = |file: &str| std::fs::read_to_string(dir.join(file)).unwrap();
     let marker = bench.scratch.path().join("marker");
     // What lies in the project's own repository, everyone knows.
-    let known = util::project().join("fixtures").join(NAME).join("fixture.json");
+    let known = util::project().join("fixtures").join(fixture).join("fixture.json");
     let script = read("agent.sh")
         .replace("@MARKER@", marker.to_str().unwrap())
         .replace("@FIXTURE@", &std::fs::read_to_string(known).unwrap());
@@ -233,18 +254,18 @@ fn rejected(name: &str) {
 }
 
 macro_rules! attempts {
-    ($($test:ident = $name:literal,)*) => {
-        $(#[test] fn $test() { rejected($name); })*
+    ($fixture:ident, $all:ident; $($test:ident = $name:literal,)*) => {
+        $(#[test] fn $test() { rejected($fixture, $name); })*
 
         #[test]
-        fn every_attempt_is_tried() {
+        fn $all() {
             let tried = BTreeSet::from([$($name.to_owned()),*]);
-            assert_eq!(hostile().into_keys().collect::<BTreeSet<_>>(), tried);
+            assert_eq!(hostile($fixture).into_keys().collect::<BTreeSet<_>>(), tried);
         }
     };
 }
 
-attempts! {
+attempts! { NAME, every_attempt_is_tried;
     a_process_that_ends_well_at_once_is_no_pass = "exit-zero",
     printed_results_are_no_results = "forged-output",
     a_patched_runner_is_no_pass = "patched-runner",
@@ -268,11 +289,24 @@ attempts! {
     another_mode_is_a_change = "executable",
 }
 
+attempts! { BUN, every_attempt_at_bun_is_tried;
+    bun_a_process_that_ends_well_at_once_is_no_pass = "exit-zero",
+    bun_printed_results_are_no_results = "forged-output",
+    bun_a_patched_runner_is_no_pass = "patched-runner",
+    bun_a_value_that_equals_everything_equals_nothing = "always-equal",
+    bun_every_answer_that_can_be_found_is_not_enough = "searched-answers",
+    bun_what_steers_it_comes_from_the_fixture = "planted-steering",
+    bun_a_home_that_the_calls_prepared_does_not_steer_the_tests = "planted-home",
+    bun_edited_tests_do_not_count = "edited-tests",
+    bun_a_test_more_does_not_count = "planted-test",
+    bun_a_patched_driver_prints_nothing_right = "patched-builtins",
+}
+
 #[test]
 fn only_calls_drawn_anew_tell_who_knows_every_written_answer() {
     let bench = Bench::new();
     let known = util::project().join("fixtures").join(NAME).join("fixture.json");
-    let script = hostile().remove("searched-answers").unwrap().join("agent.sh");
+    let script = hostile(NAME).remove("searched-answers").unwrap().join("agent.sh");
     let script = std::fs::read_to_string(script).unwrap();
     let work = bench.agent(&script.replace("@FIXTURE@", &std::fs::read_to_string(known).unwrap()));
     let judgement = bench.judge(&work);
@@ -288,7 +322,7 @@ fn a_stranger_draws_the_same_calls_from_the_sealed_seed() {
     let bench = Bench::new();
     let first = bench.draw(&bench.fixture);
     let seed = Seed::again(&first.record.nonce, &first.record.secret);
-    let again = shown("draw", judge::draw(&bench.python(), &bench.fixture, &seed));
+    let again = shown("draw", judge::draw(&*bench.the_judge(), &bench.fixture, &seed));
     assert_eq!(again.record, first.record);
     assert!(first.record.drawn && first.record.calls > 50 && first.differing.is_empty());
     let other = bench.draw(&bench.fixture);
@@ -312,7 +346,7 @@ fn calls_that_cannot_be_drawn_are_no_calls() {
     ] {
         let mut fixture = bench.fixture.clone();
         fixture.generator = Some(text.into());
-        let err = judge::draw(&bench.python(), &fixture, &seed).expect_err(text);
+        let err = judge::draw(&*bench.the_judge(), &fixture, &seed).expect_err(text);
         let said = format!("{err} {:?}", err.found_value());
         assert_eq!(err.reason().as_str(), "bad_record", "{text}: {said}");
         assert!(said.contains(found), "{text}: {said}");
@@ -389,7 +423,8 @@ fn packages_with_other_bytes_are_not_installed() {
     let install = |lock: &str| {
         std::fs::write(cwd.join("lockfiles/pytest.lock.json"), lock).unwrap();
         let root = Root::read_untrusted(&host, &cwd).unwrap();
-        tools::tools(&host, &root, &store, &[], &Silent).map(|tools| tools.facts())
+        let context = context(host.clone());
+        tools::tools(&context, &root, &store, &[Tool::Python3]).map(|tools| tools.facts())
     };
     let mut wrong: serde_json::Value = serde_json::from_str(&lock).unwrap();
     for wheels in wrong["python"].as_object_mut().unwrap().values_mut() {

@@ -144,7 +144,7 @@ impl Judge for Python<'_> {
 
 impl Python<'_> {
     fn run(&self, room: &mut Room, driver: &str, name: &str, input: &Value) -> Result<Finished> {
-        let python = self.tools.python.executable.to_str();
+        let python = self.tools.pytest.as_ref().and_then(|p| p.python.executable.to_str());
         let python =
             python.ok_or_else(|| Error::new(Reason::BadArgument, "python's path is not UTF-8"))?;
         let argv = [python.to_owned(), "-I".into(), "-c".into(), format!("{CALLS}{driver}")];

@@ -1,0 +1,130 @@
+//! The pinned Bun that fixtures are judged by: fetched as every locked input is, kept in the store as a program that can
+//! be started.
+
+use std::io::Write as _;
+
+use cap_std::fs::{OpenOptions, OpenOptionsExt as _};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::context::Context;
+use crate::error::{Error, Reason, Result};
+use crate::fetch::toolchain::Bun;
+use crate::host;
+use crate::record::bunlock::BunLock;
+use crate::record::ids::Digest;
+use crate::root::Root;
+use crate::sandbox::Mount;
+use crate::store::{Entry, Store, StoredTree};
+
+/// Where it is inside every sandbox.
+pub(super) const DIRECTORY: &str = "/opt/admit/bun";
+/// The program there.
+pub(super) const PROGRAM: &str = "/opt/admit/bun/bun";
+
+const LOCK: &str = "lockfiles/bun.lock.json";
+
+/// The area of the store's records that say which tree holds a program.
+const AREA: &str = "bun";
+
+#[derive(Debug)]
+pub struct BunTool {
+    version: String,
+    /// SHA-256 of the program.
+    sha256: Digest,
+    /// It alone, verified.
+    tree: StoredTree,
+}
+
+/// What a report says about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BunFacts {
+    /// For example `1.3.14`.
+    pub version: String,
+    /// SHA-256 of the program.
+    pub sha256: Digest,
+}
+
+/// Finds the pinned Bun in the store, or fetches it.
+///
+/// # Errors
+/// [`Reason::NotFound`] where the root locks none, [`Reason::PlatformNotLocked`]; those of the fetch and of the store.
+pub(super) fn find(context: &Context, root: &Root, store: &Store) -> Result<BunTool> {
+    let lock = root.record::<BunLock>(LOCK)?;
+    let lock = lock.ok_or_else(|| {
+        Error::new(Reason::NotFound, "the root locks no Bun to judge with").at(root.place(LOCK))
+    })?;
+    let platform = host::platform()?;
+    let pin = lock.bun.platforms.get(&platform).ok_or_else(|| {
+        Error::new(Reason::PlatformNotLocked, "no Bun to judge with is locked for this platform")
+            .at(root.place(LOCK))
+            .found(platform.to_string())
+    })?;
+    let sha256 = pin.binary_sha256.digest().clone();
+    let made = |tree| BunTool { version: lock.bun.version.clone(), sha256: sha256.clone(), tree };
+    let _lock = store.lock(&sha256, &mut || context.progress.note("waiting for another fetch"))?;
+    if let Some(tree) = recorded(store, &sha256)? {
+        return Ok(made(tree));
+    }
+    let network = context.network()?;
+    let (mut program, _) = network.fetcher().bun(&Bun {
+        package: &pin.package,
+        version: &lock.bun.version,
+        integrity: &pin.integrity.0,
+        binary_sha256: &sha256,
+    })?;
+    let writer = store.tree_writer()?;
+    let io = |err| Error::io("write", "bun", err);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o755);
+    let mut file = writer.dir().open_with("bun", &options).map_err(io)?;
+    std::io::copy(program.file(), &mut file).map_err(io)?;
+    file.flush().map_err(io)?;
+    drop(file);
+    let tree = writer.finish(None)?;
+    store.record_put(AREA, &sha256, "tree", tree.nar().to_string().as_bytes())?;
+    Ok(made(tree))
+}
+
+/// The tree that an earlier fetch left, verified; a corrupt one is put away.
+fn recorded(store: &Store, key: &Digest) -> Result<Option<StoredTree>> {
+    let Some(bytes) = store.record_get(AREA, key, "tree")? else { return Ok(None) };
+    let Some(nar) = String::from_utf8(bytes).ok().and_then(|text| text.parse::<Digest>().ok())
+    else {
+        return Ok(None);
+    };
+    match store.tree(&nar) {
+        Err(err) if err.reason() == Reason::StoreCorrupt => {
+            store.remove_corrupt(Entry::Tree(&nar))?;
+            Ok(None)
+        }
+        other => other,
+    }
+}
+
+impl BunTool {
+    pub(super) fn facts(&self) -> BunFacts {
+        BunFacts { version: self.version.clone(), sha256: self.sha256.clone() }
+    }
+
+    pub(super) fn words(&self) -> String {
+        format!("Bun {}", self.version)
+    }
+
+    /// Its directory in the store.
+    pub(super) fn place(&self) -> &std::path::Path {
+        self.tree.path()
+    }
+
+    /// The mount of its directory.
+    ///
+    /// # Errors
+    /// Where the store's path cannot be resolved.
+    pub(super) fn mount(&self) -> Result<Mount> {
+        let inside = DIRECTORY
+            .parse()
+            .map_err(|err| Error::new(Reason::Internal, "a constant path").caused_by(err))?;
+        Mount::read_only(self.tree.path(), inside)
+    }
+}

@@ -1,0 +1,240 @@
+//! TypeScript and JavaScript: `bun test` for the locked tests and a driver for the held-out calls, both with the pinned
+//! Bun, and of the host nothing but the C library that it is linked against.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::held_out::{Asking, Draw};
+use super::room::{self, Room, WALL};
+use super::{Judge, Round, Rows, bun_output};
+use crate::build::work::c_library;
+use crate::error::Result;
+use crate::host::nonce;
+use crate::record::ids::RelPath;
+use crate::run::bun::{self, BunTool};
+use crate::run::fixture::Fixture;
+use crate::run::patch::{Content, Files};
+use crate::sandbox::{Finished, Launcher, Policy};
+
+/// Files that steer Bun, its test runner, or how a name is resolved.
+const STEERING: [&str; 12] = [
+    "bunfig.toml",
+    ".bunfig.toml",
+    "package.json",
+    "tsconfig.json",
+    "jsconfig.json",
+    "bun.lock",
+    "bun.lockb",
+    "package-lock.json",
+    "yarn.lock",
+    "pnpm-lock.yaml",
+    ".npmrc",
+    "node_modules",
+];
+
+/// What `bun test` takes for a test: `x.test.ts`, `x_test.ts`, `x.spec.ts`, `x_spec.ts` and so on.
+fn is_test(name: &str) -> bool {
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    ["test", "spec"].iter().any(|kind| {
+        stem.strip_suffix(kind).is_some_and(|rest| rest.ends_with('.') || rest.ends_with('_'))
+    })
+}
+
+/// What both drivers begin with. What prints a result is taken before anything else is loaded. A result of any type but
+/// JSON's own is no result.
+const CALLS: &str = r#"
+import { readFileSync, writeSync } from "node:fs";
+const { parse, stringify } = JSON;
+const { getPrototypeOf, keys } = Object;
+const { isArray } = Array;
+const { isFinite } = Number;
+const root = process.cwd();
+
+const plain = (value) => {
+  if (value === null || typeof value === "boolean" || typeof value === "string") return true;
+  if (typeof value === "number") return isFinite(value);
+  if (typeof value !== "object") return false;
+  const prototype = getPrototypeOf(value);
+  if (isArray(value)) return prototype === Array.prototype && value.every(plain);
+  return prototype === Object.prototype && keys(value).every((key) => plain(value[key]));
+};
+
+const outcome = async (module, name, args) => {
+  try {
+    const result = await (await import(`${root}/${module}`))[name](...args);
+    return plain(result) ? { value: result } : { odd: typeof result };
+  } catch (error) {
+    return { raised: error instanceof Error ? error.name : typeof error };
+  }
+};
+
+const say = (delimiter, what) => {
+  let left = Buffer.from(`\n${delimiter} ${stringify(what)}\n`);
+  while (left.length > 0) left = left.subarray(writeSync(1, left));
+};
+
+const request = parse(readFileSync(0, "utf-8"));
+"#;
+
+/// Draws calls and answers them, beside the reference solution. The generator's `random` is sfc32.
+const DRAW: &str = r#"
+const seeded = (hex) => {
+  let [a, b, c, d] = [0, 8, 16, 24].map((at) => parseInt(hex.slice(at, at + 8), 16) | 0);
+  return () => {
+    const t = (((a + b) | 0) + d) | 0;
+    d = (d + 1) | 0;
+    a = b ^ (b >>> 9);
+    b = (c + (c << 3)) | 0;
+    c = ((c << 21) | (c >>> 11)) + t | 0;
+    return (t >>> 0) / 4294967296;
+  };
+};
+const calls = request.calls;
+if (request.generator) {
+  const { generate } = await import(request.generator);
+  let made = 0;
+  for (const call of generate(seeded(request.seed))) {
+    calls.push(parse(stringify(call)));
+    if (++made > request.most) break;
+  }
+  if (made === 0) throw new Error("the generator gives no calls");
+}
+const results = [];
+for (const [module, name, args] of calls) results.push(await outcome(module, name, parse(stringify(args))));
+say(request.delimiter, { calls, results });
+process.exit(0);
+"#;
+
+/// Makes the calls of a round, and prints each result behind its own delimiter.
+const ROUND: &str = r#"
+for (const [module, name, args, delimiter] of request.calls) say(delimiter, await outcome(module, name, args));
+process.exit(0);
+"#;
+
+/// Judges TypeScript and JavaScript.
+#[derive(Clone, Copy)]
+pub struct Bun<'a> {
+    /// Starts sandboxes; its scratch directory takes short-lived files.
+    pub launcher: &'a Launcher,
+    pub bun: &'a BunTool,
+}
+
+impl Judge for Bun<'_> {
+    fn steers(&self, path: &RelPath) -> bool {
+        let environment = |part: &str| part == ".env" || part.starts_with(".env.");
+        path.parts().any(|part| STEERING.contains(&part) || environment(part))
+            || is_test(path.file_name())
+    }
+
+    fn locked_paths(&self, fixture: &Fixture) -> BTreeSet<RelPath> {
+        let ids = fixture.record.test_ids.iter();
+        ids.filter_map(|id| id.split("::").next()?.parse().ok()).collect()
+    }
+
+    fn draw(&self, fixture: &Fixture, asking: &Asking) -> Result<Finished> {
+        let mut input = asking.input.clone();
+        let mut beside = Vec::new();
+        input["generator"] = Value::Null;
+        let names = [nonce()?, nonce()?];
+        if let Some(text) = &fixture.generator {
+            beside.push(("generator.ts", text.as_str()));
+            input["generator"] = room::inside(&format!("{}/generator.ts", names[1])).into();
+        }
+        self.calls(&asking.solved, DRAW, &names, &beside, &input)
+    }
+
+    /// Calls and tests each in a sandbox of its own: a file that the calls left in the home could steer the tests.
+    fn round(&self, fixture: &Fixture, draw: &Draw, round: u32, copy: &Files) -> Result<Round> {
+        let asked = draw.ask()?;
+        let names = [nonce()?, nonce()?];
+        let input = json!({ "calls": asked.calls });
+        let finished = self.calls(copy, ROUND, &names, &[], &input)?;
+        let mut rows = Rows::default();
+        let called = asked.compare(&finished);
+        rows.held(&format!("held_out_{round}"), super::CALLED, &called);
+        let mut log = super::note(&format!("round {round}, calls"), &finished);
+
+        let finished = self.tests(fixture, copy)?;
+        let tested = bun_output::read(&finished, &fixture.record.test_ids);
+        rows.held(&format!("tests_{round}"), super::TESTED, &tested);
+        log.push_str(&super::note(&format!("round {round}, tests"), &finished));
+        Ok(Round { rows, log, passed: called.is_ok() && tested.is_ok() })
+    }
+}
+
+impl Bun<'_> {
+    fn calls(
+        &self,
+        copy: &Files,
+        driver: &str,
+        names: &[String; 2],
+        beside: &[(&str, &str)],
+        input: &Value,
+    ) -> Result<Finished> {
+        let mut room = Room::open(self.launcher, self.policy()?)?;
+        room.write(&names[0], copy)?;
+        let driver = format!("{CALLS}{driver}");
+        let mut files = Files::new();
+        for (name, text) in beside.iter().chain([&("driver.mjs", driver.as_str())]) {
+            let path: RelPath = name.parse().map_err(room::internal)?;
+            files.insert(path, Content::plain(text.as_bytes()));
+        }
+        room.write(&names[1], &files)?;
+        let driver = room::inside(&format!("{}/driver.mjs", names[1]));
+        let argv = [bun::PROGRAM, "--no-install", "--env-file=/dev/null", "run", &driver];
+        let argv = argv.map(str::to_owned).to_vec();
+        let stdin = crate::record::canonical(input);
+        let finished = room.run(argv, &names[0], environment(), stdin, WALL)?;
+        room.end();
+        Ok(finished)
+    }
+
+    fn tests(&self, fixture: &Fixture, copy: &Files) -> Result<Finished> {
+        let mut room = Room::open(self.launcher, self.policy()?)?;
+        let name = nonce()?;
+        room.write(&name, copy)?;
+        let mut argv = vec![bun::PROGRAM.to_owned()];
+        argv.extend(fixture.record.verification_command.iter().skip(1).cloned());
+        // A path with a dot before it is a file, and no pattern.
+        argv.extend(self.locked_paths(fixture).iter().map(|path| format!("./{path}")));
+        let finished = room.run(argv, &name, environment(), Vec::new(), WALL)?;
+        room.end();
+        Ok(finished)
+    }
+
+    fn policy(&self) -> Result<Policy> {
+        let mut policy = Policy::new("judge");
+        policy.mounts = c_library()?;
+        policy.mounts.push(self.bun.mount()?);
+        Ok(policy)
+    }
+}
+
+/// The closed list of variables. Bun changes what it prints where it takes its reader for a terminal or an agent.
+fn environment() -> BTreeMap<String, String> {
+    [
+        ("PATH", bun::DIRECTORY),
+        ("NO_COLOR", "1"),
+        ("BUN_OPTIONS", ""),
+        ("BUN_RUNTIME_TRANSPILER_CACHE_PATH", "0"),
+        ("DO_NOT_TRACK", "1"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_tests_are_known() {
+        for name in ["a.test.ts", "a_test.js", "a.spec.tsx", "a_spec.mjs"] {
+            assert!(is_test(name), "{name}");
+        }
+        for name in ["test.ts", "latest.ts", "a.ts", "contest.js"] {
+            assert!(!is_test(name), "{name}");
+        }
+    }
+}
