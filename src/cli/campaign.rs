@@ -40,9 +40,6 @@ enum What {
 
 /// Fix what will be run, how often, and how it will be counted, before the first run
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  admit campaign plan nightly --provider case --model qwen-local/qwen3.6-35b-a3b --repeats 20"
-)]
 struct PlanArgs {
     /// What people will call it
     name: Name,
@@ -91,9 +88,6 @@ impl DirArgs {
 
 /// Do every task that has no score, here or on a cluster
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  admit campaign submit DIR --engine slurm --jobs 40 --memory 1500 --print"
-)]
 struct SubmitArgs {
     #[command(flatten)]
     of: DirArgs,

@@ -19,6 +19,32 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "build",
         &["admit build case@7959ac9", "admit build case --record", "admit build case --rebuild"],
     ),
+    (
+        "campaign",
+        &[
+            "admit campaign plan nightly --provider case --model mine/some-model --out nightly",
+            "admit campaign submit nightly --jobs 4",
+            "admit verify ./nightly",
+        ],
+    ),
+    (
+        "campaign plan",
+        &[
+            "admit campaign plan nightly --provider case --model mine/some-model --repeats 20 --out nightly",
+            "admit campaign plan trial --provider understudy --model scripted/understudy-script --rehearsal --out trial",
+        ],
+    ),
+    (
+        "campaign submit",
+        &[
+            "admit campaign submit nightly --jobs 4",
+            "admit campaign submit nightly --engine slurm --jobs 40 --memory 1500 --print",
+        ],
+    ),
+    ("campaign task", &["admit campaign task nightly --index 0"]),
+    ("campaign status", &["admit campaign status nightly"]),
+    ("campaign seal", &["admit campaign seal nightly"]),
+    ("campaign show", &["admit campaign show nightly", "admit campaign show nightly --index 12"]),
     ("completions", &["admit completions bash", "admit completions zsh"]),
     ("demo", &["admit demo"]),
     ("diff", &["admit diff ./dist/ca ./other/ca", "admit diff a.js b.js --hunks 20"]),
