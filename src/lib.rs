@@ -43,6 +43,7 @@ pub mod check;
 pub mod gate;
 pub mod evidence;
 pub mod verify;
+pub(crate) mod gc;
 pub mod run;
 pub mod campaign;
 pub(crate) mod health;

@@ -1,13 +1,17 @@
 //! `admit health`: every validator, each with one fault of its own; passes only if the real path said what it must.
 
+use std::path::{Path, PathBuf};
+
 use serde_json::Value;
 
 use super::app::App;
 use super::findings::Shown;
 use crate::error::{Kind, Result};
+use crate::evidence;
 use crate::health::{self, Validator};
 use crate::record;
 use crate::record::health::{HealthRow, Outcome};
+use crate::root::write_atomic;
 use crate::ui::Mark;
 
 /// Inject every fault that admit knows, one at a time, and see that each ends as it must
@@ -20,17 +24,30 @@ use crate::ui::Mark;
 pub(super) struct Args {
     #[command(flatten)]
     shown: Shown,
+    /// Also write the answer as JUnit's XML, a case for each validator
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let all: Vec<&Validator> = health::all().collect();
-    show(app, "health", &all, args.shown)
+    show(app, "health", &all, args.shown, args.junit.as_deref())
 }
 
 /// Runs a set of validators and shows what they found.
-pub(super) fn show(app: &App, set: &str, validators: &[&Validator], shown: Shown) -> Result<u8> {
+pub(super) fn show(
+    app: &App,
+    set: &str,
+    validators: &[&Validator],
+    shown: Shown,
+    junit: Option<&Path>,
+) -> Result<u8> {
     app.heed_signals()?;
     let health::Health { report, hindered } = health::health(&app.context, set, validators)?;
+    if let Some(file) = junit {
+        let text = evidence::junit_of_health(&report);
+        write_atomic(&app.context.host.absolute(file), text.as_bytes())?;
+    }
     let counts = report.counts;
     let (mark, word) = match (report.passed, counts.failed) {
         (true, _) => (Mark::Good, "healthy"),

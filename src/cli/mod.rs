@@ -1,8 +1,9 @@
 //! The command line: one file a command, each arguments and `exec`; the stages do the work, `ui` prints.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::error::{Error, Result};
@@ -24,6 +25,7 @@ mod examples;
 mod explain;
 mod findings;
 mod fixture;
+mod gc;
 mod health;
 mod inspect;
 mod key;
@@ -33,6 +35,7 @@ mod model_write;
 mod rebuild;
 mod rebuild_round;
 mod run;
+mod runs;
 mod sbom;
 mod schemas;
 mod show;
@@ -69,6 +72,7 @@ enum Command {
     Doctor(doctor::Args),
     Explain(explain::Args),
     Fixture(fixture::Args),
+    Gc(gc::Args),
     Health(health::Args),
     Inspect(inspect::Args),
     Key(key::Args),
@@ -79,6 +83,7 @@ enum Command {
     #[command(hide = true)]
     RebuildRound(rebuild_round::Args),
     Run(Box<run::Args>),
+    Runs(runs::Args),
     Sbom(sbom::Args),
     Schemas(schemas::Args),
     Show(show::Args),
@@ -100,6 +105,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         .and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match cli {
         Ok(cli) => cli,
+        Err(err) if json && err.kind() == ErrorKind::DisplayVersion => {
+            let ui = Ui::bare(true);
+            ui.json(&version());
+            return ui.lost().map_or_else(|err| fail(&ui, &err), |()| 0);
+        }
         Err(err) => {
             // Help and version are answers (stdout, 0); everything else is usage (stderr, 2), as clap has it.
             return ui::usage(without_hidden(err), json);
@@ -109,6 +119,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(app) => app,
         Err(err) => return fail(&Ui::bare(json), &err),
     };
+    if let Err(err) = answer_signals(&app, &cli.command) {
+        return fail(&app.ui, &err);
+    }
     match exec(&app, cli.command) {
         Ok(code) => {
             app.ui.finish();
@@ -142,6 +155,31 @@ fn colour(args: &[OsString]) -> ColorChoice {
     }
 }
 
+/// What this program is: for a report of a fault, and for whoever compares two machines.
+fn version() -> serde_json::Value {
+    // Set where a release is built; a build of one's own is of no known commit.
+    let commit = option_env!("ADMIT_COMMIT").filter(|commit| !commit.is_empty());
+    let features: &[&str] = if cfg!(feature = "oracles") { &["oracles"] } else { &[] };
+    serde_json::json!({
+        "schema": "admit.version/1",
+        "version": env!("CARGO_PKG_VERSION"),
+        "commit": commit,
+        "target": format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
+        "debug": cfg!(debug_assertions),
+        "features": features,
+        "build_rules": crate::build::BUILDER,
+    })
+}
+
+/// Whether `args` are a command line that admit takes, for documents and their tests; what is wrong with it otherwise.
+pub fn parses(args: &[String]) -> std::result::Result<(), String> {
+    match Cli::try_parse_from(args) {
+        Ok(_) => Ok(()),
+        Err(err) if !err.use_stderr() => Ok(()),
+        Err(err) => Err(err.to_string()),
+    }
+}
+
 /// A typo is not answered with a command that no help lists.
 fn without_hidden(mut err: clap::Error) -> clap::Error {
     let command = Cli::command();
@@ -154,6 +192,36 @@ fn without_hidden(mut err: clap::Error) -> clap::Error {
         };
     }
     err
+}
+
+/// Says at once what a stopped command leaves. Those that seal what there is take the signal themselves.
+fn answer_signals(app: &App, command: &Command) -> Result<()> {
+    use Command as C;
+    let own = matches!(
+        command,
+        C::Run(_)
+            | C::Campaign(_)
+            | C::Demo(_)
+            | C::Health(_)
+            | C::Validate(_)
+            | C::RebuildRound(_)
+    );
+    if own {
+        return Ok(());
+    }
+    let numbers = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+    let mut signals = signal_hook::iterator::Signals::new(numbers)
+        .map_err(|err| Error::io("watch for", "signals", err))?;
+    let ui = Arc::clone(&app.ui);
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            ui.finish();
+            ui.remark("stopped: what was fetched stays in the store; what was unfinished goes with the next command");
+            // Ends admit as if nobody had listened; sandboxes end with it.
+            drop(signal_hook::low_level::emulate_default_handler(signal));
+        }
+    });
+    Ok(())
 }
 
 fn fail(ui: &Ui, err: &Error) -> u8 {
@@ -173,6 +241,7 @@ fn exec(app: &App, command: Command) -> Result<u8> {
         Command::Doctor(args) => doctor::exec(app, &args),
         Command::Explain(args) => explain::exec(app, &args),
         Command::Fixture(args) => fixture::exec(app, &args),
+        Command::Gc(args) => gc::exec(app, &args),
         Command::Health(args) => health::exec(app, &args),
         Command::Inspect(args) => inspect::exec(app, &args),
         Command::Key(args) => key::exec(app, &args),
@@ -182,6 +251,7 @@ fn exec(app: &App, command: Command) -> Result<u8> {
         Command::Rebuild(args) => rebuild::exec(app, &args),
         Command::RebuildRound(args) => rebuild_round::exec(app, &args),
         Command::Run(args) => run::exec(app, &args),
+        Command::Runs(args) => runs::exec(app, &args),
         Command::Sbom(args) => sbom::exec(app, &args),
         Command::Schemas(args) => schemas::exec(app, &args),
         Command::Show(args) => show::exec(app, &args),

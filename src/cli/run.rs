@@ -1,5 +1,6 @@
 //! `admit run stage2 [FIXTURE]`: an admitted provider works on an artificial fixture, behind every gate.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
@@ -7,7 +8,7 @@ use serde_json::json;
 use super::app::App;
 use super::findings::{self, Shown};
 use crate::check::Engine;
-use crate::error::Result;
+use crate::error::{Error, Reason, Result};
 use crate::evidence::{self, Sealed, names};
 use crate::explain;
 use crate::gate::Flags;
@@ -55,6 +56,9 @@ pub(super) struct Args {
     /// Exit 1 unless the run ends so: a rehearsal is not enough then
     #[arg(long, value_name = "STATUS", value_parser = ["pass"], conflicts_with = "dry_run")]
     require: Option<String>,
+    /// Also put a copy of the sealed run directory here; it must not be there yet
+    #[arg(long, value_name = "DIR", conflicts_with = "dry_run")]
+    out: Option<PathBuf>,
     #[command(flatten)]
     shown: Shown,
 }
@@ -88,6 +92,7 @@ impl Args {
             dry_run: false,
             probe: false,
             require: None,
+            out: None,
             shown: Shown::default(),
         }
     }
@@ -107,6 +112,13 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         binary: args.binary.clone(),
         timeout: args.timeout.map(Duration::from_secs),
     };
+    let out = args.out.as_ref().map(|dir| app.context.host.absolute(dir));
+    // Said before minutes of work, not after them.
+    if let Some(dir) = out.as_ref().filter(|dir| dir.symlink_metadata().is_ok()) {
+        return Err(Error::new(Reason::BadArgument, "the place of --out is taken")
+            .at(dir.display().to_string())
+            .hint("name a directory that is not there yet"));
+    }
     app.heed_signals()?;
     let outcome = run::run(
         &app.context,
@@ -124,6 +136,9 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     )?;
     app.ui.finish();
     let findings = &outcome.decision.findings;
+    if let (Some(dir), Some(sealed)) = (&out, &outcome.sealed) {
+        evidence::copy(&sealed.directory, dir)?;
+    }
     match &outcome.sealed {
         Some(sealed) => show(&app.ui, sealed, findings, args.shown, args.require.is_some()),
         None => {

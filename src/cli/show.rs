@@ -24,11 +24,25 @@ pub(super) struct Args {
     /// Print report.md instead
     #[arg(long)]
     markdown: bool,
+    /// Print it in a form for a pipeline instead
+    #[arg(long, value_enum, conflicts_with = "markdown")]
+    format: Option<Format>,
+}
+
+/// A form for a pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// JUnit's XML: a case for the run, each check, each baseline and the judge
+    Junit,
+    /// Markdown of at most 20 lines, for the page of a job
+    Summary,
+    /// Workflow commands, which a service shows beside the change
+    Annotations,
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
-    if args.markdown && app.ui.is_json() {
-        let what = "--json and --markdown ask for two forms at once";
+    if (args.markdown || args.format.is_some()) && app.ui.is_json() {
+        let what = "--json and another form are asked for at once";
         return Err(Error::new(Reason::BadArgument, what));
     }
     let dir = runs::find(&app.context, &args.run)?;
@@ -40,6 +54,15 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let Some(report) = &checked.report else { return Ok(0) };
     if args.markdown {
         app.ui.raw(evidence::markdown(report).as_bytes());
+        return Ok(0);
+    }
+    if let Some(format) = args.format {
+        let text = match format {
+            Format::Junit => evidence::junit(report, false),
+            Format::Summary => evidence::summary(report, checked.id.as_ref()),
+            Format::Annotations => evidence::annotations(report),
+        };
+        app.ui.raw(text.as_bytes());
         return Ok(0);
     }
     app.ui.json(&json!({

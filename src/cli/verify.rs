@@ -120,10 +120,13 @@ fn show_one(app: &App, verified: &Verified, shown: Shown) {
     findings::show(&app.ui, findings, shown);
     for (name, id) in [("binary", Check::BinaryDigest), ("source", Check::SourcePin)] {
         let found = findings.iter().find(|finding| finding.id == id.id());
-        found.iter().for_each(|finding| app.ui.value(name, &finding.found));
+        // The first of several digests tells it from every other.
+        let first = found.and_then(|finding| finding.found.split_whitespace().next());
+        first.iter().for_each(|found| app.ui.value(name, found));
     }
     let root = findings.iter().find(|finding| finding.id == Check::RootTrusted.id());
-    root.iter().for_each(|finding| app.ui.value("root", &finding.found));
+    let root = root.and_then(|finding| finding.found.split([',', '(']).next());
+    root.iter().for_each(|root| app.ui.value("root", root.trim_end()));
     app.ui.verdict(Mark::Good, "holds", &format!("{provider}: {counts}"));
 }
 

@@ -248,3 +248,32 @@ pub(super) struct Listed {
     /// The path, if it is a regular file that a manifest could list.
     pub(super) path: Option<RelPath>,
 }
+
+/// Copies the run directory `from` to `to`, which must not be there: the same files, and nothing but files.
+///
+/// # Errors
+/// Where something cannot be read or written; what was copied by then is removed.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    let source = RunDir::open(from)?;
+    let made = std::fs::DirBuilder::new().mode(0o700).create(to);
+    made.map_err(|err| Error::io("make", to, err).hint("its parent has to be there"))?;
+    let dir =
+        Dir::open_ambient_dir(to, ambient_authority()).map_err(|err| Error::io("open", to, err))?;
+    let copy = RunDir { dir, path: to.to_owned() };
+    let all = || -> Result<()> {
+        for listed in source.list()? {
+            let name = listed.name;
+            let mut file = source.open_file(&name).map_err(|err| source.io("read", &name, err))?;
+            copy.parents(&name)?;
+            let mut options = OpenOptions::new();
+            options.write(true).create_new(true).mode(0o600);
+            let done = copy
+                .dir
+                .open_with(&name, &options)
+                .and_then(|mut out| std::io::copy(&mut file, &mut out));
+            done.map_err(|err| copy.io("write", &name, err))?;
+        }
+        Ok(())
+    };
+    all().inspect_err(|_| drop(std::fs::remove_dir_all(to)))
+}

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! <state>/admit/runs/<UTC>-<fixture>-<pid>/
-//!   report.json report.md report.html    what a reader needs; the latter two are made from the first alone
+//!   report.json report.md report.html    what a reader needs; report.md is made from the first alone, the page also
+//!                                        from the sealed files
 //!   events.normalized.jsonl              hash-chained: each line names the digest of the line before
 //!   trace.jsonl                          empty: the layout has its place
 //!   gate.json sandbox.json freshness.json stage2-no-target-inspection.json
@@ -18,10 +19,13 @@
 
 mod agree;
 mod chain;
+mod conversation;
 mod diff;
 mod fault;
 mod files;
+mod glance;
 mod html;
+mod junit;
 pub mod names;
 mod read;
 mod recorder;
@@ -35,7 +39,9 @@ mod wire;
 
 pub use diff::{LineKind, lines as diff_lines};
 pub use fault::{Fault, FaultKind};
-pub use html::page;
+pub use files::copy;
+pub use glance::{Glance, glance};
+pub use junit::{annotations, junit, junit_of_health, summary};
 pub use read::{Level, RunCheck, check};
 pub use recorder::{Limits, Recording};
 pub use render::{aside, facts, markdown, millis, visible};

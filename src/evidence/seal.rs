@@ -122,7 +122,7 @@ impl Recording {
             report.fail(class, &what);
         }
         self.write_marker(&mut report, &mut entries)?;
-        let texts = clean_texts(&mut report, &known)?;
+        let texts = clean_texts(&mut report, &self.dir, &known)?;
         for (name, role, media_type, bytes) in texts {
             self.dir.write(name, &bytes, true)?;
             entries.push(entry(name, role, media_type, &bytes)?);

@@ -22,6 +22,7 @@ mod changed;
 mod disk;
 mod failed;
 mod hostile;
+mod pages;
 
 const PATCH: &[u8] = b"diff --git a/s.py b/s.py\n--- a/s.py\n+++ b/s.py\n@@ -1 +1 @@\n-a\n+b\n";
 

@@ -1,5 +1,6 @@
 //! The report's three forms, without a secret in any.
 
+use super::files::RunDir;
 use super::{html, names, render};
 use crate::error::{Error, Reason, Result};
 use crate::record;
@@ -17,18 +18,23 @@ pub(super) fn ids(hits: &[Hit]) -> String {
 /// Name, role, media type, bytes.
 pub(super) type Text = (&'static str, &'static str, &'static str, Vec<u8>);
 
-fn texts(report: &RunReport) -> [Text; 3] {
+fn texts(report: &RunReport, dir: &RunDir) -> [Text; 3] {
+    let page = html::page(report, &|name, limit| dir.read(name, limit).ok());
     [
         (names::REPORT, "report", "application/json", record::pretty(report)),
         (names::REPORT_MD, "report", "text/markdown", render::markdown(report).into_bytes()),
-        (names::REPORT_HTML, "report", "text/html", html::page(report).into_bytes()),
+        (names::REPORT_HTML, "report", "text/html", page.into_bytes()),
     ]
 }
 
 /// The report's three forms without a secret in any: first the parts that come from outside go, then all but the end.
-pub(super) fn clean_texts(report: &mut RunReport, known: &Known) -> Result<[Text; 3]> {
+pub(super) fn clean_texts(
+    report: &mut RunReport,
+    dir: &RunDir,
+    known: &Known,
+) -> Result<[Text; 3]> {
     for attempt in 0..3 {
-        let texts = texts(report);
+        let texts = texts(report, dir);
         let mut hits = Vec::new();
         for (.., bytes) in &texts {
             hits.extend(look(bytes, known, Rules::On));

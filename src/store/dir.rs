@@ -3,7 +3,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, mkdirat, openat, statat};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, flock, mkdirat, openat, statat};
 use rustix::io::Errno;
 
 use crate::error::{Error, Reason};
@@ -23,6 +23,12 @@ pub(super) fn make_dir(parent: BorrowedFd<'_>, name: &str) -> rustix::io::Result
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(e) => Err(e),
     }
+}
+
+/// Says that a store is in use, as long as `top` is open; waits where one is just being cleaned. A file system without
+/// locks keeps nobody from working: there, nothing is ever removed.
+pub(super) fn in_use(top: &OwnedFd) {
+    while let Err(Errno::INTR) = flock(top, FlockOperation::LockShared) {}
 }
 
 /// The type of what is at `name`, if anything.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, StatVfsMountFlags, fstat, fstatvfs};
 use rustix::io::Errno;
 
-use super::dir::{DIRECTORY, key_name, make_dir, open_dir, parts};
+use super::dir::{DIRECTORY, in_use, key_name, make_dir, open_dir, parts};
 use super::scratch::{self, KeyLock, Lease, OwnerLock, Scratch};
 use crate::error::{Error, Reason, Result};
 use crate::host::{make_private, rename_new};
@@ -67,6 +67,7 @@ impl Store {
         let top = rustix::fs::open(&path, DIRECTORY, Mode::empty())
             .map_err(|e| fail("open store", e.into()))?;
         check_owner(&top, &path)?;
+        in_use(&top);
         let flags = fstatvfs(&top).map_err(|e| fail("examine store", e.into()))?.f_flag;
         if flags.contains(StatVfsMountFlags::RDONLY) {
             let name = format!("admit-store-{}", rustix::process::geteuid().as_raw());
@@ -97,6 +98,7 @@ impl Store {
             Err(e) => return Err(Error::io("open store", &path, e.into())),
         };
         check_owner(&top, &path)?;
+        in_use(&top);
         Ok(Some(Self { inner: Arc::new(Inner { path, top, session: None, beside: None }) }))
     }
 

@@ -27,6 +27,7 @@ mod pending;
 mod record;
 mod scratch;
 pub mod sink;
+mod sweep;
 mod tree;
 
 use std::path::PathBuf;
@@ -40,6 +41,7 @@ pub use nar::{Nar, nar_hash, nar_hash_path};
 pub use outside::Outside;
 pub use pending::Pending;
 pub use scratch::{KeyLock, Scratch};
+pub use sweep::{Alone, Lying, Sort};
 pub use tree::{StoredTree, TreeWriter};
 
 impl Store {

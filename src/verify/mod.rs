@@ -1,6 +1,7 @@
 //! Verify: does everything on this machine still match the locked records? Reads only, runs nothing unless it is asked
 //! to, asks no server.
 
+pub mod history;
 pub mod runs;
 mod signatures;
 

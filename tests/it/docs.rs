@@ -210,3 +210,109 @@ fn what_the_documents_name_is_there() {
         assert!(named >= 3, "{named} names were read in docs/{page}.md");
     }
 }
+
+/// A line of a shell as words, as far as documents need one: quotes, a remark, and what follows a pipe or a redirection.
+fn words(line: &str) -> Vec<String> {
+    let mut out = vec![String::new()];
+    let mut quote = None;
+    for c in line.chars() {
+        match (quote, c) {
+            (Some(q), c) if c == q => quote = None,
+            (None, '\'' | '"') => quote = Some(c),
+            (None, ' ') => out.push(String::new()),
+            (None, '#') if out.last().is_some_and(String::is_empty) => break,
+            (None, '|' | '>' | ';' | '&') => break,
+            (_, c) => out.last_mut().unwrap().push(c),
+        }
+    }
+    out.retain(|word| !word.is_empty());
+    out
+}
+
+/// What stands for a word that a reader is to write.
+fn filled_in(word: &str) -> String {
+    let known = [
+        ("PROVIDER/MODEL", "mine/some-model"),
+        ("DIGEST", "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+        ("COMMIT", "7959ac917cdeb0983b4aaa20bb9f42021747fed8"),
+        ("REV", "7959ac917cdeb0983b4aaa20bb9f42021747fed8"),
+        ("SHA", "7959ac917cdeb0983b4aaa20bb9f42021747fed8"),
+        ("sha256:...", "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+        ("DAYS", "1"),
+        ("COUNT", "1"),
+        ("SECONDS", "1"),
+        ("N", "1"),
+        ("LIST", "all"),
+    ];
+    if let Some((_, with)) = known.iter().find(|(name, _)| *name == word) {
+        return (*with).to_owned();
+    }
+    match word.chars().all(|c| c.is_ascii_uppercase() || c == '_') {
+        true => word.to_lowercase(),
+        false => word.to_owned(),
+    }
+}
+
+/// Every command of admit in a document is one that this program takes. Prints which document has which.
+#[test]
+fn every_command_of_the_documents_is_one() {
+    let mut pages = vec![project().join("README.md"), project().join("CONTRIBUTING.md")];
+    for entry in std::fs::read_dir(project().join("docs")).unwrap() {
+        let path = entry.unwrap().path();
+        pages.extend(path.extension().is_some_and(|end| end == "md").then_some(path));
+    }
+    pages.sort();
+    let (mut faults, mut count) = (Vec::new(), 0);
+    for page in &pages {
+        let text = std::fs::read_to_string(page).unwrap();
+        let name = page.strip_prefix(project()).unwrap().display().to_string();
+        let blocks = text.split("\n```").enumerate().filter(|(number, _)| number % 2 == 1);
+        let shells = blocks.filter_map(|(_, block)| {
+            block.strip_prefix("sh\n").or(block.strip_prefix("console\n"))
+        });
+        for line in shells.flat_map(|block| {
+            block.replace("\\\n", " ").lines().map(str::to_owned).collect::<Vec<_>>()
+        }) {
+            let line =
+                line.trim().trim_start_matches("$ ").replace("cargo run --release -- ", "admit ");
+            let all = words(&line);
+            // Variables before a command are the shell's.
+            let from = all.iter().position(|word| !word.contains('=')).unwrap_or(0);
+            if all.get(from).is_none_or(|word| word != "admit") || line.contains(['\u{2026}', '<'])
+            {
+                continue;
+            }
+            let args: Vec<String> = all[from..].iter().map(|word| filled_in(word)).collect();
+            #[expect(clippy::print_stdout, reason = "the whole check lists what it looked at")]
+            {
+                println!("{name}: {line}");
+            }
+            count += 1;
+            if let Err(err) = admit::cli::parses(&args) {
+                faults.push(format!("{name}: {line}\n{err}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(count > 30, "{count} commands were read");
+}
+
+#[test]
+fn every_page_stands_in_the_index() {
+    let index = document("README.md");
+    for entry in std::fs::read_dir(project().join("docs")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let linked =
+            index.contains(&format!("]({name})")) || index.contains(&format!("]({name}/)"));
+        assert!(name == "README.md" || linked, "docs/README.md does not name {name}");
+    }
+}
+
+#[test]
+fn the_version_says_what_this_program_is() {
+    let world = World::new();
+    let found = world.admit(&["--version", "--json"]).expect(0).json();
+    assert_eq!(found["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(found["build_rules"].as_str().unwrap().len(), 64, "{found}");
+    assert!(world.admit(&["--version"]).expect(0).stdout().starts_with("admit "));
+}

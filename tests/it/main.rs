@@ -21,6 +21,7 @@ mod health;
 mod inspect;
 mod install;
 mod judge;
+mod keep;
 mod kill;
 mod layering;
 mod loopback;

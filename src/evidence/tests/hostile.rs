@@ -1,6 +1,7 @@
 //! What an agent writes: secrets, and text that would be markup.
 
 use super::*;
+use crate::evidence::html::page;
 
 #[test]
 fn a_secret_fails_the_run_and_is_withheld_everywhere() {
@@ -55,7 +56,7 @@ fn hostile_text_stays_text() {
     report.wire[0].reply_file = EVIL.into();
     report.wire[0].reply = Excerpt::of(format!("```\n````\n{EVIL}").as_bytes(), 1000);
     report.limits = vec![EVIL.into()];
-    let html = page(&report);
+    let html = page(&report, &|_, _| None);
     for bad in
         ["<script", "<img", "\u{202e}", "\u{1b}", "onerror=\"", "http://", "https://", "url("]
     {
@@ -68,5 +69,5 @@ fn hostile_text_stays_text() {
     assert!(!blocks.lines().any(|l| l == "# h" || l == "|x|"));
     assert!(md.contains("`````\n"), "the fence is longer than any in the text");
     // The same report gives the same pages.
-    assert_eq!((html, md), (page(&report), markdown(&report)));
+    assert_eq!((html, md), (page(&report, &|_, _| None), markdown(&report)));
 }

@@ -1,0 +1,197 @@
+//! `admit runs`: this user's runs listed and filtered; `compare` holds two side by side, `prune` removes old ones.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::app::App;
+use super::findings::Shown;
+use super::run::mark;
+use crate::error::Result;
+use crate::record::evidence::RunStatus;
+use crate::record::failure::FailureClass;
+use crate::ui::{self, Mark};
+use crate::verify::history::{self, Filter, Prune, Row};
+
+/// List your runs, compare two, or remove old ones
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// At most so many, the newest first
+    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    limit: usize,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Hold two runs side by side: what differs
+    Compare(Compare),
+    /// Remove runs; passes stay unless they are asked for
+    Prune(PruneArgs),
+}
+
+/// Which runs are meant.
+#[derive(Debug, Default, clap::Args)]
+struct FilterArgs {
+    /// Only of this status
+    #[arg(long, value_name = "STATUS", value_parser = statuses())]
+    status: Option<String>,
+    /// Only of this failure class
+    #[arg(long, value_name = "CLASS", value_parser = classes())]
+    class: Option<String>,
+    /// Only with this model: PROVIDER/MODEL, or a part of it
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    /// Only on this fixture, or a part of its name
+    #[arg(long, value_name = "FIXTURE")]
+    fixture: Option<String>,
+    /// Only of this provider, or a part of its name
+    #[arg(long, value_name = "PROVIDER")]
+    agent: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Compare {
+    /// A run: its directory, its name, or `latest`
+    #[arg(value_name = "RUN")]
+    a: String,
+    /// Another
+    #[arg(value_name = "RUN")]
+    b: String,
+    #[command(flatten)]
+    shown: Shown,
+}
+
+#[derive(Debug, clap::Args)]
+struct PruneArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// The newest of them stay
+    #[arg(long, value_name = "COUNT")]
+    keep: Option<usize>,
+    /// Only what is older goes
+    #[arg(long, value_name = "DAYS")]
+    older_than: Option<u32>,
+    /// Passes go, too
+    #[arg(long)]
+    passes: bool,
+    /// Show what would go, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+const STATUSES: [RunStatus; 4] =
+    [RunStatus::Pass, RunStatus::Rehearsed, RunStatus::Fail, RunStatus::Blocked];
+
+fn statuses() -> clap::builder::PossibleValuesParser {
+    STATUSES.map(RunStatus::as_str).into()
+}
+
+fn classes() -> clap::builder::PossibleValuesParser {
+    FailureClass::ALL.iter().map(|class| class.as_str()).collect::<Vec<_>>().into()
+}
+
+impl FilterArgs {
+    fn filter(&self) -> Filter {
+        let status = |text: &String| STATUSES.into_iter().find(|one| one.as_str() == text);
+        let class = |text: &String| FailureClass::ALL.iter().find(|one| one.as_str() == text);
+        Filter {
+            status: self.status.as_ref().and_then(status),
+            class: self.class.as_ref().and_then(class).copied(),
+            model: self.model.clone(),
+            fixture: self.fixture.clone(),
+            agent: self.agent.clone(),
+        }
+    }
+}
+
+pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
+    match &args.command {
+        None => list(app, args),
+        Some(Command::Compare(args)) => compare(app, args),
+        Some(Command::Prune(args)) => prune(app, args),
+    }
+}
+
+/// One run on one line.
+fn line(app: &App, run: &Row) {
+    let (mark, status) = match run.status {
+        Some(status) => (mark(status), status.as_str()),
+        None => (Mark::Bad, "unknown"),
+    };
+    let class = run.failure_class.map(|class| class.as_str()).or(run.fault);
+    let model = run.model.as_deref().or(run.agent.as_deref());
+    let more: Vec<&str> = [class, model].into_iter().flatten().collect();
+    app.ui.row(mark, &run.name, &format!("{status:<9}  {}", more.join("  ")));
+}
+
+fn list(app: &App, args: &Args) -> Result<u8> {
+    let rows = history::list(&app.context, &args.filter.filter())?;
+    let shown = &rows[..rows.len().min(args.limit)];
+    let runs = ui::count(rows.len(), "run", "runs");
+    let counts = STATUSES.iter().map(|status| {
+        let count = rows.iter().filter(|row| row.status == Some(*status)).count();
+        format!("{count} {}", status.as_str())
+    });
+    let counts = counts.collect::<Vec<_>>().join(", ");
+    app.ui.verdict(Mark::Note, &runs, &counts);
+    shown.iter().for_each(|run| line(app, run));
+    app.ui.json(&json!({ "schema": "admit.runs/1", "total": rows.len(), "runs": shown }));
+    if !rows.is_empty() {
+        let next = "admit show RUN; admit verify RUN checks its files, which this list does not";
+        app.ui.verdict(Mark::Note, &format!("{} shown", shown.len()), next);
+    }
+    Ok(0)
+}
+
+fn compare(app: &App, args: &Compare) -> Result<u8> {
+    let found = history::compare(&app.context, &args.a, &args.b)?;
+    let differing = found.fields.iter().filter(|side| side.a != side.b);
+    let differing: Vec<_> = differing.collect();
+    let status = |run: &crate::evidence::RunCheck| {
+        run.report.as_ref().map_or("unknown", |report| report.status.as_str())
+    };
+    let (a, b) = (status(&found.a), status(&found.b));
+    let (mark, word) = if a == b { (Mark::Note, "same status") } else { (Mark::Bad, "differ") };
+    app.ui.verdict(mark, word, &format!("{a} and {b}"));
+    for side in &found.fields {
+        if args.shown.all || side.a != side.b {
+            app.ui.line(side.field);
+            app.ui.value("a", &side.a);
+            app.ui.value("b", &side.b);
+        }
+    }
+    app.ui.json(&json!({
+        "schema": "admit.runs-compared/1", "a": found.a.id, "b": found.b.id, "fields": found.fields,
+    }));
+    let fields = ui::count(differing.len(), "field differs", "fields differ");
+    app.ui.verdict(mark, word, &format!("{fields} of {}", found.fields.len()));
+    Ok(0)
+}
+
+fn prune(app: &App, args: &PruneArgs) -> Result<u8> {
+    let wanted = Prune {
+        filter: args.filter.filter(),
+        keep: args.keep,
+        older: args.older_than.map(|days| Duration::from_secs(u64::from(days) * 86_400)),
+        passes: args.passes,
+        dry_run: args.dry_run,
+    };
+    let gone = history::prune(&app.context, &wanted)?;
+    let bytes: u64 = gone.iter().map(|one| one.bytes).sum();
+    let word = if args.dry_run { "would remove" } else { "removed" };
+    let what = format!("{}, {}", ui::count(gone.len(), "run", "runs"), ui::bytes(bytes));
+    app.ui.verdict(Mark::Note, word, &what);
+    gone.iter().for_each(|one| line(app, &one.run));
+    app.ui.json(&json!({
+        "schema": "admit.runs-pruned/1", "dry_run": args.dry_run, "bytes": bytes, "runs": gone,
+    }));
+    if !gone.is_empty() {
+        app.ui.verdict(Mark::Note, word, &what);
+    }
+    Ok(0)
+}

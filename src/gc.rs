@@ -1,0 +1,241 @@
+//! What of the store nothing needs any more, and its removal.
+//!
+//! Needed is what a lock, a record or a run names, in this root, in those embedded in admit and in every directory that
+//! this user trusts; what the last builds were made of; and what these name in turn. Whatever reads like a digest counts,
+//! so that a form that is not known here keeps too much and never too little.
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::evidence;
+use crate::root::Root;
+use crate::store::{Lying, Sort, Store};
+use crate::verify::runs;
+
+/// The area of the store's records of source trees' commits.
+const COMMITS: &str = "source";
+/// The area of the store's records of builds.
+const BUILDS: &str = "builds";
+/// A record that is longer than this names nothing that is not named elsewhere.
+const MAX_RECORD: u64 = 64 << 20;
+
+/// What to keep beside what is needed.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The last builds, on record or not.
+    pub builds: usize,
+    /// Remove nothing.
+    pub dry_run: bool,
+}
+
+/// A number of things and the bytes that they take on disk.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Amount {
+    pub count: usize,
+    pub bytes: u64,
+}
+
+impl Amount {
+    fn add(&mut self, one: &Lying) {
+        self.count += 1;
+        self.bytes = self.bytes.saturating_add(one.bytes);
+    }
+}
+
+/// What was found, and what was done about it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Collected {
+    pub dry_run: bool,
+    /// Before anything was removed.
+    pub before: Amount,
+    /// What nothing needs, by what it is.
+    pub files: Amount,
+    pub trees: Amount,
+    pub records: Amount,
+    /// What only lies here because somebody kept it or a read found it wrong; a removal is the user's.
+    pub leftovers: Vec<(String, usize, u64)>,
+}
+
+impl Collected {
+    /// All that nothing needs.
+    pub fn garbage(&self) -> Amount {
+        let all = [self.files, self.trees, self.records];
+        Amount {
+            count: all.iter().map(|one| one.count).sum(),
+            bytes: all.iter().map(|one| one.bytes).sum(),
+        }
+    }
+}
+
+/// Looks through the store, and removes what nothing needs unless it is a dry run.
+///
+/// # Errors
+/// That another admit has the store open; those of the roots, the runs and the store.
+pub fn collect(context: &Context, options: Options) -> Result<Collected> {
+    let store = context.store()?;
+    // Held while looking, too: what a build adds meanwhile is not yet named by anything.
+    let mut wait = || context.progress.note("waiting for another admit that uses the store");
+    let alone = match options.dry_run {
+        true => None,
+        false => Some(store.alone(&mut wait)?),
+    };
+    let all = store.lying()?;
+    let needed = needed(context, &store, &all, options.builds)?;
+    let mut out = Collected { dry_run: options.dry_run, ..Collected::default() };
+    for one in &all {
+        out.before.add(one);
+        if needed.has(one) {
+            continue;
+        }
+        match one.sort {
+            Sort::File => out.files.add(one),
+            Sort::Tree => out.trees.add(one),
+            Sort::Record => out.records.add(one),
+        }
+    }
+    if let Some(alone) = &alone {
+        // Records first: one that is left without its content would only be found missing.
+        for sort in [Sort::Record, Sort::Tree, Sort::File] {
+            for one in all.iter().filter(|one| one.sort == sort && !needed.has(one)) {
+                store.remove(alone, one)?;
+            }
+        }
+    }
+    let left = store.leftovers().into_iter();
+    out.leftovers = left.map(|(path, n, bytes)| (path.display().to_string(), n, bytes)).collect();
+    Ok(out)
+}
+
+/// What is needed.
+#[derive(Default)]
+struct Needed {
+    /// Digests of content, in hex.
+    content: BTreeSet<String>,
+    /// Keys of build records, in hex.
+    builds: BTreeSet<String>,
+}
+
+impl Needed {
+    fn has(&self, one: &Lying) -> bool {
+        match (one.sort, one.area.as_str()) {
+            (Sort::Record, BUILDS) => self.builds.contains(&one.hex),
+            // About a tree.
+            (Sort::Record, COMMITS) => self.content.contains(&one.hex),
+            (Sort::Record, _) => true,
+            _ => self.content.contains(&one.hex),
+        }
+    }
+}
+
+fn needed(context: &Context, store: &Store, all: &[Lying], builds: usize) -> Result<Needed> {
+    let mut out = Needed::default();
+    for root in roots(context)? {
+        for (_, bytes) in root.below("") {
+            digests(bytes, &mut out.content);
+            // A build names its lock by this digest.
+            if let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) {
+                out.content.insert(crate::record::digest(&value).to_hex());
+            }
+        }
+    }
+    for dir in runs::all(context)? {
+        let report = evidence::glance(&dir)?.report;
+        let binary = report.and_then(|report| report.case_binary_sha256);
+        out.content.extend(binary.map(|digest| digest.to_hex()));
+    }
+    let mut records: Vec<(&Lying, Vec<u8>)> = Vec::new();
+    for one in all.iter().filter(|one| one.sort == Sort::Record && one.area != COMMITS) {
+        let mut text = Vec::new();
+        for (_, path) in store.names_of(one)? {
+            let length = std::fs::metadata(&path).map_or(0, |meta| meta.len());
+            if length <= MAX_RECORD {
+                text.extend(std::fs::read(&path).unwrap_or_default());
+                text.push(b'\n');
+            }
+        }
+        match one.area.as_str() {
+            BUILDS => records.push((one, text)),
+            // What another part of admit keeps, and what it names.
+            _ => digests(&text, &mut out.content),
+        }
+    }
+    records.sort_by_key(|(one, _)| std::cmp::Reverse(one.modified));
+    // Of a build these say whether it is needed: its output, and the lock that it was made by.
+    let named = out.content.clone();
+    for (number, (one, text)) in records.iter().enumerate() {
+        if number < builds || is_of(text, &named) {
+            out.builds.insert(one.hex.clone());
+            digests(text, &mut out.content);
+        }
+    }
+    Ok(out)
+}
+
+/// Whether a build's output or lock is among `named`.
+fn is_of(records: &[u8], named: &BTreeSet<String>) -> bool {
+    let text = String::from_utf8_lossy(records);
+    let fields = ["\"sha256\"", "\"lock_digest\""];
+    let mut lines =
+        text.lines().filter(|line| fields.iter().any(|name| line.trim_start().starts_with(name)));
+    lines.any(|line| {
+        let mut found = BTreeSet::new();
+        digests(line.as_bytes(), &mut found);
+        found.iter().any(|hex| named.contains(hex))
+    })
+}
+
+/// This command's root, the embedded records, and every directory that this user trusts, as it is now.
+fn roots(context: &Context) -> Result<Vec<std::sync::Arc<Root>>> {
+    let mut out = vec![context.root()?];
+    out.push(std::sync::Arc::new(Root::own(&context.host)?));
+    for dir in Root::trusted_dirs(&context.host)? {
+        // One that is gone needs nothing; one that was changed since may still be trusted again.
+        if dir.join(crate::root::MARKER).is_file() {
+            out.push(std::sync::Arc::new(Root::read_untrusted(&context.host, &dir)?));
+        }
+    }
+    Ok(out)
+}
+
+/// Everything in `text` that reads like a digest, in hex: plain or after the algorithm's name, or as SRI has it.
+fn digests(text: &[u8], out: &mut BTreeSet<String>) {
+    let word =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'-');
+    for word in text.split(|byte| !word(byte)).filter(|word| word.len() >= 43) {
+        let Ok(word) = std::str::from_utf8(word) else { continue };
+        let plain = word.rsplit('-').next().unwrap_or(word);
+        if matches!(plain.len(), 64 | 96 | 128) && plain.bytes().all(|b| b.is_ascii_hexdigit()) {
+            out.insert(plain.to_ascii_lowercase());
+        }
+        for algorithm in ["sha256-", "sha384-", "sha512-"] {
+            let bytes = word.strip_prefix(algorithm).and_then(|text| BASE64.decode(text).ok());
+            out.extend(bytes.map(hex::encode));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_found_in_every_form() {
+        let hex = "5f2a872b3b5b327381b72180cfc7d91cba1a117e7660fd20ced38f1759dcfd89";
+        let sri = format!("sha256-{}", BASE64.encode(hex::decode(hex).unwrap()));
+        for text in [
+            format!("{{\"sha256\": \"{hex}\"}}"),
+            format!("\"sha256:{hex}\""),
+            format!("[\"{sri}\"]"),
+            format!("\"admissions/builds/understudy--{hex}.json\""),
+        ] {
+            let mut found = BTreeSet::new();
+            digests(text.as_bytes(), &mut found);
+            assert_eq!(found.into_iter().collect::<Vec<_>>(), [hex], "{text}");
+        }
+    }
+}

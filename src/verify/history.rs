@@ -1,0 +1,209 @@
+//! The runs of this user: listed and filtered, held side by side, and removed when they are asked to go.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::runs;
+use crate::context::Context;
+use crate::error::{Error, Reason, Result};
+use crate::evidence::{self, RunCheck, facts, glance};
+use crate::record::evidence::RunStatus;
+use crate::record::failure::FailureClass;
+use crate::record::ids::{Digest, Timestamp};
+
+/// Which runs are meant; what is not given says nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub status: Option<RunStatus>,
+    pub class: Option<FailureClass>,
+    /// `PROVIDER/MODEL`, or a part of it.
+    pub model: Option<String>,
+    pub fixture: Option<String>,
+    /// The provider's name in its lock.
+    pub agent: Option<String>,
+}
+
+/// One run as a list has it: what its sealed report says. Its other files were not read.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    pub name: String,
+    pub directory: PathBuf,
+    pub id: Option<Digest>,
+    /// Absent for one that was never sealed or cannot be read; `fault` says why.
+    pub status: Option<RunStatus>,
+    pub failure_class: Option<FailureClass>,
+    pub fixture: Option<String>,
+    pub agent: Option<String>,
+    pub model: Option<String>,
+    pub started: Option<Timestamp>,
+    pub fault: Option<&'static str>,
+}
+
+impl Filter {
+    fn holds(&self, row: &Row) -> bool {
+        let in_text = |want: &Option<String>, found: &Option<String>| {
+            want.as_ref()
+                .is_none_or(|want| found.as_ref().is_some_and(|f| f.contains(want.as_str())))
+        };
+        self.status.is_none_or(|status| row.status == Some(status))
+            && self.class.is_none_or(|class| row.failure_class == Some(class))
+            && in_text(&self.model, &row.model)
+            && in_text(&self.fixture, &row.fixture)
+            && in_text(&self.agent, &row.agent)
+    }
+}
+
+/// The runs that `filter` means, newest first.
+///
+/// # Errors
+/// Where the runs cannot be listed.
+pub fn list(context: &Context, filter: &Filter) -> Result<Vec<Row>> {
+    let mut out = Vec::new();
+    for dir in runs::all(context)?.into_iter().rev() {
+        let row = row(&dir)?;
+        if filter.holds(&row) {
+            out.push(row);
+        }
+    }
+    Ok(out)
+}
+
+fn row(dir: &Path) -> Result<Row> {
+    let seen = glance(dir)?;
+    let report = seen.report.as_ref();
+    let pair = report.and_then(|report| {
+        Some(format!("{}/{}", report.case_model_provider.as_ref()?, report.case_model.as_ref()?))
+    });
+    Ok(Row {
+        name: dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        directory: dir.to_owned(),
+        id: seen.id,
+        status: report.map(|report| report.status),
+        failure_class: report.and_then(|report| report.failure_class),
+        fixture: report.map(|report| report.fixture.clone()),
+        agent: report.and_then(|report| report.provider.clone()),
+        model: pair,
+        started: report.map(|report| report.started.clone()),
+        fault: seen.fault,
+    })
+}
+
+/// A field of two reports.
+#[derive(Clone, Debug, Serialize)]
+pub struct Side {
+    pub field: &'static str,
+    pub a: String,
+    pub b: String,
+}
+
+/// Two runs, both read whole, and every field of their reports.
+#[derive(Debug)]
+pub struct Compared {
+    pub a: RunCheck,
+    pub b: RunCheck,
+    pub fields: Vec<Side>,
+}
+
+/// Holds two runs side by side.
+///
+/// # Errors
+/// Where one of them is not what was sealed: what was changed is not compared.
+pub fn compare(context: &Context, a: &str, b: &str) -> Result<Compared> {
+    let read = |text: &str| -> Result<RunCheck> {
+        let checked = evidence::check(&runs::find(context, text)?, None)?;
+        checked.error().map_or(Ok(checked), Err)
+    };
+    let (a, b) = (read(a)?, read(b)?);
+    let fields = match (&a.report, &b.report) {
+        (Some(x), Some(y)) => facts(x)
+            .into_iter()
+            .zip(facts(y))
+            .map(|((field, a), (_, b))| Side { field, a, b })
+            .collect(),
+        _ => Vec::new(),
+    };
+    Ok(Compared { a, b, fields })
+}
+
+/// What is to go.
+#[derive(Clone, Debug, Default)]
+pub struct Prune {
+    pub filter: Filter,
+    /// The newest of those that the filter means stay.
+    pub keep: Option<usize>,
+    /// Only what is older goes.
+    pub older: Option<Duration>,
+    /// Passes go too. Without it they stay whatever the filter says.
+    pub passes: bool,
+    pub dry_run: bool,
+}
+
+/// A run that goes, with the bytes that it takes on disk.
+#[derive(Clone, Debug, Serialize)]
+pub struct Gone {
+    pub run: Row,
+    pub bytes: u64,
+}
+
+/// Removes runs, or says which would go. One that may still be going on stays: it has no seal, and its process lives.
+///
+/// # Errors
+/// [`Reason::BadArgument`] where nothing says which runs; where one cannot be removed.
+pub fn prune(context: &Context, prune: &Prune) -> Result<Vec<Gone>> {
+    if prune.keep.is_none() && prune.older.is_none() {
+        return Err(Error::new(Reason::BadArgument, "nothing says which runs may go")
+            .expected("--keep COUNT, --older-than DAYS, or both")
+            .hint("admit runs prune --keep 20 --dry-run shows what would go"));
+    }
+    let rows = list(context, &prune.filter)?;
+    let mut out = Vec::new();
+    for run in rows.into_iter().skip(prune.keep.unwrap_or(0)) {
+        let modified = std::fs::metadata(&run.directory).and_then(|meta| meta.modified()).ok();
+        let modified = modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let now = u64::try_from(context.clock.now().unix()).unwrap_or(0);
+        let age = modified.map(|time| Duration::from_secs(now.saturating_sub(time.as_secs())));
+        // One whose age is not known is not known to be old.
+        let old = prune.older.is_none_or(|older| age.is_some_and(|age| age >= older));
+        let stays = run.status == Some(RunStatus::Pass) && !prune.passes;
+        if !old || stays || run.status.is_none() && lives(&run.name) {
+            continue;
+        }
+        let bytes = bytes_below(&run.directory);
+        if !prune.dry_run {
+            // Under its name it is whole until it is gone.
+            let gone = run.directory.with_file_name(format!(".gone-{}", run.name));
+            std::fs::rename(&run.directory, &gone)
+                .and_then(|()| std::fs::remove_dir_all(&gone))
+                .map_err(|err| Error::io("remove the run", &run.directory, err))?;
+            // Its signatures are about nothing any more.
+            match std::fs::remove_file(runs::beside(&run.directory)) {
+                Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io("remove the signatures of", &run.directory, err));
+                }
+                _ => {}
+            }
+        }
+        out.push(Gone { run, bytes });
+    }
+    Ok(out)
+}
+
+/// Whether the process that made a run directory may still be there: its name ends with the process id, and with a
+/// number behind that where the name was taken.
+fn lives(name: &str) -> bool {
+    name.rsplit('-').take(2).any(|id| {
+        id.parse::<u32>().is_ok_and(|id| Path::new("/proc").join(id.to_string()).exists())
+    })
+}
+
+fn bytes_below(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let one = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => bytes_below(&entry.path()),
+        Ok(meta) => meta.len(),
+        Err(_) => 0,
+    };
+    entries.map(one).sum()
+}
