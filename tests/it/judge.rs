@@ -128,7 +128,7 @@ impl Bench {
     }
 
     fn the_judge(&self) -> Box<dyn Judge + '_> {
-        shown("judge", judge::of(&self.fixture, &self.launcher, self.tools))
+        shown("judge", judge::choose::of(&self.fixture, &self.launcher, self.tools))
     }
 
     fn judge_as(&self, fixture: &Fixture, work: &Snapshot) -> Judgement {

@@ -10,6 +10,7 @@
 
 pub mod bun;
 mod bun_output;
+pub mod choose;
 pub mod held_out;
 mod pytest_output;
 pub mod python;
@@ -24,11 +25,9 @@ use serde::{Deserialize, Serialize};
 use super::fixture::Fixture;
 use super::patch::{self, Content, Files};
 use super::snapshot::Snapshot;
-use super::tools::Tools;
 use crate::error::{Error, Reason, Result};
-use crate::record::fixture::JudgeName;
 use crate::record::ids::{Digest, RelPath};
-use crate::sandbox::{Finished, Launcher};
+use crate::sandbox::Finished;
 use held_out::{Asking, Draw, Seed};
 
 /// How often the tests and the calls are run.
@@ -159,24 +158,6 @@ impl Rows {
         let found = if broken.is_empty() { "none".to_owned() } else { broken.join(", ") };
         self.add(id, broken.is_empty(), expected, found);
     }
-}
-
-/// The judge of a fixture.
-///
-/// # Errors
-/// [`Reason::Internal`] where a program that it needs was not looked for.
-pub fn of<'a>(
-    fixture: &Fixture,
-    launcher: &'a Launcher,
-    tools: &'a Tools,
-) -> Result<Box<dyn Judge + 'a>> {
-    let missing = || Error::new(Reason::Internal, "a judge without its program");
-    Ok(match fixture.record.judge {
-        JudgeName::Python => Box::new(python::Python { launcher, tools }),
-        JudgeName::Bun => {
-            Box::new(bun::Bun { launcher, bun: tools.bun.as_ref().ok_or_else(missing)? })
-        }
-    })
 }
 
 /// Draws the calls of a run, and has the reference solution answer them.
