@@ -346,6 +346,11 @@ pub fn raise_open_files() {
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
 }
 
+/// How many files this process may have open; `None`: no limit.
+pub fn open_files() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+}
+
 /// Makes a directory of this user's own, and those above it that are missing, for this user alone whatever the umask is.
 pub fn make_private(dir: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;

@@ -36,6 +36,7 @@ pub mod fetch;
 pub mod context;
 pub mod model;
 pub mod build;
+pub mod look;
 pub mod attest;
 pub(crate) mod sbom;
 pub(crate) mod doctor;

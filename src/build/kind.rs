@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 
-use cap_std::fs::Dir;
-
 use super::left;
+use super::project::{self, Hidden};
 use super::step::{Steps, exit_text};
 use super::work::WorkDir;
 use crate::bun::exe::Executable;
 use crate::bun::inject::prove_runtime_while;
+use crate::bun::manifest::LIFECYCLE;
 use crate::error::{Error, Reason, Result};
 use crate::fetch::inputs::Inputs;
 use crate::fetch::{installed, seed};
@@ -113,14 +113,37 @@ impl ProviderKind {
         let seeded = seed::seed(&cache, CACHE, Some(owner), &required, &inputs.tarballs)?;
         timings.part("seed");
         same_version(plan, steps)?;
-        steps.run(self.install_command(), steps.work.source.clone())?;
+        let here = project::directory(plan, &steps.work.source);
+        let own = match plan.lifecycle {
+            true => project::lifecycle(plan, inputs)?,
+            false => Vec::new(),
+        };
+        let (before, after) = project::order(&own, &here);
+        let skip = |err: Error| {
+            err.hint(format!(
+                "to leave the source's own lifecycle scripts out: admit lock {} --lifecycle skip",
+                plan.provider
+            ))
+        };
+        for (argv, cwd) in before {
+            steps.run(argv, cwd).map_err(skip)?;
+        }
+        let hidden = Hidden::hide(plan, inputs, steps)?;
+        steps.run(self.install_command(), here)?;
+        hidden.restore(steps)?;
         timings.part("install");
-        let below = &steps.work.source_below;
+        let below = match plan.project() {
+            None => steps.work.source_below.clone(),
+            Some(project) => format!("{}/{project}", steps.work.source_below),
+        };
         let tree =
-            left::directory(&steps.dir, below).map_err(|err| Error::io("open", below, err))?;
-        installed::require_equal(&tree, below, &inputs.bun_lock, &required, &seeded)?;
-        for (argv, cwd) in scripts(&plan.scripts, &steps.dir, steps.work)? {
+            left::directory(&steps.dir, &below).map_err(|err| Error::io("open", &below, err))?;
+        installed::require_equal(&tree, &below, &inputs.bun_lock, &required, &seeded)?;
+        for (argv, cwd) in scripts(&plan.scripts, &below, steps)? {
             steps.run(argv, cwd)?;
+        }
+        for (argv, cwd) in after {
+            steps.run(argv, cwd).map_err(skip)?;
         }
         timings.part("check");
         Ok(())
@@ -157,16 +180,21 @@ impl ProviderKind {
     /// have some, the steps.
     pub fn could_run(self, plan: &Plan, commands: &[Vec<String>]) -> bool {
         let ProviderKind::Bun = self;
+        let is_script = |argv: &[String], names: &[&str]| {
+            matches!(argv, [bun, run, script]
+                if bun == "bun" && run == "run" && names.contains(&script.as_str()))
+        };
+        // The source's own `preinstall` runs before anything is installed.
+        let first = commands.first().is_some_and(|argv| is_script(argv, &LIFECYCLE[..1]));
+        let commands = if plan.lifecycle && first { &commands[1..] } else { commands };
         let Some((install, rest)) = commands.split_first() else { return false };
         let Some(scripts) = rest.len().checked_sub(plan.steps.len()) else { return false };
         let (scripts, steps) = rest.split_at(scripts);
+        let known: &[&str] = if plan.lifecycle { &LIFECYCLE } else { &SCRIPTS };
         *install == self.install_command()
             && steps == plan.steps
-            && scripts.len() <= plan.scripts.len() * SCRIPTS.len()
-            && scripts.iter().all(|argv| {
-                matches!(argv.as_slice(), [bun, run, script]
-                    if bun == "bun" && run == "run" && SCRIPTS.contains(&script.as_str()))
-            })
+            && (plan.lifecycle || scripts.len() <= plan.scripts.len() * SCRIPTS.len())
+            && scripts.iter().all(|argv| is_script(argv, known))
     }
 }
 
@@ -174,28 +202,36 @@ impl ProviderKind {
 const SCRIPTS: [&str; 3] = ["preinstall", "install", "postinstall"];
 
 /// The lifecycle scripts of the packages that the lock names, as commands, each with its directory.
-fn scripts(names: &[String], dir: &Dir, work: &WorkDir) -> Result<Vec<(Vec<String>, AbsPath)>> {
+fn scripts(
+    names: &[String],
+    project: &str,
+    steps: &Steps<'_>,
+) -> Result<Vec<(Vec<String>, AbsPath)>> {
     let mut commands = Vec::new();
+    let top = &steps.work.top;
     for name in names {
         let below: RelPath = format!("node_modules/{name}").parse().map_err(|err| {
             Error::new(Reason::HostileLock, "build.scripts names no package")
                 .found(name.clone())
                 .caused_by(err)
         })?;
-        let manifest = format!("{}/{below}/package.json", work.source_below);
+        let manifest = format!("{project}/{below}/package.json");
         let missing = |what: &str| {
             let what = format!("build.scripts names a package that {what}");
             Error::new(Reason::InstallMismatch, what).at(name.clone())
         };
         let mut text = Vec::new();
-        let file =
-            left::file(dir, &manifest).map_err(|err| missing("is not installed").caused_by(err))?;
+        let file = left::file(&steps.dir, &manifest)
+            .map_err(|err| missing("is not installed").caused_by(err))?;
         file.take(1 << 20)
             .read_to_end(&mut text)
             .map_err(|err| Error::io("read", &manifest, err))?;
         let parsed: serde_json::Value = serde_json::from_slice(&text)
             .map_err(|err| missing("has no readable package.json").caused_by(err))?;
-        let cwd = work.source.join(&below);
+        let cwd = format!("{top}/{project}/{below}").parse().map_err(|err| {
+            Error::new(Reason::Internal, "a path inside the sandbox").caused_by(err)
+        })?;
+        let cwd: AbsPath = cwd;
         for script in SCRIPTS.iter().filter(|name| parsed["scripts"][**name].is_string()) {
             commands.push((["bun", "run", script].map(str::to_owned).to_vec(), cwd.clone()));
         }

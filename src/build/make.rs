@@ -58,7 +58,7 @@ pub fn make(context: &Context, locked: &Locked, options: &Options) -> Result<Mad
     let stored = Stored::of(&store, locked);
     let find = || match options.again {
         true => Ok(None),
-        false => find(&store, &root, locked, &stored),
+        false => find(context, &store, &root, locked, &stored),
     };
     if let Some(build) = find()? {
         return Ok(Made::Build(Box::new(build)));
@@ -83,15 +83,43 @@ pub fn make(context: &Context, locked: &Locked, options: &Options) -> Result<Mad
 }
 
 /// An earlier build whose output is in the store and is what its report and the lock say.
-fn find(store: &Store, root: &Root, locked: &Locked, stored: &Stored<'_>) -> Result<Option<Build>> {
+fn find(
+    context: &Context,
+    store: &Store,
+    root: &Root,
+    locked: &Locked,
+    stored: &Stored<'_>,
+) -> Result<Option<Build>> {
     let Some(mut report) = stored.report()? else { return Ok(None) };
     let Some(file) = store.file_checked(report.sha256.digest(), report.blake3.digest())? else {
         return Ok(None);
     };
     report.verification = output::status(locked, &report.binary())?;
     // A lock that asks for something else than was proven then is not answered by that build.
-    if recorded::asked(locked, &report).is_err() {
-        return Ok(None);
+    match recorded::asked(locked, &report) {
+        Ok(()) => {}
+        // The output is at hand: what it says of itself is asked again, and nothing is built.
+        Err(other) if other.field.starts_with("identity.") => {
+            context
+                .progress
+                .stage("identity", &format!("{} --help", locked.plan.output.file_name()));
+            let scratch = store.scratch()?;
+            let launcher = Launcher::own(scratch.path());
+            let want = &locked.lock.identity;
+            report.identity = output::identity(
+                &launcher,
+                file.path(),
+                report.sha256.digest(),
+                &locked.lock.provider,
+                want,
+            )?;
+            if recorded::asked(locked, &report).is_err() {
+                return Ok(None);
+            }
+            report.lock_digest = locked.digest.clone();
+            stored.put(&report, None)?;
+        }
+        Err(_) => return Ok(None),
     }
     report.lock_digest = locked.digest.clone();
     report.source_admission_status = recorded::admission(root, locked, &report)?;

@@ -12,7 +12,7 @@ use super::{left, work};
 use crate::error::{Error, Reason, Result};
 use crate::host::Progress;
 use crate::lock::Locked;
-use crate::record::ids::{Algorithm, Blake3, Digest, RelPath, Sha256};
+use crate::record::ids::{Algorithm, Blake3, Digest, Name, RelPath, Sha256};
 use crate::record::lockfile::{Identity, Output};
 use crate::record::report::{IdentityProof, OutputStatus, Runtime};
 use crate::sandbox::{self, Command, Exit, Finished, Launcher, Mount, Policy};
@@ -115,7 +115,8 @@ pub fn prove(
     let (sha256, blake3) = sha256.zip(blake3).ok_or_else(none)?;
     let output = Output { sha256, blake3, size: file.size() };
     progress.stage("identity", &format!("{} --help", locked.plan.output.file_name()));
-    let identity = identity(launcher, file.path(), file.digest(), &locked.lock.identity)?;
+    let provider = &locked.lock.provider;
+    let identity = identity(launcher, file.path(), file.digest(), provider, &locked.lock.identity)?;
     Ok(Proof { pending, output, runtime, identity })
 }
 
@@ -157,6 +158,7 @@ pub fn identity(
     launcher: &Launcher,
     binary: &Path,
     sha256: &Digest,
+    provider: &Name,
     want: &Identity,
 ) -> Result<IdentityProof> {
     let internal = |err| Error::new(Reason::Internal, "a path inside the sandbox").caused_by(err);
@@ -190,29 +192,36 @@ pub fn identity(
     };
     let help = ask("--help")?;
     let text = answer("--help", &help)?;
-    let first = text.lines().next().unwrap_or_default();
-    if first != want.help_first_line {
-        return Err(wrong("the first line of --help", &want.help_first_line, first));
+    let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    // Every fault, each with the flag that would lock what was seen.
+    let mut faults: Vec<(Error, String)> = Vec::new();
+    if let Some(want) = want.help_first_line.as_deref().filter(|want| !Identity::shows(want, first))
+    {
+        let flag = format!("--help-line {}", quoted(first));
+        faults.push((wrong("the first line of --help", want, first), flag));
     }
-    let listed = |command: &str| {
-        text.lines()
-            .any(|line| line.starts_with(' ') && line.split_whitespace().next() == Some(command))
-    };
-    if let Some(missing) = want.commands.iter().find(|command| !listed(command)) {
-        return Err(wrong("the commands in --help", missing, "not listed"));
+    let listed: Vec<&str> = text.lines().flat_map(commands).collect();
+    for missing in want.commands.iter().filter(|command| !listed.contains(&command.as_str())) {
+        let seen = format!("not among: {}", listed.join(", "));
+        let flag = "--help-command NAME for each command that it has".to_owned();
+        faults.push((wrong("the commands in --help", missing, &seen), flag));
     }
     let version = match &want.version {
         None => None,
         Some(want) => {
             let answered = ask("--version")?;
             let found = answer("--version", &answered)?.trim().to_owned();
-            if found != *want {
-                return Err(wrong("--version", want, &found));
+            if !Identity::shows(want, &found) {
+                let flag = format!("--version-text {}", quoted(&found));
+                faults.push((wrong("--version", want, &found), flag));
             }
             Some(found)
         }
     };
     sandbox.end();
+    if let Some(fault) = together(provider, faults) {
+        return Err(fault);
+    }
     let digest = Digest::sha256(text.as_bytes());
     let help_sha256 = Sha256::from_digest(&digest)
         .ok_or_else(|| Error::new(Reason::Internal, "a SHA-256 that is none"))?;
@@ -233,11 +242,91 @@ fn answer(argument: &str, finished: &Finished) -> Result<String> {
         .map_err(|_| wrong(argument, "UTF-8 text", "other bytes"))
 }
 
+/// The names that a line of a help text lists: the first word of an indented line, with its aliases (`context|ctx`,
+/// `add, a`).
+fn commands(line: &str) -> Vec<&str> {
+    if !line.starts_with([' ', '\t']) {
+        return Vec::new();
+    }
+    let mut names = Vec::new();
+    for word in line.split_whitespace() {
+        let more = word.ends_with(',');
+        names.extend(word.split(['|', ',']).filter(|name| !name.is_empty()));
+        if !more {
+            break;
+        }
+    }
+    names
+}
+
+/// A text as a shell takes it as one word.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.chars().take(200).collect::<String>().replace('\'', "'\\''"))
+}
+
+/// All faults as one error: the first with what was expected and found, the others named, and one command that locks
+/// what was seen.
+fn together(provider: &Name, faults: Vec<(Error, String)>) -> Option<Error> {
+    let mut flags: Vec<String> = Vec::new();
+    for (_, flag) in &faults {
+        if !flags.contains(flag) {
+            flags.push(flag.clone());
+        }
+    }
+    let mut faults = faults.into_iter().map(|(error, _)| error);
+    let first = faults.next()?;
+    let others = faults.map(|other| {
+        let (place, want) = (other.place().unwrap_or_default(), other.expected_value());
+        let (want, found) = (want.unwrap_or_default(), other.found_value().unwrap_or_default());
+        format!("also {place}: expected {want}, found {found}")
+    });
+    let error = others.collect::<Vec<_>>().into_iter().fold(first, Error::hint);
+    Some(error.hint(format!(
+        "if this is the program that is meant: admit lock {provider} {}; the output is not built again for it",
+        flags.join(" ")
+    )))
+}
+
 fn wrong(what: &str, expected: &str, found: &str) -> Error {
     let found: String = found.chars().take(200).collect();
-    Error::new(Reason::WrongIdentity, "wrong provider identity: the output is not the program that the lock names")
-        .at(what.to_owned())
-        .expected(expected.to_owned())
-        .found(found)
-        .hint("a program of the same name is not the provider; build it with admit build, or mend identity in the lock")
+    Error::new(
+        Reason::WrongIdentity,
+        "wrong provider identity: the output is not the program that the lock names",
+    )
+    .at(what.to_owned())
+    .expected(expected.to_owned())
+    .found(found)
+    .hint("a program of the same name is not the provider")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aliases_are_names() {
+        for (line, names) in [
+            ("  context|ctx <task>   Get the rules", vec!["context", "ctx"]),
+            ("  add, a   Add one", vec!["add", "a"]),
+            ("\trun", vec!["run"]),
+            ("  -h, --help  help", vec!["-h", "--help"]),
+            ("Usage: x run", vec![]),
+            ("   ", vec![]),
+        ] {
+            assert_eq!(commands(line), names, "{line}");
+        }
+    }
+
+    #[test]
+    fn all_faults_are_told_with_one_command() {
+        let fault = |what: &str, flag: &str| (wrong(what, "a", "b"), flag.to_owned());
+        let tool: Name = "tool".parse().unwrap();
+        assert!(together(&tool, Vec::new()).is_none());
+        let all =
+            together(&tool, vec![fault("x", "--help-line 'b'"), fault("y", "--version-text 'b'")]);
+        let hints = all.unwrap().hints().join(" / ");
+        assert!(hints.contains("also y: expected a, found b"), "{hints}");
+        assert!(hints.contains("admit lock tool --help-line 'b' --version-text 'b'"), "{hints}");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+    }
 }

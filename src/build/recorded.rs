@@ -247,7 +247,10 @@ mod tests {
             good().identity.shows(&identity).err().map(|d| d.field)
         };
         assert_eq!(identity(&|_| ()), None);
-        assert_eq!(identity(&|i| i.help_first_line.push('x')).unwrap(), "identity.help_first_line");
+        assert_eq!(
+            identity(&|i| i.help_first_line = Some("x".into())).unwrap(),
+            "identity.help_first_line"
+        );
         assert_eq!(identity(&|i| i.commands.push("x".into())).unwrap(), "identity.commands");
         assert_eq!(identity(&|i| i.version = None).unwrap(), "identity.version");
     }

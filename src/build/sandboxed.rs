@@ -7,7 +7,7 @@ use super::options::Options;
 use super::output::{self, Proven};
 use super::step::Steps;
 use super::work::WorkDir;
-use super::{keep, source, space};
+use super::{keep, project, source, space};
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::fetch::inputs::Inputs;
@@ -161,24 +161,49 @@ fn inside(
         }
     }
     let below = &work.source_below;
-    let tracked = source::copy_in(&inputs.source.files, &steps.dir, below, steps.owner)?;
+    let (tracked, pointers) =
+        source::copy_in(&inputs.source.files, &steps.dir, below, steps.owner)?;
+    project::decided(&locked.lock, plan, inputs, &pointers)?;
+    if plan.git {
+        steps.program("git", &project::git(plan, &work.source, inputs.source.time))?;
+    }
     plan.kind.install(plan, inputs, &mut steps, timings)?;
     for step in &plan.steps {
-        steps.run(step.clone(), work.source.clone())?;
+        steps.run(step.clone(), project::directory(plan, &work.source))?;
     }
     timings.part("steps");
     let writes = tracked.changed(&steps.dir, below)?;
+    let output = output::take(&steps.dir, below, &plan.output, &*context.store()?);
     if let Some(path) = writes.iter().find(|path| !plan.writes.contains(path)) {
-        return Err(Error::new(
+        let flags: Vec<String> = writes.iter().map(|path| format!("--writes {path}")).collect();
+        let fix =
+            format!("if the changes are meant: admit lock {} {}", plan.provider, flags.join(" "));
+        let error = Error::new(
             Reason::SourceMutated,
             "the build changed a tracked file that its lock does not name",
         )
         .at(path.to_string())
         .expected(format!("changes in: {}", list(&plan.writes)))
         .found(list(&writes))
-        .hint("if the change is meant, add the file to build.writes in the lock"));
+        .hint(fix);
+        // One try, all faults.
+        return Err(match output.err() {
+            Some(other) => other
+                .hints()
+                .iter()
+                .fold(error.hint(format!("also: {other}")), |error, hint| error.hint(hint.clone())),
+            None => error,
+        });
     }
-    let output = output::take(&steps.dir, below, &plan.output, &*context.store()?)?;
+    let output = output.map_err(|err| match err.reason() {
+        Reason::OutputMissing => tracked
+            .made(&steps.dir, below, &inputs.bun_lock.module_dirs())
+            .iter()
+            .fold(err, |err, path| {
+                err.hint(format!("the build left an executable: --output {path}"))
+            }),
+        _ => err,
+    })?;
     timings.part("output");
     Ok(Left { commands: steps.commands, writes, output })
 }

@@ -27,15 +27,24 @@ enum Entry {
 #[derive(Debug)]
 pub struct Tracked(BTreeMap<String, Entry>);
 
-/// Copies the stored source into `dir` at `below`, owned by the payload, and remembers every tracked file.
+/// Copies the stored source into `dir` at `below`, owned by the payload, and remembers every tracked file; also gives
+/// those that are git-lfs pointers in place of the file that is meant.
 ///
 /// # Errors
 /// [`Reason::Io`] or [`Reason::DiskFull`].
-pub fn copy_in(tree: &StoredTree, dir: &Dir, below: &str, owner: Owner) -> Result<Tracked> {
-    let mut copy = Copy { to: dir, below, owner, tracked: BTreeMap::new() };
+pub fn copy_in(
+    tree: &StoredTree,
+    dir: &Dir,
+    below: &str,
+    owner: Owner,
+) -> Result<(Tracked, Vec<RelPath>)> {
+    let mut copy = Copy { to: dir, below, owner, tracked: BTreeMap::new(), pointers: Vec::new() };
     copy.dir(&tree.dir()?, "")?;
-    Ok(Tracked(copy.tracked))
+    Ok((Tracked(copy.tracked), copy.pointers))
 }
+
+/// How a git-lfs pointer begins (git-lfs, spec.md); it has at most 1,023 bytes.
+pub const LFS: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
 
 /// What is read is opened as ourselves, since the payload may not look into the store; what is made is the payload's.
 struct Copy<'a> {
@@ -43,6 +52,7 @@ struct Copy<'a> {
     below: &'a str,
     owner: Owner,
     tracked: BTreeMap<String, Entry>,
+    pointers: Vec<RelPath>,
 }
 
 impl Copy<'_> {
@@ -83,6 +93,9 @@ impl Copy<'_> {
                 let mut bytes = Vec::new();
                 let mut file = entry.open().map_err(io("open the source"))?;
                 file.read_to_end(&mut bytes).map_err(io("read"))?;
+                if bytes.len() < 1024 && bytes.starts_with(LFS) {
+                    self.pointers.extend(path.parse::<RelPath>());
+                }
                 self.file(&path, &bytes, meta.permissions().mode() & 0o100 != 0)?
             };
             self.tracked.insert(path, tracked);
@@ -121,6 +134,39 @@ impl Tracked {
             }
         }
         Ok(changed)
+    }
+}
+
+/// Most executables that a message names.
+const NAMED: usize = 4;
+
+impl Tracked {
+    /// Executable files that the build made, outside of `modules`, for a message: where an output may be.
+    pub fn made(&self, dir: &Dir, below: &str, modules: &[String]) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut queue = vec![String::new()];
+        while let Some(path) = queue.pop().filter(|_| found.len() < NAMED) {
+            let place = if path.is_empty() { below.to_owned() } else { format!("{below}/{path}") };
+            let Ok(entries) = left::directory(dir, &place).and_then(|dir| dir.entries()) else {
+                continue;
+            };
+            for entry in entries.flatten() {
+                let name = entry.file_name();
+                let Some(name) = name.to_str() else { continue };
+                let at = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+                let Ok(meta) = entry.metadata() else { continue };
+                if meta.is_dir() && name != "node_modules" && !modules.contains(&at) {
+                    queue.push(at);
+                } else if meta.is_file()
+                    && meta.permissions().mode() & 0o111 != 0
+                    && !self.0.contains_key(&at)
+                {
+                    found.push(at);
+                }
+            }
+        }
+        found.sort();
+        found
     }
 }
 

@@ -54,7 +54,7 @@ pub fn choose(
 ) -> Result<Chosen> {
     let largest = locked.lock.outputs.values().map(|output| output.size).max();
     let output = largest.unwrap_or_else(|| inputs.bun.size().saturating_add(32 << 20));
-    let need = work::need(inputs.unpacked_size()?, output);
+    let need = work::need(inputs.unpacked_size(), output);
     if let Some(dir) = &options.scratch {
         let dir = dir.canonicalize().map_err(|err| Error::io("use as scratch", dir, err))?;
         let made = Outside::create(&dir)?;

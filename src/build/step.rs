@@ -61,6 +61,26 @@ impl<'a> Steps<'a> {
         Ok(())
     }
 
+    /// Puts a program of admit's own where steps find it.
+    ///
+    /// # Errors
+    /// [`Reason::Io`].
+    pub fn program(&mut self, name: &str, text: &str) -> Result<()> {
+        use cap_std::fs::{OpenOptions, OpenOptionsExt as _};
+        use std::io::Write as _;
+        let _as_payload = self.owner.enter()?;
+        let io = |err| Error::io("write the program", name, err);
+        self.dir.create_dir_all(WorkDir::BIN).map_err(io)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o755);
+        let path = format!("{}/{name}", WorkDir::BIN);
+        let mut file = self.dir.open_with(path, &options).map_err(io)?;
+        file.write_all(text.as_bytes()).map_err(io)?;
+        let path = self.env.entry("PATH".into()).or_default();
+        *path = format!("{path}:{}", self.work.inside(WorkDir::BIN));
+        Ok(())
+    }
+
     /// What a program says, which is no step of the build.
     pub fn ask(&mut self, argv: &[&str]) -> Result<Finished> {
         let mut command = Command::new(argv.iter().copied(), self.work.top.clone());

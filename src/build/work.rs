@@ -54,6 +54,8 @@ pub struct WorkDir {
 impl WorkDir {
     /// Names below it that are admit's own.
     pub const HOME: &'static str = ".admit/home";
+    /// Programs that admit makes for steps.
+    pub const BIN: &'static str = ".admit/bin";
     /// `TMPDIR` of the build.
     pub const TMP: &'static str = ".admit/tmp";
 

@@ -35,6 +35,8 @@ pub fn entry(package: &Package) -> Result<CacheEntry> {
             let tag = tag.ok_or_else(|| bad(package, "has no tag"))?;
             (format!("@GH@{tag}@@@1"), Some(tag.to_owned()))
         }
+        // Bun 1.3; 1.4 names them by their integrity, and is refused before.
+        Kind::Tarball => (format!("@T@{:016x}@@@1", wyhash(package.resolution.as_bytes())), None),
         kind => {
             return Err(Error::new(
                 Reason::PackageKind,
@@ -107,9 +109,7 @@ mod tests {
 
     #[test]
     fn other_kinds_have_no_place() {
-        for row in
-            [r#"["a@file:x", {}]"#, r#"["a@workspace:x"]"#, r#"["a@https://h.example/x.tgz", {}]"#]
-        {
+        for row in [r#"["a@file:x", {}]"#, r#"["a@workspace:x"]"#] {
             assert_eq!(of(row).unwrap_err().reason(), Reason::PackageKind, "{row}");
         }
     }

@@ -110,6 +110,7 @@ pub fn compare(lock: &Lockfile, installed: &[Unpacked<'_>], tree: &Tree) -> Vec<
     for (dir, one) in &places.by_dir {
         commands(lock, &places, dir, one, &want, &mut links);
     }
+    let own = own_commands(lock);
     for (link, files) in links {
         let role = if files.len() == 1 { Role::Command } else { Role::Perhaps };
         let modules = link.rsplit_once(".bin/").map_or("", |(modules, _)| modules);
@@ -120,7 +121,14 @@ pub fn compare(lock: &Lockfile, installed: &[Unpacked<'_>], tree: &Tree) -> Vec<
             }
             targets.extend(path.strip_prefix(modules).map(|path| format!("../{path}")));
         }
+        targets.extend(own.get(&link).into_iter().flatten().cloned());
         want.entry(link).or_insert(Want::Link(targets));
+    }
+    // The file of a command may be one that a step makes, and then Bun makes no link: what is there must lead to it.
+    for (link, targets) in own {
+        if tree.contains_key(&link) {
+            want.entry(link).or_insert(Want::Link(targets));
+        }
     }
     let mut out = judge(&want, &dirs, tree);
     out.extend(places.clashes.iter().map(|(dir, key)| {
@@ -155,6 +163,31 @@ fn commands(
             links.entry(format!("{modules}.bin/{name}")).or_default().extend(files);
         }
     }
+}
+
+/// The links that Bun makes for the commands of the source's own packages, with the targets that each may have.
+fn own_commands(lock: &Lockfile) -> BTreeMap<String, BTreeSet<String>> {
+    let mut out: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for package in lock.packages.values() {
+        let (Kind::Workspace(path), Some(dir)) = (&package.kind, lock.dir_of(&package.key)) else {
+            continue;
+        };
+        let Some(Bin::Files(files)) = lock.workspaces.get(path).map(|workspace| &workspace.bin)
+        else {
+            continue;
+        };
+        let alias = split_key(&package.key).and_then(|names| names.last().copied());
+        let Some(modules) = alias.and_then(|alias| dir.strip_suffix(alias)) else { continue };
+        let Some(below) = dir.strip_prefix(modules) else { continue };
+        for (name, file) in files {
+            let name = name.rsplit('/').next().unwrap_or(name);
+            if let Some(file) = plain(file) {
+                let link = out.entry(format!("{modules}.bin/{name}")).or_default();
+                link.insert(format!("../{below}/{file}"));
+            }
+        }
+    }
+    out
 }
 
 /// Names and files of a package's commands, the paths made plain.

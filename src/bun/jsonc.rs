@@ -26,6 +26,23 @@ const OPTIONS: ParseOptions = ParseOptions {
 /// Longer texts are refused: the largest `bun.lock` seen has 83 kB for 260 packages.
 const MAX_BYTES: usize = 32 << 20;
 
+/// `text` without the properties `keys` of its outermost object, or as it is where it has none of them or is not such
+/// an object. Values keep their bytes.
+pub fn without(text: &str, keys: &[&str]) -> String {
+    let parsed = parse_to_ast(text, &CollectOptions::default(), &OPTIONS).ok();
+    let Some(Value::Object(object)) = parsed.and_then(|parsed| parsed.value) else {
+        return text.to_owned();
+    };
+    let (gone, kept): (Vec<_>, Vec<_>) =
+        object.properties.iter().partition(|prop| keys.contains(&prop.name.as_str()));
+    if gone.is_empty() {
+        return text.to_owned();
+    }
+    let kept: Vec<&str> =
+        kept.iter().filter_map(|prop| text.get(prop.range.start..prop.range.end)).collect();
+    format!("{{\n  {}\n}}\n", kept.join(",\n  "))
+}
+
 /// A text with the name that errors call it by.
 pub(super) struct Source<'a> {
     text: &'a str,

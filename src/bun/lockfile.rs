@@ -42,6 +42,8 @@ pub struct Lockfile {
 pub struct Workspace {
     /// Its package name; a root may have none.
     pub name: Option<String>,
+    /// Its own commands.
+    pub bin: Bin,
     pub needs: Needs,
 }
 
@@ -129,8 +131,8 @@ impl Lockfile {
             match package.kind {
                 Kind::Workspace(_) | Kind::Root => continue,
                 _ if package.bundled => continue,
-                Kind::Npm | Kind::Github { .. } => {}
-                Kind::Git | Kind::Tarball | Kind::File | Kind::Link => {
+                Kind::Npm | Kind::Github { .. } | Kind::Tarball => {}
+                Kind::Git | Kind::File | Kind::Link => {
                     return Err(Error::new(
                         Reason::PackageKind,
                         format!(
@@ -139,7 +141,7 @@ impl Lockfile {
                         ),
                     )
                     .at(package.place.as_str())
-                    .expected("a package of the registry or of GitHub")
+                    .expected("a package of the registry or of GitHub, or a tarball")
                     .found(format!("{}: {}", package.kind.as_str(), package.resolution))
                     .hint("depend on a published version of it"));
                 }
@@ -180,6 +182,7 @@ impl Lockfile {
             version: one.package.resolution.clone(),
             kind: match one.package.kind {
                 Kind::Github { .. } => PackageKind::Github,
+                Kind::Tarball => PackageKind::Tarball,
                 _ => PackageKind::Npm,
             },
             integrity: Sri(one.digest),
@@ -218,14 +221,19 @@ fn workspaces<'a>(source: &Source<'a>, value: &Value<'a>) -> Result<BTreeMap<Str
             return Err(source.fault(at, format!("\"{}\" is not a directory inside", show(path))));
         }
         let mut workspace = Workspace::default();
+        let mut bin = None;
         for (key, value, at) in props(source.object(value, "a workspace")?) {
             match key {
                 "name" => workspace.name = Some(package_name(source, value)?.to_owned()),
                 "version" => drop(source.text(value, key)?),
-                "bin" | "binDir" => drop(rows::bin(source, key, value, "")?),
+                "bin" | "binDir" => bin = Some((key, value)),
                 _ if rows::needs(source, key, value, &mut workspace.needs)? => {}
                 _ => return Err(unknown(source, at, key)),
             }
+        }
+        if let Some((key, value)) = bin {
+            let name = workspace.name.as_deref().unwrap_or_default();
+            workspace.bin = rows::bin(source, key, value, name)?;
         }
         out.insert(path.to_owned(), workspace);
     }
@@ -349,7 +357,6 @@ mod tests {
     fn kinds_that_are_not_fetched_are_refused() {
         for row in [
             r#"["a@git+https://h.example/x.git#aa", {}, "aa"]"#,
-            r#"["a@https://h.example/x.tgz", {}]"#,
             r#"["a@file:dir", {}]"#,
             r#"["a@link:./h", {}]"#,
         ] {

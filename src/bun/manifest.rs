@@ -4,8 +4,40 @@
 //! another installs the other, and every list made from the lock names the wrong one (bun.md, section B: Bun does not
 //! look). The row's own name counts, not the alias that it is installed under (`npm:other@1`).
 
+use super::jsonc;
 use super::lockfile::{Kind, Package};
 use crate::error::{Error, Reason, Result};
+
+/// The lifecycle scripts that Bun runs for a source's own package, in its order (bun.md, section C).
+pub const LIFECYCLE: [&str; 6] =
+    ["preinstall", "install", "postinstall", "preprepare", "prepare", "postprepare"];
+
+/// The lifecycle scripts that a `package.json` of the source has, in the order in which they run. Like Bun, this reads
+/// JSON with comments; what is neither has none, and Bun will say so.
+pub fn lifecycle(bytes: &[u8]) -> Vec<&'static str> {
+    let manifest = read(bytes);
+    LIFECYCLE.into_iter().filter(|name| manifest["scripts"][name].is_string()).collect()
+}
+
+/// A `package.json` of the source, comments and trailing commas allowed; `null` where it is none.
+pub fn read(bytes: &[u8]) -> serde_json::Value {
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    jsonc_parser::parse_to_serde_value(text, &jsonc_parser::ParseOptions::default())
+        .unwrap_or_default()
+}
+
+/// A `package.json` without what decides nothing of an installed tree: the lifecycle scripts, which do not run then, and
+/// the trust in those of others. Bun 1.3 takes a workspace that has either for a changed one and asks the registry for
+/// the manifests of all that it needs (seen with 1.3.14; 1.4 does not).
+pub fn for_install(text: &str) -> String {
+    jsonc::without(text, &["scripts", "trustedDependencies"])
+}
+
+/// The same of a `bun.lock`.
+pub fn lock_for_install(text: &str) -> String {
+    jsonc::without(text, &["trustedDependencies"])
+}
 
 /// The largest `package.json` that is read; the largest seen has 200 KB.
 pub const LARGEST: usize = 4 << 20;
@@ -105,6 +137,25 @@ mod tests {
             assert_eq!(ask(bad).unwrap_err().reason(), Reason::InstallMismatch, "{bad}");
         }
         assert!(require_same(&package, None).is_err());
+    }
+
+    #[test]
+    fn what_does_not_decide_a_tree_is_taken_out_and_nothing_else() {
+        let text = "{\n // why\n \"name\": \"a\", \"scripts\": {\"prepare\": \"x\", \"postinstall\": \"y\"},\n \
+                    \"bin\": { \"a\" : \"b\" },\n \"trustedDependencies\": [\"x\"],\n}";
+        assert_eq!(lifecycle(text.as_bytes()), ["postinstall", "prepare"]);
+        let short = for_install(text);
+        assert_eq!(
+            read(short.as_bytes()),
+            serde_json::json!({ "name": "a", "bin": { "a": "b" } }),
+            "{short}"
+        );
+        assert!(short.contains("{ \"a\" : \"b\" }"), "{short}");
+        for same in ["{\"name\": \"a\"}", "[]", "{", ""] {
+            assert_eq!(for_install(same), same);
+        }
+        assert_eq!(lock_for_install("{\"trustedDependencies\": []}"), "{\n  \n}\n");
+        assert_eq!(lifecycle(b"{"), [""; 0]);
     }
 
     #[test]

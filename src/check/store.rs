@@ -65,7 +65,8 @@ pub(super) fn packages_stored(facts: &Facts) -> Finding {
 }
 
 pub(super) fn identity_shown(facts: &Facts) -> Finding {
-    let first = facts.lock.known().map(|locked| locked.lock.identity.help_first_line.as_str());
+    let first = facts.lock.known().map(|locked| locked.lock.identity.help_first_line.as_deref());
+    let first = first.flatten();
     let expected = first.unwrap_or("the locked identity");
     hold(
         Check::IdentityShown,

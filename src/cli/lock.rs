@@ -1,36 +1,52 @@
-//! `admit lock NAME`: show a lock, make one for a commit, or fill what a build resolved.
+//! `admit lock`: list the locks, show one, make one from what a source says, change it, compare two, or fill in what a
+//! build resolved.
+
+use std::collections::BTreeMap;
 
 use serde_json::json;
 
 use super::app::App;
 use crate::build;
+use crate::bun::names::is_name;
 use crate::error::{Error, Reason, Result};
 use crate::host::platform;
-use crate::lock::{self, Change, Request};
+use crate::lock::{self, Change};
+use crate::look::{self, Ask, Field, Rev};
 use crate::record;
 use crate::record::ids::{AbsPath, CommitId, Name, RelPath};
-use crate::record::lockfile::{Lockfile, Platform};
+use crate::record::lockfile::{Ambient, Lifecycle, Lockfile};
 use crate::ui::{self, Mark};
 
-/// Show a lock, make one for another commit, or fill what a build resolved
+/// List the locks, show one, make one from what a source says, or change it
+///
+/// A new lock is proposed from the source at that commit; what it does not say is asked for by flag, all at once, and
+/// nothing is written before the lock is whole. For an existing lock a flag that is left out keeps what is there.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  admit lock                                          the locks, one a line
+  admit lock cm --source https://github.com/o/r.git --rev COMMIT --bun 1.3.14
+  admit build cm && admit lock cm --update            build it, lock what came out
+  admit lock cm --rev newest                          move the pin, see what changes
+  admit lock diff cm cm-next                          compare two locks")]
 pub(super) struct Args {
-    /// The provider; its lock is lockfiles/PROVIDER.lock.json
+    /// The provider; its lock is lockfiles/PROVIDER.lock.json. Absent: list all. `diff A B` compares two
     #[arg(value_name = "PROVIDER")]
-    name: Name,
+    name: Option<Name>,
+    #[arg(hide = true)]
+    others: Vec<Name>,
     /// Print the lock and change nothing
     #[arg(long, conflicts_with_all = ["update", "source", "rev"])]
     show: bool,
-    /// Fill in what the last build of this lock resolved: tree, NAR hash, packages, output
+    /// Fill in what the last build of this lock resolved: tree, NAR hash, packages, identity, output
     #[arg(long, conflicts_with_all = ["source", "rev"])]
     update: bool,
     /// Where the source is: https://…, file:///… or embedded:NAME
     #[arg(long, value_name = "URL")]
     source: Option<String>,
-    /// The commit, all 40 hex digits
-    #[arg(long, value_name = "COMMIT")]
-    rev: Option<CommitId>,
-    /// Take everything not given from the lock of this provider (default: the one with the same source)
+    /// The commit, all 40 hex digits, or `newest`: the tip of the default branch
+    #[arg(long, value_name = "COMMIT", value_parser = rev)]
+    rev: Option<Rev>,
+    /// Take everything not given from the lock of this provider (default: one with the same source)
     #[arg(long, value_name = "PROVIDER")]
     like: Option<Name>,
     /// Version of Bun; its packages are looked up in the registry of the npm configuration
@@ -39,6 +55,9 @@ pub(super) struct Args {
     /// Look that version up for every platform, not only for this one
     #[arg(long, requires = "bun")]
     all_platforms: bool,
+    /// The source's own lock, from its root; Bun installs and steps run in its directory
+    #[arg(long, value_name = "PATH")]
+    lockfile: Option<RelPath>,
     /// Directory inside the sandbox; part of the output's digest
     #[arg(long, value_name = "PATH")]
     build_path: Option<AbsPath>,
@@ -46,70 +65,186 @@ pub(super) struct Args {
     #[arg(long, conflicts_with = "build_path")]
     open_build_path: bool,
     /// A build step, words separated by spaces; may be repeated
-    #[arg(long, value_name = "COMMAND")]
-    step: Vec<String>,
-    /// The file that the build leaves
+    #[arg(long, value_name = "COMMAND", value_parser = words)]
+    step: Vec<Words>,
+    /// A variable of the build; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    env: Vec<(String, String)>,
+    /// The file that the build leaves, from the source's root
     #[arg(long, value_name = "PATH")]
     output: Option<RelPath>,
     /// A tracked file that the build modifies; may be repeated
     #[arg(long, value_name = "PATH")]
     writes: Vec<RelPath>,
-    /// A package whose lifecycle scripts run; may be repeated
-    #[arg(long, value_name = "PACKAGE")]
+    /// A package whose lifecycle scripts run in the sandbox; may be repeated
+    #[arg(long, value_name = "PACKAGE", value_parser = package)]
     script: Vec<String>,
-    /// First line that --help of the output must show
-    #[arg(long, value_name = "TEXT")]
+    /// A package that the source trusts with scripts, and whose scripts do not run; may be repeated
+    #[arg(long, value_name = "PACKAGE", value_parser = package)]
+    skip_script: Vec<String>,
+    /// What becomes of the lifecycle scripts of the source's own packages
+    #[arg(long, value_name = "run|skip", value_parser = lifecycle)]
+    lifecycle: Option<Lifecycle>,
+    /// Whether steps find a `git` that answers from the pin
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    git: Option<bool>,
+    /// A git-lfs pointer of the source to build with as it is; may be repeated
+    #[arg(long, value_name = "PATH")]
+    lfs_pointer: Vec<RelPath>,
+    /// First line that --help of the output must show; `{version}` stands for a version
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     help_line: Option<String>,
     /// A command that --help of the output must list; may be repeated
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     help_command: Vec<String>,
-    /// What --version of the output must print (not asked where not given)
-    #[arg(long, value_name = "TEXT")]
+    /// What --version of the output must print; `{version}` stands for a version (not asked where not given)
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     version_text: Option<String>,
+    /// A word of the argument list with which a run starts the output, {task} for the task file; may be repeated
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    run_arg: Vec<String>,
+    /// How autoloaded files are kept from the output: switched off from outside, or by how it was built
+    #[arg(long, value_name = "neutralise|hardened", value_parser = ambient)]
+    ambient: Option<Ambient>,
+    /// The licence as an SPDX expression, settled
+    #[arg(long, value_name = "SPDX")]
+    license: Option<String>,
+    /// A stage that the licence allows, 2 to 7; may be repeated
+    #[arg(long, value_name = "STAGE", value_parser = clap::value_parser!(u8).range(2..=7))]
+    allow_stage: Vec<u8>,
+    /// Empty a field: env, writes, scripts, skip-scripts, lifecycle, lfs-pointers, help-line, help-commands,
+    /// version-text, run-args, license; may be repeated
+    #[arg(long, value_name = "FIELD", value_parser = field)]
+    clear: Vec<Field>,
+}
+
+/// The words of one step.
+#[derive(Clone, Debug)]
+struct Words(Vec<String>);
+
+fn words(text: &str) -> Result<Words, String> {
+    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    if words.is_empty() { Err("a step has at least one word".into()) } else { Ok(Words(words)) }
+}
+
+fn rev(text: &str) -> Result<Rev, String> {
+    match text {
+        "newest" => Ok(Rev::Newest),
+        text => text.parse::<CommitId>().map(Rev::Commit).map_err(|err| err.to_string()),
+    }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn package(text: &str) -> Result<String, String> {
+    if is_name(text) { Ok(text.to_owned()) } else { Err("not the name of a package".into()) }
+}
+
+fn lifecycle(text: &str) -> Result<Lifecycle, String> {
+    match text {
+        "run" => Ok(Lifecycle::Run),
+        "skip" => Ok(Lifecycle::Skip),
+        _ => Err("expected run or skip".into()),
+    }
+}
+
+fn ambient(text: &str) -> Result<Ambient, String> {
+    match text {
+        "neutralise" => Ok(Ambient::Neutralise),
+        "hardened" => Ok(Ambient::Hardened),
+        _ => Err("expected neutralise or hardened".into()),
+    }
+}
+
+fn field(text: &str) -> Result<Field, String> {
+    Ok(match text {
+        "env" => Field::Env,
+        "writes" => Field::Writes,
+        "scripts" => Field::Scripts,
+        "skip-scripts" => Field::Skips,
+        "lifecycle" => Field::Lifecycle,
+        "lfs-pointers" => Field::LfsPointers,
+        "help-line" => Field::HelpLine,
+        "help-commands" => Field::HelpCommands,
+        "version-text" => Field::VersionText,
+        "run-args" => Field::RunArgs,
+        "license" => Field::License,
+        _ => return Err("not a field that can be empty".into()),
+    })
 }
 
 impl Args {
-    /// Whether nothing was given that a lock could be made from.
-    fn changes_nothing(&self) -> bool {
-        let lists = [&self.step, &self.script, &self.help_command];
-        let texts = [&self.source, &self.bun, &self.help_line, &self.version_text];
-        !self.update
-            && self.rev.is_none()
-            && self.like.is_none()
-            && self.build_path.is_none()
-            && !self.open_build_path
-            && self.output.is_none()
-            && self.writes.is_empty()
-            && lists.iter().all(|list| list.is_empty())
-            && texts.iter().all(|text| text.is_none())
+    fn ask(&self) -> Ask {
+        fn some<T: Clone>(list: &[T]) -> Option<Vec<T>> {
+            (!list.is_empty()).then(|| list.to_vec())
+        }
+        let steps: Vec<Vec<String>> = self.step.iter().map(|step| step.0.clone()).collect();
+        let env: BTreeMap<String, String> = self.env.iter().cloned().collect();
+        Ask {
+            source: self.source.clone(),
+            rev: self.rev.clone(),
+            like: self.like.clone(),
+            bun: self.bun.clone(),
+            all_platforms: self.all_platforms,
+            lockfile: self.lockfile.clone(),
+            path: self.build_path.clone(),
+            open_path: self.open_build_path,
+            steps: some(&steps),
+            env: (!env.is_empty()).then_some(env),
+            output: self.output.clone(),
+            writes: some(&self.writes),
+            scripts: some(&self.script),
+            skips: some(&self.skip_script),
+            lifecycle: self.lifecycle,
+            git: self.git,
+            lfs_pointers: some(&self.lfs_pointer),
+            help_first_line: self.help_line.clone(),
+            commands: some(&self.help_command),
+            version: self.version_text.clone(),
+            argv: some(&self.run_arg),
+            ambient: self.ambient,
+            license: self.license.clone(),
+            stages: some(&self.allow_stage),
+            clear: self.clear.clone(),
+        }
     }
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
+    let (name, others) = match (&args.name, args.others.as_slice()) {
+        (None, _) if args.ask().is_empty() && !args.update && !args.show => return list(app),
+        (None, _) => {
+            return Err(Error::new(Reason::BadArgument, "a lock needs the name of its provider")
+                .expected("admit lock NAME …"));
+        }
+        (Some(name), others) => (name, others),
+    };
+    match others {
+        [] => {}
+        [a, b] if name.as_str() == "diff" => return diff(app, a, b),
+        _ => {
+            return Err(Error::new(Reason::BadArgument, "one lock at a time")
+                .expected("admit lock NAME, or admit lock diff A B"));
+        }
+    }
     let root = app.context.root()?;
-    let path = lock::path_of(&args.name);
-    let old: Option<Lockfile> = root.record(&path)?;
-    if args.show || (old.is_some() && args.changes_nothing()) {
-        let locked = lock::resolve(&root, &lock::Spec { provider: args.name.clone(), rev: None })?;
-        app.ui.raw(&record::pretty(&locked.lock));
+    let path = lock::path_of(name);
+    let ask = args.ask();
+    let there = root.get(&path).is_some();
+    if args.show || (there && ask.is_empty() && !args.update) {
+        app.ui.raw(&record::pretty(&read(app, name)?));
         return Ok(0);
     }
-    let (next, changes) = if args.update {
-        let locked = lock::resolve(&root, &lock::Spec { provider: args.name.clone(), rev: None })?;
-        build::resolved(&app.context, &locked)?
+    let (next, changes, proposed) = if args.update {
+        let locked = lock::resolve(&root, &lock::Spec { provider: name.clone(), rev: None })?;
+        let (next, changes) = build::resolved(&app.context, &locked)?;
+        (next, changes, Vec::new())
     } else {
-        let template = template(&root, args)?;
-        let bun = match &args.bun {
-            Some(version) if *version != template.toolchain.bun.version => {
-                let all = args.all_platforms.then_some(Platform::ALL.as_slice());
-                let network = app.context.network()?;
-                Some(network.fetcher().toolchain(version, all.unwrap_or(&[platform()?]))?)
-            }
-            _ => None,
-        };
-        let next = lock::create(&args.name, &template, request(args, bun))?;
-        let changes = lock::compare(old.as_ref(), &next);
-        (next, changes)
+        let made = look::lock(&app.context, name, ask)?;
+        (made.lock, made.changes, made.proposed)
     };
     let relative =
         path.parse().map_err(|err| Error::new(Reason::BadArgument, "the name").caused_by(err))?;
@@ -118,67 +253,76 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     } else {
         app.context.write_root(|root| root.put(&relative, &record::pretty(&next)))?
     };
-    report(app, &place.display().to_string(), &next, &changes);
+    for (field, value, from) in &proposed {
+        app.ui.remark(&format!("{field}: {value}   ({from})"));
+    }
+    // All of a new lock is new: what was proposed says more.
+    let shown = if there { changes.as_slice() } else { &[] };
+    report(app, &place.display().to_string(), &next, &changes, shown);
+    if !there {
+        app.ui.remark(&format!("next: admit build {name} && admit lock {name} --update"));
+    }
     Ok(0)
 }
 
-/// The lock that a new one resembles.
-fn template(root: &crate::root::Root, args: &Args) -> Result<Lockfile> {
-    let get = |name: &str| -> Result<Option<Lockfile>> {
-        root.record(&format!("lockfiles/{name}.lock.json"))
+fn read(app: &App, name: &Name) -> Result<Lockfile> {
+    let spec = lock::Spec { provider: name.clone(), rev: None };
+    Ok(lock::resolve(&*app.context.root()?, &spec)?.lock)
+}
+
+fn list(app: &App) -> Result<u8> {
+    let root = app.context.root()?;
+    let here = platform()?;
+    let mut rows = Vec::new();
+    for name in lock::providers(&root) {
+        let row = match root.record::<Lockfile>(&format!("lockfiles/{name}.lock.json")) {
+            Ok(Some(lock)) => {
+                let output = lock.outputs.get(&here).map(|output| output.sha256.to_string());
+                let word = if output.is_some() { "output locked" } else { "no output locked yet" };
+                let (url, rev, bun) =
+                    (&lock.source.url, &lock.source.rev, &lock.toolchain.bun.version);
+                app.ui.line(&format!("{name:<24} {} {word:<21} Bun {bun:<8} {url}", rev.short()));
+                json!({ "provider": name, "source": url, "rev": rev, "bun": bun, "output": output })
+            }
+            Ok(None) => continue,
+            // One that cannot be read is listed, so that it is missed.
+            Err(err) => {
+                app.ui.line(&format!("{name:<24} {err}"));
+                json!({ "provider": name, "error": err.to_json() })
+            }
+        };
+        rows.push(row);
+    }
+    if rows.is_empty() {
+        app.ui.line("no locks; to make one: admit lock NAME --source URL --rev COMMIT");
+    }
+    app.ui.json(&json!({ "schema": "admit.locks/1", "root": root.label(), "locks": rows }));
+    Ok(0)
+}
+
+/// Exit 1 where they differ.
+fn diff(app: &App, a: &Name, b: &Name) -> Result<u8> {
+    let (old, new) = (read(app, a)?, read(app, b)?);
+    let changes = lock::compare(Some(&old), &new);
+    app.ui
+        .json(&json!({ "schema": "admit.lock-difference/1", "a": a, "b": b, "changes": changes }));
+    show(app, &changes);
+    let count = match changes.len() {
+        0 => "the same".to_owned(),
+        n => format!("{n} fields differ"),
     };
-    if args.source.is_none()
-        && args.rev.is_none()
-        && args.like.is_none()
-        && get(args.name.as_str())?.is_none()
-    {
-        return Err(Error::new(Reason::BadArgument, "a new lock needs a source and a commit")
-            .expected("--source URL --rev COMMIT")
-            .hint("to see a lock: admit lock NAME --show"));
-    }
-    if let Some(like) = &args.like {
-        return get(like.as_str())?.ok_or_else(|| {
-            Error::new(Reason::ProviderNotLocked, format!("no lock for the provider \"{like}\""))
-                .at("--like")
-        });
-    }
-    // The provider's own lock first, then one with the same source; "case" is a Bun provider like most.
-    let names = std::iter::once(args.name.to_string()).chain(lock::providers(root));
-    let mut fallback = None;
-    for name in names {
-        let Some(lock) = get(&name)? else { continue };
-        if args.source.as_ref().is_none_or(|url| *url == lock.source.url) {
-            return Ok(lock);
-        }
-        fallback = fallback.or(Some(lock));
-    }
-    fallback.ok_or_else(|| {
-        Error::new(Reason::ProviderNotLocked, "no lock to take the toolchain and the identity from")
-            .hint("--like NAME")
-    })
+    app.ui.line(&format!("{a} and {b}: {count}"));
+    Ok(u8::from(!changes.is_empty()))
 }
 
-fn request(args: &Args, bun: Option<record::lockfile::BunToolchain>) -> Request {
-    let steps =
-        args.step.iter().map(|step| step.split_whitespace().map(str::to_owned).collect()).collect();
-    let some = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
-    Request {
-        source: args.source.clone(),
-        rev: args.rev.clone(),
-        bun,
-        path: args.build_path.clone(),
-        open_path: args.open_build_path,
-        steps: (!args.step.is_empty()).then_some(steps),
-        output: args.output.clone(),
-        writes: (!args.writes.is_empty()).then(|| args.writes.clone()),
-        scripts: some(&args.script),
-        help_first_line: args.help_line.clone(),
-        commands: some(&args.help_command),
-        version: args.version_text.clone(),
+fn show(app: &App, changes: &[Change]) {
+    for change in changes {
+        let before = change.before.as_deref().unwrap_or("absent");
+        app.ui.line(&format!("{}: {before} -> {}", change.field, change.after));
     }
 }
 
-fn report(app: &App, place: &str, lock: &Lockfile, changes: &[Change]) {
+fn report(app: &App, place: &str, lock: &Lockfile, changes: &[Change], shown: &[Change]) {
     app.ui.json(&json!({
         "schema": "admit.locked/1",
         "lock": place,
@@ -190,10 +334,7 @@ fn report(app: &App, place: &str, lock: &Lockfile, changes: &[Change]) {
         let fields = ui::count(changes.len(), "field", "fields");
         app.ui.verdict(Mark::Good, "locked", &format!("{}: {fields} changed", lock.provider));
     }
-    for change in changes {
-        let before = change.before.as_deref().unwrap_or("absent");
-        app.ui.line(&format!("{}: {before} -> {}", change.field, change.after));
-    }
+    show(app, shown);
     let what = if changes.is_empty() { "unchanged" } else { "written" };
     app.ui.verdict(Mark::Good, what, place);
 }

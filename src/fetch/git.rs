@@ -12,7 +12,7 @@ use cap_std::fs::PermissionsExt as _;
 use super::Fetcher;
 use super::mirror::local_path;
 use crate::error::{Error, Reason, Result};
-use crate::git::dir::{ObjectDir, object_dir};
+use crate::git::dir::{ObjectDir, head, object_dir};
 use crate::git::id::{Kind, Oid};
 use crate::git::object::{self, Objects};
 use crate::git::smart::{self, Want};
@@ -114,6 +114,29 @@ impl<'a> Fetcher<'a> {
             files,
             fetched: true,
         })
+    }
+
+    /// The newest commit of a source: the tip of its default branch.
+    ///
+    /// # Errors
+    /// [`Reason::RevNotInRemote`] where it has none, [`Reason::UnsupportedSource`] for a source inside admit; those of
+    /// [`crate::download::client::Client::fetch`].
+    pub fn newest(&self, url: &str) -> Result<CommitId> {
+        let place = self.mirrors.apply(url);
+        if url.starts_with("embedded:") {
+            return Err(Error::new(
+                Reason::UnsupportedSource,
+                "a source inside admit has one commit alone",
+            )
+            .at(url.to_owned()));
+        }
+        match local_path(&place)? {
+            None => smart::head(self.client, &place, self.progress),
+            Some(path) => head(&path).ok_or_else(|| {
+                Error::new(Reason::RevNotInRemote, "the repository has no commit checked out")
+                    .at(path.display().to_string())
+            }),
+        }
     }
 
     /// The locked source from the store alone, proven from the commit's id down to every file.

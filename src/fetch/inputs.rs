@@ -1,12 +1,13 @@
 //! Everything that one build needs: the source, then its packages and the toolchain side by side.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::Read as _;
 
 use super::Fetcher;
+use super::archive::PACKAGE_BYTES;
 use super::git::{self, Source};
 use super::github::Hosted;
-use super::packages::{Origin, Wanted};
+use super::packages::{Origin, Tarball, Wanted};
 use super::toolchain::Bun;
 use crate::bun::lockfile::{Kind, Lockfile as BunLock, Package, Required};
 use crate::bun::select::Selection;
@@ -14,7 +15,7 @@ use crate::error::{Error, Reason, Result};
 use crate::lock::Locked;
 use crate::lock::plan::Plan;
 use crate::record;
-use crate::record::ids::Digest;
+use crate::record::ids::{Digest, RelPath};
 use crate::record::lockfile::LockedPackage;
 use crate::store::StoredFile;
 
@@ -33,23 +34,14 @@ pub struct Inputs {
     /// The packages of this platform, with the digest of each one's tarball.
     pub selected: Vec<(Package, Digest)>,
     /// The tarballs of this platform, by digest.
-    pub tarballs: BTreeMap<Digest, StoredFile>,
+    pub tarballs: BTreeMap<Digest, Tarball>,
 }
 
 impl Inputs {
     /// Bytes of all tarballs unpacked, as gzip records it at each one's end (RFC 1952, ISIZE). An estimate: it is not
     /// checked, and nothing but the choice of memory or disk hangs on it.
-    pub fn unpacked_size(&mut self) -> Result<u64> {
-        let mut total = 0;
-        for file in self.tarballs.values_mut() {
-            let io = |err| Error::io("read", "a tarball", err);
-            let mut size = [0; 4];
-            file.file().seek(SeekFrom::End(-4)).map_err(io)?;
-            file.file().read_exact(&mut size).map_err(io)?;
-            file.file().rewind().map_err(io)?;
-            total += u64::from(u32::from_le_bytes(size));
-        }
-        Ok(total)
+    pub fn unpacked_size(&self) -> u64 {
+        self.tarballs.values().map(|tarball| u64::from(tarball.unpacked())).sum()
     }
 
     pub fn required(&self) -> Vec<Required<'_>> {
@@ -87,6 +79,7 @@ impl Fetcher<'_> {
             .found(record::digest(&packages).to_string()));
         }
         let selected = select(&bun_lock, locked)?;
+        self.tarballs_of_the_source(&source, plan, &selected)?;
         let wanted: Vec<Wanted> =
             selected.iter().map(|(package, digest)| wanted(package, digest)).collect();
         std::thread::scope(|scope| {
@@ -100,6 +93,54 @@ impl Fetcher<'_> {
             Ok(Inputs { source, bun, bun_lock, packages, selected, tarballs })
         })
     }
+}
+
+impl Fetcher<'_> {
+    /// Puts the tarballs that lie in the source itself into the store, where they are found like those that are fetched.
+    fn tarballs_of_the_source(
+        &self,
+        source: &Source,
+        plan: &Plan,
+        selected: &[(Package, Digest)],
+    ) -> Result<()> {
+        for (package, digest) in selected.iter().filter(|(one, _)| one.kind == Kind::Tarball) {
+            if !plan.bun_version.starts_with("1.3.") {
+                return Err(Error::new(
+                    Reason::PackageKind,
+                    "admit installs packages that are tarballs with Bun 1.3 alone",
+                )
+                .at(package.place.clone())
+                .expected("Bun 1.3")
+                .found(format!("Bun {}", plan.bun_version))
+                .hint(format!(
+                    "admit lock {} --bun 1.3.14, or depend on a published version",
+                    plan.provider
+                )));
+            }
+            if is_address(&package.resolution) {
+                continue;
+            }
+            let path = package.resolution.strip_prefix("./").unwrap_or(&package.resolution);
+            let path: RelPath = path.parse().map_err(|err| {
+                Error::new(Reason::PackageKind, "a tarball that does not lie in the project")
+                    .at(package.place.clone())
+                    .found(package.resolution.clone())
+                    .caused_by(err)
+            })?;
+            let path =
+                plan.project().map_or_else(|| path.to_string(), |dir| format!("{dir}/{path}"));
+            let io = |err| Error::io("read the tarball of the source", &path, err);
+            let mut file = source.files.dir()?.open(&path).map_err(io)?.take(PACKAGE_BYTES);
+            let mut writer = self.store.writer_with(&[digest.algorithm()])?;
+            std::io::copy(&mut file, &mut writer).map_err(io)?;
+            writer.finish(digest).map_err(|err| err.at(path.clone()))?;
+        }
+        Ok(())
+    }
+}
+
+fn is_address(resolution: &str) -> bool {
+    ["https://", "http://"].iter().any(|scheme| resolution.starts_with(scheme))
 }
 
 /// The source's own lock, from the verified tree.
@@ -154,6 +195,7 @@ pub fn wanted(package: &Package, integrity: &Digest) -> Wanted {
             reference: reference.clone(),
             tag: package.bun_tag.clone().unwrap_or_default(),
         }),
+        (Kind::Tarball, _) => Origin::Url(package.resolution.clone()),
         (_, Some(url)) => Origin::Url(url.clone()),
         _ => Origin::Registry,
     };

@@ -2,6 +2,8 @@
 //! streams.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -10,8 +12,9 @@ use super::archive::PACKAGE_BYTES;
 use super::github::Hosted;
 use crate::download::client::{OnBytes, Request};
 use crate::error::{Error, Reason, Result};
+use crate::host;
 use crate::record::ids::Digest;
-use crate::store::StoredFile;
+use crate::store::{Store, StoredFile};
 
 /// Downloads at a time. Bun uses up to 64 connections and is no faster with them: small-file writes are its limit.
 const CONNECTIONS: usize = 16;
@@ -38,11 +41,76 @@ pub struct Wanted {
     pub integrity: Digest,
 }
 
+/// A verified tarball of the store. Where there are more of them than files that this process may open, it is closed
+/// again, and verified anew when it is read.
+#[derive(Debug)]
+pub struct Tarball {
+    digest: Digest,
+    size: u64,
+    /// Bytes unpacked, as gzip records them at the end (RFC 1952, ISIZE).
+    unpacked: u32,
+    kept: Kept,
+}
+
+#[derive(Debug)]
+enum Kept {
+    Open(StoredFile),
+    In(Store),
+}
+
+impl Tarball {
+    /// # Errors
+    /// [`Reason::Io`].
+    pub fn open(file: StoredFile) -> Result<Self> {
+        let mut unpacked = [0; 4];
+        let io = |err| Error::io("read", "a tarball", err);
+        if let Some(end) = file.size().checked_sub(4) {
+            file.shared().read_exact_at(&mut unpacked, end).map_err(io)?;
+        }
+        let unpacked = u32::from_le_bytes(unpacked);
+        let (digest, size) = (file.digest().clone(), file.size());
+        Ok(Self { digest, size, unpacked, kept: Kept::Open(file) })
+    }
+
+    fn close(self, store: &Store) -> Self {
+        Self { kept: Kept::In(store.clone()), ..self }
+    }
+
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub fn unpacked(&self) -> u32 {
+        self.unpacked
+    }
+
+    /// Lets `read` have the very file that was verified.
+    ///
+    /// # Errors
+    /// Those of `read`; [`Reason::StoreCorrupt`] where the file is no longer what it was.
+    pub fn read<T>(&self, read: impl FnOnce(&File) -> Result<T>) -> Result<T> {
+        match &self.kept {
+            Kept::Open(file) => read(file.shared()),
+            Kept::In(store) => match store.file(&self.digest)? {
+                Some(file) => read(file.shared()),
+                None => {
+                    Err(Error::new(Reason::StoreCorrupt, "a tarball is no longer in the store")
+                        .at(self.digest.to_string()))
+                }
+            },
+        }
+    }
+}
+
 /// The tarballs by their integrity, and how much was downloaded.
 #[derive(Debug)]
 pub struct Packages {
-    /// Every wanted tarball, open and just verified.
-    pub files: BTreeMap<Digest, StoredFile>,
+    /// Every wanted tarball, just verified.
+    pub files: BTreeMap<Digest, Tarball>,
     /// Tarballs that were not in the store.
     pub downloaded: u64,
     /// Bytes received for them.
@@ -62,6 +130,8 @@ impl Fetcher<'_> {
             unique.entry(&one.integrity).or_insert(one);
         }
         let jobs: Vec<&Wanted> = unique.into_values().collect();
+        // A build opens other files too.
+        let keep = host::open_files().is_none_or(|most| jobs.len() as u64 <= most / 2);
         self.progress.stage("fetch", &format!("{} packages", jobs.len()));
         let next = AtomicUsize::new(0);
         let total = AtomicU64::new(0);
@@ -70,8 +140,10 @@ impl Fetcher<'_> {
         let fault: Mutex<Option<Error>> = Mutex::new(None);
         let work = || {
             while let Some(one) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                match self.package(one, &total, &downloaded) {
+                let file = self.package(one, &total, &downloaded).and_then(Tarball::open);
+                match file {
                     Ok(file) => {
+                        let file = if keep { file } else { file.close(self.store) };
                         let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
                         files.insert(one.integrity.clone(), file);
                     }

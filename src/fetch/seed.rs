@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::archive::{Limits, Top, unpack};
 use super::installed::{Seeded, Untouched};
+use super::packages::Tarball;
 use crate::bun::cache::{self, CacheEntry, TAG_FILE};
 use crate::bun::lockfile::{Kind, Package, Required};
 use crate::bun::manifest;
@@ -22,7 +23,6 @@ use crate::bun::tree::File;
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::{Digest, RelPath};
 use crate::sandbox::Owner;
-use crate::store::StoredFile;
 use crate::store::sink::{DirSink, Sink, source_error};
 
 /// Unpacks the tarball of each of `packages`, found in `tarballs` by its digest, below `cache` (an empty directory;
@@ -36,7 +36,7 @@ pub fn seed(
     place: &str,
     owner: Option<Owner>,
     packages: &[Required<'_>],
-    tarballs: &BTreeMap<Digest, StoredFile>,
+    tarballs: &BTreeMap<Digest, Tarball>,
 ) -> Result<Seeded> {
     let mut jobs = jobs(packages, tarballs)?;
     // The largest first: the last one to end decides.
@@ -88,13 +88,13 @@ pub fn seed(
 struct Job<'a> {
     package: &'a Package,
     entry: CacheEntry,
-    tarball: &'a StoredFile,
+    tarball: &'a Tarball,
 }
 
 /// One job for each directory of the cache.
 fn jobs<'a>(
     packages: &[Required<'a>],
-    tarballs: &'a BTreeMap<Digest, StoredFile>,
+    tarballs: &'a BTreeMap<Digest, Tarball>,
 ) -> Result<Vec<Job<'a>>> {
     let mut jobs: BTreeMap<String, Job<'a>> = BTreeMap::new();
     for Required { package, digest } in packages {
@@ -144,9 +144,11 @@ impl Job<'_> {
             Kind::Github { .. } => Top::Exactly(self.entry.tag.as_deref().unwrap_or_default()),
             _ => Top::Any,
         };
-        let packed = Shared { file: self.tarball.shared(), at: 0 };
         let name = format!("{} {}", self.package.name, self.package.resolution);
-        unpack(packed, self.tarball.size(), top, Limits::default(), &name, &mut sink)?;
+        self.tarball.read(|file| {
+            let packed = Shared { file, at: 0 };
+            unpack(packed, self.tarball.size(), top, Limits::default(), &name, &mut sink)
+        })?;
         manifest::require_same(self.package, sink.manifest.as_deref())?;
         if let Some(tag) = &self.entry.tag {
             let path: RelPath = TAG_FILE.parse().map_err(|_| {
@@ -315,7 +317,7 @@ mod tests {
     struct Build {
         dir: tempfile::TempDir,
         lock: Lockfile,
-        tarballs: BTreeMap<Digest, StoredFile>,
+        tarballs: BTreeMap<Digest, Tarball>,
         seeded: Seeded,
     }
 
@@ -333,7 +335,7 @@ mod tests {
             let mut sri = |top: &str, files: &[(&str, u32, &str)]| {
                 let file = store.put(&tarball(top, files), Algorithm::Sha512).unwrap();
                 let digest = file.digest().clone();
-                tarballs.insert(digest.clone(), file);
+                tarballs.insert(digest.clone(), Tarball::open(file).unwrap());
                 digest.to_sri()
             };
             let b2 = r#"{"name":"@s/b","version":"2.0.0"}"#;
@@ -477,7 +479,7 @@ mod tests {
             );
             let lock = Lockfile::parse(text.as_bytes(), "bun.lock").unwrap();
             let required = lock.require_strong(lock.packages.values(), &BTreeMap::new()).unwrap();
-            let tarballs = BTreeMap::from([(file.digest().clone(), file)]);
+            let tarballs = BTreeMap::from([(file.digest().clone(), Tarball::open(file).unwrap())]);
             std::fs::create_dir(dir.path().join("cache")).unwrap();
             let cache = std::fs::File::open(dir.path().join("cache")).unwrap();
             let err = seed(&cache, "cache", None, &required, &tarballs).unwrap_err();

@@ -238,6 +238,34 @@ fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     Ok(text)
 }
 
+/// The commit that the repository at `path` has checked out, or, where it is bare, offers first.
+pub fn head(path: &Path) -> Option<CommitId> {
+    let objects = object_dir(path)?;
+    let git = objects.parent()?;
+    let mut name = "HEAD".to_owned();
+    // A reference names another a few times at most.
+    for _ in 0..5 {
+        let text = match read_text(&git.join(&name), 4096) {
+            Ok(text) => text,
+            Err(_) => {
+                let packed = read_text(&git.join("packed-refs"), 64 << 20).ok()?;
+                let line = packed
+                    .lines()
+                    .find(|line| line.split_once(' ').is_some_and(|(_, to)| to == name))?;
+                line.split_once(' ')?.0.to_owned()
+            }
+        };
+        match text.trim().strip_prefix("ref: ") {
+            Some(other) if other.starts_with("refs/") && !other.contains("..") => {
+                other.clone_into(&mut name)
+            }
+            Some(_) => return None,
+            None => return text.trim().parse().ok(),
+        }
+    }
+    None
+}
+
 /// The object directory of the repository at `path`: a work tree, a bare repository, or a linked work tree; with and
 /// without `.git` at the end of its name.
 pub fn object_dir(path: &Path) -> Option<PathBuf> {

@@ -125,7 +125,9 @@ pub fn tree(objects: &dyn Objects, id: Oid, place: &str) -> Result<Vec<TreeEntry
             b"160000" => {
                 return Err(Error::new(Reason::UnsupportedSource, "the source has a submodule")
                     .at(join(place, name))
-                    .hint("admit builds only what one commit holds"));
+                    .expected("every file in one commit")
+                    .found(format!("a link to the commit {} of another repository", Oid(*raw)))
+                    .hint("lock a fork that holds its files: git rm --cached PATH, then git add PATH, and commit"));
             }
             _ => return Err(bad("an entry of no known type", name)),
         };

@@ -65,6 +65,25 @@ pub fn fetch(
     }
 }
 
+/// The commit that the repository at `url` offers first: the tip of its default branch.
+///
+/// # Errors
+/// Those of [`Client::fetch`]; [`Reason::RevNotInRemote`] where it has none.
+pub fn head(client: &Client, url: &str, progress: &dyn Progress) -> Result<CommitId> {
+    let url = url.trim_end_matches('/');
+    let service = format!("{url}/git-upload-pack");
+    let remote = Remote { client, url, service, pack: PathBuf::new(), progress };
+    let server = remote.discover()?;
+    // Both versions name HEAD before every branch.
+    let first = match server.version2 {
+        true => remote.list(&server, &["HEAD"])?.into_iter().next(),
+        false => server.tips.first().cloned(),
+    };
+    first
+        .and_then(|id| id.parse().ok())
+        .ok_or_else(|| Error::new(Reason::RevNotInRemote, "the remote has no commits").at(url))
+}
+
 /// What the server said of itself.
 #[derive(Debug, Default)]
 struct Server {
@@ -159,8 +178,12 @@ impl Remote<'_> {
 
     /// Version 2, command `ls-refs`: the ids that branches and tags point at.
     fn list_refs(&self, server: &Server) -> Result<Vec<String>> {
+        self.list(server, &["HEAD", "refs/heads/", "refs/tags/"])
+    }
+
+    fn list(&self, server: &Server, prefixes: &[&str]) -> Result<Vec<String>> {
         let mut body = command("ls-refs", server);
-        for prefix in ["HEAD", "refs/heads/", "refs/tags/"] {
+        for prefix in prefixes {
             body.extend(line(&format!("ref-prefix {prefix}")));
         }
         body.extend(b"0000");

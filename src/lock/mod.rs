@@ -11,11 +11,11 @@ use std::str::FromStr;
 use crate::error::{Error, Reason, Result};
 use crate::host::platform;
 use crate::record::bunlock::BunLock;
-use crate::record::ids::{CommitId, Digest, Name, Sri};
-use crate::record::lockfile::{Ambient, BunToolchain, Lockfile, Output, RunShape, Source};
+use crate::record::ids::{Digest, Name, Sri};
+use crate::record::lockfile::{Lockfile, Output};
 use crate::record::piplock::PipLock;
 use crate::record::report::BuildReport;
-use crate::record::{self, Record};
+use crate::record::{self, Record as _};
 use crate::root::Root;
 use crate::secrets;
 use plan::Plan;
@@ -149,7 +149,11 @@ pub fn resolve(root: &Root, spec: &Spec) -> Result<Locked> {
     Locked::new(lock, place)
 }
 
-fn check(lock: &Lockfile, provider: &Name, place: &str) -> Result<()> {
+/// Refuses a lock that names another provider, holds a secret or would not be safe.
+///
+/// # Errors
+/// [`Reason::BadRecord`], [`Reason::HostileLock`].
+pub(crate) fn check(lock: &Lockfile, provider: &Name, place: &str) -> Result<()> {
     if lock.provider != *provider {
         return Err(Error::new(Reason::BadRecord, "the lock is of another provider")
             .at(format!("{place}: provider"))
@@ -174,66 +178,6 @@ fn check(lock: &Lockfile, provider: &Name, place: &str) -> Result<()> {
                 .hint("a lock names a build directory of its own below a scratch directory, bun or sh steps, no secrets"))
         }
     }
-}
-
-/// What `admit lock` was asked to put into a new lock. Everything that is not given comes from `template`.
-#[derive(Clone, Debug, Default)]
-pub struct Request {
-    pub source: Option<String>,
-    pub rev: Option<CommitId>,
-    /// The toolchain, where another than the template's is wanted.
-    pub bun: Option<BunToolchain>,
-    pub path: Option<record::ids::AbsPath>,
-    /// Leave the build path open, whatever the template has.
-    pub open_path: bool,
-    pub steps: Option<Vec<Vec<String>>>,
-    pub output: Option<record::ids::RelPath>,
-    /// Tracked files that the build modifies.
-    pub writes: Option<Vec<record::ids::RelPath>>,
-    /// Packages whose lifecycle scripts run.
-    pub scripts: Option<Vec<String>>,
-    pub help_first_line: Option<String>,
-    pub commands: Option<Vec<String>>,
-    pub version: Option<String>,
-}
-
-/// Makes a new lock from a request and the lock it resembles. Everything that only a build can know is left out.
-///
-/// # Errors
-/// [`Reason::HostileLock`] where a value is not safe.
-pub fn create(provider: &Name, template: &Lockfile, request: Request) -> Result<Lockfile> {
-    let mut lock = template.clone();
-    lock.schema = Lockfile::SCHEMA.to_string();
-    lock.provider = provider.clone();
-    lock.source = Source {
-        url: request.source.unwrap_or(lock.source.url),
-        rev: request.rev.unwrap_or(lock.source.rev),
-        tree: None,
-        nar_hash: None,
-    };
-    lock.dependencies.packages = None;
-    lock.outputs.clear();
-    if let Some(bun) = request.bun {
-        lock.toolchain.bun = bun;
-    }
-    if let Some(path) = request.path {
-        lock.build.path = Some(path);
-    }
-    if request.open_path {
-        lock.build.path = None;
-    }
-    lock.build.steps = request.steps.unwrap_or(lock.build.steps);
-    lock.build.output = request.output.unwrap_or(lock.build.output);
-    lock.build.writes = request.writes.unwrap_or(lock.build.writes);
-    lock.build.scripts = request.scripts.unwrap_or(lock.build.scripts);
-    lock.identity.help_first_line =
-        request.help_first_line.unwrap_or(lock.identity.help_first_line);
-    lock.identity.commands = request.commands.unwrap_or(lock.identity.commands);
-    // Another commit may print another version or have no such option: only what was asked for is locked.
-    lock.identity.version = request.version;
-    lock.run = RunShape { argv: lock.run.argv, ambient: Ambient::Neutralise };
-    check(&lock, provider, &path_of(provider))?;
-    Ok(lock)
 }
 
 /// One field that an update changes.
@@ -264,6 +208,11 @@ pub fn update(lock: &Lockfile, found: Resolved<'_>) -> Result<(Lockfile, Vec<Cha
     let report = found.report;
     fill(&mut next.source.tree, report.source_tree.clone(), "source.tree", &mut changes)?;
     fill(&mut next.source.nar_hash, report.nar_hash.clone(), "source.nar_hash", &mut changes)?;
+    // `{version}` in it was compared when the output was proven.
+    if next.identity.help_first_line.is_none() {
+        let line = Some(report.identity.help_first_line.clone());
+        fill(&mut next.identity.help_first_line, line, "identity.help_first_line", &mut changes)?;
+    }
     if let Some(packages) = found.packages {
         match &next.dependencies.packages {
             None => {
@@ -415,22 +364,16 @@ mod tests {
     }
 
     #[test]
-    fn a_new_lock_holds_nothing_that_only_a_build_knows() {
-        let rev: CommitId = "30b1fa1285a9d8f5a05f81377bcf95fbe250642c".parse().unwrap();
-        let request = Request { rev: Some(rev.clone()), ..Request::default() };
-        let lock = create(&"case-30b1fa1".parse().unwrap(), &case(), request).unwrap();
-        assert_eq!(lock.source.rev, rev);
-        assert!(
-            lock.outputs.is_empty()
-                && lock.source.tree.is_none()
-                && lock.dependencies.packages.is_none()
-        );
-        let hostile = Request { path: Some("/usr/x".parse().unwrap()), ..Request::default() };
-        let err = create(&"x".parse().unwrap(), &case(), hostile).unwrap_err();
+    fn a_lock_that_is_not_safe_is_refused_and_its_secret_not_repeated() {
+        let refused = |change: &dyn Fn(&mut Lockfile)| {
+            let mut lock = case();
+            change(&mut lock);
+            check(&lock, &lock.provider, "lock").unwrap_err()
+        };
+        let err = refused(&|lock| lock.build.path = Some("/usr/x".parse().unwrap()));
         assert_eq!(err.reason(), Reason::HostileLock);
         let token = format!("https://host/{}{}/x.git", "ghp_", "Ab1".repeat(12));
-        let secret = Request { source: Some(token.clone()), ..Request::default() };
-        let err = create(&"x".parse().unwrap(), &case(), secret).unwrap_err();
+        let err = refused(&|lock| lock.source.url.clone_from(&token));
         assert_eq!(err.reason(), Reason::HostileLock);
         assert!(!format!("{err:?}").contains(&token), "{err:?}");
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::error::{Error, Reason, Result};
 use crate::record;
 use crate::record::ids::{AbsPath, CommitId, Digest, Name, RelPath};
-use crate::record::lockfile::{BunPackage, Lockfile, Platform, ProviderKind};
+use crate::record::lockfile::{BunPackage, Lifecycle, Lockfile, Platform, ProviderKind};
 
 /// `SOURCE_DATE_EPOCH` of every build: 1980-01-01T00:00:00Z, the first moment that every archive format can hold. A
 /// constant, so that the plan needs nothing from the network.
@@ -39,6 +39,12 @@ pub struct Plan {
     /// Tracked files that may change.
     pub writes: Vec<RelPath>,
     pub output: RelPath,
+    /// The source's own lifecycle scripts run.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub lifecycle: bool,
+    /// Steps find a `git` that answers from the pin.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub git: bool,
 }
 
 impl Plan {
@@ -71,7 +77,15 @@ impl Plan {
             scripts: lock.build.scripts.clone(),
             writes: lock.build.writes.clone(),
             output: lock.build.output.clone(),
+            lifecycle: lock.build.lifecycle == Some(Lifecycle::Run),
+            git: lock.build.git,
         })
+    }
+
+    /// The directory of the source's own lock, from the source's root: where Bun installs and steps run. `None` is the
+    /// root itself.
+    pub fn project(&self) -> Option<RelPath> {
+        self.lockfile.as_str().rsplit_once('/').and_then(|(dir, _)| dir.parse().ok())
     }
 
     /// SHA-256 of the canonical form. What a build resolves is no part of it: a lock that was filled by

@@ -88,9 +88,19 @@ impl Lockfile {
                 fault("license.allows", format!("{stage} is not a stage: expected 2 to 7"));
             }
         }
-        if self.identity.help_first_line.is_empty() || self.identity.version.as_deref() == Some("")
+        let identity = &self.identity;
+        if [&identity.help_first_line, &identity.version]
+            .into_iter()
+            .flatten()
+            .any(String::is_empty)
         {
             fault("identity", "an empty text would match anything".into());
+        }
+        if identity.help_first_line.is_none() && !self.outputs.is_empty() {
+            fault(
+                "identity.help_first_line",
+                "absent beside a locked output, which nothing would tell".into(),
+            );
         }
         faults
     }
@@ -161,6 +171,12 @@ impl Lockfile {
             if RESERVED_ENV.iter().any(|reserved| key.starts_with(reserved)) {
                 fault("build.env", format!("{key} is set by admit and cannot be locked"));
             }
+        }
+        for name in build.scripts.iter().filter(|name| build.skips.contains(name)) {
+            fault("build.skips", format!("\"{}\" is in build.scripts too", name.escape_debug()));
+        }
+        for name in build.scripts.iter().chain(&build.skips).filter(|name| name.trim().is_empty()) {
+            fault("build.scripts", format!("\"{name}\" names no package"));
         }
         if build.output.parts().any(|part| part == ".git" || part == "node_modules") {
             fault(

@@ -215,11 +215,38 @@ pub struct Build {
     /// Packages whose lifecycle scripts run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scripts: Vec<String>,
+    /// Packages that the source trusts with lifecycle scripts and whose scripts do not run here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skips: Vec<String>,
+    /// Whether the lifecycle scripts of the source's own packages run (`preinstall` to `postprepare`). Absent: the
+    /// source has none, and one that has some is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifecycle: Option<Lifecycle>,
+    /// Whether steps find a `git` that answers what the pin says, and nothing else.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub git: bool,
+    /// Git-lfs pointers of the source that are built as they are: the files themselves are nowhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lfs_pointers: Vec<RelPath>,
     /// Tracked files that the build is known to modify.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub writes: Vec<RelPath>,
     /// The file that the build leaves.
     pub output: RelPath,
+}
+
+/// What becomes of the lifecycle scripts of the source's own packages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Lifecycle {
+    /// They run in the build's sandbox, as Bun would run them.
+    Run,
+    Skip,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// The locked output of one platform.
@@ -237,14 +264,32 @@ pub struct Output {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
-    /// First line of `--help`.
-    pub help_first_line: String,
-    /// Commands that `--help` must list, each at the start of an indented line.
+    /// First line of `--help` that is not blank; `{version}` stands for a version. Absent until a build showed it: such a lock names
+    /// no output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help_first_line: Option<String>,
+    /// Commands that `--help` must list, each at the start of an indented line; of aliases (`context|ctx`) any name.
+    #[serde(default)]
     pub commands: Vec<String>,
-    /// What `--version` prints. Absent where the program has no such option (Case before fecfdf4 starts a run
-    /// instead): then it is not asked.
+    /// What `--version` prints; `{version}` stands for a version. Absent where the program has no such option (Case
+    /// before fecfdf4 starts a run instead): then it is not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+}
+
+impl Identity {
+    /// Whether `found` is what `want` asks for. `{version}` in `want` stands for one version, the same at each place:
+    /// digits and dots with what may follow them (semver.org, 2, 9 and 10).
+    pub fn shows(want: &str, found: &str) -> bool {
+        const VERSION: &str = "{version}";
+        let Some((before, _)) = want.split_once(VERSION) else { return want == found };
+        let Some(rest) = found.strip_prefix(before) else { return false };
+        let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+');
+        let longest = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+        let starts = rest.starts_with(|c: char| c.is_ascii_digit());
+        // What follows may begin with a character that a version can hold too, such as a full stop.
+        starts && (1..=longest).rev().any(|end| want.replace(VERSION, &rest[..end]) == found)
+    }
 }
 
 /// How an admitted binary may be started.
@@ -321,6 +366,28 @@ pub(super) mod tests {
     #[test]
     fn a_lock_round_trips() {
         assert_eq!(record::parse::<Lockfile>(&record::pretty(&sample())).unwrap(), sample());
+    }
+
+    #[test]
+    fn a_version_in_an_expected_text_stands_for_any_and_for_nothing_else() {
+        for (want, found) in [
+            ("cm", "cm"),
+            ("cm {version}", "cm 0.2.13"),
+            ("v{version} (cm {version}).", "v1.0.0-rc.1+b (cm 1.0.0-rc.1+b)."),
+            ("{version}.", "1.2.3."),
+        ] {
+            assert!(Identity::shows(want, found), "{want} {found}");
+        }
+        for (want, found) in [
+            ("cm {version}", "cm "),
+            ("cm {version}", "cm x"),
+            ("cm {version}", "cm 1.0 evil"),
+            ("{version} {version}", "1.0 2.0"),
+            ("cm", "cm 1"),
+            ("cm {version}!", "cn 1!"),
+        ] {
+            assert!(!Identity::shows(want, found), "{want} {found}");
+        }
     }
 
     #[test]

@@ -13,13 +13,14 @@ use admit::download::config::NetConfig;
 use admit::download::npmrc::{NpmConfig, Sources};
 use admit::error::Reason;
 use admit::fetch::mirror::Mirrors;
+use admit::fetch::packages::Tarball;
 use admit::fetch::{Fetcher, inputs, installed, seed, toolchain};
 use admit::host::{Host, Silent};
 use admit::lock::plan::Plan;
 use admit::record;
 use admit::record::ids::{Algorithm, Digest};
 use admit::record::lockfile::Platform;
-use admit::store::{Store, StoredFile};
+use admit::store::Store;
 
 use crate::util;
 
@@ -54,7 +55,7 @@ impl Build {
     fn new(
         project: &Project,
         except: &[&str],
-        tarballs: impl FnOnce(&Fetcher<'_>, &[Required<'_>]) -> BTreeMap<Digest, StoredFile>,
+        tarballs: impl FnOnce(&Fetcher<'_>, &[Required<'_>]) -> BTreeMap<Digest, Tarball>,
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::capture().unwrap();
@@ -223,7 +224,7 @@ fn packages_that_bun_hoists_anew_for_this_platform_are_the_expected_ones() {
     let mut sri = |name: &str, version: &str, more: &str| {
         let file = store.put(&plain_tarball(name, version, more), Algorithm::Sha512).unwrap();
         let digest = file.digest().clone();
-        tarballs.insert(digest.clone(), file);
+        tarballs.insert(digest.clone(), Tarball::open(file).unwrap());
         digest.to_sri()
     };
     // In the lock, `shared@2` has the place at the top, for a package that Linux does not get.
@@ -377,7 +378,7 @@ fn every_rule_of_the_comparison_is_what_a_real_bun_does() {
         let file = store.put(&tarball(one), Algorithm::Sha512).unwrap();
         let row = one.row.replace("INFO", one.info).replace("SRI", &file.digest().to_sri());
         rows.push_str(&format!("{row},\n"));
-        files.insert(file.digest().clone(), file);
+        files.insert(file.digest().clone(), Tarball::open(file).unwrap());
     }
     let wants = r#""dependencies": {"a": "1", "alias": "npm:@s/real@1", "b": "1", "d": "1", "g": "github:o/r#abc1234"}"#;
     let project = Project {

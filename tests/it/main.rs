@@ -24,6 +24,7 @@ mod judge;
 mod keep;
 mod kill;
 mod layering;
+mod lock;
 mod loopback;
 mod model;
 mod packs;

@@ -208,6 +208,12 @@ fn packages(store: &Store, locked: &Locked, nar: &Digest) -> Result<Option<Packa
 /// Runs the output in a sandbox to see its identity.
 pub fn identity_shown(locked: &Locked, binary: &Path, launcher: &Launcher) -> Found<String> {
     let Some(output) = locked.output() else { return Found::Absent };
-    let shown = output::identity(launcher, binary, output.sha256.digest(), &locked.lock.identity);
+    let shown = output::identity(
+        launcher,
+        binary,
+        output.sha256.digest(),
+        &locked.lock.provider,
+        &locked.lock.identity,
+    );
     shown.map(|proof| proof.help_first_line).into()
 }

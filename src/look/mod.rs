@@ -1,0 +1,460 @@
+//! What `admit lock` writes: what was asked for by flag, else what the lock has, else what the source says. What none of
+//! them says is asked for, all of it at once, and nothing is written before it is whole.
+
+mod propose;
+mod source;
+
+use std::collections::BTreeMap;
+
+use crate::context::Context;
+use crate::error::{Error, Reason, Result};
+use crate::fetch::git;
+use crate::host::platform;
+use crate::lock::plan::Plan;
+use crate::lock::{self, Change, path_of};
+use crate::record::ids::{AbsPath, CommitId, Name, RelPath};
+use crate::record::lockfile::{
+    Ambient, Build, BunToolchain, Dependencies, Identity, License, LicenseStatus, Lifecycle,
+    Lockfile, Platform, ProviderKind, RunShape, Source, Toolchain,
+};
+use crate::record::{self, Record as _};
+use crate::root::Root;
+use propose::{From, Open, Proposal};
+use source::Seen;
+
+/// Which commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rev {
+    Commit(CommitId),
+    /// The tip of the source's default branch.
+    Newest,
+}
+
+/// What a lock was asked to hold. What is not given stays as it is, or comes from the source.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ask {
+    pub source: Option<String>,
+    pub rev: Option<Rev>,
+    /// Take what is not given from this provider's lock.
+    pub like: Option<Name>,
+    pub bun: Option<String>,
+    /// Look that version up for every platform.
+    pub all_platforms: bool,
+    pub lockfile: Option<RelPath>,
+    pub path: Option<AbsPath>,
+    /// Leave the build path open.
+    pub open_path: bool,
+    pub steps: Option<Vec<Vec<String>>>,
+    pub env: Option<BTreeMap<String, String>>,
+    pub output: Option<RelPath>,
+    /// Tracked files that the build modifies.
+    pub writes: Option<Vec<RelPath>>,
+    /// Packages whose lifecycle scripts run.
+    pub scripts: Option<Vec<String>>,
+    /// Trusted packages whose scripts do not run.
+    pub skips: Option<Vec<String>>,
+    pub lifecycle: Option<Lifecycle>,
+    pub git: Option<bool>,
+    pub lfs_pointers: Option<Vec<RelPath>>,
+    pub help_first_line: Option<String>,
+    pub commands: Option<Vec<String>>,
+    pub version: Option<String>,
+    pub argv: Option<Vec<String>>,
+    pub ambient: Option<Ambient>,
+    pub license: Option<String>,
+    pub stages: Option<Vec<u8>>,
+    /// Fields to empty.
+    pub clear: Vec<Field>,
+}
+
+impl Ask {
+    /// Whether nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        *self == Ask::default()
+    }
+}
+
+/// A field that a lock can do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    Env,
+    Writes,
+    Scripts,
+    Skips,
+    Lifecycle,
+    LfsPointers,
+    HelpLine,
+    HelpCommands,
+    VersionText,
+    RunArgs,
+    License,
+}
+
+/// A lock that is whole, and how it came to be.
+#[derive(Debug)]
+pub struct Made {
+    pub lock: Lockfile,
+    /// Against the lock that was there.
+    pub changes: Vec<Change>,
+    /// Fields that the source itself said, with where.
+    pub proposed: Vec<(String, String, String)>,
+}
+
+/// Makes a provider's lock or changes it.
+///
+/// # Errors
+/// [`Reason::BadArgument`] naming every flag that is missing; those of the source, of [`propose`] and of the toolchain;
+/// [`Reason::HostileLock`] for a value that is not safe.
+pub fn lock(context: &Context, provider: &Name, ask: Ask) -> Result<Made> {
+    let root = context.root()?;
+    let old: Option<Lockfile> = root.record(&path_of(provider))?;
+    let base = base(&root, provider, &old, &ask)?;
+    let mut proposed = Vec::new();
+    let mut lock = match base {
+        Some(base) => moved(context, base, &ask)?,
+        None => fresh(context, &root, provider, &ask, &mut proposed)?,
+    };
+    lock.schema = Lockfile::SCHEMA.to_string();
+    lock.provider = provider.clone();
+    apply(context, &root, &mut lock, ask)?;
+    if let Some(old) = &old {
+        keep_resolved(old, &mut lock);
+    } else {
+        lock.outputs.clear();
+    }
+    lock::check(&lock, provider, &path_of(provider))?;
+    let changes = lock::compare(old.as_ref(), &lock);
+    Ok(Made { lock, changes, proposed })
+}
+
+/// The lock that what is not given comes from: the provider's own, one that was named, or one of the same source.
+fn base(
+    root: &Root,
+    provider: &Name,
+    old: &Option<Lockfile>,
+    ask: &Ask,
+) -> Result<Option<Lockfile>> {
+    if let Some(like) = &ask.like {
+        let named = root.record(&path_of(like))?;
+        return named.map(Some).ok_or_else(|| {
+            Error::new(Reason::ProviderNotLocked, format!("no lock for the provider \"{like}\""))
+                .at("--like")
+                .expected(format!("one of: {}", lock::providers(root).join(", ")))
+        });
+    }
+    if let Some(old) =
+        old.clone().filter(|old| ask.source.as_ref().is_none_or(|url| *url == old.source.url))
+    {
+        return Ok(Some(old));
+    }
+    for name in lock::providers(root).iter().filter(|name| *name != provider.as_str()) {
+        // A lock that cannot be read is no pattern for another; whoever asks for it is told.
+        let Ok(Some(lock)) = root.record::<Lockfile>(&format!("lockfiles/{name}.lock.json")) else {
+            continue;
+        };
+        if ask.source.as_ref() == Some(&lock.source.url) {
+            return Ok(Some(lock));
+        }
+    }
+    Ok(None)
+}
+
+/// `base` at the source and commit that are asked for.
+fn moved(context: &Context, mut base: Lockfile, ask: &Ask) -> Result<Lockfile> {
+    let url = ask.source.clone().unwrap_or_else(|| base.source.url.clone());
+    let rev = match &ask.rev {
+        None => base.source.rev.clone(),
+        Some(Rev::Commit(rev)) => rev.clone(),
+        Some(Rev::Newest) => context.network()?.fetcher().newest(&url)?,
+    };
+    if (&url, &rev) != (&base.source.url, &base.source.rev) {
+        base.source = Source { url, rev, tree: None, nar_hash: None };
+        base.dependencies.packages = None;
+        base.outputs.clear();
+    }
+    Ok(base)
+}
+
+/// A lock made from the source alone.
+fn fresh(
+    context: &Context,
+    root: &Root,
+    provider: &Name,
+    ask: &Ask,
+    proposed: &mut Vec<(String, String, String)>,
+) -> Result<Lockfile> {
+    let mut open: Vec<Open> = Vec::new();
+    let why = |flag: &str, why: &str| Open { flag: flag.to_owned(), why: why.to_owned() };
+    let (Some(url), Some(rev)) = (&ask.source, &ask.rev) else {
+        if ask.source.is_none() {
+            open.push(why("--source URL", "where the repository is: https://… or file:///…"));
+        }
+        if ask.rev.is_none() {
+            open.push(why("--rev COMMIT", "the commit, 40 hex digits, or newest"));
+        }
+        return Err(missing(provider, &open));
+    };
+    let network = context.network()?;
+    let fetcher = network.fetcher();
+    let rev = match rev {
+        Rev::Commit(rev) => rev.clone(),
+        Rev::Newest => fetcher.newest(url)?,
+    };
+    let locked = git::Locked { url, rev: &rev, tree: None, nar_hash: None };
+    let fetched = fetcher.source(&locked)?;
+    context.progress.stage("look", &format!("{url} at {}", rev.short()));
+    let seen = Seen::of(&fetched.files)?;
+    let path = match propose::lockfile(&seen, ask.lockfile.as_ref())? {
+        Ok(path) => path,
+        Err(first) => {
+            // The rest of the questions hangs on this one; they are asked for a guess all the same.
+            open.push(first);
+            let guess = seen.files.iter().find(|path| path.ends_with("bun.lock")).cloned();
+            match guess.and_then(|path| path.parse().ok()) {
+                Some(path) => path,
+                None => return Err(missing(provider, &open)),
+            }
+        }
+    };
+    let said = propose::propose(&seen, path)?;
+    let lock = whole(provider, url, &rev, &fetched, said, ask, &mut open, proposed)?;
+    if !open.is_empty() {
+        return Err(missing(provider, &open));
+    }
+    let bun = lock.toolchain.bun.version.clone();
+    Ok(Lockfile { toolchain: toolchain(context, root, &bun, ask.all_platforms)?, ..lock })
+}
+
+/// The proposal as a lock, where flags count first. What neither says is added to `open`.
+#[expect(clippy::too_many_arguments, reason = "the parts of one lock, each from another place")]
+fn whole(
+    provider: &Name,
+    url: &str,
+    rev: &CommitId,
+    fetched: &git::Source,
+    said: Proposal,
+    ask: &Ask,
+    open: &mut Vec<Open>,
+    proposed: &mut Vec<(String, String, String)>,
+) -> Result<Lockfile> {
+    let internal = |err| Error::new(Reason::Internal, "a value of a new lock").caused_by(err);
+    let mut note = |field: &str, value: String, place: &str| {
+        proposed.push((field.to_owned(), value, place.to_owned()));
+    };
+    note("dependencies.lockfile", said.lockfile.to_string(), "the source");
+    let bun = pick(ask.bun.clone(), said.bun, open, |it| {
+        note("toolchain.bun", it.value.clone(), &it.place)
+    });
+    let steps = pick(ask.steps.clone(), said.steps, open, |it| {
+        let words: Vec<String> = it.value.iter().map(|step| step.join(" ")).collect();
+        note("build.steps", words.join("; "), &it.place);
+    });
+    // A step of one's own leaves what it leaves.
+    let output = match (&ask.steps, &ask.output) {
+        (Some(_), None) => {
+            Err(Open { flag: "--output PATH".into(), why: "the file that the steps leave".into() })
+        }
+        _ => said.output,
+    };
+    let output = pick(ask.output.clone(), output, open, |it| {
+        note("build.output", it.value.to_string(), &it.place)
+    });
+    let lifecycle = ask.lifecycle.or((!said.lifecycle.is_empty()).then_some(Lifecycle::Run));
+    if ask.lifecycle.is_none() && !said.lifecycle.is_empty() {
+        note("build.lifecycle", "run".into(), &format!("it has {}", said.lifecycle.join(", ")));
+    }
+    let named =
+        |list: &Option<Vec<String>>, name: &String| list.iter().flatten().any(|it| it == name);
+    let undecided: Vec<&String> = said
+        .trusted
+        .iter()
+        .filter(|name| !named(&ask.scripts, name) && !named(&ask.skips, name))
+        .collect();
+    for name in undecided {
+        open.push(Open {
+            flag: format!("--script {name}, or --skip-script {name}"),
+            why: "the source trusts this package with scripts at install; they run in the sandbox, or not at all".into(),
+        });
+    }
+    let accepted: Vec<&RelPath> = ask.lfs_pointers.iter().flatten().collect();
+    for path in said.pointers.iter().filter(|path| !accepted.contains(path)) {
+        open.push(Open {
+            flag: format!("--lfs-pointer {path}"),
+            why: "a git-lfs pointer lies in place of the file; only the pointer can be built with"
+                .into(),
+        });
+    }
+    if let Some(place) = said.git.as_ref().filter(|_| ask.git.is_none()) {
+        note("build.git", "answers from the pin".into(), place);
+    }
+    let license = match &said.license {
+        Some(spdx) if spdx::Expression::parse(spdx).is_ok() => {
+            note("license.spdx", spdx.clone(), "package.json: license");
+            License { status: LicenseStatus::Resolved, spdx: Some(spdx.clone()), allows: vec![2] }
+        }
+        _ => License { status: LicenseStatus::Unresolved, spdx: None, allows: vec![2] },
+    };
+    let path = format!("/tmp/{provider}").parse().map_err(internal)?;
+    Ok(Lockfile {
+        schema: Lockfile::SCHEMA.to_string(),
+        provider: provider.clone(),
+        kind: ProviderKind::Bun,
+        source: Source {
+            url: url.to_owned(),
+            rev: rev.clone(),
+            tree: Some(fetched.tree.clone()),
+            nar_hash: Some(record::ids::Sri(fetched.files.nar().clone())),
+        },
+        toolchain: Toolchain {
+            bun: BunToolchain { version: bun.unwrap_or_default(), platforms: BTreeMap::new() },
+        },
+        dependencies: Dependencies { lockfile: said.lockfile, packages: None },
+        build: Build {
+            path: Some(path),
+            steps: steps.unwrap_or_default(),
+            env: BTreeMap::new(),
+            scripts: Vec::new(),
+            skips: Vec::new(),
+            lifecycle,
+            git: said.git.is_some(),
+            lfs_pointers: Vec::new(),
+            writes: Vec::new(),
+            output: match output {
+                Some(output) => output,
+                None => "absent".parse().map_err(internal)?,
+            },
+        },
+        outputs: BTreeMap::new(),
+        identity: Identity { help_first_line: None, commands: Vec::new(), version: None },
+        run: RunShape { argv: Vec::new(), ambient: Ambient::Neutralise },
+        license,
+    })
+}
+
+/// What a flag says, else what the source says; `None` and a question where neither does.
+fn pick<T: Clone>(
+    flag: Option<T>,
+    said: Result<From<T>, Open>,
+    open: &mut Vec<Open>,
+    note: impl FnOnce(&From<T>),
+) -> Option<T> {
+    match (flag, said) {
+        (Some(value), _) => Some(value),
+        (None, Ok(said)) => {
+            note(&said);
+            Some(said.value)
+        }
+        (None, Err(question)) => {
+            open.push(question);
+            None
+        }
+    }
+}
+
+/// Every flag that is missing, in one error.
+fn missing(provider: &Name, open: &[Open]) -> Error {
+    let flags: Vec<&str> = open.iter().map(|one| one.flag.as_str()).collect();
+    let what = match open.len() {
+        1 => "the lock is not whole: one thing the source does not say".to_owned(),
+        n => format!("the lock is not whole: {n} things the source does not say"),
+    };
+    let error = Error::new(Reason::BadArgument, what)
+        .at(provider.to_string())
+        .expected(flags.join("  "))
+        .found("not given; nothing was written");
+    open.iter().fold(error, |error, one| error.hint(format!("{}: {}", one.flag, one.why)))
+}
+
+/// Bun `version` as some lock of this root has it, else as the registry has it.
+fn toolchain(context: &Context, root: &Root, version: &str, all: bool) -> Result<Toolchain> {
+    let here = platform()?;
+    if !all {
+        let names = lock::providers(root);
+        let locks = names.iter().filter_map(|name| {
+            root.record::<Lockfile>(&format!("lockfiles/{name}.lock.json")).ok().flatten()
+        });
+        let mut known = locks.map(|lock| lock.toolchain.bun);
+        let same = |bun: &BunToolchain| bun.version == version && bun.platforms.contains_key(&here);
+        if let Some(bun) = known.find(same) {
+            return Ok(Toolchain { bun });
+        }
+    }
+    let platforms = if all { Platform::ALL.as_slice() } else { &[here] };
+    let bun = context.network()?.fetcher().toolchain(version, platforms)?;
+    Ok(Toolchain { bun })
+}
+
+/// Puts everything that a flag gives into the lock, after emptying what is to be empty.
+fn apply(context: &Context, root: &Root, lock: &mut Lockfile, ask: Ask) -> Result<()> {
+    for field in ask.clear {
+        match field {
+            Field::Env => lock.build.env.clear(),
+            Field::Writes => lock.build.writes.clear(),
+            Field::Scripts => lock.build.scripts.clear(),
+            Field::Skips => lock.build.skips.clear(),
+            Field::Lifecycle => lock.build.lifecycle = None,
+            Field::LfsPointers => lock.build.lfs_pointers.clear(),
+            Field::HelpLine => lock.identity.help_first_line = None,
+            Field::HelpCommands => lock.identity.commands.clear(),
+            Field::VersionText => lock.identity.version = None,
+            Field::RunArgs => lock.run.argv.clear(),
+            Field::License => {
+                lock.license.status = LicenseStatus::Unresolved;
+                lock.license.spdx = None;
+            }
+        }
+    }
+    if let Some(version) = ask.bun
+        && (version != lock.toolchain.bun.version || ask.all_platforms)
+    {
+        lock.toolchain = toolchain(context, root, &version, ask.all_platforms)?;
+    }
+    let build = &mut lock.build;
+    fn set<T>(slot: &mut T, value: Option<T>) {
+        if let Some(value) = value {
+            *slot = value;
+        }
+    }
+    set(&mut lock.dependencies.lockfile, ask.lockfile);
+    if ask.path.is_some() || ask.open_path {
+        build.path = ask.path;
+    }
+    set(&mut build.steps, ask.steps);
+    set(&mut build.env, ask.env);
+    set(&mut build.output, ask.output);
+    set(&mut build.writes, ask.writes);
+    set(&mut build.scripts, ask.scripts);
+    set(&mut build.skips, ask.skips);
+    build.lifecycle = ask.lifecycle.or(build.lifecycle);
+    set(&mut build.git, ask.git);
+    set(&mut build.lfs_pointers, ask.lfs_pointers);
+    let identity = &mut lock.identity;
+    identity.help_first_line = ask.help_first_line.or(identity.help_first_line.take());
+    set(&mut identity.commands, ask.commands);
+    identity.version = ask.version.or(identity.version.take());
+    set(&mut lock.run.argv, ask.argv);
+    set(&mut lock.run.ambient, ask.ambient);
+    if let Some(spdx) = ask.license {
+        lock.license.spdx = Some(spdx);
+        lock.license.status = LicenseStatus::Resolved;
+    }
+    set(&mut lock.license.allows, ask.stages);
+    Ok(())
+}
+
+/// Keeps what a build resolved for as long as nothing that decides it has changed.
+fn keep_resolved(old: &Lockfile, new: &mut Lockfile) {
+    let same = |platform: &Platform| {
+        let digest = |lock: &Lockfile| Plan::new(lock, *platform).map(|plan| plan.digest()).ok();
+        digest(old).is_some() && digest(old) == digest(new)
+    };
+    new.outputs = old
+        .outputs
+        .iter()
+        .filter(|(platform, _)| same(platform))
+        .map(|(k, v)| (*k, v.clone()))
+        .collect();
+    if old.source.rev == new.source.rev && old.dependencies.lockfile == new.dependencies.lockfile {
+        new.dependencies.packages.clone_from(&old.dependencies.packages);
+    }
+}

@@ -1,0 +1,467 @@
+//! What a source says about how it is built. Pure.
+//!
+//! Only what the source itself says is proposed; what it leaves open is [`Open`], with the flag that says it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::source::Seen;
+use crate::bun::lockfile::Lockfile as BunLock;
+use crate::bun::manifest;
+use crate::error::{Error, Reason, Result};
+use crate::record::ids::RelPath;
+
+/// Locks of other package managers, and Bun's old one.
+const FOREIGN: [(&str, &str); 6] = [
+    ("bun.lockb", "Bun's old binary lock"),
+    ("package-lock.json", "npm's lock"),
+    ("npm-shrinkwrap.json", "npm's lock"),
+    ("yarn.lock", "Yarn's lock"),
+    ("pnpm-lock.yaml", "pnpm's lock"),
+    ("deno.lock", "Deno's lock"),
+];
+
+/// Files of other languages at the root, by which a source that is no Bun project is named.
+const OTHERS: [&str; 5] = ["Cargo.toml", "go.mod", "pyproject.toml", "setup.py", "CMakeLists.txt"];
+
+/// What the source does not say: the flag to say it, and why it is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    pub flag: String,
+    pub why: String,
+}
+
+/// A value with where it is from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct From<T> {
+    pub value: T,
+    pub place: String,
+}
+
+/// What the source says, field by field.
+#[derive(Debug)]
+pub struct Proposal {
+    pub lockfile: RelPath,
+    pub bun: Result<From<String>, Open>,
+    pub steps: Result<From<Vec<Vec<String>>>, Open>,
+    pub output: Result<From<RelPath>, Open>,
+    /// The source's own lifecycle scripts, with their directories.
+    pub lifecycle: Vec<String>,
+    /// Trusted packages that the source's lock has.
+    pub trusted: Vec<String>,
+    pub pointers: Vec<RelPath>,
+    /// Where a script asks git which commit this is.
+    pub git: Option<String>,
+    /// As `package.json` has it.
+    pub license: Option<String>,
+}
+
+/// Finds the source's own lock. `given` is what `--lockfile` names.
+///
+/// # Errors
+/// [`Reason::UnsupportedSource`] naming what lies there instead; [`Reason::NotFound`] where the file that is named is not
+/// there.
+pub fn lockfile(seen: &Seen, given: Option<&RelPath>) -> Result<Result<RelPath, Open>> {
+    if let Some(given) = given {
+        return match seen.files.contains(given.as_str()) {
+            true => Ok(Ok(given.clone())),
+            false => Err(Error::new(Reason::NotFound, "the source has no such lock")
+                .at("--lockfile")
+                .expected(list(&locks(seen)))
+                .found(given.to_string())),
+        };
+    }
+    let all = locks(seen);
+    let chosen = match all.as_slice() {
+        [] => return Err(no_project(seen)),
+        [one] => *one,
+        _ if all.contains(&"bun.lock") => "bun.lock",
+        _ => {
+            let why = format!("the source has {} of them: {}", all.len(), list(&all));
+            return Ok(Err(Open { flag: "--lockfile PATH".into(), why }));
+        }
+    };
+    let dir = chosen.strip_suffix("bun.lock").unwrap_or_default();
+    let beside = FOREIGN.iter().find(|(name, _)| seen.files.contains(&format!("{dir}{name}")));
+    if let Some((name, what)) = beside {
+        let why = format!("{dir}{name} ({what}) lies beside it, and two locks can disagree");
+        return Ok(Err(Open { flag: format!("--lockfile {chosen}"), why }));
+    }
+    let path = chosen.parse().map_err(|err| {
+        Error::new(Reason::UnsupportedSource, "a lock at a path that cannot be used").caused_by(err)
+    });
+    path.map(Ok)
+}
+
+/// Every `bun.lock`, but for those of tests and templates.
+fn locks(seen: &Seen) -> Vec<&str> {
+    let apart = ["node_modules", "test", "tests", "fixtures", "fixture", "templates", "examples"];
+    let all = seen.files.iter().map(String::as_str);
+    all.filter(|path| *path == "bun.lock" || path.ends_with("/bun.lock"))
+        .filter(|path| !path.split('/').any(|part| apart.contains(&part)))
+        .collect()
+}
+
+fn no_project(seen: &Seen) -> Error {
+    let foreign: Vec<_> = FOREIGN.iter().filter(|(name, _)| seen.files.contains(*name)).collect();
+    let names: Vec<String> =
+        foreign.iter().map(|(name, what)| format!("{name} ({what})")).collect();
+    let manifest = seen.files.contains("package.json");
+    let others: Vec<&str> = OTHERS.into_iter().filter(|name| seen.files.contains(*name)).collect();
+    let found = match (names.is_empty(), manifest) {
+        (false, _) => names.join(", "),
+        (true, true) => "package.json and no lock at all".to_owned(),
+        (true, false) if others.is_empty() => "no package.json".to_owned(),
+        (true, false) => format!("no package.json, but {}", others.join(", ")),
+    };
+    let error = Error::new(Reason::UnsupportedSource, "the source is no project with a bun.lock")
+        .expected("bun.lock, in which Bun 1.2 and later write what is installed")
+        .found(found);
+    match manifest {
+        true => error.hint(
+            "make one in a clone and commit it: bun install --save-text-lockfile --lockfile-only",
+        ),
+        false => error,
+    }
+}
+
+fn list(names: &[&str]) -> String {
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+/// Everything else that the source says, with `path` as its lock.
+///
+/// # Errors
+/// [`Reason::BadRecord`] for a lock that cannot be read, and for one that is not that of the manifests.
+pub fn propose(seen: &Seen, path: RelPath) -> Result<Proposal> {
+    let bytes = seen.texts.get(path.as_str()).map(Vec::as_slice).unwrap_or_default();
+    let lock = BunLock::parse(bytes, path.as_str())?;
+    let project = path.as_str().strip_suffix("bun.lock").unwrap_or_default();
+    let mut manifests: BTreeMap<&str, (String, Value)> = BTreeMap::new();
+    for dir in lock.workspaces.keys() {
+        let dir = dir.as_str();
+        let at = match dir {
+            "" => format!("{project}package.json"),
+            dir => format!("{project}{dir}/package.json"),
+        };
+        let Some(bytes) = seen.texts.get(&at) else {
+            return Err(Error::new(Reason::BadRecord, "a package of the lock has no manifest in the source")
+                .at(path.to_string())
+                .expected(at)
+                .found("no such file")
+                .hint("the lock names a package that the commit does not hold: bun install in a clone, and commit bun.lock"));
+        };
+        manifests.insert(dir, (at, manifest::read(bytes)));
+    }
+    current(&lock, &manifests, path.as_str())?;
+    let found = candidates(seen, project, &manifests);
+    let (steps, output) = chosen(&found);
+    let root = &manifests[""].1;
+    let own = manifests.iter().flat_map(|(dir, (at, _))| {
+        let names = manifest::lifecycle(seen.texts.get(at).map(Vec::as_slice).unwrap_or_default());
+        names.into_iter().map(move |name| match *dir {
+            "" => name.to_owned(),
+            dir => format!("{dir}:{name}"),
+        })
+    });
+    let has: BTreeSet<&str> = lock.packages.values().map(|one| one.name.as_str()).collect();
+    let trusted: BTreeSet<&str> = manifests
+        .values()
+        .flat_map(|(_, manifest)| manifest["trustedDependencies"].as_array().into_iter().flatten())
+        .filter_map(Value::as_str)
+        .filter(|name| has.contains(name))
+        .collect();
+    Ok(Proposal {
+        bun: bun(seen, project, root, lock.version),
+        steps,
+        output,
+        lifecycle: own.collect(),
+        trusted: trusted.into_iter().map(str::to_owned).collect(),
+        pointers: seen.pointers.clone(),
+        git: found.iter().find_map(|one| one.git.clone()),
+        license: root["license"].as_str().map(str::to_owned),
+        lockfile: path,
+    })
+}
+
+/// Whether the lock is that of the manifests: every need stands in it as it stands there, and no other.
+fn current(lock: &BunLock, manifests: &BTreeMap<&str, (String, Value)>, place: &str) -> Result<()> {
+    let groups = ["dependencies", "devDependencies", "optionalDependencies", "peerDependencies"];
+    for (dir, workspace) in &lock.workspaces {
+        let Some((at, manifest)) = manifests.get(dir.as_str()) else { continue };
+        let needs = &workspace.needs;
+        let locked: BTreeSet<(&str, &str)> =
+            [&needs.normal, &needs.dev, &needs.optional, &needs.peer]
+                .into_iter()
+                .flatten()
+                .map(|(name, range)| (name.as_str(), range.as_str()))
+                .collect();
+        let written: BTreeSet<(&str, &str)> = groups
+            .into_iter()
+            .filter_map(|group| manifest[group].as_object())
+            .flatten()
+            .filter_map(|(name, range)| Some((name.as_str(), range.as_str()?)))
+            .collect();
+        // A name in two groups with different ranges stands in the lock with one of them.
+        let ranges = |set: &BTreeSet<(&str, &str)>, name: &str| {
+            set.iter().filter(|(other, _)| *other == name).count()
+        };
+        let missing = written.difference(&locked).find(|(name, _)| ranges(&written, name) < 2);
+        let extra = locked.difference(&written).find(|(name, _)| ranges(&written, name) == 0);
+        if let Some((name, _)) = missing.or(extra) {
+            let here = |set: &BTreeSet<(&str, &str)>| {
+                let found = set.iter().find(|(other, _)| other == name);
+                found.map_or_else(|| "absent".to_owned(), |(name, range)| format!("{name} {range}"))
+            };
+            return Err(Error::new(Reason::BadRecord, "the source's lock is out of date")
+                .at(place.to_owned())
+                .expected(format!("{} ({at})", here(&written)))
+                .found(here(&locked))
+                .hint("lock a commit whose lock is current, or bring it up to date in a clone: bun install, and commit bun.lock"));
+        }
+    }
+    Ok(())
+}
+
+/// A way to the output that the source's own scripts name.
+#[derive(Debug)]
+struct Candidate {
+    step: Vec<String>,
+    output: Option<String>,
+    place: String,
+    /// It asks git, and where.
+    git: Option<String>,
+    /// A runtime of another platform is asked for.
+    foreign: bool,
+}
+
+fn candidates(
+    seen: &Seen,
+    project: &str,
+    manifests: &BTreeMap<&str, (String, Value)>,
+) -> Vec<Candidate> {
+    let mut found: Vec<Candidate> = Vec::new();
+    for (dir, (at, manifest)) in manifests {
+        let base = if dir.is_empty() { project.to_owned() } else { format!("{project}{dir}/") };
+        for (name, command) in manifest["scripts"].as_object().into_iter().flatten() {
+            let Some(command) = command.as_str() else { continue };
+            let place = format!("{at}: scripts.{name}");
+            let run = |name: &str| -> Vec<String> {
+                let words = match *dir {
+                    "" => vec!["bun", "run", name],
+                    dir => vec!["bun", "run", "--cwd", dir, name],
+                };
+                words.into_iter().map(str::to_owned).collect()
+            };
+            if let Some(words) = compiles(command) {
+                let git = asks_git(command).then(|| place.clone());
+                let output = outfile(&words).and_then(|path| join(&base, &path));
+                let foreign = words.iter().any(|word| word.starts_with("--target"));
+                found.push(Candidate { step: run(name), output, place, git, foreign });
+                continue;
+            }
+            let Some(file) = program(command).and_then(|path| join(&base, path)) else { continue };
+            let Some(text) = seen.text(&file) else { continue };
+            let git = asks_git(text).then(|| file.clone());
+            if file.ends_with(".sh") {
+                for line in text.lines().map(str::trim) {
+                    // A line with variables means something only in its script.
+                    let Some(words) =
+                        compiles(line).filter(|_| !line.contains(['$', '`', '(', '|']))
+                    else {
+                        continue;
+                    };
+                    let output = outfile(&words).and_then(|path| join(project, &path));
+                    let foreign = words.iter().any(|word| word.starts_with("--target"));
+                    let (place, git) = (format!("{file} ({place})"), git.clone());
+                    found.push(Candidate { step: words, output, place, git, foreign });
+                }
+            } else if text.contains("compile")
+                && (text.contains("Bun.build") || text.contains("bun build"))
+            {
+                let output = outfile_in(text).and_then(|path| join(&base, &path));
+                found.push(Candidate { step: run(name), output, place, git, foreign: false });
+            }
+        }
+    }
+    // Without a script that compiles: the one program that the manifests declare.
+    if found.is_empty() {
+        let mut programs: BTreeMap<String, (String, String)> = BTreeMap::new();
+        for (dir, (at, manifest)) in manifests {
+            let base = if dir.is_empty() { String::new() } else { format!("{dir}/") };
+            let bin = &manifest["bin"];
+            let one =
+                bin.as_str().map(|path| (manifest["name"].as_str().unwrap_or("program"), path));
+            let many = bin.as_object().into_iter().flatten();
+            let many = many.filter_map(|(name, path)| Some((name.as_str(), path.as_str()?)));
+            for (name, path) in one.into_iter().chain(many) {
+                let name = name.rsplit('/').next().unwrap_or(name);
+                let code = [".ts", ".tsx", ".js", ".mjs"].iter().any(|end| path.ends_with(end));
+                if let Some(path) = join(&base, path).filter(|_| code)
+                    && seen.files.contains(&format!("{project}{path}"))
+                {
+                    programs.entry(path).or_insert((name.to_owned(), format!("{at}: bin.{name}")));
+                }
+            }
+        }
+        if let Some((path, (name, place))) =
+            programs.first_key_value().filter(|_| programs.len() == 1)
+        {
+            let output = format!("dist/{name}");
+            let words = ["bun", "build", "--compile", path, "--outfile", &output];
+            let step = words.map(str::to_owned).to_vec();
+            let output = join(project, &output);
+            found.push(Candidate { step, output, place: place.clone(), git: None, foreign: false });
+        }
+    }
+    found
+}
+
+/// The step and its output, where the source leaves one choice.
+fn chosen(
+    found: &[Candidate],
+) -> (Result<From<Vec<Vec<String>>>, Open>, Result<From<RelPath>, Open>) {
+    let native: Vec<&Candidate> = found.iter().filter(|one| !one.foreign).collect();
+    let open = |flag: &str, why: String| Open { flag: flag.to_owned(), why };
+    let one = match native.as_slice() {
+        [one] => *one,
+        _ => {
+            let choices: Vec<String> = native
+                .iter()
+                .map(|one| {
+                    let output = one.output.as_deref().unwrap_or("?");
+                    format!("--step '{}' --output {output}", one.step.join(" "))
+                })
+                .collect();
+            let why = match choices.is_empty() {
+                true if found.is_empty() => {
+                    "no script of the source compiles an executable".to_owned()
+                }
+                true => "every script that compiles chooses another runtime (--target)".to_owned(),
+                false => format!("its scripts leave a choice: {}", choices.join("; ")),
+            };
+            let output = open("--output PATH", "the file that the steps leave".into());
+            return (Err(open("--step 'COMMAND'", why)), Err(output));
+        }
+    };
+    let place = one.place.clone();
+    let output = one.output.as_deref().and_then(|path| path.parse().ok());
+    let output = output.map(|value| From { value, place: place.clone() });
+    let why = format!("{place} does not name it plainly");
+    let output = output.ok_or_else(|| open("--output PATH", why));
+    (Ok(From { value: vec![one.step.clone()], place }), output)
+}
+
+/// The words of the part of a command line that compiles.
+fn compiles(command: &str) -> Option<Vec<String>> {
+    let parts = command.split("&&").flat_map(|part| part.split(';'));
+    let words = parts.map(|part| part.split_whitespace().map(unquoted).collect::<Vec<_>>());
+    let mut words = words.filter(|words| words.iter().any(|word| word == "--compile"));
+    words.find(|words| words.len() > 2 && words[0] == "bun" && words[1] == "build")
+}
+
+fn unquoted(word: &str) -> String {
+    word.trim_matches(['"', '\'']).to_owned()
+}
+
+/// What `--outfile` names, or the name that Bun gives by itself: that of the entry point.
+fn outfile(words: &[String]) -> Option<String> {
+    for (at, word) in words.iter().enumerate() {
+        if let Some(path) = word.strip_prefix("--outfile=") {
+            return Some(unquoted(path));
+        }
+        if word == "--outfile" {
+            return words.get(at + 1).cloned();
+        }
+    }
+    let entry = words.iter().skip(2).find(|word| !word.starts_with('-'))?;
+    let name = entry.rsplit('/').next()?;
+    name.rsplit_once('.').map(|(name, _)| name.to_owned())
+}
+
+/// The first path that a build script gives to `outfile`.
+fn outfile_in(text: &str) -> Option<String> {
+    for (at, _) in text.match_indices("outfile") {
+        let rest = text[at + "outfile".len()..].trim_start_matches(['"', '\'', ':', '=', ' ', ',']);
+        let end = rest.find(['"', '\'', '`', ' ', '\n', ',', ';', ')']).unwrap_or(rest.len());
+        let path = &rest[..end];
+        if !path.is_empty()
+            && !path.contains(['$', '{', '}', '('])
+            && path.parse::<RelPath>().is_ok()
+        {
+            return Some(path.to_owned());
+        }
+    }
+    None
+}
+
+/// The script file that a command runs.
+fn program(command: &str) -> Option<&str> {
+    let words: Vec<&str> = command.split("&&").next()?.split_whitespace().collect();
+    let path = match words.as_slice() {
+        ["bun", "run", path, ..] | ["bun" | "sh" | "bash", path, ..] => path,
+        [path, ..] if path.starts_with("./") => path,
+        _ => return None,
+    };
+    [".sh", ".ts", ".js", ".mjs"].iter().any(|end| path.ends_with(end)).then_some(path)
+}
+
+fn asks_git(text: &str) -> bool {
+    ["git rev-parse", "git describe", "git log -1", "git show -s"]
+        .iter()
+        .any(|what| text.contains(what))
+}
+
+/// `path` below `base`, made plain; `None` where it leads out or says nothing.
+fn join(base: &str, path: &str) -> Option<String> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in base.split('/').chain(path.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    (!parts.is_empty() && !path.starts_with('/')).then(|| parts.join("/"))
+}
+
+/// The version of Bun that the source names.
+fn bun(seen: &Seen, project: &str, root: &Value, format: u32) -> Result<From<String>, Open> {
+    let version = |text: &str| {
+        let text = text.trim().trim_start_matches(['v', '"', '\'']);
+        let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || ".-".contains(c)));
+        let text = &text[..end.unwrap_or(text.len())];
+        let core: Vec<&str> = text.split('-').next().unwrap_or_default().split('.').collect();
+        let whole = core.len() == 3 && core.iter().all(|n| n.parse::<u32>().is_ok());
+        whole.then(|| text.to_owned())
+    };
+    let manager = root["packageManager"].as_str().and_then(|text| text.strip_prefix("bun@"));
+    let engine = root["engines"]["bun"].as_str();
+    let mut places = vec![
+        (manager.map(str::to_owned), "package.json: packageManager".to_owned()),
+        (engine.map(str::to_owned), "package.json: engines.bun".to_owned()),
+    ];
+    for dir in [project, ""] {
+        let at = format!("{dir}.bun-version");
+        places.push((seen.text(&at).map(str::to_owned), at));
+    }
+    for (path, bytes) in &seen.texts {
+        if path.starts_with(".github/workflows/") {
+            let text = String::from_utf8_lossy(bytes);
+            let line = text
+                .lines()
+                .find_map(|line| line.trim().strip_prefix("bun-version:").map(str::to_owned));
+            places.push((line, path.clone()));
+        }
+    }
+    let found =
+        places.into_iter().find_map(|(text, place)| Some(From { value: version(&text?)?, place }));
+    found.ok_or_else(|| {
+        let reads = if format >= 2 { "1.4 or later" } else { "1.3 or later" };
+        Open {
+            flag: "--bun VERSION".into(),
+            why: format!("the source names no exact version; its lock is read by Bun {reads}"),
+        }
+    })
+}

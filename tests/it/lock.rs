@@ -1,0 +1,456 @@
+//! `admit lock` from a source to a record: what it proposes, asks for and refuses, and that what it wrote builds. The
+//! sources are small repositories made here, behind a mirror.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::loopback::{Reply, Server};
+use crate::util::{Run, World, project};
+
+/// A package of the registry that the sources depend on.
+const PARSE_MS: &str = r#""parse-ms": ["parse-ms@4.0.0", "", {}, "sha512-TXfryirbmq34y8QBwgqCVLi+8oA3oWx2eAnSn62ITyEhEYaWRlVZ2DvMM9eZbMs/RfxPu/PK/aBLyGj4IrqMHw=="]"#;
+const MAIN: &str = "import parseMs from 'parse-ms';\n\
+    console.log('Usage: tool <command>\\n  run|r  runs for ' + parseMs(1).milliseconds);";
+const PACKAGE: &str = r#"{"name": "tool", "license": "MIT",
+    "scripts": {"build": "bun build --compile main.ts --outfile dist/tool"}, "dependencies": {"parse-ms": "4.0.0"}}"#;
+
+fn bun_lock(workspaces: &str) -> String {
+    format!(
+        "{{\"lockfileVersion\": 1, \"configVersion\": 1, \"workspaces\": {{ {workspaces} }}, \"packages\": {{ {PARSE_MS}, }} }}\n"
+    )
+}
+
+fn root_lock() -> String {
+    bun_lock(r#""": {"name": "tool", "dependencies": {"parse-ms": "4.0.0"}}"#)
+}
+
+/// A source at `https://provider.invalid/NAME.git`.
+struct Source<'a> {
+    world: &'a World,
+    name: String,
+    rev: String,
+}
+
+impl<'a> Source<'a> {
+    fn new(world: &'a World, name: &str, files: &[(&str, &str)]) -> Self {
+        let rev = commit(&mirror(world).join(name), files);
+        // The plan names the provider, and the store is shared with earlier runs of these tests.
+        let name = format!("{name}-{}", std::process::id());
+        let rename = mirror(world).join(&name);
+        std::fs::rename(mirror(world).join(name.rsplit_once('-').unwrap().0), rename).unwrap();
+        Self { world, name, rev }
+    }
+
+    fn plain(world: &'a World, name: &str) -> Self {
+        Self::new(
+            world,
+            name,
+            &[("package.json", PACKAGE), ("bun.lock", &root_lock()), ("main.ts", MAIN)],
+        )
+    }
+
+    fn admit(&self, args: &[&str]) -> Run {
+        let mirror = format!("https://provider.invalid/=file://{}/", mirror(self.world).display());
+        self.world.admit(&[args, &["--mirror", &mirror]].concat())
+    }
+
+    fn url(&self) -> String {
+        format!("https://provider.invalid/{}.git", self.name)
+    }
+
+    /// `admit lock` for the commit.
+    fn lock(&self, flags: &[&str]) -> Run {
+        let url = self.url();
+        let start = ["lock", &self.name, "--source", &url, "--rev", &self.rev];
+        self.admit(&[&start[..], flags].concat())
+    }
+
+    fn path(&self) -> PathBuf {
+        let root = self.world.home().join(".local/share/admit/root/lockfiles");
+        root.join(format!("{}.lock.json", self.name))
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(self.path()).unwrap()
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text()).unwrap()
+    }
+
+    /// Refused, with nothing written.
+    fn refused(&self, flags: &[&str], code: i32, reason: &str) -> String {
+        let run = self.lock(flags).refuse(code, reason);
+        assert!(!self.path().exists(), "{run}");
+        run.stderr()
+    }
+
+    /// From the lock to a verified record; gives the report.
+    fn recorded(&self) -> Value {
+        self.admit(&["build", &self.name]).expect(0);
+        self.admit(&["lock", &self.name, "--update"]).expect(0);
+        let json = self.admit(&["build", &self.name, "--record", "--json"]).expect(0).json();
+        self.admit(&["verify", &self.name]).expect(0);
+        json["report"].clone()
+    }
+}
+
+fn mirror(world: &World) -> PathBuf {
+    world.path().join("mirror")
+}
+
+/// Commits `files` in the repository at `repo`, which is made where it is not there, and gives the commit.
+fn commit(repo: &Path, files: &[(&str, &str)]) -> String {
+    std::fs::create_dir_all(repo).unwrap();
+    let git = git2::Repository::init(repo).unwrap();
+    for (path, text) in files {
+        let path = repo.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let mut index = git.index().unwrap();
+    index.add_all(["*"], git2::IndexAddOption::FORCE, None).unwrap();
+    index.write().unwrap();
+    let tree = git.find_tree(index.write_tree().unwrap()).unwrap();
+    let who = git2::Signature::new("t", "t@localhost", &git2::Time::new(1, 0)).unwrap();
+    let head = git.head().ok().and_then(|head| head.peel_to_commit().ok());
+    let parents: Vec<&git2::Commit<'_>> = head.iter().collect();
+    git.commit(Some("HEAD"), &who, &who, "x", &tree, &parents).unwrap().to_string()
+}
+
+#[test]
+fn a_lock_is_proposed_asked_for_built_and_changed_without_another_build() {
+    let world = World::with_shared_store();
+    let source = Source::plain(&world, "plain");
+    let said = source.refused(&[], 2, "bad_argument");
+    assert!(said.contains("--bun VERSION") && said.contains("nothing was written"), "{said}");
+    let run = source.lock(&["--bun", "1.3.14"]).expect(0);
+    assert!(
+        run.stderr().contains("scripts.build") || run.stdout().contains("scripts.build"),
+        "{run}"
+    );
+    let lock = source.json();
+    assert_eq!(lock["build"]["steps"], serde_json::json!([["bun", "run", "build"]]));
+    assert_eq!(lock["build"]["output"], "dist/tool");
+    assert_eq!(lock["license"]["spdx"], "MIT");
+    for other in ["ca\"", "workos", "--task", "create", "package-assets"] {
+        assert!(!source.text().contains(other), "{other} is another provider's\n{}", source.text());
+    }
+    let report = source.recorded();
+    assert_eq!(report["identity"]["help_first_line"], "Usage: tool <command>");
+    assert_eq!(source.json()["identity"]["help_first_line"], "Usage: tool <command>");
+
+    // What is left out stays; an alias is a name; nothing is built for another identity.
+    source.admit(&["lock", &source.name, "--help-command", "r"]).expect(0);
+    let lock = source.json();
+    assert_eq!(lock["identity"]["commands"], serde_json::json!(["r"]));
+    assert_eq!(lock["identity"]["help_first_line"], "Usage: tool <command>");
+    assert!(
+        lock["outputs"]["linux-x64"].is_object() && lock["dependencies"]["packages"].is_array()
+    );
+    let run = source.admit(&["build", &source.name, "--record", "--json"]).expect(0);
+    assert_eq!(run.json()["fresh"], false, "{run}");
+    source.admit(&["verify", &source.name, "--deep"]).expect(0);
+    source
+        .admit(&["lock", &source.name, "--help-line", "Usage: other", "--help-command", "gone"])
+        .expect(0);
+    let run = source.admit(&["build", &source.name]).refuse(6, "wrong_provider_identity");
+    let said = run.stderr();
+    assert!(!said.contains("step "), "nothing is built: {said}");
+    for words in [
+        &*format!("admit lock {} --help-line 'Usage: tool <command>'", source.name),
+        "also the commands in --help",
+        "gone",
+    ] {
+        assert!(said.contains(words), "{words}\n{said}");
+    }
+    source.admit(&["lock", &source.name, "--script", ""]).expect(2);
+    source
+        .admit(&[
+            "lock",
+            &source.name,
+            "--clear",
+            "help-commands",
+            "--help-line",
+            "Usage: {version}",
+        ])
+        .expect(0);
+    assert_eq!(source.json()["identity"]["commands"], serde_json::json!([]));
+}
+
+#[test]
+fn locks_are_listed_compared_and_moved_to_the_newest_commit() {
+    let world = World::with_shared_store();
+    let source = Source::plain(&world, "moved");
+    source.lock(&["--bun", "1.3.14"]).expect(0);
+    let list = source.admit(&["lock"]).expect(0).stdout();
+    assert!(list.contains(&source.name) && list.contains("understudy"), "{list}");
+    let newer = commit(&mirror(&world).join(&source.name), &[("README", "x")]);
+    assert_ne!(newer, source.rev);
+    let run = source.admit(&["lock", &source.name, "--rev", "newest"]).expect(0);
+    assert!(run.stdout().contains(&format!("source.rev: {} -> {newer}", source.rev)), "{run}");
+    let again = source.admit(&["lock", &source.name, "--rev", "newest"]).expect(0);
+    assert!(again.stdout().contains("unchanged"), "{again}");
+    let run = source.admit(&["lock", "diff", &source.name, "understudy"]).expect(1);
+    assert!(run.stdout().contains("build.output: dist/tool -> dist/ca"), "{run}");
+    source.admit(&["lock", "diff", "understudy", "understudy"]).expect(0);
+    source.admit(&["lock", "diff", "understudy", "nobody"]).refuse(2, "provider_not_locked");
+    source.admit(&["lock", "new"]).refuse(2, "bad_argument");
+}
+
+#[test]
+fn a_workspace_with_commands_lifecycle_scripts_and_trust_is_built() {
+    let world = World::with_shared_store();
+    let root = r#"{"name": "root", "private": true, "workspaces": ["packages/*"], "packageManager": "bun@1.3.14"}"#;
+    let cli = r#"{"name": "@x/cli", "version": "1.0.0", "bin": {"tool": "./main.ts"}, "trustedDependencies": ["parse-ms"],
+        "scripts": {"compile": "bun build --compile ./main.ts --outfile dist/tool", "postinstall": "bun made.ts"},
+        "dependencies": {"@x/lib": "workspace:*"}}"#;
+    let lib = r#"{"name": "@x/lib", "version": "1.0.0", "main": "lib.ts", "dependencies": {"parse-ms": "4.0.0"}}"#;
+    let lock = format!(
+        r#"{{"lockfileVersion": 1, "configVersion": 1, "workspaces": {{
+            "": {{"name": "root"}},
+            "packages/cli": {{"name": "@x/cli", "version": "1.0.0", "bin": {{"tool": "./main.ts"}}, "dependencies": {{"@x/lib": "workspace:*"}}}},
+            "packages/lib": {{"name": "@x/lib", "version": "1.0.0", "dependencies": {{"parse-ms": "4.0.0"}}}} }},
+            "trustedDependencies": ["parse-ms"],
+            "packages": {{ "@x/cli": ["@x/cli@workspace:packages/cli"], "@x/lib": ["@x/lib@workspace:packages/lib"], {PARSE_MS} }} }}"#
+    );
+    let files = [
+        ("package.json", root),
+        ("bun.lock", lock.as_str()),
+        // A registry that is not there: it has no say in an install without network.
+        (".npmrc", "registry=http://127.0.0.1:9/\n"),
+        ("bunfig.toml", "[install]\nregistry = \"http://127.0.0.1:9/\"\n"),
+        ("packages/cli/package.json", cli),
+        (
+            "packages/cli/main.ts",
+            "#!/usr/bin/env bun\nimport { made } from './made.json';\nimport { ms } from '@x/lib';\nconsole.log('Usage: ' + made + ms);",
+        ),
+        (
+            "packages/cli/made.ts",
+            "await Bun.write('made.json', JSON.stringify({ made: 'made at install ' }));",
+        ),
+        ("packages/lib/package.json", lib),
+        (
+            "packages/lib/lib.ts",
+            "import parseMs from 'parse-ms';\nexport const ms = parseMs(1).milliseconds;",
+        ),
+    ];
+    let source = Source::new(&world, "workspace", &files);
+    let said = source.refused(&[], 2, "bad_argument");
+    assert!(said.contains("--script parse-ms, or --skip-script parse-ms"), "{said}");
+    source.lock(&["--skip-script", "parse-ms"]).expect(0);
+    let lock = source.json();
+    assert_eq!(lock["toolchain"]["bun"]["version"], "1.3.14");
+    assert_eq!(lock["build"]["lifecycle"], "run");
+    assert_eq!(lock["build"]["output"], "packages/cli/dist/tool");
+    let report = source.recorded();
+    assert_eq!(report["identity"]["help_first_line"], "Usage: made at install 1");
+    let ran = report["build_command"].to_string();
+    assert!(ran.contains("postinstall") && ran.contains("packages/cli"), "{ran}");
+
+    // A lock that does not decide is refused by name, and with --lifecycle skip the file is not made.
+    source.admit(&["lock", &source.name, "--clear", "lifecycle"]).expect(0);
+    let run = source.admit(&["build", &source.name]).refuse(3, "unsupported_source");
+    assert!(run.stderr().contains("packages/cli:postinstall"), "{run}");
+    assert!(run.stderr().contains("--lifecycle run"), "{run}");
+    source.admit(&["lock", &source.name, "--lifecycle", "skip"]).expect(0);
+    source.admit(&["build", &source.name]).refuse(6, "step_failed");
+}
+
+#[test]
+fn a_lock_in_a_subdirectory_and_a_step_that_asks_git() {
+    let world = World::with_shared_store();
+    let package = r#"{"name": "tool", "scripts": {"build":
+        "bun build --compile main.ts --outfile dist/tool --define REV='\"'$(git rev-parse HEAD)'\"'"}, "dependencies": {"parse-ms": "4.0.0"}}"#;
+    let main =
+        "import parseMs from 'parse-ms';\nconsole.log('Usage: ' + REV + parseMs(1).milliseconds);";
+    let files = [
+        ("app/package.json", package),
+        ("app/bun.lock", &root_lock()),
+        ("app/main.ts", main),
+        ("app/.bun-version", "1.3.14\n"),
+        ("README", "x"),
+    ];
+    let source = Source::new(&world, "below", &files);
+    source.lock(&[]).expect(0);
+    let lock = source.json();
+    assert_eq!(lock["dependencies"]["lockfile"], "app/bun.lock");
+    assert_eq!(
+        (&lock["build"]["git"], &lock["build"]["output"]),
+        (&true.into(), &"app/dist/tool".into())
+    );
+    let report = source.recorded();
+    assert_eq!(report["identity"]["help_first_line"], format!("Usage: {}1", source.rev));
+    source.admit(&["lock", &source.name, "--git", "false"]).expect(0);
+    let run = source.admit(&["build", &source.name]);
+    assert_ne!(run.code(), Some(0), "{run}");
+}
+
+/// A package as npm packs it.
+fn tarball(name: &str, code: &str) -> Vec<u8> {
+    let gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut tar = tar::Builder::new(gz);
+    let manifest = format!(r#"{{"name": "{name}", "version": "1.0.0", "main": "index.js"}}"#);
+    for (path, text) in [("package.json", manifest.as_str()), ("index.js", code)] {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, format!("package/{path}"), text.as_bytes()).unwrap();
+    }
+    tar.into_inner().unwrap().finish().unwrap()
+}
+
+#[test]
+fn tarballs_catalogs_overrides_and_a_private_registry() {
+    let world = World::with_shared_store();
+    let sri = |bytes: &[u8]| crate::fetch::sha512(bytes).to_sri();
+    let (near, far, own) = (
+        tarball("near", "export const near = 'near ';"),
+        tarball("far", "export const far = 'far ';"),
+        tarball("@own/it", "export const own = 'own ';"),
+    );
+    let (near_sri, far_sri, own_sri) = (sri(&near), sri(&far), sri(&own));
+    let server = Server::http(move |_, asked| match asked.target.as_str() {
+        "/far.tgz" => Reply::ok(far.clone()),
+        "/npm/@own/it/-/it-1.0.0.tgz" => Reply::ok(own.clone()),
+        _ => Reply::status(404),
+    });
+    let (url, registry) = (server.url("/far.tgz"), server.url("/npm/"));
+    let needs = format!(
+        r#""near": "./near.tgz", "far": "{url}", "@own/it": "1.0.0", "parse-ms": "catalog:", "debug": "4.4.1""#
+    );
+    let package = format!(
+        r#"{{"name": "tool", "workspaces": {{"packages": [], "catalog": {{"parse-ms": "4.0.0"}}}}, "overrides": {{"ms": "2.1.3"}},
+        "packageManager": "bun@1.3.14", "scripts": {{"build": "bun build --compile main.ts --outfile dist/tool"}}, "dependencies": {{{needs}}}}}"#
+    );
+    let lock = format!(
+        r#"{{"lockfileVersion": 1, "configVersion": 1, "workspaces": {{"": {{"name": "tool", "dependencies": {{{needs}}}}}}},
+        "overrides": {{"ms": "2.1.3"}}, "catalog": {{"parse-ms": "4.0.0"}}, "packages": {{
+        "@own/it": ["@own/it@1.0.0", "{registry}@own/it/-/it-1.0.0.tgz", {{}}, "{own_sri}"],
+        "debug": ["debug@4.4.1", "", {{"dependencies": {{"ms": "^2.1.3"}}, "peerDependencies": {{"supports-color": "*"}}, "optionalPeers": ["supports-color"]}}, "sha512-KcKCqiftBJcZr++7ykoDIEwSa3XWowTfNPo92BYxjXiyYEVrUQh2aLyhxBCwww+heortUFxEJYcRzosstTEBYQ=="],
+        "far": ["far@{url}", {{}}, "{far_sri}"],
+        "ms": ["ms@2.1.3", "", {{}}, "sha512-6FlzubTLZG3J2a/NVCAleEhjzq5oxgHyaCU9yYXvcLsvoVaHJq/s5xXI6/XXP6tz7R9xAOtHnSO/tXtF3WRTlA=="],
+        "near": ["near@./near.tgz", {{}}, "{near_sri}"],
+        {PARSE_MS} }} }}"#
+    );
+    let main = "import { near } from 'near';\nimport { far } from 'far';\nimport { own } from '@own/it';\n\
+        import debug from 'debug';\nimport parseMs from 'parse-ms';\n\
+        console.log('Usage: ' + near + far + own + typeof debug + parseMs(1).milliseconds);";
+    let files = [
+        ("package.json", package.as_str()),
+        ("bun.lock", &lock),
+        ("main.ts", main),
+        (".npmrc", &format!("@own:registry={registry}\n")),
+    ];
+    let repo = mirror(&world).join("kinds");
+    std::fs::create_dir_all(&repo).unwrap();
+    std::fs::write(repo.join("near.tgz"), &near).unwrap();
+    let source = Source::new(&world, "kinds", &files);
+    source.lock(&[]).expect(0);
+    let report = source.recorded();
+    assert_eq!(report["identity"]["help_first_line"], "Usage: near far own function1");
+    let kinds = source.json()["dependencies"]["packages"].to_string();
+    assert_eq!(kinds.matches("\"tarball\"").count(), 2, "{kinds}");
+    source.admit(&["lock", &source.name, "--bun", "1.4.4"]).expect(0);
+    let run = source.admit(&["build", &source.name]).refuse(3, "package_kind");
+    assert!(run.stderr().contains("--bun 1.3.14"), "{run}");
+}
+
+#[test]
+fn what_is_no_current_bun_project_is_refused_by_name_and_leaves_nothing() {
+    let world = World::with_shared_store();
+    let bun = ["--bun", "1.3.14"];
+    let no = |name: &str, files: &[(&str, &str)], code: i32, reason: &str, words: &[&str]| {
+        let source = Source::new(&world, name, files);
+        let said = source.refused(&bun, code, reason);
+        for words in words {
+            assert!(said.contains(words), "{name}: {words}\n{said}");
+        }
+    };
+    let lock = root_lock();
+    let package = ("package.json", PACKAGE);
+    no(
+        "rust",
+        &[("Cargo.toml", "")],
+        3,
+        "unsupported_source",
+        &["no package.json, but Cargo.toml"],
+    );
+    let npm = ["package-lock.json (npm's lock)", "bun install --save-text-lockfile"];
+    no("npm", &[package, ("package-lock.json", "{}")], 3, "unsupported_source", &npm);
+    no("old", &[package, ("bun.lockb", "x")], 3, "unsupported_source", &["Bun's old binary lock"]);
+    let two = ["--lockfile bun.lock", "yarn.lock (Yarn's lock)"];
+    no("two", &[package, ("bun.lock", &lock), ("yarn.lock", "x")], 2, "bad_argument", &two);
+    let apart = [
+        ("a/bun.lock", lock.as_str()),
+        ("b/bun.lock", &lock),
+        ("a/package.json", PACKAGE),
+        ("b/package.json", PACKAGE),
+    ];
+    no("apart", &apart, 2, "bad_argument", &["--lockfile PATH", "a/bun.lock, b/bun.lock"]);
+    let newer = PACKAGE.replace("4.0.0", "4.1.0");
+    let stale =
+        ["out of date", "parse-ms 4.1.0", "parse-ms 4.0.0", "bun install, and commit bun.lock"];
+    no("stale", &[("package.json", &newer), ("bun.lock", &lock)], 2, "bad_record", &stale);
+    let gone = bun_lock(
+        r#""": {"name": "tool", "dependencies": {"parse-ms": "4.0.0"}}, "packages/x": {"name": "x"}"#,
+    );
+    let missing = ["no manifest in the source", "packages/x/package.json"];
+    no("gone", &[package, ("bun.lock", &gone)], 2, "bad_record", &missing);
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 1\n";
+    let files = [package, ("bun.lock", &lock), ("main.ts", MAIN), ("a.wasm", pointer)];
+    no("lfs", &files, 2, "bad_argument", &["--lfs-pointer a.wasm"]);
+    let source = Source::new(&world, "pointer", &files);
+    source.lock(&[&bun[..], &["--lfs-pointer", "a.wasm"]].concat()).expect(0);
+    source.admit(&["lock", &source.name, "--clear", "lfs-pointers"]).expect(0);
+    let run = source.admit(&["build", &source.name]).refuse(3, "unsupported_source");
+    assert!(run.stderr().contains("--lfs-pointer a.wasm"), "{run}");
+}
+
+#[test]
+fn a_source_of_20_000_files_is_built_with_1_024_descriptors() {
+    let world = World::with_shared_store();
+    let texts: Vec<(String, String)> =
+        (0..20_000).map(|n| (format!("data/{}/{n}.txt", n % 100), n.to_string())).collect();
+    let mut files: Vec<(&str, &str)> =
+        texts.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    let lock = root_lock();
+    files.extend([("package.json", PACKAGE), ("bun.lock", lock.as_str()), ("main.ts", MAIN)]);
+    let source = Source::new(&world, "many", &files);
+    let mirror = format!("https://provider.invalid/=file://{}/", mirror(&world).display());
+    let few = |args: &[&str]| {
+        let args = [args, &["--mirror", &mirror]].concat();
+        let shell = ["sh", "-c", "ulimit -n 1024; exec \"$@\"", "sh"];
+        let output = world.command_behind(&shell, &args).output().unwrap();
+        Run::of(&args.join(" "), world.cwd(), output).expect(0)
+    };
+    let url = source.url();
+    few(&["lock", &source.name, "--source", &url, "--rev", &source.rev, "--bun", "1.3.14"]);
+    few(&["build", &source.name]);
+}
+
+/// Every command of the guide, as it stands there, one after the other.
+#[test]
+fn the_guide_for_ones_own_provider_works_as_it_is_written() {
+    let mut world = World::with_shared_store();
+    let files = [("package.json", PACKAGE), ("bun.lock", &root_lock()), ("main.ts", MAIN)];
+    commit(&mirror(&world).join("you/tool"), &files);
+    let from = format!("https://example.com/=file://{}/", mirror(&world).display());
+    world.set("ADMIT_MIRROR", from);
+    world.set("ADMIT_STORE", world.path().join("store").display().to_string());
+    let guide = std::fs::read_to_string(project().join("docs/own-provider.md")).unwrap();
+    let blocks =
+        guide.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix("sh\n"));
+    let lines: Vec<&str> =
+        blocks.flat_map(str::lines).filter(|line| !line.trim().is_empty()).collect();
+    assert!(lines.len() >= 8, "{lines:?}");
+    for line in lines {
+        let words = line.split(" #").next().unwrap().trim();
+        let words =
+            words.strip_prefix("admit ").unwrap_or_else(|| panic!("no command of admit: {line}"));
+        let script = format!("exec \"$0\" {words}");
+        let output = world.command_behind(&["sh", "-c", &script], &[]).output().unwrap();
+        Run::of(line, world.cwd(), output).expect(0);
+    }
+}
