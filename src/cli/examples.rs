@@ -58,7 +58,16 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("key new", &["admit key new", "admit key new builder"]),
     ("key import", &["admit key import alice alice.pub"]),
     ("key show", &["admit key show default --pem"]),
-    ("lock", &["admit lock case --show", "admit lock case --update"]),
+    (
+        "lock",
+        &[
+            "admit lock",
+            "admit lock tool --source https://example.com/you/tool.git --rev newest --bun 1.3.14",
+            "admit lock tool --update",
+            "admit lock tool --rev newest",
+            "admit lock diff tool case",
+        ],
+    ),
     ("man", &["admit man", "admit man --out man"]),
     ("model", &["admit model list"]),
     (

@@ -22,12 +22,6 @@ use crate::ui::{self, Mark};
 /// A new lock is proposed from the source at that commit; what it does not say is asked for by flag, all at once, and
 /// nothing is written before the lock is whole. For an existing lock a flag that is left out keeps what is there.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  admit lock                                          the locks, one a line
-  admit lock cm --source https://github.com/o/r.git --rev COMMIT --bun 1.3.14
-  admit build cm && admit lock cm --update            build it, lock what came out
-  admit lock cm --rev newest                          move the pin, see what changes
-  admit lock diff cm cm-next                          compare two locks")]
 pub(super) struct Args {
     /// The provider; its lock is lockfiles/PROVIDER.lock.json. Absent: list all. `diff A B` compares two
     #[arg(value_name = "PROVIDER")]

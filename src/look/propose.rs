@@ -39,13 +39,19 @@ pub struct From<T> {
     pub place: String,
 }
 
+/// What the source says of one field, or what is to be asked.
+pub type Said<T> = Result<From<T>, Open>;
+
+/// Commands, each a list of words.
+type Steps = Vec<Vec<String>>;
+
 /// What the source says, field by field.
 #[derive(Debug)]
 pub struct Proposal {
     pub lockfile: RelPath,
-    pub bun: Result<From<String>, Open>,
-    pub steps: Result<From<Vec<Vec<String>>>, Open>,
-    pub output: Result<From<RelPath>, Open>,
+    pub bun: Said<String>,
+    pub steps: Said<Steps>,
+    pub output: Said<RelPath>,
     /// The source's own lifecycle scripts, with their directories.
     pub lifecycle: Vec<String>,
     /// Trusted packages that the source's lock has.
@@ -319,9 +325,7 @@ fn candidates(
 }
 
 /// The step and its output, where the source leaves one choice.
-fn chosen(
-    found: &[Candidate],
-) -> (Result<From<Vec<Vec<String>>>, Open>, Result<From<RelPath>, Open>) {
+fn chosen(found: &[Candidate]) -> (Said<Steps>, Said<RelPath>) {
     let native: Vec<&Candidate> = found.iter().filter(|one| !one.foreign).collect();
     let open = |flag: &str, why: String| Open { flag: flag.to_owned(), why };
     let one = match native.as_slice() {
@@ -427,7 +431,7 @@ fn join(base: &str, path: &str) -> Option<String> {
 }
 
 /// The version of Bun that the source names.
-fn bun(seen: &Seen, project: &str, root: &Value, format: u32) -> Result<From<String>, Open> {
+fn bun(seen: &Seen, project: &str, root: &Value, format: u32) -> Said<String> {
     let version = |text: &str| {
         let text = text.trim().trim_start_matches(['v', '"', '\'']);
         let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || ".-".contains(c)));

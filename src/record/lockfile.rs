@@ -223,7 +223,7 @@ pub struct Build {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<Lifecycle>,
     /// Whether steps find a `git` that answers what the pin says, and nothing else.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub git: bool,
     /// Git-lfs pointers of the source that are built as they are: the files themselves are nowhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -242,11 +242,6 @@ pub enum Lifecycle {
     /// They run in the build's sandbox, as Bun would run them.
     Run,
     Skip,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 /// The locked output of one platform.
