@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use admit::download::config::NetConfig;
+use admit::proxy::api::chat::Chat;
 use admit::proxy::endpoint::{Credential, Endpoint};
 use admit::proxy::server::{Limits, Part, Proxy, ProxyConfig, Recorder};
 use admit::proxy::upstream::Upstream;
@@ -99,6 +100,7 @@ fn main() {
         model: "m".into(),
         sentinel: Secret::new(b"bench-sentinel".to_vec()).unwrap(),
         upstream: Upstream::Http {
+            api: &Chat,
             endpoint,
             credential: Some(Credential::from_value("KEY", key.clone()).unwrap()),
         },

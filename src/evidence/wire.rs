@@ -70,7 +70,11 @@ impl Recording {
             monotonic_ns: started_ns.saturating_add(exchange.started_ns),
             duration_ns: exchange.ended_ns.saturating_sub(exchange.started_ns),
             request_line: match exchange.kind {
-                ExchangeKind::Chat => "POST /v1/chat/completions".into(),
+                ExchangeKind::Chat => {
+                    let received = read(&file(exchange.exchange, Part::Received));
+                    let line = received.text.split_once(" HTTP/1.1\r\n").map(|(line, _)| line);
+                    line.unwrap_or("the model").to_owned()
+                }
                 ExchangeKind::Models => "GET /v1/models".into(),
                 ExchangeKind::Unknown => "refused before its kind was known".into(),
             },

@@ -21,19 +21,21 @@ use crate::record::wire::{
 pub(super) const READ: usize = 8 * 1024;
 
 /// Sends an error of the proxy's own, in the form that clients of this API know, and ends the connection so that the
-/// words arrive. `kind` is a variant of a closed list.
+/// words arrive. `kind` is a variant of a closed list. `again`: whether it is worth asking once more.
 pub(super) async fn tell_client(
     client: &mut TcpStream,
     api: &dyn WireApi,
     status: &str,
+    again: bool,
     kind: &impl serde::Serialize,
     what: &str,
 ) {
     let kind = serde_json::to_value(kind).unwrap_or_default();
     let kind = kind.as_str().unwrap_or("refused");
     let body = api.error(kind, &format!("admit: {what}")).to_string();
+    let again = if again { "" } else { "x-should-retry: false\r\n" };
     let reply = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{again}Connection: close\r\n\r\n{body}",
         body.len()
     );
     let send = async {
@@ -234,8 +236,9 @@ impl Pass<'_> {
         facts.longest_gap_ns = ns(self.longest_gap);
         facts.duration_ns = ns(self.begun.elapsed());
         if record.kind == ExchangeKind::Chat {
-            record.verdict =
-                Some(classify(&facts, &shared.model, shared.upstream.api().cut_short()));
+            record.verdict = Some(classify(&facts, &shared.model, |reason| {
+                shared.upstream.api().finish(reason)
+            }));
             record.agent_result = find_agent_result(&content);
             let at_ns = shared.now_ns();
             let mut state = shared.state();
@@ -277,7 +280,7 @@ impl Pass<'_> {
                 facts.closed_by = Some(ClosedBy::Upstream);
                 let what = "the model's side gave no reply";
                 let api = self.shared.upstream.api();
-                tell_client(client, api, "502 Bad Gateway", &fault, what).await;
+                tell_client(client, api, "502 Bad Gateway", true, &fault, what).await;
             }
             End::Stopped(Stop::Cut(reason, what)) => {
                 facts.closed_by = Some(ClosedBy::Admit);
@@ -291,7 +294,7 @@ impl Pass<'_> {
                 }
                 if self.passed == 0 {
                     let (api, what) = (self.shared.upstream.api(), "the reply was cut");
-                    tell_client(client, api, "502 Bad Gateway", &reason, what).await;
+                    tell_client(client, api, "502 Bad Gateway", false, &reason, what).await;
                 }
                 record.cut = Some(Cut { reason, what, passed_bytes: self.passed });
             }

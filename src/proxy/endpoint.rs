@@ -229,8 +229,10 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn path(&self, tail: &str) -> String {
-        format!("{}{tail}", self.base_path)
+    /// `version`: `/v1` belongs between the base URL and `tail`, unless the base URL has it.
+    pub(super) fn path(&self, tail: &str, version: bool) -> String {
+        let version = if version && !self.base_path.ends_with("/v1") { "/v1" } else { "" };
+        format!("{}{version}{tail}", self.base_path)
     }
 }
 

@@ -7,8 +7,8 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::answer::{READ, answer, tell_client};
-use super::api::{Request, WireApi, read_request};
-use super::http1::{Body, Refusal, RequestHead, parse_request};
+use super::api::{Request, WireApi, passed_headers, read_request};
+use super::http1::{Body, KEYS, Refusal, RequestHead, parse_request};
 use super::request::{read_body, read_head};
 use super::state::{Part, Shared, WireEvent};
 use super::upstream::Ask;
@@ -43,7 +43,10 @@ pub(super) async fn serve(
     };
     match done {
         Ok(request) => {
-            let ask = request.as_ref().map_or(Ask::Models, Ask::Chat);
+            let ask = match &request {
+                Wanted::Reply(request) => Ask::Chat(request),
+                Wanted::Models(headers) => Ask::Models(headers),
+            };
             if let Err(refusal) = forward(&ask, &shared, &mut record) {
                 refuse(&mut client, &shared, &mut record, refusal).await;
             } else {
@@ -64,20 +67,32 @@ fn begin(shared: &Shared) -> WireRecord {
     WireRecord { exchange, started_ns, ended_ns: started_ns, ..WireRecord::default() }
 }
 
-/// Reads the request and checks it. `None` asks for the model list.
+/// What the agent asks for.
+enum Wanted {
+    Reply(Request),
+    /// The list of models, with these headers.
+    Models(Vec<(&'static str, String)>),
+}
+
+/// Reads the request and checks it.
 async fn receive(
     client: &mut TcpStream,
     buf: &mut Vec<u8>,
     shared: &Shared,
     record: &mut WireRecord,
-) -> Result<Option<Request>, Refusal> {
+) -> Result<Wanted, Refusal> {
     let api = shared.upstream.api();
     let end = read_head(client, buf).await?;
-    let head = parse_request(&buf[..end], api.key_header())?;
+    let head = parse_request(&buf[..end])?;
+    if head.method == "CONNECT" {
+        let what = "no tunnel: the proxy is the model itself and leads nowhere else";
+        return Err((RequestRefusal::NotServed, what.into()));
+    }
     if !head.key.as_deref().is_some_and(|key| shared.sentinel.matches(key)) {
         return Err((RequestRefusal::BadSentinel, "not the key of this run".into()));
     }
     record.kind = route(api, &head)?;
+    let headers = passed_headers(api, &head.others)?;
     within_limits(shared, record)?;
     let body = read_body(client, buf.split_off(end), head.body, shared.limits.request_size).await?;
     record.request_bytes = body.len() as u64;
@@ -87,20 +102,20 @@ async fn receive(
         shared.state().saw_secret(&hit.id);
         return Err((RequestRefusal::SecretInRequest, format!("the request holds {}", hit.id)));
     }
-    let received = withhold_key(&whole, end, api.key_header());
+    let received = withhold_key(&whole, end);
     let at_ns = shared.now_ns();
     shared
         .state()
         .write(record.exchange, Part::Received, at_ns, &received)
         .map_err(|()| recorder_failed())?;
     if record.kind == ExchangeKind::Models {
-        return Ok(None);
+        return Ok(Wanted::Models(headers));
     }
-    let request = read_request(api, &body, &shared.model)?;
+    let request = Request { headers, ..read_request(api, &body, &shared.model)? };
     record.stream = request.stream;
     record.messages = request.messages;
     record.tools = request.tools.clone();
-    Ok(Some(request))
+    Ok(Wanted::Reply(request))
 }
 
 fn recorder_failed() -> Refusal {
@@ -147,12 +162,15 @@ fn within_limits(shared: &Shared, record: &WireRecord) -> Result<(), Refusal> {
 }
 
 /// The request with the value of every header that carries a key replaced.
-fn withhold_key(whole: &[u8], head_end: usize, key_header: &str) -> Vec<u8> {
+fn withhold_key(whole: &[u8], head_end: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(whole.len());
     for line in whole[..head_end].split_inclusive(|b| *b == b'\n') {
         let name = line.split(|b| *b == b':').next().unwrap_or_default();
-        let names = [key_header, "authorization"];
-        if names.iter().any(|key| name.eq_ignore_ascii_case(key.as_bytes())) {
+        if KEYS
+            .iter()
+            .chain(&["authorization"])
+            .any(|key| name.eq_ignore_ascii_case(key.as_bytes()))
+        {
             out.extend_from_slice(name);
             out.extend_from_slice(b": [withheld]\r\n");
         } else {
@@ -189,12 +207,14 @@ async fn refuse(
         RequestRefusal::NotServed => "404 Not Found",
         RequestRefusal::TooLarge => "413 Content Too Large",
         RequestRefusal::Slow => "408 Request Timeout",
+        // What tells clients that try a WebSocket first to ask in the ordinary way.
+        RequestRefusal::ProtocolSwitch => "426 Upgrade Required",
         RequestRefusal::OtherModel | RequestRefusal::LimitHit | RequestRefusal::RecorderFailed => {
             "403 Forbidden"
         }
         _ => "400 Bad Request",
     };
-    tell_client(client, shared.upstream.api(), status, &reason, &what).await;
+    tell_client(client, shared.upstream.api(), status, false, &reason, &what).await;
     record.refused = Some(reason);
     record.refused_why = Some(what);
 }

@@ -23,6 +23,8 @@ pub struct RequestHead {
     pub target: String,
     /// The key that the client shows, if any.
     pub key: Option<Vec<u8>>,
+    /// Header fields that are none of the connection's, the framing's or the key's; names in lower case.
+    pub others: Vec<(String, String)>,
     pub body: Body,
     /// Media type without parameters, lower case.
     pub content_type: Option<String>,
@@ -186,12 +188,12 @@ fn is_token(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
 }
 
+/// Header fields in which clients show a key as it is; beside them stands the bearer token.
+pub const KEYS: [&str; 2] = ["x-api-key", "api-key"];
 /// Header fields by which a client would bring credentials or an account of its own.
 const CREDENTIALS: &[&str] = &[
     "cookie",
     "proxy-authorization",
-    "x-api-key",
-    "api-key",
     "openai-organization",
     "openai-project",
     "chatgpt-account-id",
@@ -212,8 +214,9 @@ const SWITCHES: &[&str] = &[
     "x-rewrite-url",
 ];
 
-/// Reads a request's head. The key may be a bearer token, or stand in the field `key_header` (in lower case).
-pub fn parse_request(head: &[u8], key_header: &str) -> Result<RequestHead, Refusal> {
+/// Reads a request's head. The key may be a bearer token or stand in one of [`KEYS`]; where it stands in several, as some
+/// clients send it, all must be the same.
+pub fn parse_request(head: &[u8]) -> Result<RequestHead, Refusal> {
     let bad = |what: &str| (RequestRefusal::BadHttp, what.to_owned());
     let (first, fields) = split(head).map_err(|what| (RequestRefusal::BadHttp, what))?;
     let mut words = first.split(' ');
@@ -225,8 +228,8 @@ pub fn parse_request(head: &[u8], key_header: &str) -> Result<RequestHead, Refus
     if method.is_empty() || !method.bytes().all(is_token) {
         return Err(bad("the method is no token"));
     }
-    let (mut hosts, mut lengths, mut codings, mut keys) = (0, Vec::new(), Vec::new(), Vec::new());
-    let mut content_type = Vec::new();
+    let (mut hosts, mut lengths, mut codings) = (0, Vec::new(), Vec::new());
+    let (mut keys, mut content_type, mut others) = (Vec::new(), Vec::new(), Vec::new());
     for Field { name, value } in &fields {
         match name.as_str() {
             "host" => hosts += 1,
@@ -235,9 +238,10 @@ pub fn parse_request(head: &[u8], key_header: &str) -> Result<RequestHead, Refus
             "authorization" => {
                 let token = value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer "));
                 let what = "an Authorization other than Bearer";
-                keys.push(token.ok_or((RequestRefusal::ClientCredentials, what.to_owned()))?);
+                let token = token.ok_or((RequestRefusal::ClientCredentials, what.to_owned()))?;
+                keys.push((name, token));
             }
-            _ if name == key_header => keys.push(value),
+            _ if KEYS.contains(&name.as_str()) => keys.push((name, value.as_str())),
             "content-type" => content_type.push(value.as_str()),
             "content-encoding" => {
                 return Err((RequestRefusal::BadEncoding, "a content coding".into()));
@@ -267,17 +271,18 @@ pub fn parse_request(head: &[u8], key_header: &str) -> Result<RequestHead, Refus
                 let what = "a header that looks like a framing header";
                 return Err((RequestRefusal::AmbiguousFraming, what.into()));
             }
-            _ => {}
+            _ => others.push((name.clone(), value.clone())),
         }
     }
     if hosts != 1 {
         return Err(bad("not exactly one Host"));
     }
     let body = request_body(&lengths, &codings)?;
-    if keys.len() > 1 {
+    let twice = |at: usize| keys[..at].iter().any(|(name, _)| *name == keys[at].0);
+    if (0..keys.len()).any(twice) || keys.windows(2).any(|two| two[0].1 != two[1].1) {
         return Err((RequestRefusal::ClientCredentials, "more than one key".into()));
     }
-    let key = keys.first().map(|key| key.as_bytes().to_vec());
+    let key = keys.first().map(|(_, key)| key.as_bytes().to_vec());
     let content_type = match content_type.as_slice() {
         [] => None,
         [one] => Some(media_type(one).map_err(|what| (RequestRefusal::BadEncoding, what))?),
@@ -287,6 +292,7 @@ pub fn parse_request(head: &[u8], key_header: &str) -> Result<RequestHead, Refus
         method: method.to_owned(),
         target: target.to_owned(),
         key,
+        others,
         body,
         content_type,
     })
@@ -363,20 +369,44 @@ pub fn parse_reply(head: &[u8]) -> Result<ReplyHead, String> {
     Ok(ReplyHead { status, content_type, content_encoding, body })
 }
 
+/// Longest wait that an agent is told to keep before it asks again. What clients take for reasonable (OpenAI's and
+/// Anthropic's own for Python); others wait as long as they are told, and would sit through a run.
+const LONGEST_WAIT: f64 = 60.0;
+
+/// Whether this header line asks for a longer wait, or for one until a date.
+fn asks_for_long_wait(name: &[u8], line: &[u8]) -> bool {
+    let unit = match () {
+        () if name.eq_ignore_ascii_case(b"retry-after") => 1.0,
+        () if name.eq_ignore_ascii_case(b"retry-after-ms") => 1000.0,
+        () => return false,
+    };
+    let value = std::str::from_utf8(line.get(name.len() + 1..).unwrap_or_default());
+    let wait = value.ok().and_then(|value| value.trim().parse::<f64>().ok());
+    !wait.is_some_and(|wait| (0.0..=LONGEST_WAIT * unit).contains(&wait))
+}
+
 /// The reply's head as the agent gets it: byte for byte, except that the fields which belong to one connection only
-/// (`Connection`, `Keep-Alive`, RFC 9110 section 7.6.1) are ours: the proxy serves one request a connection.
+/// (`Connection`, `Keep-Alive`, RFC 9110 section 7.6.1) are ours: the proxy serves one request a connection. And a wait
+/// that no run can spend is taken out, and the client told not to ask again.
 pub fn reply_head_for_client(head: &[u8]) -> Vec<u8> {
     let body = head.strip_suffix(b"\r\n\r\n").unwrap_or(head);
-    let mut out = Vec::with_capacity(head.len() + 24);
-    for line in body.split(|b| *b == b'\n').map(|l| l.strip_suffix(b"\r").unwrap_or(l)) {
-        let name = line.split(|b| *b == b':').next().unwrap_or_default();
-        let ours = [b"connection".as_slice(), b"keep-alive", b"proxy-connection"]
-            .iter()
-            .any(|own| name.eq_ignore_ascii_case(own));
+    let mut out = Vec::with_capacity(head.len() + 48);
+    let lines = || {
+        let lines = body.split(|b| *b == b'\n').map(|l| l.strip_suffix(b"\r").unwrap_or(l));
+        lines.map(|line| (line.split(|b| *b == b':').next().unwrap_or_default(), line))
+    };
+    let long = lines().any(|(name, line)| asks_for_long_wait(name, line));
+    for (name, line) in lines() {
+        let is = |names: &[&[u8]]| names.iter().any(|own| name.eq_ignore_ascii_case(own));
+        let waits = is(&[b"retry-after", b"retry-after-ms", b"x-should-retry"]);
+        let ours = is(&[b"connection", b"keep-alive", b"proxy-connection"]) || (long && waits);
         if !ours {
             out.extend_from_slice(line);
             out.extend_from_slice(b"\r\n");
         }
+    }
+    if long {
+        out.extend_from_slice(b"x-should-retry: false\r\n");
     }
     out.extend_from_slice(b"Connection: close\r\n\r\n");
     out
@@ -388,7 +418,7 @@ mod tests {
 
     fn parse(lines: &[&str]) -> Result<RequestHead, RequestRefusal> {
         let text = format!("{}\r\n\r\n", lines.join("\r\n"));
-        parse_request(text.as_bytes(), "authorization").map_err(|(reason, _)| reason)
+        parse_request(text.as_bytes()).map_err(|(reason, _)| reason)
     }
 
     const POST: &str = "POST /v1/chat/completions HTTP/1.1";
@@ -411,15 +441,23 @@ mod tests {
     }
 
     #[test]
-    fn there_is_one_key_in_one_of_two_places() {
+    fn there_is_one_key_wherever_clients_show_it() {
         let key = |fields: &str| {
             let head = format!("{POST}\r\nHost: x\r\n{fields}\r\n\r\n");
-            parse_request(head.as_bytes(), "x-api-key").map(|head| head.key)
+            parse_request(head.as_bytes()).map(|head| head.key).map_err(|refusal| refusal.0)
         };
-        assert_eq!(key("X-Api-Key: k"), Ok(Some(b"k".to_vec())));
-        assert_eq!(key("Authorization: Bearer k"), Ok(Some(b"k".to_vec())));
-        let both = key("X-Api-Key: k\r\nAuthorization: Bearer k").unwrap_err();
-        assert_eq!(both.0, RequestRefusal::ClientCredentials);
+        for one in
+            ["X-Api-Key: k", "Authorization: Bearer k", "Api-Key: k", "x-api-key: k\r\nApi-Key: k"]
+        {
+            assert_eq!(key(one), Ok(Some(b"k".to_vec())), "{one}");
+        }
+        for several in [
+            "X-Api-Key: k\r\nAuthorization: Bearer K",
+            "X-Api-Key: k\r\nX-Api-Key: k",
+            "Api-Key: \r\nX-Api-Key: k",
+        ] {
+            assert_eq!(key(several), Err(RequestRefusal::ClientCredentials), "{several}");
+        }
         assert_eq!(head_end(b"GET / HTTP/1.1\nHost: x\n\n"), None);
     }
 
@@ -460,6 +498,27 @@ mod tests {
             reply_head_for_client(raw),
             b"HTTP/1.1 200 OK\r\nServer:  x\r\ncontent-length: 3\r\nConnection: close\r\n\r\n"
         );
+        let wait = |fields: &str| {
+            let head = format!("HTTP/1.1 429 X\r\n{fields}\r\nServer: x\r\n\r\n");
+            String::from_utf8(reply_head_for_client(head.as_bytes())).unwrap()
+        };
+        for short in ["Retry-After: 60", "retry-after: 0.5", "Retry-After-Ms: 60000"] {
+            let head =
+                format!("HTTP/1.1 429 X\r\n{short}\r\nServer: x\r\nConnection: close\r\n\r\n");
+            assert_eq!(wait(short), head);
+        }
+        for long in [
+            "Retry-After: 61",
+            "RETRY-AFTER:1e9",
+            "Retry-After: -1",
+            "Retry-After: Fri, 31 Dec 2999 23:59:59 GMT",
+            "retry-after-ms: 60001",
+            "Retry-After: 1\r\nretry-after-ms: 90000\r\nX-Should-Retry: true",
+        ] {
+            let head =
+                "HTTP/1.1 429 X\r\nServer: x\r\nx-should-retry: false\r\nConnection: close\r\n\r\n";
+            assert_eq!(wait(long), head, "{long}");
+        }
         for bad in [
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
             "HTTP/1.1 100 Continue\r\n\r\n",

@@ -52,6 +52,10 @@ pub enum Behaviour {
     Cut,
     MissingDone,
     MissingFinishReason,
+    /// Answers with text that the token budget ends.
+    OutOfTokens,
+    /// Declines to answer.
+    Refuses,
     /// Answers with white space.
     Empty,
     /// Answers under another model's name.
@@ -84,6 +88,12 @@ impl Mock {
         let model = model.into();
         let (behaviour, faulty) = (Behaviour::Plays, 0..u32::MAX);
         Self { api: &Chat, script, probe: words("ready"), model, next: 0, behaviour, faulty }
+    }
+
+    /// Speaks this API instead of chat completions.
+    #[must_use]
+    pub fn speaking(self, api: &'static dyn WireApi) -> Self {
+        Self { api, ..self }
     }
 
     /// A model that gives the same answer to everything.
@@ -161,7 +171,7 @@ impl Mock {
             Behaviour::ListsAnother => "another",
             _ => &self.model,
         };
-        let model = json!({ "id": id, "object": "model" });
+        let model = json!({ "id": id, "object": "model", "type": "model" });
         MockReply::json(200, &json!({ "object": "list", "data": [model] }))
     }
 }
@@ -208,6 +218,8 @@ fn said<'a>(behaviour: Behaviour, turn: &'a Turn, model: &'a str, number: usize)
             (1, "", "\":1}"),
         ]),
         Behaviour::OtherModel => Said { model: "another-model", ..plain },
+        Behaviour::OutOfTokens => Said { end: End::Length, ..text("It is") },
+        Behaviour::Refuses => Said { end: End::Refused, ..text("I cannot help with that.") },
         Behaviour::MissingFinishReason => Said { end: End::Nothing, ..plain },
         Behaviour::ErrorAfter200 => Said { end: End::Error("internal_error"), ..plain },
         _ => plain,
@@ -370,7 +382,7 @@ async fn receive(
     let mut head = Vec::new();
     let end = read_head(stream, &mut head).await?;
     let rest = head.split_off(end);
-    let head = parse_request(&head, api.key_header())?;
+    let head = parse_request(&head)?;
     let body = read_body(stream, rest, head.body, MAX_REQUEST).await?;
     match head.method.as_str() {
         "GET" => Ok(None),

@@ -126,8 +126,8 @@ async fn both(upstream: &Upstream, model: &str, limits: ProbeLimits, chat: &Requ
         secret_seen: None,
     };
     let known = Known::new(&upstream.secret_values());
-    let cut_short = upstream.api().cut_short();
-    let list = ask(upstream, &Ask::Models, limits, &known).await;
+    let api = upstream.api();
+    let list = ask(upstream, &Ask::Models(&chat.headers), limits, &known).await;
     out.secret_seen = list.secret;
     let ids = match list.facts.status {
         Some(200) if list.facts.body_whole && out.secret_seen.is_none() => ids(&list.passed),
@@ -139,7 +139,7 @@ async fn both(upstream: &Upstream, model: &str, limits: ProbeLimits, chat: &Requ
             Some(200) => {
                 ReplyVerdict { class: ReplyClass::UpstreamError, detail: "no_model_list".into() }
             }
-            _ => classify(&list.facts, model, cut_short),
+            _ => classify(&list.facts, model, |reason| api.finish(reason)),
         });
         return out;
     };
@@ -149,7 +149,7 @@ async fn both(upstream: &Upstream, model: &str, limits: ProbeLimits, chat: &Requ
         return out;
     }
     let reply = ask(upstream, &Ask::Chat(chat), limits, &known).await;
-    let verdict = classify(&reply.facts, model, cut_short);
+    let verdict = classify(&reply.facts, model, |reason| api.finish(reason));
     out.outcome = match verdict.class {
         ReplyClass::OkText | ReplyClass::OkTools if reply.secret.is_none() => ProbeOutcome::Ready,
         _ => ProbeOutcome::ReplyUnusable,

@@ -10,7 +10,7 @@ use super::api::WireApi;
 use super::http1::{Body, ReplyHead};
 use super::json;
 use super::reply::Reply;
-use super::sse::SseDecoder;
+use super::sse::{Event, SseDecoder};
 use crate::record::wire::ReplyFacts;
 
 /// Most bytes that a reply may have after decompression: more is an attack or a fault.
@@ -32,6 +32,8 @@ pub struct Seen {
 enum Kind {
     Sse(SseDecoder),
     Whole(Vec<u8>),
+    /// A whole body that was read.
+    Read,
 }
 
 pub struct ReplyReader {
@@ -83,7 +85,7 @@ impl ReplyReader {
         self.decoded += decoded.len() as u64;
         match &mut self.kind {
             Kind::Sse(sse) => {
-                sse.feed(&decoded, |data| event(self.api, data, &mut self.reply));
+                sse.feed(&decoded, |one| event(self.api, one, &mut self.reply));
                 if sse.overflowed() {
                     return Err("an event longer than the reader takes".into());
                 }
@@ -93,7 +95,14 @@ impl ReplyReader {
                     return Err("a body longer than the reader takes".into());
                 }
                 body.extend_from_slice(&decoded);
+                // Read before it may go on: what stands in it is looked through as text too.
+                if self.body.is_whole(false) {
+                    let body = std::mem::take(body);
+                    self.kind = Kind::Read;
+                    whole(self.api, &body, &mut self.reply);
+                }
             }
+            Kind::Read => {}
         }
         if self.reply.overflowed() {
             return Err("more text than the reader takes".into());
@@ -111,7 +120,7 @@ impl ReplyReader {
     pub fn at_boundary(&self) -> bool {
         match &self.kind {
             Kind::Sse(sse) => sse.at_boundary(),
-            Kind::Whole(_) => self.is_whole(),
+            Kind::Whole(_) | Kind::Read => self.is_whole(),
         }
     }
 
@@ -123,14 +132,13 @@ impl ReplyReader {
             // An unfinished event counts for nothing, except the last one, which some servers send without a line end.
             Kind::Sse(sse) => {
                 if let Some(data) = sse.finish().filter(|data| self.api.ends_stream(data)) {
-                    event(self.api, &data, &mut self.reply);
+                    event(self.api, Event { name: b"", data: &data }, &mut self.reply);
                 }
             }
-            Kind::Whole(body) if self.reply.facts.body_whole => match json::read(&body) {
-                Ok(value) if value.is_object() => self.api.body(&value, &mut self.reply),
-                _ => self.reply.malformed(),
-            },
-            Kind::Whole(_) => {}
+            Kind::Whole(body) if self.reply.facts.body_whole => {
+                whole(self.api, &body, &mut self.reply);
+            }
+            Kind::Whole(_) | Kind::Read => {}
         }
         let text = self.reply.take_fresh();
         let (facts, content) = self.reply.finish();
@@ -138,14 +146,17 @@ impl ReplyReader {
     }
 }
 
-fn event(api: &dyn WireApi, data: &[u8], reply: &mut Reply) {
+fn event(api: &dyn WireApi, event: Event<'_>, reply: &mut Reply) {
     reply.facts.events += 1;
     if reply.facts.saw_done {
         reply.facts.after_done += 1;
-        return;
     }
-    if api.ends_stream(data) {
-        reply.facts.saw_done = true;
+    api.event(event, reply);
+}
+
+fn whole(api: &dyn WireApi, body: &[u8], reply: &mut Reply) {
+    match json::read(body) {
+        Ok(value) if value.is_object() => api.body(&value, reply),
+        _ => reply.malformed(),
     }
-    api.event(data, reply);
 }

@@ -17,10 +17,25 @@ use crate::record::wire::{
 const MAX_TEXT: usize = 8 << 20;
 /// Tool calls that are kept apart; more are malformed. A model that works has a handful.
 const MAX_TOOLS: usize = 256;
+/// Parts of a reply that are kept apart where an API numbers them.
+const MAX_PARTS: usize = 1024;
 /// Model names that are kept: the second one already makes the reply another model's.
 const MAX_MODELS: usize = 8;
 /// Longest name taken from a reply into a record, in characters.
 const MAX_NAME: usize = 200;
+
+/// How a reply says that it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// The model was done, or wants a tool.
+    Done,
+    /// The token budget ended it.
+    Length,
+    /// The model or its server declined to answer.
+    Refused,
+    /// A reason that is not known.
+    Unknown,
+}
 
 /// A tool call that is still being joined.
 #[derive(Default)]
@@ -30,6 +45,20 @@ struct ToolCall {
     pieces: u64,
     /// Arguments came as something else than text.
     odd: bool,
+    /// The API says where a call ends, and has not said so.
+    open: bool,
+    /// Its input is any text.
+    free: bool,
+}
+
+/// What a numbered part of a reply is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Text,
+    Thought,
+    Call,
+    /// Something that no agent asked for.
+    Other,
 }
 
 /// A reply as far as it has been read.
@@ -41,6 +70,10 @@ pub struct Reply {
     models: BTreeSet<String>,
     reasoning_fields: BTreeSet<ReasoningField>,
     tools: BTreeMap<u64, ToolCall>,
+    /// Parts by number, and the text of those that have some.
+    parts: BTreeMap<u64, (Part, String)>,
+    /// The model declined, in a field that is made for it.
+    refused: bool,
     kept: usize,
     /// Text since it was last taken, for the look for secrets.
     fresh: Vec<u8>,
@@ -81,10 +114,111 @@ impl Reply {
         }
     }
 
+    /// Begins the part with this number; a number that stands twice is a fault.
+    pub fn open(&mut self, number: u64, part: Part) {
+        if self.parts.len() >= MAX_PARTS || self.parts.contains_key(&number) {
+            self.facts.malformed += 1;
+            return;
+        }
+        self.parts.insert(number, (part, String::new()));
+    }
+
+    pub fn part(&self, number: u64) -> Option<Part> {
+        self.parts.get(&number).map(|(part, _)| *part)
+    }
+
+    /// The part that was begun last, in an API whose servers may leave the number out.
+    pub fn last_part(&self) -> Option<u64> {
+        self.parts.last_key_value().map(|(number, _)| *number)
+    }
+
+    /// Text of the answer within a part.
+    pub fn content_of(&mut self, number: u64, text: &str) {
+        if self.keep(text) {
+            self.content.push_str(text);
+            if let Some((_, whole)) = self.parts.get_mut(&number) {
+                whole.push_str(text);
+            }
+        }
+    }
+
+    /// The whole text of a part, after its pieces or instead of them. Pieces that say something else are a fault:
+    /// clients take the one or the other.
+    pub fn whole_content_of(&mut self, number: u64, text: &str) {
+        match self.parts.get(&number) {
+            Some((_, pieces)) if pieces == text => self.look_at(text),
+            Some((_, pieces)) if pieces.is_empty() => self.content_of(number, text),
+            _ => {
+                self.look_at(text);
+                self.malformed();
+            }
+        }
+    }
+
+    /// Begins a tool call of an API that says where a call ends.
+    pub fn open_call(&mut self, index: u64, name: &str, free: bool) {
+        self.tool_call(index, name, Some(""));
+        if let Some(call) = self.tools.get_mut(&index) {
+            (call.open, call.free) = (true, free);
+        }
+    }
+
+    /// Ends a tool call; `whole` are all of its arguments where they are said once more, and pieces that say something
+    /// else are a fault.
+    pub fn close_call(&mut self, index: u64, whole: Option<&str>) {
+        let Some(call) = self.tools.get_mut(&index) else {
+            self.facts.malformed += 1;
+            return;
+        };
+        call.open = false;
+        match whole {
+            Some(whole) if call.arguments.is_empty() && !whole.is_empty() => {
+                self.tool_call(index, "", Some(whole));
+            }
+            Some(whole) => {
+                let same = call.arguments == whole;
+                self.look_at(whole);
+                self.facts.malformed += u64::from(!same);
+            }
+            None => {}
+        }
+    }
+
+    /// The arguments of a call that has none at all.
+    pub fn no_arguments(&mut self, index: u64) {
+        if let Some(call) = self.tools.get_mut(&index).filter(|call| call.arguments.is_empty()) {
+            call.arguments.push_str("{}");
+        }
+    }
+
+    /// The model declined to answer, in these words.
+    pub fn refused(&mut self, words: &str) {
+        self.refused = true;
+        self.keep(words);
+    }
+
+    /// The stream's own last event came.
+    pub fn done(&mut self) {
+        self.facts.saw_done = true;
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.facts.saw_done
+    }
+
+    pub fn finished(&self) -> bool {
+        self.facts.finish_reason.is_some()
+    }
+
     pub fn model(&mut self, name: &str) {
         if self.models.len() < MAX_MODELS {
             self.models.insert(short(name));
         }
+    }
+
+    /// Token counts so far.
+    pub fn used(&self) -> Option<Usage> {
+        self.facts.usage
     }
 
     pub fn usage(&mut self, usage: Usage) {
@@ -120,6 +254,11 @@ impl Reply {
         fits
     }
 
+    /// Text that was said before and is not kept again; only looked through for secrets.
+    fn look_at(&mut self, text: &str) {
+        self.fresh.extend_from_slice(text.as_bytes());
+    }
+
     /// More text came than is kept: what was gathered is not the whole reply.
     pub(super) fn overflowed(&self) -> bool {
         self.kept > MAX_TEXT
@@ -142,6 +281,9 @@ impl Reply {
         facts.content_has_tool_markup = has_tool_markup(&content);
         facts.reasoning_has_tool_markup = has_tool_markup(&self.reasoning);
         facts.reasoning_fields = self.reasoning_fields.into_iter().collect();
+        if self.refused && facts.finish_reason.is_some() {
+            facts.finish_reason = Some("refusal".into());
+        }
         facts.models = self.models.into_iter().collect();
         let calls = self.tools.into_iter().map(|(index, call)| ToolCallFacts {
             index,
@@ -149,7 +291,9 @@ impl Reply {
             pieces: call.pieces,
             argument_bytes: call.arguments.len() as u64,
             arguments_ok: !call.odd
-                && json::read(call.arguments.as_bytes()).is_ok_and(|value| value.is_object()),
+                && !call.open
+                && (call.free
+                    || json::read(call.arguments.as_bytes()).is_ok_and(|value| value.is_object())),
         });
         facts.tool_calls = calls.collect();
         (facts, content)
@@ -215,17 +359,21 @@ fn split_thinking(text: &str) -> (String, String) {
 }
 
 /// The class of a reply, from its facts alone. The first rule that fits decides; the order puts causes before their
-/// consequences (an error event also lacks a `finish_reason`). `cut_short` is the API's `finish_reason` of a reply that
-/// the token budget ended.
-pub fn classify(facts: &ReplyFacts, admitted_model: &str, cut_short: &str) -> ReplyVerdict {
-    let (class, detail) = first_match(facts, admitted_model, cut_short);
+/// consequences (an error event also lacks a `finish_reason`). `finish` is what the API makes of a `finish_reason`.
+pub fn classify(
+    facts: &ReplyFacts,
+    admitted_model: &str,
+    finish: impl Fn(&str) -> Finish,
+) -> ReplyVerdict {
+    let finish = facts.finish_reason.as_deref().map(finish);
+    let (class, detail) = first_match(facts, admitted_model, finish);
     ReplyVerdict { class, detail: detail.to_owned() }
 }
 
 fn first_match(
     facts: &ReplyFacts,
     admitted_model: &str,
-    cut_short: &str,
+    finish: Option<Finish>,
 ) -> (ReplyClass, &'static str) {
     use ReplyClass::*;
     if facts.closed_by == Some(ClosedBy::Admit) {
@@ -272,20 +420,25 @@ fn first_match(
     if facts.streamed && !facts.saw_done {
         return (StreamTruncated, "missing_done");
     }
-    if facts.finish_reason.is_none() {
+    let Some(finish) = finish else {
         return (StreamTruncated, "missing_finish_reason");
-    }
+    };
     if facts.models.is_empty() {
         return (ModelMismatch, "model_not_named");
     }
     if facts.models.iter().any(|model| model != admitted_model) {
         return (ModelMismatch, "other_model");
     }
-    of_content(facts, cut_short)
+    match finish {
+        Finish::Refused => (UpstreamError, "refusal"),
+        Finish::Unknown => (UpstreamError, "unknown_finish_reason"),
+        Finish::Length => of_content(facts, true),
+        Finish::Done => of_content(facts, false),
+    }
 }
 
 /// The class of a whole reply of the right model.
-fn of_content(facts: &ReplyFacts, cut_short: &str) -> (ReplyClass, &'static str) {
+fn of_content(facts: &ReplyFacts, by_length: bool) -> (ReplyClass, &'static str) {
     use ReplyClass::*;
     if facts.tool_calls.iter().any(|call| !call.arguments_ok) {
         return (MalformedToolCall, "arguments_not_json");
@@ -299,7 +452,6 @@ fn of_content(facts: &ReplyFacts, cut_short: &str) -> (ReplyClass, &'static str)
     if !facts.tool_calls.is_empty() {
         return (OkTools, "tools");
     }
-    let by_length = facts.finish_reason.as_deref() == Some(cut_short);
     if facts.content_chars > 0 {
         return (OkText, if by_length { "length" } else { "text" });
     }

@@ -4,10 +4,19 @@
 /// a line must not fill memory.
 pub(super) const MAX_EVENT: usize = 4 << 20;
 
-/// Splits a stream of bytes into the data of its events.
+/// One event of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// The last `event` field, empty where there is none.
+    pub name: &'a [u8],
+    pub data: &'a [u8],
+}
+
+/// Splits a stream of bytes into its events.
 #[derive(Default)]
 pub struct SseDecoder {
     line: Vec<u8>,
+    name: Vec<u8>,
     data: Vec<u8>,
     has_data: bool,
     /// The last byte was CR: an LF that follows belongs to it.
@@ -22,9 +31,9 @@ impl SseDecoder {
         Self::default()
     }
 
-    /// Takes the next bytes and calls `event` with the data of each event that became complete. Lines may end in LF,
-    /// CR or both; the `data` lines of one event are joined by LF; comments and other fields are left out.
-    pub fn feed(&mut self, bytes: &[u8], mut event: impl FnMut(&[u8])) {
+    /// Takes the next bytes and calls `event` with each event that became complete. Lines may end in LF, CR or both; the
+    /// `data` lines of one event are joined by LF; comments and other fields are left out.
+    pub fn feed(&mut self, bytes: &[u8], mut event: impl FnMut(Event<'_>)) {
         for &byte in bytes {
             let after_cr = std::mem::replace(&mut self.after_cr, byte == b'\r');
             match byte {
@@ -36,16 +45,19 @@ impl SseDecoder {
         }
     }
 
-    fn end_line(&mut self, event: &mut impl FnMut(&[u8])) {
+    fn end_line(&mut self, event: &mut impl FnMut(Event<'_>)) {
         let mut line = std::mem::take(&mut self.line);
         if !std::mem::replace(&mut self.started, true) && line.starts_with(b"\xef\xbb\xbf") {
             line.drain(..3);
         }
         if line.is_empty() {
+            let name = std::mem::take(&mut self.name);
             if std::mem::take(&mut self.has_data) {
-                event(&std::mem::take(&mut self.data));
+                event(Event { name: &name, data: &std::mem::take(&mut self.data) });
             }
-        } else if let Some(value) = data_of(&line) {
+        } else if let Some(value) = field(&line, b"event") {
+            self.name = value.to_vec();
+        } else if let Some(value) = field(&line, b"data") {
             if std::mem::replace(&mut self.has_data, true) {
                 self.data.push(b'\n');
             }
@@ -62,7 +74,7 @@ impl SseDecoder {
     /// Ends the stream and gives the data of an event that was not finished by a blank line or even a line end.
     pub fn finish(mut self) -> Option<Vec<u8>> {
         if !self.line.is_empty() {
-            self.end_line(&mut |_: &[u8]| {});
+            self.end_line(&mut |_: Event<'_>| {});
         }
         self.has_data.then_some(self.data)
     }
@@ -78,11 +90,12 @@ impl SseDecoder {
     }
 }
 
-/// The value of a `data` field; one space after the colon is not part of it.
-fn data_of(line: &[u8]) -> Option<&[u8]> {
-    if line == b"data" {
-        return Some(b"");
+/// The value of the field `name`; one space after the colon is not part of it.
+fn field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let rest = line.strip_prefix(name)?;
+    match rest {
+        [] => Some(b""),
+        [b':', b' ', value @ ..] | [b':', value @ ..] => Some(value),
+        _ => None,
     }
-    let value = line.strip_prefix(b"data:")?;
-    Some(value.strip_prefix(b" ").unwrap_or(value))
 }

@@ -10,7 +10,6 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
-use super::api::chat::Chat;
 use super::api::{Request, WireApi};
 use super::endpoint::{Credential, Endpoint};
 use super::mock::Mock;
@@ -21,6 +20,7 @@ use crate::secrets::Secret;
 pub enum Upstream {
     /// An endpoint, with the key that is added on this side.
     Http {
+        api: &'static dyn WireApi,
         endpoint: Endpoint,
         /// With which key; local servers often have none.
         credential: Option<Credential>,
@@ -37,7 +37,7 @@ impl Upstream {
     /// How the model is spoken to.
     pub(super) fn api(&self) -> &'static dyn WireApi {
         match self {
-            Self::Http { .. } => &Chat,
+            Self::Http { api, .. } => *api,
             Self::Local(mock) => mock.lock().unwrap_or_else(PoisonError::into_inner).api,
         }
     }
@@ -55,7 +55,7 @@ impl Upstream {
     pub fn secret_values(&self) -> Vec<(String, Secret)> {
         match self {
             Self::Local(_) => Vec::new(),
-            Self::Http { endpoint, credential } => {
+            Self::Http { endpoint, credential, .. } => {
                 let key = credential.iter().map(|c| ("model_key".to_owned(), c.secret().clone()));
                 key.chain(endpoint.secret_values()).collect()
             }
@@ -70,14 +70,22 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 /// What is asked of the model.
 pub(super) enum Ask<'a> {
     Chat(&'a Request),
-    Models,
+    /// With these headers.
+    Models(&'a [(&'static str, String)]),
 }
 
 impl Ask<'_> {
     pub(super) fn body(&self) -> &[u8] {
         match self {
             Ask::Chat(request) => &request.body,
-            Ask::Models => b"",
+            Ask::Models(_) => b"",
+        }
+    }
+
+    fn headers(&self) -> &[(&'static str, String)] {
+        match self {
+            Ask::Chat(request) => &request.headers,
+            Ask::Models(headers) => headers,
         }
     }
 
@@ -93,7 +101,7 @@ impl Ask<'_> {
         let (method, tail, accept) = match self {
             Ask::Chat(request) if request.stream => ("POST", api.path(), "text/event-stream"),
             Ask::Chat(_) => ("POST", api.path(), "application/json"),
-            Ask::Models => ("GET", "/models", "application/json"),
+            Ask::Models(_) => ("GET", api.list(), "application/json"),
         };
         let mut out = Zeroizing::new(Vec::with_capacity(512 + key.map_or(0, <[u8]>::len)));
         let agent = concat!("admit/", env!("CARGO_PKG_VERSION"));
@@ -111,7 +119,10 @@ impl Ask<'_> {
                     .as_bytes(),
             );
         }
-        for (name, value) in more {
+        // What the record says counts, whatever the agent says.
+        let own = self.headers().iter().filter(|(name, _)| !more.contains_key(*name));
+        let own = own.map(|(name, value)| (*name, value.as_str()));
+        for (name, value) in own.chain(more.iter().map(|(n, v)| (n.as_str(), v.as_str()))) {
             out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         }
         if let Some(key) = key {
@@ -132,7 +143,7 @@ impl Ask<'_> {
         let withheld: &[u8] = b"[withheld]";
         let none = BTreeMap::new();
         let (more, key) = match upstream {
-            Upstream::Http { endpoint, credential } => {
+            Upstream::Http { endpoint, credential, .. } => {
                 (endpoint.headers(), credential.as_ref().map(|_| withheld))
             }
             Upstream::Local(_) => (&none, None),
@@ -150,14 +161,15 @@ pub(super) async fn open(
     connect: Duration,
 ) -> Result<Box<dyn Io>, ConnectFault> {
     match upstream {
-        Upstream::Http { endpoint, credential } => {
+        Upstream::Http { endpoint, credential, api } => {
             let mut conn = match tokio::time::timeout(connect, dial(endpoint)).await {
                 Ok(conn) => conn?,
                 Err(_) => return Err(ConnectFault::TimedOut),
             };
             let key = credential.as_ref().map(|c| c.secret().expose());
-            let (host, path) = (endpoint.authority(), |tail: &str| endpoint.path(tail));
-            let mut bytes = ask.head(upstream.api(), &host, path, endpoint.headers(), key);
+            let (host, version) = (endpoint.authority(), api.adds_version());
+            let path = |tail: &str| endpoint.path(tail, version);
+            let mut bytes = ask.head(*api, &host, path, endpoint.headers(), key);
             bytes.extend_from_slice(ask.body());
             let send = async {
                 conn.write_all(&bytes).await?;
@@ -176,7 +188,7 @@ pub(super) async fn open(
                 let mut mock = mock.lock().unwrap_or_else(PoisonError::into_inner);
                 match ask {
                     Ask::Chat(request) => mock.reply(exchange, request.stream),
-                    Ask::Models => mock.models(),
+                    Ask::Models(_) => mock.models(),
                 }
             };
             let (ours, mut theirs) = tokio::io::duplex(64 * 1024);

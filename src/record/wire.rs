@@ -22,7 +22,7 @@ macro_rules! closed_list {
 closed_list! {
     /// The name under which reasoning came. Servers renamed the field more than once.
     ReasoningField {
-        /// `reasoning` (vLLM since 0.12, OpenRouter).
+        /// `reasoning` (vLLM since 0.12, OpenRouter), an item or a block of that kind in the other APIs.
         Reasoning,
         /// `reasoning_content` (DeepSeek, llama.cpp, SGLang, older vLLM).
         ReasoningContent,
@@ -143,7 +143,7 @@ pub struct ReplyFacts {
     pub streamed: bool,
     /// The body ended where HTTP said it would.
     pub body_whole: bool,
-    /// The stream's own last event was seen (`[DONE]`).
+    /// The stream's own last event was seen (`[DONE]`, `response.completed`, `message_stop`).
     pub saw_done: bool,
     /// An error object was seen, in an event or as the body; its `code` or `type`, else its message, cut short.
     pub error: Option<String>,
@@ -152,7 +152,8 @@ pub struct ReplyFacts {
     /// Events after the last one; their content counts for nothing.
     pub after_done: u64,
     pub events: u64,
-    /// `finish_reason` of choice 0.
+    /// `finish_reason` of choice 0, `stop_reason`, or a response's status and why it is incomplete; `refusal` where the
+    /// model declined in a field that is made for it.
     pub finish_reason: Option<String>,
     /// Model ids named in the reply, sorted, at most eight.
     pub models: Vec<String>,
@@ -204,7 +205,7 @@ closed_list! {
         BadJson,
         /// A key outside the list, at any level that has one.
         UnknownKey,
-        /// A known key with a value that the proxy does not pass on.
+        /// A known key or header with a value that the proxy does not pass on.
         BadValue,
         /// Another model than the admitted one.
         OtherModel,

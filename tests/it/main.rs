@@ -47,3 +47,4 @@ mod threats;
 mod upstream;
 mod util;
 mod verify;
+mod wire;

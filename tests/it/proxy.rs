@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use admit::download::config::NetConfig;
+use admit::proxy::api::WireApi;
+use admit::proxy::api::chat::Chat;
 use admit::proxy::endpoint::{Credential, Endpoint};
 use admit::proxy::probe::{Probe, ProbeLimits, ProbeOutcome, probe};
 use admit::proxy::server::{Limits, Part, Proxy, ProxyConfig, Recorder, WireEvent};
@@ -23,7 +25,7 @@ use serde_json::json;
 use crate::loopback::Asked;
 use crate::upstream::{Behaviour, MODEL, Mock, Model, key, raw, raw_tls, said, serve, stream};
 
-const SENTINEL: &str = "run-sentinel-4f1c";
+pub const SENTINEL: &str = "run-sentinel-4f1c";
 
 type Written = Arc<Mutex<Vec<(u32, Part, Vec<u8>)>>>;
 
@@ -45,26 +47,26 @@ impl Recorder for Memory {
 }
 
 /// A proxy under test.
-struct Running {
-    proxy: Proxy,
-    addr: SocketAddr,
+pub struct Running {
+    pub proxy: Proxy,
+    pub addr: SocketAddr,
     written: Written,
     events: Receiver<WireEvent>,
 }
 
 /// Patient enough for a machine that does ten other things; the default waits longer than a test may.
-fn quick() -> Limits {
+pub fn quick() -> Limits {
     let wait = Duration::from_secs(20);
     Limits { silence: wait, request: wait, ..Limits::default() }
 }
 
 /// For what never goes on: the shorter, the sooner the test ends.
-fn hasty() -> Limits {
+pub fn hasty() -> Limits {
     let wait = Duration::from_millis(800);
     Limits { silence: wait, request: wait, ..Limits::default() }
 }
 
-fn open(upstream: Upstream, limits: Limits, writes: usize) -> Running {
+pub fn open(upstream: Upstream, limits: Limits, writes: usize) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let written = Written::default();
@@ -82,10 +84,15 @@ fn open(upstream: Upstream, limits: Limits, writes: usize) -> Running {
 }
 
 fn http(addr: SocketAddr) -> Upstream {
+    speaking(addr, &Chat)
+}
+
+/// An endpoint of this API, with a key.
+pub fn speaking(addr: SocketAddr, api: &'static dyn WireApi) -> Upstream {
     let url = format!("http://{addr}/v1");
     let endpoint = Endpoint::resolve(&url, "loopback-test", &NetConfig::default()).unwrap();
     let credential = Credential::from_value("KEY", key().into_bytes()).unwrap();
-    Upstream::Http { endpoint, credential: Some(credential) }
+    Upstream::Http { api, endpoint, credential: Some(credential) }
 }
 
 fn request(extra: &[&str], body: &str) -> Vec<u8> {
@@ -106,7 +113,7 @@ fn body() -> String {
 }
 
 /// Sends `bytes` and reads to the end of the connection; `Err` where it was reset.
-fn send(addr: SocketAddr, bytes: &[u8]) -> (Vec<u8>, bool) {
+pub fn send(addr: SocketAddr, bytes: &[u8]) -> (Vec<u8>, bool) {
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream.write_all(bytes).unwrap();
@@ -661,7 +668,8 @@ fn tls_is_checked_before_the_key_is_sent() {
         let url = server.url("/v1");
         let endpoint = Endpoint::resolve(&url, "loopback-test", &net).unwrap();
         let credential = Some(Credential::from_value("KEY", key().into_bytes()).unwrap());
-        let running = open(Upstream::Http { endpoint, credential }, quick(), usize::MAX);
+        let running =
+            open(Upstream::Http { api: &Chat, endpoint, credential }, quick(), usize::MAX);
         send(running.addr, &request(&[], &body()));
         let record = running.proxy.stop().unwrap();
         let verdict = record.exchanges[0].verdict.clone().unwrap();

@@ -18,6 +18,7 @@ use admit::lock::Locked;
 use admit::proxy::mock::Behaviour;
 use admit::proxy::server::Limits as ProxyLimits;
 use admit::record;
+use admit::record::admission::Api;
 use admit::record::evidence::RunReport;
 use admit::record::ids::{Algorithm, Digest};
 use admit::root::Root;
@@ -54,6 +55,7 @@ pub struct Trial {
     /// Below it run directories are made.
     pub state: PathBuf,
     provider: String,
+    api: Option<Api>,
     world: World,
     at: Option<(&'static str, Hook)>,
     stop: Arc<AtomicUsize>,
@@ -198,6 +200,7 @@ impl Trial {
             binary,
             state: world.path().join("state"),
             provider: provider.to_owned(),
+            api: None,
             world,
             at: None,
             stop: Arc::default(),
@@ -231,6 +234,11 @@ impl Trial {
             change(script["turns"].as_array_mut().unwrap());
             script.to_string()
         })
+    }
+
+    /// With a model that speaks this API.
+    pub fn speaking(self, api: Api) -> Self {
+        Self { api: Some(api), ..self }
     }
 
     /// With the script as the model.
@@ -271,6 +279,16 @@ impl Trial {
         admission["model"] = json!(MODEL);
         admission["kind"] = json!(kind);
         admission["credential_source_class"] = json!(credential);
+        if let Some(api) = self.api {
+            let fields = admission.as_object_mut().unwrap();
+            fields.remove("credential_source_class");
+            fields.remove("allowed_network_class");
+            let credential = if matches!(model, Model::Scripted) { "none" } else { "key" };
+            fields.insert("schema".into(), json!("admit.model-admission/2"));
+            fields.insert("network".into(), json!("loopback-test"));
+            fields.insert("credential".into(), json!({ "kind": credential }));
+            fields.insert("api".into(), json!(api));
+        }
         put(
             &self.world,
             &format!("admissions/models/test--{MODEL}.json"),

@@ -10,17 +10,18 @@ use crate::check::{
     CredentialFact, EndpointOrigin, Facts, Found, NetworkFact, ProbeFact, ProbeOutcome,
 };
 use crate::download::config::NetConfig;
-use crate::error::{Error, Reason, Result};
+use crate::error::{Reason, Result};
 use crate::host;
 use crate::host::files::{self, Links};
 use crate::model::MAX_RECORD;
+use crate::proxy::api;
 use crate::proxy::endpoint::{Credential, Endpoint};
 use crate::proxy::mock::Mock;
 use crate::proxy::probe::{self, MAX_TOKENS, Probe, ProbeLimits};
 use crate::proxy::upstream::Upstream;
 use crate::record;
 use crate::record::admission::{
-    self, AdmissionStatus, Api, ModelAdmission, ModelKind, ModelPair, ModelStatus, RecordFile,
+    self, AdmissionStatus, ModelAdmission, ModelKind, ModelPair, ModelStatus, RecordFile,
 };
 use crate::record::credential::Credential as Wanted;
 use crate::record::failure::FailureClass;
@@ -192,13 +193,7 @@ fn upstream(
     credential: Option<Credential>,
     facts: &mut Facts,
 ) -> Option<Upstream> {
-    if record.api() != Api::OpenaiChat {
-        let found = format!("a model that speaks {}", record.api().as_str());
-        let err = Error::new(Reason::GateRefused, "a wire API that admit does not speak");
-        let err = err.expected(Api::OpenaiChat.as_str()).found(found);
-        facts.endpoint = Found::Failed((&err).into());
-        return None;
-    }
+    let api = api::list::of(record.api());
     let file = sources.vars.get(ENDPOINT_FILE_VARIABLE).filter(|path| !path.is_empty());
     let address = match (sources.endpoint, file) {
         (Some(endpoint), _) => {
@@ -222,7 +217,8 @@ fn upstream(
             let addresses = vec![std::net::Ipv4Addr::LOCALHOST.into()];
             facts.network = Found::Known(NetworkFact { addresses, tls: false });
             let script = sources.script?.clone();
-            return Some(Upstream::local(Mock::new(script, record.model.as_str())));
+            let mock = Mock::new(script, record.model.as_str()).speaking(api);
+            return Some(Upstream::local(mock));
         }
         (None, None) => {
             facts.endpoint = Found::Absent;
@@ -242,7 +238,7 @@ fn upstream(
             // A key that is needed and missing must not let an unauthenticated request out.
             let available = facts.credentials.known().is_some_and(|found| found.available);
             let endpoint = endpoint.with_headers(record.headers.clone());
-            available.then_some(Upstream::Http { endpoint, credential })
+            available.then_some(Upstream::Http { api, endpoint, credential })
         }
     }
 }

@@ -3,9 +3,11 @@
 use serde_json::{Value, json};
 
 use super::shape::{Key, Shape, may, must};
-use super::{End, Said, WireApi};
+use super::{End, Finish, Said, WireApi, error_name, spent};
 use crate::proxy::json;
 use crate::proxy::reply::Reply;
+use crate::proxy::sse::Event;
+use crate::record::admission::Api;
 use crate::record::wire::{ReasoningField, Usage};
 
 #[derive(Debug)]
@@ -126,6 +128,10 @@ const REASONING: [(&str, ReasoningField); 3] = [
 ];
 
 impl WireApi for Chat {
+    fn api(&self) -> Api {
+        Api::OpenaiChat
+    }
+
     fn path(&self) -> &'static str {
         "/chat/completions"
     }
@@ -148,10 +154,14 @@ impl WireApi for Chat {
         data.trim_ascii() == b"[DONE]"
     }
 
-    fn event(&self, data: &[u8], reply: &mut Reply) {
-        match json::read(data) {
+    fn event(&self, event: Event<'_>, reply: &mut Reply) {
+        if reply.is_done() {
+            // Its clients read no further than `[DONE]`.
+            return;
+        }
+        match json::read(event.data) {
             Ok(value) if value.is_object() => drop(object(&value, "delta", reply)),
-            _ if self.ends_stream(data) => {}
+            _ if self.ends_stream(event.data) => reply.done(),
             _ => reply.malformed(),
         }
     }
@@ -162,8 +172,13 @@ impl WireApi for Chat {
         }
     }
 
-    fn cut_short(&self) -> &'static str {
-        "length"
+    fn finish(&self, reason: &str) -> Finish {
+        match reason {
+            "length" => Finish::Length,
+            "content_filter" | "refusal" => Finish::Refused,
+            // Servers have reasons of their own for a good end.
+            _ => Finish::Done,
+        }
     }
 
     fn probe(&self, model: &str, max_tokens: u32) -> Value {
@@ -182,11 +197,14 @@ impl WireApi for Chat {
 
     fn render(&self, said: &Said<'_>, stream: bool) -> Vec<String> {
         let id = format!("mock-{}", said.number);
-        let finish = if said.calls.is_empty() { "stop" } else { "tool_calls" };
+        let finish = match said.end {
+            End::Length => "length",
+            End::Refused => "content_filter",
+            _ if said.calls.is_empty() => "stop",
+            _ => "tool_calls",
+        };
         let (field, thoughts) = &said.reasoning;
-        // A mock counts no tokens; the figures only keep clients going that need some.
-        let spoke = said.text.is_some_and(|text| !text.trim().is_empty());
-        let spent = u64::from(spoke || !thoughts.is_empty() || !said.calls.is_empty());
+        let spent = spent(said);
         let usage = json!({"prompt_tokens": 1, "completion_tokens": spent,
             "total_tokens": 1 + spent});
         let name = REASONING.iter().find(|(_, f)| f == field).map_or("reasoning", |(name, _)| name);
@@ -229,7 +247,9 @@ impl WireApi for Chat {
         let calls = calls.map(|call| json!({"tool_calls": [call]}));
         chunks.extend(thoughts.chain(text).chain(calls).map(|part| delta(part, Value::Null)));
         match said.end {
-            End::Reason => chunks.push(delta(json!({}), finish.into())),
+            End::Reason | End::Length | End::Refused => {
+                chunks.push(delta(json!({}), finish.into()));
+            }
             End::Nothing => {}
             End::Error(kind) => chunks.push(self.error(kind, "no")),
         }
@@ -271,6 +291,9 @@ fn object(value: &Value, part: &str, reply: &mut Reply) -> bool {
 
 fn said(part: &Value, reply: &mut Reply) {
     reply.content(&text_of(&part["content"]));
+    if let Some(words) = part["refusal"].as_str().filter(|words| !words.is_empty()) {
+        reply.refused(words);
+    }
     let mut first = true;
     for (name, field) in REASONING {
         let text = text_of(&part[name]);
@@ -317,21 +340,6 @@ fn usage(value: &Value) -> Option<Usage> {
     })
 }
 
-/// An error's `code` and `type`, else its message.
-fn error_name(error: &Value) -> String {
-    let field = |key: &str| match error.get(key) {
-        Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
-        Some(Value::Number(number)) => Some(number.to_string()),
-        _ => None,
-    };
-    let names: Vec<String> = ["code", "type"].into_iter().filter_map(field).collect();
-    match error.as_str() {
-        Some(text) => text.to_owned(),
-        None if names.is_empty() => field("message").unwrap_or_else(|| "unnamed".into()),
-        None => names.join(" "),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
@@ -349,7 +357,7 @@ mod tests {
     }
 
     fn classify(facts: &ReplyFacts) -> ReplyVerdict {
-        reply::classify(facts, "m", Chat.cut_short())
+        reply::classify(facts, "m", |reason| Chat.finish(reason))
     }
 
     /// Reads `body` in pieces of `step` bytes.

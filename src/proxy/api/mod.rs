@@ -2,6 +2,9 @@
 //! mock model need to know of it. `docs/wire-apis.md` says how to add one.
 
 pub mod chat;
+pub mod list;
+pub mod messages;
+pub mod responses;
 pub mod shape;
 
 use std::fmt;
@@ -11,17 +14,43 @@ use serde_json::Value;
 use self::shape::{Key, check_keys};
 use super::http1::Refusal;
 use super::json;
+pub use super::reply::Finish;
 use super::reply::Reply;
+use super::sse::Event;
+use crate::record::admission::Api;
 use crate::record::wire::{ReasoningField, RequestRefusal};
 
 /// One way to speak to a model.
 pub trait WireApi: fmt::Debug + Send + Sync {
+    /// What a model's record calls it.
+    fn api(&self) -> Api;
+
+    /// The same in words.
+    fn name(&self) -> &'static str {
+        self.api().as_str()
+    }
+
     /// The one path that is served, below `/v1` at the proxy and below the endpoint's base URL.
     fn path(&self) -> &'static str;
 
-    /// The header, in lower case, in which clients and servers of this API expect the key. `authorization` means a
-    /// bearer token, which the proxy takes from the agent in every API.
+    /// The list of models, asked for by GET below the endpoint's base URL.
+    fn list(&self) -> &'static str {
+        "/models"
+    }
+
+    /// Whether clients of this API add `/v1` to a base URL by themselves, so that users write it without.
+    fn adds_version(&self) -> bool {
+        false
+    }
+
+    /// The header, in lower case, in which servers of this API expect the key. `authorization` means a bearer token.
+    /// From the agent the run's key is taken in any header that clients use.
     fn key_header(&self) -> &'static str;
+
+    /// The headers that go on beside the key. All others of the agent's end at the proxy.
+    fn headers(&self) -> &'static [Header] {
+        &[]
+    }
 
     /// The keys of a request that pass on, each with the shape of its value. `model` and `stream` must be among them.
     fn keys(&self) -> &'static [Key];
@@ -29,17 +58,19 @@ pub trait WireApi: fmt::Debug + Send + Sync {
     /// How many messages a request has, and the names of its tools.
     fn outline(&self, request: &Value) -> (u64, Vec<String>);
 
-    /// Whether this event is the stream's own last one. It may come without the blank line that ends an event.
-    fn ends_stream(&self, data: &[u8]) -> bool;
+    /// Whether this is the stream's own last event and counts without the blank line that ends an event.
+    fn ends_stream(&self, _data: &[u8]) -> bool {
+        false
+    }
 
     /// Reads one event of a stream into `reply`.
-    fn event(&self, data: &[u8], reply: &mut Reply);
+    fn event(&self, event: Event<'_>, reply: &mut Reply);
 
     /// Reads a reply that is no stream into `reply`.
     fn body(&self, value: &Value, reply: &mut Reply);
 
-    /// The `finish_reason` of a reply that the token budget ended.
-    fn cut_short(&self) -> &'static str;
+    /// What a `finish_reason` of this API says.
+    fn finish(&self, reason: &str) -> Finish;
 
     /// The request that the probe makes: a short question, with this budget, as a stream with token counts.
     fn probe(&self, model: &str, max_tokens: u32) -> Value;
@@ -49,6 +80,62 @@ pub trait WireApi: fmt::Debug + Send + Sync {
 
     /// What a model said as the events of a stream, each with the blank line at its end, or as one body.
     fn render(&self, said: &Said<'_>, stream: bool) -> Vec<String>;
+}
+
+/// A header that goes on to the model.
+pub struct Header {
+    /// In lower case.
+    pub name: &'static str,
+    /// What a value must be.
+    pub words: &'static str,
+    pub takes: fn(&str) -> bool,
+    /// Sent where the agent gives none.
+    pub otherwise: Option<&'static str>,
+}
+
+/// The headers that go on of those that the agent sent (names in lower case), each once and with a value that the API
+/// takes, and those that are sent anyway.
+pub fn passed_headers(
+    api: &dyn WireApi,
+    sent: &[(String, String)],
+) -> Result<Vec<(&'static str, String)>, Refusal> {
+    let mut out = Vec::new();
+    for header in api.headers() {
+        let mut values = sent.iter().filter(|(name, _)| name == header.name);
+        match (values.next(), values.next()) {
+            (None, _) => out.extend(header.otherwise.map(|value| (header.name, value.to_owned()))),
+            (Some((_, value)), None) if (header.takes)(value) => {
+                out.push((header.name, value.clone()));
+            }
+            _ => {
+                let what =
+                    format!("the header {} is not one that holds {}", header.name, header.words);
+                return Err((RequestRefusal::BadValue, what));
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// What a mock counts as used: it counts no tokens; the figures only keep clients going that need some.
+fn spent(said: &Said<'_>) -> u64 {
+    let spoke = said.text.is_some_and(|text| !text.trim().is_empty());
+    u64::from(spoke || !said.reasoning.1.is_empty() || !said.calls.is_empty())
+}
+
+/// An error's `code` and `type`, else its message.
+fn error_name(error: &Value) -> String {
+    let field = |key: &str| match error.get(key) {
+        Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
+        Some(Value::Number(number)) => Some(number.to_string()),
+        _ => None,
+    };
+    let names: Vec<String> = ["code", "type"].into_iter().filter_map(field).collect();
+    match error.as_str() {
+        Some(text) => text.to_owned(),
+        None if names.is_empty() => field("message").unwrap_or_else(|| "unnamed".into()),
+        None => names.join(" "),
+    }
 }
 
 /// What a mock model says in one reply.
@@ -71,6 +158,10 @@ pub struct Said<'a> {
 pub enum End {
     /// With the reason.
     Reason,
+    /// Because the token budget is used up.
+    Length,
+    /// Because the model or its server declines.
+    Refused,
     /// Without a reason.
     Nothing,
     /// With an error event of this kind in a stream.
@@ -86,9 +177,12 @@ pub struct Request {
     pub messages: u64,
     /// Names of the tools, sorted.
     pub tools: Vec<String>,
+    /// Headers that go on, names in lower case.
+    pub headers: Vec<(&'static str, String)>,
 }
 
-/// Reads a request's body strictly, for the one admitted model, and writes it anew.
+/// Reads a request's body strictly, for the one admitted model, and writes it anew. Its headers are those that are sent
+/// anyway.
 pub fn read_request(
     api: &dyn WireApi,
     body: &[u8],
@@ -113,5 +207,6 @@ pub fn read_request(
     check_keys(api.keys(), &value, "")?;
     let (messages, mut tools) = api.outline(&value);
     tools.sort();
-    Ok(Request { body, stream: value["stream"] == true, messages, tools })
+    let headers = passed_headers(api, &[])?;
+    Ok(Request { body, stream: value["stream"] == true, messages, tools, headers })
 }

@@ -24,7 +24,14 @@ pub enum Shape {
     Object(&'static [Key]),
     /// One of two shapes of different JSON types.
     Either(&'static [Shape; 2]),
+    /// An object whose `type` says which other keys it may have.
+    Kinds(&'static [Kind]),
+    /// The same, and an object without `type` is of the first kind.
+    KindsOr(&'static [Kind]),
 }
+
+/// A kind of object, and its keys beside `type`.
+pub type Kind = (&'static str, &'static [Key]);
 
 /// A key of an object. One that may be absent may also be null.
 pub struct Key {
@@ -49,7 +56,9 @@ impl Shape {
             Shape::Number => value.is_number(),
             Shape::Text | Shape::Word(_) => value.is_string(),
             Shape::List(_) => value.is_array(),
-            Shape::Map(_) | Shape::Object(_) => value.is_object(),
+            Shape::Map(_) | Shape::Object(_) | Shape::Kinds(_) | Shape::KindsOr(_) => {
+                value.is_object()
+            }
             Shape::Either(two) => two.iter().any(|shape| shape.takes_type_of(value)),
         }
     }
@@ -64,7 +73,9 @@ impl Shape {
             Shape::Text => "a text".into(),
             Shape::Word(words) => words.join(" or "),
             Shape::List(_) => "a list".into(),
-            Shape::Map(_) | Shape::Object(_) => "an object".into(),
+            Shape::Map(_) | Shape::Object(_) | Shape::Kinds(_) | Shape::KindsOr(_) => {
+                "an object".into()
+            }
             Shape::Either([one, other]) => format!("{} or {}", one.words(), other.words()),
         }
     }
@@ -88,6 +99,10 @@ impl Shape {
                 map.values().try_for_each(|value| shape.check(value, &format!("{place}.*")))
             }
             (Shape::Object(keys), Value::Object(_)) => check_keys(keys, value, place),
+            (Shape::Kinds(kinds), Value::Object(_)) => check_kind(kinds, None, value, place),
+            (Shape::KindsOr(kinds), Value::Object(_)) => {
+                check_kind(kinds, kinds.first(), value, place)
+            }
             (Shape::Either(two), _) => two
                 .iter()
                 .filter(|shape| shape.takes_type_of(value))
@@ -97,9 +112,35 @@ impl Shape {
     }
 }
 
+/// Whether the object `value` is of one of these kinds, and has its keys and no others.
+fn check_kind(
+    kinds: &[Kind],
+    without: Option<&Kind>,
+    value: &Value,
+    place: &str,
+) -> Result<(), Refusal> {
+    let kind = match value.get("type") {
+        None => without,
+        Some(name) => kinds.iter().find(|(kind, _)| *name == **kind),
+    };
+    match kind {
+        Some((_, keys)) => check_listed(keys, &["type"], value, place),
+        None => {
+            let names: Vec<&str> = kinds.iter().map(|(kind, _)| *kind).collect();
+            let what = format!("{place}.type is not {}", names.join(" or "));
+            Err((RequestRefusal::BadValue, what))
+        }
+    }
+}
+
 /// Whether the object `value`, which stands at `place` (empty for the whole request), has the needed keys and no
 /// others than these.
 pub fn check_keys(keys: &[Key], value: &Value, place: &str) -> Result<(), Refusal> {
+    check_listed(keys, &[], value, place)
+}
+
+/// The same; `also` are names that were looked at before.
+fn check_listed(keys: &[Key], also: &[&str], value: &Value, place: &str) -> Result<(), Refusal> {
     let below = |name: &str| match place {
         "" => name.to_owned(),
         _ => format!("{place}.{name}"),
@@ -114,7 +155,9 @@ pub fn check_keys(keys: &[Key], value: &Value, place: &str) -> Result<(), Refusa
             Some(value) => key.shape.check(value, &below(key.name))?,
         }
     }
-    let unknown = |name: &&String| !keys.iter().any(|key| key.name == **name);
+    let unknown = |name: &&String| {
+        !keys.iter().any(|key| key.name == **name) && !also.contains(&name.as_str())
+    };
     match value.as_object().and_then(|object| object.keys().find(unknown)) {
         None => Ok(()),
         Some(name) => {

@@ -10,11 +10,27 @@ use crate::check::ambient::BUN_OPTIONS;
 use crate::check::launch::File;
 use crate::error::Result;
 use crate::record;
-use crate::record::admission::ModelAdmission;
+use crate::record::admission::{Api, ModelAdmission};
 use crate::run::fixture::Fixture;
 
-/// The variable in which Case looks for the key of its provider `openai`.
-const KEY: &str = "OPENAI_API_KEY";
+/// The variable in which Case looks for the key, by the name of its provider and nothing else; two names speak every API.
+fn key_variable(model: &ModelAdmission) -> &'static str {
+    match model.runtime_provider.as_str() {
+        "anthropic" => "ANTHROPIC_API_KEY",
+        _ => "OPENAI_API_KEY",
+    }
+}
+
+/// What Case calls the model's API, and the base URL to which it adds the rest of the path.
+fn spoken(api: Api) -> (&'static str, String) {
+    let door = format!("http://127.0.0.1:{PORT}");
+    match api {
+        Api::OpenaiChat => ("openai-completions", door + "/v1"),
+        Api::OpenaiResponses => ("openai-responses", door + "/v1"),
+        // It adds `/v1` by itself.
+        Api::AnthropicMessages => ("anthropic-messages", door),
+    }
+}
 
 /// WorkOS Case, and the stand-in that behaves like it.
 pub struct Case;
@@ -54,7 +70,12 @@ impl Agent for Case {
         let argument = |arg: &String| if arg == "{task}" { &task_file } else { arg }.clone();
         Ok(Prepared {
             arguments: parts.shape.iter().map(argument).collect(),
-            environment: environment(parts.sentinel, parts.hardened, &parts.tools),
+            environment: environment(
+                key_variable(parts.model),
+                parts.sentinel,
+                parts.hardened,
+                &parts.tools,
+            ),
             directories: ["home", "tmp", "case-data", "case-data/pi-agent"]
                 .map(str::to_owned)
                 .to_vec(),
@@ -89,6 +110,7 @@ impl Agent for Case {
 
 /// The closed list of variables.
 fn environment(
+    key: &str,
     sentinel: &str,
     hardened: bool,
     tools: &BTreeMap<String, String>,
@@ -101,7 +123,7 @@ fn environment(
         ("TZ", "UTC".to_owned()),
         ("CASE_DATA_DIR", format!("{WORKDIR}/case-data")),
         ("PI_CODING_AGENT_DIR", format!("{WORKDIR}/case-data/pi-agent")),
-        (KEY, sentinel.to_owned()),
+        (key, sentinel.to_owned()),
         ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
         ("PYTHONNOUSERSITE", "1".to_owned()),
         ("GIT_CONFIG_NOSYSTEM", "1".to_owned()),
@@ -121,14 +143,15 @@ fn environment(
 /// Case's configuration, by path below the working directory.
 fn config(workspace: &str, model: &ModelAdmission, fixture: &Fixture) -> Vec<(String, Value)> {
     let runtime = model.runtime_provider.as_str();
+    let (api, base) = spoken(model.api());
     let mut providers = serde_json::Map::new();
     providers.insert(
         runtime.to_owned(),
         json!({
-            "baseUrl": format!("http://127.0.0.1:{PORT}/v1"),
-            "api": "openai-completions",
+            "baseUrl": base,
+            "api": api,
             // The name of the variable, not a key.
-            "apiKey": KEY,
+            "apiKey": key_variable(model),
             "models": [{
                 "id": model.model, "name": model.model, "input": ["text"],
                 "reasoning": model.reasoning.unwrap_or_default(),
@@ -170,12 +193,14 @@ mod tests {
 
     #[test]
     fn the_environment_is_closed_and_holds_no_switch() {
-        let env = environment("sentinel", false, &BTreeMap::new());
+        let env = environment("OPENAI_API_KEY", "sentinel", false, &BTreeMap::new());
         assert_eq!(env["BUN_OPTIONS"], BUN_OPTIONS);
         for name in ["BUN_BE_BUN", "NODE_OPTIONS", "CASE_MODEL_OVERRIDE", "LD_PRELOAD"] {
             assert!(!env.contains_key(name), "{name}");
         }
-        assert!(!environment("s", true, &BTreeMap::new()).contains_key("BUN_OPTIONS"));
+        assert!(
+            !environment("OPENAI_API_KEY", "s", true, &BTreeMap::new()).contains_key("BUN_OPTIONS")
+        );
     }
 
     #[test]
@@ -184,7 +209,7 @@ mod tests {
             let tools = BTreeMap::from([(tool.to_owned(), value.to_owned())]);
             let mut facts = crate::check::tests::good();
             let launch = crate::check::tests::known(&mut facts.launch);
-            launch.env = environment("sentinel", launch.hardened, &tools);
+            launch.env = environment("OPENAI_API_KEY", "sentinel", launch.hardened, &tools);
             crate::check::tests::refused_with(&facts)
         };
         assert_eq!(refused("PATH", "/usr/bin:/bin"), Vec::<String>::new());
@@ -217,5 +242,18 @@ mod tests {
         (model.context_window, model.max_tokens) = (Some(200_000), Some(16_000));
         model.reasoning = Some(true);
         assert_eq!(told(&model), [json!(200_000), json!(16_000), json!(true)]);
+        for (api, name, base) in [
+            (Api::OpenaiChat, "openai-completions", "http://127.0.0.1:8080/v1"),
+            (Api::OpenaiResponses, "openai-responses", "http://127.0.0.1:8080/v1"),
+            (Api::AnthropicMessages, "anthropic-messages", "http://127.0.0.1:8080"),
+        ] {
+            model.api = Some(api);
+            let told = provider(&config("repo-toy", &model, &fixture));
+            assert_eq!((&told["api"], &told["baseUrl"]), (&json!(name), &json!(base)));
+        }
+        model.runtime_provider = "anthropic".parse().unwrap();
+        assert_eq!(key_variable(&model), "ANTHROPIC_API_KEY");
+        let files = config("repo-toy", &model, &fixture);
+        assert_eq!(files[2].1["providers"]["anthropic"]["apiKey"], "ANTHROPIC_API_KEY");
     }
 }

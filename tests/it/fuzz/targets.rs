@@ -10,7 +10,10 @@ use admit::bun::lockfile::Lockfile as BunLock;
 use admit::fetch::archive::{self, Limits, Top};
 use admit::lock::plan::Plan;
 use admit::proxy::api::chat::Chat;
-use admit::proxy::api::read_request;
+use admit::proxy::api::list::ALL;
+use admit::proxy::api::messages::Messages;
+use admit::proxy::api::responses::Responses;
+use admit::proxy::api::{WireApi, read_request};
 use admit::proxy::http1::{self, parse_reply, parse_request};
 use admit::proxy::reader::ReplyReader;
 use admit::proxy::sse::SseDecoder;
@@ -33,7 +36,7 @@ use serde_json::Value;
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target, by the name of its directory of seeds.
-pub const TARGETS: [(&str, Target); 17] = [
+pub const TARGETS: [(&str, Target); 19] = [
     ("json", json),
     ("lock", lock),
     ("report", report),
@@ -48,7 +51,9 @@ pub const TARGETS: [(&str, Target); 17] = [
     ("sse", sse),
     ("http-request", http_request),
     ("http-reply", http_reply),
-    ("chat-request", chat_request),
+    ("chat-request", |bytes| request(&Chat, bytes)),
+    ("responses-request", |bytes| request(&Responses, bytes)),
+    ("messages-request", |bytes| request(&Messages, bytes)),
     ("agent-result", envelope),
     ("patch", diff),
 ];
@@ -195,7 +200,9 @@ fn sse(bytes: &[u8]) -> bool {
     let read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
         let (mut decoder, mut events) = (SseDecoder::new(), Vec::new());
         for piece in pieces {
-            decoder.feed(piece, |event| events.push(event.to_vec()));
+            decoder.feed(piece, |event| {
+                events.push([event.name, b"\0", event.data].concat());
+            });
         }
         let state = (decoder.at_boundary(), decoder.overflowed());
         events.extend(decoder.finish());
@@ -208,15 +215,15 @@ fn sse(bytes: &[u8]) -> bool {
 
 fn http_request(bytes: &[u8]) -> bool {
     let Some(end) = http1::head_end(bytes) else { return false };
-    parse_request(&bytes[..end], "authorization").is_ok()
+    parse_request(&bytes[..end]).is_ok()
 }
 
 fn http_reply(bytes: &[u8]) -> bool {
     let Some(end) = http1::head_end(bytes) else { return false };
     let Ok(head) = parse_reply(&bytes[..end]) else { return false };
     let _ = http1::reply_head_for_client(&bytes[..end]);
-    let read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
-        let mut reader = ReplyReader::new(&Chat, &head).ok()?;
+    let read = |api: &'static dyn WireApi, pieces: &mut dyn Iterator<Item = &[u8]>| {
+        let mut reader = ReplyReader::new(api, &head).ok()?;
         let mut seen = (Vec::new(), Vec::new());
         for piece in pieces {
             let fresh = reader.feed(piece).ok()?;
@@ -227,17 +234,25 @@ fn http_reply(bytes: &[u8]) -> bool {
         let (facts, content, _) = reader.finish(true);
         Some((seen, whole, format!("{facts:?}"), content))
     };
-    let (whole, cut) =
-        (read(&mut std::iter::once(&bytes[end..])), read(&mut pieces(&bytes[end..])));
-    if let (Some(whole), Some(cut)) = (&whole, &cut) {
-        assert_eq!(whole.0.0, cut.0.0, "the pieces decide what the body is");
-        assert_eq!(whole.3, cut.3, "the pieces decide what the model said");
+    let mut taken = false;
+    for api in ALL {
+        let whole = read(api, &mut std::iter::once(&bytes[end..]));
+        let cut = read(api, &mut pieces(&bytes[end..]));
+        if let (Some(whole), Some(cut)) = (&whole, &cut) {
+            assert_eq!(whole.0.0, cut.0.0, "the pieces decide what the body is");
+            assert_eq!(whole.3, cut.3, "the pieces decide what the model said");
+        }
+        taken |= whole.is_some();
     }
-    whole.is_some()
+    taken
 }
 
-fn chat_request(bytes: &[u8]) -> bool {
-    read_request(&Chat, bytes, "qwen").is_ok()
+/// A request that was taken and written anew is taken again, and comes out as it went in.
+fn request(api: &dyn WireApi, bytes: &[u8]) -> bool {
+    let Ok(taken) = read_request(api, bytes, "qwen") else { return false };
+    let again = read_request(api, &taken.body, "qwen").expect("what was written is read");
+    assert_eq!(again, taken);
+    true
 }
 
 fn envelope(bytes: &[u8]) -> bool {

@@ -1,0 +1,136 @@
+//! Every wire API, by what a model's record calls it.
+
+use super::WireApi;
+use super::chat::Chat;
+use super::messages::Messages;
+use super::responses::Responses;
+use crate::record::admission::Api;
+
+pub const ALL: [&dyn WireApi; 3] = [&Chat, &Responses, &Messages];
+
+/// How a model with this `api` in its record is spoken to.
+pub fn of(api: Api) -> &'static dyn WireApi {
+    match api {
+        Api::OpenaiChat => &Chat,
+        Api::OpenaiResponses => &Responses,
+        Api::AnthropicMessages => &Messages,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::proxy::api::read_request;
+    use crate::proxy::http1::{ReplyHead, parse_reply};
+    use crate::proxy::mock::{Behaviour, Mock};
+    use crate::proxy::reader::ReplyReader;
+    use crate::proxy::reply::classify;
+    use crate::record::wire::{ReplyClass, ReplyFacts};
+
+    /// What a reply amounts to.
+    #[derive(Debug, PartialEq)]
+    pub struct Read {
+        pub facts: ReplyFacts,
+        pub content: String,
+        /// As it is looked through for secrets.
+        pub text: String,
+        pub class: ReplyClass,
+        pub detail: String,
+    }
+
+    fn read(api: &'static dyn WireApi, head: &ReplyHead, body: &[u8], step: usize) -> Read {
+        let mut reader = ReplyReader::new(api, head).unwrap();
+        let mut text = Vec::new();
+        for piece in body.chunks(step) {
+            text.extend(reader.feed(piece).unwrap().text);
+        }
+        let (facts, content, last) = reader.finish(true);
+        text.extend(last);
+        let text = String::from_utf8(text).unwrap();
+        let verdict = classify(&facts, "m", |reason| api.finish(reason));
+        Read { facts, content, text, class: verdict.class, detail: verdict.detail }
+    }
+
+    /// Reads a stream, in several ways that must not differ.
+    pub fn read_stream(api: &'static dyn WireApi, body: &str) -> Read {
+        let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+        let head = parse_reply(head).unwrap();
+        let whole = read(api, &head, body.as_bytes(), body.len().max(1));
+        for step in [1, 3, 64] {
+            assert_eq!(read(api, &head, body.as_bytes(), step), whole, "step {step}");
+            let crlf = body.replace('\n', "\r\n");
+            let mut got = read(api, &head, crlf.as_bytes(), step);
+            got.facts.body_bytes = whole.facts.body_bytes;
+            assert_eq!(got, whole, "crlf, step {step}");
+        }
+        whole
+    }
+
+    /// Reads a body that is no stream.
+    pub fn read_whole(api: &'static dyn WireApi, status: u16, body: &str) -> Read {
+        let head = format!(
+            "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        read(api, &parse_reply(head.as_bytes()).unwrap(), body.as_bytes(), 10)
+    }
+
+    #[test]
+    fn each_name_leads_to_its_own() {
+        for name in Api::ALL {
+            assert_eq!(of(name).api(), name);
+        }
+        assert_eq!(ALL.map(WireApi::api), Api::ALL);
+    }
+
+    #[test]
+    fn what_a_mock_renders_is_read_back_in_every_api() {
+        for api in ALL {
+            for behaviour in [Behaviour::Plays, Behaviour::Delayed, Behaviour::ToolsInPieces] {
+                for stream in [true, false] {
+                    let mut mock =
+                        Mock::saying("two\nlines", "m").speaking(api).misbehaving(behaviour);
+                    let body = String::from_utf8(mock.reply(1, stream).body()).unwrap();
+                    let got = match stream {
+                        true => read_stream(api, &body),
+                        // Arguments in pieces are no JSON object where they stand whole.
+                        false if behaviour == Behaviour::ToolsInPieces => continue,
+                        false => read_whole(api, 200, &body),
+                    };
+                    let class = match behaviour {
+                        Behaviour::ToolsInPieces => ReplyClass::OkTools,
+                        _ => ReplyClass::OkText,
+                    };
+                    assert_eq!((got.class, got.facts.malformed), (class, 0), "{body}\n{got:?}");
+                    let thinks = behaviour == Behaviour::Delayed;
+                    assert_eq!(got.facts.reasoning_chars > 0, thinks, "{body}");
+                    assert_eq!(got.facts.usage.unwrap().total_tokens, 2, "{body}");
+                    if class == ReplyClass::OkText {
+                        assert_eq!(got.content, "two\nlines");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_said_twice_is_looked_through_twice() {
+        // Escaped in a whole that differs from its pieces: no other reader of the bytes would find it.
+        let body = concat!(
+            "data: {\"type\":\"response.output_item.added\",\"item\":{\"type\":\"message\"}}\n\n",
+            "data: {\"type\":\"response.output_text.delta\",\"delta\":\"a\"}\n\n",
+            "data: {\"type\":\"response.output_item.done\",\"item\":{\"type\":\"message\",\"content\":[{\"type\":\"output_text\",\"text\":\"\\u0073ecret\"}]}}\n\n",
+        );
+        let got = read_stream(&Responses, body);
+        assert!(got.text.contains("secret") && got.facts.malformed == 1, "{got:?}");
+    }
+
+    #[test]
+    fn a_probe_passes_its_own_list() {
+        for api in ALL {
+            let body = api.probe("m", 1024).to_string();
+            let request = read_request(api, body.as_bytes(), "m").unwrap();
+            assert!(request.stream && request.messages == 1, "{}", api.name());
+        }
+    }
+}

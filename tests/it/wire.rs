@@ -1,0 +1,633 @@
+//! The three wire APIs at the proxy, each by the same table: every fault of a model, what goes on and in which headers,
+//! and that a stream which the proxy stops never looks like one that ended.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use admit::download::config::NetConfig;
+use admit::proxy::api::WireApi;
+use admit::proxy::api::list::ALL;
+use admit::proxy::endpoint::Endpoint;
+use admit::proxy::probe::{ProbeLimits, ProbeOutcome, probe};
+use admit::proxy::server::{Limits, Part, Proxy, ProxyConfig, Recorder};
+use admit::proxy::upstream::Upstream;
+use admit::record::evidence::RunStatus;
+use admit::record::wire::{
+    CutReason, Limit, ProxyRecord, ReasoningField, ReplyClass, RequestRefusal, WireRecord,
+};
+use admit::secrets::Secret;
+use serde_json::{Value, json};
+
+use crate::loopback::{Reply, Server};
+use crate::proxy::{SENTINEL, hasty, open, quick, send, speaking};
+use crate::trial::{Trial, real_case};
+use crate::upstream::{Behaviour, MODEL, Mock, MockServer, key, raw, stream};
+use crate::util::{project, var};
+
+type Api = &'static dyn WireApi;
+
+/// A model server that speaks `api`, says hello, and misbehaves.
+fn serve(api: Api, behaviour: Behaviour) -> MockServer {
+    let mock = Mock::saying("hello", MODEL).speaking(api).misbehaving(behaviour);
+    MockServer::start(mock).unwrap()
+}
+
+/// A question as the clients of `api` ask it.
+fn question(api: Api) -> Value {
+    api.probe(MODEL, 64)
+}
+
+fn with_key(api: Api, key: &str, body: &Value) -> Vec<u8> {
+    let body = body.to_string();
+    format!(
+        "POST /v1{} HTTP/1.1\r\nHost: x\r\n{key}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        api.path(),
+        body.len()
+    )
+    .into_bytes()
+}
+
+fn request(api: Api, body: &Value) -> Vec<u8> {
+    with_key(api, &format!("Authorization: Bearer {SENTINEL}"), body)
+}
+
+struct Outcome {
+    reply: Vec<u8>,
+    /// The reply's end was not one of a cut connection.
+    clean: bool,
+    record: ProxyRecord,
+}
+
+impl Outcome {
+    fn one(&self) -> &WireRecord {
+        assert_eq!(self.record.exchanges.len(), 1);
+        &self.record.exchanges[0]
+    }
+
+    fn verdict(&self) -> (ReplyClass, &str) {
+        let verdict = self.one().verdict.as_ref().unwrap();
+        (verdict.class, verdict.detail.as_str())
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.reply).into_owned()
+    }
+}
+
+fn ask(api: Api, addr: SocketAddr, limits: Limits) -> Outcome {
+    let running = open(speaking(addr, api), limits, usize::MAX);
+    let (reply, clean) = send(running.addr, &request(api, &question(api)));
+    Outcome { reply, clean, record: running.proxy.stop().unwrap() }
+}
+
+#[test]
+fn each_fault_of_a_model_has_its_class_in_every_api() {
+    use Behaviour as B;
+    use ReplyClass::*;
+    let cases: [(B, ReplyClass, &str); 24] = [
+        (B::Plays, OkText, "text"),
+        (B::PlainJson, OkText, "text"),
+        (B::Slivers, OkText, "text"),
+        (B::Delayed, OkText, "text"),
+        (B::OutOfTokens, OkText, "length"),
+        (B::ToolsInPieces, OkTools, "tools"),
+        (B::Status(401), AuthUnavailable, "http_401"),
+        (B::Status(403), AuthUnavailable, "http_403"),
+        (B::Status(404), UpstreamError, "model_not_found"),
+        (B::Status(400), UpstreamError, "http_4xx"),
+        (B::Status(429), UpstreamError, "http_429"),
+        (B::Status(500), UpstreamError, "http_5xx"),
+        (B::Status(529), UpstreamError, "http_5xx"),
+        (B::ErrorAfter200, UpstreamError, "error_after_200"),
+        (B::Refuses, UpstreamError, "refusal"),
+        (B::Cut, StreamTruncated, "cut"),
+        (B::MissingDone, StreamTruncated, "missing_done"),
+        (B::MissingFinishReason, StreamTruncated, "missing_finish_reason"),
+        (
+            B::ReasoningOnly(ReasoningField::Reasoning),
+            ResponseShapeUnavailable,
+            "reasoning_only_no_close",
+        ),
+        (
+            B::ReasoningOnly(ReasoningField::ThinkTag),
+            ResponseShapeUnavailable,
+            "reasoning_only_no_close",
+        ),
+        (B::Empty, EmptyReply, "empty"),
+        (B::OtherModel, ModelMismatch, "other_model"),
+        (B::BadTool, MalformedToolCall, "arguments_not_json"),
+        (B::Gone, ConnectionRefused, "refused"),
+    ];
+    std::thread::scope(|scope| {
+        for api in ALL {
+            scope.spawn(move || {
+                for (behaviour, class, detail) in cases {
+                    let name = format!("{} {behaviour:?}", api.name());
+                    let server = serve(api, behaviour);
+                    let got = ask(api, server.addr, quick());
+                    assert_eq!(got.verdict(), (class, detail), "{name}: {:?}", got.one());
+                    assert_eq!((&got.one().cut, got.one().refused), (&None, None), "{name}");
+                    assert_eq!(got.text().starts_with("HTTP/1.1 502 "), behaviour == B::Gone);
+                    let limits = ProbeLimits::default();
+                    let probed =
+                        probe(&speaking(server.addr, api), MODEL, limits, &AtomicUsize::new(0))
+                            .unwrap();
+                    let want = match class {
+                        OkText | OkTools => ProbeOutcome::Ready,
+                        ConnectionRefused => ProbeOutcome::ListUnavailable,
+                        _ => ProbeOutcome::ReplyUnusable,
+                    };
+                    assert_eq!(probed.outcome, want, "{name}: {probed:?}");
+                    assert_eq!(probed.verdict.unwrap().detail, detail, "{name}");
+                }
+                let silent = Mock::saying("hello", MODEL).speaking(api).misbehaving(B::Silent);
+                let silent = MockServer::start(silent.during(0..u32::MAX)).unwrap();
+                let got = ask(api, silent.addr, hasty());
+                assert_eq!(got.verdict(), (UpstreamError, "no_reply"), "{}", api.name());
+            });
+        }
+    });
+}
+
+/// What one API's model says is no answer of another's.
+#[test]
+fn a_model_that_answers_in_the_form_of_another_api_is_found_out() {
+    for api in ALL {
+        for other in ALL.into_iter().filter(|other| other.name() != api.name()) {
+            for whole in [false, true] {
+                let mut mock = Mock::saying("hello", MODEL).speaking(other);
+                let body = mock.reply(1, !whole).body();
+                let bytes = match whole {
+                    false => stream("", &body),
+                    true => {
+                        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+                        let length = format!("Content-Length: {}\r\n\r\n", body.len());
+                        [head.as_bytes(), length.as_bytes(), &body].concat()
+                    }
+                };
+                let server = raw(move |_| bytes.clone());
+                let got = ask(api, server.addr(), quick());
+                let class = got.verdict().0;
+                let named = format!("{} for {}: {:?}", other.name(), api.name(), got.one());
+                assert!(
+                    matches!(class, ReplyClass::UpstreamError | ReplyClass::StreamTruncated),
+                    "{named}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_request_goes_on_with_the_real_key_and_the_headers_of_its_api() {
+    for api in ALL {
+        let bytes = stream("", &Mock::saying("hello", MODEL).speaking(api).reply(1, true).body());
+        let server = raw(move |_| bytes.clone());
+        let running = open(speaking(server.addr(), api), quick(), usize::MAX);
+        let headers = [
+            &format!("X-Api-Key: {SENTINEL}"),
+            "anthropic-version: 2024-01-02",
+            "anthropic-beta: interleaved-thinking-2025-05-14",
+            "anthropic-dangerous-direct-browser-access: true",
+            "User-Agent: someone",
+            "X-Stainless-OS: Linux",
+        ];
+        let (reply, clean) =
+            send(running.addr, &with_key(api, &headers.join("\r\n"), &question(api)));
+        assert!(clean && String::from_utf8_lossy(&reply).contains("hello"), "{}", api.name());
+        let list = format!(
+            "GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SENTINEL}\r\n\r\n"
+        );
+        let (reply, _) = send(running.addr, list.as_bytes());
+        assert!(String::from_utf8_lossy(&reply).contains(MODEL));
+        running.proxy.stop().unwrap();
+        let asked = server.asked();
+        let messages = api.name() == "anthropic-messages";
+        assert_eq!(asked[0].target, format!("/v1{}", api.path()));
+        for one in &asked {
+            let (bearer, plain) = (one.header("authorization"), one.header("x-api-key"));
+            let bearers = format!("Bearer {}", key());
+            match messages {
+                true => assert_eq!((bearer, plain), (None, Some(&*key()))),
+                false => assert_eq!((bearer, plain), (Some(&*bearers), None)),
+            }
+            let agent = concat!("admit/", env!("CARGO_PKG_VERSION"));
+            assert_eq!(one.header("user-agent"), Some(agent));
+            let foreign = |name: &str| name.starts_with("x-stainless") || name.contains("danger");
+            assert!(
+                !one.headers
+                    .iter()
+                    .any(|(name, value)| { foreign(name) || value.contains(SENTINEL) })
+            );
+            assert_eq!(one.header("anthropic-version").is_some(), messages);
+        }
+        if messages {
+            assert_eq!(asked[0].header("anthropic-version"), Some("2024-01-02"));
+            assert_eq!(asked[0].header("anthropic-beta"), Some("interleaved-thinking-2025-05-14"));
+            assert_eq!(asked[1].header("anthropic-version"), Some("2023-06-01"));
+            assert_eq!(asked[1].target, "/v1/models?limit=1000");
+        }
+        assert_eq!(serde_json::from_slice::<Value>(&asked[0].body).unwrap(), question(api));
+    }
+}
+
+/// Clients of Messages add `/v1` themselves: users write the base URL without it.
+#[test]
+fn a_base_url_has_its_version_once() {
+    for api in ALL {
+        for (base, want) in
+            [("", "/v1"), ("/v1", "/v1"), ("/v1/", "/v1"), ("/anthropic", "/anthropic/v1")]
+        {
+            let bytes =
+                stream("", &Mock::saying("hello", MODEL).speaking(api).reply(1, true).body());
+            let server = raw(move |_| bytes.clone());
+            let url = format!("http://{}{base}", server.addr());
+            let endpoint = Endpoint::resolve(&url, "loopback-test", &NetConfig::default()).unwrap();
+            let upstream = Upstream::Http { api, endpoint, credential: None };
+            let got =
+                probe(&upstream, MODEL, ProbeLimits::default(), &AtomicUsize::new(0)).unwrap();
+            assert!(got.is_ready(), "{} {base}: {got:?}", api.name());
+            let want = match api.name() {
+                "anthropic-messages" => want,
+                _ => base.trim_end_matches('/'),
+            };
+            assert_eq!(server.asked()[1].target, format!("{want}{}", api.path()));
+        }
+    }
+}
+
+#[test]
+fn the_key_of_the_run_is_taken_wherever_clients_show_it() {
+    for api in ALL {
+        let server = serve(api, Behaviour::Plays);
+        let running = open(speaking(server.addr, api), quick(), usize::MAX);
+        let bearer = format!("Authorization: Bearer {SENTINEL}");
+        let plain = format!("X-Api-Key: {SENTINEL}");
+        for (shown, want) in [
+            (bearer.clone(), Ok(())),
+            (plain.clone(), Ok(())),
+            (format!("api-key: {SENTINEL}"), Ok(())),
+            (format!("{bearer}\r\n{plain}"), Ok(())),
+            (format!("{bearer}\r\nX-Api-Key: mine"), Err(RequestRefusal::ClientCredentials)),
+            (format!("{bearer}\r\n{bearer}"), Err(RequestRefusal::ClientCredentials)),
+            ("X-Api-Key: mine".into(), Err(RequestRefusal::BadSentinel)),
+            (format!("x-goog-api-key: {SENTINEL}"), Err(RequestRefusal::ClientCredentials)),
+            ("X-Nothing: at-all".into(), Err(RequestRefusal::BadSentinel)),
+        ] {
+            let (reply, _) = send(running.addr, &with_key(api, &shown, &question(api)));
+            let passed = reply.starts_with(b"HTTP/1.1 200 ");
+            assert_eq!(passed, want.is_ok(), "{} {shown}", api.name());
+            assert!(!String::from_utf8_lossy(&reply).contains(SENTINEL));
+        }
+        let record = running.proxy.stop().unwrap();
+        let refused: Vec<_> = record.exchanges.iter().filter_map(|one| one.refused).collect();
+        assert_eq!(refused.len(), 5);
+    }
+}
+
+/// Real Case, told of its model by the record alone, over each API: a whole run, and faults that it names all alike.
+#[test]
+fn real_case_works_over_every_api() {
+    let Some(case) = real_case() else { return };
+    for api in ALL {
+        let left = Trial::built(case.clone()).speaking(api.api()).scripted();
+        let report = left.report();
+        assert_eq!(report.status, RunStatus::Rehearsed, "{}: {:#?}", api.name(), report.blockers);
+        assert!(left.check.faults.is_empty(), "{}: {:?}", api.name(), left.check.faults);
+        let line = format!("POST /v1{}", api.path());
+        assert!(left.text("report.json").contains(&line), "{}", api.name());
+        for (fault, class, detail) in [
+            (Behaviour::Status(401), "auth_unavailable", "http_401 in exchange"),
+            (Behaviour::ErrorAfter200, "upstream_error", "error_after_200 in exchange"),
+            (Behaviour::Refuses, "upstream_error", "refusal in exchange"),
+            (Behaviour::OtherModel, "model_mismatch", "other_model in exchange"),
+        ] {
+            let mock = Mock::saying("hello", MODEL).speaking(api).misbehaving(fault);
+            let server = MockServer::start(mock.during(1..u32::MAX)).unwrap();
+            let left = Trial::built(case.clone()).speaking(api.api()).served(&server);
+            let report = left.report();
+            let name = format!("{} {fault:?}: {:#?}", api.name(), report.blockers);
+            assert_eq!(report.failure_class.map(|found| found.as_str()), Some(class), "{name}");
+            assert!(report.blockers.iter().any(|line| line.contains(detail)), "{name}");
+        }
+    }
+}
+
+/// A proxy that counts what it records.
+struct Nowhere;
+impl Recorder for Nowhere {
+    fn bytes(&mut self, _: u32, _: Part, _: u64, _: &[u8]) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The reply of a chunked stream: a call whose arguments end in the middle, and then nothing for ever.
+fn half_call(api: Api) -> Vec<u8> {
+    let mut mock = Mock::saying("x", MODEL).speaking(api).misbehaving(Behaviour::BadTool);
+    let body = String::from_utf8(mock.reply(1, true).body()).unwrap();
+    // Up to the last piece of the arguments; what would end the call is left out.
+    let at =
+        body.rfind("\\\"path\\\"").map(|at| at + body[at..].find("\n\n").unwrap() + 2).unwrap();
+    let first =
+        body.find("\\\"path\\\"").map(|at| at + body[at..].find("\n\n").unwrap() + 2).unwrap();
+    let kept = &body[..first.min(at)];
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n";
+    format!("{head}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{kept}\r\n", kept.len()).into_bytes()
+}
+
+/// What an agent would take for the proper end of the model's reply.
+fn ends_cleanly(reply: &[u8], clean: bool) -> bool {
+    let text = String::from_utf8_lossy(reply);
+    if text.starts_with("HTTP/1.1 502 ") && !text.contains("event-stream") {
+        return false;
+    }
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let head = head.to_ascii_lowercase();
+    if head.contains("transfer-encoding: chunked") {
+        return clean && body.ends_with("0\r\n\r\n");
+    }
+    match head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()) {
+        Some(length) => clean && body.len() == length.trim().parse::<usize>().unwrap(),
+        None => clean,
+    }
+}
+
+#[test]
+fn a_stream_that_is_stopped_never_ends_cleanly() {
+    for api in ALL {
+        let half = half_call(api);
+        let unframed = {
+            let text = String::from_utf8(half.clone()).unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            let head = head.replace("\r\nTransfer-Encoding: chunked", "");
+            let body = body.split_once("\r\n").unwrap().1;
+            format!("{head}\r\n\r\n{body}").into_bytes()
+        };
+        let leak = |framed: bool| {
+            let words = format!("data: {{\"leak\":\"{}\"}}\n\n", key());
+            match framed {
+                true => format!("{:x}\r\n{words}\r\n0\r\n\r\n", words.len()),
+                false => words,
+            }
+        };
+        for framed in [true, false] {
+            let base = if framed { half.clone() } else { unframed.clone() };
+            let name = format!("{} framed {framed}", api.name());
+            // A secret that follows, a limit of bytes, the time, the run's own end.
+            let reply = [&*base, leak(framed).as_bytes()].concat();
+            let server = raw(move |_| reply.clone());
+            let got = ask(api, server.addr(), quick());
+            assert_eq!(got.one().cut.as_ref().unwrap().reason, CutReason::Secret, "{name}");
+            assert!(!ends_cleanly(&got.reply, got.clean), "{name}: {}", got.text());
+            assert!(!got.text().contains(&key()), "{name}");
+
+            let stalled = base.clone();
+            let server = Server::http(move |_, _| Reply::Stall(stalled.clone()));
+            let got = ask(api, server.addr(), hasty());
+            assert_eq!(got.record.limit_hit, Some(Limit::ReplyTime), "{name}");
+            assert!(got.text().contains("path"), "{name}: {}", got.text());
+            assert!(!ends_cleanly(&got.reply, got.clean), "{name}: {}", got.text());
+
+            let running = open(speaking(server.addr(), api), quick(), usize::MAX);
+            let mut client = TcpStream::connect(running.addr).unwrap();
+            client.write_all(&request(api, &question(api))).unwrap();
+            let mut reply = vec![0; 64 << 10];
+            let n = client.read(&mut reply).unwrap();
+            reply.truncate(n);
+            let record = running.proxy.stop().unwrap();
+            let clean = client.read_to_end(&mut reply).is_ok();
+            assert_eq!(record.exchanges[0].cut.as_ref().unwrap().reason, CutReason::Stopped);
+            assert!(!ends_cleanly(&reply, clean), "{name}");
+            assert_eq!(
+                record.exchanges[0].verdict.as_ref().unwrap().class,
+                ReplyClass::CutByAdmit,
+                "{name}"
+            );
+        }
+        let cap = half.len() as u64 + 20_000;
+        let filler = format!(": {}\n\n", "x".repeat(997));
+        let filler = format!("{:x}\r\n{filler}\r\n", filler.len()).repeat(40);
+        let server = raw(move |_| [&*half, filler.as_bytes(), b"0\r\n\r\n"].concat());
+        let got = ask(api, server.addr(), Limits { reply_bytes: cap, ..quick() });
+        assert!(got.text().contains("path"), "{}", api.name());
+        assert_eq!(got.record.limit_hit, Some(Limit::ReplyBytes), "{}", api.name());
+        assert!(!ends_cleanly(&got.reply, got.clean), "{}: {}", api.name(), got.text());
+    }
+}
+
+/// An escaped key in a body that is no stream: only who reads the JSON finds it.
+#[test]
+fn a_body_is_looked_through_before_its_last_byte_goes_on() {
+    let escaped: String = key().bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+    for api in ALL {
+        let mut mock = Mock::saying("HERE", MODEL).speaking(api);
+        let body = String::from_utf8(mock.reply(1, false).body()).unwrap();
+        let body = body.replace("HERE", &escaped);
+        let bytes = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let server = raw(move |_| bytes.clone().into_bytes());
+        let got = ask(api, server.addr(), quick());
+        assert_eq!(got.one().cut.as_ref().map(|cut| cut.reason), Some(CutReason::Secret));
+        assert!(!got.text().contains(&escaped), "{}", api.name());
+    }
+}
+
+#[test]
+fn what_would_lead_elsewhere_or_hold_a_run_up_has_one_answer() {
+    for api in ALL {
+        let name = api.name();
+        let reply = |head: &str| format!("HTTP/1.1 {head}\r\nContent-Length: 2\r\n\r\n{{}}");
+        for (bytes, want, not) in [
+            (
+                reply("307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/v1/elsewhere"),
+                "x-should-retry: false",
+                "elsewhere",
+            ),
+            (reply("429 Too Many\r\nRetry-After: 86400"), "x-should-retry: false", "86400"),
+            (
+                reply("503 Busy\r\nRetry-After: 9999\r\nx-should-retry: true"),
+                "x-should-retry: false",
+                "true",
+            ),
+            (reply("429 Too Many\r\nRetry-After: 2"), "Retry-After: 2", "x-should-retry"),
+        ] {
+            let server = raw(move |_| bytes.clone().into_bytes());
+            let got = ask(api, server.addr(), quick());
+            assert!(got.text().contains(want), "{name}: {}", got.text());
+            assert!(!got.text().contains(not), "{name}: {}", got.text());
+            assert_eq!(server.count(), 1, "{name}: nothing is followed");
+        }
+        let server = serve(api, Behaviour::Plays);
+        let running = open(speaking(server.addr, api), quick(), usize::MAX);
+        let socket = format!(
+            "GET /v1{} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SENTINEL}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n",
+            api.path()
+        );
+        let (got, _) = send(running.addr, socket.as_bytes());
+        assert!(got.starts_with(b"HTTP/1.1 426 "), "{name}: {}", String::from_utf8_lossy(&got));
+        for head in ["CONNECT example.com:443 HTTP/1.1", "CONNECT 127.0.0.1:8080 HTTP/1.1"] {
+            let (got, _) = send(running.addr, format!("{head}\r\nHost: x\r\n\r\n").as_bytes());
+            assert!(got.starts_with(b"HTTP/1.1 404 "), "{name}: {}", String::from_utf8_lossy(&got));
+        }
+        // The other APIs' paths are not served: one model is spoken to in one way.
+        for other in ALL.into_iter().filter(|other| other.name() != name) {
+            let (got, _) = send(running.addr, &request(other, &question(other)));
+            assert!(got.starts_with(b"HTTP/1.1 404 "), "{name}");
+        }
+        let record = running.proxy.stop().unwrap();
+        use RequestRefusal::{NotServed, ProtocolSwitch};
+        let refused: Vec<_> = record.exchanges.iter().map(|one| one.refused.unwrap()).collect();
+        assert_eq!(refused, [ProtocolSwitch, NotServed, NotServed, NotServed, NotServed]);
+    }
+}
+
+#[test]
+fn refusals_are_errors_as_the_clients_of_the_api_know_them() {
+    for api in ALL {
+        let server = serve(api, Behaviour::Plays);
+        let running = open(speaking(server.addr, api), quick(), usize::MAX);
+        let mut body = question(api);
+        body["model"] = "bigger".into();
+        let (reply, _) = send(running.addr, &request(api, &body));
+        running.proxy.stop().unwrap();
+        let text = String::from_utf8(reply).unwrap();
+        let error: Value = serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap();
+        assert!(text.starts_with("HTTP/1.1 403 "), "{text}");
+        assert_eq!(error["error"]["type"], "other_model");
+        let outer = if api.name() == "anthropic-messages" { json!("error") } else { Value::Null };
+        assert_eq!(error["type"], outer);
+        assert!(error["error"]["message"].as_str().unwrap().starts_with("admit: another model"));
+    }
+}
+
+const DOOR: &str = "ADMIT_WIRE_DOOR";
+
+/// The proxy for clients that nobody here wrote (`.ci/agents`), before a model of the kind that is asked for, until its
+/// standard input ends. Started by the test harness itself it has nothing to do.
+#[test]
+#[expect(clippy::print_stderr, reason = "the port must be known")]
+fn door() {
+    let Some(name) = var(DOOR) else { return };
+    let api = ALL.into_iter().find(|api| api.name() == name).unwrap();
+    let mock = |behaviour| Ok(serve(api, behaviour));
+    let behaviour = var("ADMIT_WIRE_BEHAVIOUR").unwrap();
+    let server: Result<MockServer, Server> = match behaviour.as_str() {
+        "plays" => mock(Behaviour::Plays),
+        "tools" => mock(Behaviour::ToolsInPieces),
+        "error" => mock(Behaviour::ErrorAfter200),
+        "half" => {
+            let half = half_call(api);
+            Err(Server::http(move |_, _| Reply::Stall(half.clone())))
+        }
+        status => mock(Behaviour::Status(status.parse().unwrap())),
+    };
+    let addr = match &server {
+        Ok(mock) => mock.addr,
+        Err(server) => server.addr(),
+    };
+    let limits = if behaviour == "half" { hasty() } else { quick() };
+    let running = open(speaking(addr, api), limits, usize::MAX);
+    eprintln!("door {}", running.addr.port());
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    running.proxy.stop().unwrap();
+}
+
+/// How large the reply of the test below is, in bytes; `benches/proxy.rs` does it with 200 MB.
+const LARGE: usize = 12 << 20;
+/// By how much the process may grow meanwhile, in KB.
+const GROWTH: u64 = 4 << 10;
+const CHILD: &str = "ADMIT_WIRE_CHILD";
+
+/// Most memory that this process ever had, in KB.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// One event of a stream with 64 KB that say nothing, as it comes before the first of `api` that says something.
+fn padding(api: Api) -> String {
+    let data = json!({"type": "ping", "model": MODEL, "choices": [], "pad": "x".repeat(64 << 10)});
+    match api.name() {
+        "openai-chat" => format!("data: {data}\n\n"),
+        _ => format!("event: ping\ndata: {data}\n\n"),
+    }
+}
+
+/// What the process of its own does. Started by the test harness itself it has nothing to do.
+#[test]
+fn child() {
+    let Some(name) = var(CHILD) else { return };
+    let api = ALL.into_iter().find(|api| api.name() == name).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let body = Mock::saying("hello", MODEL).speaking(api).reply(1, true).body();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 4096]).unwrap();
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        let event = padding(api);
+        for _ in 0..LARGE / event.len() {
+            stream.write_all(event.as_bytes()).unwrap();
+        }
+        stream.write_all(&body).unwrap();
+    });
+    let Upstream::Http { endpoint, credential, .. } = speaking(addr, api) else { unreachable!() };
+    let door = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = door.local_addr().unwrap();
+    let config = ProxyConfig {
+        model: MODEL.into(),
+        sentinel: Secret::new(SENTINEL.into()).unwrap(),
+        upstream: Upstream::Http { api, endpoint, credential },
+        limits: Limits { silence: Duration::from_secs(60), ..Limits::default() },
+        also_secret: Vec::new(),
+        recorder: Box::new(Nowhere),
+        events: None,
+    };
+    let proxy = Proxy::start(door, config).unwrap();
+    let mut client = TcpStream::connect(at).unwrap();
+    client.write_all(&request(api, &question(api))).unwrap();
+    let (mut buf, mut came, mut before) = (vec![0; 64 << 10], 0, 0);
+    while let Ok(n @ 1..) = client.read(&mut buf) {
+        came += n;
+        // What the first megabyte needs is what every reply needs.
+        if before == 0 && came > 1 << 20 {
+            before = peak();
+        }
+    }
+    let grown = peak() - before;
+    let record = proxy.stop().unwrap();
+    let one = &record.exchanges[0];
+    assert_eq!(one.verdict.as_ref().unwrap().class, ReplyClass::OkText, "{one:?}");
+    assert!(came > LARGE - (1 << 20), "{came}");
+    assert!(grown < GROWTH, "{grown} KB more over {came} bytes");
+}
+
+#[test]
+fn memory_stays_flat_over_a_large_reply() {
+    let children: Vec<_> = ALL
+        .into_iter()
+        .map(|api| {
+            let child = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "wire::child", "--nocapture", "--test-threads=1"])
+                .env(CHILD, api.name())
+                .env("CARGO_MANIFEST_DIR", project())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            (api, child)
+        })
+        .collect();
+    for (api, child) in children {
+        let done = child.wait_with_output().unwrap();
+        let words = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success(), "{}: {words}", api.name());
+    }
+}
