@@ -175,8 +175,12 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if !self.kept {
-            let _ = remove_tree(self.parent.as_fd(), &self.name);
+        // Work that is ended from outside of it may still make something in a directory that is being emptied.
+        for _ in 0..20 {
+            if self.kept || remove_tree(self.parent.as_fd(), &self.name).is_ok() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }
 }

@@ -312,7 +312,7 @@ fn a_malformed_request_and_a_store_that_cannot_be_used_leave_a_blocked_run() {
     world.set("ADMIT_STORE", store.display().to_string());
     world.admit(&["run", "stage2"]).refuse(3, "store_unsafe");
     let words = world.admit(&["show", "latest"]).expect(0).stdout();
-    assert!(words.contains("store_unsafe") && words.contains("blocked"), "{words}");
+    assert!(words.contains("store_unsafe") && words.contains("BLOCKED"), "{words}");
     world.admit(&["verify", "latest", "--accept", "blocked"]).expect(0);
 }
 
