@@ -163,7 +163,7 @@ mod tests {
                         _ => args.push(part.to_owned()),
                     }
                 }
-                assert!(line.starts_with(&format!("admit {words}")), "{line}");
+                assert!(line.starts_with("admit "), "{words}: {line}");
                 Cli::try_parse_from(&args).unwrap_or_else(|err| panic!("{line}: {err}"));
             }
         }
