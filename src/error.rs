@@ -232,6 +232,8 @@ reasons! {
     SubmitFailed = "submit_failed" => No,
     /// A signal ended the work before it was done.
     Interrupted = "interrupted" => Stopped,
+    /// Somebody else ended what admit had started.
+    KilledFromOutside = "killed_from_outside" => Stopped,
     // --- sandbox
     /// A wall of the sandbox cannot be built on this machine.
     SandboxUnavailable = "sandbox_unavailable" => Sandbox,

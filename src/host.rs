@@ -402,6 +402,52 @@ pub fn end_with_parent() -> Result<()> {
         .map_err(|err| Error::io("end with", "the parent process", err.into()))
 }
 
+/// How often the kernel has ended processes for want of memory: in this process's memory cgroup, and on the machine.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryKills(Vec<(&'static str, u64)>);
+
+impl MemoryKills {
+    pub fn now() -> Self {
+        let mut out = Vec::new();
+        let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        for line in groups.lines() {
+            // Hierarchy, controllers, path (cgroups(7)).
+            let parts: Vec<&str> = line.splitn(3, ':').collect();
+            let [_, controllers, path] = parts[..] else { continue };
+            let (name, places) = match controllers {
+                "" => ("memory.events", ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].as_slice()),
+                all if all.split(',').any(|one| one == "memory") => {
+                    ("memory.oom_control", ["/sys/fs/cgroup/memory"].as_slice())
+                }
+                _ => continue,
+            };
+            let count = places.iter().find_map(|place| oom_kills(&format!("{place}{path}/{name}")));
+            out.extend(count.map(|count| (name, count)));
+        }
+        out.extend(oom_kills("/proc/vmstat").map(|count| ("/proc/vmstat", count)));
+        Self(out)
+    }
+
+    /// What has risen since this was taken, in words: the cgroup's counter where it did, else the machine's.
+    pub fn risen(&self) -> Option<String> {
+        let now = Self::now();
+        self.0.iter().find_map(|(name, before)| {
+            let (_, after) = now.0.iter().find(|(other, _)| other == name)?;
+            (after > before).then(|| {
+                format!(
+                    "the kernel ended it for want of memory: {name} oom_kill {before} to {after}"
+                )
+            })
+        })
+    }
+}
+
+/// The counter in a file of `name value` lines.
+fn oom_kills(path: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+}
+
 /// Whether the kernel has time namespaces (since 5.6, where they are configured).
 pub fn time_namespaces() -> bool {
     Path::new("/proc/self/ns/time_for_children").exists()

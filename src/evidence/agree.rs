@@ -12,7 +12,10 @@ use super::fault::{Fault, FaultKind, fault};
 use super::files::RunDir;
 use super::names;
 use crate::record;
-use crate::record::evidence::{EvidenceClass, RunReport, RunStatus, evidence_class};
+use crate::record::admission::ModelKind;
+use crate::record::evidence::{
+    EvidenceClass, ProviderOrigin, RunReport, RunStatus, evidence_class,
+};
 use crate::record::fixture::HeldOutRecord;
 use crate::record::network::NetworkClass;
 use crate::record::sealed::{Author, Freshness};
@@ -131,19 +134,20 @@ impl Differences {
             Ok(proxy) => proxy,
             Err(why) => return self.unreadable(PROXY, why),
         };
-        let provider = value(dir, names::GATE).ok();
-        let provider = provider.as_ref().and_then(|gates| gates["provider"].as_str());
-        // A provider may be asked for as `case@7959ac9`.
-        let provider = provider.and_then(|text| text.split('@').next()).unwrap_or_default();
+        let gates = value(dir, names::GATE).unwrap_or_default();
+        // What does not stand there is the one that can be less.
+        let origin = serde_json::from_value(gates["provider_origin"].clone());
+        let kind = serde_json::from_value(gates["model_kind"].clone());
+        let (origin, kind) =
+            (origin.unwrap_or(ProviderOrigin::StandIn), kind.unwrap_or(ModelKind::Scripted));
         let network = proxy.network_class.as_deref().and_then(NetworkClass::from_text);
-        let class = evidence_class(provider, None, network, proxy.upstream);
+        let class = evidence_class(origin, kind, network, proxy.upstream);
         self.same(PROXY, "evidence_class", report.evidence_class, class);
         self.same(PROXY, "case_model", report.case_model.as_deref(), Some(proxy.model.as_str()));
         let reported = report.wire.len() as u64 + report.wire_omitted;
         self.same(PROXY, "exchanges", reported, proxy.exchanges.len() as u64);
         let nothing: &[String] = &[];
         self.same(PROXY, "secrets seen", nothing, &proxy.secrets_seen);
-        self.same(PROXY, "limit hit", None, proxy.limit_hit);
         self.same(PROXY, "failure of the record", None, proxy.recorder_failure);
     }
 

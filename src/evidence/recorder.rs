@@ -17,7 +17,7 @@ use crate::record;
 use crate::record::evidence::{ChainEnd, RunReport, TimelineRow};
 use crate::record::ids::{Digest, Name, RelPath};
 use crate::record::sealed::{Author, Event, Excerpt};
-use crate::secrets::Known;
+use crate::secrets::{Known, Secret};
 
 use sha2::Digest as _;
 
@@ -106,6 +106,8 @@ pub struct Recording {
     pub(super) dir: RunDir,
     pub(super) clock: Arc<dyn Clock + Send>,
     pub(super) known: Mutex<Known>,
+    /// Noted and withheld, and no secret: it is worth nothing outside of this run.
+    pub(super) sentinel: Mutex<Option<Secret>>,
     began: Instant,
     limits: Limits,
     state: Mutex<State>,
@@ -159,6 +161,7 @@ impl Recording {
             dir,
             clock,
             known: Mutex::new(Known::none()),
+            sentinel: Mutex::new(None),
             began: Instant::now(),
             limits,
             state: Mutex::new(state),
@@ -174,6 +177,11 @@ impl Recording {
     /// Sets the values that may stand in no artifact; the reviewed rules hold in any case.
     pub fn watch_for(&self, known: Known) {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
+    /// Sets what the agent shows in place of a key: where it stands in an artifact is said, and it is in no report.
+    pub fn note_sentinel(&self, sentinel: Secret) {
+        *self.sentinel.lock().unwrap_or_else(PoisonError::into_inner) = Some(sentinel);
     }
 
     /// Changes what is sealed if the run ends without a report.

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::names;
 use super::recorder::{Kept, Recording, State, rel};
-use super::texts::{clean_texts, ids};
+use super::texts::{clean_texts, ids, withhold};
 use crate::error::{Error, Reason, Result};
 use crate::record::evidence::{ChainEnd, RunReport, RunStatus, contradictions};
 use crate::record::failure::FailureClass;
@@ -18,7 +18,7 @@ use crate::record::sealed::{
     Author, Event, Excerpt, Freshness, Manifest, ManifestEntry, NoTargetProof, Seal,
 };
 use crate::record::{self, Record};
-use crate::secrets::{Known, Rules, Scanner};
+use crate::secrets::{Known, Rules, Scanner, Secret};
 
 /// The role of a file that was not recorded.
 const UNEXPECTED: &str = "unexpected";
@@ -103,7 +103,8 @@ impl Recording {
             report.fail(FailureClass::Unclassified, "the evidence is not whole");
         }
         self.find_unrecorded(state, &mut report)?;
-        let mut entries = self.scan(state, &known, &mut report)?;
+        let sentinel = self.sentinel.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut entries = self.scan(state, &known, sentinel.as_ref(), &mut report)?;
         let patch = self.dir.read(names::PATCH, u64::MAX);
         let patch = patch.map_err(|err| self.dir.io("read", names::PATCH, err))?;
         report.patch_digest = Digest::sha256(&patch);
@@ -122,6 +123,9 @@ impl Recording {
             report.fail(class, &what);
         }
         self.write_marker(&mut report, &mut entries)?;
+        if let Some(sentinel) = &sentinel {
+            withhold(&mut report, sentinel);
+        }
         let texts = clean_texts(&mut report, &self.dir, &known)?;
         for (name, role, media_type, bytes) in texts {
             self.dir.write(name, &bytes, true)?;
@@ -164,7 +168,8 @@ impl Recording {
             does_not_prove: vec!["anything: the run ended before a proof was made".into()],
         };
         let gates = json!({
-            "schema": "admit.gate/2", "engine": report.backend, "provider": "", "admitted": false,
+            "schema": "admit.gate/3", "engine": report.backend, "provider": "", "admitted": false,
+            "provider_origin": null, "model_kind": null,
             "model": null, "runtime_model_provider": null, "gates": report.gates, "probe": null,
         });
         let missing = [
@@ -226,14 +231,25 @@ impl Recording {
         &self,
         state: &mut State,
         known: &Known,
+        sentinel: Option<&Secret>,
         report: &mut RunReport,
     ) -> Result<Vec<ManifestEntry>> {
         let mut out = Vec::new();
+        let own: Vec<_> = sentinel.iter().map(|s| ("sentinel".to_owned(), (*s).clone())).collect();
+        let (own, mut noted) = (Known::new(&own), Vec::new());
         for (path, kept) in &mut state.kept {
             let mut scanner = Scanner::new(known.clone(), Rules::On);
             let mut hits = scanner.feed(format!("{path}\n").as_bytes());
-            let there =
-                self.dir.digest(path.as_str(), u64::MAX, |bytes| hits.extend(scanner.feed(bytes)));
+            let mut sentinels = Scanner::new(own.clone(), Rules::Off);
+            let mut seen = Vec::new();
+            let there = self.dir.digest(path.as_str(), u64::MAX, |bytes| {
+                hits.extend(scanner.feed(bytes));
+                seen.extend(sentinels.feed(bytes));
+            });
+            seen.extend(sentinels.finish());
+            if !seen.is_empty() {
+                noted.push(path.to_string());
+            }
             hits.extend(scanner.finish());
             let (mut size, mut sha256) = match there {
                 Ok(there) => there,
@@ -275,6 +291,12 @@ impl Recording {
                 role: kept.role.clone(),
                 omitted_bytes: kept.omitted,
             });
+        }
+        if !noted.is_empty() {
+            let places = noted.join(", ");
+            report.limits.push(format!(
+                "the run's own sentinel, which is worth nothing outside of it, stands in: {places}"
+            ));
         }
         Ok(out)
     }

@@ -7,7 +7,7 @@ use crate::record;
 use crate::record::evidence::RunReport;
 use crate::record::failure::FailureClass;
 use crate::record::sealed::Excerpt;
-use crate::secrets::{Hit, Known, Rules, look};
+use crate::secrets::{Hit, Known, Rules, Secret, look};
 
 /// The rules that hit, each once.
 pub(super) fn ids(hits: &[Hit]) -> String {
@@ -25,6 +25,26 @@ fn texts(report: &RunReport, dir: &RunDir) -> [Text; 3] {
         (names::REPORT_MD, "report", "text/markdown", render::markdown(report).into_bytes()),
         (names::REPORT_HTML, "report", "text/html", page.into_bytes()),
     ]
+}
+
+/// Replaces the sentinel in every part of the report that comes from outside.
+pub(super) fn withhold(report: &mut RunReport, sentinel: &Secret) {
+    let Ok(sentinel) = std::str::from_utf8(sentinel.expose()) else { return };
+    let clean = |text: &mut String| {
+        if text.contains(sentinel) {
+            *text = text.replace(sentinel, "[sentinel]");
+        }
+    };
+    report.blockers.iter_mut().for_each(clean);
+    report.failure_reason.iter_mut().for_each(clean);
+    report.server_said.iter_mut().for_each(clean);
+    report.timeline.iter_mut().for_each(|row| clean(&mut row.data.text));
+    report.baselines.iter_mut().for_each(|row| clean(&mut row.note));
+    clean(&mut report.diff.text);
+    for row in &mut report.wire {
+        clean(&mut row.request.text);
+        clean(&mut row.reply.text);
+    }
 }
 
 /// The report's three forms without a secret in any: first the parts that come from outside go, then all but the end.
@@ -48,6 +68,7 @@ pub(super) fn clean_texts(
             0 => {
                 report.timeline.clear();
                 report.wire.clear();
+                report.server_said = None;
                 report.diff =
                     Excerpt { text: String::new(), omitted_bytes: report.diff.text.len() as u64 };
                 report.blockers.push(line);

@@ -1,7 +1,7 @@
 //! What went over the wire as files of the run directory, and the proxy's record as rows of the report.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::recorder::{Recording, rel};
 use crate::proxy::server::{self, Part};
@@ -9,6 +9,7 @@ use crate::record;
 use crate::record::evidence::WireRow;
 use crate::record::sealed::{Author, Excerpt};
 use crate::record::wire::{ExchangeKind, ProxyRecord, WireRecord};
+use crate::secrets::{Rules, look};
 
 /// Bytes of a request or reply that a report shows.
 const SHOWN: usize = 4 << 10;
@@ -58,6 +59,13 @@ impl Recording {
         record.exchanges.iter().map(|exchange| self.wire_row(exchange, started_ns)).collect()
     }
 
+    /// What the server itself said in this exchange's reply, where it said something was wrong.
+    pub fn server_said(&self, exchange: u32) -> Option<String> {
+        let reply = self.dir.read(&file(exchange, Part::Reply), READ_BACK).ok()?;
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        said(&reply).filter(|words| look(words.as_bytes(), &known, Rules::On).is_empty())
+    }
+
     fn wire_row(&self, exchange: &WireRecord, started_ns: u64) -> WireRow {
         let (request_file, reply_file) =
             (file(exchange.exchange, Part::Forwarded), file(exchange.exchange, Part::Reply));
@@ -86,6 +94,31 @@ impl Recording {
             reply_file,
         }
     }
+}
+
+/// Characters of a server's words that a report shows.
+const WORDS: usize = 400;
+
+/// The message of an error in a reply: of a body that is one, or of an event of a stream; else the beginning of a body
+/// that is no stream, where the status says that it is an error.
+fn said(reply: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(reply);
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let cut = |text: &str| {
+        let text = text.trim();
+        (!text.is_empty()).then(|| text.chars().take(WORDS).collect::<String>())
+    };
+    let message = |line: &str| -> Option<String> {
+        let value: serde_json::Value = serde_json::from_str(line.trim()).ok()?;
+        let error = value.get("error").or_else(|| value.get("detail"))?;
+        let words = error.get("message").unwrap_or(error);
+        cut(words.as_str().map_or_else(|| words.to_string(), str::to_owned).as_str())
+    };
+    // Chunk sizes stand on lines of their own.
+    let mut lines = body.lines().map(|line| line.strip_prefix("data:").unwrap_or(line));
+    let whole = || cut(body.lines().find(|line| line.trim().len() > 8).unwrap_or_default());
+    let error = head.split(' ').nth(1).is_some_and(|status| status >= "400");
+    lines.find_map(message).or_else(|| message(body)).or_else(|| error.then(whole).flatten())
 }
 
 /// What became of an exchange, in a word or two.

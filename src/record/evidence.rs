@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::admission::AdmissionStatus;
 use super::canonical::{Record, Schema};
-pub use super::evidence_class::{EvidenceClass, PASSING_PROVIDER, evidence_class};
+pub use super::evidence_class::{EvidenceClass, ProviderOrigin, evidence_class};
 use super::failure::FailureClass;
 use super::finding::{Finding, State, VERIFY_ALONE};
 use super::ids::{CommitId, Digest, Timestamp};
@@ -409,7 +409,7 @@ pub fn contradictions(report: &RunReport) -> Vec<&'static str> {
     ];
     let pass_only = [
         (!report.evidence_class.can_pass(), "evidence of a class that cannot pass"),
-        (report.backend != "case", "another engine than case"),
+        (report.backend == "fake", "the fake engine"),
         (!report.case_process_started, "no provider process"),
         (report.case_binary_sha256.is_none(), "no binary digest"),
         (report.source_admission_status != "admitted", "a source that is not admitted"),
@@ -419,7 +419,6 @@ pub fn contradictions(report: &RunReport) -> Vec<&'static str> {
         ),
         (report.launch_digest.is_none(), "no launch"),
         (!every_check_held(&report.gates), "a check that did not hold"),
-        (report.backend_exit_code != Some(0), "an exit code other than 0"),
         (report.wire.is_empty(), "no wire record"),
     ];
     let blocked = [

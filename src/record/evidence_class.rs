@@ -11,7 +11,7 @@ use super::wire::UpstreamKind;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EvidenceClass {
-    /// Provider `case`, engine `case`, a served model in its network class: the only one that can pass.
+    /// A provider from a source of its own, with a served model in its network: the only one that can pass.
     ServedModel,
     Scripted,
     Understudy,
@@ -39,24 +39,31 @@ impl EvidenceClass {
     }
 }
 
-/// The one provider whose run can be a pass.
-pub const PASSING_PROVIDER: &str = "case";
+/// Where a provider came from, as the build on record has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProviderOrigin {
+    /// From a source of its own.
+    Source,
+    /// The stand-in inside admit, whatever its lock calls it: by its source, or by its very bytes.
+    StandIn,
+}
 
-/// What a run of this provider, model and upstream can be at best. `kind` is absent where only the wire is known.
+/// What a run can be at best: by where the provider came from, the kind of the model's record, the network that was used
+/// (none for a model inside admit), and what stood behind the proxy. Never by a name.
 pub fn evidence_class(
-    provider: &str,
-    kind: Option<ModelKind>,
+    origin: ProviderOrigin,
+    kind: ModelKind,
     network: Option<NetworkClass>,
     upstream: UpstreamKind,
 ) -> EvidenceClass {
-    let scripted = kind == Some(ModelKind::Scripted);
+    let scripted = kind == ModelKind::Scripted;
     if upstream == UpstreamKind::Scripted || scripted && network.is_none() {
         return EvidenceClass::Scripted;
     }
     match network {
         None | Some(NetworkClass::LoopbackTest) => EvidenceClass::Loopback,
-        // Another provider stands in for the one that is meant.
-        Some(_) if provider != PASSING_PROVIDER => EvidenceClass::Understudy,
+        Some(_) if origin == ProviderOrigin::StandIn => EvidenceClass::Understudy,
         Some(_) if scripted => EvidenceClass::Scripted,
         Some(_) => EvidenceClass::ServedModel,
     }

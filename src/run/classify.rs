@@ -1,11 +1,18 @@
 //! Exactly one primary failure class from typed facts: how the process ended, what went over the wire, what the event
 //! log claims, what the judge found. Pure; no text of an agent is ever matched.
+//!
+//! The cause is the last fault without which the run would have gone on: somebody stopped it, the evidence cannot be
+//! used, a clock ran out, the agent's process died, the wire failed in the last exchange that the work needed, the
+//! result is not what was asked for, the judge says no. What the agent recovered from is listed and never decides, and
+//! neither does any phase after the work.
 
 use crate::record;
+use crate::record::evidence::Contributing;
 use crate::record::failure::FailureClass;
-use crate::record::wire::{ExchangeKind, Limit, ProxyRecord, WireRecord};
+use crate::record::wire::{CutReason, Limit, ProxyRecord, ReplyClass, RequestRefusal, WireRecord};
 
-use super::agent::log::{Claimed, is_completed};
+use super::agent::log::is_completed;
+use super::phases::{Phases, chats};
 use super::supervise::{End, Expired};
 
 /// What the judge and the evidence say of the work.
@@ -25,13 +32,29 @@ pub struct Ended<'a> {
     pub end: End,
     /// The exit code by the rule of [`exit_code`].
     pub exit_code: i32,
-    /// The signal that somebody else ended it with.
-    pub killed: Option<i32>,
+    /// The raw wait status of the agent's own process.
+    pub wait_status: i32,
+    /// Who else ended it, in words.
+    pub killed: Option<String>,
     /// What went over the wire.
     pub wire: &'a ProxyRecord,
-    /// What Case's log claims.
-    pub claimed: &'a Claimed,
+    pub phases: &'a Phases,
     pub work: Work,
+}
+
+/// The fault that decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    pub class: FailureClass,
+    pub detail: String,
+    /// Where it was seen on the wire.
+    pub exchange: Option<u32>,
+}
+
+impl Cause {
+    pub fn new(class: FailureClass, detail: impl Into<String>) -> Self {
+        Self { class, detail: detail.into(), exchange: None }
+    }
 }
 
 /// The exit code that a report shows, and the rule that gave it: 124 when a clock fired, here or at the proxy, 128 + n on
@@ -57,34 +80,6 @@ pub fn wait_words(wait_status: i32) -> String {
     }
 }
 
-fn chats(wire: &ProxyRecord) -> impl DoubleEndedIterator<Item = &WireRecord> {
-    wire.exchanges.iter().filter(|exchange| exchange.kind == ExchangeKind::Chat)
-}
-
-/// The implementer's result: the first complete result of the run, in a whole reply's text.
-pub fn result_on_wire(wire: &ProxyRecord) -> bool {
-    chats(wire).any(is_completed)
-}
-
-/// What is wrong with the last envelope of the run.
-fn envelope(wire: &ProxyRecord) -> String {
-    let last = chats(wire).rev().find_map(|exchange| exchange.agent_result.as_ref());
-    match last.map(|said| (said.complete, &said.status)) {
-        None => "no envelope".into(),
-        Some((true, Some(status))) => format!("the result says {}", record::word(status)),
-        Some(_) => "a broken envelope".into(),
-    }
-}
-
-/// The last reply that an agent could not use, as a class.
-fn wire_fault(wire: &ProxyRecord) -> Option<(FailureClass, String)> {
-    chats(wire).rev().find_map(|exchange| {
-        let verdict = exchange.verdict.as_ref()?;
-        let class = FailureClass::of_reply(verdict.class)?;
-        Some((class, format!("{} in exchange {}", verdict.detail, exchange.exchange)))
-    })
-}
-
 /// The signal that ended the agent's own process, where it is one that a process does not bring on itself: not a fault
 /// such as SIGSEGV, and not SIGABRT or a limit's.
 pub fn foreign_signal(end: End, wait_status: i32) -> Option<i32> {
@@ -94,69 +89,168 @@ pub fn foreign_signal(end: End, wait_status: i32) -> Option<i32> {
     so.then_some(signal)
 }
 
-/// The one class with its detail; `None` where nothing speaks against the run.
-pub fn classify(ended: &Ended<'_>) -> Option<(FailureClass, String)> {
-    let plain = |class: FailureClass| Some((class, String::new()));
-    let work = ended.work;
+/// The implementer's result: a complete result that says `completed`, in a whole reply's text.
+pub fn result_on_wire(wire: &ProxyRecord, phases: &Phases) -> bool {
+    chats(wire).any(|exchange| phases.decides(exchange) && is_completed(exchange))
+}
+
+/// What the last result of the work is, in words: what was seen, where none was complete.
+pub fn envelope(wire: &ProxyRecord, phases: &Phases) -> String {
+    let mut said = chats(wire).filter(|exchange| phases.decides(exchange));
+    let last = said.rfind(|exchange| exchange.agent_result.is_some());
+    let last = last.and_then(|exchange| exchange.agent_result.as_ref());
+    match last.map(|said| (said.complete, &said.status, &said.fault)) {
+        None => "no envelope".into(),
+        Some((true, Some(status), _)) => format!("the result says {}", record::word(status)),
+        Some((_, _, Some(fault))) => format!("a broken envelope: {fault}"),
+        Some(_) => "a broken envelope".into(),
+    }
+}
+
+/// What is wrong with a reply, as a class: `None` for one that an agent can use, and for one that nobody came to use.
+fn fault(exchange: &WireRecord) -> Option<Cause> {
+    let of = |class, detail: String| {
+        let detail = format!("{detail} in exchange {}", exchange.exchange);
+        Some(Cause { class, detail, exchange: Some(exchange.exchange) })
+    };
+    if let Some(cut) = &exchange.cut
+        && matches!(cut.reason, CutReason::Redirect | CutReason::NotReadable)
+    {
+        return of(
+            FailureClass::UpstreamError,
+            format!("{}: {}", record::word(&cut.reason), cut.what),
+        );
+    }
+    let verdict = exchange.verdict.as_ref()?;
+    of(FailureClass::of_reply(verdict.class)?, verdict.detail.clone())
+}
+
+/// Whether something came of this request that says how the wire is: no refusal for a limit, nobody who hung up.
+fn says_something(exchange: &WireRecord) -> bool {
+    if let Some(refused) = exchange.refused {
+        return refused != RequestRefusal::LimitHit;
+    }
+    fault(exchange).is_some()
+        || exchange.verdict.as_ref().is_some_and(|verdict| {
+            matches!(verdict.class, ReplyClass::OkText | ReplyClass::OkTools)
+        })
+}
+
+/// The last exchange that the work needed, where something came of it.
+fn last_needed<'a>(ended: &Ended<'a>) -> Option<&'a WireRecord> {
+    let agents = ended.wire.exchanges.iter().filter(|exchange| exchange.exchange > 0);
+    let needed = agents.filter(|exchange| ended.phases.needed(exchange));
+    let mut all = needed.filter(|exchange| says_something(exchange));
+    all.next_back()
+}
+
+/// The faults on the wire and the limit, but for what decided; the same fault again is counted, not repeated.
+pub fn contributing(ended: &Ended<'_>, cause: Option<&Cause>) -> Vec<Contributing> {
+    let mut out: Vec<(Contributing, u32)> = Vec::new();
+    for exchange in chats(ended.wire) {
+        if cause.is_some_and(|cause| cause.exchange == Some(exchange.exchange)) {
+            continue;
+        }
+        let Some(fault) = fault(exchange) else { continue };
+        let verdict = exchange.verdict.as_ref().map_or(fault.detail.clone(), |v| v.detail.clone());
+        match out.iter_mut().find(|(row, _)| row.class == fault.class && row.detail == verdict) {
+            Some((_, times)) => *times += 1,
+            None => {
+                let exchange = Some(exchange.exchange);
+                out.push((Contributing { class: fault.class, detail: verdict, exchange }, 1));
+            }
+        }
+    }
+    if let Some(limit) = ended.wire.limit_hit {
+        let class = if limit.is_time() { FailureClass::Timeout } else { FailureClass::LimitHit };
+        let late = class == FailureClass::Timeout;
+        let is_cause = cause.is_some_and(|cause| {
+            cause.class == class || (late && cause.class == FailureClass::LifecycleTimeout)
+        });
+        if !is_cause {
+            let detail = record::word(&limit);
+            out.push((Contributing { class, detail, exchange: None }, 1));
+        }
+    }
+    let row = |(mut row, times): (Contributing, u32)| {
+        if times > 1 {
+            row.detail = format!("{} ({times} times)", row.detail);
+        }
+        row
+    };
+    out.into_iter().map(row).collect()
+}
+
+/// The one cause; `None` where nothing speaks against the run.
+pub fn classify(ended: &Ended<'_>) -> Option<Cause> {
+    let (work, wire) = (ended.work, ended.wire);
+    let because = |class, detail: &str| Some(Cause::new(class, detail));
     if let End::Interrupted(signal) = ended.end {
-        return Some((FailureClass::Interrupted, format!("signal {signal}")));
+        return because(FailureClass::Interrupted, &format!("signal {signal}"));
     }
-    if let Some(signal) = ended.killed {
-        return Some((FailureClass::KilledFromOutside, format!("signal {signal}")));
+    if let Some(killed) = &ended.killed {
+        return because(FailureClass::KilledFromOutside, killed);
     }
-    if !ended.wire.secrets_seen.is_empty() {
-        return Some((FailureClass::SecretFound, ended.wire.secrets_seen.join(", ")));
+    if !wire.secrets_seen.is_empty() {
+        return because(FailureClass::SecretFound, &wire.secrets_seen.join(", "));
     }
-    if let Some(fault) = &ended.wire.recorder_failure {
-        return Some((FailureClass::Unclassified, format!("the wire was not recorded: {fault}")));
+    if let Some(fault) = &wire.recorder_failure {
+        let what = format!("the wire was not recorded: {fault}");
+        return because(FailureClass::Unclassified, &what);
     }
     if !work.target_untouched {
-        return plain(FailureClass::TargetInspected);
+        return because(FailureClass::TargetInspected, "");
     }
     if !work.baselines_held {
-        return plain(FailureClass::VoidBaseline);
+        return because(FailureClass::VoidBaseline, "");
     }
-    let clock = match (ended.end, ended.wire.limit_hit) {
-        (End::Clock(clock), _) => Some(clock.as_str().to_owned()),
-        (_, Some(limit)) if limit.is_time() => {
-            Some(format!("{} at the bridge", record::word(&limit)))
-        }
-        _ => None,
+    let clock = |clock: &str| {
+        because(
+            match work.accepted && work.writes_allowed {
+                true => FailureClass::LifecycleTimeout,
+                false => FailureClass::Timeout,
+            },
+            clock,
+        )
     };
-    if let Some(clock) = clock {
-        let class = match work.accepted && work.writes_allowed {
-            true => FailureClass::LifecycleTimeout,
-            false => FailureClass::Timeout,
-        };
-        return Some((class, clock));
+    if let End::Clock(expired) = ended.end {
+        return clock(expired.as_str());
     }
-    if ended.end == End::Limit || ended.wire.limit_hit.is_some() {
-        let limit = ended.wire.limit_hit.as_ref().map(record::word);
-        let limit = limit.unwrap_or_else(|| "not named by the proxy".into());
-        return Some((FailureClass::LimitHit, limit));
-    }
-    let completed = ended.end == End::HarnessCompleted
-        || (ended.exit_code == 0 && ended.claimed.pipeline_outcome() == Some("completed"));
-    if !completed || !result_on_wire(ended.wire) {
-        if let Some(fault) = wire_fault(ended.wire) {
+    if !result_on_wire(wire, ended.phases) {
+        if ended.end == End::Exited && libc::WIFSIGNALED(ended.wait_status) {
+            return because(FailureClass::EngineFailed, &ended.exit_code.to_string());
+        }
+        let last = last_needed(ended);
+        // Also where a limit ended it: an agent that is answered like this asks again until there is one.
+        if let Some(fault) = last.and_then(fault) {
             return Some(fault);
         }
-        let refused = ended.wire.exchanges.iter().rev().find_map(|exchange| exchange.refused);
-        if let Some(refused) = refused {
-            let what = format!("the bridge refused a request: {refused:?}");
-            return Some((FailureClass::Unclassified, what));
+        match wire.limit_hit {
+            Some(limit) if limit.is_time() => {
+                return clock(&format!("{} at the bridge", record::word(&limit)));
+            }
+            Some(limit) => return because(FailureClass::LimitHit, &record::word(&limit)),
+            None if ended.end == End::Limit => {
+                return because(FailureClass::LimitHit, "not named by the proxy");
+            }
+            None => {}
+        }
+        if let Some((exchange, refused)) = last.and_then(|x| Some((x.exchange, x.refused?))) {
+            let detail = format!("the bridge refused a request: {refused:?}");
+            let class = FailureClass::Unclassified;
+            return Some(Cause { class, detail, exchange: Some(exchange) });
         }
         // The wire is whole: what is missing is the agent's own part.
-        if chats(ended.wire).next().is_some() && !result_on_wire(ended.wire) {
-            return Some((FailureClass::AgentProtocol, envelope(ended.wire)));
+        if chats(wire).next().is_some() {
+            return because(FailureClass::AgentProtocol, &envelope(wire, ended.phases));
         }
-        return Some((FailureClass::EngineFailed, ended.exit_code.to_string()));
+        return because(FailureClass::EngineFailed, &ended.exit_code.to_string());
     }
     if !work.writes_allowed {
-        return plain(FailureClass::WritesOutside);
+        return because(FailureClass::WritesOutside, "");
     }
     if !work.accepted {
-        return plain(FailureClass::JudgeRejected);
+        return because(FailureClass::JudgeRejected, "");
     }
     None
 }
@@ -176,8 +270,7 @@ impl Expired {
 mod tests {
     use super::*;
     use crate::record::agent_result::find_agent_result;
-    use crate::record::wire::{ReplyClass, ReplyVerdict, UpstreamKind};
-    use serde_json::json;
+    use crate::record::wire::{ExchangeKind, ReplyVerdict, UpstreamKind};
 
     const GOOD: Work =
         Work { baselines_held: true, writes_allowed: true, accepted: true, target_untouched: true };
@@ -186,19 +279,11 @@ mod tests {
         WireRecord {
             exchange: number,
             kind: ExchangeKind::Chat,
-            started_ns: 0,
-            ended_ns: 0,
-            refused: None,
-            refused_why: None,
-            request_bytes: 0,
-            forwarded_sha256: None,
             stream: true,
             messages: 1,
-            tools: Vec::new(),
-            facts: None,
             verdict: Some(ReplyVerdict { class, detail: "x".into() }),
             agent_result: find_agent_result(text),
-            cut: None,
+            ..WireRecord::default()
         }
     }
 
@@ -207,30 +292,39 @@ mod tests {
         ProxyRecord { exchanges, ..empty }
     }
 
-    fn log(outcome: &str) -> Claimed {
-        let events = vec![json!({ "event": "pipeline_end", "outcome": outcome })];
-        Claimed { events, faults: Vec::new() }
-    }
-
     const RESULT: &str = "<<<AGENT_RESULT\n{\"status\":\"completed\"}\nAGENT_RESULT>>>";
 
-    fn class(
+    fn ended<'a>(
         end: End,
-        code: i32,
-        wire: &ProxyRecord,
-        outcome: &str,
+        wait_status: i32,
+        wire: &'a ProxyRecord,
+        phases: &'a Phases,
         work: Work,
-    ) -> Option<FailureClass> {
-        let claimed = &log(outcome);
-        let ended = Ended { end, exit_code: code, killed: None, wire, claimed, work };
-        classify(&ended).map(|(class, _)| class)
+    ) -> Ended<'a> {
+        let (exit_code, _) = exit_code(end, wait_status, wire.limit_hit);
+        let killed = foreign_signal(end, wait_status).map(|signal| format!("signal {signal}"));
+        Ended { end, exit_code, wait_status, killed, wire, phases, work }
+    }
+
+    fn class(end: End, wait_status: i32, wire: &ProxyRecord, work: Work) -> Option<FailureClass> {
+        classify(&ended(end, wait_status, wire, &Phases::default(), work)).map(|cause| cause.class)
     }
 
     #[test]
-    fn a_good_run_has_no_class() {
+    fn a_good_run_has_no_class_whatever_came_after_the_work() {
         let good = wire(vec![chat(1, ReplyClass::OkText, RESULT)]);
-        assert_eq!(class(End::Exited, 0, &good, "completed", GOOD), None);
-        assert_eq!(class(End::HarnessCompleted, 0, &good, "", GOOD), None);
+        for end in [End::Exited, End::HarnessCompleted, End::Limit] {
+            // The exit code of Case says nothing: both were seen; and nor does a crash of a later phase.
+            for wait_status in [0, 0x0100, libc::SIGSEGV] {
+                assert_eq!(class(end, wait_status, &good, GOOD), None);
+            }
+        }
+        let later =
+            wire(vec![chat(1, ReplyClass::OkText, RESULT), chat(2, ReplyClass::UpstreamError, "")]);
+        let (phases, work) = (Phases::default(), GOOD);
+        let end = ended(End::Exited, 0, &later, &phases, work);
+        assert_eq!(classify(&end), None);
+        assert_eq!(contributing(&end, None)[0].class, FailureClass::UpstreamError);
     }
 
     #[test]
@@ -246,16 +340,49 @@ mod tests {
             (R::OkText, F::AgentProtocol),
             (R::ModelMismatch, F::ModelMismatch),
             (R::ConnectionRefused, F::ConnectionRefused),
+            (R::MalformedToolCall, F::MalformedToolCall),
         ] {
             let wire = wire(vec![chat(1, reply, "no envelope")]);
-            // The exit code of Case says nothing: both were seen.
-            for code in [0, 1] {
-                assert_eq!(class(End::Exited, code, &wire, "failed", none), Some(want));
+            for wait_status in [0, 0x0100] {
+                assert_eq!(class(End::Exited, wait_status, &wire, none), Some(want));
             }
         }
         // Text in reasoning is no result: nothing but the reply's text is looked at.
         let broken = wire(vec![chat(1, R::OkText, "<<<AGENT_RESULT\n{\nAGENT_RESULT>>>")]);
-        assert_eq!(class(End::Exited, 0, &broken, "failed", none), Some(F::AgentProtocol));
+        assert_eq!(class(End::Exited, 0, &broken, none), Some(F::AgentProtocol));
+    }
+
+    #[test]
+    fn what_was_recovered_from_is_listed_and_never_decides() {
+        use FailureClass as F;
+        use ReplyClass as R;
+        let none = Work { accepted: false, ..GOOD };
+        let phases = Phases::default();
+        let two = |first, second, text: &str| wire(vec![chat(1, first, ""), chat(2, second, text)]);
+        for (wire, work, want) in [
+            (two(R::UpstreamError, R::OkText, "no envelope"), none, F::AgentProtocol),
+            (two(R::MalformedToolCall, R::OkText, RESULT), none, F::JudgeRejected),
+            (two(R::OkTools, R::StreamTruncated, ""), none, F::StreamTruncated),
+            (two(R::UpstreamError, R::AuthUnavailable, ""), none, F::AuthUnavailable),
+        ] {
+            let end = ended(End::Exited, 0, &wire, &phases, work);
+            let cause = classify(&end).unwrap();
+            assert_eq!(cause.class, want);
+            let before: Vec<_> = contributing(&end, Some(&cause)).iter().map(|c| c.class).collect();
+            let first = wire.exchanges[0].verdict.as_ref().unwrap().class;
+            assert_eq!(before, Vec::from_iter(FailureClass::of_reply(first)));
+        }
+        // Asked the same until a limit: the wire is the cause, and the limit only ended it.
+        let mut forever =
+            wire(vec![chat(1, R::MalformedToolCall, ""), chat(2, R::MalformedToolCall, "")]);
+        forever.limit_hit = Some(Limit::Requests);
+        let end = ended(End::Limit, 9, &forever, &phases, none);
+        // Its own death by our signal is none of its doing.
+        assert_eq!(end.killed, None);
+        let cause = classify(&end).unwrap();
+        assert_eq!(cause.class, F::MalformedToolCall);
+        let before: Vec<_> = contributing(&end, Some(&cause)).iter().map(|c| c.class).collect();
+        assert_eq!(before, [F::MalformedToolCall, F::LimitHit]);
     }
 
     #[test]
@@ -264,29 +391,26 @@ mod tests {
         let good = wire(vec![chat(1, ReplyClass::OkText, RESULT)]);
         let none = Work { accepted: false, ..GOOD };
         let cases = [
-            (End::Clock(Expired::Wall), 124, "", none, F::Timeout),
-            (End::Clock(Expired::Idle), 124, "", GOOD, F::LifecycleTimeout),
-            (End::Interrupted(15), 143, "completed", GOOD, F::Interrupted),
-            (End::Exited, 3, "completed", GOOD, F::EngineFailed),
-            (End::Exited, 0, "failed", GOOD, F::EngineFailed),
-            (End::Exited, 0, "completed", none, F::JudgeRejected),
-            (End::Exited, 0, "completed", Work { writes_allowed: false, ..none }, F::WritesOutside),
-            (End::Exited, 0, "completed", Work { baselines_held: false, ..GOOD }, F::VoidBaseline),
-            (
-                End::Exited,
-                0,
-                "completed",
-                Work { target_untouched: false, ..GOOD },
-                F::TargetInspected,
-            ),
+            (End::Clock(Expired::Wall), 0, none, F::Timeout),
+            (End::Clock(Expired::Idle), 0, GOOD, F::LifecycleTimeout),
+            (End::Interrupted(15), 15, GOOD, F::Interrupted),
+            (End::Exited, libc::SIGKILL, GOOD, F::KilledFromOutside),
+            (End::Exited, libc::SIGTERM, none, F::KilledFromOutside),
+            (End::Exited, 0, none, F::JudgeRejected),
+            (End::Exited, 0, Work { writes_allowed: false, ..none }, F::WritesOutside),
+            (End::Exited, 0, Work { baselines_held: false, ..GOOD }, F::VoidBaseline),
+            (End::Exited, 0, Work { target_untouched: false, ..GOOD }, F::TargetInspected),
         ];
-        for (end, code, outcome, work, want) in cases {
-            assert_eq!(class(end, code, &good, outcome, work), Some(want), "{end:?} {outcome}");
+        for (end, status, work, want) in cases {
+            assert_eq!(class(end, status, &good, work), Some(want), "{end:?} {status}");
         }
         let mut leaked = good.clone();
         leaked.secrets_seen.push("model_key".into());
-        assert_eq!(class(End::Exited, 0, &leaked, "completed", GOOD), Some(F::SecretFound));
-        assert_eq!(class(End::Exited, 7, &wire(vec![]), "", none), Some(F::EngineFailed));
+        assert_eq!(class(End::Exited, 0, &leaked, GOOD), Some(F::SecretFound));
+        let nothing = wire(vec![]);
+        assert_eq!(class(End::Exited, 0x0700, &nothing, none), Some(F::EngineFailed));
+        assert_eq!(class(End::Exited, libc::SIGSEGV, &nothing, none), Some(F::EngineFailed));
+        let busy = wire(vec![chat(1, ReplyClass::OkTools, "")]);
         for (limit, want, detail) in [
             (Limit::Requests, F::LimitHit, "requests"),
             (Limit::RequestBytes, F::LimitHit, "request_bytes"),
@@ -295,12 +419,10 @@ mod tests {
             (Limit::Wall, F::LifecycleTimeout, "wall at the bridge"),
             (Limit::ReplyTime, F::LifecycleTimeout, "reply_time at the bridge"),
         ] {
-            let wire = ProxyRecord { limit_hit: Some(limit), ..good.clone() };
+            let wire = ProxyRecord { limit_hit: Some(limit), ..busy.clone() };
             for end in [End::Exited, End::Limit] {
-                let claimed = log("completed");
-                let (wire, claimed) = (&wire, &claimed);
-                let ended = Ended { end, exit_code: 0, killed: None, wire, claimed, work: GOOD };
-                assert_eq!(classify(&ended), Some((want, detail.to_owned())));
+                let cause = classify(&ended(end, 0, &wire, &Phases::default(), GOOD)).unwrap();
+                assert_eq!((cause.class, cause.detail.as_str()), (want, detail));
             }
         }
     }
@@ -317,37 +439,35 @@ mod tests {
         let bits = |n: u32, bit: u32| n >> bit & 1 == 1;
         let mut whole = 0;
         // Every combination of everything that the class is made from.
-        for (end, n) in ends.into_iter().flat_map(|end| (0..1u32 << 11).map(move |n| (end, n))) {
+        for (end, n) in ends.into_iter().flat_map(|end| (0..1u32 << 10).map(move |n| (end, n))) {
             let work = Work {
                 baselines_held: bits(n, 0),
                 writes_allowed: bits(n, 1),
                 accepted: bits(n, 2),
                 target_untouched: bits(n, 3),
             };
-            let (result, clean, outcome) = (bits(n, 4), bits(n, 5), bits(n, 6));
+            let (result, killed) = (bits(n, 4), bits(n, 5));
             let text = if result { RESULT } else { "no envelope" };
-            let reply = if bits(n, 7) { ReplyClass::OkText } else { ReplyClass::StreamTruncated };
+            let reply = if bits(n, 6) { ReplyClass::OkText } else { ReplyClass::StreamTruncated };
             let mut wire = wire(vec![chat(1, reply, text)]);
-            if bits(n, 8) {
+            if bits(n, 7) {
                 wire.limit_hit = Some(Limit::Tokens);
             }
-            if bits(n, 9) {
+            if bits(n, 8) {
                 wire.secrets_seen.push("model_key".into());
             }
-            if bits(n, 10) {
+            if bits(n, 9) {
                 wire.recorder_failure = Some("disk full".into());
             }
-            let claimed = log(if outcome { "completed" } else { "failed" });
-            let exit_code = if clean { 0 } else { 1 };
-            let (wire, claimed) = (&wire, &claimed);
-            let class = classify(&Ended { end, exit_code, killed: None, wire, claimed, work });
-            let finished = end == End::HarnessCompleted || (end == End::Exited && clean && outcome);
-            let good = work == GOOD && result && bits(n, 7) && n >> 8 == 0 && finished;
-            assert_eq!(class.is_none(), good, "{end:?} {n:011b}: {class:?}");
+            let class = class(end, if killed { libc::SIGKILL } else { 0 }, &wire, work);
+            let stopped = killed && end == End::Exited;
+            let finished = matches!(end, End::Exited | End::HarnessCompleted | End::Limit);
+            let good = work == GOOD && result && bits(n, 6) && n >> 8 == 0 && finished && !stopped;
+            assert_eq!(class.is_none(), good, "{end:?} {n:010b}: {class:?}");
             whole += u32::from(good);
         }
-        // One for a provider that ended by itself; the log and the status of one that was ended do not count.
-        assert_eq!(whole, 5);
+        // Killed or not, with a limit of a later phase or without: only a process that ended by itself can be killed.
+        assert_eq!(whole, 2 + 4 + 4);
     }
 
     #[test]

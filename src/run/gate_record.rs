@@ -9,19 +9,25 @@ use super::verdict;
 use crate::check::Engine;
 use crate::gate::Decision;
 use crate::proxy::probe::Probe;
+use crate::record::admission::ModelKind;
+use crate::record::evidence::ProviderOrigin;
 use crate::record::finding::Finding;
 use crate::record::{Record, Schema};
 
-/// What the gates said (`admit.gate/2`).
+/// What the gates said (`admit.gate/3`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GateRecord {
-    /// Always `admit.gate/2`.
+    /// Always `admit.gate/3`.
     pub schema: String,
     /// `case` or `fake`.
     pub engine: String,
     /// The provider as asked for, `NAME` or `NAME@REV`.
     pub provider: String,
+    /// Where the recorded build came from; absent where there is none.
+    pub provider_origin: Option<ProviderOrigin>,
+    /// The kind of the model's record; absent where there is none that is valid.
+    pub model_kind: Option<ModelKind>,
     /// Whether every gate let it through.
     pub admitted: bool,
     /// The one pair that was asked for.
@@ -34,7 +40,7 @@ pub struct GateRecord {
 }
 
 impl Record for GateRecord {
-    const SCHEMA: Schema = Schema { name: "admit.gate", version: 2 };
+    const SCHEMA: Schema = Schema { name: "admit.gate", version: 3 };
 }
 
 impl GateRecord {
@@ -50,6 +56,8 @@ impl GateRecord {
             schema: Self::SCHEMA.to_string(),
             engine: verdict::backend(engine).into(),
             provider: options.provider.to_string(),
+            provider_origin: verdict::origin(&gathered.facts),
+            model_kind: model.map(|record| record.kind),
             admitted: decision.admitted.is_some(),
             model: options.request.model.as_ref().map(ToString::to_string),
             runtime_model_provider: model.map(|record| record.runtime_provider.to_string()),

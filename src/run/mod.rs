@@ -24,6 +24,7 @@ mod options;
 mod facts;
 pub mod gate_record;
 pub mod launch;
+mod phases;
 pub mod proof;
 pub mod provider;
 mod sequence;

@@ -10,10 +10,12 @@ use serde_json::{Value, json};
 
 use super::agent::Agent;
 use super::agent::log::Claimed;
+use super::classify;
 use super::fixture::Fixture;
 use super::judge::held_out::Draw;
 use super::judge::{self, Judge, Judgement};
 use super::launch::BEHIND;
+use super::phases::Began;
 use super::proof::Marks;
 use super::reader::{self, Reader};
 use super::snapshot;
@@ -23,6 +25,7 @@ use crate::check::launch::Launch;
 use crate::error::{Error, Reason, Result};
 use crate::evidence::{Recording, WireSink};
 use crate::gate::Admitted;
+use crate::host::{Clock, MemoryKills};
 use crate::proxy::server::{Proxy, ProxyConfig};
 use crate::proxy::upstream::Upstream;
 use crate::record::ids::{Digest, RelPath};
@@ -48,20 +51,28 @@ pub struct Around<'a> {
     pub marks: &'a Marks,
     /// The signal that admit got.
     pub signal: &'a AtomicUsize,
+    /// What the kernel had ended for want of memory before the run.
+    pub memory: &'a MemoryKills,
+    /// What time it is.
+    pub clock: &'a dyn Clock,
 }
 
 pub struct Seen {
     pub end: End,
     /// How the process ended.
     pub finished: Finished,
-    /// What went over the wire, and when the bridge started on the recording's clock.
-    pub wire: (ProxyRecord, u64),
+    /// Who else ended it, in words.
+    pub killed: Option<String>,
+    /// What went over the wire.
+    pub wire: ProxyRecord,
+    /// When the proxy began.
+    pub began: Began,
     pub facts: SandboxFacts,
     /// What the sandbox said its host name is.
     pub hostname: Option<String>,
     pub claimed: Claimed,
-    /// What the judge says of what was left.
-    pub judgement: Judgement,
+    /// What the judge says of what was left; absent for a run that was told to stop.
+    pub judgement: Option<Judgement>,
     /// Commits in the workspace at the start.
     pub commits: u64,
     /// Whether the agent's last commit holds the change.
@@ -209,7 +220,7 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
 
     let listener = sandbox.listener().ok_or_else(missing("the listener did not come out"))?;
     let (events, heard) = mpsc::channel();
-    let proxy_ns = run.elapsed_ns();
+    let began = Began { unix_ns: around.clock.unix_ns(), run_ns: run.elapsed_ns() };
     let proxy = Proxy::start(
         listener,
         ProxyConfig {
@@ -243,6 +254,10 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
     };
     let finished = running.finish()?;
     let wire = proxy.stop()?;
+    let killed = classify::foreign_signal(end, finished.wait_status).map(|signal| {
+        let memory = around.memory.risen().filter(|_| signal == libc::SIGKILL);
+        memory.map_or(format!("signal {signal}"), |why| format!("signal {signal}: {why}"))
+    });
     let ended = json!({
         "end": format!("{end:?}"), "wait_status": finished.wait_status,
         "leftovers_killed": finished.leftovers, "stdout_bytes": finished.stdout.total,
@@ -258,6 +273,25 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
             agent.read(&bytes)
         }
     };
+    let seen = |judgement, committed| Seen {
+        end,
+        finished,
+        killed,
+        wire,
+        began,
+        facts,
+        hostname,
+        claimed,
+        judgement,
+        // As read back before the start.
+        commits: 1,
+        committed,
+    };
+    // Told to stop, admit judges nothing more: the seal has to be there within two seconds.
+    if matches!(end, End::Interrupted(_)) {
+        sandbox.end();
+        return Ok(seen(None, false));
+    }
     let work = watcher.reader.read(workdir);
     let committed = work.committed_change(fixture);
     if let Some(head) = work.head.as_ref().filter(|_| committed) {
@@ -273,18 +307,7 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
     let data = json!({ "accepted": judgement.passed, "note": judgement.note() });
     run.event("judge_finished", Author::Admit, data)?;
     sandbox.end();
-    Ok(Seen {
-        end,
-        finished,
-        wire: (wire, proxy_ns),
-        facts,
-        hostname,
-        claimed,
-        judgement,
-        // As read back before the start.
-        commits: 1,
-        committed,
-    })
+    Ok(seen(Some(judgement), committed))
 }
 
 /// The command of a launch.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -18,6 +18,7 @@ use super::launch;
 use super::options::Options;
 use super::proof::Marks;
 use super::provider::{self, Around};
+use super::supervise::{SETTLE, told_within};
 use super::tools::Tools;
 use super::verdict::{self, Proofs};
 use crate::check::{Engine, Policy, Purpose};
@@ -25,8 +26,9 @@ use crate::context::Context;
 use crate::error::{Error, Kind, Reason, Result};
 use crate::evidence::{Recording, Sealed, names};
 use crate::gate::{self, Admitted, Decision};
+use crate::host::MemoryKills;
 use crate::lock::{self, Locked};
-use crate::record::evidence::{RunReport, RunStatus};
+use crate::record::evidence::{ProviderOrigin, RunReport, RunStatus};
 use crate::record::failure::FailureClass;
 use crate::record::finding::State;
 use crate::record::sealed::Author;
@@ -57,6 +59,8 @@ struct Run<'a> {
     locked: Result<&'a Locked, &'a Error>,
     launcher: &'a Launcher,
     marks: Marks,
+    /// As the run began.
+    memory: MemoryKills,
 }
 
 /// Runs, or says why not.
@@ -96,10 +100,11 @@ pub fn run(context: &Context, options: &Options) -> Result<Outcome> {
         locked: locked.as_ref(),
         launcher: &launcher,
         marks,
+        memory: MemoryKills::now(),
     };
     if options.dry_run {
         let (_, decision) = run.gate()?;
-        if context.stop.load(Ordering::SeqCst) != 0 {
+        if told_within(&context.stop, Duration::ZERO).is_some() {
             return Err(Error::new(
                 Reason::Interrupted,
                 "told to stop before every check was made",
@@ -168,7 +173,7 @@ fn sealed_with(
 /// Seals what is known of a run that does not come to an end of its own; `None` where it is being sealed already.
 fn interrupted(recording: &Recording, signal: usize) -> Option<stop::Done> {
     let mut report = recording.drafted();
-    verdict::interrupted(&mut report, signal);
+    verdict::stopped(&mut report, FailureClass::Interrupted, &format!("signal {signal}"));
     let sealed = recording.seal(report).ok()?;
     Some(stop::Done { code: verdict::exit_code(&sealed.report), answer: Some(answer(&sealed)) })
 }
@@ -189,12 +194,20 @@ impl Run<'_> {
             let recording = Arc::clone(&recording);
             move |signal| interrupted(&recording, signal)
         });
-        match self.all(&recording, &mut report) {
+        let ended = self.all(&recording, &mut report);
+        if let Some((class, detail)) = self.ended_by_others(&ended, &report) {
+            recording.draft(|draft| report.case_process_started |= draft.case_process_started);
+            verdict::stopped(&mut report, class, &detail);
+            let decision = match ended {
+                Ok((_, decision)) => decision,
+                Err(_) => Decision { admitted: None, findings: report.gates.clone() },
+            };
+            let sealed = recording.seal(report)?;
+            let code = verdict::exit_code(&sealed.report);
+            return Ok(Outcome { code, sealed: Some(sealed), decision });
+        }
+        match ended {
             Ok((code, decision)) => {
-                // A run that was interrupted never passes.
-                if matches!(report.status, RunStatus::Pass | RunStatus::Rehearsed) {
-                    self.stopped(&mut report);
-                }
                 let sealed = recording.seal(report)?;
                 let code = match (code, sealed.report.status) {
                     (Some(code), _) => code,
@@ -206,6 +219,34 @@ impl Run<'_> {
                 Ok(Outcome { code, sealed: Some(sealed), decision })
             }
             Err(err) => Err(sealed_with(self.context, &recording, report, err)?),
+        }
+    }
+
+    /// Whether somebody else ended the run, whatever it came to: admit was told to stop, or the machine took what it had
+    /// started. Where something died, admit's own signal may come a moment later.
+    fn ended_by_others(
+        &self,
+        ended: &Result<(Option<u8>, Decision)>,
+        report: &RunReport,
+    ) -> Option<(FailureClass, String)> {
+        let good = matches!(report.status, RunStatus::Pass | RunStatus::Rehearsed);
+        let patience = if ended.is_ok() && good { Duration::ZERO } else { SETTLE };
+        if let Some(signal) = told_within(&self.context.stop, patience) {
+            return Some((FailureClass::Interrupted, format!("signal {signal}")));
+        }
+        match (ended, report.failure_class) {
+            (Err(err), _) if err.reason() == Reason::KilledFromOutside => {
+                let why = self.memory.risen().unwrap_or_else(|| err.to_string());
+                Some((FailureClass::KilledFromOutside, why))
+            }
+            // A sandbox that could not be built, or a judge that fell: for want of memory, if the counter says so.
+            (Err(err), _) if matches!(err.kind(), Kind::Sandbox | Kind::Bug) => {
+                Some((FailureClass::KilledFromOutside, self.memory.risen()?))
+            }
+            (Ok(_), Some(FailureClass::VoidBaseline)) => {
+                Some((FailureClass::KilledFromOutside, self.memory.risen()?))
+            }
+            _ => None,
         }
     }
 
@@ -260,12 +301,12 @@ impl Run<'_> {
         }
         let upstream = gathered.model.upstream.as_ref();
         let mut known = upstream.map_or(Vec::new(), |upstream| upstream.secret_values());
-        known.push(("sentinel".into(), self.marks.sentinel.clone()));
         // Also where it was refused, and so is no upstream.
         let endpoint = self.options.request.endpoint.as_ref();
         let endpoint = endpoint.and_then(|e| Secret::new(e.reveal().as_bytes().to_vec()));
         known.extend(endpoint.map(|url| ("endpoint_url".to_owned(), url)));
         run.watch_for(Known::new(&known));
+        run.note_sentinel(self.marks.sentinel.clone());
         if self.stopped(report) {
             return Ok((None, decision));
         }
@@ -283,9 +324,11 @@ impl Run<'_> {
         match self.engine {
             Engine::Fake => self.fake(run, report, tools)?,
             Engine::Provider => {
+                let origin = verdict::origin(&gathered.facts).unwrap_or(ProviderOrigin::StandIn);
                 let upstream = gathered.model.upstream;
                 let missing = || Error::new(Reason::Internal, "a run without its model");
-                self.provider(run, report, admitted, upstream.ok_or_else(missing)?, tools)?;
+                let upstream = upstream.ok_or_else(missing)?;
+                self.provider(run, report, (admitted, origin), upstream, tools)?;
             }
         }
         Ok((None, decision))
@@ -293,11 +336,11 @@ impl Run<'_> {
 
     /// Whether admit was told to stop; then the report says so, and nothing more is started.
     fn stopped(&self, report: &mut RunReport) -> bool {
-        let got = self.context.stop.load(Ordering::SeqCst);
-        if got != 0 {
-            verdict::interrupted(report, got);
+        let got = told_within(&self.context.stop, Duration::ZERO);
+        if let Some(signal) = got {
+            verdict::stopped(report, FailureClass::Interrupted, &format!("signal {signal}"));
         }
-        got != 0
+        got.is_some()
     }
 
     fn judge<'t>(&'t self, tools: &'t Tools) -> Result<Box<dyn Judge + 't>> {
@@ -338,7 +381,7 @@ impl Run<'_> {
         &self,
         run: &Arc<Recording>,
         report: &mut RunReport,
-        admitted: &Admitted,
+        (admitted, origin): (&Admitted, ProviderOrigin),
         upstream: crate::proxy::upstream::Upstream,
         tools: &Tools,
     ) -> Result<()> {
@@ -364,18 +407,23 @@ impl Run<'_> {
             launcher: self.launcher,
             marks: &self.marks,
             signal: &self.context.stop,
+            memory: &self.memory,
+            clock: &*self.context.clock,
         };
         let seen = provider::work(&around, admitted, upstream)?;
+        let Some(judgement) = &seen.judgement else {
+            return verdict::started(run, report, self.agent, &seen).map(drop);
+        };
         let expected = launch::expected(tools);
         let worked = verdict::Worked {
-            judgement: &seen.judgement,
+            judgement,
             baselines: &baselines,
             draw: &draw,
             tools,
             proofs: self.proofs(&expected),
+            origin,
         };
-        let provider = self.options.provider.provider.as_str();
-        verdict::provider(run, report, admitted, provider, self.agent, &seen, &worked)
+        verdict::provider(run, report, admitted, self.agent, &seen, &worked)
     }
 
     fn fake(&self, run: &Recording, report: &mut RunReport, tools: &Tools) -> Result<()> {
@@ -402,6 +450,7 @@ impl Run<'_> {
             draw: &draw,
             tools,
             proofs: self.proofs(&expected),
+            origin: ProviderOrigin::StandIn,
         };
         verdict::fake(run, report, committed, &worked.sandbox, &done)
     }

@@ -62,6 +62,26 @@ const LOOK: Duration = Duration::from_millis(400);
 /// How long one wait for the provider's end is.
 const TICK: Duration = Duration::from_millis(40);
 
+/// How long admit's own signal is waited for once something ended that should not have.
+pub const SETTLE: Duration = Duration::from_millis(250);
+/// How long an agent has to end by itself when admit is told to stop: the seal has to be there within two seconds.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+
+/// The signal by which admit was told to stop, if it comes within `patience`.
+pub fn told_within(signal: &AtomicUsize, patience: Duration) -> Option<i32> {
+    let until = Instant::now() + patience;
+    loop {
+        let got = signal.load(Ordering::SeqCst);
+        if got != 0 {
+            return Some(i32::try_from(got).unwrap_or(libc::SIGTERM));
+        }
+        if Instant::now() >= until {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Accompanies the provider to its end.
 pub fn supervise(
     running: &mut Running<'_>,
@@ -76,9 +96,11 @@ pub fn supervise(
     let mut rejected: Option<Digest> = None;
     let (mut looked, mut looking) = (begin, false);
     loop {
-        if running.wait(Some(TICK))?.is_some() {
+        if let Some(status) = running.wait(Some(TICK))? {
             life.hear(wire, watch)?;
-            return Ok(End::Exited);
+            // Who stops a whole group signals the agent and admit one after the other.
+            let patience = if status == 0 { Duration::ZERO } else { SETTLE };
+            return Ok(told_within(signal, patience).map_or(End::Exited, End::Interrupted));
         }
         life.hear(wire, watch)?;
         let output = running.last_output();
@@ -86,10 +108,9 @@ pub fn supervise(
         if output > begin + Duration::from_millis(1) || life.called.is_some() {
             life.sign = life.sign.max(output).max(life.last);
         }
-        let got = signal.load(Ordering::SeqCst);
-        if got != 0 {
-            running.terminate(Clock::Caller)?;
-            return Ok(End::Interrupted(i32::try_from(got).unwrap_or(libc::SIGTERM)));
+        if let Some(got) = told_within(signal, Duration::ZERO) {
+            running.terminate_within(Clock::Caller, LAST_WORDS)?;
+            return Ok(End::Interrupted(got));
         }
         if life.limited {
             watch.note("limit_hit", serde_json::json!({ "after_ms": millis(begin) }))?;

@@ -2,26 +2,27 @@
 
 use std::path::PathBuf;
 
-use super::agent::Agent;
+use super::agent::{Agent, Required};
 use super::baseline::Baselines;
-use super::classify::{self, Ended, Work};
+use super::classify::{self, Cause, Ended, Work};
 use super::facts::Gathered;
 use super::fixture::Fixture;
 use super::judge::Judgement;
 use super::judge::held_out::Draw;
+use super::phases::Phases;
 use super::proof::{self, Marks};
 use super::provider::Seen;
 use super::supervise::End;
 use super::tools::Tools;
-use crate::check::Engine;
 use crate::check::launch::Launch;
+use crate::check::{Engine, Facts};
 use crate::error::{Error, Kind, Reason, Result};
 use crate::evidence::{Recording, names};
 use crate::gate::{Admitted, Decision};
 use crate::record;
 use crate::record::admission::AdmissionStatus;
 use crate::record::evidence::{
-    EvidenceClass, RequiredEvent, RootRow, RunReport, RunStatus, evidence_class,
+    EvidenceClass, ProviderOrigin, RequiredEvent, RootRow, RunReport, RunStatus, evidence_class,
 };
 use crate::record::failure::FailureClass;
 use crate::record::finding::Finding;
@@ -90,13 +91,30 @@ pub fn refused_late(report: &mut RunReport, err: &Error) {
     report.gates.push(finding);
 }
 
-/// Makes `report` the one of a run that was told to stop before or after the provider was at work.
-pub fn interrupted(report: &mut RunReport, signal: usize) {
-    let detail = format!("signal {signal}");
-    report.blockers.push(format!("interrupted: {detail}"));
+/// Makes `report` the one of a run that says nothing about the agent, whatever it was before: what a judge or a check
+/// that was ended too has said is worth nothing.
+pub fn stopped(report: &mut RunReport, class: FailureClass, detail: &str) {
+    report.blockers = vec![format!("{}: {detail}", class.as_str())];
     report.status = RunStatus::Fail;
-    report.failure_class = Some(FailureClass::Interrupted);
-    report.failure_reason = Some(FailureClass::Interrupted.failure_reason(&detail));
+    report.failure_class = Some(class);
+    report.failure_reason = Some(class.failure_reason(detail));
+}
+
+/// The outputs of the stand-in's own lock, as admit ships it.
+static STAND_IN: &str = include_str!("../../lockfiles/understudy.lock.json");
+
+/// Where the recorded build of the provider came from.
+pub(super) fn origin(facts: &Facts) -> Option<ProviderOrigin> {
+    let report = &facts.recorded.known()?.report;
+    let lock = serde_json::from_str::<serde_json::Value>(STAND_IN).unwrap_or_default();
+    let outputs = lock["outputs"].as_object().into_iter().flatten();
+    let sha256 = report.sha256.to_string();
+    let own = outputs.filter_map(|(_, output)| output["sha256"].as_str()).any(|own| own == sha256);
+    // An embedded source is the stand-in's.
+    Some(match own || report.source_url.starts_with("embedded:") {
+        true => ProviderOrigin::StandIn,
+        false => ProviderOrigin::Source,
+    })
 }
 
 /// What every run that worked on the fixture has.
@@ -106,6 +124,8 @@ pub struct Worked<'a> {
     pub draw: &'a Draw,
     pub tools: &'a Tools,
     pub proofs: Proofs<'a>,
+    /// Where the provider came from.
+    pub origin: ProviderOrigin,
 }
 
 /// What of the judge and the tools goes into every report of a run that worked on the fixture.
@@ -146,29 +166,31 @@ pub struct Proofs<'a> {
 
 fn require(report: &mut RunReport, kind: &str, seen: bool, by: Author) {
     report.required_events.push(RequiredEvent { kind: kind.into(), seen, by });
+    if !seen {
+        report.blockers.push(format!("required event not seen: {kind}"));
+    }
+}
+
+/// As [`require`], of something in whose place something else was seen.
+fn require_or(report: &mut RunReport, kind: &str, seen: bool, by: Author, found: &str) {
+    report.required_events.push(RequiredEvent { kind: kind.into(), seen, by });
+    if !seen {
+        report.blockers.push(format!("{kind}: {found}"));
+    }
 }
 
 fn close_events(report: &mut RunReport) {
     report.required_events_passed = report.required_events.iter().all(|event| event.seen);
-    for event in &report.required_events {
-        if !event.seen {
-            report.blockers.push(format!("required event not seen: {}", event.kind));
-        }
-    }
 }
 
-/// The report of a provider's run.
-pub fn provider(
+/// What every report of a provider that was started has, however it ended.
+pub fn started(
     run: &Recording,
     report: &mut RunReport,
-    admitted: &Admitted,
-    provider: &str,
     agent: &dyn Agent,
     seen: &Seen,
-    worked: &Worked<'_>,
-) -> Result<()> {
-    let (baselines, proofs) = (worked.baselines, &worked.proofs);
-    let (wire, proxy_ns) = (&seen.wire.0, seen.wire.1);
+) -> Result<Phases> {
+    let (wire, began) = (&seen.wire, seen.began);
     let (code, source) = classify::exit_code(seen.end, seen.finished.wait_status, wire.limit_hit);
     report.case_process_started = true;
     report.backend_exit_code = Some(code);
@@ -176,14 +198,31 @@ pub fn provider(
     report.backend_wait_status = Some(classify::wait_words(seen.finished.wait_status));
     let verified = seen.facts.stable.verified.first();
     report.case_binary_sha256 = verified.map(|copy| copy.sha256.clone());
-    judged(run, report, worked)?;
     report.limits.extend(seen.facts.stable.limits.iter().cloned());
-    report.wire = run.wire_rows(wire, proxy_ns);
+    report.wire = run.wire_rows(wire, began.run_ns);
     run.record("backend/bridge.json", "bridge", wire)?;
+    let phases = Phases::of(&agent.phases(&seen.claimed), wire, began);
+    report.phases.clone_from(&phases.rows);
+    Ok(phases)
+}
+
+/// The report of a provider's run.
+pub fn provider(
+    run: &Recording,
+    report: &mut RunReport,
+    admitted: &Admitted,
+    agent: &dyn Agent,
+    seen: &Seen,
+    worked: &Worked<'_>,
+) -> Result<()> {
+    let (baselines, proofs, judgement) = (worked.baselines, &worked.proofs, worked.judgement);
+    let wire = &seen.wire;
+    let phases = started(run, report, agent, seen)?;
+    judged(run, report, worked)?;
     let missing = || Error::new(Reason::Internal, "no provider was admitted");
     let (launch, model) = admitted.provider().ok_or_else(missing)?;
     let network = NetworkClass::from_text(&launch.proxy.network);
-    report.evidence_class = evidence_class(provider, Some(model.kind), network, wire.upstream);
+    report.evidence_class = evidence_class(worked.origin, model.kind, network, wire.upstream);
 
     let fresh = proof::freshness(
         proofs.marks,
@@ -198,26 +237,29 @@ pub fn provider(
     let target = proof::no_target(&seen.facts, proofs.expected, Some(wire), seen.commits, canary);
     run.record(names::NO_TARGET, "no_target_inspection", &target)?;
 
-    let harness = seen.end == End::HarnessCompleted;
     let claims = &seen.claimed;
     let disagree = claims.disagreements(wire);
     let agree = claims.faults.is_empty() && disagree.is_empty();
     require(report, "gates_admitted", true, Author::Admit);
     require(report, "case_process_started", true, Author::Admit);
-    require(
-        report,
-        "model_call",
-        wire.exchanges.iter().any(|x| x.refused.is_none()),
-        Author::Admit,
-    );
+    let called = wire.exchanges.iter().any(|x| x.exchange > 0 && x.refused.is_none());
+    require(report, "model_call", called, Author::Admit);
     require(report, "workspace_commit", seen.committed, Author::Admit);
     require(report, "judge_finished", true, Author::Admit);
     require(report, "process_end", true, Author::Admit);
-    for (kind, claimed) in agent.required(claims, harness) {
-        require(report, kind, agree && claimed, Author::Agent);
+    for Required { kind, made, found } in agent.required(claims) {
+        match (made, found) {
+            (true, _) => {
+                let found = "claimed, in a log that the wire does not bear out";
+                require_or(report, kind, agree, Author::Agent, found);
+            }
+            (false, Some(found)) => require_or(report, kind, false, Author::Agent, &found),
+            (false, None) => require(report, kind, false, Author::Agent),
+        }
     }
-    let result = classify::result_on_wire(wire);
-    require(report, "agent_result on the wire", result, Author::Model);
+    let result = classify::result_on_wire(wire, &phases);
+    let found = classify::envelope(wire, &phases);
+    require_or(report, "agent_result on the wire", result, Author::Model, &found);
     close_events(report);
     report.blockers.extend(disagree.into_iter().chain(claims.faults.iter().cloned()));
     if !fresh.passed() {
@@ -225,19 +267,20 @@ pub fn provider(
     }
     let work = Work {
         baselines_held: baselines.held(),
-        writes_allowed: seen.judgement.allowed_writes_passed,
-        accepted: seen.judgement.passed,
+        writes_allowed: judgement.allowed_writes_passed,
+        accepted: judgement.passed,
         target_untouched: target.passed,
     };
     let ended = Ended {
         end: seen.end,
-        exit_code: code,
-        killed: classify::foreign_signal(seen.end, seen.finished.wait_status),
+        exit_code: report.backend_exit_code.unwrap_or_default(),
+        wait_status: seen.finished.wait_status,
+        killed: seen.killed.clone(),
         wire,
-        claimed: claims,
+        phases: &phases,
         work,
     };
-    if harness {
+    if seen.end == End::HarnessCompleted {
         let text = "completed by the harness: the diff was committed, stable and judged good\n";
         let name = "backend/provider-lifecycle-harness-completed.txt";
         let path = name
@@ -246,7 +289,12 @@ pub fn provider(
         run.artifact(&path, "marker", Author::Admit, text.as_bytes())?;
         report.lifecycle_marker = Some(name.into());
     }
-    conclude(report, classify::classify(&ended), &seen.judgement);
+    let cause = classify::classify(&ended);
+    report.contributing = classify::contributing(&ended, cause.as_ref());
+    if let Some(exchange) = cause.as_ref().and_then(|cause| cause.exchange) {
+        report.server_said = run.server_said(exchange);
+    }
+    conclude(report, cause, judgement);
     Ok(())
 }
 
@@ -276,16 +324,19 @@ pub fn fake(
         (_, _, j) if !j.passed => Some(FailureClass::JudgeRejected),
         _ => None,
     };
-    conclude(report, class.map(|class| (class, String::new())), judgement);
+    conclude(report, class.map(|class| Cause::new(class, "")), judgement);
     Ok(())
 }
 
 /// Sets the status. Whatever it is, sealing computes it again and refuses what contradicts itself.
-fn conclude(report: &mut RunReport, class: Option<(FailureClass, String)>, judgement: &Judgement) {
+fn conclude(report: &mut RunReport, cause: Option<Cause>, judgement: &Judgement) {
     report.status = RunStatus::Fail;
     report.failure_class = None;
     report.failure_reason = None;
-    if let Some((class, detail)) = class {
+    if let Some(Cause { class, detail, .. }) = cause {
+        if class.says_nothing() {
+            return stopped(report, class, &detail);
+        }
         if !detail.is_empty() {
             report.blockers.push(format!("{}: {detail}", class.as_str()));
         }
@@ -339,23 +390,42 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn only_case_with_a_served_model_beyond_this_machine_can_pass() {
+    fn only_a_provider_of_its_own_source_with_a_served_model_beyond_this_machine_can_pass() {
         use ModelKind::{Scripted, Served};
         use NetworkClass::{CodexOauthPlusLocal, LocalTailscale, LoopbackTest};
         for network in [None, Some(LocalTailscale), Some(CodexOauthPlusLocal), Some(LoopbackTest)] {
             for kind in [Served, Scripted] {
                 for upstream in [UpstreamKind::Http, UpstreamKind::Scripted] {
-                    for provider in ["case", "case-30b1fa1", "understudy"] {
-                        let class = evidence_class(provider, Some(kind), network, upstream);
-                        let good = provider == "case"
+                    for origin in [ProviderOrigin::Source, ProviderOrigin::StandIn] {
+                        let class = evidence_class(origin, kind, network, upstream);
+                        let good = origin == ProviderOrigin::Source
                             && kind == Served
                             && upstream == UpstreamKind::Http
                             && matches!(network, Some(LocalTailscale | CodexOauthPlusLocal));
-                        assert_eq!(class.can_pass(), good, "{provider} {kind:?} {network:?}");
+                        assert_eq!(class.can_pass(), good, "{origin:?} {kind:?} {network:?}");
                     }
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_stand_in_is_known_by_its_source_and_by_its_bytes_whatever_its_name() {
+        let mut facts = crate::check::tests::good();
+        let report = &mut crate::check::tests::known(&mut facts.recorded).report;
+        report.source_url = "https://example.org/case.git".into();
+        assert_eq!(origin(&facts), Some(ProviderOrigin::Source));
+        let lock: serde_json::Value = serde_json::from_str(STAND_IN).unwrap();
+        let report = &mut crate::check::tests::known(&mut facts.recorded).report;
+        report.sha256 = lock["outputs"]["linux-x64"]["sha256"].as_str().unwrap().parse().unwrap();
+        assert_eq!(origin(&facts), Some(ProviderOrigin::StandIn));
+        let mut facts = crate::check::tests::good();
+        let report = &mut crate::check::tests::known(&mut facts.recorded).report;
+        report.provider = "case".parse().unwrap();
+        report.source_url = "embedded:understudy".into();
+        assert_eq!(origin(&facts), Some(ProviderOrigin::StandIn));
+        facts.recorded = crate::check::Found::Absent;
+        assert_eq!(origin(&facts), None);
     }
 
     fn judgement() -> Judgement {
@@ -374,9 +444,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_but_a_faultless_run_of_case_with_a_served_model_passes(
+        fn nothing_but_a_faultless_run_with_a_served_model_passes(
             fake in any::<bool>(),
-            provider in prop::sample::select(vec!["case", "understudy", "case-30b1fa1", "Case", ""]),
+            stand_in in any::<bool>(),
             kind in prop::sample::select(vec![ModelKind::Served, ModelKind::Scripted]),
             network in prop::sample::select(vec![
                 None,
@@ -391,17 +461,19 @@ mod tests {
         ) {
             let now: Timestamp = Timestamp::from_unix(0);
             let mut report = RunReport::draft("toy", backend(Engine::Provider), &now);
+            let origin =
+                if stand_in { ProviderOrigin::StandIn } else { ProviderOrigin::Source };
             report.evidence_class = match fake {
                 true => EvidenceClass::Fake,
-                false => evidence_class(provider, Some(kind), network, upstream),
+                false => evidence_class(origin, kind, network, upstream),
             };
             if blocker {
                 report.blockers.push("x".into());
             }
-            conclude(&mut report, class.map(|class| (class, String::new())), &judgement());
+            conclude(&mut report, class.map(|class| Cause::new(class, "")), &judgement());
             let faultless = class.is_none() && !blocker;
             let real = !fake
-                && provider == "case"
+                && !stand_in
                 && kind == ModelKind::Served
                 && upstream == UpstreamKind::Http
                 && matches!(

@@ -168,13 +168,18 @@ impl<'a> Running<'a> {
     /// Ends the command because the clock `which` ran out: SIGTERM to everyone (and SIGCONT, should they be frozen), the
     /// command's grace, then SIGKILL.
     pub fn terminate(&mut self, which: Clock) -> Result<()> {
+        self.terminate_within(which, self.grace)
+    }
+
+    /// The same, with another grace than the command's.
+    pub fn terminate_within(&mut self, which: Clock, grace: Duration) -> Result<()> {
         if self.end.is_some() {
             return Ok(());
         }
         self.timed_out = Some(which);
         self.signal(libc::SIGTERM)?;
         self.signal(libc::SIGCONT)?;
-        if self.wait(Some(self.grace))?.is_none() {
+        if self.wait(Some(grace))?.is_none() {
             self.kill()?;
         }
         Ok(())
@@ -264,7 +269,8 @@ impl Sandbox {
 
 fn unexpected(message: Option<FromInit>) -> Error {
     match message {
-        None => Error::new(Reason::Internal, "the sandbox's init ended by itself"),
+        // Nothing inside can reach it, and admit did not end it.
+        None => Error::new(Reason::KilledFromOutside, "somebody ended the sandbox's init"),
         Some(FromInit::Failed(failure)) => {
             Error::new(Reason::Internal, "the sandbox's init failed").caused_by(sentence(&failure))
         }

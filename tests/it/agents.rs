@@ -77,21 +77,23 @@ fn nothing_is_written_outside_and_no_link_leads_out() {
 }
 
 #[test]
-fn a_printed_key_fails_the_run_and_is_in_no_file() {
+fn a_printed_sentinel_is_noted_and_withheld_and_is_no_failure() {
     // As it is, and in the two ways in which it is usually carried off.
-    for print in [
-        "echo \"$OPENAI_API_KEY\"",
-        "printf %s \"$OPENAI_API_KEY\" | base64 >&2",
-        "printf %s \"$OPENAI_API_KEY\" | od -An -tx1 | tr -d ' \\n'",
-        "printf %s \"$OPENAI_API_KEY\" > strings.py; git commit -qam x",
+    for (print, place) in [
+        ("echo \"$OPENAI_API_KEY\"", "backend/stdout.log"),
+        ("printf %s \"$OPENAI_API_KEY\" | base64 >&2", "backend/stderr.log"),
+        ("printf %s \"$OPENAI_API_KEY\" | od -An -tx1 | tr -d ' \\n'", "backend/stdout.log"),
+        ("printf %s \"$OPENAI_API_KEY\" > strings.py; git commit -qam x", "patch.diff"),
     ] {
         let left = Trial::script(&format!("{print}; exit 0")).scripted();
-        left.ends("secret_found", "", 8);
+        // It did nothing else, and asked nothing.
+        left.ends("engine_failed", "0", 8);
+        let noted = left.report().limits.iter().find(|limit| limit.contains("sentinel"));
+        assert!(noted.is_some_and(|limit| limit.contains(place)), "{print}: {noted:?}");
         let nonce = left.json("freshness.json")["nonce"].as_str().unwrap().to_owned();
-        let key = format!("admit-run-{nonce}");
-        for (path, bytes) in left.files() {
-            let text = String::from_utf8_lossy(&bytes);
-            assert!(!text.contains(&key), "{path} after {print}");
+        let sentinel = format!("admit-run-{nonce}");
+        for page in ["report.json", "report.md", "report.html"] {
+            assert!(!left.text(page).contains(&sentinel), "{page} after {print}");
         }
     }
 }

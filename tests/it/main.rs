@@ -38,6 +38,7 @@ mod sbom;
 mod schemas;
 mod shape;
 mod stop;
+mod stopped;
 mod store;
 mod survive;
 mod trial;

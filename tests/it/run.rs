@@ -139,7 +139,7 @@ fn a_rehearsal_is_sealed_reads_back_and_is_no_pass() {
     let seen = fresh["seen"].as_array().unwrap();
     assert!(seen.len() == 3 && seen.iter().all(|s| s["found"] == true), "{fresh:#}");
     for (file, schema) in [
-        ("gate.json", "admit.gate.v2"),
+        ("gate.json", "admit.gate.v3"),
         ("report.json", "admit.run-report.v3"),
         ("sandbox.json", "admit.run-sandbox.v1"),
         ("backend/bridge.json", "admit.run-bridge.v1"),

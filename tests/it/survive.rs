@@ -75,7 +75,7 @@ fn two_runs_at_once_know_nothing_of_each_other() {
 }
 
 /// A process by its id and the time of its start, so that a new one of the same id is not taken for it.
-type Process = (u32, String);
+pub type Process = (u32, String);
 
 fn stat(pid: u32) -> Option<(u32, String)> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -86,7 +86,7 @@ fn stat(pid: u32) -> Option<(u32, String)> {
 }
 
 /// Everything that descends from `root`, itself included.
-fn family(root: u32) -> BTreeSet<Process> {
+pub fn family(root: u32) -> BTreeSet<Process> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
@@ -126,7 +126,7 @@ enum Moment {
     Provider,
 }
 
-fn runs(world: &World) -> BTreeSet<PathBuf> {
+pub fn runs(world: &World) -> BTreeSet<PathBuf> {
     let dir = world.home().join(".local/state/admit/runs");
     std::fs::read_dir(dir).map_or(BTreeSet::new(), |dir| dir.map(|e| e.unwrap().path()).collect())
 }
@@ -159,7 +159,7 @@ fn signalled(world: &World, moment: Moment, signal: Signal) -> (Run, PathBuf, BT
 }
 
 #[track_caller]
-fn nobody_lives(family: &BTreeSet<Process>) {
+pub fn nobody_lives(family: &BTreeSet<Process>) {
     wait_for("the end of all of it", Duration::from_secs(20), || !family.iter().any(lives));
 }
 

@@ -228,7 +228,7 @@ pub fn wait_for(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
 }
 
 /// The processes that have `marker` in their arguments.
-fn marked(marker: &str) -> impl Iterator<Item = i32> {
+pub fn marked(marker: &str) -> impl Iterator<Item = i32> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     processes.filter_map(move |entry| {
         let pid = entry.file_name().to_str()?.parse().ok()?;

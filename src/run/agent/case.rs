@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::log::{self, Claimed};
-use super::{Agent, PORT, Parts, Prepared, WORKDIR};
+use super::{Agent, PORT, Parts, Prepared, Required, WORKDIR};
 use crate::check::ambient::BUN_OPTIONS;
 use crate::check::launch::File;
 use crate::error::Result;
 use crate::record;
 use crate::record::admission::{Api, ModelAdmission};
 use crate::run::fixture::Fixture;
+use crate::run::phases::ClaimedPhase;
 
 /// The variable in which Case looks for the key, by the name of its provider and nothing else; two names speak every API.
 fn key_variable(model: &ModelAdmission) -> &'static str {
@@ -95,16 +96,21 @@ impl Agent for Case {
         claimed.implement_outcome() == Some("completed")
     }
 
-    fn required(&self, claimed: &Claimed, ended_by_admit: bool) -> Vec<(&'static str, bool)> {
-        let mut all = vec![
-            ("pipeline_start", claimed.pipeline_started()),
-            ("phase_start implement", claimed.implement_started()),
-            ("phase_end implement", self.work_done(claimed)),
-        ];
-        if !ended_by_admit {
-            all.push(("pipeline_end", claimed.pipeline_outcome() == Some("completed")));
-        }
-        all
+    fn phases(&self, claimed: &Claimed) -> Vec<ClaimedPhase> {
+        claimed.phases()
+    }
+
+    fn required(&self, claimed: &Claimed) -> Vec<Required> {
+        let plain = |kind, made| Required { kind, made, found: None };
+        let ended = claimed.implement_outcome().map(|outcome| {
+            let outcome: String = outcome.chars().take(60).collect();
+            format!("it ended as {}", outcome.escape_debug())
+        });
+        vec![
+            plain("pipeline_start", claimed.pipeline_started()),
+            plain("phase_start implement", claimed.implement_started()),
+            Required { found: ended, ..plain("phase_end implement", self.work_done(claimed)) },
+        ]
     }
 }
 

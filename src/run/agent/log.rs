@@ -5,8 +5,12 @@ use serde_json::Value;
 
 use crate::record;
 use crate::record::agent_result::ResultStatus;
-use crate::record::wire::{ExchangeKind, ProxyRecord, ReplyClass, WireRecord};
+use crate::record::evidence::PhaseOutcome;
+use crate::record::wire::{ProxyRecord, ReplyClass, WireRecord};
+use crate::run::phases::{ClaimedPhase, chats};
 
+/// More phases than this are not told.
+const MAX_PHASES: usize = 200;
 /// More events than this are not read.
 const MAX_EVENTS: usize = 100_000;
 
@@ -64,9 +68,47 @@ impl Claimed {
         self.find("phase_start", Some("implement")).is_some()
     }
 
-    /// How the implement phase ended first.
+    /// How the implement phase ended: as completed where it ever did, else as it did last.
     pub fn implement_outcome(&self) -> Option<&str> {
-        self.find("phase_end", Some("implement"))?.get("outcome")?.as_str()
+        let ends = |value: &&Value| value["event"] == "phase_end" && value["phase"] == "implement";
+        let outcomes = || self.events.iter().filter(ends).filter_map(|e| e["outcome"].as_str());
+        outcomes().find(|outcome| *outcome == "completed").or(outcomes().next_back())
+    }
+
+    /// Every phase in the order in which it began, or was left out.
+    pub fn phases(&self) -> Vec<ClaimedPhase> {
+        let mut out: Vec<ClaimedPhase> = Vec::new();
+        for event in &self.events {
+            let Some(name) = event["phase"].as_str() else { continue };
+            let at = event["ts"].as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+            let at = at.map(jiff::Timestamp::as_nanosecond);
+            // A name is a claim too, and long ones are none.
+            let name: String = name.chars().take(60).collect();
+            let decides = name == "implement";
+            if event["event"] == "phase_start" {
+                let (outcome, started, ended) = (PhaseOutcome::Unfinished, at, None);
+                out.push(ClaimedPhase { name, outcome, started, ended, decides });
+            } else if event["event"] == "phase_end" {
+                let outcome = match event["outcome"].as_str() {
+                    Some("completed") => PhaseOutcome::Completed,
+                    Some("skipped") => PhaseOutcome::Skipped,
+                    _ => PhaseOutcome::Failed,
+                };
+                let open = |phase: &&mut ClaimedPhase| {
+                    phase.name == name && phase.outcome == PhaseOutcome::Unfinished
+                };
+                match out.iter_mut().rev().find(open) {
+                    Some(phase) => (phase.outcome, phase.ended) = (outcome, at),
+                    None => {
+                        out.push(ClaimedPhase { name, outcome, started: None, ended: at, decides });
+                    }
+                }
+            }
+            if out.len() > MAX_PHASES {
+                break;
+            }
+        }
+        out
     }
 
     pub fn pipeline_outcome(&self) -> Option<&str> {
@@ -76,22 +118,22 @@ impl Claimed {
     /// Where the log and the wire say different things.
     pub fn disagreements(&self, wire: &ProxyRecord) -> Vec<String> {
         let mut out = Vec::new();
-        let chats: Vec<&WireRecord> =
-            wire.exchanges.iter().filter(|x| x.kind == ExchangeKind::Chat).collect();
+        let chats: Vec<&WireRecord> = chats(wire).collect();
         if self.implement_outcome().is_some() && chats.is_empty() {
             out.push("a phase ended, and no request was seen".into());
         }
         let completed = self
             .events
             .iter()
-            // Case counts a retrospective as completed whatever came of it (seen).
-            .filter(|e| e["event"] == "phase_end" && e["phase"] != "retrospective")
+            // Of what comes after the work nothing decides, and Case counts a retrospective as completed whatever came
+            // of it (seen).
+            .filter(|e| e["event"] == "phase_end" && e["phase"] == "implement")
             .filter(|e| e["outcome"] == "completed")
             .count();
         let envelopes = chats.iter().filter(|chat| is_completed(chat)).count();
         if completed > envelopes {
             out.push(format!(
-                "{completed} phases completed, and {envelopes} results were seen on the wire"
+                "implement completed {completed} times, and {envelopes} results were seen on the wire"
             ));
         }
         let mut tools: std::collections::BTreeMap<&str, i64> = std::collections::BTreeMap::new();

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::record::admission::ModelAdmission;
 use crate::record::ids::{AbsPath, Timestamp};
 use crate::run::fixture::Fixture;
+use crate::run::phases::ClaimedPhase;
 use log::Claimed;
 
 /// The one writable place in the sandbox: a file system in memory with a limit, whose directory comes out to admit.
@@ -44,6 +45,14 @@ pub struct Prepared {
     pub files: BTreeMap<String, File>,
 }
 
+/// A claim without which the work is not whole.
+pub struct Required {
+    pub kind: &'static str,
+    pub made: bool,
+    /// What was claimed instead, where there was something.
+    pub found: Option<String>,
+}
+
 /// How one kind of agent is launched and read.
 pub trait Agent: Sync {
     /// The name in records: what a lock calls this way of running a provider.
@@ -70,9 +79,11 @@ pub trait Agent: Sync {
     /// Whether the log claims that the work itself is done, whatever the agent still does.
     fn work_done(&self, claimed: &Claimed) -> bool;
 
-    /// The claims without which a run is not whole, each with whether it was made. `ended_by_admit`: the agent lingered
-    /// after good work.
-    fn required(&self, claimed: &Claimed, ended_by_admit: bool) -> Vec<(&'static str, bool)>;
+    /// What the agent says that it did one after the other, and on which of it the work hangs.
+    fn phases(&self, claimed: &Claimed) -> Vec<ClaimedPhase>;
+
+    /// The claims without which the work is not whole. Nothing that comes after the work is among them.
+    fn required(&self, claimed: &Claimed) -> Vec<Required>;
 }
 
 /// A constant path as a value.

@@ -1,0 +1,80 @@
+//! A run that somebody stops: a whole group that is told to end, as schedulers do it, at any instant; an agent or its
+//! sandbox that is killed from outside. It says nothing about the agent, and is sealed in time.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::fuzz::Dice;
+use crate::run::{SCRIPTED, built};
+use crate::survive::{family, nobody_lives, runs};
+use crate::trial::Trial;
+use crate::util::{Run, marked, wait_for};
+
+fn send(pid: u32, signal: Signal) {
+    // It may have ended meanwhile.
+    let _ = kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal);
+}
+
+#[test]
+fn a_group_that_is_told_to_end_at_any_instant_is_interrupted_and_sealed_within_two_seconds() {
+    let world = built();
+    let args = [&["run", "--json"][..], &SCRIPTED].concat();
+    let begin = Instant::now();
+    world.admit(&args).expect(0);
+    let whole = begin.elapsed();
+    let mut dice = Dice(0x00AD_317B_0751);
+    let (mut stopped, mut slowest) = (0, Duration::ZERO);
+    while stopped < 10 {
+        let before = runs(&world);
+        let mut command = world.command(&args);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let fresh = || runs(&world).difference(&before).next().cloned();
+        wait_for("the run directory", Duration::from_secs(60), || fresh().is_some());
+        std::thread::sleep(whole.mul_f64(dice.roll(900) as f64 / 1000.0));
+        let dir = fresh().unwrap();
+        let family = family(child.id());
+        // In any order: the agent may go first, or admit.
+        let agents_first = dice.roll(2) == 0;
+        let told = Instant::now();
+        if !agents_first {
+            send(child.id(), Signal::TERM);
+        }
+        for (pid, _) in family.iter().filter(|(pid, _)| *pid != child.id()) {
+            send(*pid, Signal::TERM);
+        }
+        if agents_first {
+            send(child.id(), Signal::TERM);
+        }
+        let sealed_before = dir.join("seal.json").exists();
+        let output = child.wait_with_output().unwrap();
+        let took = told.elapsed();
+        let ended = Run::of("stopped", world.cwd(), output);
+        nobody_lives(&family);
+        if sealed_before {
+            continue;
+        }
+        let outcome = ended.expect(75).json();
+        assert_eq!(outcome["report"]["failure_class"], "interrupted", "{outcome:#}");
+        assert!(dir.join("backend/run-interrupted.txt").is_file());
+        world.admit(&["verify", dir.to_str().unwrap(), "--accept", "fail"]).expect(0);
+        (stopped, slowest) = (stopped + 1, slowest.max(took));
+    }
+    assert!(slowest < Duration::from_secs(2), "sealed after {slowest:?}");
+}
+
+#[test]
+fn a_sandbox_whose_init_somebody_killed_says_nothing_about_the_agent() {
+    let sleeping = "sleep\086271";
+    let killer = std::thread::spawn(move || {
+        wait_for("the agent's sleep", Duration::from_secs(120), || marked(sleeping).next().is_some());
+        let agent = marked(sleeping).next().unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{agent}/stat")).unwrap();
+        let init = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap();
+        send(init.parse().unwrap(), Signal::KILL);
+    });
+    let left = Trial::script("exec sleep 86271").scripted();
+    killer.join().unwrap();
+    left.ends("killed_from_outside", "", 75);
+}
