@@ -14,6 +14,7 @@ mod circles;
 mod classes;
 mod docs;
 mod doctor;
+mod faults;
 mod fetch;
 mod fetch_git;
 mod fuzz;

@@ -68,7 +68,9 @@ fn a_group_that_is_told_to_end_at_any_instant_is_interrupted_and_sealed_within_t
 fn a_sandbox_whose_init_somebody_killed_says_nothing_about_the_agent() {
     let sleeping = "sleep\086271";
     let killer = std::thread::spawn(move || {
-        wait_for("the agent's sleep", Duration::from_secs(120), || marked(sleeping).next().is_some());
+        wait_for("the agent's sleep", Duration::from_secs(120), || {
+            marked(sleeping).next().is_some()
+        });
         let agent = marked(sleeping).next().unwrap();
         let stat = std::fs::read_to_string(format!("/proc/{agent}/stat")).unwrap();
         let init = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap();

@@ -258,6 +258,12 @@ impl Trial {
         shown("run", self.run(&Model::Served(server.base_url())))
     }
 
+    /// With whatever answers at this base URL on the loopback.
+    #[track_caller]
+    pub fn served_at(self, url: String) -> Left {
+        shown("run", self.run(&Model::Served(url)))
+    }
+
     /// With a server on the loopback that answers the probe and is gone before the provider starts.
     #[track_caller]
     pub fn deserted(self) -> Left {
