@@ -12,10 +12,11 @@ use super::diff;
 use super::names;
 use super::render::{aside, facts, millis, state_word, visible};
 use crate::explain;
+use crate::record;
 use crate::record::evidence::{PhaseOutcome, RunReport, RunStatus};
 use crate::record::failure::FailureClass;
 use crate::record::finding::{Finding, State};
-use crate::record::sealed::Excerpt;
+use crate::record::sealed::{Excerpt, Freshness};
 
 const STYLE: &str = include_str!("page.css");
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
@@ -60,7 +61,13 @@ pub(super) fn page(report: &RunReport, read: Read<'_>) -> String {
             }
         }
     };
-    visible(&page.into_string())
+    let page = visible(&page.into_string());
+    // What the agent shows in place of a key is no secret, and has no place in a page either.
+    let fresh = read(names::FRESHNESS, 1 << 20).and_then(|bytes| record::parse_value(&bytes).ok());
+    match fresh.as_ref().and_then(|fresh| fresh["nonce"].as_str()) {
+        Some(nonce) if !nonce.is_empty() => page.replace(&Freshness::sentinel(nonce), "[sentinel]"),
+        _ => page,
+    }
 }
 
 fn badge(class: &str, text: &str) -> Markup {

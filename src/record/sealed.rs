@@ -165,6 +165,13 @@ pub struct Freshness {
     pub monotonic_span_ns: u64,
 }
 
+impl Freshness {
+    /// What the agent of the run with this nonce shows in place of a key.
+    pub fn sentinel(nonce: &str) -> String {
+        format!("admit-run-{nonce}")
+    }
+}
+
 impl Record for Freshness {
     const SCHEMA: Schema = Schema { name: "admit.run-freshness", version: 1 };
 }

@@ -36,7 +36,7 @@ impl Marks {
         let io = |err| Error::io("plant a canary in", scratch, err);
         let file = tempfile::Builder::new().prefix("canary-").tempfile_in(scratch).map_err(io)?;
         std::fs::write(file.path(), format!("canary {canary}\n")).map_err(io)?;
-        let sentinel = Secret::new(format!("admit-run-{nonce}").into_bytes())
+        let sentinel = Secret::new(Freshness::sentinel(&nonce).into_bytes())
             .ok_or_else(|| Error::new(crate::error::Reason::Internal, "an empty sentinel"))?;
         Ok(Self { nonce, sentinel, canary, file })
     }
