@@ -16,6 +16,7 @@ use crate::record::admission::ModelKind;
 use crate::record::evidence::{
     EvidenceClass, ProviderOrigin, RunReport, RunStatus, evidence_class,
 };
+use crate::record::failure::FailureClass;
 use crate::record::fixture::HeldOutRecord;
 use crate::record::network::NetworkClass;
 use crate::record::sealed::{Author, Freshness};
@@ -149,6 +150,14 @@ impl Differences {
         let nothing: &[String] = &[];
         self.same(PROXY, "secrets seen", nothing, &proxy.secrets_seen);
         self.same(PROXY, "failure of the record", None, proxy.recorder_failure);
+        // A limit that only a later phase reached decides nothing, and is told.
+        let told = report
+            .contributing
+            .iter()
+            .any(|row| matches!(row.class, FailureClass::LimitHit | FailureClass::Timeout));
+        if !told {
+            self.same(PROXY, "limit hit", None, proxy.limit_hit);
+        }
     }
 
     fn model(&mut self, dir: &RunDir, report: &RunReport) {

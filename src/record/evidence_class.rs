@@ -58,7 +58,7 @@ pub fn evidence_class(
     upstream: UpstreamKind,
 ) -> EvidenceClass {
     let scripted = kind == ModelKind::Scripted;
-    if upstream == UpstreamKind::Scripted || scripted && network.is_none() {
+    if upstream == UpstreamKind::Scripted {
         return EvidenceClass::Scripted;
     }
     match network {

@@ -414,6 +414,7 @@ mod tests {
         let mut facts = crate::check::tests::good();
         let report = &mut crate::check::tests::known(&mut facts.recorded).report;
         report.source_url = "https://example.org/case.git".into();
+        report.sha256 = "0".repeat(64).parse().unwrap();
         assert_eq!(origin(&facts), Some(ProviderOrigin::Source));
         let lock: serde_json::Value = serde_json::from_str(STAND_IN).unwrap();
         let report = &mut crate::check::tests::known(&mut facts.recorded).report;
