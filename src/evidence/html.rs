@@ -310,7 +310,7 @@ fn phases(report: &RunReport) -> Markup {
         PhaseOutcome::Skipped => badge("even", "skipped"),
         PhaseOutcome::Unfinished => badge("even", "unfinished"),
     };
-    let row = |phase: &crate::record::evidence::Phase| {
+    let row = |phase: &record::evidence::Phase| {
         let took = phase.started.zip(phase.ended).map(|(from, to)| span(to.saturating_sub(from)));
         vec![
             html! { (phase.name) },
@@ -451,7 +451,7 @@ fn passed(report: &RunReport) -> Markup {
             },
         )
     };
-    let baseline = |row: &crate::record::evidence::Baseline| {
+    let baseline = |row: &record::evidence::Baseline| {
         let word = |accepted: bool| if accepted { "accepted" } else { "rejected" };
         vec![
             html! { (row.name) },
