@@ -15,6 +15,7 @@ use admit::proxy::api::chat::Chat;
 use admit::proxy::endpoint::{Credential, Endpoint};
 use admit::proxy::server::{Limits, Part, Proxy, ProxyConfig, Recorder};
 use admit::proxy::upstream::Upstream;
+use admit::record::network::Network;
 use admit::secrets::{Known, Rules, Secret, look};
 
 const CHUNKS: usize = 1000;
@@ -92,7 +93,12 @@ fn main() {
     std::thread::spawn(move || serve(listener, epoch));
 
     let url = format!("http://{direct}/v1");
-    let endpoint = Endpoint::resolve(&url, "loopback-test", &NetConfig::default()).unwrap();
+    let endpoint = Endpoint::resolve(
+        &url,
+        &Network::built_in("loopback-test").unwrap(),
+        &NetConfig::default(),
+    )
+    .unwrap();
     let key = ["bench", "Key", "0123456789abcdefghij"].concat().into_bytes();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let through = listener.local_addr().unwrap();

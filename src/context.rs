@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use include_dir::{Dir, include_dir};
+use serde::Serialize;
 
 use crate::download::client::Client;
 use crate::download::config::NetConfig;
@@ -16,7 +17,9 @@ use crate::fetch::Fetcher;
 use crate::fetch::embedded::Embedded;
 use crate::fetch::mirror::Mirrors;
 use crate::host::{Clock, Host, Progress};
-use crate::record::ids::Digest;
+use crate::record::ids::{Digest, Name};
+use crate::record::network::Network as Reach;
+use crate::record::signing::Kind;
 use crate::root::Root;
 use crate::store::Store;
 
@@ -48,6 +51,14 @@ pub struct Context {
     pub(crate) options: Options,
     root: Mutex<Option<Arc<Root>>>,
     store: OnceLock<Arc<Store>>,
+}
+
+/// One value that holds, for people: its key, what it is, and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Setting {
+    pub key: String,
+    pub value: String,
+    pub from: String,
 }
 
 /// How inputs are reached, for [`Network::fetcher`].
@@ -109,6 +120,75 @@ impl Context {
         let done = write(&mut root);
         *self.root.lock().unwrap_or_else(PoisonError::into_inner) = None;
         done
+    }
+
+    /// Every value that holds, with its origin. Keys, addresses of models and their files are not among them.
+    ///
+    /// # Errors
+    /// Those of [`Context::root`] and of the user's directories.
+    pub fn settings(&self) -> Result<Vec<Setting>> {
+        let root = self.root()?;
+        let options = &self.options;
+        let mut out = Vec::new();
+        let mut add = |key: &str, value: String, from: String| {
+            out.push(Setting { key: key.to_owned(), value, from });
+        };
+        // A flag wins over its variable, so one that says the same may be either.
+        let origin = |given: bool, flag: &str, variable: &str| match given {
+            true => format!("{flag} or {variable}"),
+            false => "default".to_owned(),
+        };
+        let from = match (&options.root, root.directory()) {
+            (Some(_), _) => "--root or ADMIT_ROOT",
+            (None, Some(_)) => "the nearest admit.toml upward",
+            (None, None) => "default",
+        };
+        add("root", root.label(), from.to_owned());
+        add("root.digest", root.digest().to_string(), "the root's files".to_owned());
+        let expected = options.expect_root.as_ref();
+        let trusted = root.trusted().unwrap_or("not trusted").to_owned();
+        let from = origin(expected.is_some(), "--expect-root", "ADMIT_EXPECT_ROOT");
+        add("root.trusted", trusted, from);
+        let store = self.store_dir()?.display().to_string();
+        add("store", store, origin(options.store.is_some(), "--store", "ADMIT_STORE"));
+        let runs = self.runs_dir()?.display().to_string();
+        add("runs", runs, origin(options.state.is_some(), "--state", "ADMIT_STATE"));
+        let place = root.place(crate::root::MARKER);
+        for rule in &options.mirror {
+            add("mirror", rule.replace('=', " -> "), "--mirror".to_owned());
+        }
+        for rule in self.host.var("ADMIT_MIRROR")?.unwrap_or_default().split_whitespace() {
+            add("mirror", rule.replace('=', " -> "), "ADMIT_MIRROR".to_owned());
+        }
+        let config = root.config();
+        for rule in &config.mirror {
+            add("mirror", format!("{} -> {}", rule.from, rule.to), place.clone());
+        }
+        for name in Reach::BUILT_IN {
+            let words = Reach::built_in(name).map(|network| network.words()).unwrap_or_default();
+            add(&format!("network.{name}"), words, "built in".to_owned());
+        }
+        for network in &config.network {
+            let name = network.name.as_str();
+            let words = Reach::named(name, &config.network).map(|network| network.words());
+            add(&format!("network.{name}"), words.unwrap_or_default(), place.clone());
+        }
+        for signer in &config.signer {
+            let key = signer.key.fingerprint().to_string();
+            add(&format!("signer.{}", signer.name), key, place.clone());
+        }
+        for kind in [Kind::Build, Kind::Rebuild, Kind::Model, Kind::Run] {
+            let key = format!("require.{}", kind.as_str());
+            match config.require.of(kind) {
+                None => add(&key, "no signature".to_owned(), "default".to_owned()),
+                Some(rule) => {
+                    let names: Vec<&str> = rule.signers.iter().map(Name::as_str).collect();
+                    let words = format!("{} of {}", rule.need(), names.join(", "));
+                    add(&key, words, place.clone());
+                }
+            }
+        }
+        Ok(out)
     }
 
     /// Flag, `ADMIT_STORE`, else below the user's data directory.

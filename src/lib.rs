@@ -26,6 +26,7 @@ pub mod bun;
 pub mod host;
 pub(crate) mod stop;
 pub mod root;
+pub(crate) mod init;
 pub mod store;
 pub mod sandbox;
 pub mod download;

@@ -13,12 +13,14 @@ use std::collections::BTreeMap;
 use std::fs::{File, Permissions};
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tempfile::{NamedTempFile, PersistError};
 
 use crate::error::{Error, Reason, Result};
 use crate::host::{self, Host};
 use crate::record::ids::{Digest, RelPath};
+use crate::record::network::{self, NetworkRecord};
 use crate::record::signing::{self, Require, Signer};
 use crate::record::{self, Record};
 
@@ -44,6 +46,9 @@ pub struct Root {
     /// Where additions are written.
     dir: PathBuf,
     files: BTreeMap<String, Vec<u8>>,
+    /// Locks and fixtures of the layers below a directory, as far as it has none of that name: no part of its digest,
+    /// since they admit nothing.
+    material: BTreeMap<String, Vec<u8>>,
     /// How many of them lie over the embedded ones.
     added: usize,
     trust_file: PathBuf,
@@ -52,12 +57,15 @@ pub struct Root {
 }
 
 /// `admit.toml`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// URL prefixes and what stands for them.
     #[serde(default)]
     pub mirror: Vec<MirrorRule>,
+    /// Networks that model records may name, beside the built-in ones.
+    #[serde(default)]
+    pub network: Vec<NetworkRecord>,
     /// Keys that may sign.
     #[serde(default)]
     pub signer: Vec<Signer>,
@@ -67,11 +75,12 @@ pub struct Config {
 }
 
 /// One `[[mirror]]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MirrorRule {
-    /// URL prefix as locks have it.
+    /// The beginning of a URL as locks have it.
     pub from: String,
+    /// What it is replaced by.
     pub to: String,
 }
 
@@ -89,7 +98,12 @@ impl Root {
             None => nearest(host.cwd())?,
         };
         let mut root = match dir {
-            Some(dir) => Self::read(&dir, trust_file)?,
+            Some(dir) => {
+                let root = Self::read(&dir, trust_file)?;
+                // What a pipeline expects by digest is all that holds, beside what is inside admit itself.
+                let own = host.data_dir()?.join("root");
+                root.over(overlaid(expect.is_none().then_some(own.as_path()))?.0)
+            }
             None => Self::embedded(host, trust_file)?,
         };
         let digest = root.digest();
@@ -192,6 +206,7 @@ impl Root {
             origin: Origin::Directory(dir.clone()),
             dir,
             files,
+            material: BTreeMap::new(),
             added: 0,
             trust_file,
             config,
@@ -199,14 +214,46 @@ impl Root {
         })
     }
 
+    /// The same with the locks and fixtures of `below` where it has none of that name. A fixture comes from one layer,
+    /// whole.
+    fn over(mut self, below: BTreeMap<String, Vec<u8>>) -> Self {
+        self.material = below;
+        self.material.retain(|path, _| match path.strip_prefix("fixtures/") {
+            Some(rest) => {
+                let name = rest.split('/').next().unwrap_or(rest);
+                let prefix = format!("fixtures/{name}/");
+                !self.files.keys().any(|own| own.starts_with(&prefix))
+            }
+            None => path.starts_with("lockfiles/") && !self.files.contains_key(path),
+        });
+        self
+    }
+
+    /// The records inside admit with this user's own over them, whatever the working directory is.
+    ///
+    /// # Errors
+    /// [`Reason::RootNotTrusted`] where another user could have written them.
+    pub fn own(host: &Host) -> Result<Root> {
+        Self::embedded(host, host.data_dir()?.join("trust.json"))
+    }
+
     fn embedded(host: &Host, trust_file: PathBuf) -> Result<Root> {
         let dir = host.data_dir()?.join("root");
-        let (files, added) = overlaid(&dir)?;
+        let (files, added) = overlaid(Some(&dir))?;
         let config = files
             .get(MARKER)
             .map_or(Ok(Config::default()), |bytes| parse_config(bytes, &dir.join(MARKER)))?;
         let origin = Origin::Embedded;
-        Ok(Root { origin, dir, files, added, trust_file, config, trusted: None })
+        let material = BTreeMap::new();
+        Ok(Root { origin, dir, files, material, added, trust_file, config, trusted: None })
+    }
+
+    /// The directory, where it is one.
+    pub fn directory(&self) -> Option<&Path> {
+        match &self.origin {
+            Origin::Directory(dir) => Some(dir),
+            Origin::Embedded => None,
+        }
     }
 
     /// Why its records count; `None` where nothing says that they do.
@@ -240,20 +287,35 @@ impl Root {
 
     /// The bytes of a record.
     pub fn get(&self, path: &str) -> Option<&[u8]> {
-        self.files.get(path).map(Vec::as_slice)
+        self.files.get(path).or_else(|| self.material.get(path)).map(Vec::as_slice)
+    }
+
+    /// The paths that its digest covers, in order.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.files.keys().map(String::as_str)
     }
 
     /// The records whose path starts with `prefix`, in order.
     pub fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        self.files
+        let mut all: Vec<_> = self
+            .files
             .iter()
-            .filter(move |(p, _)| p.starts_with(prefix))
+            .chain(&self.material)
+            .filter(|(p, _)| p.starts_with(prefix))
             .map(|(p, b)| (p.as_str(), b.as_slice()))
+            .collect();
+        all.sort_unstable_by_key(|(path, _)| *path);
+        all.into_iter()
     }
 
     /// Where a record is, in words for people.
     pub fn place(&self, path: &str) -> String {
         match &self.origin {
+            Origin::Directory(_)
+                if !self.files.contains_key(path) && self.material.contains_key(path) =>
+            {
+                format!("{path} (not of this root: of the user's own or embedded)")
+            }
             Origin::Embedded if !self.dir.join(path).exists() => format!("{path} (embedded)"),
             _ => self.dir.join(path).display().to_string(),
         }
@@ -308,13 +370,15 @@ impl Root {
             _ => lock(&self.trust_file, true)?,
         };
         (self.files, self.added) = match &self.origin {
-            Origin::Embedded => overlaid(&self.dir)?,
+            Origin::Embedded => overlaid(Some(&self.dir))?,
             Origin::Directory(dir) => (directory(dir)?, 0),
         };
         if let Some(dir) = listed {
             self.require_trust(dir, &self.digest())?;
         }
-        let Some(bytes) = change(self.get(path.as_str()))? else { return Ok(target) };
+        let Some(bytes) = change(self.files.get(path.as_str()).map(Vec::as_slice))? else {
+            return Ok(target);
+        };
         let fresh = !target.exists();
         self.files.insert(path.as_str().to_owned(), bytes);
         let key = listed.map(|dir| trust_key(dir)).transpose()?;
@@ -368,10 +432,30 @@ fn digest_of(files: &BTreeMap<String, Vec<u8>>) -> Digest {
 fn parse_config(bytes: &[u8], path: &Path) -> Result<Config> {
     let fail = |what: String| Error::new(Reason::BadRecord, what).at(path.display().to_string());
     let text = std::str::from_utf8(bytes).map_err(|_| fail("is not UTF-8".into()))?;
-    let config: Config =
-        toml::from_str(text).map_err(|err| fail(err.to_string().trim_end().to_owned()))?;
+    let config: Config = toml::from_str(text).map_err(|err| {
+        let words = err.to_string();
+        let err = fail(words.trim_end().to_owned());
+        match meant(&words) {
+            Some(key) => err.hint(format!("did you mean `{key}`? docs/config.md has every key")),
+            None => err.hint("docs/config.md has every key with its form"),
+        }
+    })?;
+    network::check(&config.network).map_err(fail)?;
     signing::check(&config.signer, &config.require).map_err(fail)?;
     Ok(config)
+}
+
+/// The known key that is nearest to the one which the parser's words call unknown.
+fn meant(words: &str) -> Option<String> {
+    let (_, rest) = words.split_once("unknown field `")?;
+    let mut quoted = rest.split('`').step_by(2);
+    let unknown = quoted.next()?;
+    let known = quoted.filter(|key| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+    known
+        .map(|key| (strsim::damerau_levenshtein(key, unknown), key))
+        .min()
+        .filter(|(edits, key)| *edits * 2 <= key.len())
+        .map(|(_, key)| key.to_owned())
 }
 
 /// How the names of temporary files begin. None of them is part of a root: those lie in its parts.
@@ -560,9 +644,52 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_in_the_configuration_is_named() {
-        let err = parse_config(b"[[mirror]]\nfrom='a'\nto='b'\nx=1", Path::new("admit.toml"))
-            .unwrap_err();
+    fn an_unknown_key_in_the_configuration_is_named_with_the_one_that_is_meant() {
+        let read = |text: &str| parse_config(text.as_bytes(), Path::new("admit.toml")).unwrap_err();
+        let err = read("[[mirror]]\nfrom='a'\nto='b'\nx=1");
         assert!(err.what().contains("unknown field `x`"), "{}", err.what());
+        for (text, key) in [
+            ("[[netwrok]]\nname='a'", "`network`"),
+            ("[[network]]\nname='a'\nadresses=[]", "`addresses`"),
+            ("[requires]", "`require`"),
+        ] {
+            let err = read(text);
+            assert!(err.hints()[0].contains(key), "{text}: {err:?}");
+        }
+        let err = read("[[network]]\nname='private'\naddresses=['10.0.0.0/8']");
+        assert!(err.what().contains("built in"), "{}", err.what());
+    }
+
+    #[test]
+    fn material_comes_from_the_nearest_layer_and_what_admits_from_the_root_alone() {
+        let (dir, host) = directory();
+        let mut own = Root::find(&host, Some(&dir.path().join("none")), None);
+        assert!(own.is_err(), "a root that is not there");
+        let elsewhere = Host::with(host.vars(), dir.path());
+        own = Root::find(&elsewhere, None, None);
+        let mut own = own.unwrap();
+        own.put(&"lockfiles/mine.lock.json".parse().unwrap(), b"own").unwrap();
+        own.put(&"lockfiles/x.lock.json".parse().unwrap(), b"own").unwrap();
+        own.put(&"admissions/models/a--b.json".parse().unwrap(), b"own").unwrap();
+        let before = Root::trust(&host, &dir.path().join("work"), None).unwrap().digest();
+        let root = Root::find(&host, None, None).unwrap();
+        assert_eq!(root.digest(), before, "material is no part of it");
+        assert_eq!(root.get("lockfiles/x.lock.json"), Some(&b"{}"[..]));
+        assert_eq!(root.get("lockfiles/mine.lock.json"), Some(&b"own"[..]));
+        assert!(root.get("lockfiles/pytest.lock.json").is_some());
+        assert!(root.get("fixtures/r1-string-slugify/fixture.json").is_some());
+        assert_eq!(root.below("admissions/").count(), 0, "neither the user's nor admit's own");
+        assert!(root.get("admissions/models/a--b.json").is_none());
+        // A fixture of the root's own is never completed by another layer's files.
+        let fixture = dir.path().join("work/fixtures/r1-string-slugify");
+        std::fs::create_dir_all(&fixture).unwrap();
+        std::fs::write(fixture.join("task.md"), "easy").unwrap();
+        Root::trust(&host, &dir.path().join("work"), None).unwrap();
+        let root = Root::find(&host, None, None).unwrap();
+        assert_eq!(root.below("fixtures/r1-string-slugify/").count(), 1);
+        // Where a pipeline names the digest, nothing of this user's own is added.
+        let root = Root::find(&host, None, Some(&root.digest())).unwrap();
+        assert!(root.get("lockfiles/mine.lock.json").is_none());
+        assert!(root.get("lockfiles/pytest.lock.json").is_some());
     }
 }

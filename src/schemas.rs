@@ -18,6 +18,7 @@ use crate::record::report::BuildReport;
 use crate::record::sealed::{Event, Freshness, Manifest, NoTargetProof, Seal};
 use crate::record::wire::ProxyRecord;
 use crate::record::{Record, Schema};
+use crate::root::Config;
 use crate::run::gate_record::GateRecord;
 use crate::run::judge::JudgeRow;
 use crate::run::tools::ToolFacts;
@@ -102,6 +103,7 @@ pub fn all() -> Vec<(String, Value)> {
         entry::<CampaignPlan>(),
         entry::<CampaignRecord>(),
         entry::<InclusionProof>(),
+        plain::<Config>("admit.toml", 1),
         plain::<Event>("admit.run-event", 1),
         plain::<ProxyRecord>("admit.run-bridge", 1),
         plain::<SandboxFacts>("admit.run-sandbox", 1),

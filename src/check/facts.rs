@@ -9,6 +9,7 @@ use crate::lock::Locked;
 use crate::record::admission::{ModelPair, ModelStatus};
 use crate::record::failure::FailureClass;
 use crate::record::ids::Digest;
+use crate::record::network::Network;
 use crate::record::report::BuildReport;
 
 /// Something that was looked for. Only [`Found::Known`] can pass a check.
@@ -156,6 +157,8 @@ pub enum EndpointOrigin {
 /// The addresses that the endpoint's name resolved to, once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NetworkFact {
+    /// The network of the model's record, as the root has it.
+    pub network: Network,
     pub addresses: Vec<IpAddr>,
     /// Whether the endpoint is spoken to over TLS with a checked certificate.
     pub tls: bool,

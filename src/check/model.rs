@@ -8,7 +8,6 @@ use crate::error::Reason;
 use crate::record::admission::{AdmissionStatus, ModelAdmission, ModelKind};
 use crate::record::failure::FailureClass;
 use crate::record::finding::{Finding, State};
-use crate::record::network::NetworkClass;
 
 /// The model's admission record, if it is a valid one.
 fn record(facts: &Facts) -> Option<&ModelAdmission> {
@@ -112,31 +111,35 @@ pub(super) fn endpoint(facts: &Facts) -> Finding {
 
 /// Counts addresses and never shows one: an endpoint's address is in no report.
 pub(super) fn network(facts: &Facts) -> Finding {
-    let class = record(facts).map(|record| record.network());
-    let rule = class.and_then(NetworkClass::from_text);
-    let expected = class.map_or("addresses inside the record's network class".into(), |class| {
-        let ranges = rule.map_or("nothing, since nobody defines it", NetworkClass::ranges);
-        format!("every address inside {class}: {ranges}")
-    });
-    let fix = "use an endpoint of the admitted class, or have another class approved";
+    let name = record(facts).map(|record| record.network());
+    let rule = facts.network.known().map(|found| &found.network);
+    let expected = match (name, rule) {
+        (Some(name), Some(rule)) => format!("every address inside {name}: {}", rule.words()),
+        (Some(name), None) => format!("every address inside {name}"),
+        (None, _) => "addresses inside the record's network".to_owned(),
+    };
+    let fix = "use an endpoint of the admitted network, or have another network approved";
     let outside = match &facts.network {
         Found::Failed(failure) => failure.reason == Reason::NetworkNotAllowed,
         _ => true,
     };
-    let finding = hold(Check::Network, &facts.network, &expected, fix, |network| {
-        let Some(class) = class else {
-            return no("no admission record names a class");
-        };
-        let Some(rule) = rule else {
-            return no(format!("unknown class {class}"));
-        };
-        let all = network.addresses.len();
-        let inside = network.addresses.iter().filter(|ip| rule.permits(**ip, network.tls)).count();
+    let finding = hold(Check::Network, &facts.network, &expected, fix, |found| {
+        let rule = &found.network;
+        match name {
+            None => return no("no admission record names a network"),
+            // The fact was made for one record; one made for another is no use.
+            Some(name) if name != rule.name() => {
+                return no(format!("looked at for the network {}", rule.name()));
+            }
+            Some(_) => {}
+        }
+        let all = found.addresses.len();
+        let inside = found.addresses.iter().filter(|ip| rule.permits(**ip, found.tls)).count();
         let good = all > 0 && inside == all;
         ok_if(
             good,
             Reason::NetworkNotAllowed,
-            format!("{inside} of its {all} addresses inside {class}"),
+            format!("{inside} of its {all} addresses inside {}", rule.name()),
         )
     });
     // What does not even resolve is a fault of the configuration, and no word on the model.

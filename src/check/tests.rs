@@ -11,6 +11,7 @@ use crate::record::failure::FailureClass;
 use crate::record::finding::VERIFY_ALONE;
 use crate::record::ids::{Digest, Sha256};
 use crate::record::lockfile::LicenseStatus;
+use crate::record::network::Network;
 use crate::record::report::{BuildReport, Origin, OutputStatus, SourceAdmission};
 use crate::sandbox::{Mount, Policy as SandboxPolicy};
 
@@ -126,6 +127,7 @@ pub(crate) fn good() -> Facts {
         bridge_claimed: Found::Known(false),
         endpoint: Found::Known(EndpointOrigin::Environment),
         network: Found::Known(NetworkFact {
+            network: Network::built_in("local-tailscale-vllm-spark1").unwrap(),
             addresses: vec!["100.64.0.7".parse().unwrap()],
             tls: false,
         }),
@@ -154,7 +156,9 @@ pub(crate) fn good_codex() -> Facts {
     known(&mut facts.credentials).class = "hermes-openai-codex-oauth-and-local-vllm-config".into();
     let rules = &mut known(&mut facts.launch).proxy;
     rules.model = "gpt-5.5".into();
-    rules.network = "codex-oauth-hosted-model-plus-local-vllm-fallback".into();
+    let name = "codex-oauth-hosted-model-plus-local-vllm-fallback";
+    rules.network = name.into();
+    known(&mut facts.network).network = Network::built_in(name).unwrap();
     facts
 }
 

@@ -45,6 +45,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("campaign status", &["admit campaign status nightly"]),
     ("campaign seal", &["admit campaign seal nightly"]),
     ("campaign show", &["admit campaign show nightly", "admit campaign show nightly --index 12"]),
+    ("config", &["admit config show"]),
+    ("config show", &["admit config show", "admit config show --json"]),
     ("completions", &["admit completions bash", "admit completions zsh"]),
     ("demo", &["admit demo"]),
     ("diff", &["admit diff ./dist/ca ./other/ca", "admit diff a.js b.js --hunks 20"]),
@@ -53,6 +55,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("fixture", &["admit fixture r1-string-slugify", "admit fixture r1-string-slugify --record"]),
     ("gc", &["admit gc --dry-run", "admit gc --keep-builds 5"]),
     ("health", &["admit health", "admit health --all", "admit health --junit health.xml"]),
+    ("init", &["admit init", "admit init records --lock case --fixture r1-string-slugify"]),
     ("inspect", &["admit inspect ./dist/ca", "admit inspect ./dist/ca --bun ./bun"]),
     ("key", &["admit key new", "admit key show"]),
     ("key new", &["admit key new", "admit key new builder"]),
@@ -74,7 +77,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "model add",
         &[
             "admit model add mine/some-model --approval-source 'who, when, where' --review-trigger 'what makes it void' \
-           --credential-class pi-models-json-local-provider-no-secret --network-class loopback-test",
+           --credential none --network this-machine",
         ],
     ),
     ("model import", &["admit model import ./approved.json"]),

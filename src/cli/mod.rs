@@ -16,6 +16,7 @@ mod adopt;
 mod app;
 mod attest;
 mod build;
+mod config;
 mod campaign;
 mod completions;
 mod demo;
@@ -27,6 +28,7 @@ mod findings;
 mod fixture;
 mod gc;
 mod health;
+mod init;
 mod inspect;
 mod key;
 mod lock;
@@ -65,6 +67,7 @@ enum Command {
     Adopt(adopt::Args),
     Attest(attest::Args),
     Build(build::Args),
+    Config(config::Args),
     Campaign(Box<campaign::Args>),
     Completions(completions::Args),
     Demo(demo::Args),
@@ -74,6 +77,7 @@ enum Command {
     Fixture(fixture::Args),
     Gc(gc::Args),
     Health(health::Args),
+    Init(init::Args),
     Inspect(inspect::Args),
     Key(key::Args),
     Lock(Box<lock::Args>),
@@ -234,6 +238,7 @@ fn exec(app: &App, command: Command) -> Result<u8> {
         Command::Adopt(args) => adopt::exec(app, &args),
         Command::Attest(args) => attest::exec(app, &args),
         Command::Build(args) => build::exec(app, &args),
+        Command::Config(args) => config::exec(app, &args),
         Command::Campaign(args) => campaign::exec(app, &args),
         Command::Completions(args) => completions::exec(app, &args, definition()),
         Command::Demo(args) => demo::exec(app, &args),
@@ -243,6 +248,7 @@ fn exec(app: &App, command: Command) -> Result<u8> {
         Command::Fixture(args) => fixture::exec(app, &args),
         Command::Gc(args) => gc::exec(app, &args),
         Command::Health(args) => health::exec(app, &args),
+        Command::Init(args) => init::exec(app, &args),
         Command::Inspect(args) => inspect::exec(app, &args),
         Command::Key(args) => key::exec(app, &args),
         Command::Lock(args) => lock::exec(app, &args),

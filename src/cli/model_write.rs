@@ -7,6 +7,7 @@ use clap::builder::PossibleValue;
 use serde_json::json;
 
 use super::App;
+use crate::check::gather::model::undefined;
 use crate::error::{Error, Reason, Result};
 use crate::record::admission::{
     self, AdmissionStatus, Api, CredentialClass, ModelAdmission, ModelId, ModelKind, ModelPair,
@@ -15,7 +16,7 @@ use crate::record::admission::{
 use crate::record::credential::Credential;
 use crate::record::decision::{self, Decision, DecisionStatus, ProviderClass};
 use crate::record::ids::{Name, RelPath, Timestamp};
-use crate::record::network::NetworkClass;
+use crate::record::network::Network;
 use crate::record::{self, Record};
 use crate::secrets;
 
@@ -36,8 +37,8 @@ pub(super) struct Add {
     #[arg(long, alias = "credential-class", value_name = "KIND", value_parser = credentials())]
     credential: String,
     /// The network that its endpoint must lie in
-    #[arg(long, alias = "network-class", value_name = "NAME", value_parser = networks())]
-    network: String,
+    #[arg(long, alias = "network-class", value_name = "NAME")]
+    network: Name,
     /// How it is spoken to
     #[arg(long, value_name = "API", value_parser = Api::ALL.map(Api::as_str))]
     api: Option<String>,
@@ -115,10 +116,6 @@ fn credentials() -> clap::builder::PossibleValuesParser {
     kinds.into_iter().chain(older).collect::<Vec<_>>().into()
 }
 
-fn networks() -> clap::builder::PossibleValuesParser {
-    NetworkClass::ALL.map(NetworkClass::as_str).into()
-}
-
 fn header(text: &str) -> std::result::Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     let (name, value) = (name.to_ascii_lowercase(), value.to_owned());
@@ -150,6 +147,9 @@ pub(super) fn add(app: &App, args: &Add) -> Result<u8> {
             .at(root.place(&path))
             .hint("admit model show PROVIDER/MODEL shows it; --replace replaces it"));
     }
+    if Network::named(args.network.as_str(), &root.config().network).is_none() {
+        return Err(undefined(Reason::BadArgument, args.network.as_str(), &root));
+    }
     let now = app.context.clock.now();
     let record = ModelAdmission {
         schema: ModelAdmission::SCHEMA.to_string(),
@@ -160,7 +160,7 @@ pub(super) fn add(app: &App, args: &Add) -> Result<u8> {
         runtime_provider: args.runtime_provider.clone(),
         credential_source_class: None,
         allowed_network_class: None,
-        network: Some(word(&args.network)?),
+        network: Some(args.network.clone()),
         credential: Some(credential(&args.credential)),
         api: args.api.as_deref().map(word).transpose()?,
         context_window: args.context_window,

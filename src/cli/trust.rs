@@ -18,7 +18,7 @@ pub(super) struct Args {
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let root = Root::trust(&app.context.host, &args.dir, app.context.options.expect_root.as_ref())?;
-    let files: Vec<&str> = root.below("").map(|(path, _)| path).collect();
+    let files: Vec<&str> = root.paths().collect();
     app.ui.json(&json!({
         "schema": "admit.trusted/1",
         "root": root.label(),

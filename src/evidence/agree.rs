@@ -18,7 +18,6 @@ use crate::record::evidence::{
 };
 use crate::record::failure::FailureClass;
 use crate::record::fixture::HeldOutRecord;
-use crate::record::network::NetworkClass;
 use crate::record::sealed::{Author, Freshness};
 use crate::record::wire::ProxyRecord;
 
@@ -141,7 +140,7 @@ impl Differences {
         let kind = serde_json::from_value(gates["model_kind"].clone());
         let (origin, kind) =
             (origin.unwrap_or(ProviderOrigin::StandIn), kind.unwrap_or(ModelKind::Scripted));
-        let network = proxy.network_class.as_deref().and_then(NetworkClass::from_text);
+        let network = proxy.network_class.as_deref();
         let class = evidence_class(origin, kind, network, proxy.upstream);
         self.same(PROXY, "evidence_class", report.evidence_class, class);
         self.same(PROXY, "case_model", report.case_model.as_deref(), Some(proxy.model.as_str()));

@@ -1,4 +1,4 @@
-//! Where the model is and with which key: resolved once, checked against the admission's network class, pinned.
+//! Where the model is and with which key: resolved once, checked against the admission's network, pinned.
 //!
 //! Neither the address nor the key is ever in an error, a record or a `Debug` text.
 
@@ -15,30 +15,39 @@ use url::Url;
 
 use crate::download::config::{NetConfig, tls_config};
 use crate::error::{Error, Reason, Result};
-use crate::record::network::NetworkClass;
+use crate::record::network::Network;
 use crate::secrets::{Secret, endpoint_values};
 
 /// Longest key file in bytes: tokens of identity providers reach a few thousand.
 const MAX_KEY: u64 = 16 * 1024;
 
-/// Whether an address lies in the network class of an admission; `tls` says that the connection is TLS with a checked
-/// certificate. `Err` says why not, without the address. A class that is not defined permits nothing.
-fn class_allows(class: &str, addr: IpAddr, tls: bool) -> Result<(), String> {
-    let Some(known) = NetworkClass::from_text(class) else {
-        return Err(format!("the network class \"{}\" is not known", class.escape_debug()));
-    };
-    if known.permits(addr, tls) {
-        return Ok(());
+/// Why an address may not be asked, without the address; `None` where it may.
+fn outside(network: &Network, addr: IpAddr, tls: bool) -> Option<String> {
+    if network.permits(addr, tls) {
+        return None;
     }
     let addr = addr.to_canonical();
     let kind = match addr {
+        _ if network.permits(addr, true) => "an address without TLS",
         _ if addr.is_unspecified() => "the unspecified address",
         _ if addr.is_multicast() => "a multicast address",
         _ if addr.is_loopback() => "a loopback address",
-        _ if known == NetworkClass::CodexOauthPlusLocal && !tls => "an address without TLS",
         _ => "an address",
     };
-    Err(format!("{kind} outside the network class \"{class}\""))
+    Some(format!("{kind} outside the network \"{}\"", network.name()))
+}
+
+/// Whether the endpoint's host and **every** one of its addresses may be asked; why not, without naming one.
+fn held(network: &Network, host: &str, addrs: &[IpAddr], tls: bool) -> Result<(), String> {
+    if !network.permits_host(host) {
+        return Err(format!("a host that the network \"{}\" does not name", network.name()));
+    }
+    let outside: Vec<_> = addrs.iter().filter_map(|addr| outside(network, *addr, tls)).collect();
+    match (outside.first(), addrs.len()) {
+        (None, _) => Ok(()),
+        (Some(why), 1) => Err(why.clone()),
+        (Some(why), all) => Err(format!("{why} ({} of its {all} addresses)", outside.len())),
+    }
 }
 
 /// The key for the endpoint. Read once, kept in a buffer that is wiped, sent in one header and nowhere else.
@@ -113,15 +122,15 @@ pub struct Endpoint {
     port: u16,
     base_path: String,
     addrs: Vec<IpAddr>,
-    class: NetworkClass,
+    network: Network,
     headers: BTreeMap<String, String>,
     pub(super) tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 impl Endpoint {
-    /// Resolves the base URL (`http://host:port/v1`), checks **every** address that the name has against `class`, and
-    /// pins the first. TLS trusts what `net` names; its proxies are never used.
-    pub fn resolve(base_url: &str, class: &str, net: &NetConfig) -> Result<Self> {
+    /// Resolves the base URL (`http://host:port/v1`), checks its host and **every** address that the name has against
+    /// `network`, and pins the first address. TLS trusts what `net` names; its proxies are never used.
+    pub fn resolve(base_url: &str, network: &Network, net: &NetConfig) -> Result<Self> {
         let refuse = |what: String| {
             Error::new(Reason::EndpointRefused, what).hint(
                 "the endpoint comes from CTO_HARNESS_CASE_LOCAL_BASE_URL or the configuration file",
@@ -153,17 +162,13 @@ impl Endpoint {
         if addrs.is_empty() {
             return Err(refuse("the model endpoint's host has no address".into()));
         }
-        for addr in &addrs {
-            class_allows(class, *addr, secure).map_err(|why| {
-                let ranges = NetworkClass::from_text(class).map_or("nothing", NetworkClass::ranges);
-                Error::new(Reason::NetworkNotAllowed, format!("the model endpoint is {why}"))
-                    .expected(format!("every address inside {class}: {ranges}"))
-                    .found(why)
-                    .hint("use an endpoint there, or have another network approved for the model")
-            })?;
-        }
-        let class = NetworkClass::from_text(class)
-            .ok_or_else(|| refuse("the network class is not known".into()))?;
+        let refused = |why: String| {
+            Error::new(Reason::NetworkNotAllowed, format!("the model endpoint is {why}"))
+                .expected(format!("every address inside {}: {}", network.name(), network.words()))
+                .found(why)
+                .hint("use an endpoint there, or have another network approved for the model")
+        };
+        held(network, host, &addrs, secure).map_err(refused)?;
         let tls = match secure {
             true => Some(Arc::new(tls_config(net)?)),
             false => None,
@@ -175,7 +180,7 @@ impl Endpoint {
             port,
             base_path: url.path().trim_end_matches('/').to_owned(),
             addrs,
-            class,
+            network: network.clone(),
             headers: BTreeMap::new(),
             tls,
             url: url_secret,
@@ -192,16 +197,16 @@ impl Endpoint {
         &self.headers
     }
 
-    /// The class that it was checked against.
-    pub fn class(&self) -> NetworkClass {
-        self.class
+    /// The network that it was checked against.
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
     pub fn is_tls(&self) -> bool {
         self.tls.is_some()
     }
 
-    /// Every address that the name resolved to, all inside the class; the first one is used.
+    /// Every address that the name resolved to, all inside the network; the first one is used.
     pub fn addresses(&self) -> &[IpAddr] {
         &self.addrs
     }
@@ -238,24 +243,29 @@ impl Endpoint {
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoint").field("class", &self.class).finish_non_exhaustive()
+        f.debug_struct("Endpoint").field("network", &self.network.name()).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::network::NetworkRecord;
     use std::os::unix::fs::PermissionsExt as _;
 
-    fn reason(url: &str, class: &str) -> (Reason, String) {
-        let err = Endpoint::resolve(url, class, &NetConfig::default()).unwrap_err();
+    fn network(name: &str) -> Network {
+        Network::built_in(name).unwrap()
+    }
+
+    fn reason(url: &str, name: &str) -> (Reason, String) {
+        let err = Endpoint::resolve(url, &network(name), &NetConfig::default()).unwrap_err();
         (err.reason(), err.what().to_owned())
     }
 
     #[test]
     fn only_addresses_of_the_class_are_let_through() {
-        let class = "loopback-test";
-        assert!(Endpoint::resolve("http://127.0.0.1:9/v1", class, &NetConfig::default()).is_ok());
+        let class = network("loopback-test");
+        assert!(Endpoint::resolve("http://127.0.0.1:9/v1", &class, &NetConfig::default()).is_ok());
         for url in [
             "http://10.0.0.1:9/v1",
             "http://0.0.0.0:9/v1",
@@ -263,7 +273,7 @@ mod tests {
             "http://224.0.0.1/v1",
             "http://[::1]:9/v1",
         ] {
-            let err = Endpoint::resolve(url, class, &NetConfig::default()).unwrap_err();
+            let err = Endpoint::resolve(url, &class, &NetConfig::default()).unwrap_err();
             assert_eq!(err.reason(), Reason::NetworkNotAllowed, "{url}");
             assert!(err.expected_value().unwrap().contains("127.0.0.0/8"), "{err:?}");
             assert!(!err.what().contains("10.0") && !err.what().contains("169.254"), "{err}");
@@ -276,20 +286,45 @@ mod tests {
             "nonsense",
             "",
         ] {
-            assert_eq!(reason(url, class).0, Reason::EndpointRefused, "{url}");
+            assert_eq!(reason(url, "loopback-test").0, Reason::EndpointRefused, "{url}");
         }
-        assert!(reason("http://127.0.0.1:9/v1", "made-up").1.contains("not known"));
         assert!(
             reason("http://127.0.0.1:9/v1", "local-tailscale-vllm-spark1").1.contains("loopback")
         );
-        let hosted = "codex-oauth-hosted-model-plus-local-vllm-fallback";
-        assert!(
-            class_allows(hosted, "8.8.8.8".parse().unwrap(), false).unwrap_err().contains("TLS")
-        );
-        assert!(class_allows(hosted, "8.8.8.8".parse().unwrap(), true).is_ok());
-        let mapped = "::ffff:127.0.0.1".parse().unwrap();
-        assert!(class_allows(class, mapped, false).is_ok());
-        assert!(class_allows(hosted, mapped, true).is_err());
+        let hosted = network("codex-oauth-hosted-model-plus-local-vllm-fallback");
+        let why = |network: &Network, addr: &str, tls| outside(network, addr.parse().unwrap(), tls);
+        assert!(why(&hosted, "8.8.8.8", false).unwrap().contains("TLS"));
+        assert_eq!(why(&hosted, "8.8.8.8", true), None);
+        assert_eq!(why(&class, "::ffff:127.0.0.1", false), None);
+        assert!(why(&hosted, "::ffff:127.0.0.1", true).is_some());
+    }
+
+    #[test]
+    fn a_host_is_asked_only_where_the_network_names_it_and_has_all_its_addresses() {
+        let own = |addresses: &[&str], hosts: &[&str]| {
+            let record = NetworkRecord {
+                name: "own".parse().unwrap(),
+                addresses: addresses.iter().map(|range| range.parse().unwrap()).collect(),
+                hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+                tls: false,
+            };
+            Network::named("own", &[record]).unwrap()
+        };
+        let all = |addrs: &[&str]| -> Vec<IpAddr> {
+            addrs.iter().map(|addr| addr.parse().unwrap()).collect()
+        };
+        let network = own(&["192.168.7.0/24"], &["llm.home.arpa"]);
+        let inside = ["192.168.7.2", "192.168.7.3"];
+        assert_eq!(held(&network, "LLM.home.arpa", &all(&inside), false), Ok(()));
+        let why = held(&network, "other.home.arpa", &all(&inside), false).unwrap_err();
+        assert!(why.contains("does not name"), "{why}");
+        let mixed = all(&["192.168.7.2", "8.8.8.8", "192.168.7.3"]);
+        let why = held(&network, "llm.home.arpa", &mixed, true).unwrap_err();
+        assert!(why.ends_with("(1 of its 3 addresses)"), "{why}");
+        let net = NetConfig::default();
+        let only = own(&["127.0.0.1"], &["other"]);
+        let err = Endpoint::resolve("http://127.0.0.1:9/v1", &only, &net).unwrap_err();
+        assert_eq!(err.reason(), Reason::NetworkNotAllowed);
     }
 
     #[test]

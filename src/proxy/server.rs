@@ -64,7 +64,7 @@ impl Proxy {
         values.extend(config.also_secret);
         let (network_class, tls) = match &config.upstream {
             Upstream::Http { endpoint, .. } => {
-                (Some(endpoint.class().as_str().to_owned()), endpoint.is_tls())
+                (Some(endpoint.network().name().to_owned()), endpoint.is_tls())
             }
             Upstream::Local(_) => (None, false),
         };

@@ -665,7 +665,7 @@ pub fn status(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::network::NetworkClass;
+    use crate::record::network::Network;
     use serde_json::{Value, json};
 
     const QWEN: &[u8] = include_bytes!("../../admissions/models/qwen-local--qwen3.6-35b-a3b.json");
@@ -696,7 +696,7 @@ mod tests {
             assert_eq!(record::pretty(&record), bytes, "{}", record.pair());
             let found = ask(bytes, &record.pair().to_string());
             assert_eq!(found.status, AdmissionStatus::Admitted, "{}", found.reason);
-            assert!(NetworkClass::from_text(record.network()).is_some());
+            assert!(Network::built_in(record.network()).is_some());
             assert!(record.credential().is_some());
         }
         assert_eq!(

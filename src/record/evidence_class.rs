@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::admission::ModelKind;
-use super::network::NetworkClass;
+use super::network::LOOPBACK_TEST;
 use super::wire::UpstreamKind;
 
 /// What kind of evidence a run can be, whatever its end.
@@ -49,12 +49,12 @@ pub enum ProviderOrigin {
     StandIn,
 }
 
-/// What a run can be at best: by where the provider came from, the kind of the model's record, the network that was used
-/// (none for a model inside admit), and what stood behind the proxy. Never by a name.
+/// What a run can be at best: by where the provider came from, the kind of the model's record, the network that was used, by
+/// the name under which the gate held the endpoint to it (none for a model inside admit), and what stood behind the proxy. Never by a name.
 pub fn evidence_class(
     origin: ProviderOrigin,
     kind: ModelKind,
-    network: Option<NetworkClass>,
+    network: Option<&str>,
     upstream: UpstreamKind,
 ) -> EvidenceClass {
     let scripted = kind == ModelKind::Scripted;
@@ -62,7 +62,7 @@ pub fn evidence_class(
         return EvidenceClass::Scripted;
     }
     match network {
-        None | Some(NetworkClass::LoopbackTest) => EvidenceClass::Loopback,
+        None | Some(LOOPBACK_TEST) => EvidenceClass::Loopback,
         Some(_) if origin == ProviderOrigin::StandIn => EvidenceClass::Understudy,
         Some(_) if scripted => EvidenceClass::Scripted,
         Some(_) => EvidenceClass::ServedModel,

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
 
 use super::ids::{Name, Timestamp};
@@ -37,11 +38,13 @@ impl<'de> Deserialize<'de> for KeyRef {
 }
 
 /// One `[[signer]]`: a key that a rule may name.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Signer {
     /// The name by which rules call it.
     pub name: Name,
+    /// An Ed25519 key as OpenSSH writes it, or `SHA256:` and its fingerprint.
+    #[schemars(with = "String")]
     pub key: KeyRef,
     /// The moment from which it counts.
     #[serde(default)]
@@ -100,7 +103,7 @@ impl Kind {
 }
 
 /// One rule: who must have signed.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     pub signers: Vec<Name>,
@@ -117,15 +120,19 @@ impl Rule {
 }
 
 /// `[require]`: a rule for each kind. No rule: no signature is asked for.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Require {
+    /// A recorded build.
     #[serde(default)]
     pub build: Option<Rule>,
+    /// That a recorded build was made again with the same outcome.
     #[serde(default)]
     pub rebuild: Option<Rule>,
+    /// A model's admission.
     #[serde(default)]
     pub model: Option<Rule>,
+    /// A run's evidence.
     #[serde(default)]
     pub run: Option<Rule>,
 }

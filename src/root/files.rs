@@ -45,14 +45,16 @@ pub(super) fn directory(dir: &Path) -> Result<Files> {
     Ok(reader.files)
 }
 
-/// The embedded records with this user's own additions and updates, in `dir`, over them; and how many those are.
-pub(super) fn overlaid(dir: &Path) -> Result<(Files, usize)> {
+/// The embedded records with this user's own additions and updates, in `dir`, over them; and how many those are. The
+/// embedded ones alone where there is no `dir`.
+pub(super) fn overlaid(dir: Option<&Path>) -> Result<(Files, usize)> {
     let mut files = Files::new();
     let parts = ["lockfiles", "fixtures/r1-string-slugify", "fixtures/r2-duration"];
     for (part, dir) in parts.into_iter().zip([&LOCKFILES, &PYTHON, &TYPESCRIPT]) {
         collect_embedded(part, dir, &mut files);
     }
     files.insert(SCRIPTED.0.to_owned(), SCRIPTED.1.to_vec());
+    let Some(dir) = dir else { return Ok((files, 0)) };
     let data = dir.parent().unwrap_or(dir);
     own_path(data, data)?;
     own_path(dir, data)?;

@@ -27,7 +27,6 @@ use crate::record::evidence::{
 use crate::record::failure::FailureClass;
 use crate::record::finding::Finding;
 use crate::record::ids::{RelPath, Timestamp};
-use crate::record::network::NetworkClass;
 use crate::record::report::SourceAdmission;
 use crate::record::sealed::Author;
 use crate::root::Root;
@@ -221,7 +220,7 @@ pub fn provider(
     judged(run, report, worked)?;
     let missing = || Error::new(Reason::Internal, "no provider was admitted");
     let (launch, model) = admitted.provider().ok_or_else(missing)?;
-    let network = NetworkClass::from_text(&launch.proxy.network);
+    let network = Some(launch.proxy.network.as_str());
     report.evidence_class = evidence_class(worked.origin, model.kind, network, wire.upstream);
 
     let fresh = proof::freshness(
@@ -385,15 +384,13 @@ mod tests {
     use super::*;
     use crate::record::admission::ModelKind;
     use crate::record::ids::Digest;
-    use crate::record::network::NetworkClass;
     use crate::record::wire::UpstreamKind;
     use proptest::prelude::*;
 
     #[test]
-    fn only_a_provider_of_its_own_source_with_a_served_model_beyond_this_machine_can_pass() {
+    fn only_a_provider_of_its_own_source_with_a_served_model_in_a_network_that_is_no_tests_can_pass() {
         use ModelKind::{Scripted, Served};
-        use NetworkClass::{CodexOauthPlusLocal, LocalTailscale, LoopbackTest};
-        for network in [None, Some(LocalTailscale), Some(CodexOauthPlusLocal), Some(LoopbackTest)] {
+        for network in [None, Some("home"), Some("public-tls"), Some("loopback-test")] {
             for kind in [Served, Scripted] {
                 for upstream in [UpstreamKind::Http, UpstreamKind::Scripted] {
                     for origin in [ProviderOrigin::Source, ProviderOrigin::StandIn] {
@@ -401,7 +398,7 @@ mod tests {
                         let good = origin == ProviderOrigin::Source
                             && kind == Served
                             && upstream == UpstreamKind::Http
-                            && matches!(network, Some(LocalTailscale | CodexOauthPlusLocal));
+                            && matches!(network, Some("home" | "public-tls"));
                         assert_eq!(class.can_pass(), good, "{origin:?} {kind:?} {network:?}");
                     }
                 }
@@ -451,9 +448,10 @@ mod tests {
             kind in prop::sample::select(vec![ModelKind::Served, ModelKind::Scripted]),
             network in prop::sample::select(vec![
                 None,
-                Some(NetworkClass::LocalTailscale),
-                Some(NetworkClass::CodexOauthPlusLocal),
-                Some(NetworkClass::LoopbackTest),
+                Some("this-machine"),
+                Some("home"),
+                Some("public-tls"),
+                Some("loopback-test"),
             ]),
             upstream in prop::sample::select(vec![UpstreamKind::Http, UpstreamKind::Scripted]),
             // Half of the runs have no class, half no blocker, so that faultless ones come up too.
@@ -479,7 +477,7 @@ mod tests {
                 && upstream == UpstreamKind::Http
                 && matches!(
                     network,
-                    Some(NetworkClass::LocalTailscale | NetworkClass::CodexOauthPlusLocal)
+                    Some("this-machine" | "home" | "public-tls")
                 );
             let want = match (faultless, real) {
                 (false, _) => RunStatus::Fail,

@@ -15,6 +15,7 @@ use admit::proxy::endpoint::{Credential, Endpoint};
 use admit::proxy::probe::{Probe, ProbeLimits, ProbeOutcome, probe};
 use admit::proxy::server::{Limits, Part, Proxy, ProxyConfig, Recorder, WireEvent};
 use admit::proxy::upstream::Upstream;
+use admit::record::network::Network;
 use admit::record::wire::{
     ClosedBy, CutReason, Limit, ProxyRecord, ReasoningField, ReplyClass, RequestRefusal,
     UpstreamKind, WireRecord,
@@ -90,7 +91,12 @@ fn http(addr: SocketAddr) -> Upstream {
 /// An endpoint of this API, with a key.
 pub fn speaking(addr: SocketAddr, api: &'static dyn WireApi) -> Upstream {
     let url = format!("http://{addr}/v1");
-    let endpoint = Endpoint::resolve(&url, "loopback-test", &NetConfig::default()).unwrap();
+    let endpoint = Endpoint::resolve(
+        &url,
+        &Network::built_in("loopback-test").unwrap(),
+        &NetConfig::default(),
+    )
+    .unwrap();
     let credential = Credential::from_value("KEY", key().into_bytes()).unwrap();
     Upstream::Http { api, endpoint, credential: Some(credential) }
 }
@@ -666,7 +672,8 @@ fn tls_is_checked_before_the_key_is_sent() {
         std::fs::write(&file, shown).unwrap();
         let net = NetConfig { ca_roots: Some(file), ..NetConfig::default() };
         let url = server.url("/v1");
-        let endpoint = Endpoint::resolve(&url, "loopback-test", &net).unwrap();
+        let endpoint =
+            Endpoint::resolve(&url, &Network::built_in("loopback-test").unwrap(), &net).unwrap();
         let credential = Some(Credential::from_value("KEY", key().into_bytes()).unwrap());
         let running =
             open(Upstream::Http { api: &Chat, endpoint, credential }, quick(), usize::MAX);

@@ -20,7 +20,7 @@ fn an_untrusted_root_is_refused_until_it_is_trusted() {
     world.admit(&["lock", "case", "--show"]).refuse(3, "root_not_trusted");
     let trusted = world.admit(&["trust", ".", "--json"]).expect(0).json();
     // Trusted and empty: now the answer is that nothing is locked there.
-    world.admit(&["lock", "case", "--show"]).refuse(2, "provider_not_locked");
+    world.admit(&["lock", "other", "--show"]).refuse(2, "provider_not_locked");
 
     std::fs::write(world.cwd().join("lockfiles/case.lock.json"), "{}").unwrap();
     let run = world.admit(&["lock", "case", "--show", "--json"]).refuse(3, "root_not_trusted");
@@ -38,7 +38,7 @@ fn a_pipeline_names_the_digest_that_it_expects() {
         .to_owned();
     std::fs::remove_dir_all(world.home().join("other")).unwrap();
     world
-        .admit(&["lock", "case", "--show", "--expect-root", &digest])
+        .admit(&["lock", "other", "--show", "--expect-root", &digest])
         .refuse(2, "provider_not_locked");
     let other = format!("sha256:{}", "0".repeat(64));
     world.admit(&["lock", "case", "--show", "--expect-root", &other]).refuse(3, "root_not_trusted");
@@ -190,7 +190,65 @@ fn nothing_is_lost_when_many_write_at_once() {
     assert_eq!(list["models"].as_array().unwrap().len(), EACH, "{list}");
     for n in 0..EACH {
         let dir = other(n);
-        let args = ["lock", "case", "--show", "--root", dir.to_str().unwrap()];
+        let args = ["lock", "other", "--show", "--root", dir.to_str().unwrap()];
         world.admit(&args).refuse(2, "provider_not_locked");
     }
+}
+
+#[test]
+fn a_root_of_ones_own_is_made_explained_and_used() {
+    let world = World::new();
+    let made = world.admit(&[
+        "init",
+        "records",
+        "--lock",
+        "case",
+        "--fixture",
+        "r1-string-slugify",
+        "--json",
+    ]);
+    let made = made.expect(0).json();
+    let files: Vec<&str> =
+        made["files"].as_array().unwrap().iter().filter_map(|f| f.as_str()).collect();
+    for path in
+        ["admit.toml", "lockfiles/case.lock.json", "lockfiles/fixtures/r1-string-slugify.json"]
+    {
+        assert!(files.contains(&path), "{files:?}");
+    }
+    let root = world.cwd().join("records");
+    let at = |args: &[&str]| world.admit(&[args, &["--root", "records"]].concat());
+    at(&["lock", "case", "--show"]).expect(0);
+    // No admission comes with it: nothing may be run before somebody says so.
+    let models = at(&["model", "list", "--json"]).expect(0).json();
+    assert_eq!(models["models"], serde_json::json!([]));
+    world.admit(&["init", "records"]).refuse(2, "bad_argument");
+    world.admit(&["init", "other", "--lock", "nothing"]).refuse(2, "not_found");
+    assert!(!world.cwd().join("other").exists(), "nothing half made");
+    // Every value of the configuration with its origin; the template's own examples are valid.
+    let template = std::fs::read_to_string(root.join("admit.toml")).unwrap();
+    let examples = template.lines().filter_map(|line| line.strip_prefix("# "));
+    let examples: Vec<&str> = examples
+        .skip_while(|line| !line.starts_with("[["))
+        .filter(|line| {
+            line.starts_with('[')
+                || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
+        })
+        .collect();
+    world.admit(&["key", "new", "release"]).expect(0);
+    let keys = world.admit(&["key", "show", "--json"]).expect(0).json();
+    let public = keys["keys"][0]["public"].as_str().unwrap();
+    let text = examples.join("\n").replace("ssh-ed25519 AAAA... release", public);
+    std::fs::write(root.join("admit.toml"), text).unwrap();
+    at(&["config", "show"]).refuse(3, "root_not_trusted");
+    world.admit(&["trust", "records"]).expect(0);
+    let shown = at(&["config", "show", "--json"]).expect(0).json();
+    let value = |key: &str| {
+        let all = shown["values"].as_array().unwrap();
+        all.iter().find(|value| value["key"] == key).unwrap_or_else(|| panic!("{key} in {shown:#}"))
+    };
+    assert_eq!(value("network.lab")["value"], "192.168.7.0/24; hosts: llm.lab.example");
+    assert_eq!(value("network.private")["from"], "built in");
+    assert_eq!(value("require.model")["value"], "1 of release");
+    assert_eq!(value("mirror")["value"], "https://github.com/ -> file:///srv/git/");
+    assert!(value("mirror")["from"].as_str().unwrap().ends_with("records/admit.toml"));
 }

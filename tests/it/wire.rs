@@ -15,6 +15,7 @@ use admit::proxy::probe::{ProbeLimits, ProbeOutcome, probe};
 use admit::proxy::server::{Limits, Part, Proxy, ProxyConfig, Recorder};
 use admit::proxy::upstream::Upstream;
 use admit::record::evidence::RunStatus;
+use admit::record::network::Network;
 use admit::record::wire::{
     CutReason, Limit, ProxyRecord, ReasoningField, ReplyClass, RequestRefusal, WireRecord,
 };
@@ -245,7 +246,12 @@ fn a_base_url_has_its_version_once() {
                 stream("", &Mock::saying("hello", MODEL).speaking(api).reply(1, true).body());
             let server = raw(move |_| bytes.clone());
             let url = format!("http://{}{base}", server.addr());
-            let endpoint = Endpoint::resolve(&url, "loopback-test", &NetConfig::default()).unwrap();
+            let endpoint = Endpoint::resolve(
+                &url,
+                &Network::built_in("loopback-test").unwrap(),
+                &NetConfig::default(),
+            )
+            .unwrap();
             let upstream = Upstream::Http { api, endpoint, credential: None };
             let got =
                 probe(&upstream, MODEL, ProbeLimits::default(), &AtomicUsize::new(0)).unwrap();

@@ -27,6 +27,7 @@ use crate::record::credential::Credential as Wanted;
 use crate::record::failure::FailureClass;
 use crate::record::fixture::Script;
 use crate::record::ids::{Digest, Timestamp};
+use crate::record::network::Network;
 use crate::record::signing::Kind;
 use crate::root::Root;
 use crate::secrets;
@@ -194,6 +195,9 @@ fn upstream(
     facts: &mut Facts,
 ) -> Option<Upstream> {
     let api = api::list::of(record.api());
+    let named = Network::named(record.network(), &sources.root.config().network);
+    let network =
+        named.ok_or_else(|| undefined(Reason::NetworkNotAllowed, record.network(), sources.root));
     let file = sources.vars.get(ENDPOINT_FILE_VARIABLE).filter(|path| !path.is_empty());
     let address = match (sources.endpoint, file) {
         (Some(endpoint), _) => {
@@ -215,7 +219,8 @@ fn upstream(
             facts.endpoint = Found::Known(EndpointOrigin::Embedded);
             // It has no address; what the agent talks to is the sandbox's own loopback.
             let addresses = vec![std::net::Ipv4Addr::LOCALHOST.into()];
-            facts.network = Found::Known(NetworkFact { addresses, tls: false });
+            let fact = network.map(|network| NetworkFact { network, addresses, tls: false });
+            facts.network = fact.into();
             let script = sources.script?.clone();
             let mock = Mock::new(script, record.model.as_str()).speaking(api);
             return Some(Upstream::local(mock));
@@ -226,7 +231,8 @@ fn upstream(
             return None;
         }
     };
-    match Endpoint::resolve(&address, record.network(), sources.net) {
+    let resolved = network.and_then(|network| Endpoint::resolve(&address, &network, sources.net));
+    match resolved {
         Err(err) => {
             facts.network = Found::Failed((&err).into());
             None
@@ -234,13 +240,27 @@ fn upstream(
         Ok(endpoint) => {
             let addresses = endpoint.addresses().to_vec();
             let tls = endpoint.is_tls();
-            facts.network = Found::Known(NetworkFact { addresses, tls });
+            let fact = NetworkFact { network: endpoint.network().clone(), addresses, tls };
+            facts.network = Found::Known(fact);
             // A key that is needed and missing must not let an unauthenticated request out.
             let available = facts.credentials.known().is_some_and(|found| found.available);
             let endpoint = endpoint.with_headers(record.headers.clone());
             available.then_some(Upstream::Http { api, endpoint, credential })
         }
     }
+}
+
+/// The network of a model's record that this root does not define.
+pub fn undefined(reason: Reason, name: &str, root: &Root) -> Error {
+    let own = root.config().network.iter().map(|network| network.name.as_str());
+    let all: Vec<_> = Network::BUILT_IN.into_iter().chain(own).collect();
+    Error::new(reason, "no network of this name is defined")
+        .expected(format!("one of {}", all.join(", ")))
+        .found(format!("\"{}\"", name.escape_debug()))
+        .hint(format!(
+            "define it as a [[network]] with name and addresses in {} (docs/config.md)",
+            root.place(crate::root::MARKER)
+        ))
 }
 
 fn probe_fact(probe: &Probe) -> ProbeFact {

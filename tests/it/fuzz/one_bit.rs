@@ -9,7 +9,7 @@ use admit::lock::Locked;
 use admit::record;
 use admit::record::admission::{self, AdmissionStatus, RecordFile};
 use admit::record::lockfile::{Lockfile, Platform};
-use admit::record::network::NetworkClass;
+use admit::record::network::Network;
 use admit::record::report::{BuildReport, OutputStatus};
 use admit::root::Root;
 use serde_json::Value;
@@ -173,8 +173,7 @@ fn an_admission_with_another_bit_admits_nothing_more() {
         else {
             continue;
         };
-        let known =
-            record.credential().is_some() && NetworkClass::from_text(record.network()).is_some();
+        let known = record.credential().is_some() && Network::built_in(record.network()).is_some();
         if !known {
             continue;
         }
