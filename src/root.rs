@@ -174,11 +174,6 @@ impl Root {
         Ok(root)
     }
 
-    /// The records embedded in admit with this user's own over them, whatever root a command has.
-    pub fn own(host: &Host) -> Result<Root> {
-        Self::embedded(host, host.data_dir()?.join("trust.json"))
-    }
-
     /// The directories that this user trusts, there or not.
     pub fn trusted_dirs(host: &Host) -> Result<Vec<PathBuf>> {
         let trust = load_trust(&host.data_dir()?.join("trust.json"))?;

@@ -388,7 +388,8 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn only_a_provider_of_its_own_source_with_a_served_model_in_a_network_that_is_no_tests_can_pass() {
+    fn only_a_provider_of_its_own_source_with_a_served_model_in_a_network_that_is_no_tests_can_pass()
+     {
         use ModelKind::{Scripted, Served};
         for network in [None, Some("home"), Some("public-tls"), Some("loopback-test")] {
             for kind in [Served, Scripted] {

@@ -10,7 +10,7 @@ use crate::check::{
     CredentialFact, EndpointOrigin, Facts, Found, NetworkFact, ProbeFact, ProbeOutcome,
 };
 use crate::download::config::NetConfig;
-use crate::error::{Reason, Result};
+use crate::error::{Error, Reason, Result};
 use crate::host;
 use crate::host::files::{self, Links};
 use crate::model::MAX_RECORD;
