@@ -46,6 +46,7 @@ pub struct ProxyConfig {
 }
 
 pub struct Proxy {
+    started: Instant,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<ProxyRecord>>,
 }
@@ -87,6 +88,7 @@ impl Proxy {
             model: config.model,
             upstream: config.upstream,
         });
+        let started = shared.started;
         let thread = std::thread::Builder::new()
             .name("proxy".into())
             .spawn(move || {
@@ -99,7 +101,12 @@ impl Proxy {
                 state.record.clone()
             })
             .map_err(fail("start the proxy"))?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { started, stop, thread: Some(thread) })
+    }
+
+    /// The moment from which the times in its record are counted.
+    pub fn started(&self) -> Instant {
+        self.started
     }
 
     /// Stops serving, ends what is under way, and gives the record.

@@ -220,7 +220,6 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
 
     let listener = sandbox.listener().ok_or_else(missing("the listener did not come out"))?;
     let (events, heard) = mpsc::channel();
-    let began = Began { unix_ns: around.clock.unix_ns(), run_ns: run.elapsed_ns() };
     let proxy = Proxy::start(
         listener,
         ProxyConfig {
@@ -233,6 +232,12 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
             events: Some(events),
         },
     )?;
+
+    let since = proxy.started().elapsed();
+    let began = Began {
+        unix_ns: around.clock.unix_ns() - i128::try_from(since.as_nanos()).unwrap_or_default(),
+        run_ns: run.elapsed_ns() - u64::try_from(since.as_nanos()).unwrap_or_default(),
+    };
 
     let command = command(launch);
     let facts = sandbox.facts().clone();

@@ -176,7 +176,11 @@ fn faulty(fault: Fault) -> Vec<u8> {
             stream("", b"data: {\"error\":{\"message\":\"no\",\"code\":\"overloaded\"}}\n\n")
         }
         ReasoningOnly => events(MODEL, &[json!({ "reasoning_content": "hm" })], Some("stop")),
-        Empty => says(" \n"),
+        // With tokens and without text it would be reasoning that is not shown.
+        Empty => {
+            let body = String::from_utf8(says(" \n")).unwrap();
+            body.replace("\"completion_tokens\":5", "\"completion_tokens\":0").into_bytes()
+        }
         OtherModel => events("another-model", &[json!({ "content": "x" })], Some("stop")),
         BadTool => calls(&[("read".into(), "{\"path\": ".into())]),
         Says(text) => says(text),

@@ -68,11 +68,15 @@ impl Claimed {
         self.find("phase_start", Some("implement")).is_some()
     }
 
-    /// How the implement phase ended: as completed where it ever did, else as it did last.
+    /// How the implement phase ended: as completed where it ever did, else as it did last. Further ones that were
+    /// planned and not needed count for nothing.
     pub fn implement_outcome(&self) -> Option<&str> {
         let ends = |value: &&Value| value["event"] == "phase_end" && value["phase"] == "implement";
         let outcomes = || self.events.iter().filter(ends).filter_map(|e| e["outcome"].as_str());
-        outcomes().find(|outcome| *outcome == "completed").or(outcomes().next_back())
+        let skipped = |outcome: &&str| *outcome == "skipped";
+        outcomes()
+            .find(|outcome| *outcome == "completed")
+            .or(outcomes().rfind(|outcome| !skipped(outcome)))
     }
 
     /// Every phase in the order in which it began, or was left out.
@@ -182,6 +186,21 @@ mod tests {
         assert!(log.faults.is_empty() && log.pipeline_started() && log.implement_started());
         assert_eq!(log.implement_outcome(), Some("completed"));
         assert_eq!(log.pipeline_outcome(), Some("completed"));
+    }
+
+    #[test]
+    fn a_phase_that_was_planned_again_and_not_needed_hides_no_failure() {
+        let end = |sequence, outcome: &str| {
+            let more = format!(",\"phase\":\"implement\",\"outcome\":\"{outcome}\"");
+            line(sequence, "phase_end", &more)
+        };
+        let start = line(1, "phase_start", ",\"phase\":\"implement\"");
+        let log = read((start + &end(2, "failed") + &end(3, "skipped")).as_bytes());
+        assert_eq!(log.implement_outcome(), Some("failed"));
+        let outcomes: Vec<PhaseOutcome> = log.phases().iter().map(|phase| phase.outcome).collect();
+        assert_eq!(outcomes, [PhaseOutcome::Failed, PhaseOutcome::Skipped]);
+        // Only one that began can be what the work hangs on.
+        assert!(log.phases()[1].started.is_none());
     }
 
     #[test]
