@@ -11,7 +11,7 @@ use crate::store::Store;
 
 /// Digest of the sources of admit that decide what a build gives (`build.rs`): a build of another revision is not
 /// served as this one's.
-pub const BUILDER: &str = env!("ADMIT_BUILDER");
+pub const BUILDER: &str = env!("BUILD_RULES_SHA256");
 
 /// The area of the store.
 const AREA: &str = "builds";

@@ -501,8 +501,8 @@ fn a_projects_own_files_cannot_turn_verification_off() {
     let world = World::with_shared_store();
     let run = provider(&world, "planted", &files, |_| ()).expect(0);
     assert!(run.stdout().contains("unlocked"), "{run}");
-    // Another registry has other names in the cache, and there is no network: the install finds nothing.
-    plain("redirected", &[(".npmrc", "registry=http://127.0.0.1:1/\n")]).refuse(6, "step_failed");
+    // Another registry has other names in the cache: the project's own is away while Bun installs.
+    plain("redirected", &[(".npmrc", "registry=http://127.0.0.1:1/\n")]).expect(0);
     // The same from outside.
     let mut world = World::with_shared_store();
     world
