@@ -111,7 +111,16 @@ pub fn lock(context: &Context, provider: &Name, ask: Ask) -> Result<Made> {
     let base = base(&root, provider, &old, &ask)?;
     let mut proposed = Vec::new();
     let mut lock = match base {
-        Some(base) => moved(context, base, &ask)?,
+        Some(base) => {
+            let rev = base.source.rev.clone();
+            let mut lock = moved(context, base, &ask)?;
+            // What another commit prints as its version, or whether it prints one, the pattern does not know.
+            if old.is_none() && lock.source.rev != rev && lock.identity.version.take().is_some() {
+                let why = "not taken over from another commit; --version-text sets it";
+                proposed.push(("identity.version".into(), "not asked".into(), why.into()));
+            }
+            lock
+        }
         None => fresh(context, &root, provider, &ask, &mut proposed)?,
     };
     lock.schema = Lockfile::SCHEMA.to_string();
