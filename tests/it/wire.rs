@@ -543,7 +543,7 @@ fn door() {
     running.proxy.stop().unwrap();
 }
 
-/// How large the reply of the test below is, in bytes; `benches/proxy.rs` does it with 200 MB.
+/// How large the reply of the test below is, in bytes.
 const LARGE: usize = 12 << 20;
 /// By how much the process may grow meanwhile, in KB.
 const GROWTH: u64 = 4 << 10;
