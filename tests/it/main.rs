@@ -28,6 +28,7 @@ mod layering;
 mod lock;
 mod loopback;
 mod model;
+mod namespace;
 mod packs;
 mod rebuild;
 mod root;
