@@ -2,7 +2,7 @@
 //! name (root, store, network). Made once; root and store are read when they are first asked for.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -81,6 +81,7 @@ impl Network {
             mirrors: &self.mirrors,
             gzip: self.gzip.as_deref(),
             embedded: &self.embedded,
+            exe: Path::new("/proc/self/exe"),
             progress: &*self.progress,
         }
     }

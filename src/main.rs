@@ -7,8 +7,11 @@ fn main() -> ExitCode {
     if let Some(code) = admit::sandbox::maybe_child(std::env::args_os()) {
         return ExitCode::from(code);
     }
-    // And so does the one that reads what an agent left.
+    // And so must those that read what an agent left, and what a source's host sent.
     if let Some(code) = admit::run::reader::maybe_child(std::env::args_os()) {
+        return ExitCode::from(code);
+    }
+    if let Some(code) = admit::git::confined::maybe_child(std::env::args_os()) {
         return ExitCode::from(code);
     }
     admit::host::raise_open_files();

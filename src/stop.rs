@@ -17,6 +17,8 @@ use crate::error::{Error, Reason, Result};
 
 /// How long the work has for an end of its own. Schedulers wait half a minute and more, people do not.
 const GRACE: Duration = Duration::from_millis(1200);
+/// How long after a signal the same one still comes by another way.
+const ECHO: Duration = Duration::from_millis(300);
 /// How long an end that has begun may still take.
 const ENDING: Duration = Duration::from_secs(5);
 
@@ -88,18 +90,25 @@ pub fn output(command: &mut Command) -> std::io::Result<Output> {
     child.wait_with_output()
 }
 
-/// Has the signals set `flag` to their number. A second one ends the process at once.
+/// Has the signals set `flag` to their number. A second SIGINT, from a person who will not wait, ends the process at once; a
+/// second SIGTERM is the same one: schedulers tell every process of a job, and the job's shell passes it on.
 ///
 /// # Errors
 /// [`Reason::Io`] where signals cannot be watched for.
 pub fn note(flag: &Arc<AtomicUsize>) -> Result<()> {
     let once = Arc::new(AtomicBool::new(false));
+    watch(flag, &once)?;
+    // After what looks at it: the first signal finds the switch off.
+    signal_hook::flag::register(libc::SIGINT, once).map_err(failed)?;
+    Ok(())
+}
+
+/// `once` is the switch that has a SIGINT end the process.
+fn watch(flag: &Arc<AtomicUsize>, once: &Arc<AtomicBool>) -> Result<()> {
+    signal_hook::flag::register_conditional_default(libc::SIGINT, Arc::clone(once))
+        .map_err(failed)?;
     for signal in SIGNALS {
         let value = usize::try_from(signal).unwrap_or_default();
-        // In this order: the first signal finds the switch off, and then turns it on.
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&once))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&once)))
-            .map_err(failed)?;
         signal_hook::flag::register_usize(signal, Arc::clone(flag), value).map_err(failed)?;
     }
     Ok(())
@@ -114,7 +123,8 @@ pub fn heed(
     flag: &Arc<AtomicUsize>,
     say: impl FnOnce(usize, Option<serde_json::Value>) + Send + 'static,
 ) -> Result<()> {
-    note(flag)?;
+    let once = Arc::new(AtomicBool::new(false));
+    watch(flag, &once)?;
     let (mut heard, tell) = UnixStream::pair().map_err(failed)?;
     for signal in SIGNALS {
         // After the flag was set, since actions are taken in the order in which they were asked for.
@@ -126,7 +136,7 @@ pub fn heed(
     std::thread::spawn(move || {
         if heard.read_exact(&mut [0]).is_ok() {
             let signal = flag.load(Ordering::SeqCst);
-            let done = end(signal);
+            let done = end(signal, &once);
             say(signal, done.answer);
             std::process::exit(i32::from(done.code));
         }
@@ -138,13 +148,16 @@ fn failed(err: std::io::Error) -> Error {
     Error::io("watch for", "signals", err)
 }
 
-/// Waits for the work's own end, then does what is left to do.
-fn end(signal: usize) -> Done {
+/// Waits for the work's own end, then does what is left to do. `once` is the switch for the second SIGINT.
+fn end(signal: usize, once: &AtomicBool) -> Done {
     for group in left().groups.values() {
         // One that has ended meanwhile is none to end.
         let _ = kill_process_group(*group, Signal::KILL);
     }
-    std::thread::sleep(GRACE);
+    // A terminal tells every process of a group, and who passes signals on tells admit again.
+    std::thread::sleep(ECHO);
+    once.store(true, Ordering::SeqCst);
+    std::thread::sleep(GRACE - ECHO);
     let work: Vec<Last> = std::mem::take(&mut left().last).into_values().collect();
     let mut done = Done { code: Reason::Interrupted.kind().exit_code(), answer: None };
     // The last that was begun goes first.

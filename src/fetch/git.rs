@@ -12,7 +12,8 @@ use cap_std::fs::PermissionsExt as _;
 use super::Fetcher;
 use super::mirror::local_path;
 use crate::error::{Error, Reason, Result};
-use crate::git::dir::{ObjectDir, head, object_dir};
+use crate::git::confined::Confined;
+use crate::git::dir::{head, object_dir};
 use crate::git::id::{Kind, Oid};
 use crate::git::object::{self, Objects};
 use crate::git::smart::{self, Want};
@@ -49,21 +50,21 @@ pub struct Source {
 
 pub(super) enum Repository<'a> {
     Inside(&'a dyn Objects),
-    Dir(Box<ObjectDir>),
+    Confined(Box<Confined>),
 }
 
 impl Repository<'_> {
     pub(super) fn objects(&self) -> &dyn Objects {
         match self {
             Repository::Inside(objects) => *objects,
-            Repository::Dir(dir) => &**dir,
+            Repository::Confined(objects) => &**objects,
         }
     }
 
     /// The one commit that `prefix` abbreviates.
     pub(super) fn resolve(&self, prefix: &str) -> Result<CommitId> {
         match self {
-            Repository::Dir(dir) => dir.resolve(prefix),
+            Repository::Confined(objects) => objects.resolve(prefix),
             Repository::Inside(_) => {
                 Err(Error::new(Reason::Internal, "an embedded source is named by its whole commit"))
             }
@@ -187,7 +188,7 @@ impl<'a> Fetcher<'a> {
                 .at(path.display().to_string())
                 .expected("a clone, bare or not, with or without .git at the end")
             })?;
-            return Ok(Repository::Dir(Box::new(ObjectDir::open(&objects)?)));
+            return Ok(Repository::Confined(Box::new(Confined::open(self.exe, &objects)?)));
         }
         if !place.starts_with("https://") && !place.starts_with("http://") {
             return Err(Error::new(
@@ -200,7 +201,8 @@ impl<'a> Fetcher<'a> {
         }
         let scratch = self.store.scratch()?;
         let pack = smart::fetch(self.client, place, want, scratch.path(), self.progress)?;
-        Ok(Repository::Dir(Box::new(ObjectDir::packed(pack, place, scratch))))
+        let objects = Confined::packed(self.exe, &pack, place, scratch)?;
+        Ok(Repository::Confined(Box::new(objects)))
     }
 }
 

@@ -4,7 +4,8 @@
 //! bytes, written by this module, through GNU `gzip -n -6` (no other implementation of deflate gives the same bytes;
 //! flate2's back ends were tried). The digest in the lock decides either way.
 
-use std::io::{Read as _, Write as _};
+use std::fs::File;
+use std::io::{self, BufWriter, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -97,9 +98,10 @@ impl Fetcher<'_> {
             Some(commit) => commit,
             None => repository.resolve(&package.reference)?,
         };
-        let tar = tar(repository.objects(), &commit, &package.tag)?;
+        let scratch = self.store.scratch()?;
+        let tar = tar(repository.objects(), &commit, &package.tag, &scratch.path().join("tar"))?;
         let mut writer = self.store.writer_with(&[integrity.algorithm()])?;
-        compress(gzip, &tar, &mut |bytes| writer.append(bytes))?;
+        compress(gzip, tar, &mut |bytes| writer.append(bytes))?;
         writer.finish(integrity).map_err(|err| {
             err.at(format!("github:{}/{}#{}, made from {place}", package.owner, package.repository, package.reference))
                 .hint("GNU gzip 1.6 or later is needed; a repository whose .gitattributes change its archive needs GitHub's own tarball")
@@ -127,31 +129,30 @@ fn check_gnu(gzip: &Path) -> Result<()> {
 }
 
 /// Runs `gzip -n -6` over `data`. An empty environment: `GZIP` could hold other options.
-fn compress(gzip: &Path, data: &[u8], out: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+fn compress(gzip: &Path, data: File, out: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
     let fail = |err| Error::io("run GNU gzip", gzip, err);
     let mut child = Command::new(gzip)
         .args(["-n", "-6"])
         .env_clear()
-        .stdin(Stdio::piped())
+        .stdin(data)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .map_err(fail)?;
-    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-    let (Some(mut stdin), Some(mut stdout)) = (stdin, stdout) else {
+    let Some(mut stdout) = child.stdout.take() else {
         return Err(Error::new(Reason::Internal, "gzip without pipes"));
     };
-    // Written by a thread of its own: either pipe may fill up.
-    let copied = std::thread::scope(|scope| {
-        scope.spawn(move || stdin.write_all(data));
-        let mut buf = vec![0; 64 << 10];
-        loop {
-            match stdout.read(&mut buf).map_err(fail)? {
-                0 => return Ok(()),
-                n => out(&buf[..n])?,
-            }
+    let mut buf = vec![0; 64 << 10];
+    let copied = loop {
+        match stdout.read(&mut buf).map_err(fail) {
+            Ok(0) => break Ok(()),
+            Ok(n) => match out(&buf[..n]) {
+                Ok(()) => {}
+                Err(err) => break Err(err),
+            },
+            Err(err) => break Err(err),
         }
-    });
+    };
     if copied.is_err() {
         // Its pipe is closed; make sure that it is gone.
         let _ = child.kill();
@@ -167,13 +168,15 @@ fn compress(gzip: &Path, data: &[u8], out: &mut dyn FnMut(&[u8]) -> Result<()>) 
 }
 
 /// What `git archive --format=tar --prefix=<top>/ <commit>` writes with git's default settings (tar.umask 002), for a
-/// tree without attributes that change an archive. Format: POSIX pax, and ustar as git fills it in.
-fn tar(objects: &dyn Objects, id: &CommitId, top: &str) -> Result<Vec<u8>> {
+/// tree without attributes that change an archive, in the new file `at`. Format: POSIX pax, and ustar as git fills it in.
+fn tar(objects: &dyn Objects, id: &CommitId, top: &str, at: &Path) -> Result<File> {
     let commit = object::commit(objects, id)?;
-    let mut tar = Tar { out: Vec::new(), time: commit.time.max(0) };
+    let io = |err| Error::io("write", at, err);
+    let out = BufWriter::new(File::create_new(at).map_err(io)?);
+    let mut tar = Tar { out, len: 0, time: commit.time.max(0) };
     let comment = pax_record("comment", id.as_str().as_bytes());
-    tar.entry(b'g', b"pax_global_header", 0o666, b"", &comment);
-    tar.member(id.as_str(), format!("{top}/").as_bytes(), Kind::Dir);
+    tar.entry(b'g', b"pax_global_header", 0o666, b"", &comment).map_err(io)?;
+    tar.member(id.as_str(), format!("{top}/").as_bytes(), Kind::Dir).map_err(io)?;
     object::walk(objects, &commit.tree, &mut |path, oid, item| {
         let name = format!("{top}/{path}");
         let oid = oid.to_string();
@@ -182,21 +185,23 @@ fn tar(objects: &dyn Objects, id: &CommitId, top: &str) -> Result<Vec<u8>> {
             Item::Leaf(Mode::Link, target) => tar.member(&oid, name.as_bytes(), Kind::Link(target)),
             Item::Leaf(mode, data) => {
                 let executable = mode == Mode::File { executable: true };
-                tar.member(&oid, name.as_bytes(), Kind::File(executable, data));
+                tar.member(&oid, name.as_bytes(), Kind::File(executable, data))
             }
         }
-        if tar.out.len() as u64 > PACKAGE_BYTES {
+        .map_err(io)?;
+        if tar.len > PACKAGE_BYTES {
             return Err(
                 Error::new(Reason::LimitHit, "a package is larger than any honest one").at(name)
             );
         }
         Ok(())
     })?;
-    Ok(tar.finish())
+    tar.finish().and_then(|()| File::open(at)).map_err(io)
 }
 
 struct Tar {
-    out: Vec<u8>,
+    out: BufWriter<File>,
+    len: u64,
     time: i64,
 }
 
@@ -207,7 +212,7 @@ enum Kind<'a> {
 }
 
 impl Tar {
-    fn member(&mut self, oid: &str, path: &[u8], kind: Kind<'_>) {
+    fn member(&mut self, oid: &str, path: &[u8], kind: Kind<'_>) -> io::Result<()> {
         let mut pax = Vec::new();
         let (type_, mode, mut link, data) = match kind {
             Kind::Dir => (b'5', 0o775, &b""[..], &b""[..]),
@@ -232,15 +237,22 @@ impl Tar {
         }
         if !pax.is_empty() {
             let name = format!("{oid}.paxheader");
-            self.entry(b'x', name.as_bytes(), 0o666, b"", &pax);
+            self.entry(b'x', name.as_bytes(), 0o666, b"", &pax)?;
         }
-        self.header(type_, &name, prefix, mode, link, data.len());
-        self.blocks(data);
+        self.header(type_, &name, prefix, mode, link, data.len())?;
+        self.blocks(data)
     }
 
-    fn entry(&mut self, type_: u8, name: &[u8], mode: u32, link: &[u8], data: &[u8]) {
-        self.header(type_, name, b"", mode, link, data.len());
-        self.blocks(data);
+    fn entry(
+        &mut self,
+        type_: u8,
+        name: &[u8],
+        mode: u32,
+        link: &[u8],
+        data: &[u8],
+    ) -> io::Result<()> {
+        self.header(type_, name, b"", mode, link, data.len())?;
+        self.blocks(data)
     }
 
     fn header(
@@ -251,7 +263,7 @@ impl Tar {
         mode: u32,
         link: &[u8],
         size: usize,
-    ) {
+    ) -> io::Result<()> {
         let mut h = [0; 512];
         let mut put = |at: usize, text: &[u8]| h[at..at + text.len()].copy_from_slice(text);
         put(0, name);
@@ -272,19 +284,30 @@ impl Tar {
         put(345, prefix);
         let sum: u32 = h.iter().map(|b| u32::from(*b)).sum();
         h[148..156].copy_from_slice(format!("{sum:07o}\0").as_bytes());
-        self.out.extend(h);
+        self.put(&h)
     }
 
-    fn blocks(&mut self, data: &[u8]) {
-        self.out.extend(data);
-        self.out.resize(self.out.len().next_multiple_of(512), 0);
+    fn blocks(&mut self, data: &[u8]) -> io::Result<()> {
+        self.put(data)?;
+        self.fill(512)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.len += bytes.len() as u64;
+        self.out.write_all(bytes)
+    }
+
+    /// Zeros up to a multiple of `size`, which is 10,240 at most.
+    fn fill(&mut self, size: u64) -> io::Result<()> {
+        let left = self.len.next_multiple_of(size) - self.len;
+        self.put(&[0; 10_240][..usize::try_from(left).unwrap_or_default()])
     }
 
     /// Two empty records at least, in blocks of 10,240 bytes.
-    fn finish(mut self) -> Vec<u8> {
-        let end = (self.out.len() + 1024).next_multiple_of(10_240);
-        self.out.resize(end, 0);
-        self.out
+    fn finish(mut self) -> io::Result<()> {
+        self.put(&[0; 1024])?;
+        self.fill(10_240)?;
+        self.out.flush()
     }
 }
 

@@ -42,5 +42,7 @@ pub struct Fetcher<'a> {
     pub gzip: Option<&'a Path>,
     /// Sources inside admit, for addresses `embedded:<name>`.
     pub embedded: &'a [Embedded],
+    /// The admit program, which reads sources in a process of its own.
+    pub exe: &'a Path,
     pub progress: &'a dyn Progress,
 }

@@ -17,49 +17,27 @@ use super::pack::{Budget, Fault, Limits, Pack, whole};
 use crate::error::{Error, Reason, Result};
 use crate::host::open_regular;
 use crate::record::ids::CommitId;
-use crate::store::Scratch;
 
 /// Of a source: GitHub takes no file above 100 MB, and the objects of a real one are some 20 times as large as its packs.
-pub(super) const SOURCE: Limits = Limits { object: 256 << 20, work: 256 << 20, per_byte: 256 };
+pub(super) const SOURCE: Limits = Limits { object: 100 << 20, work: 256 << 20, per_byte: 256 };
 /// Most object directories that borrow from each other, packs in one, and names looked at in a directory.
 const BORROWED: usize = 16;
 const PACKS: usize = 256;
 const NAMES: usize = 100_000;
+/// Name of a pack that came over the network, in a directory of its own.
+pub(super) const PACK: &str = "pack";
 
 pub struct ObjectDir {
     dirs: Vec<OwnedFd>,
     packs: Vec<Pack>,
     budget: Budget,
     place: String,
-    // After the files, so that they are closed before they go.
-    _scratch: Option<Scratch>,
 }
 
 impl ObjectDir {
-    /// Opens the object directory of a source and those that it borrows from.
-    ///
-    /// # Errors
-    /// [`Reason::Unreachable`] where it cannot be opened, [`Reason::SourceMismatch`] for packs that git did not write.
-    pub fn open(objects: &Path) -> Result<Self> {
-        let place = objects.display().to_string();
-        let mut paths = vec![objects.to_owned()];
-        let mut dirs = Vec::new();
-        while let Some(path) = paths.get(dirs.len()).cloned() {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            dirs.push(rustix::fs::open(&path, flags, Mode::empty()).map_err(|err| {
-                Error::new(Reason::Unreachable, "cannot open the repository's objects")
-                    .at(path.display().to_string())
-                    .caused_by(err)
-            })?);
-            let borrowed = read_text(&path.join("info/alternates"), 1 << 20).unwrap_or_default();
-            for line in borrowed.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
-                let other = path.join(line);
-                if paths.len() < BORROWED && !paths.contains(&other) {
-                    paths.push(other);
-                }
-            }
-        }
-        Self::of(dirs, place, SOURCE)
+    /// The object directories of a source.
+    pub(super) fn source(dirs: Vec<OwnedFd>) -> std::result::Result<Self, Fault> {
+        Self::of(dirs, String::new(), SOURCE)
     }
 
     /// Opens one object directory that borrows from none.
@@ -67,55 +45,39 @@ impl ObjectDir {
     /// # Errors
     /// [`Reason::SourceMismatch`] for packs that git did not write.
     pub fn alone(objects: OwnedFd, place: impl Into<String>, limits: Limits) -> Result<Self> {
-        Self::of(vec![objects], place.into(), limits)
+        let place = place.into();
+        Self::of(vec![objects], place.clone(), limits).map_err(|fault| unreadable(&place, fault))
     }
 
-    /// The objects of one pack, with the scratch directory that it lies in.
-    pub fn packed(pack: Pack, place: impl Into<String>, scratch: Scratch) -> Self {
+    /// The objects of the one pack in `dir`, which has no index; all of it is checked.
+    pub(super) fn packed(dir: &OwnedFd) -> std::result::Result<Self, Fault> {
+        let pack = Pack::index(open_regular(dir, PACK)?, SOURCE)?;
         let budget = Budget::new(SOURCE);
         budget.grant(pack.len());
-        let place = place.into();
-        Self { dirs: Vec::new(), packs: vec![pack], budget, place, _scratch: Some(scratch) }
+        Ok(Self { dirs: Vec::new(), packs: vec![pack], budget, place: String::new() })
     }
 
-    fn of(dirs: Vec<OwnedFd>, place: String, limits: Limits) -> Result<Self> {
+    fn of(dirs: Vec<OwnedFd>, place: String, limits: Limits) -> std::result::Result<Self, Fault> {
         let budget = Budget::new(limits);
         let mut packs = Vec::new();
         for dir in &dirs {
-            let found = packs_in(dir).map_err(|fault| unreadable(&place, fault))?;
+            let found = packs_in(dir)?;
             found.iter().for_each(|pack| budget.grant(pack.len()));
             packs.extend(found);
         }
-        Ok(Self { dirs, packs, budget, place, _scratch: None })
+        Ok(Self { dirs, packs, budget, place })
     }
 
-    /// The one commit whose id starts with `prefix` (4 to 40 lower-case hex digits).
-    ///
-    /// # Errors
-    /// [`Reason::RevNotInRemote`] where there is none or more than one.
-    pub fn resolve(&self, prefix: &str) -> Result<CommitId> {
-        let fail = |what: &str| {
-            Error::new(Reason::RevNotInRemote, what)
-                .at(self.place.clone())
-                .expected(prefix.to_owned())
-        };
-        let hex = (4..=40).contains(&prefix.len())
-            && prefix.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if !hex {
-            return Err(fail("not an abbreviated commit"));
-        }
+    /// The commits whose ids start with `prefix` (4 to 40 lower-case hex digits), 64 a pack at most.
+    pub(super) fn commits(&self, prefix: &str) -> std::result::Result<Vec<Oid>, Fault> {
         let mut commits = Vec::new();
-        for id in self.named(prefix).map_err(|fault| unreadable(&self.place, fault))? {
-            let kind = self.find(id).map_err(|fault| unreadable(&self.place, fault))?;
-            if !commits.contains(&id) && matches!(kind, Some((Kind::Commit, _))) {
+        for id in self.named(prefix)? {
+            let commit = commits.len() < 2 && matches!(self.find(id)?, Some((Kind::Commit, _)));
+            if commit && !commits.contains(&id) {
                 commits.push(id);
             }
         }
-        match commits.as_slice() {
-            [one] => one.commit(),
-            [] => Err(fail("the commit is not in the remote")),
-            _ => Err(fail("more than one commit starts like this")),
-        }
+        Ok(commits)
     }
 
     fn named(&self, prefix: &str) -> std::result::Result<Vec<Oid>, Fault> {
@@ -133,7 +95,7 @@ impl ObjectDir {
         Ok(found)
     }
 
-    fn find(&self, id: Oid) -> std::result::Result<Option<(Kind, Vec<u8>)>, Fault> {
+    pub(super) fn find(&self, id: Oid) -> std::result::Result<Option<(Kind, Vec<u8>)>, Fault> {
         for pack in &self.packs {
             if let Some(at) = pack.find(id, &self.budget)? {
                 return pack.read(at, &self.budget).map(Some);
@@ -194,6 +156,32 @@ fn unreadable(place: &str, fault: Fault) -> Error {
         }
     }
     .at(place)
+}
+
+/// The object directory of a source, and those that it borrows from.
+///
+/// # Errors
+/// [`Reason::Unreachable`] where one cannot be opened.
+pub(super) fn borrowed(objects: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = vec![objects.to_owned()];
+    let mut seen = 0;
+    while let Some(path) = paths.get(seen).cloned() {
+        seen += 1;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(&path, flags, Mode::empty()).map_err(|err| {
+            Error::new(Reason::Unreachable, "cannot open the repository's objects")
+                .at(path.display().to_string())
+                .caused_by(err)
+        })?;
+        let borrowed = read_text(&path.join("info/alternates"), 1 << 20).unwrap_or_default();
+        for line in borrowed.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
+            let other = path.join(line);
+            if paths.len() < BORROWED && !paths.contains(&other) {
+                paths.push(other);
+            }
+        }
+    }
+    Ok(paths)
 }
 
 /// Every pack that has its index beside it.

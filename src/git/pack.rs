@@ -8,9 +8,9 @@
 //! - Offsets of an index are only places to look at; each object is hashed again by the reader.
 //! - No `unsafe`, no recursion, no allocation of a size that was not charged. A fault is a value, and never a panic.
 //!
-//! Why not libgit2: on such packs it runs for ever, allocates what a delta says, or crashes, in the process that holds the
-//! model's key. It could be kept from that by a process in a sandbox of its own, which a look at a running agent would
-//! have to start several times a second, with a copy of its objects, on the thread of the clocks.
+//! Why not libgit2: on such packs it runs for ever, allocates what a delta says, or crashes. Here too they are read in a
+//! process of its own, confined to the objects ([`super::confined`], and the run's reader): bounds that the kernel holds
+//! behind those that this module holds.
 //!
 //! Formats: git's `gitformat-pack`; index of version 2 only, which git writes since 1.5.2.
 
@@ -102,9 +102,20 @@ impl Budget {
 /// Exactly `size` bytes, charged before they are read, and the end of the stream after them.
 pub(super) fn whole(stream: &mut impl Read, size: u64, budget: &Budget) -> Result<Vec<u8>> {
     budget.charge(size)?;
-    let mut data = Vec::new();
+    let mut data = room(size)?;
     stream.take(size + 1).read_to_end(&mut data)?;
     if data.len() as u64 == size { Ok(data) } else { Err(Fault::damaged("not as long as it says")) }
+}
+
+/// Room for what was charged, without any to spare.
+fn room(size: u64) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    // One more: a reader looks for the end, and would double what it has.
+    match out.try_reserve_exact(size.saturating_add(1)) {
+        Ok(()) => Ok(out),
+        Err(_) => Err(Fault::Limit("an object needs more memory than there is")),
+    }
 }
 
 /// A file from some offset on.
@@ -219,7 +230,7 @@ impl Pack {
                     todo.extend(next.into_iter().map(|at| (Rc::clone(&data), at)));
                 }
                 // Each base is kept as long as something waits for it.
-                if held > limits.object.saturating_mul(4) {
+                if held > limits.object.saturating_mul(2) {
                     return Err(Fault::Limit("its deltas need too much memory at once"));
                 }
             }
@@ -470,7 +481,7 @@ fn apply(base: &[u8], delta: &[u8]) -> Result<Vec<u8>> {
     if from != base.len() as u64 {
         return Err(broken());
     }
-    let mut out = Vec::new();
+    let mut out = room(to)?;
     while !rest.is_empty() {
         let op = byte(&mut rest)?;
         let piece = if op & 0x80 == 0 {

@@ -3,12 +3,13 @@
 //! Why no crate: libgit2's transport cannot be given this program's proxies, CA files and deadlines without `unsafe` code,
 //! and flattens every fault to a string. The protocol is small (git's `protocol-v2` and `gitprotocol-pack` documents).
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::dir::SOURCE;
-use super::pack::{Fault, Pack};
+use super::dir::PACK;
+use super::id::Oid;
 use super::pktline::{Demux, Lines, line};
 use crate::download::client::{Client, Request};
 use crate::error::{Error, Reason, Result};
@@ -17,8 +18,9 @@ use crate::record::ids::CommitId;
 
 /// Largest pack taken, in bytes.
 const PACK_BYTES: u64 = 2 << 30;
-/// Largest list of references taken, in bytes; the largest known repositories have some 50 MB.
-const REFS_BYTES: u64 = 128 << 20;
+/// Largest list of references taken, in bytes and commits; the largest known repositories have some 50 MB.
+const REFS_BYTES: u64 = 64 << 20;
+const TIPS: usize = 400_000;
 const AGENT: &str = concat!("agent=admit/", env!("CARGO_PKG_VERSION"));
 
 #[derive(Clone, Copy, Debug)]
@@ -29,22 +31,22 @@ pub enum Want<'a> {
     Everything,
 }
 
-/// Fetches from the repository at `url` (`http(s)://`) into a pack below `scratch`. Whether the commit is in it is for
-/// the caller to see.
+/// Fetches from the repository at `url` (`http(s)://`) into a pack below `scratch`, and gives its path. Whether it is whole
+/// and the commit is in it is for the caller to see.
 ///
 /// # Errors
 /// Those of [`Client::fetch`]; [`Reason::RevNotInRemote`] where the server says so; [`Reason::Truncated`] for a pack
-/// that is cut off or damaged; [`Reason::Unreachable`] where the address is not a git repository.
+/// that is cut off; [`Reason::Unreachable`] where the address is not a git repository.
 pub fn fetch(
     client: &Client,
     url: &str,
     want: Want<'_>,
     scratch: &Path,
     progress: &dyn Progress,
-) -> Result<Pack> {
+) -> Result<PathBuf> {
     let url = url.trim_end_matches('/');
     let service = format!("{url}/git-upload-pack");
-    let remote = Remote { client, url, service, pack: scratch.join("pack"), progress };
+    let remote = Remote { client, url, service, pack: scratch.join(PACK), progress };
     let server = remote.discover()?;
     match (want, server.version2) {
         (Want::Commit(rev), true) => {
@@ -148,7 +150,7 @@ impl Remote<'_> {
             }
             return Ok(server);
         }
-        let mut next = Some(first);
+        let (mut next, mut seen) = (Some(first), HashSet::new());
         while let Some(line) = next {
             let mut parts = line.splitn(2, |b| *b == 0);
             let id =
@@ -160,15 +162,16 @@ impl Remote<'_> {
                 server.capabilities = text.split_whitespace().map(str::to_owned).collect();
             }
             // An empty repository answers with zeros.
-            if id.bytes().any(|b| b != b'0') && !server.tips.iter().any(|t| t == id) {
+            if id.bytes().any(|b| b != b'0') && seen.insert(Oid::parse(id)?) {
                 server.tips.push(id.to_owned());
+                self.few(&server.tips)?;
             }
             next = lines.data(self.url)?;
         }
         Ok(server)
     }
 
-    fn everything(&self, server: &Server) -> Result<Pack> {
+    fn everything(&self, server: &Server) -> Result<PathBuf> {
         if server.version2 {
             let tips = self.list_refs(server)?;
             return self.fetch2(server, &tips, false);
@@ -188,19 +191,20 @@ impl Remote<'_> {
         }
         body.extend(b"0000");
         let answer = self.client.fetch_bytes(&self.post(body, REFS_BYTES, true))?;
-        let mut tips: Vec<String> = Vec::new();
+        let (mut tips, mut seen) = (Vec::new(), HashSet::new());
         let mut lines = Lines(&answer);
         while let Some(line) = lines.data(self.url)? {
             let text = String::from_utf8_lossy(line);
             let id = text.split(' ').next().unwrap_or_default();
-            if id.parse::<CommitId>().is_ok() && !tips.iter().any(|t| t == id) {
+            if id.parse::<CommitId>().is_ok() && seen.insert(Oid::parse(id)?) {
                 tips.push(id.to_owned());
+                self.few(&tips)?;
             }
         }
         Ok(tips)
     }
 
-    fn fetch2(&self, server: &Server, wants: &[String], alone: bool) -> Result<Pack> {
+    fn fetch2(&self, server: &Server, wants: &[String], alone: bool) -> Result<PathBuf> {
         let mut body = command("fetch", server);
         body.extend(line("ofs-delta"));
         body.extend(line("no-progress"));
@@ -215,7 +219,7 @@ impl Remote<'_> {
         self.receive(body, wants, true)
     }
 
-    fn fetch0(&self, server: &Server, wants: &[String], alone: bool) -> Result<Pack> {
+    fn fetch0(&self, server: &Server, wants: &[String], alone: bool) -> Result<PathBuf> {
         if !server.can("side-band-64k") {
             return Err(self.not_git("a git server older than side-band-64k (2006)"));
         }
@@ -237,7 +241,7 @@ impl Remote<'_> {
         self.receive(body, wants, false)
     }
 
-    fn receive(&self, body: Vec<u8>, wants: &[String], version2: bool) -> Result<Pack> {
+    fn receive(&self, body: Vec<u8>, wants: &[String], version2: bool) -> Result<PathBuf> {
         let [first, ..] = wants else {
             return Err(
                 Error::new(Reason::RevNotInRemote, "the remote has no commits").at(self.url)
@@ -263,13 +267,17 @@ impl Remote<'_> {
             return Err(Error::new(Reason::Truncated, "the pack ended early").at(self.url));
         }
         let file = sink.pack.into_inner();
-        let file = file.map_err(|err| Error::io("write", &self.pack, err.into_error()))?;
-        Pack::index(file, SOURCE).map_err(|fault| match fault {
-            Fault::Limit(what) => Error::new(Reason::LimitHit, what).at(self.url),
-            Fault::Damaged(why) => Error::new(Reason::Truncated, "the pack is cut off or damaged")
-                .at(self.url)
-                .caused_by(why),
-        })
+        file.map_err(|err| Error::io("write", &self.pack, err.into_error()))?;
+        Ok(self.pack.clone())
+    }
+
+    fn few(&self, tips: &[String]) -> Result<()> {
+        if tips.len() <= TIPS {
+            return Ok(());
+        }
+        Err(Error::new(Reason::LimitHit, "the remote has more branches and tags than admit reads")
+            .at(self.url)
+            .expected(format!("at most {TIPS}")))
     }
 
     fn post(&self, body: Vec<u8>, max_bytes: u64, version2: bool) -> Request<'_> {

@@ -144,9 +144,10 @@ pub fn maybe_child(args: impl IntoIterator<Item = OsString>) -> Option<u8> {
 
 fn child(ask: &str) -> Result<Vec<u8>, String> {
     let ask: Ask = serde_json::from_str(ask).map_err(|err| err.to_string())?;
-    sandbox::confine(rustix::stdio::stdin(), Some(ask.owner), BOUNDS)
+    let place = || Ok(vec![rustix::stdio::stdin().try_clone_to_owned()?]);
+    let dirs = sandbox::confine(place, Some(ask.owner), BOUNDS)
         .map_err(|failure| format!("{}: {}", failure.step, failure.call))?;
-    let place = rustix::stdio::stdin().try_clone_to_owned().map_err(|err| err.to_string())?;
+    let place = dirs.into_iter().next().ok_or("no directory")?;
     let dir = Dir::from_std_file(place.into());
     let seen = snapshot::read(&dir, &ask.scope);
     serde_json::to_vec(&seen).map_err(|err| err.to_string())

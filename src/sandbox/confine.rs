@@ -1,13 +1,13 @@
 //! A process of admit's own that reads what others wrote: it gives up everything but one directory, read-only, before it
 //! looks at the first byte. No program is started in it, so admit's own is visible in no sandbox.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use landlock::{
     ABI, Access as _, AccessFs, CompatLevel, Compatible as _, PathBeneath, Ruleset,
     RulesetAttr as _, RulesetCreatedAttr as _,
 };
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{Resource, Rlimit, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::failure::{Failure, Result};
@@ -24,15 +24,21 @@ pub struct Bounds {
     pub processor: u64,
 }
 
-/// Confines the calling process, which has one thread and only descriptors that it needs below 3, to reading `dir`.
+/// Confines the calling process, which has one thread and only descriptors that it needs below 3, to reading below the
+/// directories that `open` gives, and returns them. It dies with the thread that started it.
 ///
 /// `owner` are the host ids that it takes where it has root's: those whom the directory belongs to.
 ///
 /// # Errors
 /// Where one of the steps cannot be taken; then nothing may be read.
-pub fn confine(dir: impl AsFd, owner: Option<(u32, u32)>, bounds: Bounds) -> Result<()> {
+pub fn confine(
+    open: impl FnOnce() -> std::io::Result<Vec<OwnedFd>>,
+    owner: Option<(u32, u32)>,
+    bounds: Bounds,
+) -> Result<Vec<OwnedFd>> {
     let step = |text: &str| Failure::of(format!("confine a reader: {text}"));
     sys::close_range(3, false).map_err(step("descriptors"))?;
+    let dirs = named(open(), || "open".into()).map_err(step("directories"))?;
     if let (0, Some((uid, gid))) = (rustix::process::geteuid().as_raw(), owner) {
         named(rustix::thread::set_thread_groups(&[]), || "setgroups(0)".into())
             .map_err(step("ids"))?;
@@ -71,13 +77,19 @@ pub fn confine(dir: impl AsFd, owner: Option<(u32, u32)>, bounds: Bounds) -> Res
     let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
     named(rustix::thread::set_capabilities(None, sets), || "capset(0, 0, 0)".into())
         .map_err(step("capabilities"))?;
-    only(dir)?;
+    // After the changes of identity, which would undo it.
+    named(rustix::process::set_parent_process_death_signal(Some(Signal::KILL)), || {
+        "prctl(PR_SET_PDEATHSIG)".into()
+    })
+    .map_err(step("its end"))?;
+    only(&dirs)?;
     sys::seccomp(&super::seccomp::program(&Policy::new("reader")))
-        .map_err(step("system call filter"))
+        .map_err(step("system call filter"))?;
+    Ok(dirs)
 }
 
-/// Leaves of all files those below `dir`, to be read; nothing where the kernel has no Landlock.
-fn only(dir: impl AsFd) -> Result<()> {
+/// Leaves of all files those below `dirs`, to be read; nothing where the kernel has no Landlock.
+fn only(dirs: &[OwnedFd]) -> Result<()> {
     let abi = landlock_abi();
     if abi == 0 {
         return Ok(());
@@ -89,7 +101,8 @@ fn only(dir: impl AsFd) -> Result<()> {
         .and_then(Ruleset::create)
         .and_then(|rules| {
             let read = AccessFs::ReadFile | AccessFs::ReadDir;
-            rules.add_rule(PathBeneath::new(dir.as_fd(), read))
+            dirs.iter()
+                .try_fold(rules, |rules, dir| rules.add_rule(PathBeneath::new(dir.as_fd(), read)))
         })
         .and_then(|rules| rules.no_new_privs(false).restrict_self());
     ruled.map(drop).map_err(|e| Failure::plain("confine a reader: Landlock", e.to_string()))?;

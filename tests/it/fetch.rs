@@ -83,6 +83,7 @@ impl Lab {
             mirrors: &self.mirrors,
             gzip: self.gzip.as_deref(),
             embedded: &self.embedded,
+            exe: Path::new(env!("CARGO_BIN_EXE_admit")),
             progress: &Silent,
         }
     }

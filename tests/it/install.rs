@@ -73,6 +73,7 @@ impl Build {
             mirrors: &mirrors,
             gzip: None,
             embedded: &[],
+            exe: Path::new(env!("CARGO_BIN_EXE_admit")),
             progress: &Silent,
         };
         let locked = std::fs::read(util::project().join("lockfiles/understudy.lock.json")).unwrap();

@@ -47,6 +47,9 @@ fn a_group_that_is_told_to_end_at_any_instant_is_interrupted_and_sealed_within_t
         if agents_first {
             send(child.id(), Signal::TERM);
         }
+        // And once more, as the shell of a job passes on what it was told itself.
+        std::thread::sleep(Duration::from_millis(dice.roll(60) as u64));
+        send(child.id(), Signal::TERM);
         let sealed_before = dir.join("seal.json").exists();
         let output = child.wait_with_output().unwrap();
         let took = told.elapsed();
