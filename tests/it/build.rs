@@ -106,7 +106,7 @@ fn the_stand_in_is_built_recorded_verified_and_found_again() {
     assert_eq!(again["report"]["verification"], "locked");
     assert_eq!(
         again["report"]["sha256"],
-        "5f2a872b3b5b327381b72180cfc7d91cba1a117e7660fd20ced38f1759dcfd89"
+        "f83300d4c87850ab1cb7542e67ff02923a532b973ae3a2f76e1d00d108d837b7"
     );
 
     let list = listing(world.path());
@@ -188,7 +188,7 @@ fn another_bun_is_looked_up_and_gives_another_digest() {
     assert_eq!(json["report"]["verification"], "unlocked");
     assert_ne!(
         json["report"]["sha256"],
-        "5f2a872b3b5b327381b72180cfc7d91cba1a117e7660fd20ced38f1759dcfd89"
+        "f83300d4c87850ab1cb7542e67ff02923a532b973ae3a2f76e1d00d108d837b7"
     );
     world
         .admit(&["lock", "x", "--like", "understudy", "--bun", "0.0.0-none"])

@@ -5,6 +5,7 @@
 mod agents;
 mod ambient;
 mod answer;
+mod apis;
 mod proxy;
 #[cfg(feature = "oracles")]
 mod bubblewrap;
