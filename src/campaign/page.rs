@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use super::count::title;
+use crate::evidence::frame;
 use crate::record;
 use crate::record::campaign::{AttemptState, CampaignPlan, CampaignRecord, Count, Task, TaskState};
 use crate::record::failure::FailureClass;
 
 const STYLE: &str = include_str!("page.css");
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 /// Rows that stand open; a longer list is folded.
 const OPEN_ROWS: usize = 50;
 /// Runs that are shown as the slowest.
@@ -26,39 +26,24 @@ pub fn html(plan: &CampaignPlan, record: &CampaignRecord) -> String {
             format!("incomplete: {open} of {} tasks have no score", total.planned)
         }
     };
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { "Campaign " (plan.name) ": " (verdict) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                main {
-                    p .kind { "Campaign " strong { (plan.name) } }
-                    h1 { (verdict) }
-                    p { (sentence(total)) }
-                    p .dim {
-                        "Plan " code { (record.plan) } ". Counted " (record.sealed) " by admit "
-                        (record.admit_version) ". To check it: " code { "admit verify" } " of this directory."
-                    }
-                    h2 { "Cells" }
-                    (cells(plan, record))
-                    (causes(record))
-                    (open(record))
-                    (slowest(record))
-                    (twice(record))
-                    (all(record))
-                    (rule(plan))
-                }
-            }
+    let body = html! {
+        p .kind { "Campaign " strong { (plan.name) } }
+        h1 { (verdict) }
+        p { (sentence(total)) }
+        p .dim {
+            "Plan " code { (record.plan) } ". Counted " (record.sealed) " by admit "
+            (record.admit_version) ". To check it: " code { "admit verify" } " of this directory."
         }
+        h2 { "Cells" }
+        (cells(plan, record))
+        (causes(record))
+        (open(record))
+        (slowest(record))
+        (twice(record))
+        (all(record))
+        (rule(plan))
     };
-    page.into_string()
+    frame(&format!("Campaign {}: {verdict}", plan.name), STYLE, &body).into_string()
 }
 
 fn percent(decimal: &str) -> String {

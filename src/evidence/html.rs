@@ -5,10 +5,11 @@
 //! Everything that came from outside is text: the templates escape each value that is put into them, and the page as a
 //! whole goes through [`visible`].
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use super::conversation::{self, Cut, Exchange, Part, Speaker, Turn, conversation};
 use super::diff;
+use super::frame::frame;
 use super::names;
 use super::render::{aside, facts, millis, state_word, visible};
 use crate::explain;
@@ -19,7 +20,6 @@ use crate::record::finding::{Finding, State};
 use crate::record::sealed::{Excerpt, Freshness};
 
 const STYLE: &str = include_str!("page.css");
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 /// Bytes of the tests' output that are shown.
 const TESTS_SHOWN: usize = 64 << 10;
 /// A text with more lines than this is folded.
@@ -35,32 +35,19 @@ pub(super) fn page(report: &RunReport, read: Read<'_>) -> String {
     let exchanges = conversation(&report.wire, &|name| read(name, conversation::MOST_READ));
     let tests = read(names::TEST_LOG, 64 << 20).unwrap_or_default();
     let tests = Excerpt::of(&tests, TESTS_SHOWN);
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { (report.fixture) ": " (report.status.as_str()) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                main {
-                    (verdict(report))
-                    (ran(report, &exchanges))
-                    (belief(report))
-                    (now(report))
-                    (phases(report))
-                    (said(report, &exchanges))
-                    (patch(report))
-                    (printed(report, &tests))
-                    (passed(report))
-                }
-            }
-        }
+    let body = html! {
+        (verdict(report))
+        (ran(report, &exchanges))
+        (belief(report))
+        (now(report))
+        (phases(report))
+        (said(report, &exchanges))
+        (patch(report))
+        (printed(report, &tests))
+        (passed(report))
     };
+    let title = format!("{}: {}", report.fixture, report.status.as_str());
+    let page = frame(&title, STYLE, &body);
     let page = visible(&page.into_string());
     // What the agent shows in place of a key is no secret, and has no place in a page either.
     let fresh = read(names::FRESHNESS, 1 << 20).and_then(|bytes| record::parse_value(&bytes).ok());
