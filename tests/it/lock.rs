@@ -10,9 +10,9 @@ use crate::util::{Run, World, project};
 
 /// A package of the registry that the sources depend on.
 const PARSE_MS: &str = r#""parse-ms": ["parse-ms@4.0.0", "", {}, "sha512-TXfryirbmq34y8QBwgqCVLi+8oA3oWx2eAnSn62ITyEhEYaWRlVZ2DvMM9eZbMs/RfxPu/PK/aBLyGj4IrqMHw=="]"#;
-const MAIN: &str = "import parseMs from 'parse-ms';\n\
+pub const MAIN: &str = "import parseMs from 'parse-ms';\n\
     console.log('Usage: tool <command>\\n  run|r  runs for ' + parseMs(1).milliseconds);";
-const PACKAGE: &str = r#"{"name": "tool", "license": "MIT",
+pub const PACKAGE: &str = r#"{"name": "tool", "license": "MIT",
     "scripts": {"build": "bun build --compile main.ts --outfile dist/tool"}, "dependencies": {"parse-ms": "4.0.0"}}"#;
 
 fn bun_lock(workspaces: &str) -> String {
@@ -21,7 +21,7 @@ fn bun_lock(workspaces: &str) -> String {
     )
 }
 
-fn root_lock() -> String {
+pub fn root_lock() -> String {
     bun_lock(r#""": {"name": "tool", "dependencies": {"parse-ms": "4.0.0"}}"#)
 }
 
@@ -96,12 +96,12 @@ impl<'a> Source<'a> {
     }
 }
 
-fn mirror(world: &World) -> PathBuf {
+pub fn mirror(world: &World) -> PathBuf {
     world.path().join("mirror")
 }
 
 /// Commits `files` in the repository at `repo`, which is made where it is not there, and gives the commit.
-fn commit(repo: &Path, files: &[(&str, &str)]) -> String {
+pub fn commit(repo: &Path, files: &[(&str, &str)]) -> String {
     std::fs::create_dir_all(repo).unwrap();
     let git = git2::Repository::init(repo).unwrap();
     for (path, text) in files {

@@ -19,6 +19,7 @@ mod faults;
 mod fetch;
 mod fetch_git;
 mod fuzz;
+mod guides;
 mod health;
 mod inspect;
 mod install;

@@ -1,0 +1,175 @@
+//! Every command of every document is run, in the order in which it stands there, in a home that was empty before. What a
+//! reader would put in is put in here (a model, a run, a file), and the stand-in provider takes the place of Case, whose
+//! repository is not at hand. A command that does not end as its document says fails.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::lock::{MAIN, PACKAGE, commit, mirror, root_lock};
+use crate::util::{Run, World, project};
+
+/// A document with what stands in for its names, and the lines that end otherwise than with 0.
+struct Page {
+    name: &'static str,
+    stand_ins: &'static [(&'static str, &'static str)],
+    ends: &'static [(&'static str, i32)],
+}
+
+/// Documents whose commands have a test of their own.
+const ELSEWHERE: [(&str, &str); 1] =
+    [("docs/own-provider.md", "lock::the_guide_for_ones_own_provider_works_as_it_is_written")];
+
+const SCRIPTED: &str = "scripted/understudy-script --provider understudy";
+
+const PAGES: [Page; 6] = [
+    Page {
+        name: "README.md",
+        stand_ins: &[("admit build case@7959ac9   #", "admit build case@7959ac9 --record #")],
+        // No model is named.
+        ends: &[("admit run stage2", 3)],
+    },
+    Page { name: "docs/attestations.md", stand_ins: &[], ends: &[] },
+    Page {
+        name: "docs/campaigns.md",
+        stand_ins: &[
+            (
+                "--model qwen-local/qwen3.6-35b-a3b",
+                "--model scripted/understudy-script --rehearsal",
+            ),
+            ("--repeats 20", "--repeats 2"),
+        ],
+        ends: &[],
+    },
+    Page {
+        name: "docs/ci.md",
+        stand_ins: &[("PROVIDER/MODEL", SCRIPTED)],
+        // A rehearsal is no pass.
+        ends: &[("admit run stage2 --model PROVIDER/MODEL --require pass", 1)],
+    },
+    Page {
+        name: "docs/harness-evidence.md",
+        stand_ins: &[],
+        ends: &[("admit verify DIR   ", 1), ("admit verify DIR --id", 1)],
+    },
+    Page {
+        name: "docs/operate.md",
+        stand_ins: &[
+            (
+                "PROVIDER/MODEL --dry-run --probe",
+                "scripted/understudy-script --provider understudy --dry-run",
+            ),
+            ("PROVIDER/MODEL", SCRIPTED),
+        ],
+        ends: &[("admit verify latest", 1)],
+    },
+];
+
+/// The lines of the shell blocks of a document; a line that goes on is one.
+fn lines(text: &str) -> Vec<String> {
+    let blocks = text.split("```").skip(1).step_by(2);
+    let shell = blocks.filter_map(|block| block.strip_prefix("sh\n"));
+    shell
+        .flat_map(|block| block.replace("\\\n", " ").lines().map(str::to_owned).collect::<Vec<_>>())
+        .map(|line| line.trim().to_owned())
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect()
+}
+
+fn documents() -> Vec<String> {
+    let mut names: Vec<String> = vec!["README.md".into(), "CONTRIBUTING.md".into()];
+    for entry in std::fs::read_dir(project().join("docs")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        names.extend(name.ends_with(".md").then(|| format!("docs/{name}")));
+    }
+    names.sort();
+    names
+}
+
+/// What a reader has before: a repository of a tool, a model's record.
+fn prepare(world: &mut World) {
+    let files = [("package.json", PACKAGE), ("bun.lock", &root_lock()), ("main.ts", MAIN)];
+    commit(&mirror(world).join("you/tool"), &files);
+    world.set("ADMIT_MIRROR", format!("https://example.com/=file://{}/", mirror(world).display()));
+    let record = project().join("admissions/models/qwen-local--qwen3.6-35b-a3b.json");
+    std::fs::copy(record, world.cwd().join("record.json")).unwrap();
+}
+
+/// Where the newest run lies, and its id.
+fn latest(world: &World) -> (PathBuf, String) {
+    let runs = world.home().join(".local/state/admit/runs");
+    let dir = std::fs::read_dir(runs).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+    let seal = std::fs::read(dir.join("seal.json")).unwrap();
+    let seal: serde_json::Value = serde_json::from_slice(&seal).unwrap();
+    (dir, format!("sha256:{}", seal["id"].as_str().unwrap().trim_start_matches("sha256:")))
+}
+
+/// The line with everything put in.
+fn filled_in(line: &str, page: &Page, world: &World) -> String {
+    let mut line = line.to_owned();
+    for (from, to) in page.stand_ins {
+        line = line.replace(from, to);
+    }
+    let words: Vec<String> = line
+        .split(' ')
+        .map(|word| match word {
+            "case@7959ac9" | "case" => "understudy".to_owned(),
+            "DIR" => latest(world).0.display().to_string(),
+            "RUN" => latest(world).0.file_name().unwrap().to_str().unwrap().to_owned(),
+            "FILE" => "record.json".to_owned(),
+            "sha256:..." => latest(world).1,
+            _ => word.to_owned(),
+        })
+        .collect();
+    words.join(" ")
+}
+
+#[test]
+fn every_command_of_the_documents_does_what_it_says() {
+    let mut world = World::new();
+    prepare(&mut world);
+    let mut read = BTreeSet::new();
+    let mut faults = Vec::new();
+    for page in &PAGES {
+        let text = std::fs::read_to_string(project().join(page.name)).unwrap();
+        let mut ends: BTreeSet<(&str, i32)> = BTreeSet::new();
+        for line in lines(&text) {
+            let say = |what: &str| {
+                #[expect(clippy::print_stdout, reason = "the whole check lists what it ran")]
+                {
+                    println!("{}: {line}{what}", page.name);
+                }
+            };
+            if line.starts_with("cargo ") {
+                say(" (run by the whole check)");
+                continue;
+            }
+            let typed = filled_in(&line, page, &world);
+            let end = page.ends.iter().find(|(start, _)| line.starts_with(start));
+            ends.extend(end.copied());
+            let run = Run::of(&typed, world.cwd(), world.shell(&typed));
+            say(&format!(" -> {:?}", run.code()));
+            let code = end.map_or(0, |(_, code)| *code);
+            if run.code() != Some(code) {
+                faults.push(format!(
+                    "{}: {line}\nended otherwise than with {code}\n{run}",
+                    page.name
+                ));
+            }
+        }
+        assert_eq!(ends.len(), page.ends.len(), "{}: a line that is expected is gone", page.name);
+        read.insert(page.name.to_owned());
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n\n"));
+    for name in documents() {
+        let text = std::fs::read_to_string(project().join(&name)).unwrap();
+        let elsewhere = ELSEWHERE.iter().any(|(page, _)| *page == name);
+        let none = lines(&text).iter().all(|line| !line.starts_with("admit "));
+        assert!(read.contains(&name) || elsewhere || none, "{name} has commands that nothing runs");
+    }
+    for (page, test) in ELSEWHERE {
+        let (file, name) = test.split_once("::").unwrap();
+        let text = std::fs::read_to_string(project().join(format!("tests/it/{file}.rs"))).unwrap();
+        assert!(text.contains(name) && text.contains(page), "{test} does not run {page}");
+        assert!(Path::new(&project()).join(page).is_file());
+    }
+}
