@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::bun::lockfile::{Kind, Package};
 use crate::record::ids::{Algorithm, Digest};
-use crate::record::lockfile::LicenseStatus;
+use crate::record::lockfile::{BunPackage, LicenseStatus, PublishedFile};
 use crate::record::purl;
 use parts::{Part, Parts};
 
@@ -123,10 +123,12 @@ struct Dependency {
 
 /// The bill of materials of what `parts` describe.
 pub fn bom(parts: &Parts) -> Bom {
-    let bun = bun(parts);
-    let bun_ref = bun.bom_ref.clone().unwrap_or_default();
-    let mut components =
-        BTreeMap::from([(SOURCE.to_owned(), source(parts)), (bun_ref.clone(), bun)]);
+    let mut components = BTreeMap::from([(SOURCE.to_owned(), source(parts))]);
+    components.extend(parts.bun.as_ref().map(|package| {
+        let bun = bun(parts, package);
+        (bun.bom_ref.clone().unwrap_or_default(), bun)
+    }));
+    let given: Vec<String> = components.keys().cloned().collect();
     // One component for each package, wherever and under whatever names it is installed.
     let mut places: BTreeMap<String, Vec<&Part>> = BTreeMap::new();
     for part in &parts.packages {
@@ -136,7 +138,7 @@ pub fn bom(parts: &Parts) -> Bom {
     let mut needs: BTreeMap<String, BTreeSet<String>> =
         components.keys().map(|name| (name.clone(), BTreeSet::new())).collect();
     let output = needs.entry(OUTPUT.to_owned()).or_default();
-    output.extend([SOURCE.to_owned(), bun_ref]);
+    output.extend(given);
     let by_key: BTreeMap<&str, String> = (parts.packages.iter())
         .map(|part| (part.package.key.as_str(), purl(&part.package)))
         .collect();
@@ -199,8 +201,32 @@ fn output_component(parts: &Parts) -> Component {
     }
 }
 
+/// The package that the output was taken from.
+fn published(parts: &Parts, file: &PublishedFile) -> Component {
+    let (group, name) = split(&file.package);
+    let purl = purl::npm(&file.package, &file.version);
+    Component {
+        kind: "application",
+        bom_ref: Some(SOURCE.to_owned()),
+        group,
+        name,
+        version: file.version.clone(),
+        hashes: vec![hash(&file.integrity.0)],
+        purl: Some(purl),
+        properties: vec![
+            property("admit:from", "published, not built here: what is in it, its publisher knows"),
+            property("admit:path", parts.report.output.as_str()),
+        ],
+        ..Component::default()
+    }
+}
+
 fn source(parts: &Parts) -> Component {
     let report = &parts.report;
+    let package = parts.lock.package.as_ref();
+    if let Some(file) = package.and_then(|package| package.platforms.get(&report.platform)) {
+        return published(parts, file);
+    }
     let mut properties = vec![property("admit:git-commit", report.pinned_commit.to_string())];
     let tree = report.source_tree.as_ref().map(|tree| tree.as_str().to_owned());
     properties.extend(tree.map(|tree| property("admit:git-tree", tree)));
@@ -218,8 +244,8 @@ fn source(parts: &Parts) -> Component {
     }
 }
 
-fn bun(parts: &Parts) -> Component {
-    let (version, package) = (&parts.lock.toolchain.bun.version, &parts.bun);
+fn bun(parts: &Parts, package: &BunPackage) -> Component {
+    let version = &parts.lock.toolchain.bun.version;
     let purl = purl::npm(&package.package, version);
     let (group, name) = split(&package.package);
     Component {

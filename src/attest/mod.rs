@@ -49,7 +49,7 @@ use crate::record::report::{BuildReport, Origin};
 /// verification held.
 pub fn of_build(report: &BuildReport, lock: &Lockfile, now: &Timestamp) -> Expected {
     match report.origin {
-        Origin::Built => provenance::expected(report, lock),
+        Origin::Built | Origin::Published => provenance::expected(report, lock),
         Origin::Adopted => summary(report, lock, now),
     }
 }

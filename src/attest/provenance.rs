@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use super::expected::Expected;
 use crate::record;
 use crate::record::ids::{Digest, ObjectId, Sri};
-use crate::record::lockfile::{LockedPackage, Lockfile, PackageKind};
+use crate::record::lockfile::{LockedPackage, Lockfile, PackageKind, PublishedFile};
 use crate::record::purl;
-use crate::record::report::BuildReport;
+use crate::record::report::{BuildReport, Origin};
 use crate::record::statement::{Statement, digest_set};
 
 /// The predicate type of SLSA provenance.
@@ -21,15 +21,18 @@ pub const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
 /// How `admit` builds: fetch by lock, install and compile in a sandbox without network. The number rises when the
 /// meaning of a parameter changes.
 pub const BUILD_TYPE: &str = "urn:admit:build-type:bun-compile:1";
+/// How `admit` takes an executable out of a published package, which builds nothing.
+pub const PUBLISHED_TYPE: &str = "urn:admit:build-type:published-package:1";
 /// `admit` on its user's machine, in its own sandbox.
 pub const BUILDER: &str = "urn:admit:builder:local-sandbox:1";
 
 /// Where the source comes from, as SLSA's resource URIs have it.
 pub(super) fn source_uri(lock: &Lockfile) -> String {
     let url = &lock.source.url;
-    match url.starts_with("embedded:") {
-        true => format!("urn:admit:{url}"),
-        false => format!("git+{url}"),
+    match url {
+        url if url.starts_with("embedded:") => format!("urn:admit:{url}"),
+        url if url.starts_with("npm:") => format!("urn:{url}"),
+        url => format!("git+{url}"),
     }
 }
 
@@ -92,8 +95,58 @@ pub fn expected(report: &BuildReport, lock: &Lockfile) -> Expected {
     }
 }
 
+/// Where a published executable comes from: a file of a package, taken out of it and looked at. Who built it and how,
+/// nothing here says.
+fn published(report: &BuildReport, lock: &Lockfile, file: &PublishedFile) -> Statement {
+    let volatile = &report.volatile;
+    let mut resolved = vec![json!({
+        "name": "published package",
+        "uri": purl::npm(&file.package, &file.version),
+        "digest": digest_set(&file.integrity.0),
+    })];
+    if let Some(bun) = lock.toolchain.bun.platforms.get(&report.platform) {
+        resolved.push(json!({
+            "name": "bun",
+            "uri": purl::npm(&bun.package, &report.bun_version),
+            "digest": digest_set(&bun.integrity.0),
+            "annotations": { "executableSha256": report.bun_sha256 },
+        }));
+    }
+    let predicate = json!({
+        "buildDefinition": {
+            "buildType": PUBLISHED_TYPE,
+            "externalParameters": {
+                "provider": report.provider,
+                "platform": report.platform,
+                "origin": report.origin.not_built_here(),
+                "package": file.package,
+                "version": file.version,
+                "output": report.output,
+                "lock": report.lock_digest,
+            },
+            "internalParameters": { "plan": report.plan_digest, "runtime": report.runtime },
+            "resolvedDependencies": resolved,
+        },
+        "runDetails": {
+            "builder": { "id": BUILDER, "version": { "admit": volatile.admit_version } },
+            "metadata": { "startedOn": volatile.started, "finishedOn": volatile.finished },
+            "byproducts": [{
+                "name": report.path(),
+                "digest": digest_set(&Digest::sha256(&record::pretty(report))),
+                "mediaType": "application/json",
+                "annotations": { "core": report.core_digest() },
+            }],
+        },
+    });
+    Statement::about(report.output.as_str(), report.sha256.digest(), PROVENANCE, predicate)
+}
+
 /// The provenance of a recorded build, with each of `packages`.
 pub fn provenance(report: &BuildReport, lock: &Lockfile, packages: &[LockedPackage]) -> Statement {
+    let package = lock.package.as_ref().and_then(|p| p.platforms.get(&report.platform));
+    if let Some(file) = package.filter(|_| report.origin == Origin::Published) {
+        return published(report, lock, file);
+    }
     let source = source_uri(lock);
     let mut commit: BTreeMap<&str, &str> = BTreeMap::new();
     commit.insert("gitCommit", report.pinned_commit.as_str());
@@ -121,7 +174,7 @@ pub fn provenance(report: &BuildReport, lock: &Lockfile, packages: &[LockedPacka
             "annotations": { "count": report.package_count },
         }));
     }
-    resolved.extend(packages.iter().map(package));
+    resolved.extend(packages.iter().map(self::package));
     let place = report.path();
     let volatile = &report.volatile;
     let predicate = json!({

@@ -18,8 +18,10 @@ pub const VERIFIER: &str = "urn:admit:verifier:verify:1";
 /// What a verification in which every row held shows. Not claimed: that two builds gave the same bytes, which no
 /// verification sees; and for a binary that was built elsewhere, anything about its build.
 fn levels(report: &BuildReport) -> Vec<&'static str> {
-    let mut levels =
-        vec!["ADMIT_BINARY_DIGEST_MATCH", "ADMIT_IDENTITY_PROVEN", "ADMIT_RUNTIME_PROVEN"];
+    let mut levels = vec!["ADMIT_BINARY_DIGEST_MATCH", "ADMIT_IDENTITY_PROVEN"];
+    if report.runtime.proven {
+        levels.push("ADMIT_RUNTIME_PROVEN");
+    }
     if report.origin == Origin::Built {
         levels.extend(["ADMIT_SOURCE_PIN_MATCH", "SLSA_BUILD_LEVEL_1"]);
     }

@@ -31,7 +31,7 @@ const CACHE: &str = ".admit/cache";
 impl ProviderKind {
     /// The programs of the toolchain, as verified copies below `/admit/bin`.
     pub fn programs(self, inputs: &Inputs) -> Result<Vec<Mount>> {
-        let ProviderKind::Bun = self;
+        self.is_built()?;
         let inside = "/admit/bin/bun".parse().map_err(|err| {
             Error::new(Reason::Internal, "a path inside the sandbox").caused_by(err)
         })?;
@@ -48,7 +48,6 @@ impl ProviderKind {
     /// project's `.env` and `bunfig.toml`, so every switch that could turn verification off or point elsewhere is set
     /// (bun.md, sections B and F).
     pub fn environment(self, plan: &Plan, work: &WorkDir) -> BTreeMap<String, String> {
-        let ProviderKind::Bun = self;
         let fixed = [
             ("PATH", "/admit/bin:/usr/bin:/bin"),
             ("TZ", "UTC"),
@@ -76,7 +75,6 @@ impl ProviderKind {
 
     /// The install command. No network is there: Bun finds every package in its cache or fails.
     pub fn install_command(self) -> Vec<String> {
-        let ProviderKind::Bun = self;
         [
             "bun",
             "install",
@@ -100,7 +98,7 @@ impl ProviderKind {
         steps: &mut Steps<'_>,
         timings: &mut Timings,
     ) -> Result<()> {
-        let ProviderKind::Bun = self;
+        self.is_built()?;
         let owner = steps.owner;
         {
             let _as_payload = owner.enter()?;
@@ -149,12 +147,28 @@ impl ProviderKind {
         Ok(())
     }
 
-    /// Proves that the output's runtime is the pinned one: Bun with a module graph injected, byte for byte.
+    /// Whether something is built at all.
+    ///
+    /// # Errors
+    /// [`Reason::BadArgument`] for a published package.
+    pub fn is_built(self) -> Result<()> {
+        match self {
+            ProviderKind::Bun => Ok(()),
+            ProviderKind::Package => {
+                Err(Error::new(Reason::BadArgument, "a published package is not built here")
+                    .expected("a lock of the kind bun")
+                    .found("kind: package")
+                    .hint("to compare it with a build of its source: admit diff NAME OTHER"))
+            }
+        }
+    }
+
+    /// Proves that the output's runtime is the pinned one: Bun with a module graph injected, byte for byte. In a build no
+    /// byte of the graph may be without a module; of a published executable such bytes are counted.
     ///
     /// # Errors
     /// [`Reason::RuntimeMismatch`] with the first difference; [`Reason::BadExecutable`].
     pub fn prove_runtime(self, tool: &mut StoredFile, output: &mut StoredFile) -> Result<Runtime> {
-        let ProviderKind::Bun = self;
         let io = |err| Error::io("map", "a file of the store", err);
         let (base, compiled) =
             (Mapped::new(tool.file()).map_err(io)?, Mapped::new(output.file()).map_err(io)?);
@@ -165,21 +179,24 @@ impl ProviderKind {
         prove_runtime_while(base.bytes(), compiled.bytes(), &mut release)
             .map_err(|mismatch| mismatch.into_error())?;
         let executable = Executable::read_on(base.bytes(), compiled.bytes())?;
-        if executable.graph.unexplained > 0 {
+        let unexplained = executable.graph.unexplained;
+        if unexplained > 0 && self == ProviderKind::Bun {
             return Err(Error::new(
                 Reason::RuntimeMismatch,
                 "the output's payload holds bytes that belong to no module",
             )
             .expected("0 bytes")
-            .found(format!("{} bytes", executable.graph.unexplained)));
+            .found(format!("{unexplained} bytes")));
         }
-        Ok(Runtime { proven: true, ..executable.runtime(None) })
+        Ok(Runtime { proven: true, unexplained, ..executable.runtime(None) })
     }
 
     /// Whether `commands` can be what a build of `plan` ran: the install, scripts where the lock names packages that
     /// have some, the steps.
     pub fn could_run(self, plan: &Plan, commands: &[Vec<String>]) -> bool {
-        let ProviderKind::Bun = self;
+        if self == ProviderKind::Package {
+            return commands.is_empty();
+        }
         let is_script = |argv: &[String], names: &[&str]| {
             matches!(argv, [bun, run, script]
                 if bun == "bun" && run == "run" && names.contains(&script.as_str()))

@@ -8,14 +8,14 @@ use serde_json::Value;
 use super::options::Options;
 use super::sandboxed::{self, Differs, Outcome};
 use super::stored::Stored;
-use super::{output, recorded, report};
+use super::{output, published, recorded, report};
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::fetch::toolchain::Bun;
 use crate::host::Timings;
 use crate::lock::{self, Change, Locked, Resolved};
 use crate::record::ids::{Algorithm, Digest};
-use crate::record::lockfile::Lockfile;
+use crate::record::lockfile::{Lockfile, ProviderKind};
 use crate::record::report::{BuildReport, Origin, OutputStatus};
 use crate::root::Root;
 use crate::sandbox::Launcher;
@@ -69,6 +69,14 @@ pub fn make(context: &Context, locked: &Locked, options: &Options) -> Result<Mad
         return Ok(Made::Build(Box::new(build)));
     }
     let (started, mut timings) = (context.clock.now(), Timings::start());
+    if locked.plan.kind == ProviderKind::Package {
+        let proven = published::take(context, locked, &mut timings)?;
+        let volatile = report::volatile(context, &root, started, timings, Value::Null);
+        let mut report = report::of_binary(locked, &proven, volatile, Origin::Published);
+        stored.put(&report, None)?;
+        report.source_admission_status = recorded::admission(&root, locked, &report)?;
+        return Ok(Made::Build(Box::new(Build { output: proven.path, report, fresh: true })));
+    }
     let built = match sandboxed::build(context, locked, options, &mut timings)? {
         Outcome::Built(built) => built,
         Outcome::Differs(differs) => return Ok(Made::Differs(differs)),
@@ -141,6 +149,7 @@ fn contradicts(store: &Store, stored: &Stored<'_>, report: &BuildReport) -> bool
 /// # Errors
 /// [`Reason::OutputNotLocked`]; [`Reason::DigestMismatch`], and then nothing of it is kept; those of [`output::prove`].
 pub fn adopt(context: &Context, locked: &Locked, binary: std::fs::File) -> Result<Build> {
+    locked.plan.kind.is_built()?;
     let Some(expected) = locked.output() else {
         return Err(Error::new(
             Reason::OutputNotLocked,
@@ -156,7 +165,7 @@ pub fn adopt(context: &Context, locked: &Locked, binary: std::fs::File) -> Resul
     let _lock = store.lock(&stored.key, &mut || context.progress.note(WAITING))?;
     let pending = take(&store, binary, expected.sha256.digest())
         .map_err(|err| err.at(locked.place.clone()))?;
-    let (mut tool, _) = context.network()?.fetcher().bun(&Bun::of(&locked.plan))?;
+    let (mut tool, _) = context.network()?.fetcher().bun(&Bun::of(&locked.plan)?)?;
     timings.part("fetch");
     let scratch = store.scratch()?;
     let launcher = Launcher::own(scratch.path());

@@ -6,7 +6,7 @@
 //! - [`work`], [`space`]: the work directory, and where its bytes are. [`source`]: the source in it, before and after.
 //!   [`step`]: the commands in it. [`left`]: looking at what they left. [`keep`]: what is kept of a failed build.
 //! - [`known`]: plain Buns and outputs that are in the store already.
-//! - [`output`]: the file that comes out and its proofs. [`report`]: the record of a build. [`recorded`]: whether it is
+//! - [`published`]: what somebody else built. [`output`]: the file that comes out and its proofs. [`report`]: the record of a build. [`recorded`]: whether it is
 //!   the one that a lock asks for. [`stored`]: builds in the store.
 
 mod keep;
@@ -17,6 +17,7 @@ mod make;
 mod options;
 pub mod output;
 mod project;
+mod published;
 pub mod rebuild;
 mod recorded;
 mod report;
@@ -31,6 +32,7 @@ pub mod work;
 pub use known::{buns, output_of};
 pub use make::{Build, adopt, make, resolved};
 pub use options::{Options, STEP_WALL};
+pub use published::{Wanted as WantedPackage, propose};
 pub use recorded::{asked, difference, record};
 pub use rounds::{Again, ROUND, Rebuild, Wanted, again, rebuild, round};
 pub(crate) use step::exit_text;

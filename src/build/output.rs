@@ -15,7 +15,7 @@ use crate::lock::Locked;
 use crate::record::ids::{Algorithm, Blake3, Digest, Name, RelPath, Sha256};
 use crate::record::lockfile::{Identity, Output};
 use crate::record::report::{IdentityProof, OutputStatus, Runtime};
-use crate::sandbox::{self, Command, Exit, Finished, Launcher, Mount, Policy};
+use crate::sandbox::{self, Command, Exit, Finished, Launcher, Mount, Policy, Sandbox};
 use crate::store::{Pending, Store, StoredFile};
 
 /// Longest time that `--help` or `--version` may take; Case needs 0.4 s.
@@ -107,17 +107,40 @@ pub fn prove(
     launcher: &Launcher,
     progress: &dyn Progress,
 ) -> Result<Proof> {
+    let runtime = locked.plan.kind.prove_runtime(tool, pending.file())?;
+    prove_identity(pending, runtime, locked, launcher, progress)
+}
+
+/// Proves the identity of a binary of which everything else was looked at.
+///
+/// # Errors
+/// Those of [`identity`].
+pub fn prove_identity(
+    mut pending: Pending,
+    runtime: Runtime,
+    locked: &Locked,
+    launcher: &Launcher,
+    progress: &dyn Progress,
+) -> Result<Proof> {
+    let output = hashed(&mut pending)?;
     let file = pending.file();
-    let runtime = locked.plan.kind.prove_runtime(tool, file)?;
-    let none = || Error::new(Reason::Internal, "the output was not hashed");
-    let sha256 = file.digests().get(Algorithm::Sha256).and_then(Sha256::from_digest);
-    let blake3 = file.digests().get(Algorithm::Blake3).and_then(Blake3::from_digest);
-    let (sha256, blake3) = sha256.zip(blake3).ok_or_else(none)?;
-    let output = Output { sha256, blake3, size: file.size() };
     progress.stage("identity", &format!("{} --help", locked.plan.output.file_name()));
     let provider = &locked.lock.provider;
     let identity = identity(launcher, file.path(), file.digest(), provider, &locked.lock.identity)?;
     Ok(Proof { pending, output, runtime, identity })
+}
+
+/// The digests that a file got while it was written.
+///
+/// # Errors
+/// [`Reason::Internal`] where it was not hashed by both.
+pub fn hashed(pending: &mut Pending) -> Result<Output> {
+    let file = pending.file();
+    let none = || Error::new(Reason::Internal, "the output was not hashed");
+    let sha256 = file.digests().get(Algorithm::Sha256).and_then(Sha256::from_digest);
+    let blake3 = file.digests().get(Algorithm::Blake3).and_then(Blake3::from_digest);
+    let (sha256, blake3) = sha256.zip(blake3).ok_or_else(none)?;
+    Ok(Output { sha256, blake3, size: file.size() })
 }
 
 impl Proof {
@@ -161,38 +184,11 @@ pub fn identity(
     provider: &Name,
     want: &Identity,
 ) -> Result<IdentityProof> {
-    let internal = |err| Error::new(Reason::Internal, "a path inside the sandbox").caused_by(err);
-    let mut policy = Policy::new("identity");
-    policy.mounts = work::c_library()?;
-    policy.mounts.push(Mount::Verified {
-        host: binary.to_path_buf(),
-        inside: "/admit/out/program".parse().map_err(internal)?,
-        sha256: sha256.clone(),
-        blake3: None,
-        mode: 0o555,
-    });
-    let tmp = "/tmp".parse().map_err(internal)?;
-    policy.mounts.push(Mount::Tmpfs { inside: tmp, size: 256 << 20, inodes: 10_000, mode: 0o1777 });
-    let mut sandbox = sandbox::start(launcher, &policy)?;
-    let mut ask = |argument: &str| -> Result<Finished> {
-        let mut command =
-            Command::new(["/admit/out/program", argument], "/tmp".parse().map_err(internal)?);
-        command.env = BTreeMap::from(
-            [
-                ("HOME", "/tmp"),
-                ("TMPDIR", "/tmp"),
-                ("PATH", "/admit/out"),
-                ("LANG", "C.UTF-8"),
-                ("TZ", "UTC"),
-            ]
-            .map(|(key, value)| (key.to_owned(), value.to_owned())),
-        );
-        command.wall = IDENTITY_WALL;
-        sandbox.run(&command)
-    };
+    let mut asked = Asked::start(launcher, binary, sha256)?;
+    let mut ask = |argument: &str| asked.ask(argument);
     let help = ask("--help")?;
     let text = answer("--help", &help)?;
-    let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let first = first_line(&text);
     // Every fault, each with the flag that would lock what was seen.
     let mut faults: Vec<(Error, String)> = Vec::new();
     if let Some(want) = want.help_first_line.as_deref().filter(|want| !Identity::shows(want, first))
@@ -218,7 +214,7 @@ pub fn identity(
             Some(found)
         }
     };
-    sandbox.end();
+    asked.sandbox.end();
     if let Some(fault) = together(provider, faults) {
         return Err(fault);
     }
@@ -233,13 +229,78 @@ pub fn identity(
     })
 }
 
+/// The line by which a help text is known.
+pub fn first_line(text: &str) -> &str {
+    text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default()
+}
+
+/// A sandbox with one program in it and no socket, to ask it what it is.
+pub struct Asked {
+    sandbox: Sandbox,
+}
+
+impl Asked {
+    /// # Errors
+    /// Those of the sandbox; a binary of another digest.
+    pub fn start(launcher: &Launcher, binary: &Path, sha256: &Digest) -> Result<Self> {
+        let mut policy = Policy::new("identity");
+        policy.mounts = work::c_library()?;
+        policy.mounts.push(Mount::Verified {
+            host: binary.to_path_buf(),
+            inside: "/admit/out/program".parse().map_err(inside)?,
+            sha256: sha256.clone(),
+            blake3: None,
+            mode: 0o555,
+        });
+        let tmp = "/tmp".parse().map_err(inside)?;
+        policy.mounts.push(Mount::Tmpfs {
+            inside: tmp,
+            size: 256 << 20,
+            inodes: 10_000,
+            mode: 0o1777,
+        });
+        Ok(Self { sandbox: sandbox::start(launcher, &policy)? })
+    }
+
+    fn ask(&mut self, argument: &str) -> Result<Finished> {
+        let mut command =
+            Command::new(["/admit/out/program", argument], "/tmp".parse().map_err(inside)?);
+        command.env = BTreeMap::from(
+            [
+                ("HOME", "/tmp"),
+                ("TMPDIR", "/tmp"),
+                ("PATH", "/admit/out"),
+                ("LANG", "C.UTF-8"),
+                ("TZ", "UTC"),
+            ]
+            .map(|(key, value)| (key.to_owned(), value.to_owned())),
+        );
+        command.wall = IDENTITY_WALL;
+        self.sandbox.run(&command)
+    }
+
+    /// What the program says to one argument.
+    ///
+    /// # Errors
+    /// [`Reason::WrongIdentity`] where it fails or prints no text.
+    pub fn answer(&mut self, argument: &str) -> Result<String> {
+        let finished = self.ask(argument)?;
+        answer(argument, &finished)
+    }
+}
+
+fn inside(err: crate::record::ids::ParseError) -> Error {
+    Error::new(Reason::Internal, "a path inside the sandbox").caused_by(err)
+}
+
+/// What was printed: on stdout, or where nothing was, on stderr, on which some print their help.
 fn answer(argument: &str, finished: &Finished) -> Result<String> {
     if finished.exit != Exit::Code(0) {
         let stderr = finished.stderr.text();
         return Err(wrong(argument, "exit code 0", &exit_text(&finished.exit)).caused_by(stderr));
     }
-    String::from_utf8(finished.stdout.kept.clone())
-        .map_err(|_| wrong(argument, "UTF-8 text", "other bytes"))
+    let stream = if finished.stdout.kept.is_empty() { &finished.stderr } else { &finished.stdout };
+    String::from_utf8(stream.kept.clone()).map_err(|_| wrong(argument, "UTF-8 text", "other bytes"))
 }
 
 /// The names that a line of a help text lists: the first word of an indented line, with its aliases (`context|ctx`,

@@ -7,7 +7,7 @@ use crate::error::{Error, Reason, Result};
 use crate::lock::Locked;
 use crate::record;
 use crate::record::ids::RelPath;
-use crate::record::lockfile::Output;
+use crate::record::lockfile::{Output, ProviderKind, PublishedForm};
 use crate::record::report::{BuildReport, Difference, Origin, OutputStatus, SourceAdmission};
 use crate::root::{Root, bad_record};
 
@@ -20,7 +20,7 @@ pub fn asked(locked: &Locked, report: &BuildReport) -> Result<(), Difference> {
         ("pinned_commit", json!(plan.rev)),
         ("source_url", json!(lock.source.url)),
         ("bun_version", json!(plan.bun_version)),
-        ("bun_sha256", json!(plan.bun.binary_sha256)),
+        ("bun_sha256", json!(plan.bun.as_ref().map(|bun| &bun.binary_sha256))),
         ("build_path", json!(plan.path)),
         ("output", json!(plan.output)),
         ("plan_digest", json!(plan.digest())),
@@ -34,7 +34,12 @@ pub fn asked(locked: &Locked, report: &BuildReport) -> Result<(), Difference> {
     if let Some(Output { sha256, blake3, size }) = locked.output() {
         want.extend([("sha256", json!(sha256)), ("blake3", json!(blake3)), ("size", json!(size))]);
     }
-    if report.origin == Origin::Adopted {
+    let published = report.origin == Origin::Published;
+    if published != (plan.kind == ProviderKind::Package) && report.origin != Origin::Adopted {
+        let expected = if published { "built" } else { "published" };
+        return Err(Difference::new("origin", json!(expected), json!(report.origin)));
+    }
+    if report.origin != Origin::Built {
         let none = || json!([]);
         want.extend([("build_command", none()), ("writes", none()), ("sandbox", Value::Null)]);
     }
@@ -47,8 +52,13 @@ pub fn asked(locked: &Locked, report: &BuildReport) -> Result<(), Difference> {
     if report.origin == Origin::Built {
         built(locked, report, &found)?;
     }
-    if !report.runtime.proven {
-        return Err(Difference::new("runtime.proven", true, false));
+    // A native program has no runtime to prove: then it is on record how it is linked.
+    let native = plan.package.as_ref().is_some_and(|(form, _)| *form == PublishedForm::Native);
+    if report.runtime.proven == native {
+        return Err(Difference::new("runtime.proven", !native, report.runtime.proven));
+    }
+    if report.runtime.native.is_some() != native {
+        return Err(Difference::new("runtime.native", native, !native));
     }
     report.identity.shows(&lock.identity)
 }

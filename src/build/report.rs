@@ -106,7 +106,7 @@ pub fn of_binary(
         blake3: proven.output.blake3.clone(),
         size: proven.output.size,
         bun_version: plan.bun_version.clone(),
-        bun_sha256: plan.bun.binary_sha256.clone(),
+        bun_sha256: plan.bun.as_ref().map(|bun| bun.binary_sha256.clone()),
         runtime: proven.runtime.clone(),
         package_count: packages.map(Vec::len),
         packages_digest: packages.map(record::digest),

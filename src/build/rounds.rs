@@ -127,6 +127,7 @@ pub struct Wanted {
 /// # Errors
 /// What a build could not even begin with; a build that failed is an answer.
 pub fn rebuild(context: &Context, locked: &Locked, wanted: &Wanted) -> Result<Rebuild> {
+    locked.plan.kind.is_built()?;
     let machine = Machine { cpus: cpus()?, time_namespaces: time_namespaces() };
     let (can, cannot) = possible(&wanted.vary, &machine);
     let path_locked = locked.lock.build.path.is_some();

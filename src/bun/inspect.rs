@@ -9,9 +9,10 @@ use super::exe::Executable;
 use super::explain::{KnownBun, claimed_version};
 use super::graph::{Gap, Region, SECTION};
 use super::inject::{Layout, Mismatch, prove_runtime};
-use super::native::Native;
+use super::native;
 use crate::error::Result;
 use crate::record::ids::Digest;
+use crate::record::report::Native;
 
 /// What is in an executable.
 #[derive(Clone, Debug, Serialize)]
@@ -136,12 +137,12 @@ impl Digests {
 }
 
 /// Reads an executable and tries every known Bun. Errors: as [`Executable::read`] for one with a section `.bun`, else as
-/// [`Native::read`].
+/// [`native::read`].
 pub fn inspect(bytes: &[u8], known: &[KnownBun<'_>]) -> Result<Inspection> {
     let content = if is_bun(bytes) {
         Content::Bun(Box::new(compiled(bytes, known)?))
     } else {
-        Content::Native(Native::read(bytes)?)
+        Content::Native(native::read(bytes)?)
     };
     Ok(Inspection { sha256: Digest::sha256(bytes).to_string(), size: bytes.len() as u64, content })
 }

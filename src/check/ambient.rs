@@ -7,6 +7,7 @@
 
 use super::launch::Launch;
 use crate::record;
+use crate::record::lockfile::AgentKind;
 
 /// Switches autoloading off in a binary that was built without the hardening flags (bun.md, section F).
 pub const BUN_OPTIONS: &str = "--config=/dev/null --env-file=/dev/null";
@@ -62,7 +63,21 @@ pub const VECTORS: &[Vector] = &[
         id: "case_package_upward",
         outcome: Outcome::Refused,
         // The workspace and its parents are scanned for a package.json named case with agents/.
-        open: package_upward,
+        open: |launch| package_upward(launch).filter(|_| launch.agent == AgentKind::Case),
+    },
+    Vector {
+        id: "workspace_inputs",
+        outcome: Outcome::Refused,
+        // What an agent would load from the workspace whatever is switched off, by its lock.
+        open: |launch| {
+            let found = launch.workspace.keys().find_map(|path| {
+                let of = |name: &&String| below(path, name);
+                launch.refuse.iter().find(of).map(|name| (path, name))
+            });
+            found.map(|(path, name)| {
+                format!("{path} is in the workspace, and the agent loads {name}")
+            })
+        },
     },
     Vector {
         id: "file_beside_binary",
@@ -90,8 +105,16 @@ pub const VECTORS: &[Vector] = &[
         outcome: Outcome::Refused,
         // The argument list is compared with the one that is admitted.
         open: |launch| {
-            let given = |arg: &&String| *arg == "--model" || arg.starts_with("--model=");
-            launch.argv.iter().find(given).map(|_| "--model is in the argument list".into())
+            let model = launch.proxy.model.as_str();
+            let mut given =
+                launch.argv.iter().enumerate().filter_map(|(at, arg)| match arg.as_str() {
+                    "--model" => Some(launch.argv.get(at + 1).map(String::as_str)),
+                    arg => arg.strip_prefix("--model=").map(Some),
+                });
+            // An agent that is told its model by an argument is told the admitted one; Case is told in its configuration.
+            let wrong =
+                |given: Option<&str>| launch.agent == AgentKind::Case || given != Some(model);
+            given.find(|given| wrong(*given)).map(|_| "--model is in the argument list".into())
         },
     },
 ];
@@ -100,6 +123,13 @@ pub const VECTORS: &[Vector] = &[
 pub fn planted(launch: &Launch) -> Vec<String> {
     let open = VECTORS.iter().filter_map(|vector| Some((vector.id, (vector.open)(launch)?)));
     open.map(|(id, what)| format!("{id}: {what}")).collect()
+}
+
+/// Whether a path is `name` or lies in a directory of that name, at the top of the workspace or further below: agents look
+/// upward from where they work.
+fn below(path: &str, name: &str) -> bool {
+    let path = format!("/{path}/");
+    path.contains(&format!("/{name}/"))
 }
 
 fn set(launch: &Launch, start: &str) -> Option<String> {
@@ -176,6 +206,28 @@ mod tests {
         assert_eq!(open(file("package.json", "{")), ["case_package_upward"]);
         assert_eq!(open(file("package.json", r#"{"name":"x"}"#)), none);
         assert_eq!(open(|launch| launch.argv.push("--model=x".into())), ["model_argument"]);
+        let command = |argument: &str| {
+            open(|launch| {
+                launch.agent = AgentKind::Command;
+                launch.proxy.model = "m".into();
+                launch.argv.push(argument.into());
+            })
+        };
+        assert_eq!(command("--model=m"), none);
+        assert_eq!(command("--model=other"), ["model_argument"]);
+        for (path, refused) in [
+            (".tool/plugin/x.js", true),
+            ("deep/.tool/plugin/x.js", true),
+            (".tool", true),
+            ("a.tool/x.js", false),
+            (".toolbox/x.js", false),
+        ] {
+            let found = open(|launch| {
+                launch.refuse = vec![".tool".into()];
+                launch.workspace.insert(path.into(), Vec::new());
+            });
+            assert_eq!(found == ["workspace_inputs"], refused, "{path}: {found:?}");
+        }
         assert_eq!(
             open(|launch| launch.sandbox.mounts.clear()),
             ["file_beside_binary"],

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::proxy::server::Limits as ProxyLimits;
 use crate::record::ids::{AbsPath, Digest};
+use crate::record::lockfile::AgentKind;
 use crate::record::{self, Record, Schema};
 use crate::sandbox::{Mount, Policy};
 
@@ -25,6 +26,10 @@ pub struct Clocks {
     pub wall: Duration,
     /// How long a finished diff must stand still before the provider counts as lingering.
     pub stable: Duration,
+    /// How long an agent may go on after a reply that it cannot use; absent for one that is known to end or to recover.
+    pub fault: Option<Duration>,
+    /// Requests within one second; more end the run.
+    pub rate: Option<u32>,
 }
 
 impl Default for Clocks {
@@ -37,6 +42,8 @@ impl Default for Clocks {
             idle: Duration::from_secs(660),
             wall: Duration::from_secs(1800),
             stable: Duration::from_secs(3),
+            fault: None,
+            rate: None,
         }
     }
 }
@@ -94,6 +101,9 @@ pub struct Launch {
     pub binary: Digest,
     /// Whether the binary was built without autoloading.
     pub hardened: bool,
+    pub agent: AgentKind,
+    /// Names in the workspace that the agent would load and that nothing switches off.
+    pub refuse: Vec<String>,
     pub clocks: Clocks,
     pub proxy: ProxyRules,
     /// The run's own nonce, which stands in the host name and in what the agent shows in place of a key.
@@ -115,6 +125,9 @@ pub struct LaunchRecord {
     pub fixture: Digest,
     pub sandbox: Policy,
     pub binary: Digest,
+    /// Names that refuse a workspace which has them: the agent would load them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refuse: Vec<String>,
     /// Milliseconds.
     pub clocks_ms: BTreeMap<String, u64>,
     pub model: String,
@@ -137,6 +150,12 @@ impl Launch {
         let (clocks, limits) = (&self.clocks, &self.proxy.limits);
         let mut sandbox = self.sandbox.clone();
         sandbox.hostname = unmarked(&sandbox.hostname);
+        let more = [
+            ("fault", clocks.fault.map(millis)),
+            ("requests_per_second", clocks.rate.map(u64::from)),
+        ];
+        let more = more.map(|(name, value)| Some((name.to_owned(), value?)));
+        let [fault, rate] = more;
         LaunchRecord {
             schema: LaunchRecord::SCHEMA.to_string(),
             argv: self.argv.clone(),
@@ -154,7 +173,10 @@ impl Launch {
                 ("stable", clocks.stable),
             ]
             .map(|(name, time)| (name.to_owned(), millis(time)))
-            .into(),
+            .into_iter()
+            .chain(fault)
+            .collect(),
+            refuse: self.refuse.clone(),
             model: self.proxy.model.clone(),
             network: self.proxy.network.clone(),
             proxy_limits: [
@@ -170,7 +192,9 @@ impl Launch {
                 ("request_ms", millis(limits.request)),
             ]
             .map(|(name, value)| (name.to_owned(), value))
-            .into(),
+            .into_iter()
+            .chain(rate)
+            .collect(),
         }
     }
 

@@ -2,11 +2,13 @@
 
 use super::{Check, Facts, Found, Policy, Purpose, Recorded, hold, ok_if};
 use crate::build;
+use crate::bun::native;
 use crate::error::Reason;
 use crate::record;
 use crate::record::finding::Finding;
+use crate::record::ids::Sha256;
 use crate::record::lockfile::{Ambient, LicenseStatus};
-use crate::record::report::SourceAdmission;
+use crate::record::report::{BuildReport, Origin, SourceAdmission};
 
 pub(super) fn root_trusted(facts: &Facts) -> Finding {
     let fix = "read its lockfiles and admissions, then: admit trust DIR";
@@ -130,8 +132,12 @@ pub(super) fn source_pin(facts: &Facts) -> Finding {
 
 pub(super) fn toolchain_digest(facts: &Facts) -> Finding {
     same(facts, Check::ToolchainDigest, Reason::DigestMismatch, |facts, recorded| {
-        let bun = &facts.lock.known()?.plan.bun;
-        Some((bun.binary_sha256.digest().clone(), recorded.report.bun_sha256.digest().clone()))
+        let words = |sha256: Option<&Sha256>| {
+            sha256.map_or("none".to_owned(), |sha256| sha256.digest().to_string())
+        };
+        let bun = facts.lock.known()?.plan.bun.as_ref();
+        let want = words(bun.map(|bun| &bun.binary_sha256));
+        Some((want, words(recorded.report.bun_sha256.as_ref())))
     })
 }
 
@@ -153,18 +159,41 @@ pub(super) fn binary_identity(facts: &Facts) -> Finding {
                 faults.push(what.to_owned());
             }
         };
-        need(report.runtime.proven, "the runtime inside is not proven");
-        need(report.runtime.exec_argv.is_empty(), "arguments are compiled in");
+        let published = report.origin == Origin::Published;
+        let native = published && report.runtime.native.is_some();
+        need(report.runtime.proven || native, "the runtime inside is not proven");
+        // Whoever published it compiled them in: they are what the locked digest holds, and on record.
+        need(report.runtime.exec_argv.is_empty() || published, "arguments are compiled in");
         if lock.run.ambient == Ambient::Hardened {
             let off = !report.runtime.autoload_bunfig && !report.runtime.autoload_dotenv;
             need(off, "locked as hardened, and autoloading is on");
         }
         let found = match faults.is_empty() {
-            true => report.identity.help_first_line.clone(),
+            true => shown(report),
             false => format!("wrong provider identity: {}", faults.join("; ")),
         };
         ok_if(faults.is_empty(), Reason::WrongIdentity, found)
     })
+}
+
+/// What was proven of it, in one line.
+fn shown(report: &BuildReport) -> String {
+    let mut out = report.identity.help_first_line.clone();
+    if let Some(words) =
+        report.origin.not_built_here().filter(|_| report.origin == Origin::Published)
+    {
+        out.push_str(&format!("; {words}"));
+    }
+    if let Some(native) = &report.runtime.native {
+        out.push_str(&format!("; native: {}", native::words(native)));
+    }
+    if let Some(why) = &report.runtime.not_proven {
+        out.push_str(&format!("; its runtime is not proven: {why}"));
+    }
+    if !report.runtime.exec_argv.is_empty() {
+        out.push_str(&format!("; compiled arguments {:?}", report.runtime.exec_argv));
+    }
+    out
 }
 
 /// The first thing in which a recorded build is not what it must be.

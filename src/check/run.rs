@@ -4,6 +4,7 @@ use super::{Check, Facts, Policy, ambient, hold, ok_if, task};
 use crate::error::Reason;
 use crate::record::failure::Stage;
 use crate::record::finding::Finding;
+use crate::record::lockfile::AgentKind;
 
 pub(super) fn request(facts: &Facts) -> Finding {
     let expected = "flags and variables that can be read and agree";
@@ -62,6 +63,14 @@ pub(super) fn command_shape(facts: &Facts) -> Finding {
     let fix = "restore run.argv in the lock";
     hold(Check::CommandShape, &facts.launch, expected, fix, |launch| {
         let args = launch.argv.get(1..).unwrap_or_default();
+        if launch.agent == AgentKind::Command {
+            let run = facts.lock.known().map(|locked| &locked.lock.run);
+            return match run.map(|run| task::command_argv(&run.argv, args)) {
+                Some(Ok(words)) => Ok(words),
+                Some(Err(what)) => Err((Reason::GateRefused, what)),
+                None => Err((Reason::NotFound, "no lock says which".into())),
+            };
+        }
         match task::command_shape(args) {
             Ok(_) => Ok(args.join(" ")),
             Err(what) => Err((Reason::GateRefused, what)),
@@ -75,13 +84,25 @@ pub(super) fn ambient_inputs(facts: &Facts) -> Finding {
     hold(Check::Ambient, &facts.launch, expected, fix, |launch| {
         let planted = ambient::planted(launch);
         match planted.is_empty() {
-            true => Ok(format!(
-                "nothing: each of {} ways (variables, configuration files) is closed",
-                ambient::VECTORS.len()
-            )),
+            true => Ok(closed(facts)),
             false => Err((Reason::GateRefused, planted.join("; "))),
         }
     })
+}
+
+/// How many ways in are closed, and which of them by the agent's own switches.
+fn closed(facts: &Facts) -> String {
+    let all = format!(
+        "nothing: each of {} ways (variables, configuration files) is closed",
+        ambient::VECTORS.len()
+    );
+    let command = facts.lock.known().and_then(|locked| locked.lock.run.command.as_ref());
+    match command.filter(|command| !command.closed.is_empty()) {
+        None => all,
+        Some(command) => {
+            format!("{all}; by the agent's own switches: {}", command.closed.join(", "))
+        }
+    }
 }
 
 pub(super) fn sandbox(facts: &Facts) -> Finding {

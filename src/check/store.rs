@@ -6,10 +6,13 @@ use crate::record;
 use crate::record::finding::Finding;
 use crate::record::report::Origin;
 
-const ADOPTED: &str = "the binary was adopted: it was not built here";
-
-fn adopted(facts: &Facts) -> bool {
-    facts.recorded.known().is_some_and(|recorded| recorded.report.origin == Origin::Adopted)
+/// Why there is neither source nor packages: the binary was not built here.
+fn not_built(facts: &Facts) -> Option<&'static str> {
+    match facts.recorded.known()?.report.origin {
+        Origin::Built => None,
+        Origin::Adopted => Some("the binary was adopted: it was not built here"),
+        Origin::Published => Some("the binary was published: it was not built here"),
+    }
 }
 
 fn fix(facts: &Facts) -> String {
@@ -17,8 +20,8 @@ fn fix(facts: &Facts) -> String {
 }
 
 pub(super) fn source_stored(facts: &Facts) -> Finding {
-    if adopted(facts) {
-        return Finding::not_asked(Check::SourceStored.id(), ADOPTED);
+    if let Some(why) = not_built(facts) {
+        return Finding::not_asked(Check::SourceStored.id(), why);
     }
     let expected = facts.recorded.known().map_or("a source".into(), |recorded| {
         let report = &recorded.report;
@@ -31,10 +34,15 @@ pub(super) fn source_stored(facts: &Facts) -> Finding {
 }
 
 pub(super) fn toolchain_stored(facts: &Facts) -> Finding {
-    let expected = facts.lock.known().map_or("the locked Bun".into(), |locked| {
-        format!("Bun {} sha256:{}", locked.plan.bun_version, locked.plan.bun.binary_sha256)
-    });
     let check = Check::ToolchainStored;
+    let plan = facts.lock.known().map(|locked| &locked.plan);
+    if plan.is_some_and(|plan| plan.bun.is_none()) {
+        return Finding::not_asked(check.id(), "there is no Bun in what was published");
+    }
+    let bun = plan.and_then(|plan| Some((plan, plan.bun.as_ref()?)));
+    let expected = bun.map_or("the locked Bun".into(), |(plan, bun)| {
+        format!("Bun {} sha256:{}", plan.bun_version, bun.binary_sha256)
+    });
     if matches!(facts.toolchain_stored, Found::Absent) {
         return Finding::failed(check.id(), Reason::BunMissing, expected, "absent").fix(fix(facts));
     }
@@ -42,8 +50,8 @@ pub(super) fn toolchain_stored(facts: &Facts) -> Finding {
 }
 
 pub(super) fn packages_stored(facts: &Facts) -> Finding {
-    if adopted(facts) {
-        return Finding::not_asked(Check::PackagesStored.id(), ADOPTED);
+    if let Some(why) = not_built(facts) {
+        return Finding::not_asked(Check::PackagesStored.id(), why);
     }
     let packages = facts.lock.known().and_then(|l| l.lock.dependencies.packages.as_ref());
     let locked = packages.map(record::digest);

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::record::run_shape::NAMES;
+
 /// Checks the argument list, without the program, against the one that is admitted:
 /// `run --task <slug>.task.json --mode unattended`. Gives the task file.
 ///
@@ -25,6 +27,35 @@ pub fn command_shape(args: &[String]) -> Result<&str, String> {
         return Err(format!("\"{}\" is no <slug>.task.json", file.escape_debug()));
     }
     Ok(file)
+}
+
+/// Checks an argument list, without the program, against the templates of a lock: what a template says in so many words
+/// stands there in so many words.
+///
+/// # Errors
+/// What differs, in words.
+pub fn command_argv(templates: &[String], args: &[String]) -> Result<String, String> {
+    if templates.len() != args.len() {
+        return Err(format!("{} arguments instead of {}", args.len(), templates.len()));
+    }
+    for (template, arg) in templates.iter().zip(args) {
+        let first = NAMES.iter().filter_map(|name| template.find(&format!("{{{name}}}"))).min();
+        let last = NAMES.iter().filter_map(|name| {
+            let name = format!("{{{name}}}");
+            template.rfind(&name).map(|at| at + name.len())
+        });
+        let good = match (first, last.max()) {
+            (Some(first), Some(last)) => {
+                arg.starts_with(&template[..first]) && arg.ends_with(&template[last..])
+            }
+            _ => arg == template,
+        };
+        if !good {
+            let short: String = arg.chars().take(80).collect();
+            return Err(format!("\"{}\" instead of \"{template}\"", short.escape_debug()));
+        }
+    }
+    Ok(templates.join(" "))
 }
 
 /// What the task has to say and may not go beyond; comes from the fixture.

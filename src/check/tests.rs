@@ -10,7 +10,7 @@ use crate::record::admission::{AdmissionStatus, ModelPair, ModelStatus, RecordFi
 use crate::record::failure::FailureClass;
 use crate::record::finding::VERIFY_ALONE;
 use crate::record::ids::{Digest, Sha256};
-use crate::record::lockfile::LicenseStatus;
+use crate::record::lockfile::{AgentKind, LicenseStatus};
 use crate::record::network::Network;
 use crate::record::report::{BuildReport, Origin, OutputStatus, SourceAdmission};
 use crate::sandbox::{Mount, Policy as SandboxPolicy};
@@ -72,6 +72,8 @@ pub(crate) fn launch() -> Launch {
         workspace: BTreeMap::new(),
         sandbox,
         binary,
+        agent: AgentKind::Case,
+        refuse: Vec::new(),
         hardened: false,
         clocks: Clocks::default(),
         proxy: ProxyRules {
@@ -240,7 +242,7 @@ pub(crate) fn departures() -> Vec<(Facts, Check, Kind, Option<FailureClass>)> {
             },
             C::SourcePin,
         ),
-        (|f| report(f).bun_sha256 = other_sha256(), C::ToolchainDigest),
+        (|f| report(f).bun_sha256 = Some(other_sha256()), C::ToolchainDigest),
         (|f| known(&mut f.fixture).found = digest("x"), C::FixtureDigest),
         (|f| f.build_signed = unsigned(Reason::SignatureInvalid), C::BuildSigned),
     ];

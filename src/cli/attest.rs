@@ -186,6 +186,9 @@ fn provider(app: &App, args: &Args) -> Result<Checked> {
                 .found("an adopted binary")
                 .hint(format!("admit build {} --record, or admit attest verdict", args.target)));
         }
+        What::Build if report.origin == Origin::Published => {
+            attest::provenance(&report, &locked.lock, &[]).into()
+        }
         What::Build => {
             let packages = packages(app, &locked, &report)?;
             attest::provenance(&report, &locked.lock, &packages).into()

@@ -8,10 +8,11 @@ use serde_json::json;
 use super::app::App;
 use crate::build::rebuild::{Answer, Rebuilt};
 use crate::build::{self, Again, Build, Options, Rebuild, STEP_WALL};
+use crate::bun::native;
 use crate::error::Result;
 use crate::lock::{self, Spec};
 use crate::record;
-use crate::record::report::OutputStatus;
+use crate::record::report::{BuildReport, Origin, OutputStatus};
 use crate::ui::{self, Mark};
 
 /// Build a locked provider in a sandbox and prove what came out
@@ -61,6 +62,26 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     Ok(rebuild.map_or(0, |rebuild| rebuild.rebuilt.exit_code()))
 }
 
+fn runtime(report: &BuildReport) -> String {
+    let runtime = &report.runtime;
+    let Some(native) = &runtime.native else {
+        let modules = ui::count(runtime.modules, "module", "modules");
+        let mut out = format!("Bun {}, proven byte for byte; {modules}", report.bun_version);
+        if !runtime.exec_argv.is_empty() {
+            out.push_str(&format!("; compiled arguments {:?}", runtime.exec_argv));
+        }
+        if runtime.unexplained > 0 {
+            out.push_str(&format!("; {} bytes of its graph are unexplained", runtime.unexplained));
+        }
+        return out;
+    };
+    let mut out = format!("native: {}", native::words(native));
+    if let Some(why) = &runtime.not_proven {
+        out.push_str(&format!("; not proven: {why}"));
+    }
+    out
+}
+
 /// Puts the build on record, where that is asked for, and says what it is.
 pub(super) fn show(
     app: &App,
@@ -84,6 +105,7 @@ pub(super) fn show(
         (_, Some(Rebuild { rebuilt, .. })) if rebuilt.answer == Answer::Differs => {
             (Mark::Bad, "differs")
         }
+        (OutputStatus::Locked, _) if report.origin == Origin::Published => (Mark::Good, "taken"),
         (OutputStatus::Locked, _) => (Mark::Good, "built"),
         (OutputStatus::Unlocked, _) => (Mark::Note, "built"),
     };
@@ -93,9 +115,10 @@ pub(super) fn show(
     app.ui.verdict(mark, word, &format!("{} at {pin}{fresh}", report.provider));
     app.ui.value("output", &build.output.display().to_string());
     app.ui.value("digest", &report.sha256.to_string());
-    let modules = ui::count(report.runtime.modules, "module", "modules");
-    let runtime = format!("Bun {}, proven byte for byte; {modules}", report.bun_version);
-    app.ui.value("inside", &runtime);
+    if let Some(words) = report.origin.not_built_here() {
+        app.ui.value("origin", words);
+    }
+    app.ui.value("inside", &runtime(report));
     if let Some(Rebuild { rebuilt: Rebuilt { answer, expected: Some(before), .. }, .. }) = rebuild {
         let again = match answer {
             Answer::Reproduced => "reproduced: the same bytes".to_owned(),

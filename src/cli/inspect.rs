@@ -9,6 +9,7 @@ use crate::build;
 use crate::bun::explain::KnownBun;
 use crate::bun::graph::Gap;
 use crate::bun::inspect::{Compiled, Content, Inspection, inspect};
+use crate::bun::native;
 use crate::error::{Error, Reason, Result};
 use crate::record;
 use crate::ui::Mark;
@@ -45,7 +46,7 @@ fn print(app: &App, found: &Inspection) {
     app.ui.line(&format!("{}  {} bytes", found.sha256, found.size));
     match &found.content {
         Content::Native(native) => {
-            app.ui.row(Mark::Note, "native", &native.words());
+            app.ui.row(Mark::Note, "native", &native::words(native));
             app.ui.detail("meaning", "no module graph of Bun in it: known by its digest alone");
         }
         Content::Bun(found) => compiled(app, found),

@@ -43,6 +43,18 @@ pub(super) struct Args {
     /// Take everything not given from the lock of this provider (default: one with the same source)
     #[arg(long, value_name = "PROVIDER")]
     like: Option<Name>,
+    /// A published package with the program in it, or PACKAGE@VERSION: nothing is built, and no script of it runs
+    #[arg(long, value_name = "PACKAGE", conflicts_with_all = ["update", "source", "rev", "like", "build_path", "open_build_path", "step", "output", "writes", "script", "show"])]
+    package: Option<String>,
+    /// The program in that package, below its top directory (default: the only one)
+    #[arg(long, value_name = "PATH", requires = "package")]
+    path: Option<RelPath>,
+    /// Lock that program by its digest alone, whatever compiled it
+    #[arg(long, requires = "package", conflicts_with = "bun")]
+    native: bool,
+    /// How the program is run: a file with the lock's `run` section (docs/agents.md)
+    #[arg(long, value_name = "FILE", requires = "package")]
+    run: Option<std::path::PathBuf>,
     /// Version of Bun; its packages are looked up in the registry of the npm configuration
     #[arg(long, value_name = "VERSION")]
     bun: Option<String>,
@@ -228,13 +240,18 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let path = lock::path_of(name);
     let ask = args.ask();
     let there = root.get(&path).is_some();
-    if args.show || (there && ask.is_empty() && !args.update) {
+    if args.show || (there && ask.is_empty() && !args.update && args.package.is_none()) {
         app.ui.raw(&record::pretty(&read(app, name)?));
         return Ok(0);
     }
     let (next, changes, proposed) = if args.update {
         let locked = lock::resolve(&root, &lock::Spec { provider: name.clone(), rev: None })?;
         let (next, changes) = build::resolved(&app.context, &locked)?;
+        (next, changes, Vec::new())
+    } else if let Some(package) = &args.package {
+        let (next, notes) = build::propose(&app.context, name, &wanted(app, args, package)?)?;
+        notes.iter().for_each(|note| app.context.progress.note(note));
+        let changes = lock::compare(root.record(&path)?.as_ref(), &next);
         (next, changes, Vec::new())
     } else {
         let made = look::lock(&app.context, name, ask)?;
@@ -257,6 +274,46 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         app.ui.remark(&format!("next: admit build {name} && admit lock {name} --update"));
     }
     Ok(0)
+}
+
+/// What a published package's lock is made from.
+fn wanted(app: &App, args: &Args, package: &str) -> Result<build::WantedPackage> {
+    // A scope begins with an @ too.
+    let at = package.char_indices().skip(1).find(|(_, c)| *c == '@').map(|(at, _)| at);
+    let (name, version) = match at {
+        Some(at) => (&package[..at], Some(package[at + 1..].to_owned())),
+        None => (package, None),
+    };
+    let run = match &args.run {
+        None => None,
+        Some(path) => {
+            let path = app.context.host.absolute(path);
+            let bytes = std::fs::read(&path).map_err(|err| Error::io("read", &path, err))?;
+            let value = record::parse_value(&bytes).map_err(|err| {
+                Error::new(Reason::BadRecord, "not a lock's `run` section")
+                    .at(path.display().to_string())
+                    .caused_by(err)
+            })?;
+            Some(serde_json::from_value(value).map_err(|err| {
+                Error::new(Reason::BadRecord, "not a lock's `run` section")
+                    .at(path.display().to_string())
+                    .caused_by(err)
+            })?)
+        }
+    };
+    Ok(build::WantedPackage {
+        package: name.to_owned(),
+        version,
+        path: args.path.clone(),
+        bun: args.bun.clone(),
+        native: args.native,
+        help_first_line: args.help_line.clone(),
+        commands: args.help_command.clone(),
+        version_text: args.version_text.clone(),
+        license: args.license.clone(),
+        stages: args.allow_stage.clone(),
+        run,
+    })
 }
 
 fn read(app: &App, name: &Name) -> Result<Lockfile> {

@@ -84,7 +84,7 @@ impl Fetcher<'_> {
             selected.iter().map(|(package, digest)| wanted(package, digest)).collect();
         std::thread::scope(|scope| {
             // The toolchain is the largest download: beside the packages, not before them.
-            let bun = scope.spawn(|| self.bun(&Bun::of(plan)));
+            let bun = scope.spawn(|| self.bun(&Bun::of(plan)?));
             let tarballs = self.packages(&wanted);
             let bun = bun
                 .join()

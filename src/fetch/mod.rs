@@ -3,7 +3,7 @@
 //! - [`mirror`]: addresses are rewritten to the user's mirrors.
 //! - [`git`], [`embedded`]: the source at one commit, from a remote, a local mirror or admit itself.
 //! - [`toolchain`]: the pinned Bun. [`packages`], [`github`]: what the source depends on.
-//! - [`archive`]: strict unpacking.
+//! - [`published`]: a package with an executable in it. [`archive`]: strict unpacking.
 //! - [`seed`]: a package cache for one build; [`installed`]: what an install made of it.
 //!
 //! A mirror needs no trust: whatever it serves, the digest in the lock decides.
@@ -17,6 +17,7 @@ pub mod installed;
 pub mod mirror;
 pub mod packages;
 pub mod pin;
+pub mod published;
 pub mod seed;
 pub mod toolchain;
 

@@ -6,7 +6,6 @@ use std::io::Read;
 use serde_json::Value;
 
 use super::Fetcher;
-use super::archive::PACKAGE_BYTES;
 use super::archive::{self, Limits, Top};
 use crate::download::client::Request;
 use crate::error::{Error, Reason, Result};
@@ -36,36 +35,8 @@ impl Fetcher<'_> {
     /// [`crate::download::client::Client::fetch`] and of the archive.
     pub fn pin_bun(&self, version: &str, platform: Platform) -> Result<BunPackage> {
         let package = format!("@oven/bun-{platform}");
-        let tarball = self.npm.tarball_url(&package, version)?;
-        let url = format!("{}{}", self.npm.registry_for(&package), package.replace('/', "%2f"));
-        self.progress.stage("lock", &format!("{package} {version}"));
-        let mut request = Request::get(&url, METADATA_BYTES).told(self.progress);
-        request.authorization = self.npm.authorization(&url);
-        let bytes = self.client.fetch_bytes(&request)?;
-        let metadata: Value = serde_json::from_slice(&bytes).map_err(|err| {
-            Error::new(Reason::BadRecord, "the registry's metadata is not JSON")
-                .at(package.clone())
-                .caused_by(err)
-        })?;
-        let text =
-            metadata["versions"][version]["dist"]["integrity"].as_str().ok_or_else(|| {
-                Error::new(Reason::NotFound, "the registry has no such version with an integrity")
-                    .at(package.clone())
-                    .found(version.to_owned())
-            })?;
-        let integrity: Sri = text.parse().map_err(|err| {
-            Error::new(
-                Reason::WeakIntegrity,
-                "the registry's integrity is not one that admit accepts",
-            )
-            .at(package.clone())
-            .caused_by(err)
-        })?;
-        let on_bytes = |done, total| self.progress.bytes(done, total);
-        let mut packed = match self.store.file(&integrity.0)? {
-            Some(packed) => packed,
-            None => self.download(&tarball, &integrity.0, PACKAGE_BYTES, &on_bytes)?,
-        };
+        let (_, integrity, _) = self.published_version(&package, Some(version))?;
+        let mut packed = self.published_tarball(&package, version, &integrity)?;
         let mut sink = ProgramDigest(None);
         let size = packed.size();
         archive::unpack(packed.file(), size, Top::Any, Limits::default(), &package, &mut sink)?;
@@ -75,6 +46,48 @@ impl Fetcher<'_> {
                 .expected("bin/bun")
         })?;
         Ok(BunPackage { package, integrity, binary_sha256 })
+    }
+
+    /// A package's version (absent: the one that the registry calls `latest`) with the integrity of its tarball, and
+    /// its manifest.
+    ///
+    /// # Errors
+    /// [`Reason::NotFound`] where the registry has no such version; [`Reason::WeakIntegrity`]; those of
+    /// [`crate::download::client::Client::fetch`].
+    pub fn published_version(
+        &self,
+        package: &str,
+        version: Option<&str>,
+    ) -> Result<(String, Sri, Value)> {
+        // The name is checked by the same rule that makes a tarball's address of it.
+        self.npm.tarball_url(package, version.unwrap_or("0"))?;
+        let url = format!("{}{}", self.npm.registry_for(package), package.replace('/', "%2f"));
+        self.progress.stage("lock", &format!("{package} {}", version.unwrap_or("latest")));
+        let mut request = Request::get(&url, METADATA_BYTES).told(self.progress);
+        request.authorization = self.npm.authorization(&url);
+        let bytes = self.client.fetch_bytes(&request)?;
+        let mut metadata: Value = serde_json::from_slice(&bytes).map_err(|err| {
+            Error::new(Reason::BadRecord, "the registry's metadata is not JSON")
+                .at(package.to_owned())
+                .caused_by(err)
+        })?;
+        let latest = metadata["dist-tags"]["latest"].as_str().map(str::to_owned);
+        let version = version.map(str::to_owned).or(latest).unwrap_or_default();
+        let manifest = metadata["versions"][version.as_str()].take();
+        let text = manifest["dist"]["integrity"].as_str().ok_or_else(|| {
+            Error::new(Reason::NotFound, "the registry has no such version with an integrity")
+                .at(package.to_owned())
+                .found(version.clone())
+        })?;
+        let integrity: Sri = text.parse().map_err(|err| {
+            Error::new(
+                Reason::WeakIntegrity,
+                "the registry's integrity is not one that admit accepts",
+            )
+            .at(package.to_owned())
+            .caused_by(err)
+        })?;
+        Ok((version, integrity, manifest))
     }
 }
 

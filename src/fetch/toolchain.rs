@@ -8,6 +8,7 @@ use super::archive::{self, Limits, Top};
 use crate::error::{Error, Reason, Result};
 use crate::lock::plan::Plan;
 use crate::record::ids::{Algorithm, Digest, RelPath};
+use crate::record::lockfile::BunPackage;
 use crate::store::sink::Sink;
 use crate::store::{Store, StoredFile};
 
@@ -27,12 +28,18 @@ pub struct Bun<'a> {
 }
 
 impl<'a> Bun<'a> {
-    pub fn of(plan: &'a Plan) -> Self {
+    /// # Errors
+    /// [`Reason::BunMissing`] for a plan without one.
+    pub fn of(plan: &'a Plan) -> Result<Self> {
+        Ok(Self::new(plan.bun()?, &plan.bun_version))
+    }
+
+    pub fn new(package: &'a BunPackage, version: &'a str) -> Self {
         Self {
-            package: &plan.bun.package,
-            version: &plan.bun_version,
-            integrity: &plan.bun.integrity.0,
-            binary_sha256: plan.bun.binary_sha256.digest(),
+            package: &package.package,
+            version,
+            integrity: &package.integrity.0,
+            binary_sha256: package.binary_sha256.digest(),
         }
     }
 }

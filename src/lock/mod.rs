@@ -12,7 +12,7 @@ use crate::error::{Error, Reason, Result};
 use crate::host::platform;
 use crate::record::bunlock::BunLock;
 use crate::record::ids::{Digest, Name, Sri};
-use crate::record::lockfile::{Lockfile, Output};
+use crate::record::lockfile::{Lockfile, Output, ProviderKind};
 use crate::record::piplock::PipLock;
 use crate::record::report::BuildReport;
 use crate::record::{self, Record as _};
@@ -238,7 +238,9 @@ pub fn update(lock: &Lockfile, found: Resolved<'_>) -> Result<(Lockfile, Vec<Cha
         Some(old) => {
             return Err(mismatch(&field, old.sha256.to_string(), output.sha256.to_string()));
         }
-        None if next.build.path.is_none() => return Err(open_path(&field)),
+        None if next.build.path.is_none() && next.kind == ProviderKind::Bun => {
+            return Err(open_path(&field));
+        }
         None => {
             changes.push(Change { field, before: None, after: output.sha256.to_string() });
             next.outputs.insert(report.platform, output);

@@ -7,7 +7,9 @@ use serde::Serialize;
 use crate::error::{Error, Reason, Result};
 use crate::record;
 use crate::record::ids::{AbsPath, CommitId, Digest, Name, RelPath};
-use crate::record::lockfile::{BunPackage, Lifecycle, Lockfile, Platform, ProviderKind};
+use crate::record::lockfile::{
+    BunPackage, Lifecycle, Lockfile, Platform, ProviderKind, PublishedFile, PublishedForm,
+};
 
 /// `SOURCE_DATE_EPOCH` of every build: 1980-01-01T00:00:00Z, the first moment that every archive format can hold. A
 /// constant, so that the plan needs nothing from the network.
@@ -25,7 +27,12 @@ pub struct Plan {
     /// The commit; by its tree it decides the source and the source's own lock.
     pub rev: CommitId,
     pub bun_version: String,
-    pub bun: BunPackage,
+    /// Absent where what was published has no Bun in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bun: Option<BunPackage>,
+    /// What was published, and what of it is proven.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub package: Option<(PublishedForm, PublishedFile)>,
     /// The source's own lock.
     pub lockfile: RelPath,
     /// The directory inside the sandbox; absent where the lock leaves it open.
@@ -53,15 +60,29 @@ impl Plan {
     /// # Errors
     /// [`Reason::PlatformNotLocked`] where the lock has no Bun for the platform.
     pub fn new(lock: &Lockfile, platform: Platform) -> Result<Plan> {
-        let bun = lock.toolchain.bun.platforms.get(&platform).ok_or_else(|| {
-            let known: Vec<_> = lock.toolchain.bun.platforms.keys().map(|p| p.as_str()).collect();
-            Error::new(
-                Reason::PlatformNotLocked,
-                format!("{} locks no Bun for this platform", lock.provider),
-            )
-            .expected(format!("one of: {}", known.join(", ")))
-            .found(platform.to_string())
-        })?;
+        let missing = |what: &str, known: Vec<&str>| {
+            let what = format!("{} locks no {what} for this platform", lock.provider);
+            Error::new(Reason::PlatformNotLocked, what)
+                .expected(format!("one of: {}", known.join(", ")))
+                .found(platform.to_string())
+        };
+        let package = match &lock.package {
+            None => None,
+            Some(package) => {
+                let known = || package.platforms.keys().map(|p| p.as_str()).collect();
+                let file = package.platforms.get(&platform);
+                let file = file.ok_or_else(|| missing("package", known()))?;
+                Some((package.form, file.clone()))
+            }
+        };
+        let bun = &lock.toolchain.bun.platforms;
+        let bun = match (&package, bun.get(&platform)) {
+            (Some((PublishedForm::Native, _)), _) => None,
+            (_, Some(bun)) => Some(bun.clone()),
+            (_, None) => {
+                return Err(missing("Bun", bun.keys().map(|p| p.as_str()).collect()));
+            }
+        };
         Ok(Plan {
             rules: 1,
             kind: lock.kind,
@@ -69,16 +90,28 @@ impl Plan {
             platform,
             rev: lock.source.rev.clone(),
             bun_version: lock.toolchain.bun.version.clone(),
-            bun: bun.clone(),
+            bun,
+            output: package.as_ref().map_or(&lock.build.output, |(_, file)| &file.path).clone(),
+            package,
             lockfile: lock.dependencies.lockfile.clone(),
             path: lock.build.path.clone(),
             steps: lock.build.steps.clone(),
             env: lock.build.env.clone(),
             scripts: lock.build.scripts.clone(),
             writes: lock.build.writes.clone(),
-            output: lock.build.output.clone(),
             lifecycle: lock.build.lifecycle == Some(Lifecycle::Run),
             git: lock.build.git,
+        })
+    }
+
+    /// The pinned Bun of a plan that has one: every build, and a published executable that Bun compiled.
+    ///
+    /// # Errors
+    /// [`Reason::BunMissing`].
+    pub fn bun(&self) -> Result<&BunPackage> {
+        self.bun.as_ref().ok_or_else(|| {
+            Error::new(Reason::BunMissing, "there is no Bun in what was published")
+                .at(self.provider.to_string())
         })
     }
 

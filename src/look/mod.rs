@@ -14,8 +14,8 @@ use crate::lock::plan::Plan;
 use crate::lock::{self, Change, path_of};
 use crate::record::ids::{AbsPath, CommitId, Name, RelPath};
 use crate::record::lockfile::{
-    Ambient, Build, BunToolchain, Dependencies, Identity, License, LicenseStatus, Lifecycle,
-    Lockfile, Platform, ProviderKind, RunShape, Source, Toolchain,
+    AgentKind, Ambient, Build, BunToolchain, Dependencies, Identity, License, LicenseStatus,
+    Lifecycle, Lockfile, Platform, ProviderKind, RunShape, Source, Toolchain,
 };
 use crate::record::{self, Record as _};
 use crate::root::Root;
@@ -335,7 +335,13 @@ fn whole(
         },
         outputs: BTreeMap::new(),
         identity: Identity { help_first_line: None, commands: Vec::new(), version: None },
-        run: RunShape { argv: Vec::new(), ambient: Ambient::Neutralise },
+        run: RunShape {
+            agent: AgentKind::Case,
+            argv: Vec::new(),
+            ambient: Ambient::Neutralise,
+            command: None,
+        },
+        package: None,
         license,
     })
 }

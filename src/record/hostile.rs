@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::ids::AbsPath;
-use super::lockfile::Lockfile;
+use super::lockfile::{Build, BunToolchain, Lockfile, ProviderKind, Published, PublishedForm};
 
 /// A field of a lock that the sandbox would not be safe with, or that cannot be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,19 +70,38 @@ impl Lockfile {
         let mut faults = Vec::new();
         let mut fault =
             |field: &str, what: String| faults.push(LockFault { field: field.into(), what });
-        for what in url_faults(&self.source.url) {
-            fault("source.url", what.into());
+        match (&self.package, self.kind) {
+            (None, ProviderKind::Bun) => {
+                for what in url_faults(&self.source.url) {
+                    fault("source.url", what.into());
+                }
+            }
+            (Some(package), ProviderKind::Package) => self.check_package(package, &mut fault),
+            (Some(_), ProviderKind::Bun) => {
+                fault("package", "stands in a lock of a source that is built".into());
+            }
+            (None, ProviderKind::Package) => fault("package", "absent".into()),
         }
+        let native = self.package.as_ref().is_some_and(|p| p.form == PublishedForm::Native);
         let version = &self.toolchain.bun.version;
-        if version.is_empty()
-            || !version.bytes().all(|b| b.is_ascii_alphanumeric() || b".-+".contains(&b))
-        {
-            fault("toolchain.bun.version", format!("\"{version}\" is not a version"));
-        }
-        if self.toolchain.bun.platforms.is_empty() {
-            fault("toolchain.bun.platforms", "lists no platform".into());
+        if native {
+            if self.toolchain.bun != BunToolchain::default() {
+                fault("toolchain.bun", "names a Bun, and there is none in a native program".into());
+            }
+        } else {
+            if version.is_empty()
+                || !version.bytes().all(|b| b.is_ascii_alphanumeric() || b".-+".contains(&b))
+            {
+                fault("toolchain.bun.version", format!("\"{version}\" is not a version"));
+            }
+            if self.toolchain.bun.platforms.is_empty() {
+                fault("toolchain.bun.platforms", "lists no platform".into());
+            }
         }
         self.check_build(&mut fault);
+        for (field, what) in self.run.faults() {
+            fault(&field, what);
+        }
         for stage in &self.license.allows {
             if !(2..=7).contains(stage) {
                 fault("license.allows", format!("{stage} is not a stage: expected 2 to 7"));
@@ -103,6 +122,41 @@ impl Lockfile {
             );
         }
         faults
+    }
+
+    fn check_package(&self, package: &Published, fault: &mut dyn FnMut(&str, String)) {
+        let word = |text: &str| {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~+@/".contains(&b);
+            !text.is_empty()
+                && text.bytes().all(plain)
+                && !text.split('/').any(|part| part.starts_with('.'))
+        };
+        if package.platforms.is_empty() {
+            fault("package.platforms", "lists no platform".into());
+        }
+        for (platform, file) in &package.platforms {
+            if !word(&file.package) || !word(&file.version) || file.version.contains('/') {
+                fault(
+                    &format!("package.platforms.{platform}"),
+                    "names no package and version".into(),
+                );
+            }
+        }
+        let named = package
+            .platforms
+            .values()
+            .any(|file| file.url() == self.source.url && file.pin() == self.source.rev.as_str());
+        if !named {
+            fault("source", "is not one of the packages and the beginning of its digest".into());
+        }
+        let Build {
+            path, steps, env, scripts, skips, lifecycle, git, lfs_pointers, writes, ..
+        } = &self.build;
+        let more = !skips.is_empty() || lifecycle.is_some() || *git || !lfs_pointers.is_empty();
+        let none = steps.is_empty() && env.is_empty() && scripts.is_empty() && writes.is_empty();
+        if path.is_some() || more || !none {
+            fault("build", "a published package is not built, and no script of it runs".into());
+        }
     }
 
     fn check_build(&self, fault: &mut dyn FnMut(&str, String)) {
@@ -137,7 +191,7 @@ impl Lockfile {
                 fault("build.path", "longer than 200 bytes".into());
             }
         }
-        if build.steps.is_empty() {
+        if build.steps.is_empty() && self.kind == ProviderKind::Bun {
             fault("build.steps", "lists no command".into());
         }
         for (i, step) in build.steps.iter().enumerate() {

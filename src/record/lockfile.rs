@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::canonical::{self as record, Record, Schema};
 use super::ids::{AbsPath, Blake3, CommitId, Digest, Name, ObjectId, RelPath, Sha256, Sri};
+pub use super::run_shape::{AgentKind, Ambient, RunShape};
 
 /// One provider, every platform.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -25,6 +26,9 @@ pub struct Lockfile {
     pub kind: ProviderKind,
     /// Where the source comes from and what it must be.
     pub source: Source,
+    /// The published package, for the kind `package` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<Published>,
     pub toolchain: Toolchain,
     pub dependencies: Dependencies,
     pub build: Build,
@@ -50,6 +54,51 @@ pub enum ProviderKind {
     /// Bun installs the packages of the source's `bun.lock` and compiles an executable.
     #[default]
     Bun,
+    /// Somebody else built it: its executable is taken out of a package of the npm registry, and no script of it runs.
+    Package,
+}
+
+/// A published package, for every platform that is locked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Published {
+    pub form: PublishedForm,
+    pub platforms: BTreeMap<Platform, PublishedFile>,
+}
+
+/// What of a published executable is proven beside its digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PublishedForm {
+    /// It is the pinned Bun of `toolchain` with a module graph in it, byte for byte.
+    Bun,
+    /// Nothing: the digest and how it is linked are on record.
+    Native,
+}
+
+/// One file of one package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PublishedFile {
+    /// For example `opencode-linux-x64`.
+    pub package: String,
+    pub version: String,
+    /// Integrity of the tarball, from the registry's own metadata.
+    pub integrity: Sri,
+    /// The executable in it, below the tarball's one top directory.
+    pub path: RelPath,
+}
+
+impl PublishedFile {
+    /// What a lock's `source.url` calls it.
+    pub fn url(&self) -> String {
+        format!("npm:{}@{}", self.package, self.version)
+    }
+
+    /// What stands for a commit in a lock's `source.rev`: the first 40 hex digits of the tarball's digest.
+    pub fn pin(&self) -> String {
+        self.integrity.0.to_hex().chars().take(40).collect()
+    }
 }
 
 impl ProviderKind {
@@ -62,8 +111,10 @@ impl ProviderKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// `https://…`, `http://…`, `file:///…`, or `embedded:<name>` for a source inside admit itself.
+    /// `https://…`, `http://…`, `file:///…`, or `embedded:<name>` for a source inside admit itself; for a published
+    /// package `npm:NAME@VERSION`.
     pub url: String,
+    /// The commit; for a published package the first 40 hex digits of its tarball's digest.
     pub rev: CommitId,
     /// The commit's git tree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,11 +128,12 @@ pub struct Source {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Toolchain {
+    /// Of no version and without platforms where there is no Bun in what was published.
     pub bun: BunToolchain,
 }
 
 /// One version of Bun for every platform.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BunToolchain {
     /// For example `1.3.14`.
@@ -285,26 +337,6 @@ impl Identity {
         // What follows may begin with a character that a version can hold too, such as a full stop.
         starts && (1..=longest).rev().any(|end| want.replace(VERSION, &rest[..end]) == found)
     }
-}
-
-/// How an admitted binary may be started.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RunShape {
-    /// The only argument list, with `{task}` for the task file.
-    pub argv: Vec<String>,
-    /// What may reach the program besides its arguments.
-    pub ambient: Ambient,
-}
-
-/// How files and variables around the binary are kept from changing what it does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Ambient {
-    /// The binary autoloads `bunfig.toml` and `.env`: admit switches that off from outside.
-    Neutralise,
-    /// The binary was built without autoloading; its flags must say so.
-    Hardened,
 }
 
 /// The licence as far as it is known, and the stages that it allows.

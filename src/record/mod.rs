@@ -23,6 +23,7 @@ pub mod piplock;
 mod canonical;
 pub mod purl;
 pub mod report;
+pub mod run_shape;
 pub mod sealed;
 pub mod signing;
 pub mod sshkey;

@@ -50,8 +50,8 @@ pub struct BuildReport {
     /// Size of the output in bytes.
     pub size: u64,
     pub bun_version: String,
-    /// SHA-256 of the pinned Bun's executable.
-    pub bun_sha256: Sha256,
+    /// SHA-256 of the pinned Bun's executable; absent where there is none in what was published.
+    pub bun_sha256: Option<Sha256>,
     /// The runtime inside the output, compared with the pinned Bun.
     pub runtime: Runtime,
     /// Packages of the source's lock, all platforms.
@@ -140,6 +140,51 @@ pub enum Origin {
     Built,
     /// It was built elsewhere and adopted by digest, runtime and identity.
     Adopted,
+    /// It was published in a package: taken out of it by digest, not built here.
+    Published,
+}
+
+impl Origin {
+    /// In words, where it was not built here.
+    pub fn not_built_here(self) -> Option<&'static str> {
+        match self {
+            Origin::Built => None,
+            Origin::Adopted => Some("adopted, not built here"),
+            Origin::Published => Some("published, not built here"),
+        }
+    }
+}
+
+/// How a native executable is linked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Native {
+    /// `x86-64`, `aarch64`, or the number of `e_machine`.
+    pub machine: String,
+    pub linkage: Linkage,
+    /// The loader that the kernel starts in its place; absent where it is static.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interpreter: Option<String>,
+    /// Libraries that the loader loads by these names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needed: Vec<String>,
+}
+
+/// Whether an executable needs anything of the system's libraries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Linkage {
+    Static,
+    Dynamic,
+}
+
+impl Linkage {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Linkage::Static => "static",
+            Linkage::Dynamic => "dynamic",
+        }
+    }
 }
 
 /// What was found of the runtime and the module graph inside the output.
@@ -159,6 +204,19 @@ pub struct Runtime {
     pub autoload_dotenv: bool,
     /// Arguments compiled into the binary.
     pub exec_argv: String,
+    /// Bytes of the graph that nothing accounts for; only of a published executable, where they are no fault of a build.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unexplained: u64,
+    /// How it is linked, where its runtime is not proven to be a pinned Bun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native: Option<Native>,
+    /// Why the runtime of an executable that Bun compiled is not proven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_proven: Option<String>,
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 /// What the output said of itself, run without network.

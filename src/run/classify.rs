@@ -36,6 +36,8 @@ pub struct Ended<'a> {
     pub wait_status: i32,
     /// Who else ended it, in words.
     pub killed: Option<String>,
+    /// Whether what the agent itself says of its end, by event and exit status, is good as far as it counts.
+    pub ended_well: bool,
     /// What went over the wire.
     pub wire: &'a ProxyRecord,
     pub phases: &'a Phases,
@@ -66,6 +68,7 @@ pub fn exit_code(end: End, wait_status: i32, limit: Option<Limit>) -> (i32, &'st
         End::Interrupted(signal) => (128 + signal, "interrupted"),
         End::Exited | End::Limit if limit.is_some_and(Limit::is_time) => (124, "clock"),
         End::Limit => (exit_code(End::Exited, wait_status, None).0, "limit"),
+        End::Fault => (exit_code(End::Exited, wait_status, None).0, "ended_after_fault"),
         End::Exited if libc::WIFSIGNALED(wait_status) => {
             (128 + libc::WTERMSIG(wait_status), "signal")
         }
@@ -216,7 +219,8 @@ pub fn classify(ended: &Ended<'_>) -> Option<Cause> {
     if let End::Clock(expired) = ended.end {
         return clock(expired.as_str());
     }
-    if !result_on_wire(wire, ended.phases) {
+    // An agent that admit ended after a fault would have gone on without it.
+    if !result_on_wire(wire, ended.phases) || !ended.ended_well || ended.end == End::Fault {
         if ended.end == End::Exited && libc::WIFSIGNALED(ended.wait_status) {
             return because(FailureClass::EngineFailed, &ended.exit_code.to_string());
         }
@@ -231,7 +235,7 @@ pub fn classify(ended: &Ended<'_>) -> Option<Cause> {
             }
             Some(limit) => return because(FailureClass::LimitHit, &record::word(&limit)),
             None if ended.end == End::Limit => {
-                return because(FailureClass::LimitHit, "not named by the proxy");
+                return because(FailureClass::LimitHit, "requests_per_second");
             }
             None => {}
         }
@@ -241,7 +245,7 @@ pub fn classify(ended: &Ended<'_>) -> Option<Cause> {
             return Some(Cause { class, detail, exchange: Some(exchange) });
         }
         // The wire is whole: what is missing is the agent's own part.
-        if chats(wire).next().is_some() {
+        if chats(wire).next().is_some() && !result_on_wire(wire, ended.phases) {
             return because(FailureClass::AgentProtocol, &envelope(wire, ended.phases));
         }
         return because(FailureClass::EngineFailed, &ended.exit_code.to_string());
@@ -303,7 +307,8 @@ mod tests {
     ) -> Ended<'a> {
         let (exit_code, _) = exit_code(end, wait_status, wire.limit_hit);
         let killed = foreign_signal(end, wait_status).map(|signal| format!("signal {signal}"));
-        Ended { end, exit_code, wait_status, killed, wire, phases, work }
+        let ended_well = true;
+        Ended { end, exit_code, wait_status, killed, ended_well, wire, phases, work }
     }
 
     fn class(end: End, wait_status: i32, wire: &ProxyRecord, work: Work) -> Option<FailureClass> {
@@ -428,12 +433,34 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_whose_end_counts_has_to_end_well_too() {
+        use FailureClass as F;
+        let phases = Phases::default();
+        let good = wire(vec![chat(1, ReplyClass::OkText, RESULT)]);
+        let late =
+            wire(vec![chat(1, ReplyClass::OkText, RESULT), chat(2, ReplyClass::UpstreamError, "")]);
+        for (end, status, wire, well, want, detail) in [
+            (End::Exited, 0, &good, true, None, ""),
+            (End::Exited, 0x0100, &good, false, Some(F::EngineFailed), "1"),
+            (End::Exited, libc::SIGSEGV, &good, false, Some(F::EngineFailed), "139"),
+            (End::Exited, 0x0100, &late, false, Some(F::UpstreamError), "x in exchange 2"),
+            (End::Fault, 15, &late, true, Some(F::UpstreamError), "x in exchange 2"),
+            (End::Limit, 15, &good, false, Some(F::LimitHit), "requests_per_second"),
+        ] {
+            let ended = Ended { ended_well: well, ..ended(end, status, wire, &phases, GOOD) };
+            let cause = classify(&ended).map(|cause| (cause.class, cause.detail));
+            assert_eq!(cause, want.map(|class| (class, detail.to_owned())), "{end:?} {status}");
+        }
+    }
+
+    #[test]
     fn only_a_whole_run_has_no_class() {
         let ends = [
             End::Exited,
             End::HarnessCompleted,
             End::Clock(Expired::Idle),
             End::Limit,
+            End::Fault,
             End::Interrupted(15),
         ];
         let bits = |n: u32, bit: u32| n >> bit & 1 == 1;

@@ -2,6 +2,7 @@
 //! else makes any part of it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::agent::{self, Agent, PORT, Parts, WORKDIR};
 use super::fixture::Fixture;
@@ -16,6 +17,7 @@ use crate::record::admission::ModelAdmission;
 use crate::record::ids::Timestamp;
 use crate::record::lockfile::Ambient;
 use crate::record::report::BuildReport;
+use crate::record::run_shape::{FAULT_GRACE, REQUESTS_PER_SECOND};
 use crate::sandbox::{Mount, Policy};
 
 /// Capacity of the working directory in bytes: a fixture, its state and what Bun unpacks are a few megabytes.
@@ -24,7 +26,7 @@ const WORKDIR_BYTES: u64 = 512 << 20;
 const WORKDIR_INODES: u64 = 100_000;
 
 /// How much later than the supervision's clock those fire that stand behind it.
-pub const BEHIND: std::time::Duration = std::time::Duration::from_secs(60);
+pub const BEHIND: Duration = Duration::from_secs(60);
 
 /// What a launch is made from.
 pub struct Inputs<'a> {
@@ -76,6 +78,18 @@ pub fn make(inputs: &Inputs<'_>) -> Result<Launch> {
         mode: 0o555,
     });
     sandbox.listener = Some(PORT);
+    let command = locked.lock.run.command.as_ref();
+    let limits = command.map(|command| command.limits).unwrap_or_default();
+    if limits.address_space.is_some() {
+        sandbox.limits.address_space = limits.address_space;
+    }
+    let mut clocks = inputs.clocks;
+    if command.is_some() {
+        let grace = limits.fault_grace.unwrap_or(FAULT_GRACE);
+        clocks.fault = Some(Duration::from_secs(grace.into()));
+        clocks.rate = Some(limits.requests_per_second.unwrap_or(REQUESTS_PER_SECOND));
+    }
+    let requests = inputs.proxy.requests.min(limits.requests.unwrap_or(u32::MAX));
     let files = fixture.workspace.iter();
     Ok(Launch {
         argv,
@@ -88,11 +102,13 @@ pub fn make(inputs: &Inputs<'_>) -> Result<Launch> {
         sandbox,
         binary: content.sha256.clone(),
         hardened,
-        clocks: inputs.clocks,
+        agent: locked.lock.run.agent,
+        refuse: command.map(|command| command.refuse.clone()).unwrap_or_default(),
+        clocks,
         proxy: ProxyRules {
             model: inputs.model.model.to_string(),
             network: inputs.model.network().to_owned(),
-            limits: ProxyLimits { wall: inputs.clocks.wall + BEHIND, ..inputs.proxy },
+            limits: ProxyLimits { wall: clocks.wall + BEHIND, requests, ..inputs.proxy },
         },
         nonce: marks.nonce.clone(),
     })

@@ -59,10 +59,13 @@ impl Phases {
         let mut out = Self { rows: claimed.iter().map(row).collect(), ..Self::default() };
         let begun = |(_, phase): &(usize, &ClaimedPhase)| phase.decides && phase.started.is_some();
         out.deciding = claimed.iter().enumerate().filter(begun).map(|(at, _)| at).collect();
+        // Whoever claims one phase without times claims that it did nothing else.
+        let one = matches!(claimed, [phase] if phase.decides && phase.started.is_none());
         for exchange in chats(wire) {
             let at = began.unix_ns + i128::from(exchange.started_ns);
             let before = |phase: &ClaimedPhase| phase.started.is_some_and(|start| start <= at);
-            let Some(place) = claimed.iter().rposition(before) else { continue };
+            let place = claimed.iter().rposition(before).or(one.then_some(0));
+            let Some(place) = place else { continue };
             out.of.insert(exchange.exchange, place);
             let row = &mut out.rows[place];
             row.requests += 1;
@@ -136,6 +139,11 @@ mod tests {
         };
         assert_eq!(is(&|x| phases.decides(x)), [false, true, false]);
         assert_eq!(is(&|x| phases.needed(x)), [true, true, false]);
+        // One phase without times is the whole.
+        let whole = [ClaimedPhase { started: None, ..claimed[1].clone() }];
+        let phases = Phases::of(&whole, &wire, began);
+        assert_eq!((phases.rows[0].requests, phases.rows[0].started), (3, None));
+        assert_eq!(is(&|x| phases.decides(x)), [true, true, true]);
         // Times that fit nothing leave everything to be the work's.
         let phases = Phases::of(&claimed, &wire, Began { unix_ns: 1_000_000, run_ns: 0 });
         assert_eq!(is(&|x| phases.decides(x)), [true, true, true]);

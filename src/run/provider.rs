@@ -1,8 +1,8 @@
 //! One run of an admitted provider: its sandbox, the proxy, the supervision, and what was left.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cap_std::fs::Dir;
@@ -91,6 +91,8 @@ fn workdir(sandbox: &Sandbox) -> Result<&Dir> {
 /// Looks after the work while the provider is at it.
 struct Watcher<'a> {
     around: &'a Around<'a>,
+    /// The agent's standard output so far.
+    said: Arc<Mutex<Vec<u8>>>,
     judgement: Option<(Digest, Judgement)>,
     reader: Reader,
     /// A look that was begun and is not done.
@@ -99,7 +101,13 @@ struct Watcher<'a> {
 
 impl Watcher<'_> {
     fn log(&self, workdir: &Dir) -> Option<Vec<u8>> {
-        workdir::log(workdir, &self.around.agent.log_directory(self.around.fixture))
+        match self.around.agent.log_directory(self.around.fixture) {
+            Some(directory) => workdir::log(workdir, &directory),
+            None => {
+                let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+                (!said.is_empty()).then(|| said.clone())
+            }
+        }
     }
 
     fn judge(&self, work: &snapshot::Snapshot) -> Result<Judgement> {
@@ -242,9 +250,11 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
     let command = command(launch);
     let facts = sandbox.facts().clone();
     let reader = Reader::new(launcher, &agent.workspace(fixture), fixture, sandbox.owner())?;
-    let mut watcher = Watcher { around, judgement: None, reader, looking: None };
+    let said = Arc::<Mutex<Vec<u8>>>::default();
+    let kept = agent.log_directory(fixture).is_none().then(|| Arc::clone(&said));
+    let mut watcher = Watcher { around, said, judgement: None, reader, looking: None };
     run.draft(|draft| draft.case_process_started = true);
-    let mut running = sandbox.spawn(&command, Some(sink(run)))?;
+    let mut running = sandbox.spawn(&command, Some(sink(run, kept)))?;
     let place = json!({ "binary": program, "sha256": launch.binary, "argv": launch.argv });
     run.event("case_process_started", Author::Admit, place)?;
     let clocks = &launch.clocks;
@@ -273,8 +283,11 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
     let claimed = match watcher.log(workdir) {
         None => Claimed::default(),
         Some(bytes) => {
-            let path = rel("backend/events.jsonl")?;
-            run.artifact(&path, "event_log", Author::Agent, &bytes)?;
+            // Its output is kept as such already.
+            if agent.log_directory(fixture).is_some() {
+                let path = rel("backend/events.jsonl")?;
+                run.artifact(&path, "event_log", Author::Agent, &bytes)?;
+            }
             agent.read(&bytes)
         }
     };
@@ -327,10 +340,16 @@ fn command(launch: &Launch) -> Command {
     command
 }
 
-/// Sends both streams to the record as they come.
-fn sink(run: &Arc<Recording>) -> sandbox::Sink {
+/// Sends both streams to the record as they come, and standard output to `said` where it is the agent's log.
+fn sink(run: &Arc<Recording>, said: Option<Arc<Mutex<Vec<u8>>>>) -> sandbox::Sink {
     let run = Arc::clone(run);
     Box::new(move |stream, bytes| {
+        if let (Stream::Stdout, Some(said)) = (stream, &said) {
+            let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+            // Whoever prints more than a log may have claims nothing: its last line is never seen.
+            let room = workdir::MAX_LOG as usize - said.len();
+            said.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
         let name = match stream {
             Stream::Stdout => "backend/stdout.log",
             Stream::Stderr => "backend/stderr.log",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::agent::case::Case;
-use super::agent::{Agent, fake};
+use super::agent::{self, Agent, fake};
 use super::baseline::{self, Baselines};
 use super::facts::{self, Gathered, Sources};
 use super::fixture::{self, Fixture};
@@ -89,11 +89,16 @@ pub fn run(context: &Context, options: &Options) -> Result<Outcome> {
         None => Launcher::own(scratch.path()),
         Some(exe) => Launcher { exe: exe.clone(), scratch: scratch.path().into() },
     };
+    let agent: Box<dyn Agent> = match locked.as_ref().ok().and_then(|l| l.lock.run.command.clone())
+    {
+        Some(run) => Box::new(agent::command::Command { run }),
+        None => Box::new(Case),
+    };
     let run = Run {
         context,
         options,
         engine: engine(options),
-        agent: &Case,
+        agent: &*agent,
         root: &root,
         store: &store,
         fixture: &fixture,
@@ -253,10 +258,10 @@ impl Run<'_> {
     /// What was found out, and what the gate says of it.
     fn gate(&self) -> Result<(Gathered, Decision)> {
         let probe = self.options.probe || !self.options.dry_run;
-        let workspace = format!("{}/{}", super::agent::WORKDIR, self.agent.workspace(self.fixture));
+        let workspace = format!("{}/{}", agent::WORKDIR, self.agent.workspace(self.fixture));
         let policy = Policy {
             purpose: Purpose::Run { engine: self.engine, probe },
-            contract: Some(self.fixture.contract(&super::agent::path(&workspace)?)),
+            contract: Some(self.fixture.contract(&agent::path(&workspace)?)),
         };
         let now = self.context.clock.now();
         let gathered = facts::gather(

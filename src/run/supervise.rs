@@ -1,6 +1,7 @@
 //! Watches a provider at work: one clock for each thing that can fail to happen, and the case that the work is done and
 //! the provider lingers.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
@@ -10,8 +11,9 @@ use cap_std::fs::Dir;
 use crate::check::launch::Clocks;
 use crate::error::{Error, Reason, Result};
 use crate::proxy::server::WireEvent;
+use crate::record::failure::FailureClass;
 use crate::record::ids::Digest;
-use crate::record::wire::{CutReason, RequestRefusal};
+use crate::record::wire::{CutReason, ReplyClass, RequestRefusal};
 use crate::sandbox::{Clock, Running};
 
 /// Which clock ran out.
@@ -32,8 +34,11 @@ pub enum End {
     Clock(Expired),
     /// The work was judged good while the provider lingered, and admit ended it.
     HarnessCompleted,
-    /// A limit of the proxy was hit, and admit ended it: all that it asks for is refused from then on.
+    /// A limit of the proxy was hit, and admit ended it: all that it asks for is refused from then on. Or it asked more
+    /// often than its lock allows.
     Limit,
+    /// It went on after a reply that it could not use, and admit ended it.
+    Fault,
     /// admit was told to stop.
     Interrupted(i32),
 }
@@ -91,7 +96,16 @@ pub fn supervise(
     watch: &mut dyn Watch,
 ) -> Result<End> {
     let begin = Instant::now();
-    let mut life = Life { begin, called: None, sign: begin, last: begin, limited: false };
+    let mut life = Life {
+        begin,
+        called: None,
+        sign: begin,
+        last: begin,
+        limited: false,
+        faulted: None,
+        requests: VecDeque::new(),
+        rate: clocks.rate,
+    };
     let mut standing: Option<(Digest, Instant)> = None;
     let mut rejected: Option<Digest> = None;
     let (mut looked, mut looking) = (begin, false);
@@ -116,6 +130,12 @@ pub fn supervise(
             watch.note("limit_hit", serde_json::json!({ "after_ms": millis(begin) }))?;
             running.terminate(Clock::Caller)?;
             return Ok(End::Limit);
+        }
+        let over = life.faulted.zip(clocks.fault);
+        if over.is_some_and(|((_, since), grace)| since.elapsed() >= grace) {
+            watch.note("ended_after_fault", serde_json::json!({ "after_ms": millis(begin) }))?;
+            running.terminate(Clock::Caller)?;
+            return Ok(End::Fault);
         }
         if let Some(expired) = life.expired(clocks, Instant::now()) {
             watch.note("clock_expired", serde_json::json!({ "clock": expired.as_str() }))?;
@@ -179,6 +199,11 @@ struct Life {
     sign: Instant,
     last: Instant,
     limited: bool,
+    /// The first reply that the agent could not use, and when it ended.
+    faulted: Option<(u32, Instant)>,
+    /// When the last requests came, of one second.
+    requests: VecDeque<Instant>,
+    rate: Option<u32>,
 }
 
 impl Life {
@@ -194,6 +219,12 @@ impl Life {
                         WireEvent::Refused { reason: RequestRefusal::LimitHit, .. }
                             | WireEvent::Cut { reason: CutReason::LimitHit, .. }
                     );
+                    if let WireEvent::End { exchange, class: Some(class), .. } = event {
+                        self.replied(exchange, class);
+                    }
+                    if matches!(event, WireEvent::Request { .. }) {
+                        self.limited |= self.too_fast();
+                    }
                     if let WireEvent::Request { exchange, .. } = event
                         && self.called.is_none()
                     {
@@ -203,6 +234,29 @@ impl Life {
                 }
             }
         }
+    }
+
+    /// A reply that cannot be used begins the grace; a good one to a later request ends it: the agent recovered.
+    fn replied(&mut self, exchange: u32, class: ReplyClass) {
+        let good = matches!(class, ReplyClass::OkText | ReplyClass::OkTools);
+        match self.faulted {
+            None if FailureClass::of_reply(class).is_some() => {
+                self.faulted = Some((exchange, self.last));
+            }
+            Some((faulted, _)) if good && exchange > faulted => self.faulted = None,
+            _ => {}
+        }
+    }
+
+    /// Counts a request, and says whether they come faster than allowed.
+    fn too_fast(&mut self) -> bool {
+        let Some(rate) = self.rate else { return false };
+        let second = Duration::from_secs(1);
+        self.requests.push_back(self.last);
+        while self.requests.front().is_some_and(|then| self.last.duration_since(*then) > second) {
+            self.requests.pop_front();
+        }
+        self.requests.len() > rate as usize
     }
 
     fn expired(&self, clocks: &Clocks, now: Instant) -> Option<Expired> {
@@ -233,6 +287,7 @@ mod tests {
             idle: second * 3,
             wall: second * 10,
             stable: second,
+            ..Clocks::default()
         };
         let begin = Instant::now();
         let life = |called: Option<u32>, sign: u32, last: u32| Life {
@@ -241,6 +296,9 @@ mod tests {
             sign: begin + second * sign,
             last: begin + second * last,
             limited: false,
+            faulted: None,
+            requests: VecDeque::new(),
+            rate: None,
         };
         let at = |life: &Life, s: u32| life.expired(&clocks, begin + second * s);
         assert_eq!(at(&life(None, 0, 0), 0), None);
@@ -250,5 +308,18 @@ mod tests {
         assert_eq!(at(&life(Some(1), 1, 4), 6), None);
         assert_eq!(at(&life(Some(1), 1, 4), 7), Some(Expired::Idle));
         assert_eq!(at(&life(Some(1), 1, 9), 10), Some(Expired::Wall));
+        let mut life = life(Some(1), 1, 1);
+        for (exchange, class, faulted) in [
+            (2, ReplyClass::UpstreamError, Some(2)),
+            // An earlier request's reply that came late, and a fault again, change nothing.
+            (1, ReplyClass::OkText, Some(2)),
+            (3, ReplyClass::UpstreamError, Some(2)),
+            (4, ReplyClass::CutByAdmit, Some(2)),
+            (5, ReplyClass::OkTools, None),
+            (6, ReplyClass::StreamTruncated, Some(6)),
+        ] {
+            life.replied(exchange, class);
+            assert_eq!(life.faulted.map(|(exchange, _)| exchange), faulted, "{exchange}");
+        }
     }
 }

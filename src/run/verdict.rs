@@ -246,7 +246,11 @@ pub fn provider(
     require(report, "workspace_commit", seen.committed, Author::Admit);
     require(report, "judge_finished", true, Author::Admit);
     require(report, "process_end", true, Author::Admit);
-    for Required { kind, made, found } in agent.required(claims) {
+    let code = report.backend_exit_code.unwrap_or_default();
+    let status = (seen.end == End::Exited).then_some(code);
+    let required = agent.required(claims, status);
+    let ended_well = !agent.ends_with_the_work() || required.iter().all(|claim| claim.made);
+    for Required { kind, made, found } in required {
         match (made, found) {
             (true, _) => {
                 let found = "claimed, in a log that the wire does not bear out";
@@ -272,9 +276,10 @@ pub fn provider(
     };
     let ended = Ended {
         end: seen.end,
-        exit_code: report.backend_exit_code.unwrap_or_default(),
+        exit_code: code,
         wait_status: seen.finished.wait_status,
         killed: seen.killed.clone(),
+        ended_well,
         wire,
         phases: &phases,
         work,

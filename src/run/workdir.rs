@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::sandbox::Owner;
 
 /// Longest log that is read.
-const MAX_LOG: u64 = 32 << 20;
+pub const MAX_LOG: u64 = 32 << 20;
 
 /// Makes the launch's directories, as the payload.
 pub fn directories(workdir: &Dir, launch: &Launch, owner: Owner) -> Result<()> {

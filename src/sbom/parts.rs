@@ -15,7 +15,7 @@ use crate::lock::Locked;
 use crate::record;
 use crate::record::ids::{Digest, RelPath};
 use crate::record::lockfile::{BunPackage, Lockfile};
-use crate::record::report::BuildReport;
+use crate::record::report::{BuildReport, Origin};
 use crate::store::Store;
 use crate::store::sink::Sink;
 
@@ -27,8 +27,8 @@ const MANIFEST_BYTES: u64 = 4 << 20;
 pub struct Parts {
     pub report: BuildReport,
     pub lock: Lockfile,
-    /// The pinned Bun of the platform.
-    pub bun: BunPackage,
+    /// The pinned Bun of the platform, where there is one in the output.
+    pub bun: Option<BunPackage>,
     pub packages: Vec<Part>,
     /// Who needs whom, by install path; the source itself is `""`.
     pub edges: BTreeSet<(String, String)>,
@@ -70,6 +70,11 @@ pub fn read(store: &Store, locked: &Locked, report: BuildReport) -> Result<Parts
             .at(plan.provider.to_string())
             .hint(format!("admit build {} --rebuild", plan.provider))
     };
+    if report.origin == Origin::Published {
+        // What went into it, only its publisher knows.
+        let (lock, bun) = (locked.lock.clone(), plan.bun.clone());
+        return Ok(Parts { report, lock, bun, packages: Vec::new(), edges: BTreeSet::new() });
+    }
     let nar = report.nar_hash.as_ref().ok_or_else(|| missing("the source of an adopted binary"))?;
     let tree = store.tree(&nar.0)?.ok_or_else(|| missing("the source"))?;
     let path = plan.lockfile.as_str();

@@ -78,7 +78,7 @@ impl Build {
         };
         let locked = std::fs::read(util::project().join("lockfiles/understudy.lock.json")).unwrap();
         let plan = Plan::new(&record::parse(&locked).unwrap(), Platform::LinuxX64).unwrap();
-        let (mut bun, _) = fetcher.bun(&toolchain::Bun::of(&plan)).unwrap();
+        let (mut bun, _) = fetcher.bun(&toolchain::Bun::of(&plan).unwrap()).unwrap();
         let program = dir.path().join("bin/bun");
         std::fs::create_dir(dir.path().join("bin")).unwrap();
         std::io::copy(bun.file(), &mut File::create(&program).unwrap()).unwrap();

@@ -184,6 +184,35 @@ impl Trial {
         Self::script(&format!("exec python3 - <<'PYTHON'\n{text}PYTHON"))
     }
 
+    /// Another `run` section in the lock, with the record that fits it.
+    pub fn run_as(self, run: Value) -> Self {
+        let root = self.world.home().join(".local/share/admit/root");
+        let read = |path: &Path| -> Value {
+            serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+        };
+        let place = root.join(format!("lockfiles/{}.lock.json", self.provider));
+        let mut lock = read(&place);
+        lock["run"] = run;
+        let bytes = record::pretty(&lock);
+        let locked = shown("lock", Locked::new(record::parse(&bytes).unwrap(), "a trial's".into()));
+        std::fs::write(&place, &bytes).unwrap();
+        let builds = std::fs::read_dir(root.join("admissions/builds")).unwrap();
+        let place = builds.map(|entry| entry.unwrap().path()).next().unwrap();
+        let mut report = read(&place);
+        report["lock_digest"] = json!(locked.digest);
+        // A script, which loads nothing by itself.
+        report["runtime"]["autoload_bunfig"] = json!(false);
+        report["runtime"]["autoload_dotenv"] = json!(false);
+        std::fs::write(&place, record::pretty(&report)).unwrap();
+        self
+    }
+
+    /// A further file in the fixture's workspace.
+    pub fn planted(self, path: &str, text: &str) -> Self {
+        put(&self.world, &format!("fixtures/{FIXTURE}/workspace/{path}"), text.as_bytes());
+        self
+    }
+
     fn of(world: World, provider: &str, binary: Option<PathBuf>) -> Self {
         let minute = Duration::from_secs(60);
         Self {
@@ -194,6 +223,7 @@ impl Trial {
                 idle: minute,
                 wall: minute * 2,
                 stable: Duration::from_secs(3),
+                ..Clocks::default()
             },
             proxy: ProxyLimits::default(),
             kept: Kept::default(),
@@ -383,7 +413,7 @@ fn put_records(world: &World, provider: &str, binary: &Path) {
         ("size", output["size"].clone()),
         ("plan_digest", json!(locked.plan.digest())),
         ("lock_digest", json!(locked.digest)),
-        ("bun_sha256", json!(locked.plan.bun.binary_sha256)),
+        ("bun_sha256", json!(locked.plan.bun().unwrap().binary_sha256)),
         ("source_admission_status", json!("admitted")),
     ] {
         report[field] = value;

@@ -167,8 +167,10 @@ pub fn store(facts: &mut Facts, store: Option<&Store>) {
         facts.packages_stored = Found::Absent;
         return;
     };
-    let bun = store.file(locked.plan.bun.binary_sha256.digest());
-    let toolchain_stored = bun.map(|file| file.map(drop)).into();
+    let toolchain_stored = match &locked.plan.bun {
+        None => Found::Absent,
+        Some(bun) => store.file(bun.binary_sha256.digest()).map(|file| file.map(drop)).into(),
+    };
     let report = facts.recorded.known().map(|recorded| &recorded.report);
     let nar = report.and_then(|report| report.nar_hash.clone());
     let (source_stored, packages_stored) = match (report, nar) {

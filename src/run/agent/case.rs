@@ -84,8 +84,8 @@ impl Agent for Case {
         })
     }
 
-    fn log_directory(&self, fixture: &Fixture) -> String {
-        format!("{}/.case/{}/events", self.workspace(fixture), fixture.record.task_id())
+    fn log_directory(&self, fixture: &Fixture) -> Option<String> {
+        Some(format!("{}/.case/{}/events", self.workspace(fixture), fixture.record.task_id()))
     }
 
     fn read(&self, log: &[u8]) -> Claimed {
@@ -100,7 +100,7 @@ impl Agent for Case {
         claimed.phases()
     }
 
-    fn required(&self, claimed: &Claimed) -> Vec<Required> {
+    fn required(&self, claimed: &Claimed, _: Option<i32>) -> Vec<Required> {
         let plain = |kind, made| Required { kind, made, found: None };
         let ended = claimed.implement_outcome().map(|outcome| {
             let outcome: String = outcome.chars().take(60).collect();

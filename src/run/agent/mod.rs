@@ -2,6 +2,7 @@
 //! has to bring.
 
 pub mod case;
+pub mod command;
 pub mod fake;
 pub mod log;
 
@@ -70,8 +71,9 @@ pub trait Agent: Sync {
     /// Where the fixture or the model cannot be expressed for this agent.
     fn prepare(&self, parts: &Parts<'_>) -> Result<Prepared>;
 
-    /// The directory below [`WORKDIR`] in which the agent keeps the one log of the fixture's task.
-    fn log_directory(&self, fixture: &Fixture) -> String;
+    /// The directory below [`WORKDIR`] in which the agent keeps the one log of the fixture's task; `None` where its
+    /// standard output is its log.
+    fn log_directory(&self, fixture: &Fixture) -> Option<String>;
 
     /// What a log claims. Written by the agent's side, so nothing in it is proof.
     fn read(&self, log: &[u8]) -> Claimed;
@@ -82,8 +84,15 @@ pub trait Agent: Sync {
     /// What the agent says that it did one after the other, and on which of it the work hangs.
     fn phases(&self, claimed: &Claimed) -> Vec<ClaimedPhase>;
 
-    /// The claims without which the work is not whole. Nothing that comes after the work is among them.
-    fn required(&self, claimed: &Claimed) -> Vec<Required>;
+    /// The claims without which the work is not whole. Nothing that comes after the work is among them. `status`: how it
+    /// ended where it ended by itself.
+    fn required(&self, claimed: &Claimed, status: Option<i32>) -> Vec<Required>;
+
+    /// Whether a required claim that was not made is the agent's own failure (`engine_failed`): where it has no work after
+    /// the work, so that its end is the work's.
+    fn ends_with_the_work(&self) -> bool {
+        false
+    }
 }
 
 /// A constant path as a value.

@@ -1,0 +1,187 @@
+//! An agent that is data: its arguments, variables and files stand in the lock's `run` as templates, and how it ended is
+//! read from the JSON lines that it prints (`docs/agents.md`).
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::log::Claimed;
+use super::{Agent, PORT, Parts, Prepared, Required, WORKDIR};
+use crate::check::ambient::BUN_OPTIONS;
+use crate::check::launch::File;
+use crate::error::{Error, Reason, Result};
+use crate::record;
+use crate::record::run_shape::{CommandRun, ExitRule, fill};
+use crate::run::fixture::Fixture;
+use crate::run::phases::ClaimedPhase;
+
+/// More lines than these are not read.
+const MAX_LINES: usize = 100_000;
+
+/// See the module.
+pub struct Command {
+    pub run: CommandRun,
+}
+
+impl Agent for Command {
+    fn name(&self) -> &'static str {
+        "command"
+    }
+
+    fn program(&self) -> &'static str {
+        "/opt/agent/bin/agent"
+    }
+
+    fn workspace(&self, fixture: &Fixture) -> String {
+        // A prefix, so that no repository can be named like one of the directories beside it.
+        format!("repo-{}", fixture.record.repo())
+    }
+
+    fn prepare(&self, parts: &Parts<'_>) -> Result<Prepared> {
+        let api = parts.model.api().as_str();
+        if !self.run.wire_apis.iter().any(|known| known == api) {
+            return Err(Error::new(
+                Reason::RequestRefused,
+                "the agent does not speak to this model as its record says",
+            )
+            .at("run.command.wire_apis")
+            .expected(self.run.wire_apis.join(", "))
+            .found(api)
+            .hint("name a model with a record of that wire API: admit model list"));
+        }
+        let home = format!("{WORKDIR}/home");
+        let work = format!("{WORKDIR}/{}", self.workspace(parts.fixture));
+        let door = format!("http://127.0.0.1:{PORT}");
+        let task = parts.fixture.task_files(parts.now);
+        let task_file = format!("{WORKDIR}/task/{}", task.markdown_name);
+        let model = parts.model.model.to_string();
+        let outside = BTreeMap::from([
+            ("task", task_file.as_str()),
+            ("work", work.as_str()),
+            ("home", home.as_str()),
+            ("model", model.as_str()),
+            ("door", door.as_str()),
+            ("key", parts.sentinel),
+        ]);
+        let mut values = outside.clone();
+        values.insert("prompt", task.markdown.as_str());
+        let mut environment: BTreeMap<String, String> = [
+            ("HOME", home.clone()),
+            ("TMPDIR", format!("{WORKDIR}/tmp")),
+            ("PATH", "/usr/bin:/bin".to_owned()),
+            ("LANG", "C.UTF-8".to_owned()),
+            ("TZ", "UTC".to_owned()),
+            ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
+            ("PYTHONNOUSERSITE", "1".to_owned()),
+            ("GIT_CONFIG_NOSYSTEM", "1".to_owned()),
+            ("GIT_TERMINAL_PROMPT", "0".to_owned()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into();
+        if !parts.hardened {
+            environment.insert("BUN_OPTIONS".into(), BUN_OPTIONS.into());
+        }
+        environment.extend(parts.tools.clone());
+        environment.extend(self.run.env.iter().map(|(k, v)| (k.clone(), fill(v, &outside))));
+        let mut files = BTreeMap::new();
+        let mut put = |path: String, role, bytes| drop(files.insert(path, File { role, bytes }));
+        put(format!("task/{}", task.markdown_name), "task", task.markdown.clone().into_bytes());
+        for (path, template) in &self.run.files {
+            let below = fill(path, &BTreeMap::from([("home", "home")]));
+            put(below, "config", fill(template, &outside).into_bytes());
+        }
+        Ok(Prepared {
+            arguments: parts.shape.iter().map(|arg| fill(arg, &values)).collect(),
+            environment,
+            directories: ["home", "tmp", "task"].map(str::to_owned).to_vec(),
+            files,
+        })
+    }
+
+    fn log_directory(&self, _: &Fixture) -> Option<String> {
+        None
+    }
+
+    /// What its lines claim, in the form that every agent's claims have: one phase, which is the whole.
+    fn read(&self, log: &[u8]) -> Claimed {
+        // The last line may be cut where the process was ended: then it claims nothing.
+        let whole = log.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
+        let lines: Vec<Value> = log[..whole]
+            .split(|b| *b == b'\n')
+            .take(MAX_LINES)
+            .filter_map(|line| record::parse_value(line).ok())
+            .filter(|line| line["type"].is_string())
+            .collect();
+        let mut out = Claimed::default();
+        if lines.is_empty() {
+            return out;
+        }
+        let phase = "implement";
+        out.events.push(json!({ "event": "pipeline_start" }));
+        out.events.push(json!({ "event": "phase_start", "phase": phase }));
+        if let Some(good) = self.run.end.read(&lines) {
+            let outcome = if good { "completed" } else { "failed" };
+            out.events.push(json!({ "event": "phase_end", "phase": phase, "outcome": outcome }));
+            out.events.push(json!({ "event": "pipeline_end", "outcome": outcome }));
+        }
+        out
+    }
+
+    /// Never: such an agent has no work after the work. It is done when it ends.
+    fn work_done(&self, _: &Claimed) -> bool {
+        false
+    }
+
+    fn phases(&self, claimed: &Claimed) -> Vec<ClaimedPhase> {
+        claimed.phases()
+    }
+
+    fn required(&self, claimed: &Claimed, status: Option<i32>) -> Vec<Required> {
+        let outcome = claimed.pipeline_outcome();
+        let mut out = vec![Required {
+            kind: "last event",
+            made: outcome == Some("completed"),
+            found: outcome.map(|_| "it says that it failed".to_owned()),
+        }];
+        if self.run.end.exit == ExitRule::Zero {
+            let found = status.map_or("ended by admit".to_owned(), |status| status.to_string());
+            let made = status == Some(0);
+            out.push(Required { kind: "exit status 0", made, found: Some(found) });
+        }
+        out
+    }
+
+    fn ends_with_the_work(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent() -> Command {
+        let run = json!({
+            "wire_apis": ["openai-chat"],
+            "end": { "types": ["end", "error"], "pointer": "/reason", "equals": "stop", "exit": "zero" },
+        });
+        Command { run: serde_json::from_value(run).unwrap() }
+    }
+
+    #[test]
+    fn the_last_deciding_line_is_the_claim_and_a_cut_one_claims_nothing() {
+        let outcome = |text: &str| {
+            let claimed = agent().read(text.as_bytes());
+            claimed.pipeline_outcome().map(str::to_owned)
+        };
+        assert_eq!(outcome(""), None);
+        assert_eq!(outcome("no json\n{\"type\":\"start\"}\n"), None);
+        let good = "{\"type\":\"end\",\"reason\":\"stop\"}\n";
+        assert_eq!(outcome(good).as_deref(), Some("completed"));
+        assert_eq!(outcome(good.trim_end()), None, "cut");
+        let bad = format!("{good}{{\"type\":\"error\"}}\n");
+        assert_eq!(outcome(&bad).as_deref(), Some("failed"));
+        // The same key twice is no line of this form.
+        assert_eq!(outcome("{\"type\":\"end\",\"reason\":\"x\",\"reason\":\"stop\"}\n"), None);
+    }
+}
