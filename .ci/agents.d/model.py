@@ -72,16 +72,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.whole(int(fault), {"error": {"message": "scripted fault", "type": "scripted"}})
         model = "another-model" if fault == "other_model" else body["model"]
         name, key = shell_tool(body)
-        if not agent or name is None or done:
+        # A call that cannot be read is asked for again, else the agent recovers from it.
+        if not agent or name is None or (done and fault != "malformed"):
             call, say = None, (RESULT if agent else "Yes.")
         else:
             command = HALF if fault == "half_call" else COMMAND
             call, say = (name, json.dumps({key: command})), None
         if fault == "empty":
             call, say = None, ""
+        if fault == "no_result":
+            call, say = None, "Done."
+        if fault == "malformed" and call:
+            call = (call[0], call[1][: len(call[1]) // 2])
+        if fault == "reasoning":
+            call, say = None, None
         if not body.get("stream"):
             return self.plain(responses, model, say or "Yes.")
-        events = (self.as_responses if responses else self.as_chat)(model, call, say)
+        thought = "One could call a tool." if fault == "reasoning" else None
+        events = (self.as_responses if responses else self.as_chat)(model, call, say, thought)
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")
@@ -122,9 +130,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.whole(200, {"id": "c1", "object": "chat.completion", "created": 1, "model": model, "choices": [choice], "usage": usage})
 
     @staticmethod
-    def as_chat(model, call, say):
+    def as_chat(model, call, say, thought):
         # No tokens for nothing: else it would be reasoning that nobody shows.
-        tokens = 1 if call or say else 0
+        tokens = 1 if call or say or thought else 0
 
         def chunk(choices, **more):
             head = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": model}
@@ -134,7 +142,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return chunk([{"index": 0, "delta": delta, "finish_reason": finish}])
 
         out = [delta({"role": "assistant"})]
-        if call:
+        if thought:
+            out += [delta({"reasoning_content": thought}), delta({}, "stop")]
+        elif call:
             name, arguments = call
             half = len(arguments) // 2
             head = {"index": 0, "id": "call_1", "type": "function", "function": {"name": name, "arguments": ""}}
@@ -160,7 +170,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return {**head, "usage": usage if status == "completed" else None}
 
     @classmethod
-    def as_responses(cls, model, call, say):
+    def as_responses(cls, model, call, say, thought):
         out, number = [], 0
 
         def event(name, **data):
@@ -170,7 +180,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
         event("response.created", response=cls.response(model, "in_progress", []))
         items = []
-        if call:
+        if thought:
+            item = {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": thought}]}
+            event("response.output_item.added", output_index=0, item={**item, "summary": []})
+            event("response.output_item.done", output_index=0, item=item)
+            items.append(item)
+        elif call:
             name, arguments = call
             item = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": name, "arguments": "", "status": "in_progress"}
             event("response.output_item.added", output_index=0, item=item)

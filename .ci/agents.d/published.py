@@ -24,11 +24,16 @@ MODEL = "scripted-for-agents"
 # What each fault must be called, and at the latest how long after it the agent is gone.
 FAULTS = {
     "401": "auth_unavailable",
+    "429": "upstream_error",
     "500": "upstream_error",
     "cut": "stream_truncated",
     "reset": "stream_truncated",
     "empty": "empty_reply",
     "half_call": "stream_truncated",
+    "malformed": "malformed_tool_call",
+    "other_model": "model_mismatch",
+    "reasoning": "response_shape_unavailable",
+    "no_result": "agent_protocol",
 }
 GONE_AFTER = 10
 AGENTS = {

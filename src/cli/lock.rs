@@ -14,7 +14,7 @@ use crate::lock::{self, Change};
 use crate::look::{self, Ask, Field, Rev};
 use crate::record;
 use crate::record::ids::{AbsPath, CommitId, Name, RelPath};
-use crate::record::lockfile::{Ambient, Lifecycle, Lockfile};
+use crate::record::lockfile::{Ambient, Lifecycle, Lockfile, RunShape};
 use crate::ui::{self, Mark};
 
 /// List the locks, show one, make one from what a source says, or change it
@@ -53,7 +53,7 @@ pub(super) struct Args {
     #[arg(long, requires = "package", conflicts_with = "bun")]
     native: bool,
     /// How the program is run: a file with the lock's `run` section (docs/agents.md)
-    #[arg(long, value_name = "FILE", requires = "package")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["update", "show"])]
     run: Option<std::path::PathBuf>,
     /// Version of Bun; its packages are looked up in the registry of the npm configuration
     #[arg(long, value_name = "VERSION")]
@@ -183,6 +183,7 @@ fn field(text: &str) -> Result<Field, String> {
 }
 
 impl Args {
+    /// All but the file that `--run` names.
     fn ask(&self) -> Ask {
         fn some<T: Clone>(list: &[T]) -> Option<Vec<T>> {
             (!list.is_empty()).then(|| list.to_vec())
@@ -210,6 +211,7 @@ impl Args {
             help_first_line: self.help_line.clone(),
             commands: some(&self.help_command),
             version: self.version_text.clone(),
+            run: None,
             argv: some(&self.run_arg),
             ambient: self.ambient,
             license: self.license.clone(),
@@ -221,7 +223,9 @@ impl Args {
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let (name, others) = match (&args.name, args.others.as_slice()) {
-        (None, _) if args.ask().is_empty() && !args.update && !args.show => return list(app),
+        (None, _) if args.ask().is_empty() && args.run.is_none() && !args.update && !args.show => {
+            return list(app);
+        }
         (None, _) => {
             return Err(Error::new(Reason::BadArgument, "a lock needs the name of its provider")
                 .expected("admit lock NAME …"));
@@ -238,7 +242,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     }
     let root = app.context.root()?;
     let path = lock::path_of(name);
-    let ask = args.ask();
+    let ask = Ask { run: run_section(app, args)?, ..args.ask() };
     let there = root.get(&path).is_some();
     if args.show || (there && ask.is_empty() && !args.update && args.package.is_none()) {
         app.ui.raw(&record::pretty(&read(app, name)?));
@@ -249,7 +253,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         let (next, changes) = build::resolved(&app.context, &locked)?;
         (next, changes, Vec::new())
     } else if let Some(package) = &args.package {
-        let (next, notes) = build::propose(&app.context, name, &wanted(app, args, package)?)?;
+        let (next, notes) = build::propose(&app.context, name, &wanted(args, &ask, package))?;
         notes.iter().for_each(|note| app.context.progress.note(note));
         let changes = lock::compare(root.record(&path)?.as_ref(), &next);
         (next, changes, Vec::new())
@@ -276,32 +280,27 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     Ok(0)
 }
 
+/// The `run` section in the file that `--run` names.
+fn run_section(app: &App, args: &Args) -> Result<Option<RunShape>> {
+    let Some(path) = &args.run else { return Ok(None) };
+    let path = app.context.host.absolute(path);
+    let bytes = std::fs::read(&path).map_err(|err| Error::io("read", &path, err))?;
+    let bad = || {
+        Error::new(Reason::BadRecord, "not a lock's `run` section").at(path.display().to_string())
+    };
+    let value = record::parse_value(&bytes).map_err(|err| bad().caused_by(err))?;
+    Ok(Some(serde_json::from_value(value).map_err(|err| bad().caused_by(err))?))
+}
+
 /// What a published package's lock is made from.
-fn wanted(app: &App, args: &Args, package: &str) -> Result<build::WantedPackage> {
+fn wanted(args: &Args, ask: &Ask, package: &str) -> build::WantedPackage {
     // A scope begins with an @ too.
     let at = package.char_indices().skip(1).find(|(_, c)| *c == '@').map(|(at, _)| at);
     let (name, version) = match at {
         Some(at) => (&package[..at], Some(package[at + 1..].to_owned())),
         None => (package, None),
     };
-    let run = match &args.run {
-        None => None,
-        Some(path) => {
-            let path = app.context.host.absolute(path);
-            let bytes = std::fs::read(&path).map_err(|err| Error::io("read", &path, err))?;
-            let value = record::parse_value(&bytes).map_err(|err| {
-                Error::new(Reason::BadRecord, "not a lock's `run` section")
-                    .at(path.display().to_string())
-                    .caused_by(err)
-            })?;
-            Some(serde_json::from_value(value).map_err(|err| {
-                Error::new(Reason::BadRecord, "not a lock's `run` section")
-                    .at(path.display().to_string())
-                    .caused_by(err)
-            })?)
-        }
-    };
-    Ok(build::WantedPackage {
+    build::WantedPackage {
         package: name.to_owned(),
         version,
         path: args.path.clone(),
@@ -312,8 +311,8 @@ fn wanted(app: &App, args: &Args, package: &str) -> Result<build::WantedPackage>
         version_text: args.version_text.clone(),
         license: args.license.clone(),
         stages: args.allow_stage.clone(),
-        run,
-    })
+        run: ask.run.clone(),
+    }
 }
 
 fn read(app: &App, name: &Name) -> Result<Lockfile> {

@@ -59,6 +59,8 @@ pub struct Ask {
     pub help_first_line: Option<String>,
     pub commands: Option<Vec<String>>,
     pub version: Option<String>,
+    /// The whole `run` section; what else is given goes over it.
+    pub run: Option<RunShape>,
     pub argv: Option<Vec<String>>,
     pub ambient: Option<Ambient>,
     pub license: Option<String>,
@@ -170,6 +172,12 @@ fn base(
 
 /// `base` at the source and commit that are asked for.
 fn moved(context: &Context, mut base: Lockfile, ask: &Ask) -> Result<Lockfile> {
+    if base.kind == ProviderKind::Package && (ask.source.is_some() || ask.rev.is_some()) {
+        return Err(Error::new(Reason::BadArgument, "a published package has no commit")
+            .at(base.source.url)
+            .expected("--package PACKAGE@VERSION")
+            .found("--source or --rev"));
+    }
     let url = ask.source.clone().unwrap_or_else(|| base.source.url.clone());
     let rev = match &ask.rev {
         None => base.source.rev.clone(),
@@ -447,6 +455,7 @@ fn apply(context: &Context, root: &Root, lock: &mut Lockfile, ask: Ask) -> Resul
     identity.help_first_line = ask.help_first_line.or(identity.help_first_line.take());
     set(&mut identity.commands, ask.commands);
     identity.version = ask.version.or(identity.version.take());
+    set(&mut lock.run, ask.run);
     set(&mut lock.run.argv, ask.argv);
     set(&mut lock.run.ambient, ask.ambient);
     if let Some(spdx) = ask.license {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::trial::{Trial, after_probe};
+use crate::trial::{Left, Trial, after_probe};
 use crate::upstream::Behaviour;
 use crate::util::project;
 
@@ -114,9 +114,17 @@ while True:
 #[test]
 fn what_it_would_load_from_the_workspace_and_a_model_it_cannot_speak_to_refuse_the_run() {
     let plant = |path: &str| agent("pass").run_as(run(|_| ())).planted(path, "x").scripted();
+    let refused = |left: &Left, told: &str| {
+        left.ends("gate_refused", "", 3);
+        let blockers = &left.report().blockers;
+        assert!(blockers.iter().any(|line| line.contains(told)), "no {told}: {blockers:#?}");
+    };
     for path in [".tool/plugin.js", "deep/.tool/x"] {
-        plant(path).ends("gate_refused", "workspace_inputs", 3);
+        refused(&plant(path), &format!("{path} is in the workspace, and the agent loads .tool"));
     }
     let other = run(|run| run["command"]["wire_apis"] = json!(["openai-responses"]));
-    agent("pass").run_as(other).scripted().ends("gate_refused", "openai-chat", 3);
+    refused(
+        &agent("pass").run_as(other).scripted(),
+        "expected openai-responses, found openai-chat",
+    );
 }
