@@ -402,37 +402,53 @@ pub fn end_with_parent() -> Result<()> {
         .map_err(|err| Error::io("end with", "the parent process", err.into()))
 }
 
-/// How often the kernel has ended processes for want of memory: in this process's memory cgroup, and on the machine.
-#[derive(Clone, Debug, Default)]
-pub struct MemoryKills(Vec<(&'static str, u64)>);
+/// How often the kernel has ended processes for want of memory: in this process's memory cgroup, else on the machine.
+#[derive(Clone, Debug)]
+pub struct MemoryKills {
+    /// Below it `proc` and `sys` are.
+    root: PathBuf,
+    counts: Vec<(&'static str, u64)>,
+}
 
 impl MemoryKills {
     pub fn now() -> Self {
-        let mut out = Vec::new();
-        let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        Self::below(Path::new("/"))
+    }
+
+    fn below(root: &Path) -> Self {
+        let mut counts = Vec::new();
+        let groups = std::fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
         for line in groups.lines() {
             // Hierarchy, controllers, path (cgroups(7)).
             let parts: Vec<&str> = line.splitn(3, ':').collect();
             let [_, controllers, path] = parts[..] else { continue };
             let (name, places) = match controllers {
-                "" => ("memory.events", ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].as_slice()),
+                "" => ("memory.events", ["sys/fs/cgroup", "sys/fs/cgroup/unified"].as_slice()),
                 all if all.split(',').any(|one| one == "memory") => {
-                    ("memory.oom_control", ["/sys/fs/cgroup/memory"].as_slice())
+                    ("memory.oom_control", ["sys/fs/cgroup/memory"].as_slice())
                 }
                 _ => continue,
             };
-            let count = places.iter().find_map(|place| oom_kills(&format!("{place}{path}/{name}")));
-            out.extend(count.map(|count| (name, count)));
+            // In a container the path is often the host's, and its own group is what is mounted.
+            let files = places
+                .iter()
+                .flat_map(|place| [format!("{place}{path}/{name}"), format!("{place}/{name}")]);
+            let count = files.map(|file| root.join(file)).find_map(|file| oom_kills(&file));
+            counts.extend(count.map(|count| (name, count)));
         }
-        out.extend(oom_kills("/proc/vmstat").map(|count| ("/proc/vmstat", count)));
-        Self(out)
+        // The machine's counts other people's processes too: only where there is no other.
+        if counts.is_empty() {
+            let machine = oom_kills(&root.join("proc/vmstat"));
+            counts.extend(machine.map(|count| ("/proc/vmstat", count)));
+        }
+        Self { root: root.to_path_buf(), counts }
     }
 
     /// What has risen since this was taken, in words: the cgroup's counter where it did, else the machine's.
     pub fn risen(&self) -> Option<String> {
-        let now = Self::now();
-        self.0.iter().find_map(|(name, before)| {
-            let (_, after) = now.0.iter().find(|(other, _)| other == name)?;
+        let now = Self::below(&self.root);
+        self.counts.iter().find_map(|(name, before)| {
+            let (_, after) = now.counts.iter().find(|(other, _)| other == name)?;
             (after > before).then(|| {
                 format!(
                     "the kernel ended it for want of memory: {name} oom_kill {before} to {after}"
@@ -443,7 +459,7 @@ impl MemoryKills {
 }
 
 /// The counter in a file of `name value` lines.
-fn oom_kills(path: &str) -> Option<u64> {
+fn oom_kills(path: &Path) -> Option<u64> {
     let text = std::fs::read_to_string(path).ok()?;
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
@@ -564,6 +580,50 @@ mod tests {
         }
         // Names that belong to others, and those of admit's own tests.
         host(&[("ADMITTED", "1"), ("CTO", "1"), ("ADMIT_TEST_STORE", "/x")]).steered().unwrap();
+    }
+
+    #[test]
+    fn the_counter_of_the_memory_killer_is_found_wherever_it_stands() {
+        // Version 2, version 1, version 1 in a container that has its own group mounted, and the machine's alone.
+        let cases: [(&str, Option<&str>, &str); 4] = [
+            ("0::/user/x\n", Some("sys/fs/cgroup/user/x/memory.events"), "memory.events"),
+            (
+                "4:memory:/x\n0::/\n",
+                Some("sys/fs/cgroup/memory/x/memory.oom_control"),
+                "memory.oom_control",
+            ),
+            (
+                "4:cpu,memory:/of/host\n",
+                Some("sys/fs/cgroup/memory/memory.oom_control"),
+                "memory.oom_control",
+            ),
+            ("0::/\n", None, "/proc/vmstat"),
+        ];
+        for (groups, file, name) in cases {
+            let dir = tempfile::tempdir().unwrap();
+            let write = |path: &str, text: &str| {
+                let path = dir.path().join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, text).unwrap();
+            };
+            write("proc/self/cgroup", groups);
+            write("proc/vmstat", "oom_kill 7\n");
+            file.into_iter().for_each(|file| write(file, "oom 1\noom_kill 2\noom_group_kill 0\n"));
+            let before = MemoryKills::below(dir.path());
+            assert_eq!(before.risen(), None);
+            if file.is_some() {
+                // Somebody else's process.
+                write("proc/vmstat", "oom_kill 9\n");
+                assert_eq!(before.risen(), None);
+            }
+            let (path, want) = match file {
+                Some(file) => (file, format!("{name} oom_kill 2 to 8")),
+                None => ("proc/vmstat", format!("{name} oom_kill 7 to 8")),
+            };
+            write(path, "oom 1\noom_kill 8\n");
+            let said = before.risen().unwrap();
+            assert!(said.ends_with(&want), "{said}");
+        }
     }
 
     fn host(pairs: &[(&str, &str)]) -> Host {

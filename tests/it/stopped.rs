@@ -1,6 +1,7 @@
 //! A run that somebody stops: a whole group that is told to end, as schedulers do it, at any instant; an agent or its
 //! sandbox that is killed from outside. It says nothing about the agent, and is sealed in time.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use crate::fuzz::Dice;
 use crate::run::{SCRIPTED, built};
 use crate::survive::{family, nobody_lives, runs};
 use crate::trial::Trial;
-use crate::util::{Run, marked, wait_for};
+use crate::util::{Run, marked, not_run, wait_for};
 
 fn send(pid: u32, signal: Signal) {
     // It may have ended meanwhile.
@@ -65,6 +66,58 @@ fn a_group_that_is_told_to_end_at_any_instant_is_interrupted_and_sealed_within_t
         (stopped, slowest) = (stopped + 1, slowest.max(took));
     }
     assert!(slowest < Duration::from_secs(2), "sealed after {slowest:?}");
+}
+
+/// A memory cgroup of the test's own, removed at the end.
+struct MemoryGroup(PathBuf);
+
+impl MemoryGroup {
+    /// Nothing where this user may make none.
+    fn of(limit: &str) -> Option<Self> {
+        let name = format!("admit-test-{}", std::process::id());
+        let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        let all = groups.lines().filter_map(|line| {
+            // Hierarchy, controllers, path (cgroups(7)).
+            let mut parts = line.splitn(3, ':').skip(1);
+            let (controllers, path) = (parts.next()?, parts.next()?);
+            match controllers {
+                "" => Some(("/sys/fs/cgroup", path, "memory.max")),
+                "memory" => Some(("/sys/fs/cgroup/memory", path, "memory.limit_in_bytes")),
+                _ => None,
+            }
+        });
+        let mut places = all.flat_map(|(mount, path, file)| {
+            [format!("{mount}{path}/{name}"), format!("{mount}/{name}")].map(|dir| (dir, file))
+        });
+        places.find_map(|(dir, file)| {
+            let group = std::fs::create_dir(&dir).ok().map(|()| Self(dir.into()))?;
+            std::fs::write(group.0.join(file), limit).ok().map(|()| group)
+        })
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_run_in_a_small_memory_cgroup_is_killed_from_outside_and_the_counter_is_the_detail() {
+    let Some(group) = MemoryGroup::of("120M") else {
+        return not_run("a memory cgroup: this user may make none");
+    };
+    let world = built();
+    let enter = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", group.0.display());
+    let args = [&["run", "--json"][..], &SCRIPTED].concat();
+    let output = world.command_behind(&["sh", "-c", &enter, "sh"], &args).output().unwrap();
+    let outcome = Run::of("in a memory cgroup", world.cwd(), output).expect(75).json();
+    let report = &outcome["report"];
+    assert_eq!(report["failure_class"], "killed_from_outside", "{report:#}");
+    let why = report["blockers"][0].as_str().unwrap();
+    assert!(why.contains("memory.") && why.contains(" oom_kill 0 to "), "{why}");
+    let dir = outcome["directory"].as_str().unwrap();
+    world.admit(&["verify", dir, "--accept", "fail"]).expect(0);
 }
 
 #[test]
