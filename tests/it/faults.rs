@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::loopback::Asked;
+use crate::loopback::{Asked, Server};
 use crate::trial::{Built, Left, Trial, real_case, understudy};
 use crate::upstream::{MODEL, raw, stream};
 use crate::util::project;
 
 /// What the server does in place of the scripted turn.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Fault {
+pub enum Fault {
     Status(u16),
     /// Closes without a reply.
     Closed,
@@ -26,16 +26,23 @@ enum Fault {
     BadTool,
     /// A whole reply with this text.
     Says(&'static str),
+    /// The same after so many seconds.
+    SaysLate(u64, &'static str),
+    /// Reasoning with this text, and other words as the reply.
+    Thinks(&'static str),
     /// A tool call of `bash` with this command.
     Does(&'static str),
 }
 use Fault::{
-    BadTool, Closed, Cut, Does, Empty, ErrorEvent, OtherModel, ReasoningOnly, Says, Status,
+    BadTool, Closed, Cut, Does, Empty, ErrorEvent, OtherModel, ReasoningOnly, Says, SaysLate,
+    Status, Thinks,
 };
 
 /// In which requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum When {
+pub enum When {
+    /// In the one before the run.
+    Probe,
     /// The first one that asks for this turn of the implementer.
     Once(usize),
     /// Every one that asks for this turn of the implementer.
@@ -45,7 +52,7 @@ enum When {
     /// Every one of whoever comes after the implementer.
     Later,
 }
-use When::{Always, Later, Once, Turn};
+use When::{Always, Later, Once, Probe, Turn};
 
 struct Row {
     faults: Vec<(When, Fault)>,
@@ -56,7 +63,7 @@ struct Row {
 }
 
 const BROKEN: &str = "<<<AGENT_RESULT\n{\"status\": \nAGENT_RESULT>>>";
-const FAILED: &str =
+pub const FAILED: &str =
     "<<<AGENT_RESULT\n{\"status\": \"failed\", \"error\": \"no\"}\nAGENT_RESULT>>>";
 
 /// Faults without which the run would have gone on, each with its class.
@@ -184,6 +191,14 @@ fn faulty(fault: Fault) -> Vec<u8> {
         OtherModel => events("another-model", &[json!({ "content": "x" })], Some("stop")),
         BadTool => calls(&[("read".into(), "{\"path\": ".into())]),
         Says(text) => says(text),
+        SaysLate(seconds, text) => {
+            std::thread::sleep(std::time::Duration::from_secs(seconds));
+            says(text)
+        }
+        Thinks(text) => {
+            let all = [json!({ "reasoning_content": text }), json!({ "content": "All done." })];
+            events(MODEL, &all, Some("stop"))
+        }
         Does(command) => calls(&[("bash".into(), json!({ "command": command }).to_string())]),
     }
 }
@@ -204,12 +219,22 @@ fn scripted(turn: usize, script: &Value) -> Vec<u8> {
 
 /// A run with these faults.
 fn run(built: &Built, faults: Vec<(When, Fault)>) -> Left {
+    let server = player(faults);
+    let mut trial = Trial::built(built.clone());
+    // An agent that is answered the same for ever is ended by a limit.
+    trial.proxy.requests = 40;
+    trial.served_at(server.url("/v1"))
+}
+
+/// A server that plays the fixture's script for one run, with these faults.
+pub fn player(faults: Vec<(When, Fault)>) -> Server {
     let path = project().join("fixtures/r1-string-slugify/script.json");
     let script: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let (asked, implementer) = (AtomicU32::new(0), Mutex::new(Vec::<usize>::new()));
-    let server = raw(move |request: &Asked| {
+    raw(move |request: &Asked| {
         if asked.fetch_add(1, Ordering::SeqCst) == 0 {
-            return says("ready");
+            let fault = faults.iter().find(|(when, _)| *when == Probe);
+            return fault.map_or_else(|| says("ready"), |(_, fault)| faulty(*fault));
         }
         let body: Value = serde_json::from_slice(&request.body).unwrap();
         let said = body["messages"].as_array().unwrap().iter();
@@ -230,14 +255,10 @@ fn run(built: &Built, faults: Vec<(When, Fault)>) -> Left {
             Once(at) => first && *at == turn,
             Turn(at) => *at == turn,
             Always => true,
-            Later => false,
+            Later | Probe => false,
         };
         faults.iter().find(hit).map_or_else(|| scripted(turn, &script), |(_, fault)| faulty(*fault))
-    });
-    let mut trial = Trial::built(built.clone());
-    // An agent that is answered the same for ever is ended by a limit.
-    trial.proxy.requests = 40;
-    trial.served_at(server.url("/v1"))
+    })
 }
 
 /// What is wrong with a row's run.

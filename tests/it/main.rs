@@ -42,6 +42,7 @@ mod sandbox;
 mod sandbox_host;
 mod sbom;
 mod schemas;
+mod served;
 mod shape;
 mod stop;
 mod stopped;

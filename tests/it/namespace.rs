@@ -18,10 +18,16 @@ const STAGE: &str = "ADMIT_TEST_NAMESPACE";
 ///
 /// `test` is its own whole name; `addresses` are `ADDRESS/BITS`.
 pub fn entered(test: &str, addresses: &[&str]) -> bool {
+    entered_with(test, addresses, &[])
+}
+
+/// As [`entered`], with variables for the test that is inside.
+pub fn entered_with(test: &str, addresses: &[&str], carried: &[(&str, &str)]) -> bool {
     let user = rustix::process::geteuid();
     let this = |command: &mut Command, stage: &str| {
         let exe = std::env::current_exe().unwrap();
         command.arg(exe).args([test, "--exact", "--nocapture"]).env(STAGE, stage);
+        command.envs(carried.iter().copied());
     };
     let mut command = Command::new("unshare");
     match var(STAGE).as_deref() {
@@ -110,9 +116,10 @@ fn ask(kind: u16, flags: u16, body: &[u8]) {
     assert_eq!(error, 0, "{}", io::Error::from_raw_os_error(-error));
 }
 
-/// Leads whoever connects to `at` to the server at `to`.
-pub fn lead(at: &str, to: SocketAddr) {
+/// Leads whoever connects to `at` to the server at `to`. Gives the address, whose port may have been left open.
+pub fn lead(at: &str, to: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind(at).unwrap();
+    let bound = listener.local_addr().unwrap();
     let copy = |mut from: TcpStream, mut to: TcpStream| {
         std::thread::spawn(move || {
             let _ = io::copy(&mut from, &mut to);
@@ -126,6 +133,7 @@ pub fn lead(at: &str, to: SocketAddr) {
             copy(server, client);
         }
     });
+    bound
 }
 
 #[test]

@@ -27,6 +27,7 @@ use admit::store::{Hashes, Store};
 use serde_json::{Value, json};
 
 use crate::judge::{host, shown};
+use crate::lock::commit;
 use crate::run::put;
 use crate::upstream::{MODEL, MockServer, key, serve_during};
 use crate::util::{self, World};
@@ -42,8 +43,27 @@ pub struct Built {
     records: BTreeMap<String, Vec<u8>>,
 }
 
+impl Built {
+    /// As text, for a process of this test that has no network to build anything.
+    pub fn to_text(&self) -> String {
+        let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).unwrap();
+        let records: BTreeMap<_, _> = self.records.iter().map(|(p, b)| (p, text(b))).collect();
+        json!([self.binary, self.provider, records]).to_string()
+    }
+
+    pub fn from_text(text: &str) -> Self {
+        let (binary, provider, records): (_, _, BTreeMap<String, String>) =
+            serde_json::from_str(text).unwrap();
+        let records = records.into_iter().map(|(path, text)| (path, text.into_bytes())).collect();
+        Self { binary, provider, records }
+    }
+}
+
 /// What a test does when a stage of the run begins.
 type Hook = Box<dyn Fn() + Send>;
+
+/// What a test makes of a record.
+type Change = Box<dyn FnOnce(&mut Value)>;
 
 /// Everything of a run that a test may want otherwise than it is.
 pub struct Trial {
@@ -56,6 +76,8 @@ pub struct Trial {
     pub state: PathBuf,
     provider: String,
     api: Option<Api>,
+    admission: Option<Change>,
+    key: bool,
     world: World,
     at: Option<(&'static str, Hook)>,
     stop: Arc<AtomicUsize>,
@@ -84,6 +106,39 @@ pub fn understudy() -> Built {
         let world = World::with_shared_store();
         world.admit(&["build", "understudy", "--record"]).expect(0);
         left_by_build(&world, "understudy")
+    });
+    built.clone()
+}
+
+/// A provider from a source of its own, built once a process: the stand-in's program with another version, in a repository
+/// behind a mirror.
+pub fn sourced() -> Built {
+    static BUILT: OnceLock<Built> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let world = World::with_shared_store();
+        let name = "another";
+        let mirror = world.path().join("mirror");
+        let files: Vec<(String, String)> = (files(&util::project().join("fixtures/understudy")))
+            .into_iter()
+            .map(|(path, bytes)| {
+                let text = String::from_utf8(bytes).unwrap();
+                (path, text.replace("\"version\": \"1.0.0\"", "\"version\": \"1.0.1\""))
+            })
+            .collect();
+        let files: Vec<(&str, &str)> = files.iter().map(|(p, t)| (&**p, &**t)).collect();
+        let rev = commit(&mirror.join(name), &files);
+        let mirror = format!("https://provider.invalid/=file://{}/", mirror.display());
+        let admit = |args: &[&str]| {
+            world.admit(&[args, &["--mirror", &mirror]].concat()).expect(0);
+        };
+        let url = format!("https://provider.invalid/{name}.git");
+        let from = ["--source", &url, "--rev", &rev, "--like", "understudy"];
+        let own = ["--build-path", "/tmp/admit-another", "--version-text", "1.0.1"];
+        admit(&[&["lock", name][..], &from, &own].concat());
+        admit(&["build", name]);
+        admit(&["lock", name, "--update"]);
+        admit(&["build", name, "--record"]);
+        left_by_build(&world, name)
     });
     built.clone()
 }
@@ -231,6 +286,8 @@ impl Trial {
             state: world.path().join("state"),
             provider: provider.to_owned(),
             api: None,
+            admission: None,
+            key: true,
             world,
             at: None,
             stop: Arc::default(),
@@ -264,6 +321,23 @@ impl Trial {
             change(script["turns"].as_array_mut().unwrap());
             script.to_string()
         })
+    }
+
+    /// With another admission of the model.
+    pub fn admission(self, change: impl FnOnce(&mut Value) + 'static) -> Self {
+        Self { admission: Some(Box::new(change)), ..self }
+    }
+
+    /// Without the model's key.
+    pub fn without_key(self) -> Self {
+        Self { key: false, ..self }
+    }
+
+    /// Without the record of the provider's build.
+    pub fn without_build(self) -> Self {
+        let root = self.world.home().join(".local/share/admit/root");
+        std::fs::remove_dir_all(root.join("admissions/builds")).unwrap();
+        self
     }
 
     /// With a model that speaks this API.
@@ -325,6 +399,9 @@ impl Trial {
             fields.insert("credential".into(), json!({ "kind": credential }));
             fields.insert("api".into(), json!(api));
         }
+        if let Some(change) = self.admission {
+            change(&mut admission);
+        }
         put(
             &self.world,
             &format!("admissions/models/test--{MODEL}.json"),
@@ -332,7 +409,9 @@ impl Trial {
         );
         let home = self.world.home();
         let mut vars = host(&home).vars();
-        vars.insert("ADMIT_MODEL_KEY".into(), key());
+        if self.key {
+            vars.insert("ADMIT_MODEL_KEY".into(), key());
+        }
         if let Model::Served(url) = model {
             vars.insert("CTO_HARNESS_CASE_LOCAL_BASE_URL".into(), url.clone());
         }
@@ -491,18 +570,23 @@ impl Left {
 
     /// Every file of the run directory by its path.
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
-        fn walk(dir: &Path, prefix: &str, out: &mut BTreeMap<String, Vec<u8>>) {
-            for entry in std::fs::read_dir(dir).unwrap() {
-                let entry = entry.unwrap();
-                let name = format!("{prefix}{}", entry.file_name().to_str().unwrap());
-                match entry.file_type().unwrap().is_dir() {
-                    true => walk(&entry.path(), &format!("{name}/"), out),
-                    false => drop(out.insert(name, std::fs::read(entry.path()).unwrap())),
-                }
+        files(&self.sealed.directory)
+    }
+}
+
+/// Every file below a directory by its path there.
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    fn walk(dir: &Path, prefix: &str, out: &mut BTreeMap<String, Vec<u8>>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let entry = entry.unwrap();
+            let name = format!("{prefix}{}", entry.file_name().to_str().unwrap());
+            match entry.file_type().unwrap().is_dir() {
+                true => walk(&entry.path(), &format!("{name}/"), out),
+                false => drop(out.insert(name, std::fs::read(entry.path()).unwrap())),
             }
         }
-        let mut out = BTreeMap::new();
-        walk(&self.sealed.directory, "", &mut out);
-        out
     }
+    let mut out = BTreeMap::new();
+    walk(dir, "", &mut out);
+    out
 }
