@@ -15,7 +15,7 @@ use crate::record::health::HealthReport;
 use crate::record::lockfile::Lockfile;
 use crate::record::piplock::PipLock;
 use crate::record::report::BuildReport;
-use crate::record::sealed::{Event, Freshness, Manifest, NoTargetProof, Seal};
+use crate::record::sealed::{Event, Freshness, Manifest, NoTargetProof, Seal, Span};
 use crate::record::wire::ProxyRecord;
 use crate::record::{Record, Schema};
 use crate::root::Config;
@@ -105,6 +105,7 @@ pub fn all() -> Vec<(String, Value)> {
         entry::<InclusionProof>(),
         plain::<Config>("admit.toml", 1),
         plain::<Event>("admit.run-event", 1),
+        plain::<Span>("admit.run-span", 1),
         plain::<ProxyRecord>("admit.run-bridge", 1),
         plain::<SandboxFacts>("admit.run-sandbox", 1),
         plain::<Vec<JudgeRow>>("admit.run-judgement", 1),

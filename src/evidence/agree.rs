@@ -11,6 +11,8 @@ use serde_json::Value;
 use super::fault::{Fault, FaultKind, fault};
 use super::files::RunDir;
 use super::names;
+use super::wire::probe_reply;
+use crate::proxy::{api, probe};
 use crate::record;
 use crate::record::admission::ModelKind;
 use crate::record::evidence::{
@@ -144,7 +146,10 @@ impl Differences {
         let class = evidence_class(origin, kind, network, proxy.upstream);
         self.same(PROXY, "evidence_class", report.evidence_class, class);
         self.same(PROXY, "case_model", report.case_model.as_deref(), Some(proxy.model.as_str()));
-        let reported = report.wire.len() as u64 + report.wire_omitted;
+        // Exchange 0 was before the proxy was there.
+        let agents = report.wire.iter().filter(|row| row.number > 0).count();
+        let reported = agents as u64 + report.wire_omitted;
+        self.probe(dir, report, &gates);
         self.same(PROXY, "exchanges", reported, proxy.exchanges.len() as u64);
         let nothing: &[String] = &[];
         self.same(PROXY, "secrets seen", nothing, &proxy.secrets_seen);
@@ -156,6 +161,33 @@ impl Differences {
             .any(|row| matches!(row.class, FailureClass::LimitHit | FailureClass::Timeout));
         if !told {
             self.same(PROXY, "limit hit", None, proxy.limit_hit);
+        }
+    }
+
+    /// What the model was asked before the start: its reply, read once more, is what the gate saw.
+    fn probe(&mut self, dir: &RunDir, report: &RunReport, gates: &Value) {
+        let verdict = &gates["probe"]["verdict"];
+        if !report.wire.iter().any(|row| row.number == 0) {
+            if !gates["probe"].is_null() {
+                let found = "none in the report".to_owned();
+                self.add(names::GATE, "the probe's exchange".into(), found);
+            }
+            return;
+        }
+        let name = probe_reply();
+        let api = report
+            .wire_api
+            .as_deref()
+            .and_then(|api| serde_json::from_value(Value::from(api)).ok().map(api::list::of));
+        let model = report.case_model.as_deref().unwrap_or_default();
+        match (dir.read(&name, MAX_RECORD), api) {
+            (Ok(reply), Some(api)) => {
+                let again = probe::read_again(api, model, &reply);
+                let again = serde_json::to_value(&again).unwrap_or_default();
+                self.same(&name, "the probe's verdict", verdict, &again);
+            }
+            (Err(err), _) => self.unreadable(&name, err.to_string()),
+            (_, None) => self.unreadable(&name, "no wire API that is known".into()),
         }
     }
 

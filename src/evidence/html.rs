@@ -195,7 +195,8 @@ fn ran(report: &RunReport, exchanges: &[Exchange]) -> Markup {
         (Some(provider), Some(model)) => html! { (provider) "/" (model) },
         _ => none(),
     };
-    let asked = exchanges.iter().filter_map(|exchange| exchange.tokens);
+    let agents = report.wire.iter().zip(exchanges).filter(|(row, _)| row.number > 0);
+    let asked = agents.filter_map(|(_, exchange)| exchange.tokens);
     let (sent, got) = asked.fold((0, 0), |all: (u64, u64), one| {
         (all.0.saturating_add(one.0), all.1.saturating_add(one.1))
     });
@@ -224,7 +225,7 @@ fn ran(report: &RunReport, exchanges: &[Exchange]) -> Markup {
                 (report.started) @if let Some(took) = took { ", took " (span(took)) }
             }))
             (pair("requests to the model", html! {
-                (report.wire.len() as u64 + report.wire_omitted)
+                (report.wire.iter().filter(|row| row.number > 0).count() as u64 + report.wire_omitted)
                 @if sent + got > 0 { ", " (sent) " tokens in, " (got) " out" }
             }))
             (pair("records", html! {
@@ -332,7 +333,7 @@ fn said(report: &RunReport, exchanges: &[Exchange]) -> Markup {
         @for (row, exchange) in report.wire.iter().zip(exchanges) {
             section .exchange {
                 h3 {
-                    @if row.number == 0 { "Before the start" } @else { "Request " (row.number) }
+                    @if row.number == 0 { "Before the start, by admit" } @else { "Request " (row.number) }
                     " " span .dim {
                         "at " (span(row.monotonic_ns)) ", " (span(row.duration_ns)) ", "
                         @match row.status { Some(status) => { "status " (status) } None => { "no answer" } }
@@ -494,7 +495,7 @@ fn passed(report: &RunReport) -> Markup {
             details {
                 summary { (plural(report.wire.len() as u64, "exchange", "exchanges")) " as bytes" }
                 dl { @for row in &report.wire {
-                    (pair(&row.number.to_string(), html! { code { (row.request_file) } ", " code { (row.reply_file) } }))
+                    (pair(&match row.number { 0 => "before the start".to_owned(), number => number.to_string() }, html! { code { (row.request_file) } ", " code { (row.reply_file) } }))
                 } }
             }
         }

@@ -5,7 +5,7 @@
 //!   report.json report.md report.html    what a reader needs; report.md is made from the first alone, the page also
 //!                                        from the sealed files
 //!   events.normalized.jsonl              hash-chained: each line names the digest of the line before
-//!   trace.jsonl                          empty: the layout has its place
+//!   trace.jsonl                          what admit did, and when
 //!   gate.json sandbox.json freshness.json stage2-no-target-inspection.json
 //!   patch.diff test.log
 //!   backend/                             stdout, stderr, event log, every request and reply, marker files, config

@@ -14,9 +14,9 @@ use super::names;
 use crate::error::{Error, Reason, Result};
 use crate::host::Clock;
 use crate::record;
-use crate::record::evidence::{ChainEnd, RunReport, TimelineRow};
+use crate::record::evidence::{ChainEnd, RunReport, TimelineRow, WireRow};
 use crate::record::ids::{Digest, Name, RelPath};
-use crate::record::sealed::{Author, Event, Excerpt};
+use crate::record::sealed::{Author, Event, Excerpt, Span};
 use crate::secrets::{Known, Secret};
 
 use sha2::Digest as _;
@@ -226,6 +226,30 @@ impl Recording {
         bytes: &[u8],
     ) -> Result<Option<u64>> {
         self.noted(|state| self.append_locked(state, path, role, by, bytes))
+    }
+
+    /// One line of the trace: what admit did from `started_ns` until now.
+    pub fn span(&self, name: &str, started_ns: u64) -> Result<()> {
+        let ended_ns = self.elapsed_ns();
+        self.trace(&Span { name: name.into(), started_ns, ended_ns, exchange: None })
+    }
+
+    fn trace(&self, span: &Span) -> Result<()> {
+        let mut line = record::canonical(span);
+        line.push(b'\n');
+        self.append(&rel(names::TRACE)?, "trace", Author::Admit, &line).map(drop)
+    }
+
+    /// A line of the trace for each exchange.
+    pub fn trace_exchanges(&self, rows: &[WireRow]) -> Result<()> {
+        rows.iter().try_for_each(|row| {
+            self.trace(&Span {
+                name: "exchange".into(),
+                started_ns: row.monotonic_ns,
+                ended_ns: row.monotonic_ns.saturating_add(row.duration_ns),
+                exchange: Some(row.number),
+            })
+        })
     }
 
     /// Nanoseconds since the recording began.

@@ -236,7 +236,10 @@ pub fn markdown(report: &RunReport) -> String {
         let _ = writeln!(
             out,
             "\n### {}. {}: status {status}, {}\n\nat {} ms, took {} ms; {}, {}\n",
-            row.number,
+            match row.number {
+                0 => "Before the start".into(),
+                number => number.to_string(),
+            },
             inline(&row.request_line),
             inline(&row.class),
             millis(row.monotonic_ns),

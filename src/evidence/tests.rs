@@ -186,7 +186,7 @@ fn fill(run: &Recording) {
     run.append(&path("backend/stdout.log"), "log", Author::Agent, b"one\n").unwrap();
     run.append(&path("backend/stdout.log"), "log", Author::Agent, b"two\n").unwrap();
     run.record(names::NO_TARGET, "no_target_inspection", &proof()).unwrap();
-    run.append(&path(names::TRACE), "trace", Author::Admit, b"{}\n").unwrap();
+    run.span("gate", 0).unwrap();
 }
 
 fn sealed(dir: &Path) -> Sealed {

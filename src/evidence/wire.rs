@@ -4,6 +4,8 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 
 use super::recorder::{Recording, rel};
+use crate::error::Result;
+use crate::proxy::probe::{Kept, Probe};
 use crate::proxy::server::{self, Part};
 use crate::record;
 use crate::record::evidence::WireRow;
@@ -24,6 +26,14 @@ impl WireSink {
     pub fn new(run: Arc<Recording>) -> Self {
         Self(run)
     }
+}
+
+/// The files of the probe's list of models: request and reply.
+const PROBE_LIST: (&str, &str) = ("backend/wire/0000-list.request", "backend/wire/0000-list.reply");
+
+/// The file with the reply to the probe's question.
+pub(super) fn probe_reply() -> String {
+    file(0, Part::Reply)
 }
 
 fn file(exchange: u32, part: Part) -> String {
@@ -59,9 +69,44 @@ impl Recording {
         record.exchanges.iter().map(|exchange| self.wire_row(exchange, started_ns)).collect()
     }
 
+    /// Keeps what the model was asked before the start, as exchange 0, and gives its rows: the list of models and the
+    /// question.
+    pub fn probed(&self, probe: &Probe) -> Result<Vec<WireRow>> {
+        probe.kept.iter().map(|kept| self.probe_row(probe, kept)).collect()
+    }
+
+    fn probe_row(&self, probe: &Probe, kept: &Kept) -> Result<WireRow> {
+        let (request_file, reply_file) = match kept.list {
+            true => (PROBE_LIST.0.to_owned(), PROBE_LIST.1.to_owned()),
+            false => (file(0, Part::Forwarded), file(0, Part::Reply)),
+        };
+        self.artifact(&rel(&request_file)?, "probe_request", Author::Admit, &kept.request)?;
+        self.artifact(&rel(&reply_file)?, "probe_reply", Author::Model, &kept.reply)?;
+        let line = String::from_utf8_lossy(&kept.request);
+        let line = line.split_once(" HTTP/1.1\r\n").map_or("the model", |(line, _)| line);
+        let ago = u64::try_from(kept.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let decided = probe.kept.last() == Some(kept);
+        let verdict = probe.verdict.as_ref().filter(|_| decided);
+        Ok(WireRow {
+            number: 0,
+            monotonic_ns: self.elapsed_ns().saturating_sub(ago),
+            duration_ns: kept.facts.duration_ns,
+            request_line: line.replace("[base]", "/v1"),
+            status: kept.facts.status,
+            class: verdict.map_or("passed".into(), |verdict| record::word(&verdict.class)),
+            request: Excerpt::of(&kept.request, SHOWN),
+            reply: Excerpt::of(&kept.reply, SHOWN),
+            request_file,
+            reply_file,
+        })
+    }
+
     /// What the server itself said in this exchange's reply, where it said something was wrong.
     pub fn server_said(&self, exchange: u32) -> Option<String> {
-        let reply = self.dir.read(&file(exchange, Part::Reply), READ_BACK).ok()?;
+        let read = |name: &str| self.dir.read(name, READ_BACK).ok();
+        let reply = read(&file(exchange, Part::Reply));
+        // Where the model was not asked, the list is what the probe has.
+        let reply = reply.or_else(|| (exchange == 0).then(|| read(PROBE_LIST.1))?)?;
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         said(&reply).filter(|words| look(words.as_bytes(), &known, Rules::On).is_empty())
     }

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 
-use super::api::{Request, read_request};
+use super::api::{Request, WireApi, read_request};
 use super::http1::{head_end, parse_reply};
 use super::json;
 use super::relay::{Relay, Stop};
@@ -43,6 +43,19 @@ pub enum ProbeOutcome {
     ReplyUnusable,
 }
 
+/// One of the probe's two requests with its reply, as bytes for the record. Holds neither address nor key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The list of models; else the question.
+    pub list: bool,
+    pub begun: Instant,
+    /// As sent, with endpoint and key replaced by words in brackets.
+    pub request: Vec<u8>,
+    /// As received, as far as it would have gone to an agent.
+    pub reply: Vec<u8>,
+    pub facts: ReplyFacts,
+}
+
 /// A probe's result. Holds neither address nor key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -61,6 +74,9 @@ pub struct Probe {
     /// The name of a known secret that a reply held. The reply is not read on then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_seen: Option<String>,
+    /// What was sent and received, in its order; files of their own keep it.
+    #[serde(skip)]
+    pub kept: Vec<Kept>,
 }
 
 impl Probe {
@@ -124,15 +140,17 @@ async fn both(upstream: &Upstream, model: &str, limits: ProbeLimits, chat: &Requ
         verdict: None,
         facts: None,
         secret_seen: None,
+        kept: Vec::new(),
     };
     let known = Known::new(&upstream.secret_values());
     let api = upstream.api();
-    let list = ask(upstream, &Ask::Models(&chat.headers), limits, &known).await;
-    out.secret_seen = list.secret;
+    let (list, secret) = ask(upstream, &Ask::Models(&chat.headers), limits, &known).await;
+    out.secret_seen = secret;
     let ids = match list.facts.status {
-        Some(200) if list.facts.body_whole && out.secret_seen.is_none() => ids(&list.passed),
+        Some(200) if list.facts.body_whole && out.secret_seen.is_none() => ids(&list.reply),
         _ => None,
     };
+    out.kept.push(list.clone());
     let Some(ids) = ids else {
         out.verdict = Some(match list.facts.status {
             // Otherwise a list that is no list would be judged as a completion.
@@ -148,16 +166,27 @@ async fn both(upstream: &Upstream, model: &str, limits: ProbeLimits, chat: &Requ
         out.outcome = ProbeOutcome::ModelNotListed;
         return out;
     }
-    let reply = ask(upstream, &Ask::Chat(chat), limits, &known).await;
+    let (reply, secret) = ask(upstream, &Ask::Chat(chat), limits, &known).await;
     let verdict = classify(&reply.facts, model, |reason| api.finish(reason));
     out.outcome = match verdict.class {
-        ReplyClass::OkText | ReplyClass::OkTools if reply.secret.is_none() => ProbeOutcome::Ready,
+        ReplyClass::OkText | ReplyClass::OkTools if secret.is_none() => ProbeOutcome::Ready,
         _ => ProbeOutcome::ReplyUnusable,
     };
     out.verdict = Some(verdict);
-    out.facts = Some(reply.facts);
-    out.secret_seen = reply.secret;
+    out.facts = Some(reply.facts.clone());
+    out.secret_seen = secret;
+    out.kept.push(reply);
     out
+}
+
+/// What the bytes of a reply that was kept amount to, read once more.
+pub fn read_again(api: &'static dyn WireApi, model: &str, reply: &[u8]) -> ReplyVerdict {
+    let mut relay = Relay::new(api, &Known::none());
+    // What stops it shows in the facts.
+    let fed = relay.feed(reply).is_ok();
+    let (_, mut facts, _) = relay.finish(fed);
+    facts.closed_by = Some(ClosedBy::Upstream);
+    classify(&facts, model, |reason| api.finish(reason))
 }
 
 /// The ids in the model list of a whole reply.
@@ -171,15 +200,13 @@ fn ids(reply: &[u8]) -> Option<BTreeSet<String>> {
     data.iter().map(|model| model.get("id")?.as_str().map(str::to_owned)).collect()
 }
 
-/// One reply, read to its end.
-struct Answer {
-    facts: ReplyFacts,
-    /// The reply as received, as far as it would have gone to an agent.
-    passed: Vec<u8>,
-    secret: Option<String>,
-}
-
-async fn ask(upstream: &Upstream, ask: &Ask<'_>, limits: ProbeLimits, known: &Known) -> Answer {
+/// One request and its reply, read to its end; and the name of a secret in it.
+async fn ask(
+    upstream: &Upstream,
+    ask: &Ask<'_>,
+    limits: ProbeLimits,
+    known: &Known,
+) -> (Kept, Option<String>) {
     let begun = Instant::now();
     let mut relay = Relay::new(upstream.api(), known);
     let mut passed = Vec::new();
@@ -226,5 +253,8 @@ async fn ask(upstream: &Upstream, ask: &Ask<'_>, limits: ProbeLimits, known: &Kn
         }
     }
     facts.duration_ns = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    Answer { facts, passed, secret }
+    let mut request = ask.recorded_head(upstream);
+    request.extend_from_slice(ask.body());
+    let list = matches!(ask, Ask::Models(_));
+    (Kept { list, begun, request, reply: passed, facts }, secret)
 }

@@ -72,6 +72,20 @@ pub struct Event {
     pub data: Value,
 }
 
+/// One line of `trace.jsonl`: what admit did, and when, in nanoseconds since the run directory was made. In the order in
+/// which it ended; what was under way when the run was stopped, and the seal itself, have no line.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Span {
+    /// `gate`, `held_out`, `baselines`, `sandbox`, `agent`, `exchange` or `judge`.
+    pub name: String,
+    pub started_ns: u64,
+    pub ended_ns: u64,
+    /// Which exchange; 0 is the probe's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<u32>,
+}
+
 /// One file of a run directory.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

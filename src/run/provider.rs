@@ -112,7 +112,10 @@ impl Watcher<'_> {
 
     fn judge(&self, work: &snapshot::Snapshot) -> Result<Judgement> {
         let Around { judge, fixture, draw, .. } = *self.around;
-        judge::judge(judge, fixture, draw, work)
+        let since = self.around.run.elapsed_ns();
+        let judgement = judge::judge(judge, fixture, draw, work)?;
+        self.around.run.span("judge", since)?;
+        Ok(judgement)
     }
 }
 
@@ -219,12 +222,15 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
     let Around { run, agent, fixture, launcher, marks, .. } = *around;
     let missing = |what: &'static str| move || Error::new(Reason::Internal, what);
     let (launch, _) = admitted.provider().ok_or_else(missing("no provider was admitted"))?;
+    let since = run.elapsed_ns();
     let mut sandbox = sandbox::start(launcher, &launch.sandbox)?;
     run.record("sandbox.json", "sandbox", sandbox.facts())?;
     furnish(around, launch, &sandbox)?;
     as_recorded(around, &sandbox)?;
     let program = launch.argv.first().ok_or_else(missing("a launch without a program"))?;
     let hostname = hostname_and_program(around, program, &mut sandbox)?;
+
+    run.span("sandbox", since)?;
 
     let listener = sandbox.listener().ok_or_else(missing("the listener did not come out"))?;
     let (events, heard) = mpsc::channel();
@@ -254,6 +260,7 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
     let kept = agent.log_directory(fixture).is_none().then(|| Arc::clone(&said));
     let mut watcher = Watcher { around, said, judgement: None, reader, looking: None };
     run.draft(|draft| draft.case_process_started = true);
+    let since = run.elapsed_ns();
     let mut running = sandbox.spawn(&command, Some(sink(run, kept)))?;
     let place = json!({ "binary": program, "sha256": launch.binary, "argv": launch.argv });
     run.event("case_process_started", Author::Admit, place)?;
@@ -268,10 +275,13 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
         }
     };
     let finished = running.finish()?;
+    run.span("agent", since)?;
     let wire = proxy.stop()?;
     let killed = classify::foreign_signal(end, finished.wait_status).map(|signal| {
         let memory = around.memory.risen().filter(|_| signal == libc::SIGKILL);
-        memory.map_or(format!("signal {signal}"), |why| format!("signal {signal}: {why}"))
+        let unknown =
+            "by somebody outside, or by a process of the agent's own: the kernel does not say";
+        format!("signal {signal}: {}", memory.as_deref().unwrap_or(unknown))
     });
     let ended = json!({
         "end": format!("{end:?}"), "wait_status": finished.wait_status,

@@ -21,7 +21,7 @@ use super::provider::{self, Around};
 use super::supervise::{SETTLE, told_within};
 use super::tools::Tools;
 use super::verdict::{self, Proofs};
-use crate::check::{Engine, Policy, Purpose};
+use crate::check::{Check, Engine, Policy, Purpose};
 use crate::context::Context;
 use crate::error::{Error, Kind, Reason, Result};
 use crate::evidence::{Recording, Sealed, names};
@@ -286,7 +286,9 @@ impl Run<'_> {
 
     /// Everything between the first event and the seal. `Some` exit code where the report does not decide it.
     fn all(&self, run: &Arc<Recording>, report: &mut RunReport) -> Result<(Option<u8>, Decision)> {
+        let since = run.elapsed_ns();
         let (gathered, decision) = self.gate()?;
+        run.span("gate", since)?;
         verdict::before(report, self.root, self.fixture, &gathered, &decision);
         if self.engine == Engine::Provider {
             report.provider = Some(self.options.provider.provider.to_string());
@@ -312,6 +314,11 @@ impl Run<'_> {
         known.extend(endpoint.map(|url| ("endpoint_url".to_owned(), url)));
         run.watch_for(Known::new(&known));
         run.note_sentinel(self.marks.sentinel.clone());
+        if let Some(probe) = &gathered.probe {
+            report.wire = run.probed(probe)?;
+            run.trace_exchanges(&report.wire)?;
+            run.draft(|draft| draft.wire.clone_from(&report.wire));
+        }
         if self.stopped(report) {
             return Ok((None, decision));
         }
@@ -319,6 +326,9 @@ impl Run<'_> {
             let ids: Vec<&str> = decision.refusals().iter().map(|r| r.check.id()).collect();
             run.event("gates_refused", Author::Admit, json!({ "gates": ids }))?;
             verdict::blocked(report, &decision);
+            if decision.refusals().iter().any(|r| r.check == Check::ResponseShape) {
+                report.server_said = run.server_said(0);
+            }
             let kind = decision.kind().unwrap_or(Kind::Refused);
             return Ok((Some(kind.exit_code()), decision));
         };
@@ -354,7 +364,9 @@ impl Run<'_> {
 
     /// The held-out calls of this run, on record before anything is judged by them.
     fn draw(&self, run: &Recording, judge: &dyn Judge) -> Result<Draw> {
+        let since = run.elapsed_ns();
         let draw = judge::draw(judge, self.fixture, &Seed::new(&self.marks.nonce)?)?;
+        run.span("held_out", since)?;
         run.record(names::HELD_OUT, "held_out", &draw.record)?;
         Ok(draw)
     }
@@ -367,8 +379,10 @@ impl Run<'_> {
         policy: &SandboxPolicy,
     ) -> Result<Baselines> {
         let below = self.agent.workspace(self.fixture);
+        let since = run.elapsed_ns();
         let baselines =
             baseline::baselines(self.launcher, judge, self.fixture, draw, policy, &below)?;
+        run.span("baselines", since)?;
         let rows: Vec<_> = baselines
             .rows
             .iter()
@@ -445,7 +459,9 @@ impl Run<'_> {
         let worked = fake::work(self.launcher, &policy, &below, fixture, change)?;
         let committed = worked.snapshot.committed_change(fixture);
         run.event("workspace_commit", Author::Admit, json!({ "committed": committed }))?;
+        let since = run.elapsed_ns();
         let judgement = judge::judge(judge, fixture, &draw, &worked.snapshot)?;
+        run.span("judge", since)?;
         let data = json!({ "accepted": judgement.passed, "note": judgement.note() });
         run.event("judge_finished", Author::Admit, data)?;
         let expected = launch::expected(tools);

@@ -198,7 +198,9 @@ pub fn started(
     let verified = seen.facts.stable.verified.first();
     report.case_binary_sha256 = verified.map(|copy| copy.sha256.clone());
     report.limits.extend(seen.facts.stable.limits.iter().cloned());
-    report.wire = run.wire_rows(wire, began.run_ns);
+    let rows = run.wire_rows(wire, began.run_ns);
+    run.trace_exchanges(&rows)?;
+    report.wire.extend(rows);
     run.record("backend/bridge.json", "bridge", wire)?;
     let phases = Phases::of(&agent.phases(&seen.claimed), wire, began);
     report.phases.clone_from(&phases.rows);

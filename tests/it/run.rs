@@ -150,6 +150,18 @@ fn a_rehearsal_is_sealed_reads_back_and_is_no_pass() {
     ] {
         crate::schemas::validate_as(&dir.join(file), &format!("{schema}.schema.json"));
     }
+    // What admit did and when, in the order of its end.
+    let spans = std::fs::read_to_string(dir.join("trace.jsonl")).unwrap();
+    let spans: Vec<Value> = spans.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let names: std::collections::BTreeSet<&str> =
+        spans.iter().map(|span| span["name"].as_str().unwrap()).collect();
+    let all = ["agent", "baselines", "exchange", "gate", "held_out", "judge", "sandbox"];
+    assert!(names.iter().eq(&all), "{names:?}");
+    let schema = "admit.run-span.v1.schema.json";
+    spans.iter().for_each(|span| crate::schemas::validate_value(span, schema));
+    let exchanges = spans.iter().filter(|span| span["name"] == "exchange").count();
+    assert_eq!(exchanges, report["wire"].as_array().unwrap().len());
+    assert!(spans.iter().all(|span| span["started_ns"].as_u64() <= span["ended_ns"].as_u64()));
     // As many checks are said to have held as held, and none that was not asked.
     let events = std::fs::read_to_string(dir.join("events.normalized.jsonl")).unwrap();
     let mut events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -506,8 +518,26 @@ fn a_model_that_only_reasons_blocks_before_the_start() {
         world.set("CTO_HARNESS_CASE_LOCAL_BASE_URL", format!("http://{}/v1", server.addr));
         let outcome = run(&world, &args, 3);
         assert_eq!(outcome["report"]["status"], "blocked");
-        assert_eq!(outcome["report"]["failure_class"], class, "{fault:?}");
+        let report = &outcome["report"];
+        assert_eq!(report["failure_class"], class, "{fault:?}");
         assert!(!outcome.to_string().contains(&server.addr.to_string()));
+        // What was asked is kept as exchange 0: the list, and the question where it came so far.
+        let wire = report["wire"].as_array().unwrap();
+        let asked = if matches!(fault, Behaviour::ListsAnother) { 1 } else { 2 };
+        assert_eq!(wire.len(), asked, "{report:#}");
+        assert!(wire.iter().all(|row| row["number"] == 0), "{report:#}");
+        for (row, line) in wire.iter().zip(["GET /v1/models", "POST /v1/chat/completions"]) {
+            assert_eq!(row["request_line"], line);
+            let read = |field: &str| {
+                let file = directory(&outcome).join(row[field].as_str().unwrap());
+                String::from_utf8(std::fs::read(file).unwrap()).unwrap()
+            };
+            assert!(read("request_file").starts_with(&line.replace("/v1", "[base]")));
+            assert!(read("reply_file").starts_with("HTTP/1.1 "));
+        }
+        let said = report["server_said"].as_str();
+        assert_eq!(said.is_some(), class == "auth_unavailable", "{fault:?} {said:?}");
+        reads_back(&world, &outcome);
     }
 }
 

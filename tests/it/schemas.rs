@@ -54,12 +54,15 @@ fn validate(path: &Path) {
 /// Holds a record against one of the published schemas.
 #[track_caller]
 pub fn validate_as(path: &Path, file: &str) {
-    let record: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    validate_value(&serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap(), file);
+}
+
+pub fn validate_value(record: &serde_json::Value, file: &str) {
     let schema = std::fs::read(project().join("schemas").join(file))
         .unwrap_or_else(|err| panic!("{file}: {err}"));
     let schema = serde_json::from_slice(&schema).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     let faults: Vec<String> =
-        validator.iter_errors(&record).map(|e| format!("{}: {e}", e.instance_path())).collect();
-    assert!(faults.is_empty(), "{}: {}", path.display(), faults.join("; "));
+        validator.iter_errors(record).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    assert!(faults.is_empty(), "{file}: {}: {record:#}", faults.join("; "));
 }
