@@ -204,6 +204,8 @@ reasons! {
     StepFailed = "step_failed" => Build,
     /// The installed tree is not the set that the lock expects.
     InstallMismatch = "install_mismatch" => Build,
+    /// A patch of a package does not fit the package.
+    PatchFailed = "patch_failed" => Build,
     /// A tracked file changed that the lock does not list in `writes`.
     SourceMutated = "source_mutated" => Build,
     /// The build did not leave its output.

@@ -108,7 +108,13 @@ impl ProviderKind {
         let io = |place| move |err| Error::io("open", place, err);
         let required = inputs.required();
         let cache = steps.dir.open_dir(CACHE).map_err(io(CACHE))?;
-        let seeded = seed::seed(&cache, CACHE, Some(owner), &required, &inputs.tarballs)?;
+        let mut seeded = seed::seed(&cache, CACHE, Some(owner), &required, &inputs.tarballs)?;
+        for (key, patch) in &inputs.patches {
+            if let Some((package, _)) = inputs.selected.iter().find(|(one, _)| one.key == *key) {
+                seeded.patch(&cache, package, patch)?;
+            }
+        }
+        seeded.local.clone_from(&inputs.local);
         timings.part("seed");
         same_version(plan, steps)?;
         let here = project::directory(plan, &steps.work.source);

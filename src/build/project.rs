@@ -13,6 +13,7 @@ use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _, Permissions, Permission
 use super::step::Steps;
 use crate::bun::lockfile::{Bin, Kind, Lockfile as BunLock};
 use crate::bun::manifest;
+use crate::bun::origin::join;
 use crate::error::{Error, Reason, Result};
 use crate::fetch::inputs::Inputs;
 use crate::lock::plan::Plan;
@@ -132,10 +133,20 @@ fn commands(plan: &Plan, lock: &BunLock) -> BTreeSet<String> {
         Bin::Files(files) => files.values().map(|file| format!("{path}/{file}")).collect(),
         _ => Vec::new(),
     });
+    // Of a `file:` directory Bun installs the very files of the source.
+    let project = plan.project().map_or_else(String::new, |dir| format!("{dir}/"));
+    let local = lock.packages.values().filter(|package| package.kind == Kind::File);
+    let local = local.flat_map(|package| {
+        let dir = package.directory(&project).unwrap_or_default();
+        match &package.bin {
+            Bin::Files(files) => files.values().filter_map(|file| join(&dir, file)).collect(),
+            _ => Vec::new(),
+        }
+    });
     let plain = |path: String| -> Option<RelPath> {
         path.split('/').filter(|part| *part != ".").collect::<Vec<_>>().join("/").parse().ok()
     };
-    files.filter_map(plain).map(|path| inside(plan, path.as_str())).collect()
+    files.filter_map(plain).map(|path| inside(plan, path.as_str())).chain(local).collect()
 }
 
 /// The file at `path` of the stored source; `None` where no file is.

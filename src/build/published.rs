@@ -182,6 +182,7 @@ pub fn propose(
             rev: file.pin().parse().map_err(internal("a package's pin"))?,
             tree: None,
             nar_hash: None,
+            without: Vec::new(),
         },
         toolchain: Toolchain { bun: bun.clone().unwrap_or_default() },
         dependencies: Dependencies {

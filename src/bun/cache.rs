@@ -35,6 +35,11 @@ pub fn entry(package: &Package) -> Result<CacheEntry> {
             let tag = tag.ok_or_else(|| bad(package, "has no tag"))?;
             (format!("@GH@{tag}@@@1"), Some(tag.to_owned()))
         }
+        Kind::Git => {
+            let (_, commit) =
+                package.commit().ok_or_else(|| bad(package, "is not pinned by a commit"))?;
+            (format!("@G@{commit}"), Some(commit.to_string()))
+        }
         // Bun 1.3; 1.4 names them by their integrity, and is refused before.
         Kind::Tarball => (format!("@T@{:016x}@@@1", wyhash(package.resolution.as_bytes())), None),
         kind => {
@@ -43,7 +48,7 @@ pub fn entry(package: &Package) -> Result<CacheEntry> {
                 format!("package \"{}\" has no place in the cache", package.key),
             )
             .at(package.place.as_str())
-            .expected("a package of the registry or of GitHub")
+            .expected("a package that is fetched")
             .found(kind.as_str()));
         }
     };

@@ -75,6 +75,8 @@ enum Want<'a> {
     },
     /// One of these targets.
     Link(BTreeSet<String>),
+    /// Nothing, with which Bun marks a package that it patched.
+    Mark,
 }
 
 /// What Bun makes of a file.
@@ -85,6 +87,14 @@ enum Role {
     Perhaps,
     /// A command: executable, and its `#!` line without `\r`.
     Command,
+}
+
+/// How the file is called with which Bun marks a package that it patched, before 16 digits of a hash of the patch.
+const MARK: &str = ".bun-tag-";
+
+fn is_mark(path: &str) -> bool {
+    let digits = path.rsplit_once(MARK).map_or("", |(_, digits)| digits);
+    digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// Compares `tree` with what `installed` (every selected package that is fetched) and the source's own packages make of
@@ -98,9 +108,27 @@ pub fn compare(lock: &Lockfile, installed: &[Unpacked<'_>], tree: &Tree) -> Vec<
             let path = format!("{dir}/{}", file.path);
             want.insert(path, Want::File { file, role: Role::Plain });
         }
+        for (path, target) in one.links {
+            let path = format!("{dir}/{path}");
+            if tree.contains_key(&path) {
+                want.insert(path, Want::Link([target.clone()].into()));
+            }
+        }
+        if lock.patch_of(one.package).is_some() {
+            let marks = tree.range(format!("{dir}/{MARK}")..).map(|(path, _)| path);
+            let marks = marks.take_while(|path| path.starts_with(&format!("{dir}/{MARK}")));
+            want.extend(marks.filter(|path| is_mark(path)).map(|path| (path.clone(), Want::Mark)));
+        }
         dirs.insert(dir.clone(), &one.package.key);
     }
     for package in lock.packages.values() {
+        let linked =
+            package.resolution.strip_prefix("link:").filter(|_| package.kind == Kind::Link);
+        if let (Some(path), Some(dir)) = (linked, lock.dir_of(&package.key)) {
+            let up = "../".repeat(dir.matches('/').count());
+            let path = path.trim_start_matches("./");
+            want.insert(dir, Want::Link([format!("{up}{path}")].into()));
+        }
         if let (Kind::Workspace(path), Some(dir)) = (&package.kind, lock.dir_of(&package.key)) {
             let up = "../".repeat(dir.matches('/').count());
             want.insert(dir, Want::Link([format!("{up}{path}")].into()));
@@ -112,7 +140,13 @@ pub fn compare(lock: &Lockfile, installed: &[Unpacked<'_>], tree: &Tree) -> Vec<
     }
     let own = own_commands(lock);
     for (link, files) in links {
-        let role = if files.len() == 1 { Role::Command } else { Role::Perhaps };
+        // A file of the source is as the source has it again, after Bun made it executable.
+        let own_file = |path: &String| {
+            let one = package_of(path).and_then(|dir| places.by_dir.get(dir));
+            one.is_some_and(|one| one.package.kind == Kind::File)
+        };
+        let one = files.len() == 1 && !files.iter().any(own_file);
+        let role = if one { Role::Command } else { Role::Perhaps };
         let modules = link.rsplit_once(".bin/").map_or("", |(modules, _)| modules);
         let mut targets = BTreeSet::new();
         for path in &files {
@@ -291,6 +325,7 @@ fn package_of(path: &str) -> Option<&str> {
 fn differs(path: &str, want: &Want<'_>, found: &Found) -> Option<Difference> {
     let same = match (want, found) {
         (Want::Link(targets), Found::Link(target)) => targets.contains(target),
+        (Want::Mark, Found::File { digest, .. }) => *digest == blake3::hash(b""),
         (Want::File { file, role }, Found::File { digest, executable }) => {
             let plain = &file.digest == digest && file.executable == *executable;
             let command = file.unix.as_ref().unwrap_or(&file.digest) == digest && *executable;
@@ -323,6 +358,7 @@ impl Want<'_> {
                 let all: Vec<&str> = targets.iter().map(String::as_str).collect();
                 format!("a link to {}", all.join(" or "))
             }
+            Want::Mark => "an empty file".into(),
         }
     }
 }

@@ -107,44 +107,25 @@ impl Lockfile {
         &self.place
     }
 
-    /// A digest for each of `packages` that has to be fetched (workspaces and bundled packages have not).
+    /// A digest for each of `packages` that has to be fetched (those of the source and bundled ones have not).
     ///
     /// `accepted` holds integrities that our own lock records, by key; one that contradicts a strong integrity of the
     /// row is refused, one for a row without is used.
     ///
     /// # Errors
-    /// [`Reason::WeakIntegrity`] naming every row without one that admit accepts, [`Reason::PackageKind`] for a kind
-    /// that admit does not fetch and for patched packages, [`Reason::DigestMismatch`].
+    /// [`Reason::WeakIntegrity`] naming every row without one that admit accepts, [`Reason::DigestMismatch`].
     pub fn require_strong<'a>(
         &self,
         packages: impl IntoIterator<Item = &'a Package>,
         accepted: &BTreeMap<String, Sri>,
     ) -> Result<Vec<Required<'a>>> {
-        if let Some((name, path)) = self.patched.iter().next() {
-            return Err(Error::new(Reason::PackageKind, "a patched package is not supported")
-                .at(self.place.as_str())
-                .found(format!("{name}: {path}")));
-        }
         let mut out = Vec::new();
         let mut weak: Vec<&Package> = Vec::new();
         for package in packages {
             match package.kind {
-                Kind::Workspace(_) | Kind::Root => continue,
+                Kind::Workspace(_) | Kind::Root | Kind::File | Kind::Link => continue,
                 _ if package.bundled => continue,
-                Kind::Npm | Kind::Github { .. } | Kind::Tarball => {}
-                Kind::Git | Kind::File | Kind::Link => {
-                    return Err(Error::new(
-                        Reason::PackageKind,
-                        format!(
-                            "package \"{}\" is of a kind that admit does not fetch",
-                            package.key
-                        ),
-                    )
-                    .at(package.place.as_str())
-                    .expected("a package of the registry or of GitHub, or a tarball")
-                    .found(format!("{}: {}", package.kind.as_str(), package.resolution))
-                    .hint("depend on a published version of it"));
-                }
+                Kind::Npm | Kind::Github { .. } | Kind::Tarball | Kind::Git => {}
             }
             match (&package.digest, accepted.get(&package.key)) {
                 (Some(row), Some(Sri(ours)))
@@ -183,6 +164,7 @@ impl Lockfile {
             kind: match one.package.kind {
                 Kind::Github { .. } => PackageKind::Github,
                 Kind::Tarball => PackageKind::Tarball,
+                Kind::Git => PackageKind::Git,
                 _ => PackageKind::Npm,
             },
             integrity: Sri(one.digest),
@@ -354,21 +336,19 @@ mod tests {
     }
 
     #[test]
-    fn kinds_that_are_not_fetched_are_refused() {
-        for row in [
-            r#"["a@git+https://h.example/x.git#aa", {}, "aa"]"#,
-            r#"["a@file:dir", {}]"#,
-            r#"["a@link:./h", {}]"#,
-        ] {
+    fn what_lies_in_the_source_is_not_fetched_and_a_commit_is_with_a_recorded_digest() {
+        for row in [r#"["a@file:dir", {}]"#, r#"["a@link:./h", {}]"#] {
             let lock = parse(&format!(r#""a": {row}"#)).unwrap();
-            let err = lock.require_strong(lock.packages.values(), &BTreeMap::new()).unwrap_err();
-            assert_eq!(err.reason(), Reason::PackageKind, "{row}");
+            assert!(
+                lock.require_strong(lock.packages.values(), &BTreeMap::new()).unwrap().is_empty()
+            );
         }
-        let patched = lock("")
-            .replace("\"workspaces\"", "\"patchedDependencies\": {\"a@1\": \"p\"}, \"workspaces\"");
-        let patched = Lockfile::parse(patched.as_bytes(), "bun.lock").unwrap();
-        let err = patched.require_strong([], &BTreeMap::new()).unwrap_err();
-        assert_eq!(err.reason(), Reason::PackageKind);
+        let lock = parse(r#""a": ["a@git+https://h.example/x.git#aa", {}, "aa"]"#).unwrap();
+        let err = lock.require_strong(lock.packages.values(), &BTreeMap::new()).unwrap_err();
+        assert_eq!(err.reason(), Reason::WeakIntegrity);
+        let ours = Sri(Digest::sha256(b"x"));
+        let ours = BTreeMap::from([("a".to_owned(), ours)]);
+        assert_eq!(lock.locked_packages(&ours).unwrap()[0].kind, PackageKind::Git);
     }
 
     #[test]

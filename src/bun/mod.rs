@@ -3,6 +3,7 @@
 //! - [`lockfile`]: `bun.lock`, read strictly; [`select`]: which of its packages one platform gets.
 //! - [`cache`]: the names in Bun's package cache.
 //! - [`install`]: what an install must leave, and how a [`tree`] differs from it.
+//! - [`origin`]: packages that are a directory of the source or a commit; [`patch`]: what a patch makes of a package.
 //! - [`manifest`]: whether a tarball is the package that its row names.
 //! - [`exe`]: a compiled executable (from [`elf`] and [`graph`]); [`inject`]: the proof of the runtime in it.
 //! - [`native`]: what an executable that is no Bun loads.
@@ -22,6 +23,8 @@ pub mod lockfile;
 pub mod manifest;
 pub mod names;
 pub mod native;
+pub mod origin;
+pub mod patch;
 mod place;
 mod rows;
 #[cfg(test)]

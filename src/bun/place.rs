@@ -188,7 +188,7 @@ mod tests {
             .packages
             .values()
             .zip(&files)
-            .map(|(package, files)| Unpacked { package, files })
+            .map(|(package, files)| Unpacked { package, files, links: &[] })
             .collect();
         let found = |(path, what): &(&str, &str)| {
             let executable = path.ends_with("x/x.js");

@@ -24,6 +24,8 @@ pub struct Unpacked<'a> {
     pub package: &'a Package,
     /// Its files, `.bun-tag` among them where Bun writes one.
     pub files: &'a [File],
+    /// Links of a directory of the source; Bun 1.3 leaves them out, 1.4 makes them.
+    pub links: &'a [(String, String)],
 }
 
 /// What stands at one path of the tree.

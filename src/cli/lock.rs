@@ -97,6 +97,9 @@ pub(super) struct Args {
     /// A git-lfs pointer of the source to build with as it is; may be repeated
     #[arg(long, value_name = "PATH")]
     lfs_pointer: Vec<RelPath>,
+    /// A submodule to leave out, as a directory that is empty; may be repeated
+    #[arg(long, value_name = "PATH")]
+    without: Vec<RelPath>,
     /// First line that --help of the output must show; `{version}` stands for a version
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     help_line: Option<String>,
@@ -118,7 +121,7 @@ pub(super) struct Args {
     /// A stage that the licence allows, 2 to 7; may be repeated
     #[arg(long, value_name = "STAGE", value_parser = clap::value_parser!(u8).range(2..=7))]
     allow_stage: Vec<u8>,
-    /// Empty a field: env, writes, scripts, skip-scripts, lifecycle, lfs-pointers, help-line, help-commands,
+    /// Empty a field: env, writes, scripts, skip-scripts, lifecycle, lfs-pointers, without, help-line, help-commands,
     /// version-text, run-args, license; may be repeated
     #[arg(long, value_name = "FIELD", value_parser = field)]
     clear: Vec<Field>,
@@ -173,6 +176,7 @@ fn field(text: &str) -> Result<Field, String> {
         "skip-scripts" => Field::Skips,
         "lifecycle" => Field::Lifecycle,
         "lfs-pointers" => Field::LfsPointers,
+        "without" => Field::Without,
         "help-line" => Field::HelpLine,
         "help-commands" => Field::HelpCommands,
         "version-text" => Field::VersionText,
@@ -208,6 +212,7 @@ impl Args {
             lifecycle: self.lifecycle,
             git: self.git,
             lfs_pointers: some(&self.lfs_pointer),
+            without: some(&self.without),
             help_first_line: self.help_line.clone(),
             commands: some(&self.help_command),
             version: self.version_text.clone(),

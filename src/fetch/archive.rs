@@ -1,4 +1,4 @@
-//! Strict unpacking of package tarballs (`.tar.gz`).
+//! Strict unpacking of package tarballs (`.tar.gz`, and `.tar` for those that admit makes of a commit).
 //!
 //! Only regular files come out. What npm's format allows and Bun drops is dropped too where it is harmless: entries
 //! directly at the root, empty directories, links that stay inside (Bun's extraction rules were measured; the installed
@@ -8,7 +8,7 @@
 //! is, bytes after the end, and bombs.
 
 use std::collections::HashSet;
-use std::io::{self, Read};
+use std::io::{self, BufRead as _, Read};
 
 use flate2::bufread::GzDecoder;
 use tar::EntryType;
@@ -53,7 +53,7 @@ pub enum Top<'a> {
     Exactly(&'a str),
 }
 
-/// Unpacks the `.tar.gz` in `packed` (`packed_len` bytes) into `sink`. Returns the number of files.
+/// Unpacks the `.tar.gz` or `.tar` in `packed` (`packed_len` bytes) into `sink`. Returns the number of files.
 ///
 /// `place` names the archive in errors.
 ///
@@ -72,24 +72,17 @@ pub fn unpack(
         limits.unpacked.min(packed_len.saturating_mul(limits.ratio).max(Limits::RATIO_FLOOR));
     // The tar headers and padding count too: 1 KiB an entry is more than they take.
     let stream_cap = budget.saturating_add(limits.entries.saturating_mul(1024));
-    let gz = GzDecoder::new(io::BufReader::with_capacity(64 << 10, packed));
-    let mut archive = tar::Archive::new(gz.take(stream_cap));
+    let mut packed = io::BufReader::with_capacity(64 << 10, packed);
+    let start = packed.fill_buf().map_err(|err| broken(place, err))?;
     let mut reader =
         Unpacker { top, place, files: HashSet::new(), dirs: HashSet::new(), left: budget };
-
-    let broken = |err| broken(place, err);
-    let mut entries: u64 = 0;
-    for entry in archive.entries().map_err(broken)? {
-        let mut entry = entry.map_err(broken)?;
-        entries += 1;
-        if entries > limits.entries {
-            return Err(
-                hostile(place, "too many entries").expected(format!("at most {}", limits.entries))
-            );
-        }
-        reader.entry(&mut entry, sink)?;
+    if start.get(257..262) == Some(b"ustar") && !start.starts_with(&[0x1f, 0x8b]) {
+        let rest = reader.archive(packed.take(stream_cap), limits, sink)?;
+        only_zeros(rest, place)?;
+    } else {
+        let rest = reader.archive(GzDecoder::new(packed).take(stream_cap), limits, sink)?;
+        finish(rest, place)?;
     }
-    finish(archive.into_inner(), place)?;
     Ok(reader.files.len() as u64)
 }
 
@@ -102,6 +95,24 @@ struct Unpacker<'a> {
 }
 
 impl Unpacker<'_> {
+    /// Takes every entry, and gives back the stream with what follows them.
+    fn archive<R: Read>(&mut self, stream: R, limits: Limits, sink: &mut dyn Sink) -> Result<R> {
+        let place = self.place;
+        let mut archive = tar::Archive::new(stream);
+        let broken = |err| broken(place, err);
+        let mut entries: u64 = 0;
+        for entry in archive.entries().map_err(broken)? {
+            let mut entry = entry.map_err(broken)?;
+            entries += 1;
+            if entries > limits.entries {
+                let error = hostile(place, "too many entries");
+                return Err(error.expected(format!("at most {}", limits.entries)));
+            }
+            self.entry(&mut entry, sink)?;
+        }
+        Ok(archive.into_inner())
+    }
+
     fn entry<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>, sink: &mut dyn Sink) -> Result<()> {
         let kind = entry.header().entry_type();
         if kind == EntryType::XGlobalHeader {
@@ -251,7 +262,21 @@ fn stays_inside(name: &str, target: &str) -> bool {
 
 /// Reads to the end: the rest of the tar stream is zeros, the gzip checksum holds, and nothing follows but zeros.
 fn finish<R: io::BufRead>(rest: io::Take<GzDecoder<R>>, place: &str) -> Result<()> {
-    let mut rest = rest;
+    let mut buf = [0; 8192];
+    let mut packed = only_zeros(rest, place)?.into_inner();
+    loop {
+        let n = packed.read(&mut buf).map_err(|err| broken(place, err))?;
+        if n == 0 {
+            return Ok(());
+        }
+        if buf[..n].iter().any(|b| *b != 0) {
+            return Err(hostile(place, "bytes after the end of the compressed stream"));
+        }
+    }
+}
+
+/// Reads to the end of the stream, which is zeros and below its cap.
+fn only_zeros<R: Read>(mut rest: io::Take<R>, place: &str) -> Result<R> {
     let mut buf = [0; 8192];
     loop {
         let n = rest.read(&mut buf).map_err(|err| broken(place, err))?;
@@ -262,18 +287,9 @@ fn finish<R: io::BufRead>(rest: io::Take<GzDecoder<R>>, place: &str) -> Result<(
             return Err(hostile(place, "bytes after the end of the archive"));
         }
     }
-    if rest.limit() == 0 {
-        return Err(hostile(place, "a bomb: it unpacks to far more than it packs"));
-    }
-    let mut packed = rest.into_inner().into_inner();
-    loop {
-        let n = packed.read(&mut buf).map_err(|err| broken(place, err))?;
-        if n == 0 {
-            return Ok(());
-        }
-        if buf[..n].iter().any(|b| *b != 0) {
-            return Err(hostile(place, "bytes after the end of the compressed stream"));
-        }
+    match rest.limit() {
+        0 => Err(hostile(place, "a bomb: it unpacks to far more than it packs")),
+        _ => Ok(rest.into_inner()),
     }
 }
 

@@ -11,6 +11,7 @@ use cap_std::fs::PermissionsExt as _;
 
 use super::Fetcher;
 use super::mirror::local_path;
+use super::submodules::{RECORD, Submodules};
 use crate::error::{Error, Reason, Result};
 use crate::git::confined::Confined;
 use crate::git::dir::{head, object_dir};
@@ -18,12 +19,9 @@ use crate::git::id::{Kind, Oid};
 use crate::git::object::{self, Objects};
 use crate::git::smart::{self, Want};
 use crate::git::write;
-use crate::record::ids::{CommitId, Digest, ObjectId};
+use crate::record::ids::{CommitId, Digest, ObjectId, RelPath};
 use crate::store::StoredTree;
 use crate::store::sink::DirSink;
-
-/// Area and name of the record that holds a tree's commit object.
-const RECORD: (&str, &str) = ("source", "commit");
 
 #[derive(Clone, Copy, Debug)]
 pub struct Locked<'a> {
@@ -34,6 +32,8 @@ pub struct Locked<'a> {
     pub tree: Option<&'a ObjectId>,
     /// The NAR hash of its files, where the lock has it.
     pub nar_hash: Option<&'a Digest>,
+    /// Submodules that are left out.
+    pub without: &'a [RelPath],
 }
 
 #[derive(Debug)]
@@ -99,7 +99,9 @@ impl<'a> Fetcher<'a> {
         check_tree(locked, &commit.tree)?;
         let writer = self.store.tree_writer()?;
         let root = writer.dir();
-        object::export(objects, &commit.tree, &mut DirSink::new(root, None, "source"))?;
+        let inside =
+            object::export(objects, &commit.tree, &mut DirSink::new(root, None, "source"))?;
+        let submodules = self.with_submodules(locked.url, root, inside, locked.without)?;
         let files = writer.finish(locked.nar_hash).map_err(|err| match err.reason() {
             Reason::DigestMismatch => mismatch(locked, "the source has another NAR hash")
                 .expected(err.expected_value().unwrap_or_default())
@@ -107,6 +109,7 @@ impl<'a> Fetcher<'a> {
             _ => err,
         })?;
         let raw = objects.read(Oid::parse(locked.rev.as_str())?, Kind::Commit)?;
+        self.put_submodules(files.nar(), &submodules)?;
         self.store.record_put(RECORD.0, files.nar(), RECORD.1, &raw)?;
         Ok(Source {
             commit: locked.rev.clone(),
@@ -150,8 +153,11 @@ impl<'a> Fetcher<'a> {
         }
         let Some(commit) = object::parse_commit(&raw) else { return Ok(None) };
         let Some(files) = self.store.tree(nar)? else { return Ok(None) };
-        let tree = hash_tree(&files.dir()?, files.path())?;
-        if tree.to_string() != commit.tree.as_str() {
+        let Some(submodules) = self.stored_submodules(nar, locked.without)? else {
+            return Ok(None);
+        };
+        let tree = hash_tree(&files.dir()?, files.path(), "", &submodules)?;
+        if tree.is_none_or(|tree| tree.to_string() != commit.tree.as_str()) {
             return Ok(None);
         }
         check_tree(locked, &commit.tree)?;
@@ -221,8 +227,13 @@ fn mismatch(locked: &Locked<'_>, what: &str) -> Error {
         .hint("the lock contradicts itself: its rev fixes tree and files; was it edited?")
 }
 
-/// The git tree that these files make.
-fn hash_tree(dir: &cap_std::fs::Dir, place: &std::path::Path) -> Result<Oid> {
+/// The git tree that these files make; `None` where a submodule is not its commit.
+fn hash_tree(
+    dir: &cap_std::fs::Dir,
+    place: &std::path::Path,
+    path: &str,
+    submodules: &Submodules,
+) -> Result<Option<Oid>> {
     let fail = |err| Error::io("read the stored source", place, err);
     let mut entries = Vec::new();
     for entry in dir.entries().map_err(fail)? {
@@ -230,7 +241,18 @@ fn hash_tree(dir: &cap_std::fs::Dir, place: &std::path::Path) -> Result<Oid> {
         let name = entry.file_name().into_encoded_bytes();
         let kind = entry.file_type().map_err(fail)?;
         let (mode, id) = if kind.is_dir() {
-            (write::TREE, hash_tree(&entry.open_dir().map_err(fail)?, place)?)
+            let text = String::from_utf8_lossy(&name);
+            let at = if path.is_empty() { text.into_owned() } else { format!("{path}/{text}") };
+            let below = entry.open_dir().map_err(fail)?;
+            let tree = hash_tree(&below, place, &at, submodules)?;
+            match (submodules.get(&at), tree) {
+                (_, None) => return Ok(None),
+                (None, Some(tree)) => (write::TREE, tree),
+                (Some(one), Some(tree)) if one.is(tree) => {
+                    ("160000", Oid::parse(one.commit.as_str())?)
+                }
+                (Some(_), Some(_)) => return Ok(None),
+            }
         } else if kind.is_symlink() {
             let target = dir.read_link_contents(entry.file_name()).map_err(fail)?;
             ("120000", Oid::of(Kind::Blob, target.as_os_str().as_encoded_bytes()))
@@ -243,5 +265,5 @@ fn hash_tree(dir: &cap_std::fs::Dir, place: &std::path::Path) -> Result<Oid> {
         };
         entries.push((mode, name, id));
     }
-    Ok(Oid::of(Kind::Tree, &write::tree(entries)))
+    Ok(Some(Oid::of(Kind::Tree, &write::tree(entries))))
 }

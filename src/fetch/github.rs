@@ -2,7 +2,8 @@
 //!
 //! The tarball comes from GitHub, or, where the user names a mirror of the repository, is made here: `git archive`'s
 //! bytes, written by this module, through GNU `gzip -n -6` (no other implementation of deflate gives the same bytes;
-//! flate2's back ends were tried). The digest in the lock decides either way.
+//! flate2's back ends were tried). The digest in the lock decides either way. A package that is a commit of any other
+//! repository is such an archive too, uncompressed.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read as _, Write as _};
@@ -15,7 +16,7 @@ use crate::download::client::{OnBytes, Request};
 use crate::error::{Error, Reason, Result};
 use crate::git::object::{self, Item, Mode, Objects};
 use crate::git::smart::Want;
-use crate::record::ids::{CommitId, Digest};
+use crate::record::ids::{Algorithm, CommitId, Digest};
 use crate::store::StoredFile;
 
 /// Where the API sends the reader of a tarball. No other redirect is followed.
@@ -80,6 +81,24 @@ impl Fetcher<'_> {
             err.hint(format!("or name a mirror of {origin} in admit.toml or ADMIT_MIRROR"))
         })?;
         writer.finish(integrity).map_err(|err| err.at(url.clone()))
+    }
+
+    /// Brings a commit of a repository into the store, as the tarball that `git archive --format=tar --prefix=COMMIT/
+    /// COMMIT` writes: every object of it is hashed again, so that its id decides the bytes.
+    ///
+    /// # Errors
+    /// [`Reason::Unreachable`], [`Reason::RevNotInRemote`] and the others of a source.
+    pub(super) fn commit(&self, url: &str, commit: &CommitId) -> Result<StoredFile> {
+        let place = self.mirrors.apply(url);
+        let repository = self.repository(url, &place, Want::Commit(commit)).map_err(|err| {
+            err.hint(format!("or name a mirror of {url} in admit.toml or ADMIT_MIRROR"))
+        })?;
+        let scratch = self.store.scratch()?;
+        let at = scratch.path().join("tar");
+        let mut tar = tar(repository.objects(), commit, commit.as_str(), &at)?;
+        let mut writer = self.store.writer_with(&[Algorithm::Sha256])?;
+        io::copy(&mut tar, &mut writer).map_err(|err| Error::io("read", &at, err))?;
+        writer.finish_by(Algorithm::Sha256)
     }
 
     fn github_from_mirror(
@@ -181,7 +200,9 @@ fn tar(objects: &dyn Objects, id: &CommitId, top: &str, at: &Path) -> Result<Fil
         let name = format!("{top}/{path}");
         let oid = oid.to_string();
         match item {
-            Item::Dir => tar.member(&oid, format!("{name}/").as_bytes(), Kind::Dir),
+            Item::Dir | Item::Submodule => {
+                tar.member(&oid, format!("{name}/").as_bytes(), Kind::Dir)
+            }
             Item::Leaf(Mode::Link, target) => tar.member(&oid, name.as_bytes(), Kind::Link(target)),
             Item::Leaf(mode, data) => {
                 let executable = mode == Mode::File { executable: true };

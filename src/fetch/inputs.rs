@@ -7,15 +7,18 @@ use super::Fetcher;
 use super::archive::PACKAGE_BYTES;
 use super::git::{self, Source};
 use super::github::Hosted;
+use super::installed::Local;
 use super::packages::{Origin, Tarball, Wanted};
 use super::toolchain::Bun;
+use super::within;
 use crate::bun::lockfile::{Kind, Lockfile as BunLock, Package, Required};
+use crate::bun::patch::Patch;
 use crate::bun::select::Selection;
 use crate::error::{Error, Reason, Result};
 use crate::lock::Locked;
 use crate::lock::plan::Plan;
 use crate::record;
-use crate::record::ids::{Digest, RelPath};
+use crate::record::ids::{Digest, RelPath, Sri};
 use crate::record::lockfile::LockedPackage;
 use crate::store::StoredFile;
 
@@ -35,6 +38,10 @@ pub struct Inputs {
     pub selected: Vec<(Package, Digest)>,
     /// The tarballs of this platform, by digest.
     pub tarballs: BTreeMap<Digest, Tarball>,
+    /// Packages that are directories of the source.
+    pub local: Vec<Local>,
+    /// Patches by the key of the package.
+    pub patches: BTreeMap<String, Patch>,
 }
 
 impl Inputs {
@@ -64,9 +71,15 @@ impl Fetcher<'_> {
             rev: &lock.source.rev,
             tree: lock.source.tree.as_ref(),
             nar_hash: lock.source.nar_hash.as_ref().map(|sri| &sri.0),
+            without: &lock.source.without,
         })?;
         let bun_lock = read_lock(&source, plan)?;
-        let packages = locked_packages(&bun_lock, locked)?;
+        let project = plan.project().map_or_else(String::new, |dir| format!("{dir}/"));
+        let tree = source.files.dir()?;
+        let has = |path: &str| tree.symlink_metadata(path).is_ok_and(|meta| meta.is_file());
+        bun_lock.check_origins(&project, &has)?;
+        let accepted = self.commits(&bun_lock, locked.accepted())?;
+        let packages = bun_lock.locked_packages(&accepted)?;
         if let Some(expected) = &lock.dependencies.packages
             && *expected != packages
         {
@@ -78,7 +91,17 @@ impl Fetcher<'_> {
             .expected(record::digest(expected).to_string())
             .found(record::digest(&packages).to_string()));
         }
-        let selected = select(&bun_lock, locked)?;
+        let selected = selected(&bun_lock, plan, &accepted)?;
+        let rows = selection(&bun_lock, plan)?.packages;
+        no_links(plan, rows.values().copied())?;
+        let local = within::directories(&source.files, &project, rows.values().copied())?;
+        let mut patches = BTreeMap::new();
+        for (package, _) in &selected {
+            if let Some(path) = bun_lock.patch_of(package) {
+                let patch = within::patch(&source.files, &project, path)?;
+                patches.insert(package.key.clone(), patch);
+            }
+        }
         self.tarballs_of_the_source(&source, plan, &selected)?;
         let wanted: Vec<Wanted> =
             selected.iter().map(|(package, digest)| wanted(package, digest)).collect();
@@ -90,9 +113,46 @@ impl Fetcher<'_> {
                 .join()
                 .map_err(|_| Error::new(Reason::Internal, "the toolchain's thread ended badly"))?;
             let (tarballs, (bun, _)) = (tarballs?.files, bun?);
-            Ok(Inputs { source, bun, bun_lock, packages, selected, tarballs })
+            Ok(Inputs { source, bun, bun_lock, packages, selected, tarballs, local, patches })
         })
     }
+
+    /// What the lock records of integrities, and for each commit that it has none for that of its files: they are
+    /// fetched for it.
+    fn commits(
+        &self,
+        lock: &BunLock,
+        mut accepted: BTreeMap<String, Sri>,
+    ) -> Result<BTreeMap<String, Sri>> {
+        for package in lock.packages.values().filter(|one| one.kind == Kind::Git) {
+            let Some((url, commit)) = package.commit() else { continue };
+            if accepted.contains_key(&package.key) {
+                continue;
+            }
+            self.progress
+                .stage("fetch", &format!("{} {} from {url}", package.name, commit.short()));
+            let file = self.commit(&url, &commit).map_err(|err| {
+                err.hint(format!("wanted for the package {} ({})", package.name, package.place))
+            })?;
+            accepted.insert(package.key.clone(), Sri(file.digest().clone()));
+        }
+        Ok(accepted)
+    }
+}
+
+/// # Errors
+/// [`Reason::PackageKind`] where a package is a link and Bun cannot make it.
+fn no_links<'a>(plan: &Plan, mut rows: impl Iterator<Item = &'a Package>) -> Result<()> {
+    let old = plan.bun_version.starts_with("1.3.");
+    let Some(package) = rows.find(|package| old && package.kind == Kind::Link) else {
+        return Ok(());
+    };
+    let what = format!("Bun 1.3 makes no link for the package \"{}\"", package.key);
+    Err(Error::new(Reason::PackageKind, what)
+        .at(package.place.clone())
+        .expected("Bun 1.4 or later, or file:")
+        .found(format!("{} and Bun {}", package.resolution, plan.bun_version))
+        .hint(format!("admit lock {} --bun 1.4.4", plan.provider)))
 }
 
 impl Fetcher<'_> {
@@ -162,8 +222,16 @@ fn read_lock(source: &Source, plan: &Plan) -> Result<BunLock> {
 /// # Errors
 /// As [`locked_packages`].
 pub fn select(bun_lock: &BunLock, locked: &Locked) -> Result<Vec<(Package, Digest)>> {
-    let packages = selection(bun_lock, &locked.plan)?.packages;
-    let required = bun_lock.require_strong(packages.values().copied(), &locked.accepted())?;
+    selected(bun_lock, &locked.plan, &locked.accepted())
+}
+
+fn selected(
+    bun_lock: &BunLock,
+    plan: &Plan,
+    accepted: &BTreeMap<String, Sri>,
+) -> Result<Vec<(Package, Digest)>> {
+    let packages = selection(bun_lock, plan)?.packages;
+    let required = bun_lock.require_strong(packages.values().copied(), accepted)?;
     Ok(required.into_iter().map(|required| (required.package.clone(), required.digest)).collect())
 }
 
@@ -195,6 +263,11 @@ pub fn wanted(package: &Package, integrity: &Digest) -> Wanted {
             reference: reference.clone(),
             tag: package.bun_tag.clone().unwrap_or_default(),
         }),
+        (Kind::Git, _) => match package.commit() {
+            Some((url, commit)) => Origin::Commit { url, commit },
+            // Refused before; no registry has it.
+            None => Origin::Url(package.resolution.clone()),
+        },
         (Kind::Tarball, _) => Origin::Url(package.resolution.clone()),
         (_, Some(url)) => Origin::Url(url.clone()),
         _ => Origin::Registry,

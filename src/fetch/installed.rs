@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::bun::cache;
 use crate::bun::install::{Difference, compare};
-use crate::bun::lockfile::{Lockfile, Required};
+use crate::bun::lockfile::{Lockfile, Package, Required};
 use crate::bun::tree::{File, Found, Tree, Unpacked};
 use crate::error::{Error, Reason, Result};
 
@@ -50,10 +50,22 @@ pub struct Seeded {
     pub(super) known: HashMap<Untouched, Hash>,
     /// Bytes of all files.
     pub bytes: u64,
+    /// Packages that are directories of the source, and are in no cache.
+    pub local: Vec<Local>,
+}
+
+/// A package that is a directory of the source.
+#[derive(Clone, Debug)]
+pub struct Local {
+    pub package: Package,
+    pub files: Vec<File>,
+    /// Symbolic links with their targets.
+    pub links: Vec<(String, String)>,
 }
 
 impl Seeded {
-    /// The files of each of `packages`; a package that was not seeded has none, and then counts as missing.
+    /// The files of each of `packages`, and of those that lie in the source; a package that was not seeded has none, and
+    /// then counts as missing.
     ///
     /// # Errors
     /// Those of [`cache::entry`].
@@ -61,9 +73,13 @@ impl Seeded {
         let one = |required: &Required<'a>| {
             let entry = cache::entry(required.package)?;
             let files = self.by_dir.get(entry.dir.as_str()).map_or(&[][..], Vec::as_slice);
-            Ok(Unpacked { package: required.package, files })
+            Ok(Unpacked { package: required.package, files, links: &[] })
         };
-        packages.iter().map(one).collect()
+        let local = self.local.iter().map(|local| {
+            let Local { package, files, links } = local;
+            Ok(Unpacked { package, files, links })
+        });
+        packages.iter().map(one).chain(local).collect()
     }
 
     /// The file system's clock ticks every few milliseconds, so a write that follows at once can leave the time of the

@@ -1,10 +1,11 @@
 //! Fetch: every locked input lands in the store, its digest checked while it streams. The network ends here.
 //!
 //! - [`mirror`]: addresses are rewritten to the user's mirrors.
-//! - [`git`], [`embedded`]: the source at one commit, from a remote, a local mirror or admit itself.
+//! - [`git`], [`embedded`]: the source at one commit, from a remote, a local mirror or admit itself, with its submodules.
 //! - [`toolchain`]: the pinned Bun. [`packages`], [`github`]: what the source depends on.
 //! - [`published`]: a package with an executable in it. [`archive`]: strict unpacking.
-//! - [`seed`]: a package cache for one build; [`installed`]: what an install made of it.
+//! - [`seed`]: a package cache for one build; [`within`]: what the source itself brings; [`installed`]: what an install
+//!   made of it.
 //!
 //! A mirror needs no trust: whatever it serves, the digest in the lock decides.
 
@@ -19,7 +20,9 @@ pub mod packages;
 pub mod pin;
 pub mod published;
 pub mod seed;
+mod submodules;
 pub mod toolchain;
+pub mod within;
 
 use std::path::Path;
 

@@ -13,7 +13,7 @@ use super::github::Hosted;
 use crate::download::client::{OnBytes, Request};
 use crate::error::{Error, Reason, Result};
 use crate::host;
-use crate::record::ids::Digest;
+use crate::record::ids::{CommitId, Digest};
 use crate::store::{Store, StoredFile};
 
 /// Downloads at a time. Bun uses up to 64 connections and is no faster with them: small-file writes are its limit.
@@ -27,6 +27,11 @@ pub enum Origin {
     /// A tarball at this address, as the source's lock has it.
     Url(String),
     Github(Hosted),
+    /// A commit of a repository; the tarball is made of it here.
+    Commit {
+        url: String,
+        commit: CommitId,
+    },
 }
 
 /// One tarball to fetch.
@@ -193,6 +198,18 @@ impl Fetcher<'_> {
             }
             Origin::Url(url) => self.tarball(url, one, &on_bytes),
             Origin::Github(hosted) => self.github(hosted, &one.integrity, &on_bytes),
+            Origin::Commit { url, commit } => {
+                self.commit(url, commit).and_then(|file| match *file.digest() == one.integrity {
+                    true => Ok(file),
+                    false => Err(Error::new(
+                        Reason::DigestMismatch,
+                        "the commit has other files than the lock records",
+                    )
+                    .at(format!("{url} at {commit}"))
+                    .expected(one.integrity.to_string())
+                    .found(file.digest().to_string())),
+                })
+            }
         };
         downloaded.fetch_add(1, Ordering::Relaxed);
         file.map_err(|err| err.hint(format!("wanted for the package {} {}", one.name, one.version)))

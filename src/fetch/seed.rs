@@ -141,7 +141,9 @@ impl Job<'_> {
             manifest: None,
         };
         let top = match self.package.kind {
-            Kind::Github { .. } => Top::Exactly(self.entry.tag.as_deref().unwrap_or_default()),
+            Kind::Github { .. } | Kind::Git => {
+                Top::Exactly(self.entry.tag.as_deref().unwrap_or_default())
+            }
             _ => Top::Any,
         };
         let name = format!("{} {}", self.package.name, self.package.resolution);
@@ -273,6 +275,14 @@ impl Read for Hashing<'_> {
         self.take(&buf[..n]);
         Ok(n)
     }
+}
+
+/// The digests of a file's content as a [`File`] has them.
+pub(super) fn digests(data: &mut dyn Read) -> io::Result<(Hash, Option<Hash>)> {
+    let mut hashing = Hashing::new(data);
+    io::copy(&mut hashing, &mut io::sink())?;
+    let (digest, unix, _) = hashing.finish();
+    Ok((digest, unix))
 }
 
 /// A reader of its own on a file that others read too.

@@ -76,6 +76,8 @@ pub enum Mode {
     },
     /// A symbolic link; the blob is its target.
     Link,
+    /// A commit of another repository: a submodule.
+    Commit,
 }
 
 #[derive(Clone, Debug)]
@@ -89,7 +91,7 @@ pub struct TreeEntry {
 /// Reads one tree object and refuses what no honest repository holds.
 ///
 /// # Errors
-/// As [`Objects::read`]; [`Reason::HostileArchive`] for hostile names, [`Reason::UnsupportedSource`] for submodules.
+/// As [`Objects::read`]; [`Reason::HostileArchive`] for hostile names.
 pub fn tree(objects: &dyn Objects, id: Oid, place: &str) -> Result<Vec<TreeEntry>> {
     let data = objects.read(id, Kind::Tree)?;
     let bad = |what: &str, name: &str| {
@@ -122,13 +124,7 @@ pub fn tree(objects: &dyn Objects, id: Oid, place: &str) -> Result<Vec<TreeEntry
             b"100644" | b"100664" => Mode::File { executable: false },
             b"100755" => Mode::File { executable: true },
             b"120000" => Mode::Link,
-            b"160000" => {
-                return Err(Error::new(Reason::UnsupportedSource, "the source has a submodule")
-                    .at(join(place, name))
-                    .expected("every file in one commit")
-                    .found(format!("a link to the commit {} of another repository", Oid(*raw)))
-                    .hint("lock a fork that holds its files: git rm --cached PATH, then git add PATH, and commit"));
-            }
+            b"160000" => Mode::Commit,
             _ => return Err(bad("an entry of no known type", name)),
         };
         entries.push(TreeEntry { mode, name: name.to_owned(), id: Oid(*raw) });
@@ -150,6 +146,8 @@ fn is_dot_git(name: &str) -> bool {
 pub(crate) enum Item<'a> {
     /// A directory, before what is in it.
     Dir,
+    /// A submodule; the id is that of its commit.
+    Submodule,
     /// A file or link with its content.
     Leaf(Mode, &'a [u8]),
 }
@@ -193,6 +191,8 @@ fn walk_below(
         if entry.mode == Mode::Tree {
             visit(&path, entry.id, Item::Dir)?;
             walk_below(objects, entry.id, &text, depth + 1, left, visit)?;
+        } else if entry.mode == Mode::Commit {
+            visit(&path, entry.id, Item::Submodule)?;
         } else {
             let data = objects.read(entry.id, Kind::Blob)?;
             left.bytes =
@@ -203,14 +203,28 @@ fn walk_below(
     Ok(())
 }
 
-/// Writes the tree `root` through `sink`.
+/// Writes the tree `root` through `sink`, and gives its submodules: the path and the commit of each, as a directory that
+/// is empty.
 ///
 /// # Errors
 /// As [`tree`], and what the sink fails with.
-pub fn export(objects: &dyn Objects, root: &ObjectId, sink: &mut DirSink<'_>) -> Result<()> {
-    walk(objects, root, &mut |path, _, item| match item {
+pub fn export(
+    objects: &dyn Objects,
+    root: &ObjectId,
+    sink: &mut DirSink<'_>,
+) -> Result<Vec<(RelPath, CommitId)>> {
+    let mut submodules = Vec::new();
+    walk(objects, root, &mut |path, id, item| match item {
         // Git keeps no empty directories; those of files are made with them.
         Item::Dir => Ok(()),
+        Item::Submodule => {
+            let commit = id
+                .to_string()
+                .parse()
+                .map_err(|err| Error::new(Reason::Internal, "the id of a commit").caused_by(err))?;
+            submodules.push((path.clone(), commit));
+            sink.dir(path)
+        }
         Item::Leaf(Mode::Link, target) => {
             if target.is_empty() || target.contains(&0) || target.len() > 4095 {
                 let what = "the source holds a link without a usable target";
@@ -222,7 +236,8 @@ pub fn export(objects: &dyn Objects, root: &ObjectId, sink: &mut DirSink<'_>) ->
             let bits = if mode == (Mode::File { executable: true }) { 0o755 } else { 0o644 };
             sink.file(path, bits, data.len() as u64, &mut data)
         }
-    })
+    })?;
+    Ok(submodules)
 }
 
 fn join(place: &str, name: &str) -> String {

@@ -52,6 +52,9 @@ pub struct Plan {
     /// Steps find a `git` that answers from the pin.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub git: bool,
+    /// Submodules that are left out of the source.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<RelPath>,
 }
 
 impl Plan {
@@ -101,6 +104,7 @@ impl Plan {
             writes: lock.build.writes.clone(),
             lifecycle: lock.build.lifecycle == Some(Lifecycle::Run),
             git: lock.build.git,
+            without: lock.source.without.clone(),
         })
     }
 

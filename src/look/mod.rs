@@ -56,6 +56,8 @@ pub struct Ask {
     pub lifecycle: Option<Lifecycle>,
     pub git: Option<bool>,
     pub lfs_pointers: Option<Vec<RelPath>>,
+    /// Submodules that are left out.
+    pub without: Option<Vec<RelPath>>,
     pub help_first_line: Option<String>,
     pub commands: Option<Vec<String>>,
     pub version: Option<String>,
@@ -85,6 +87,7 @@ pub enum Field {
     Skips,
     Lifecycle,
     LfsPointers,
+    Without,
     HelpLine,
     HelpCommands,
     VersionText,
@@ -184,8 +187,9 @@ fn moved(context: &Context, mut base: Lockfile, ask: &Ask) -> Result<Lockfile> {
         Some(Rev::Commit(rev)) => rev.clone(),
         Some(Rev::Newest) => context.network()?.fetcher().newest(&url)?,
     };
-    if (&url, &rev) != (&base.source.url, &base.source.rev) {
-        base.source = Source { url, rev, tree: None, nar_hash: None };
+    let without = ask.without.clone().unwrap_or_else(|| base.source.without.clone());
+    if (&url, &rev, &without) != (&base.source.url, &base.source.rev, &base.source.without) {
+        base.source = Source { url, rev, tree: None, nar_hash: None, without };
         base.dependencies.packages = None;
         base.outputs.clear();
     }
@@ -217,7 +221,8 @@ fn fresh(
         Rev::Commit(rev) => rev.clone(),
         Rev::Newest => fetcher.newest(url)?,
     };
-    let locked = git::Locked { url, rev: &rev, tree: None, nar_hash: None };
+    let without = ask.without.as_deref().unwrap_or_default();
+    let locked = git::Locked { url, rev: &rev, tree: None, nar_hash: None, without };
     let fetched = fetcher.source(&locked)?;
     context.progress.stage("look", &format!("{url} at {}", rev.short()));
     let seen = Seen::of(&fetched.files)?;
@@ -321,6 +326,7 @@ fn whole(
             rev: rev.clone(),
             tree: Some(fetched.tree.clone()),
             nar_hash: Some(record::ids::Sri(fetched.files.nar().clone())),
+            without: ask.without.clone().unwrap_or_default(),
         },
         toolchain: Toolchain {
             bun: BunToolchain { version: bun.unwrap_or_default(), platforms: BTreeMap::new() },
@@ -417,6 +423,11 @@ fn apply(context: &Context, root: &Root, lock: &mut Lockfile, ask: Ask) -> Resul
             Field::Skips => lock.build.skips.clear(),
             Field::Lifecycle => lock.build.lifecycle = None,
             Field::LfsPointers => lock.build.lfs_pointers.clear(),
+            Field::Without => {
+                let source = &mut lock.source;
+                source.without.clear();
+                (source.tree, source.nar_hash) = (None, None);
+            }
             Field::HelpLine => lock.identity.help_first_line = None,
             Field::HelpCommands => lock.identity.commands.clear(),
             Field::VersionText => lock.identity.version = None,

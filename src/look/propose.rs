@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::source::Seen;
 use crate::bun::lockfile::Lockfile as BunLock;
 use crate::bun::manifest;
+use crate::bun::origin::join;
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::RelPath;
 
@@ -161,6 +162,7 @@ pub fn propose(seen: &Seen, path: RelPath) -> Result<Proposal> {
         manifests.insert(dir, (at, manifest::read(bytes)));
     }
     current(&lock, &manifests, path.as_str())?;
+    lock.check_origins(project, &|path| seen.files.contains(path))?;
     let found = candidates(seen, project, &manifests);
     let (steps, output) = chosen(&found);
     let root = &manifests[""].1;
@@ -191,9 +193,32 @@ pub fn propose(seen: &Seen, path: RelPath) -> Result<Proposal> {
     })
 }
 
+const STALE: &str = "lock a commit whose lock is current, or bring it up to date in a clone: bun install, and commit bun.lock";
+
 /// Whether the lock is that of the manifests: every need stands in it as it stands there, and no other.
 fn current(lock: &BunLock, manifests: &BTreeMap<&str, (String, Value)>, place: &str) -> Result<()> {
     let groups = ["dependencies", "devDependencies", "optionalDependencies", "peerDependencies"];
+    // Bun takes patches from the manifest, whatever the lock says.
+    let (at, root) = &manifests[""];
+    let written: BTreeMap<&str, &str> = root["patchedDependencies"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, path)| Some((name.as_str(), path.as_str()?)))
+        .collect();
+    let locked: BTreeMap<&str, &str> =
+        lock.patched.iter().map(|(name, path)| (name.as_str(), path.as_str())).collect();
+    if written != locked {
+        let names = |all: &BTreeMap<&str, &str>| {
+            let names: Vec<&str> = all.keys().copied().collect();
+            format!("patches of: {}", list(&names))
+        };
+        return Err(Error::new(Reason::BadRecord, "the source's lock is out of date")
+            .at(place.to_owned())
+            .expected(format!("{} ({at})", names(&written)))
+            .found(names(&locked))
+            .hint(STALE));
+    }
     for (dir, workspace) in &lock.workspaces {
         let Some((at, manifest)) = manifests.get(dir.as_str()) else { continue };
         let needs = &workspace.needs;
@@ -224,7 +249,7 @@ fn current(lock: &BunLock, manifests: &BTreeMap<&str, (String, Value)>, place: &
                 .at(place.to_owned())
                 .expected(format!("{} ({at})", here(&written)))
                 .found(here(&locked))
-                .hint("lock a commit whose lock is current, or bring it up to date in a clone: bun install, and commit bun.lock"));
+                .hint(STALE));
         }
     }
     Ok(())
@@ -415,19 +440,6 @@ fn asks_git(text: &str) -> bool {
     ["git rev-parse", "git describe", "git log -1", "git show -s"]
         .iter()
         .any(|what| text.contains(what))
-}
-
-/// `path` below `base`, made plain; `None` where it leads out or says nothing.
-fn join(base: &str, path: &str) -> Option<String> {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in base.split('/').chain(path.split('/')) {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()?),
-            part => parts.push(part),
-        }
-    }
-    (!parts.is_empty() && !path.starts_with('/')).then(|| parts.join("/"))
 }
 
 /// The version of Bun that the source names.

@@ -122,6 +122,9 @@ pub struct Source {
     /// NAR hash of the checkout without `.git`, as `nix hash path` prints it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nar_hash: Option<Sri>,
+    /// Submodules that are left out: an empty directory, as a plain clone has it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<RelPath>,
 }
 
 /// The toolchain; Bun is the only one so far.

@@ -172,6 +172,12 @@ fn read_tree(
                 Content::File { bytes: objects.read(entry.id, Kind::Blob)?, executable }
             }
             Mode::Link => Content::Link(objects.read(entry.id, Kind::Blob)?),
+            Mode::Commit => {
+                return Err(Error::new(Reason::UnsupportedSource, "the commit has a submodule")
+                    .at(text)
+                    .expected("every file in one commit")
+                    .found(format!("a link to the commit {} of another repository", entry.id)));
+            }
         };
         let path =
             text.parse().map_err(|err| limit("a path that cannot be used").caused_by(err))?;

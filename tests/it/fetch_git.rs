@@ -102,7 +102,7 @@ pub fn mirrored(fill: impl FnOnce(&Repo) -> CommitId) -> (Lab, Repo, CommitId) {
 }
 
 fn locked(rev: &CommitId) -> Locked<'_> {
-    Locked { url: URL, rev, tree: None, nar_hash: None }
+    Locked { url: URL, rev, tree: None, nar_hash: None, without: &[] }
 }
 
 fn fetch(lab: &Lab, rev: &CommitId) -> Result<Source> {

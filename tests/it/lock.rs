@@ -9,13 +9,13 @@ use crate::loopback::{Reply, Server};
 use crate::util::{Run, World, project};
 
 /// A package of the registry that the sources depend on.
-const PARSE_MS: &str = r#""parse-ms": ["parse-ms@4.0.0", "", {}, "sha512-TXfryirbmq34y8QBwgqCVLi+8oA3oWx2eAnSn62ITyEhEYaWRlVZ2DvMM9eZbMs/RfxPu/PK/aBLyGj4IrqMHw=="]"#;
+pub const PARSE_MS: &str = r#""parse-ms": ["parse-ms@4.0.0", "", {}, "sha512-TXfryirbmq34y8QBwgqCVLi+8oA3oWx2eAnSn62ITyEhEYaWRlVZ2DvMM9eZbMs/RfxPu/PK/aBLyGj4IrqMHw=="]"#;
 pub const MAIN: &str = "import parseMs from 'parse-ms';\n\
     console.log('Usage: tool <command>\\n  run|r  runs for ' + parseMs(1).milliseconds);";
 pub const PACKAGE: &str = r#"{"name": "tool", "license": "MIT",
     "scripts": {"build": "bun build --compile main.ts --outfile dist/tool"}, "dependencies": {"parse-ms": "4.0.0"}}"#;
 
-fn bun_lock(workspaces: &str) -> String {
+pub fn bun_lock(workspaces: &str) -> String {
     format!(
         "{{\"lockfileVersion\": 1, \"configVersion\": 1, \"workspaces\": {{ {workspaces} }}, \"packages\": {{ {PARSE_MS}, }} }}\n"
     )
@@ -26,14 +26,14 @@ pub fn root_lock() -> String {
 }
 
 /// A source at `https://provider.invalid/NAME.git`.
-struct Source<'a> {
+pub struct Source<'a> {
     world: &'a World,
-    name: String,
-    rev: String,
+    pub name: String,
+    pub rev: String,
 }
 
 impl<'a> Source<'a> {
-    fn new(world: &'a World, name: &str, files: &[(&str, &str)]) -> Self {
+    pub fn new(world: &'a World, name: &str, files: &[(&str, &str)]) -> Self {
         let rev = commit(&mirror(world).join(name), files);
         // The plan names the provider, and the store is shared with earlier runs of these tests.
         let name = format!("{name}-{}", std::process::id());
@@ -50,17 +50,17 @@ impl<'a> Source<'a> {
         )
     }
 
-    fn admit(&self, args: &[&str]) -> Run {
+    pub fn admit(&self, args: &[&str]) -> Run {
         let mirror = format!("https://provider.invalid/=file://{}/", mirror(self.world).display());
         self.world.admit(&[args, &["--mirror", &mirror]].concat())
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("https://provider.invalid/{}.git", self.name)
     }
 
     /// `admit lock` for the commit.
-    fn lock(&self, flags: &[&str]) -> Run {
+    pub fn lock(&self, flags: &[&str]) -> Run {
         let url = self.url();
         let start = ["lock", &self.name, "--source", &url, "--rev", &self.rev];
         self.admit(&[&start[..], flags].concat())
@@ -75,19 +75,19 @@ impl<'a> Source<'a> {
         std::fs::read_to_string(self.path()).unwrap()
     }
 
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.text()).unwrap()
     }
 
     /// Refused, with nothing written.
-    fn refused(&self, flags: &[&str], code: i32, reason: &str) -> String {
+    pub fn refused(&self, flags: &[&str], code: i32, reason: &str) -> String {
         let run = self.lock(flags).refuse(code, reason);
         assert!(!self.path().exists(), "{run}");
         run.stderr()
     }
 
     /// From the lock to a verified record; gives the report.
-    fn recorded(&self) -> Value {
+    pub fn recorded(&self) -> Value {
         self.admit(&["build", &self.name]).expect(0);
         self.admit(&["lock", &self.name, "--update"]).expect(0);
         let json = self.admit(&["build", &self.name, "--record", "--json"]).expect(0).json();

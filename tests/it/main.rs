@@ -27,6 +27,7 @@ mod install;
 mod judge;
 mod keep;
 mod kill;
+mod kinds;
 mod layering;
 mod lock;
 mod loopback;

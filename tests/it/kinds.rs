@@ -1,0 +1,221 @@
+//! Kinds of dependencies and layouts of a source, from its lock to a verified record, and what is refused of them. The
+//! sources are small repositories made here, behind a mirror.
+
+use crate::lock::{PARSE_MS, Source, commit, mirror};
+use crate::util::World;
+
+/// What `bun patch --commit` writes for a change of one line and a new file.
+const PATCH: &str = "diff --git a/added.js b/added.js\nnew file mode 100644\n\
+    index 0000000000000000000000000000000000000000..3e757656cf36eca53338e520d134963a44f793f8\n\
+    --- /dev/null\n+++ b/added.js\n@@ -0,0 +1 @@\n+export default 'added ';\n\
+    diff --git a/index.js b/index.js\nindex c62e670ed6ec6e585ecc9fbd5df0c07468d0e56d..b07c2b59a80194a7ebd76f2aff47efbf1810a162 100644\n\
+    --- a/index.js\n+++ b/index.js\n@@ -2,7 +2,7 @@ const toZeroIfInfinity = value => Number.isFinite(value) ? value : 0;\n \n \
+    function parseNumber(milliseconds) {\n \treturn {\n-\t\tdays: Math.trunc(milliseconds / 86_400_000),\n+\t\tdays: 42,\n \
+    \t\thours: Math.trunc(milliseconds / 3_600_000 % 24),\n \t\tminutes: Math.trunc(milliseconds / 60_000 % 60),\n \
+    \t\tseconds: Math.trunc(milliseconds / 1000 % 60),\n";
+
+const BUILD: &str = r#""scripts": {"build": "bun build --compile main.ts --outfile dist/tool"}"#;
+
+/// The files of a source whose packages are `needs` (names and ranges) and `rows`, with parse-ms patched by `patch`.
+fn files(needs: &str, rows: &str, patch: &str, main: &str) -> Vec<(String, String)> {
+    let needs = format!(r#""parse-ms": "4.0.0", {needs}"#);
+    let patched = r#""patchedDependencies": {"parse-ms@4.0.0": "patches/parse-ms@4.0.0.patch"}"#;
+    let package = format!(r#"{{"name": "tool", {BUILD}, {patched}, "dependencies": {{{needs}}}}}"#);
+    let lock = format!(
+        r#"{{"lockfileVersion": 1, "configVersion": 1, "workspaces": {{"": {{"name": "tool", "dependencies": {{{needs}}}}}}},
+        {patched}, "packages": {{ {rows}, {PARSE_MS} }} }}"#
+    );
+    let main = format!(
+        "import parseMs from 'parse-ms';\nimport added from './node_modules/parse-ms/added.js';\n{main}\nconsole.log('Usage: ' + added + parseMs(1).days + more);"
+    );
+    let lib = r#"{"name": "lib", "version": "1.0.0", "main": "lib.js", "bin": {"lib": "lib.js"}, "exports": {".": "./lib.js"}}"#;
+    [
+        ("package.json", package.as_str()),
+        ("bun.lock", &lock),
+        ("main.ts", &main),
+        ("patches/parse-ms@4.0.0.patch", patch),
+        ("vendor/lib/package.json", lib),
+        ("vendor/lib/lib.js", "#!/usr/bin/env node\nexport const lib = ' lib';\n"),
+    ]
+    .map(|(path, text)| (path.to_owned(), text.to_owned()))
+    .to_vec()
+}
+
+fn source<'a>(world: &'a World, name: &str, files: &[(String, String)]) -> Source<'a> {
+    let files: Vec<(&str, &str)> =
+        files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    Source::new(world, name, &files)
+}
+
+const LIB: &str = r#""lib": ["lib@file:vendor/lib", {"bin": {"lib": "lib.js"}}]"#;
+
+#[test]
+fn patches_directories_and_commits_are_installed() {
+    let world = World::with_shared_store();
+    let bun = ["--bun", "1.3.14"];
+    let rev = commit(
+        &mirror(&world).join("dep"),
+        &[
+            ("package.json", r#"{"name": "dep", "version": "1.0.0", "main": "dep.js"}"#),
+            ("dep.js", "export const dep = ' dep';"),
+        ],
+    );
+    let git = |url: &str, rev: &str| {
+        let needs = format!(r#""lib": "file:./vendor/lib", "dep": "{url}#{rev}""#);
+        let rows = format!(r#""dep": ["dep@{url}#{rev}", {{}}, "{rev}"], {LIB}"#);
+        let main =
+            "import { lib } from 'lib';\nimport { dep } from 'dep';\nconst more = lib + dep;";
+        files(&needs, &rows, PATCH, main)
+    };
+    let whole = git("git+https://provider.invalid/dep.git", &rev);
+    let found = source(&world, "origins", &whole);
+    found.lock(&bun).expect(0);
+    let report = found.recorded();
+    assert_eq!(report["identity"]["help_first_line"], "Usage: added 42 lib dep");
+    let packages = found.json()["dependencies"]["packages"].to_string();
+    assert!(packages.contains(r#""kind":"git""#) && packages.contains("sha256-"), "{packages}");
+    assert!(!packages.contains("vendor"), "{packages}");
+    found.admit(&["sbom", &found.name]).expect(0);
+
+    // Over ssh it is the same repository.
+    let ssh = source(&world, "ssh", &git("git+ssh://git@provider.invalid/dep.git", &rev));
+    ssh.lock(&bun).expect(0);
+    ssh.admit(&["build", &ssh.name]).expect(0);
+
+    // A host that is away, and a commit that is not there.
+    let away = source(&world, "away", &git("git+https://provider.invalid/gone.git", &rev));
+    away.lock(&bun).expect(0);
+    let said = away.admit(&["build", &away.name]).refuse(4, "unreachable").stderr();
+    assert!(said.contains("wanted for the package dep") && said.contains("ADMIT_MIRROR"), "{said}");
+    let other = rev.chars().rev().collect::<String>();
+    let gone = source(&world, "gone", &git("git+https://provider.invalid/dep.git", &other));
+    gone.lock(&bun).expect(0);
+    gone.admit(&["build", &gone.name]).refuse(4, "rev_not_in_remote");
+    let branch = git("git+https://provider.invalid/dep.git", "main");
+    let said = source(&world, "branch", &branch).refused(&bun, 3, "package_kind");
+    assert!(said.contains("40 hex digits") && said.contains("bun.lock:"), "{said}");
+
+    // A patch that does not apply, that is not there, or that the lock does not know.
+    let with = |patch: &str| {
+        files(
+            r#""lib": "file:./vendor/lib""#,
+            LIB,
+            patch,
+            "import { lib } from 'lib';\nconst more = lib;",
+        )
+    };
+    let odd = source(&world, "odd", &with(&PATCH.replace("return {", "return [")));
+    odd.lock(&bun).expect(0);
+    let said = odd.admit(&["build", &odd.name]).refuse(6, "patch_failed").stderr();
+    for words in ["index.js, line 4", "return [", "return {", "bun patch --commit parse-ms"] {
+        assert!(said.contains(words), "{words}\n{said}");
+    }
+    let mut none = with(PATCH);
+    none.retain(|(path, _)| !path.starts_with("patches/"));
+    let said = source(&world, "none", &none).refused(&bun, 3, "package_kind");
+    assert!(said.contains("no patch of parse-ms@4.0.0"), "{said}");
+    let mut stale = with(PATCH);
+    stale[1].1 = stale[1].1.replace("parse-ms@4.0.0.patch", "other.patch");
+    let said = source(&world, "stale", &stale).refused(&bun, 2, "bad_record");
+    assert!(said.contains("out of date"), "{said}");
+
+    // A directory outside of the repository.
+    let outside = files(
+        r#""lib": "file:../lib""#,
+        r#""lib": ["lib@file:../lib", {}]"#,
+        PATCH,
+        "const more = '';",
+    );
+    let said = source(&world, "outside", &outside).refused(&bun, 3, "package_kind");
+    assert!(said.contains("outside of the source") && said.contains("file:../lib"), "{said}");
+}
+
+#[test]
+fn links_are_made_by_a_bun_that_makes_them() {
+    let world = World::with_shared_store();
+    let needs = r#""lib": "link:./vendor/lib", "same": "file:vendor/lib""#;
+    let rows = r#""lib": ["lib@link:./vendor/lib", {}], "same": ["lib@file:vendor/lib", {"bin": {"lib": "lib.js"}}]"#;
+    let main =
+        "import { lib } from 'lib';\nimport { lib as same } from 'same';\nconst more = lib + same;";
+    let source = source(&world, "links", &files(needs, rows, PATCH, main));
+    source.lock(&["--bun", "1.3.14"]).expect(0);
+    let run = source.admit(&["build", &source.name]).refuse(3, "package_kind");
+    assert!(run.stderr().contains("--bun 1.4.4"), "{run}");
+    source.admit(&["lock", &source.name, "--bun", "1.4.4"]).expect(0);
+    let report = source.recorded();
+    assert_eq!(report["identity"]["help_first_line"], "Usage: added 42 lib lib");
+}
+
+/// Commits what `repo` has and a submodule at `lib` with this commit; gives the new commit.
+fn with_submodule(repo: &std::path::Path, submodule: &str) -> String {
+    let git = git2::Repository::open(repo).unwrap();
+    let head = git.head().unwrap().peel_to_commit().unwrap();
+    let mut tree = git.treebuilder(Some(&head.tree().unwrap())).unwrap();
+    tree.insert("lib", git2::Oid::from_str(submodule).unwrap(), 0o160_000).unwrap();
+    let tree = git.find_tree(tree.write().unwrap()).unwrap();
+    let who = git2::Signature::new("t", "t@localhost", &git2::Time::new(1, 0)).unwrap();
+    git.commit(Some("HEAD"), &who, &who, "x", &tree, &[&head]).unwrap().to_string()
+}
+
+#[test]
+fn submodules_are_files_of_the_source_or_left_out_by_name() {
+    let world = World::with_shared_store();
+    let deep = commit(&mirror(&world).join("deep"), &[("deep.ts", "export const deep = ' deep';")]);
+    commit(
+        &mirror(&world).join("part"),
+        &[
+            (".gitmodules", "[submodule \"x\"]\n\tpath = lib\n\turl = ../deep.git\n"),
+            ("part.ts", "export { deep } from './lib/deep.ts';"),
+        ],
+    );
+    let part = with_submodule(&mirror(&world).join("part"), &deep);
+    let modules = |address: &str| format!("[submodule \"lib\"]\n\tpath = lib\n\turl = {address}\n");
+    let files = |address: &str, main: &str| -> Vec<(String, String)> {
+        let package =
+            format!(r#"{{"name": "tool", {BUILD}, "dependencies": {{"parse-ms": "4.0.0"}}}}"#);
+        [
+            ("package.json", package),
+            ("bun.lock", crate::lock::root_lock()),
+            (".gitmodules", modules(address)),
+            ("main.ts", main.to_owned()),
+        ]
+        .map(|(path, text)| (path.to_owned(), text))
+        .to_vec()
+    };
+    let main = "import { deep } from './lib/part.ts';\nconsole.log('Usage:' + deep);";
+    let found = |name: &str, address: &str, main: &str| {
+        let mut source = source(&world, name, &files(address, main));
+        source.rev = with_submodule(&mirror(&world).join(&source.name), &part);
+        source
+    };
+    let bun = ["--bun", "1.3.14"];
+    let whole = found("modules", "../part.git", main);
+    whole.lock(&bun).expect(0);
+    let report = whole.recorded();
+    assert_eq!(report["identity"]["help_first_line"], "Usage: deep");
+    // From the store alone, proven from the commit down.
+    std::fs::rename(mirror(&world), world.path().join("away")).unwrap();
+    whole.admit(&["build", &whole.name, "--rebuild"]).expect(0);
+    std::fs::rename(world.path().join("away"), mirror(&world)).unwrap();
+
+    let mut none = found("unpinned", "../part.git", main);
+    let repo = mirror(&world).join(&none.name);
+    commit(&repo, &[(".gitmodules", "")]);
+    none.rev = with_submodule(&repo, &part);
+    let said = none.refused(&bun, 3, "unsupported_source");
+    assert!(said.contains("--without lib") && said.contains("git submodule add"), "{said}");
+    let local = found("local", "/srv/part.git", main);
+    local.refused(&bun, 3, "unsupported_source");
+
+    // Left out it is an empty directory, as a plain clone has it.
+    let away =
+        found("nowhere", "https://provider.invalid/nowhere.git", "console.log('Usage: without');");
+    let said = away.refused(&bun, 4, "unreachable");
+    assert!(said.contains("--without lib"), "{said}");
+    away.lock(&["--bun", "1.3.14", "--without", "lib"]).expect(0);
+    assert_eq!(away.recorded()["identity"]["help_first_line"], "Usage: without");
+    away.admit(&["lock", &away.name, "--without", "lib", "--without", "other"]).expect(0);
+    away.admit(&["build", &away.name]).refuse(2, "not_found");
+    away.admit(&["lock", &away.name, "--clear", "without"]).expect(0);
+    away.admit(&["build", &away.name]).refuse(4, "unreachable");
+}
