@@ -67,7 +67,7 @@ pub fn import(context: &Context, file: &Path, replace: bool) -> Result<Imported>
                     .at(there)
                     .found(format!("its status is \"{}\"", word.escape_debug()))
                     .hint(format!(
-                        "admit model show {pair} shows it; if yours is to hold instead: admit model import {} --replace",
+                        "to see it: admit model show {pair}; if yours is to hold instead: admit model import {} --replace",
                         host::quoted(&place)
                     )))
             }

@@ -6,7 +6,7 @@
 //! Both files are written whole or not at all, the private one first: alone it is a key whose making was cut short, and
 //! [`Keys::make`] completes it. The public one alone would be taken for another person's.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -152,14 +152,40 @@ impl Keys {
                 Err(unusable("there is no such key", &path)
                     .expected(format!("a key called {name}"))
                     .found("none")
-                    .hint(format!("admit key new {name}, or admit key import {name} FILE")))
+                    .hint(format!("admit key new {name}, or import one: admit key import --help")))
             }
             _ => {
-                let key = public(&read(&path)?.1, &path)?;
+                let (file, bytes) = read(&path)?;
+                let meta = file.metadata().map_err(|err| Error::io("look at", &path, err))?;
+                self.trusted(&path, &meta)?;
+                let key = public(&bytes, &path)?;
                 let own = self.private_path(name).exists();
                 Ok(Named { name: name.clone(), key, own })
             }
         }
+    }
+
+    /// A key counts because this user put it there: nobody else could have.
+    fn trusted(&self, path: &Path, meta: &Metadata) -> Result<()> {
+        let me = rustix::process::geteuid().as_raw();
+        let dir =
+            self.dir.symlink_metadata().map_err(|err| Error::io("look at", &self.dir, err))?;
+        for (path, meta) in [(&*self.dir, &dir), (path, meta)] {
+            if meta.uid() != me || meta.mode() & 0o022 != 0 {
+                let place = crate::host::quoted(&path.display().to_string());
+                return Err(unusable(
+                    "another user owns or can write what says whom to trust",
+                    path,
+                )
+                .expected(format!("owned by uid {me}, not writable by group or others"))
+                .found(format!("uid {}, mode {:o}", meta.uid(), meta.mode() & 0o7777))
+                .hint(match meta.uid() == me {
+                    true => format!("chmod go-w {place}"),
+                    false => format!("look at what lies there, then: chown {me} {place}"),
+                }));
+            }
+        }
+        Ok(())
     }
 
     /// Every key, by name: this user's own and those that this user trusts.
@@ -209,7 +235,7 @@ impl Keys {
             if std::fs::symlink_metadata(&path).is_ok() {
                 return Err(Error::new(Reason::BadArgument, "there is a key of this name")
                     .at(path.display().to_string())
-                    .hint("choose another name; admit never writes over a key"));
+                    .hint("choose another name: a key is never written over"));
             }
         }
         Ok(())
@@ -275,14 +301,14 @@ fn private(bytes: &[u8], path: &Path) -> Result<Ed25519Keypair> {
         return Err(unusable("the private key is encrypted", path)
             .expected("a key without a passphrase")
             .found(format!("encrypted with {}", key.cipher()))
-            .hint("import a copy without one (ssh-keygen -p -N '' -f COPY), or make a key for this purpose: admit key new"));
+            .hint("import a copy without one (ssh-keygen -p -N '' -f COPY), or make a key for this purpose: admit key new --help"));
     }
     match key.key_data() {
         KeypairData::Ed25519(pair) => Ok(pair.clone()),
         _ => Err(unusable("the private key is not Ed25519", path)
             .expected("ssh-ed25519")
             .found(key.algorithm().to_string())
-            .hint("admit key new makes one")),
+            .hint("make one: admit key new --help")),
     }
 }
 

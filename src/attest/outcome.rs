@@ -54,18 +54,16 @@ impl Refused {
     ) -> Self {
         let fix = match reason {
             Reason::SignatureMissing | Reason::SignaturesTooFew => {
-                "have it signed: admit attest … --key NAME --record"
+                "have it signed and the signature recorded: admit attest --help"
             }
             Reason::KeyExpired | Reason::KeyRevoked | Reason::KeyNotYetValid => {
-                "have it signed with a key that counts now: admit attest … --key NAME --record"
+                "have it signed with a key that counts now: admit attest --help"
             }
             Reason::SignerUnknown => {
                 "have it signed by a named signer, or add the key to the policy and trust the root again"
             }
             Reason::KeyUnusable => "put the key's line into admissions/keys/ or into admit.toml",
-            _ => {
-                "take the bundle from where it was made, or sign again: admit attest … --key NAME --record"
-            }
+            _ => "take the bundle from where it was made, or sign again: admit attest --help",
         };
         Self { reason, expected: expected.into(), found: found.into(), fix: fix.into() }
     }

@@ -164,7 +164,7 @@ impl ProviderKind {
                 Err(Error::new(Reason::BadArgument, "a published package is not built here")
                     .expected("a lock of the kind bun")
                     .found("kind: package")
-                    .hint("to compare it with a build of its source: admit diff NAME OTHER"))
+                    .hint("to compare it with a build of its source: admit diff --help"))
             }
         }
     }
@@ -276,7 +276,7 @@ fn same_version(plan: &Plan, steps: &mut Steps<'_>) -> Result<()> {
     .at("toolchain.bun.version")
     .expected(plan.bun_version.clone())
     .found(if found.is_empty() { exit_text(&finished.exit) } else { found })
-    .hint("make the lock again: admit lock NAME --bun VERSION"))
+    .hint(format!("make the lock again with the right --bun: admit lock {} --help", plan.provider)))
 }
 
 #[cfg(test)]

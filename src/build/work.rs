@@ -154,7 +154,7 @@ pub fn c_library() -> Result<Vec<Mount>> {
         .ok_or_else(|| {
             Error::new(Reason::SandboxUnavailable, "no GNU C library where programs look for it")
                 .expected(format!("libc.so.6 in one of {}", LIBRARY_DIRS.join(", ")))
-                .hint("admit builds on glibc systems so far")
+                .hint("build on a system with glibc, the only kind so far")
         })?;
     for library in LIBRARIES {
         let path = format!("{dir}/{library}");

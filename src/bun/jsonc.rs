@@ -24,11 +24,17 @@ const OPTIONS: ParseOptions = ParseOptions {
 };
 
 /// Longer texts are refused: the largest `bun.lock` seen has 83 kB for 260 packages.
-const MAX_BYTES: usize = 32 << 20;
+const MAX_BYTES: usize = 16 << 20;
+/// And those with more values: one takes 50 bytes, however short its text.
+const MAX_VALUES: usize = 1_000_000;
 
 /// `text` without the properties `keys` of its outermost object, or as it is where it has none of them or is not such
 /// an object. Values keep their bytes.
 pub fn without(text: &str, keys: &[&str]) -> String {
+    // What is refused there is not parsed here either.
+    if Source::new(text.as_bytes(), "").is_err() {
+        return text.to_owned();
+    }
     let parsed = parse_to_ast(text, &CollectOptions::default(), &OPTIONS).ok();
     let Some(Value::Object(object)) = parsed.and_then(|parsed| parsed.value) else {
         return text.to_owned();
@@ -69,6 +75,12 @@ impl<'a> Source<'a> {
         if text.starts_with('\u{feff}') {
             return Err(Error::new(Reason::BadRecord, "the file starts with a byte-order mark")
                 .at(format!("{place}:1:1")));
+        }
+        // Each value but the first follows one of these; within texts and comments there are some more.
+        if text.bytes().filter(|byte| b",:[{".contains(byte)).count() > MAX_VALUES {
+            return Err(Error::new(Reason::BadRecord, "the file holds too many values")
+                .at(place)
+                .expected(format!("at most {MAX_VALUES}")));
         }
         Ok(Self { text, place, lines: line_starts(text.as_bytes()) })
     }

@@ -58,7 +58,7 @@ impl Campaign {
                 Reason::NotFound => Error::new(Reason::NotFound, "there is no campaign")
                     .at(dir.display().to_string())
                     .expected("a directory with plan.json")
-                    .hint("admit campaign plan --help says how to make one"),
+                    .hint("to make one: admit campaign plan --help"),
                 _ => err,
             })?;
         let plan: CampaignPlan = record::parse(&bytes).map_err(|err| malformed(&path, &err))?;

@@ -89,7 +89,7 @@ pub fn cell(root: &Root, spec: &Spec, model: &ModelPair, name: &Name) -> Result<
             .at(root.label())
             .expected(format!("a record of {model}"))
             .found("none")
-            .hint("admit model list; admit model add records an approval")
+            .hint("to see the records: admit model list; to record an approval: admit model add --help")
     })?;
     let model_record = record::parse_value(bytes)
         .map(|value| record::digest(&value))

@@ -67,7 +67,10 @@ pub fn seal(context: &Context, campaign: &Campaign) -> Result<Counted> {
                 .at(path.display().to_string())
                 .expected(fault.expected)
                 .found(format!("{}: {}", fault.place, fault.found))
-                .hint(format!("admit verify {} names every difference", campaign.dir.display())));
+                .hint(format!(
+                    "to see every difference: admit verify {}",
+                    crate::host::quoted(&campaign.dir.display().to_string())
+                )));
         }
         let hex = record::digest(&there).to_hex();
         let kept = campaign.dir.join(format!("campaign.{}.json", hex.get(..12).unwrap_or(&hex)));

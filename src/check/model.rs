@@ -37,7 +37,7 @@ pub(super) fn admitted(facts: &Facts) -> Finding {
     let asked = facts.requested.known().and_then(|pairs| pairs.first());
     let pair = asked.map_or("PROVIDER/MODEL".to_owned(), ToString::to_string);
     let expected = format!("an admission of {pair}");
-    let shown = format!("admit model show {pair}; admit model add records an approval");
+    let shown = format!("admit model show {pair}; to record an approval: admit model add --help");
     let fix = facts.model_fix.clone().unwrap_or(shown);
     hold(Check::ModelAdmitted, &facts.model, &expected, &fix, |model| {
         let found = format!("{}: {}", model.status.as_str(), model.reason);

@@ -19,7 +19,7 @@ pub(super) fn root_trusted(facts: &Facts) -> Finding {
 }
 
 pub(super) fn lock_valid(facts: &Facts) -> Finding {
-    let fix = format!("admit lock {} --source URL --rev COMMIT", facts.provider);
+    let fix = format!("give its source and commit: admit lock {} --help", facts.provider);
     hold(Check::LockValid, &facts.lock, "a valid lock of the provider", &fix, |locked| {
         let faults: Vec<String> = locked.lock.check().iter().map(ToString::to_string).collect();
         match faults.is_empty() {

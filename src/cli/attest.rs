@@ -167,7 +167,7 @@ fn holding(app: &App, root: &Root, target: &str) -> Result<(Locked, BuildReport)
             .at(target)
             .expected("every check of admit verify")
             .found(format!("not: {}", bad.join(", ")))
-            .hint(format!("admit verify {target} says what to do")));
+            .hint(format!("to see what to do: admit verify {target}")));
     }
     let recorded = gather::recorded(root, &locked)?.ok_or_else(|| {
         Error::new(Reason::AttestRefused, "the build is not on record").at(target)
@@ -219,7 +219,7 @@ fn rebuilt(app: &App, args: &Args, locked: &Locked) -> Result<()> {
         .at(args.target.clone())
         .expected(expected.unwrap_or_default())
         .found(found)
-        .hint(format!("admit rebuild {} says what differs", locked.lock.provider)))
+        .hint(format!("to see what differs: admit rebuild {}", locked.lock.provider)))
 }
 
 /// The packages that the build was made from: the list whose digest the report has.
@@ -283,7 +283,7 @@ fn admission(app: &App, args: &Args) -> Result<Checked> {
             .at(pair.to_string())
             .expected("admitted")
             .found(format!("{}: {}", found.status.as_str(), found.reason))
-            .hint("admit model add records an approval"));
+            .hint("to record an approval: admit model add --help"));
     }
     let path = pair.path();
     let bytes = root.get(&path).unwrap_or_default();

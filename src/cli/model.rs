@@ -147,7 +147,7 @@ fn show(app: &App, pair: &ModelPair) -> Result<u8> {
 fn missing(pair: &ModelPair) -> Error {
     Error::new(Reason::NotFound, "no admission record for this pair")
         .found(pair.to_string())
-        .hint("admit model list shows the records; admit model add records an approval")
+        .hint("to see the records: admit model list; to record an approval: admit model add --help")
 }
 
 /// What the signatures of the record say; `None` where it admits nothing, or neither the policy nor the user asks.

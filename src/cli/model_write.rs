@@ -145,7 +145,10 @@ pub(super) fn add(app: &App, args: &Add) -> Result<u8> {
     if root.get(&path).is_some() && !args.replace {
         return Err(Error::new(Reason::BadArgument, "there is a record for this pair")
             .at(root.place(&path))
-            .hint("admit model show PROVIDER/MODEL shows it; --replace replaces it"));
+            .hint(format!(
+                "to see it: admit model show {}; to replace it, add --replace",
+                args.pair
+            )));
     }
     if Network::named(args.network.as_str(), &root.config().network).is_none() {
         return Err(undefined(Reason::BadArgument, args.network.as_str(), &root));

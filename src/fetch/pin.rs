@@ -1,8 +1,10 @@
 //! A toolchain that no lock holds yet: the integrity comes from the registry's own metadata, the digest of the program
 //! from the package that has this integrity. Used by `admit lock` alone; a build only reads what a lock says.
 
+use std::fmt;
 use std::io::Read;
 
+use serde::de::{Deserialize as _, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::Fetcher;
@@ -16,6 +18,8 @@ use crate::store::sink::Sink;
 
 /// A package's metadata of all versions is read up to this size.
 const METADATA_BYTES: u64 = 64 << 20;
+/// And with so many values; the largest packages have some hundred thousand.
+const METADATA_VALUES: usize = 1_500_000;
 
 impl Fetcher<'_> {
     /// Bun `version` for each of `platforms`.
@@ -66,14 +70,25 @@ impl Fetcher<'_> {
         let mut request = Request::get(&url, METADATA_BYTES).told(self.progress);
         request.authorization = self.npm.authorization(&url);
         let bytes = self.client.fetch_bytes(&request)?;
-        let mut metadata: Value = serde_json::from_slice(&bytes).map_err(|err| {
-            Error::new(Reason::BadRecord, "the registry's metadata is not JSON")
+        // Each value but the first follows one of these.
+        if bytes.iter().filter(|byte| b",:[{".contains(byte)).count() > METADATA_VALUES {
+            return Err(Error::new(Reason::LimitHit, "the registry's metadata is too large")
                 .at(package.to_owned())
-                .caused_by(err)
-        })?;
-        let latest = metadata["dist-tags"]["latest"].as_str().map(str::to_owned);
-        let version = version.map(str::to_owned).or(latest).unwrap_or_default();
-        let manifest = metadata["versions"][version.as_str()].take();
+                .expected(format!("at most {METADATA_VALUES} values")));
+        }
+        let at = |place: &[&str]| {
+            let mut reader = serde_json::Deserializer::from_slice(&bytes);
+            At(place).deserialize(&mut reader).map(Option::unwrap_or_default).map_err(|err| {
+                Error::new(Reason::BadRecord, "the registry's metadata is not what registries send")
+                    .at(package.to_owned())
+                    .caused_by(err)
+            })
+        };
+        let version = match version {
+            Some(version) => version.to_owned(),
+            None => at(&["dist-tags", "latest"])?.as_str().unwrap_or_default().to_owned(),
+        };
+        let manifest = at(&["versions", &version])?;
         let text = manifest["dist"]["integrity"].as_str().ok_or_else(|| {
             Error::new(Reason::NotFound, "the registry has no such version with an integrity")
                 .at(package.to_owned())
@@ -102,5 +117,38 @@ impl Sink for ProgramDigest {
             self.0 = digests.get(Algorithm::Sha256).cloned();
         }
         Ok(())
+    }
+}
+
+/// The value at a place of nested objects; all else is read over and not kept.
+struct At<'a>(&'a [&'a str]);
+
+impl<'de> DeserializeSeed<'de> for At<'_> {
+    type Value = Option<Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        match self.0.is_empty() {
+            true => Value::deserialize(from).map(Some),
+            false => from.deserialize_map(self),
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for At<'_> {
+    type Value = Option<Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(key) = map.next_key::<String>()? {
+            match self.0.split_first() {
+                Some((first, rest)) if *first == key => found = map.next_value_seed(At(rest))?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(found)
     }
 }

@@ -50,7 +50,7 @@ impl Fetcher<'_> {
                 .at(format!("{}@{}", file.package, file.version))
                 .expected(file.path.to_string())
                 .found(programs)
-                .hint("make the lock again: admit lock NAME --package PACKAGE@VERSION --path PATH")
+                .hint("make the lock again with another --path: admit lock --help")
         })
     }
 

@@ -11,10 +11,14 @@ use crate::store::sink::{DirSink, Sink as _};
 
 /// Deepest directory taken; the Linux kernel has 10 levels.
 const DEPTH: usize = 64;
-/// Most entries taken in one tree with all below it.
-const ENTRIES: u64 = 1_000_000;
-/// Largest single object and largest sum of all files, in bytes.
+/// Most entries taken in one tree with all below it. Chromium, the largest source known, has fewer.
+const ENTRIES: u64 = 400_000;
+/// Largest sum of all files, in bytes,
 const BYTES: u64 = 4 << 30;
+/// of all trees, which are held while what is below them is read,
+const TREES: u64 = 32 << 20;
+/// and of all paths, which are held to look at a source.
+const PATHS: u64 = 48 << 20;
 
 pub trait Objects {
     /// The content of object `id`, which is of this kind and hashes to `id`.
@@ -93,7 +97,17 @@ pub struct TreeEntry {
 /// # Errors
 /// As [`Objects::read`]; [`Reason::HostileArchive`] for hostile names.
 pub fn tree(objects: &dyn Objects, id: Oid, place: &str) -> Result<Vec<TreeEntry>> {
+    parsed(objects, id, place, TREES).map(|(entries, _)| entries)
+}
+
+/// The entries of a tree of at most `most` bytes, and its size.
+fn parsed(objects: &dyn Objects, id: Oid, place: &str, most: u64) -> Result<(Vec<TreeEntry>, u64)> {
     let data = objects.read(id, Kind::Tree)?;
+    if data.len() as u64 > most {
+        return Err(Error::new(Reason::LimitHit, "the source has directories that are too large")
+            .at(place.to_owned())
+            .expected(format!("at most {TREES} bytes of git trees in all")));
+    }
     let bad = |what: &str, name: &str| {
         Error::new(
             Reason::HostileArchive,
@@ -130,7 +144,7 @@ pub fn tree(objects: &dyn Objects, id: Oid, place: &str) -> Result<Vec<TreeEntry
         entries.push(TreeEntry { mode, name: name.to_owned(), id: Oid(*raw) });
         rest = after;
     }
-    Ok(entries)
+    Ok((entries, data.len() as u64))
 }
 
 /// Every spelling that some file system takes for `.git`: other case, NTFS's short name and trailing dots and spaces,
@@ -158,13 +172,15 @@ pub(crate) fn walk(
     root: &ObjectId,
     visit: &mut dyn FnMut(&RelPath, Oid, Item<'_>) -> Result<()>,
 ) -> Result<()> {
-    let mut left = Budget { entries: ENTRIES, bytes: BYTES };
+    let mut left = Budget { entries: ENTRIES, bytes: BYTES, trees: TREES, paths: PATHS };
     walk_below(objects, Oid::parse(root.as_str())?, "", 0, &mut left, visit)
 }
 
 struct Budget {
     entries: u64,
     bytes: u64,
+    trees: u64,
+    paths: u64,
 }
 
 fn walk_below(
@@ -181,9 +197,15 @@ fn walk_below(
     if depth > DEPTH {
         return Err(limit("directories nested deeper than any honest one"));
     }
-    for entry in tree(objects, id, place)? {
-        left.entries = left.entries.checked_sub(1).ok_or_else(|| limit("too many files"))?;
+    let (entries, size) = parsed(objects, id, place, left.trees)?;
+    left.trees -= size;
+    // Before any is looked at: those of every level are held at once.
+    let count = entries.len() as u64;
+    left.entries = left.entries.checked_sub(count).ok_or_else(|| limit("too many files"))?;
+    for entry in entries {
         let text = join(place, &entry.name);
+        let longer = left.paths.checked_sub(text.len() as u64);
+        left.paths = longer.ok_or_else(|| limit("paths that are too long"))?;
         let path: RelPath = text.parse().map_err(|err| {
             Error::new(Reason::HostileArchive, "the source holds a path that cannot be used")
                 .caused_by(err)

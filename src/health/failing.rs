@@ -1,9 +1,23 @@
 //! What is started and must fail.
 
 use super::validators::{REPORT, Validator, Want, text, validator};
-use super::world::{Change, SCRIPT, World, loopback, with_bash};
+use super::world::{
+    Change, FIXTURE_RECORD, Outsider, REFERENCE, SCRIPT, SCRIPTED, SLEEPS, World, loopback,
+    with_bash,
+};
 use crate::proxy::mock::Behaviour as B;
 use crate::record::failure::FailureClass as C;
+
+/// A patch that applies and changes nothing of what the tests see.
+const USELESS: &str = "diff --git a/strings.py b/strings.py
+--- a/strings.py
++++ b/strings.py
+@@ -1,3 +1,4 @@
+ \"\"\"Small functions on text.\"\"\"
+ 
++# As it was.
+ 
+";
 
 /// Runs that are started and fail with a class of their own.
 pub const FAILING: &[Validator] = &[
@@ -58,4 +72,57 @@ pub const FAILING: &[Validator] = &[
     })])
     .fails(C::SecretFound, 8)
     .fields(&[text("/failure_reason", "evidence rejected: secret_found")]),
+    validator(
+        "lifecycle_timeout_after_valid_patch",
+        "the agent commits good work and gives no result; the wall clock is twelve seconds",
+    )
+    .adapter()
+    .world(World {
+        timeout: Some(12),
+        changes: &[Change::Json(SCRIPT, |script| with_bash(script, 4, "sleep 300"))],
+        ..SCRIPTED
+    })
+    .fails(C::LifecycleTimeout, 9)
+    .fields(&[
+        (REPORT, "/backend_exit_code", Want::Number(124)),
+        text("/failure_reason", "lifecycle timeout after valid patch"),
+    ]),
+    validator("proxy_limit_ends_the_run", "the agent asks more often than the proxy lets through")
+        .adapter()
+        .world(World { requests: Some(2), ..SCRIPTED })
+        .fails(C::LimitHit, 9)
+        .fields(&[text("/failure_reason", "provider limit hit: requests")]),
+    validator(
+        "engine_failure_fails",
+        "the agent's process ends by a fault of its own, which its runtime reports or not",
+    )
+    .adapter()
+    .changes(&[Change::Json(SCRIPT, |script| with_bash(script, 1, "kill -SEGV $PPID"))])
+    .fails(C::EngineFailed, 8)
+    .fields(&[text("/backend_exit_code_source", "signal")]),
+    validator(
+        "void_baseline_rejected",
+        "the fixture's reference patch changes nothing, so its judge can tell no good work",
+    )
+    .changes(&[
+        Change::File(REFERENCE, USELESS),
+        // Drawn calls get their results from the reference, which would then be wrong as well.
+        Change::Json(FIXTURE_RECORD, |fixture| {
+            fixture.as_object_mut().map(|fixture| fixture.remove("generator"));
+        }),
+    ])
+    .fails(C::VoidBaseline, 8)
+    .fields(&[text("/failure_reason", "evidence rejected: void_baseline")]),
+    validator("interrupted_says_nothing", "admit is told to stop while the agent works")
+        .world(World { outside: Outsider::Tells, ..SCRIPTED })
+        .fails(C::Interrupted, 75)
+        .fields(&[text("/failure_reason", "run interrupted: signal 15")]),
+    validator("killed_from_outside_says_nothing", "somebody else kills the agent")
+        .world(World {
+            outside: Outsider::Kills,
+            changes: &[Change::Json(SCRIPT, |script| with_bash(script, 1, SLEEPS))],
+            ..SCRIPTED
+        })
+        .fails(C::KilledFromOutside, 75)
+        .fields(&[text("/failure_reason", "run killed from outside: signal 9")]),
 ];

@@ -10,6 +10,7 @@ mod admitted;
 mod failing;
 mod judge;
 mod models;
+mod outside;
 mod records;
 mod run;
 #[cfg(test)]

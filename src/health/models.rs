@@ -18,6 +18,8 @@ pub const MODELS: &[Validator] = &[
             text("/failure_reason", "model provider not admitted"),
         ]),
     validator("revoked_model_blocks", "the model's admission is revoked").adapter().changes(&[Change::Json(SCRIPTED_RECORD, |r| r["status"] = "revoked".into())]).blocked(Check::ModelAdmitted, C::ModelNotAdmitted, 3).fields(&[text(ADMISSION, "not_admitted")]),
+    validator("invalid_admission_blocks", "the model's admission has a field that none has").adapter().changes(&[Change::Json(SCRIPTED_RECORD, |r| r["planted"] = true.into())]).blocked(Check::ModelAdmitted, C::ModelNotAdmitted, 3).fields(&[text(ADMISSION, "invalid_admission")]),
+    validator("mismatched_admission_blocks", "the record under the model's name admits another one").adapter().changes(&[Change::Json(SCRIPTED_RECORD, |r| r["model"] = "another".into())]).blocked(Check::ModelAdmitted, C::ModelNotAdmitted, 3).fields(&[text(ADMISSION, "mismatch")]),
     validator("model_not_signed_blocks", "the root's policy asks for a signature on the model's admission, and there is none").adapter().changes(&[MODEL_POLICY]).blocked(Check::ModelSigned, C::ModelNotAdmitted, 3).fields(&[text("/failure_reason", "model provider not admitted")]),
     validator("credentials_missing_block", "the hosted model is asked for with a claimed bridge, and there is no key").adapter().world(World {
             model: Some("openai-codex/gpt-5.5"),

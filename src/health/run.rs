@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::judge::{Observed, SealedRun, judge, not_run};
+use super::outside::Somebody;
 use super::validators::{End, Validator};
-use super::world::{Binary, Change, FIXTURE, PROVIDER, QWEN, SCRIPTED, SERVED, World};
+use super::world::{Binary, Change, FIXTURE, Outsider, PROVIDER, QWEN, SCRIPTED, SERVED, World};
 use crate::build::{self, Build};
 use crate::check::{Check, Engine};
 use crate::context::Context;
@@ -158,7 +159,13 @@ impl<'a> Stage<'a> {
         vars.extend(url.map(|url| ("CTO_HARNESS_CASE_LOCAL_BASE_URL", url)));
         let binary = self.binary(world.binary, &data)?;
         vars.extend(binary.map(|path| ("CTO_HARNESS_CASE_BIN", path.display().to_string())));
-        let context = self.surroundings(validator.name, world, &vars)?;
+        let mut context = self.surroundings(validator.name, world, &vars)?;
+        if world.outside != Outsider::Nothing {
+            // What is told is this run alone.
+            context.stop = Arc::default();
+            let stop = Arc::clone(&context.stop);
+            context.progress = Arc::new(Somebody { does: world.outside, stop });
+        }
         let ended = options(world, &context.host.vars()).and_then(|o| run::run(&context, &o));
         // Nothing of a refused run may have reached the directory of runs.
         let left = context.runs_dir()?.exists();
@@ -282,10 +289,12 @@ fn options(world: &World, vars: &BTreeMap<String, String>) -> Result<Options> {
         timeout: world.timeout.map(Duration::from_secs),
         ..Flags::default()
     };
-    Ok(Options {
+    let mut options = Options {
         launcher: (!world.walls).then(|| PathBuf::from("/bin/false")),
         ..Options::asked(vars, flags, spec()?, name(FIXTURE)?)
-    })
+    };
+    options.proxy.requests = world.requests.unwrap_or(options.proxy.requests);
+    Ok(options)
 }
 
 fn name(text: &str) -> Result<Name> {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::judge::{Observed, SealedRun, judge, not_run};
-use super::validators::End;
+use super::validators::{ADMISSION, End, Field, Want};
 use super::*;
 use crate::check::tests::{good, known, policy};
 use crate::check::{Check, Found};
@@ -11,6 +11,7 @@ use crate::error::{Error, Reason};
 use crate::evidence::{Limits, Recording, Sealed, names};
 use crate::gate::{self, Decision};
 use crate::host::SystemClock;
+use crate::record::admission::AdmissionStatus;
 use crate::record::evidence::{RunReport, RunStatus};
 use crate::record::failure::FailureClass;
 use crate::record::health::Outcome;
@@ -28,23 +29,11 @@ const UNIT_ONLY: [Check; 6] = [
     Check::TaskContract,
 ];
 
-/// Classes that no validator brings about, each with why; the tests of the run and of the classifier do.
-const ELSEWHERE: [FailureClass; 8] = [
-    // Needs an agent that uses up what the proxy allows (tests/it).
-    FailureClass::LimitHit,
-    // Needs the longest clock of all: good work that is committed and no result in time (tests/it/run.rs).
-    FailureClass::LifecycleTimeout,
-    // The stand-in ends with an error only where something else went wrong before (classify.rs).
-    FailureClass::EngineFailed,
-    // Would need a policy that mounts a target (tests of proof.rs and of the seal).
+/// Classes that no validator brings about, each with why.
+const ELSEWHERE: [FailureClass; 2] = [
+    // Would need a launch that mounts a target, and the gate admits none (tests of proof.rs and of the seal).
     FailureClass::TargetInspected,
-    // Would need a judge that is wrong about the reference patch (classify.rs).
-    FailureClass::VoidBaseline,
-    // Needs a signal (tests/it/run.rs).
-    FailureClass::Interrupted,
-    // Needs somebody outside who kills the agent (tests/it/outside.rs).
-    FailureClass::KilledFromOutside,
-    // Is what no class covers.
+    // What is known to bring it about would be a class (tests/it/classes.rs has one that is not foreseen).
     FailureClass::Unclassified,
 ];
 
@@ -79,6 +68,27 @@ fn every_gate_and_every_class_is_watched() {
     for class in FailureClass::ALL {
         let watched = all().any(|validator| validator.class() == Some(*class));
         assert_eq!(watched, !ELSEWHERE.contains(class), "{}", class.as_str());
+    }
+}
+
+#[test]
+fn every_status_is_watched_but_the_one_that_no_validator_may_have() {
+    let expects = |place: &str, text: &'static str| {
+        let want = |field: &Field| field.1 == place && field.2 == Want::Text(text);
+        all().any(|validator| validator.fields.iter().any(want))
+    };
+    for status in AdmissionStatus::ALL {
+        assert!(expects(ADMISSION, status.as_str()), "{}", status.as_str());
+    }
+    for status in RunStatus::ALL {
+        let watched = all().any(|validator| match validator.end {
+            End::Blocked(..) => status == RunStatus::Blocked,
+            End::Fails(_) => status == RunStatus::Fail,
+            End::Rehearsed => status == RunStatus::Rehearsed,
+            End::Early(_) => false,
+        });
+        // A pass needs a served model, and a validator's servers are this machine's own.
+        assert_eq!(watched, status != RunStatus::Pass, "{}", status.as_str());
     }
 }
 

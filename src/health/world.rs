@@ -54,7 +54,23 @@ pub struct World {
     pub walls: bool,
     /// Whether the working directory is a root that nobody trusts.
     pub strange_root: bool,
+    /// How many requests the proxy lets through, where not as many as in any run.
+    pub requests: Option<u32>,
+    pub outside: Outsider,
 }
+
+/// What somebody else does while the agent is at work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outsider {
+    Nothing,
+    /// Tells admit to stop.
+    Tells,
+    /// Kills the agent, as soon as its [`SLEEPS`] runs.
+    Kills,
+}
+
+/// A command of the agent's that ends with it.
+pub const SLEEPS: &str = "sleep 86399";
 
 pub const FIXTURE: &str = "r1-string-slugify";
 /// The provider of every world: the embedded stand-in.
@@ -108,6 +124,8 @@ macro_rules! policy {
 pub const BUILD_POLICY: Change = Change::File("admit.toml", policy!("build"));
 /// A signature on the model's admission is asked for.
 pub const MODEL_POLICY: Change = Change::File("admit.toml", policy!("model"));
+pub const REFERENCE: &str = "fixtures/r1-string-slugify/reference.patch";
+pub const FIXTURE_RECORD: &str = "fixtures/r1-string-slugify/fixture.json";
 pub const SCRIPT: &str = "fixtures/r1-string-slugify/script.json";
 pub const TASK: &str = "fixtures/r1-string-slugify/task.md";
 
@@ -124,6 +142,8 @@ pub const SCRIPTED: World = World {
     fixture_recorded: true,
     walls: true,
     strange_root: false,
+    requests: None,
+    outside: Outsider::Nothing,
 };
 
 /// The record of the local model as it is, but for the network class: the class of the admission that ships with admit

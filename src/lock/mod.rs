@@ -122,7 +122,7 @@ pub fn resolve(root: &Root, spec: &Spec) -> Result<Locked> {
         .at(root.label())
         .expected(format!("one of: {}", providers(root).join(", ")))
         .found(spec.provider.to_string())
-        .hint(format!("admit lock {} --source URL --rev COMMIT", spec.provider)));
+        .hint(format!("give its source and commit: admit lock {} --help", spec.provider)));
     };
     let place = root.place(&path);
     check(&lock, &spec.provider, &place)?;
@@ -258,7 +258,7 @@ fn open_path(field: &str) -> Error {
     .at(field.to_owned())
     .expected("build.path in the lock")
     .found("absent")
-    .hint("name one: admit lock NAME --build-path PATH")
+    .hint("name one with --build-path: admit lock --help")
 }
 
 fn fill<T: PartialEq + ToString>(
@@ -283,7 +283,7 @@ fn mismatch(field: &str, expected: String, found: String) -> Error {
     Error::new(Reason::DigestMismatch, format!("the lock's {field} is not what was built"))
         .expected(expected)
         .found(found)
-        .hint("a locked value is never replaced: make a new lock with admit lock NAME --source URL --rev COMMIT")
+        .hint("a locked value is never replaced; make a lock under another name: admit lock --help")
 }
 
 /// What a new lock changes against an old one, field by field, for people to read.

@@ -6,13 +6,15 @@ use std::io::Read as _;
 use cap_std::fs::Dir;
 
 use crate::build::source::LFS;
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::record::ids::RelPath;
 use crate::store::StoredTree;
 
 /// Largest script that is read, in bytes; a source's own lock may be larger.
 const TEXT: u64 = 1 << 20;
-const LOCK: u64 = 64 << 20;
+const LOCK: u64 = 16 << 20;
+/// Of all of them. Scripts above it are not looked at; a manifest or lock above it is no honest one.
+const TEXTS: u64 = 40 << 20;
 
 #[derive(Debug, Default)]
 pub struct Seen {
@@ -22,11 +24,13 @@ pub struct Seen {
     pub texts: BTreeMap<String, Vec<u8>>,
     /// Git-lfs pointers in place of files.
     pub pointers: Vec<RelPath>,
+    /// Bytes in `texts`.
+    held: u64,
 }
 
 impl Seen {
     /// # Errors
-    /// [`Reason::Io`](crate::error::Reason::Io).
+    /// [`Reason::Io`]; [`Reason::LimitHit`].
     pub fn of(tree: &StoredTree) -> Result<Seen> {
         let mut seen = Seen::default();
         seen.directory(&tree.dir()?, "")?;
@@ -48,7 +52,18 @@ impl Seen {
             if meta.is_file() {
                 let small = (LFS.len() as u64..1024).contains(&meta.len());
                 let most = if name == "bun.lock" { LOCK } else { TEXT };
-                let wanted = is_wanted(name) && meta.len() <= most;
+                let mut wanted = is_wanted(name) && meta.len() <= most;
+                if wanted && self.held + meta.len() > TEXTS {
+                    if ["package.json", "bun.lock"].contains(&name) {
+                        return Err(Error::new(
+                            Reason::LimitHit,
+                            "the source's manifests and locks are larger than any honest ones",
+                        )
+                        .at(at)
+                        .expected(format!("at most {TEXTS} bytes in all")));
+                    }
+                    wanted = false;
+                }
                 if small || wanted {
                     let mut bytes = Vec::new();
                     let file = entry.open().map_err(io)?;
@@ -57,6 +72,7 @@ impl Seen {
                         self.pointers.extend(at.parse::<RelPath>());
                     }
                     if wanted {
+                        self.held += bytes.len() as u64;
                         self.texts.insert(at.clone(), bytes);
                     }
                 }

@@ -548,6 +548,14 @@ pub enum AdmissionStatus {
 }
 
 impl AdmissionStatus {
+    pub const ALL: [Self; 5] = [
+        Self::MissingAdmission,
+        Self::Mismatch,
+        Self::InvalidAdmission,
+        Self::NotAdmitted,
+        Self::Admitted,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::MissingAdmission => "missing_admission",

@@ -155,7 +155,7 @@ pub fn prune(context: &Context, prune: &Prune) -> Result<Vec<Gone>> {
     if prune.keep.is_none() && prune.older.is_none() {
         return Err(Error::new(Reason::BadArgument, "nothing says which runs may go")
             .expected("--keep COUNT, --older-than DAYS, or both")
-            .hint("admit runs prune --keep 20 --dry-run shows what would go"));
+            .hint("to see what would go: admit runs prune --keep 20 --dry-run"));
     }
     let rows = list(context, &prune.filter)?;
     let mut out = Vec::new();

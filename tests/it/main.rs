@@ -7,6 +7,7 @@ mod ambient;
 mod answer;
 mod apis;
 mod proxy;
+mod bounds;
 #[cfg(feature = "oracles")]
 mod bubblewrap;
 mod build;
@@ -19,6 +20,7 @@ mod doctor;
 mod faults;
 mod fetch;
 mod fetch_git;
+mod fixes;
 mod fuzz;
 mod guides;
 mod health;

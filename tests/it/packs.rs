@@ -24,7 +24,7 @@ use crate::loopback::{Reply, git_http};
 use crate::util::admit;
 
 /// A pack under construction, and where each object is.
-struct Pack {
+pub struct Pack {
     bytes: Vec<u8>,
     index: Vec<(Oid, u32)>,
 }
@@ -92,7 +92,7 @@ impl Pack {
         self.whole(Kind::Commit, text.as_bytes()).commit().unwrap()
     }
 
-    fn finished(&self) -> Vec<u8> {
+    pub fn finished(&self) -> Vec<u8> {
         let mut out = self.bytes.clone();
         out[8..12].copy_from_slice(&u32::try_from(self.index.len()).unwrap().to_be_bytes());
         out.extend(sha1(&out));
@@ -100,7 +100,7 @@ impl Pack {
     }
 
     /// Git's index of it, or with `offset` for every object.
-    fn indexed(&self, offset: Option<u32>) -> Vec<u8> {
+    pub fn indexed(&self, offset: Option<u32>) -> Vec<u8> {
         let mut list = self.index.clone();
         list.sort();
         let mut out = b"\xfftOc\0\0\0\x02".to_vec();
@@ -116,7 +116,7 @@ impl Pack {
         out
     }
 
-    fn write(&self, objects: &Path, offset: Option<u32>) {
+    pub fn write(&self, objects: &Path, offset: Option<u32>) {
         fs::create_dir_all(objects.join("pack")).unwrap();
         let name = |end: &str| objects.join(format!("pack/pack-{}.{end}", "0".repeat(40)));
         fs::write(name("pack"), self.finished()).unwrap();
@@ -182,7 +182,7 @@ fn back(mut value: u64) -> Vec<u8> {
 }
 
 /// As an HTTP server of version 2 sends it.
-fn sent(pack: &[u8]) -> Vec<u8> {
+pub fn sent(pack: &[u8]) -> Vec<u8> {
     let mut out = b"000dpackfile\n".to_vec();
     for piece in pack.chunks(60_000) {
         out.extend(format!("{:04x}\x01", piece.len() + 5).into_bytes());
@@ -208,10 +208,10 @@ fn bounded<T>(what: &str, work: impl FnOnce() -> T) -> T {
     out
 }
 
-type Case = (&'static str, fn() -> (Pack, CommitId), Option<u32>, [Reason; 2]);
+pub type Case = (&'static str, fn() -> (Pack, CommitId), Option<u32>, [Reason; 2]);
 
 /// Each with the reasons for which a mirror on disk and a server are refused.
-const CASES: [Case; 5] = [
+pub const CASES: [Case; 5] = [
     ("circle", circle, None, [Reason::LimitHit, Reason::Truncated]),
     ("bomb", bomb, None, [Reason::LimitHit, Reason::LimitHit]),
     ("chain", chain, None, [Reason::LimitHit, Reason::LimitHit]),
@@ -325,6 +325,27 @@ fn the_confined_reader_finds_what_admit_itself_would_whatever_an_agent_left() {
     let nobody = Owner { uid: 1, gid: 1 };
     let blind = Reader::new(&launcher, "ws", &fixture, nobody).unwrap().read(&top);
     assert!(blind.head.is_none() && blind.files.is_empty() && blind.faults.len() == 1, "{blind:?}");
+}
+
+#[test]
+fn a_submodule_in_the_workspace_is_a_fault_and_names_are_told_apart_by_their_case() {
+    let home = tempfile::tempdir().unwrap();
+    let root = shown("root", Root::find(&host(home.path()), None, None));
+    let fixture = shown("fixture", fixture::load(&root, &"r1-string-slugify".parse().unwrap()));
+    let dir = tempfile::tempdir().unwrap();
+    let repo = Repo::new(&dir.path().join("ws"));
+    let commit = repo.write("strings.py", "a").write("STRINGS.py", "b").commit();
+    let top = cap_std::fs::Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
+    let look = || reader(&fixture, dir.path()).read(&top);
+    let found = look();
+    assert_eq!(found.head.as_ref().map(|head| head.id.clone()), Some(commit), "{:?}", found.faults);
+    let names: Vec<String> = found.files.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["STRINGS.py", "strings.py"]);
+    let link = format!("160000,{},sub", "1".repeat(40));
+    repo.git(&["update-index", "--add", "--cacheinfo", &link]);
+    repo.git(&["commit", "-q", "-m", "m"]);
+    let found = look();
+    assert!(found.head.is_none() && !found.faults.is_empty(), "{found:?}");
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Keys, attestations, bundles: what is signed can be checked by others, and nothing else is accepted.
 
 use std::collections::BTreeSet;
-#[cfg(feature = "oracles")]
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -170,6 +169,29 @@ fn signatures_that_are_added_at_once_are_all_there() {
 }
 
 /// Without a writer, a plain open of a pipe waits for ever.
+#[test]
+fn a_public_key_that_others_could_have_written_counts_for_nothing() {
+    let world = World::new();
+    world.admit(&["key", "new", "bob"]).expect(0);
+    let (dir, file) = (keys(&world), keys(&world).join("bob.pub"));
+    for path in [&dir, &file] {
+        let before = std::fs::metadata(path).unwrap().permissions();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(before.mode() | 0o022))
+            .unwrap();
+        world.admit(&["key", "show", "bob"]).refuse(3, "key_unusable");
+        let run = world.admit(&["key", "show"]).refuse(3, "key_unusable");
+        assert!(run.stderr().contains(&path.display().to_string()), "{run}");
+        std::fs::set_permissions(path, before).unwrap();
+        // Only root can give a file away.
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(path, Some(65534), None).unwrap();
+            world.admit(&["key", "show", "bob"]).refuse(3, "key_unusable");
+            std::os::unix::fs::chown(path, Some(0), None).unwrap();
+        }
+        world.admit(&["key", "show", "bob"]).expect(0);
+    }
+}
+
 #[test]
 fn a_pipe_in_the_place_of_a_file_is_refused_at_once() {
     let world = World::new();

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
+
+use crate::fixes;
 
 /// Variables that let the ordinary package clients work; everything else is scrubbed.
 const PASSED: [&str; 14] = [
@@ -49,6 +52,8 @@ pub fn admit() -> PathBuf {
 pub struct World {
     dir: tempfile::TempDir,
     env: BTreeMap<String, String>,
+    /// Refused command lines, each with what it said and a fix that can be typed.
+    refused: Mutex<Vec<(Vec<String>, String, String)>>,
 }
 
 impl World {
@@ -74,7 +79,7 @@ impl World {
             }
         }
         env.insert("HOME".into(), dir.path().join("home").display().to_string());
-        Self { dir, env }
+        Self { dir, env, refused: Mutex::default() }
     }
 
     /// A world whose store is the one that all tests of this user share, so that Bun is downloaded once.
@@ -123,9 +128,48 @@ impl World {
     }
 
     /// Runs admit to its end.
+    #[track_caller]
     pub fn admit(&self, args: &[&str]) -> Run {
+        let run = self.again(args);
+        for fix in fixes::of(&run.stdout(), &run.stderr()) {
+            if let Some(wrong) = fixes::wrong(&fix) {
+                panic!("a fix that cannot be typed: {fix}\n{wrong}\n{run}");
+            }
+            if run.code() != Some(0) && fixes::harmless(&fix, self.path()) {
+                let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+                self.refused.lock().unwrap().push((args, run.said(), fix));
+            }
+        }
+        run
+    }
+
+    fn again(&self, args: &[&str]) -> Run {
         let output = self.command(args).output().expect("admit starts");
         Run { line: format!("admit {}", args.join(" ")), cwd: self.cwd(), output }
+    }
+}
+
+/// Where the last answers still hold, their fixes are typed, and must change them.
+impl Drop for World {
+    fn drop(&mut self) {
+        let refused = std::mem::take(self.refused.get_mut().unwrap());
+        for (args, said, fix) in refused.into_iter().rev() {
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            let about = format!("{} {fix}", args.first().unwrap_or(&""));
+            if std::thread::panicking() || !fixes::first(&about, self.path()) {
+                continue;
+            }
+            if self.again(&args).said() != said {
+                continue;
+            }
+            let typed = self.shell(&fix);
+            let now = self.again(&args);
+            assert!(
+                now.said() != said,
+                "typed as printed, it changes nothing: {fix}\n{}\n{now}",
+                String::from_utf8_lossy(&typed.stderr)
+            );
+        }
     }
 }
 
@@ -166,6 +210,11 @@ impl Run {
 
     pub fn code(&self) -> Option<i32> {
         self.output.status.code()
+    }
+
+    /// How it ended, and with which fixes: what a fix that was carried out must change.
+    fn said(&self) -> String {
+        format!("{:?} {:?}", self.code(), fixes::of(&self.stdout(), &self.stderr()))
     }
 
     /// The one JSON object on stdout.

@@ -148,7 +148,8 @@ fn all() -> Vec<(&'static str, RunReport)> {
         "an admission of mine/some-model",
         "not_admitted: its status is \"revoked\"",
     );
-    let no = no.fix("admit model show mine/some-model; admit model add records an approval");
+    let no =
+        no.fix("admit model show mine/some-model; to record an approval: admit model add --help");
     let blocked = RunReport {
         status: RunStatus::Blocked,
         case_process_started: false,
