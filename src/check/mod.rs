@@ -332,8 +332,8 @@ fn signed(check: Check, fact: &Found<Signed>, facts: &Facts) -> Finding {
     };
     let expected = no.map_or("the signatures that the root's policy asks for", |no| &no.expected);
     let command = match check {
-        Check::ModelSigned => "admit attest model PROVIDER/MODEL --key NAME --record".to_owned(),
-        _ => format!("admit attest build {} --key NAME --record", facts.provider),
+        Check::ModelSigned => "admit attest model --help".to_owned(),
+        _ => "admit attest build --help".to_owned(),
     };
     let fix = no.map_or(command.as_str(), |no| &no.fix);
     hold(check, fact, expected, fix, |signed| match signed {

@@ -151,7 +151,7 @@ pub(super) fn network(facts: &Facts) -> Finding {
 
 pub(super) fn response_shape(facts: &Facts) -> Finding {
     let expected = "the model listed, and content or a tool call to a completion";
-    let fix = "look at the model's server; admit run stage2 --dry-run --probe asks it again";
+    let fix = "look at the model's server, and ask it again: admit run stage2 --dry-run --probe";
     let outcome = facts.probe.known().map(|probe| (probe.outcome, probe.listed));
     let finding = hold(Check::ResponseShape, &facts.probe, expected, fix, |probe| {
         if probe.max_tokens != PROBE_MAX_TOKENS {

@@ -11,7 +11,7 @@ use crate::record::lockfile::{Ambient, LicenseStatus};
 use crate::record::report::{BuildReport, Origin, SourceAdmission};
 
 pub(super) fn root_trusted(facts: &Facts) -> Finding {
-    let fix = "read its lockfiles and admissions, then: admit trust DIR";
+    let fix = "read its lockfiles and admissions, then trust it: admit trust --help";
     hold(Check::RootTrusted, &facts.root, "a root that this user trusts", fix, |root| {
         let why = root.trusted.unwrap_or("not trusted");
         ok_if(root.trusted.is_some(), Reason::RootNotTrusted, format!("{} ({why})", root.label))

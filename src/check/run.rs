@@ -32,7 +32,7 @@ pub(super) fn stage(facts: &Facts) -> Finding {
 pub(super) fn fixture_digest(facts: &Facts) -> Finding {
     let fixture = facts.fixture.known();
     let expected = fixture.map_or("a recorded fixture".into(), |f| f.expected.to_string());
-    let fix = "restore the fixture, or record it: admit fixture NAME --record";
+    let fix = "restore the fixture, or record it as it is: admit fixture --help";
     hold(Check::FixtureDigest, &facts.fixture, &expected, fix, |fixture| {
         let same = fixture.expected == fixture.found;
         ok_if(same, Reason::DigestMismatch, fixture.found.to_string())

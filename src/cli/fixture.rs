@@ -50,7 +50,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         }
     }
     if !same {
-        app.ui.detail("fix", "restore the fixture, or record it: admit fixture NAME --record");
+        app.ui.detail("fix", "restore the fixture, or record it as it is: admit fixture --help");
     }
     let reason = if locked.is_some() { Reason::DigestMismatch } else { Reason::NotFound };
     Ok(if same { 0 } else { reason.kind().exit_code() })

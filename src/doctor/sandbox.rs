@@ -40,9 +40,8 @@ pub(super) fn sandbox(launcher: &Launcher) -> Vec<Check> {
             sandbox.end();
         }
         Err(err) => {
-            checks.push(
-                SANDBOX.error(&err, "remove the cause; admit builds nothing without a sandbox"),
-            );
+            checks
+                .push(SANDBOX.error(&err, "remove the cause: without a sandbox nothing is built"));
             checks.extend(each_namespace(launcher));
             checks.push(SECCOMP.with(Finding::not_reached(SECCOMP.id, vec![SANDBOX.id.into()])));
         }

@@ -142,8 +142,8 @@ pub fn resolve(root: &Root, spec: &Spec) -> Result<Locked> {
             lock.source.rev.short()
         ))
         .hint(format!(
-            "to lock that one: admit lock {}-{rev} --source {} --rev <all 40 digits of {rev}>",
-            spec.provider, lock.source.url
+            "to lock that one beside it, with all 40 digits: admit lock {}-{rev} --help",
+            spec.provider
         )));
     }
     Locked::new(lock, place)
