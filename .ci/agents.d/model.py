@@ -17,7 +17,7 @@ COMMAND = (
     "echo %s | base64 -d | git apply && git add -A && git -c user.name=a -c user.email=a@localhost commit -q -m done"
     % base64.b64encode(open(PATCH, "rb").read()).decode()
 )
-HALF = "touch ../half-tool-call-ran; " + COMMAND
+HALF = "touch half-tool-call-ran && git add -A && git -c user.name=a -c user.email=a@localhost commit -qm half; " + COMMAND
 RESULT = (
     "Done.\n\n<<<AGENT_RESULT\n"
     + json.dumps(
