@@ -262,7 +262,7 @@ fn make(check: Check, facts: &Facts, policy: &Policy) -> Finding {
         Check::ToolchainDigest => provider::toolchain_digest(facts),
         Check::BinaryIdentity => provider::binary_identity(facts),
         Check::BuildMatches => provider::build_matches(facts, policy),
-        Check::BuildSigned => signed(check, &facts.build_signed, facts),
+        Check::BuildSigned => signed(check, &facts.build_signed),
         Check::SourceStored => store::source_stored(facts),
         Check::ToolchainStored => store::toolchain_stored(facts),
         Check::PackagesStored => store::packages_stored(facts),
@@ -271,7 +271,7 @@ fn make(check: Check, facts: &Facts, policy: &Policy) -> Finding {
         Check::Licence => provider::licence(facts),
         Check::ModelRequested => model::requested(facts),
         Check::ModelAdmitted => model::admitted(facts),
-        Check::ModelSigned => signed(check, &facts.model_signed, facts),
+        Check::ModelSigned => signed(check, &facts.model_signed),
         Check::Credentials => model::credentials(facts),
         Check::AuthBridge => model::auth_bridge(facts),
         Check::Endpoint => model::endpoint(facts),
@@ -325,7 +325,7 @@ fn ok_if(good: bool, reason: Reason, found: impl Into<String>) -> Result<String,
     if good { Ok(found.into()) } else { Err((reason, found.into())) }
 }
 
-fn signed(check: Check, fact: &Found<Signed>, facts: &Facts) -> Finding {
+fn signed(check: Check, fact: &Found<Signed>) -> Finding {
     let no = match fact.known() {
         Some(Some(Err(no))) => Some(no),
         _ => None,
