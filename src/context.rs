@@ -20,6 +20,9 @@ use crate::host::{Clock, Host, Progress};
 use crate::record::ids::{Digest, Name};
 use crate::record::network::Network as Reach;
 use crate::record::signing::Kind;
+use crate::registry::client::Repository;
+use crate::registry::credentials;
+use crate::registry::reference::Reference;
 use crate::root::Root;
 use crate::store::Store;
 
@@ -225,14 +228,7 @@ impl Context {
     /// # Errors
     /// [`Reason::BadArgument`] for a mirror that is not `FROM=TO`; those of root, store and npm's configuration.
     pub fn network(&self) -> Result<Network> {
-        let env = self.host.vars();
-        let npm = NpmConfig::load(&Sources {
-            flag: self.options.registry.as_deref(),
-            env: env.clone(),
-            home: self.host.home(),
-        })?;
-        let mut config = NetConfig::from_env(&env);
-        config.extra_ca.extend(npm.cafile().map(PathBuf::from));
+        let (config, npm) = self.reach()?;
         let variable = self.host.var("ADMIT_MIRROR")?.unwrap_or_default();
         let given =
             self.options.mirror.iter().map(String::as_str).chain(variable.split_whitespace());
@@ -255,6 +251,29 @@ impl Context {
             store: self.store()?,
             progress: Arc::clone(&self.progress),
         })
+    }
+
+    /// A repository of a registry, reached as every other server is, with what this user's configuration has for it.
+    ///
+    /// # Errors
+    /// Those of [`credentials::find`] and of npm's configuration, which may name a CA file.
+    pub fn registry(&self, reference: &Reference) -> Result<Repository<'_>> {
+        let secret = credentials::find(&self.host, reference)?;
+        let client = Client::new(&self.reach()?.0);
+        Ok(Repository::new(client, reference.clone(), secret, &*self.progress))
+    }
+
+    /// How the network is reached, and npm's configuration, which has a say in it.
+    fn reach(&self) -> Result<(NetConfig, NpmConfig)> {
+        let env = self.host.vars();
+        let npm = NpmConfig::load(&Sources {
+            flag: self.options.registry.as_deref(),
+            env: env.clone(),
+            home: self.host.home(),
+        })?;
+        let mut config = NetConfig::from_env(&env);
+        config.extra_ca.extend(npm.cafile().map(PathBuf::from));
+        Ok((config, npm))
     }
 
     /// The same clock and sources on another machine's state: environment, records, store and runs of its own, and

@@ -151,6 +151,8 @@ reasons! {
     AttestRefused = "attest_refused" => Refused,
     /// A signature is required and there is none.
     SignatureMissing = "signature_missing" => Refused,
+    /// A registry lists attestations that it does not give.
+    AttestationLost = "attestation_lost" => Refused,
     /// It is signed, and by no key that counts.
     SignerUnknown = "signer_unknown" => Refused,
     /// It is signed by fewer different keys than are required.
@@ -174,6 +176,12 @@ reasons! {
     HttpStatus = "http_status" => Fetch,
     /// A redirect to another host.
     RedirectRefused = "redirect_refused" => Fetch,
+    /// A registry wants a login, or lets this user do something else.
+    RegistryDenied = "registry_denied" => Fetch,
+    /// A registry does not have what was asked for.
+    NotInRegistry = "not_in_registry" => Fetch,
+    /// What a registry has there is no manifest of what was asked for.
+    BadManifest = "bad_manifest" => Fetch,
     /// The commit is not in the remote.
     RevNotInRemote = "rev_not_in_remote" => Fetch,
     /// The answer ended early or stalled.

@@ -307,7 +307,7 @@ pub fn class(class: FailureClass) -> (&'static str, &'static str) {
 }
 
 /// When each check holds, in the order in which they are made.
-pub const CHECKS: [(&str, &str); 34] = [
+pub const CHECKS: [(&str, &str); 35] = [
     ("request", "what was asked for is whole, and flags and variables agree"),
     ("root_trusted", "the records are yours, or a directory that you trust unchanged"),
     ("lock_valid", "the provider's lock is there and can be read"),
@@ -316,6 +316,10 @@ pub const CHECKS: [(&str, &str); 34] = [
     ("binary_executable", "the binary may be executed"),
     ("binary_digest", "the binary is the one that the lock names, byte for byte"),
     ("build_report_recorded", "the build is on record, and admits its source"),
+    (
+        "built_by",
+        "it was built here, or counts by the word of somebody who signed it and whom you trust",
+    ),
     ("source_pin", "the recorded build is of the locked commit"),
     ("toolchain_digest", "the recorded build used the locked toolchain"),
     ("binary_identity", "the recorded build showed the locked help text and version"),

@@ -50,6 +50,7 @@ use crate::record::report::{BuildReport, Origin};
 pub fn of_build(report: &BuildReport, lock: &Lockfile, now: &Timestamp) -> Expected {
     match report.origin {
         Origin::Built | Origin::Published => provenance::expected(report, lock),
+        Origin::Pulled => provenance::expected(&report.as_built(), lock),
         Origin::Adopted => summary(report, lock, now),
     }
 }

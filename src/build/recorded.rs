@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::lock::Locked;
 use crate::record;
-use crate::record::ids::RelPath;
+use crate::record::ids::{Digest, RelPath};
 use crate::record::lockfile::{Output, ProviderKind, PublishedForm};
 use crate::record::report::{BuildReport, Difference, Origin, OutputStatus, SourceAdmission};
 use crate::root::{Root, bad_record};
@@ -39,7 +39,7 @@ pub fn asked(locked: &Locked, report: &BuildReport) -> Result<(), Difference> {
         let expected = if published { "built" } else { "published" };
         return Err(Difference::new("origin", json!(expected), json!(report.origin)));
     }
-    if report.origin != Origin::Built {
+    if !matches!(report.origin, Origin::Built | Origin::Pulled) {
         let none = || json!([]);
         want.extend([("build_command", none()), ("writes", none()), ("sandbox", Value::Null)]);
     }
@@ -49,9 +49,10 @@ pub fn asked(locked: &Locked, report: &BuildReport) -> Result<(), Difference> {
             return Err(Difference::new(field, expected, &found[field]));
         }
     }
-    if report.origin == Origin::Built {
+    if matches!(report.origin, Origin::Built | Origin::Pulled) {
         built(locked, report, &found)?;
     }
+    pulled(report)?;
     // A native program has no runtime to prove: then it is on record how it is linked.
     let native = plan.package.as_ref().is_some_and(|(form, _)| *form == PublishedForm::Native);
     if report.runtime.proven == native {
@@ -61,6 +62,22 @@ pub fn asked(locked: &Locked, report: &BuildReport) -> Result<(), Difference> {
         return Err(Difference::new("runtime.native", native, !native));
     }
     report.identity.shows(&lock.identity)
+}
+
+/// A pulled build says by whose word it counts, and its record is the one that they signed; no other build says such a thing.
+fn pulled(report: &BuildReport) -> Result<(), Difference> {
+    match (report.origin == Origin::Pulled, &report.pulled) {
+        (false, None) => Ok(()),
+        (true, Some(pulled)) => {
+            let found = Digest::sha256(&record::pretty(&report.as_built()));
+            match found == pulled.record_sha256 {
+                true => Ok(()),
+                false => Err(Difference::new("pulled.record_sha256", &pulled.record_sha256, found)),
+            }
+        }
+        (true, None) => Err(Difference::new("pulled", "by whose word it counts", "nothing")),
+        (false, Some(_)) => Err(Difference::new("pulled", "nothing", "a build that was pulled")),
+    }
 }
 
 /// What only the report of a build has.

@@ -118,6 +118,7 @@ pub fn of_binary(
             None => OutputStatus::Unlocked,
         },
         source_admission_status: SourceAdmission::NotAdmitted,
+        pulled: None,
         volatile: Volatile { store_path: proven.path.display().to_string(), ..volatile },
     }
 }

@@ -218,6 +218,8 @@ pub struct Facts {
     pub saved: Found<BuildReport>,
     /// Who signed the recorded build, where that is asked.
     pub build_signed: Found<Signed>,
+    /// What the signatures by which the build was pulled say now; known and nothing where it was not pulled.
+    pub pulled_signed: Found<Signed>,
     pub binary: Found<BinaryFact>,
     /// The locked commit and the NAR hash of its tree in the store.
     pub source_stored: Found<String>,

@@ -109,6 +109,9 @@ checks! {
     BinaryDigest = "binary_digest", Provider, [BinaryPresent];
     /// The build is on record, and the source by it admitted.
     BuildRecorded = "build_report_recorded", Provider, [OutputLocked];
+    /// The build was made here, or is one of those which count by the word of others: a pulled one by the signatures that it was
+    /// pulled by, which must hold now.
+    BuiltBy = "built_by", Provider, [BuildRecorded];
     /// The recorded build is of the locked commit.
     SourcePin = "source_pin", Provider, [BuildRecorded];
     /// The recorded build used the locked toolchain.
@@ -116,7 +119,7 @@ checks! {
     /// The locked identity was proven of this output.
     BinaryIdentity = "binary_identity", Provider, [BuildRecorded];
     /// Everything else that the recorded build says is what the lock asks for and what was built here.
-    BuildMatches = "build_report_matches", Provider, [SourcePin, ToolchainDigest, BinaryIdentity];
+    BuildMatches = "build_report_matches", Provider, [BuiltBy, SourcePin, ToolchainDigest, BinaryIdentity];
     /// The recorded build is signed by those whom the root's policy or the user names.
     BuildSigned = "build_signed", Provider, [BuildRecorded];
     /// The source that was built lies in the store.
@@ -160,7 +163,7 @@ checks! {
     /// The model answers in a shape that the agent can use. It hangs on every other check that decides a start: to
     /// ask sends the key, and no key goes out for a run that is refused.
     ResponseShape = "response_shape", Launch, [
-        BinaryExecutable, BuildMatches, BuildSigned, Stage, Licence, Credentials, AuthBridge, Network, FixtureDigest,
+        BinaryExecutable, BuildMatches, BuiltBy, BuildSigned, Stage, Licence, Credentials, AuthBridge, Network, FixtureDigest,
         TaskContract, CommandShape, Ambient, Sandbox,
     ];
 }
@@ -262,6 +265,7 @@ fn make(check: Check, facts: &Facts, policy: &Policy) -> Finding {
         Check::ToolchainDigest => provider::toolchain_digest(facts),
         Check::BinaryIdentity => provider::binary_identity(facts),
         Check::BuildMatches => provider::build_matches(facts, policy),
+        Check::BuiltBy => provider::built_by(facts),
         Check::BuildSigned => signed(check, &facts.build_signed),
         Check::SourceStored => store::source_stored(facts),
         Check::ToolchainStored => store::toolchain_stored(facts),

@@ -225,6 +225,10 @@ pub(super) fn build_matches(facts: &Facts, policy: &Policy) -> Finding {
         }
         match (&facts.saved, policy.purpose) {
             (Found::Failed(failure), _) => no_build(failure.reason, &failure.found),
+            // What was not made here lies here by its record and its signatures.
+            (Found::Absent, Purpose::Verify { .. }) if recorded.report.origin == Origin::Pulled => {
+                None
+            }
             (Found::Absent | Found::Unknown, Purpose::Verify { .. }) => {
                 no_build(Reason::NotFound, "absent")
             }
@@ -235,6 +239,38 @@ pub(super) fn build_matches(facts: &Facts, policy: &Policy) -> Finding {
     hold(check, &facts.recorded, expected, &build_fix(facts), |recorded| match &difference {
         None => Ok(format!("{} {}", recorded.place, recorded.report.core_digest())),
         Some(differs) => Err((differs.reason, differs.found.clone())),
+    })
+}
+
+/// Who answers for the build: this machine's own, or whoever signed what was pulled.
+pub(super) fn built_by(facts: &Facts) -> Finding {
+    let check = Check::BuiltBy;
+    let report = facts.recorded.known().map(|recorded| &recorded.report);
+    let pulled = report.and_then(|report| report.pulled.as_ref());
+    let refused = match facts.pulled_signed.known() {
+        Some(Some(Err(refused))) => Some(refused),
+        _ => None,
+    };
+    let expected = match (pulled, refused) {
+        (_, Some(refused)) => refused.expected.as_str(),
+        (Some(_), None) => "a signature of somebody whom this user or the policy trusts",
+        (None, None) => "a build of admit, or a binary that it took by its digest",
+    };
+    let fix = format!("admit build {} --rebuild --record", facts.provider);
+    if let Some(report) = report.filter(|report| report.origin != Origin::Pulled) {
+        let words = report.origin.not_built_here().map(str::to_owned);
+        let found =
+            words.unwrap_or_else(|| format!("built by admit {}", report.volatile.admit_version));
+        return Finding::ok(check.id(), expected, found);
+    }
+    let fix = refused.map_or(fix.as_str(), |refused| &refused.fix);
+    hold(check, &facts.pulled_signed, expected, fix, |signed| match signed {
+        None => Err((Reason::SignatureMissing, "pulled, and nothing says by whose word".into())),
+        Some(Ok(held)) => {
+            let from = pulled.map_or("", |pulled| &pulled.from);
+            Ok(format!("pulled from {from}; signed by {}", held.names()))
+        }
+        Some(Err(no)) => Err((no.reason, format!("{}: {}", no.reason, no.found))),
     })
 }
 

@@ -12,6 +12,7 @@ fn not_built(facts: &Facts) -> Option<&'static str> {
         Origin::Built => None,
         Origin::Adopted => Some("the binary was adopted: it was not built here"),
         Origin::Published => Some("the binary was published: it was not built here"),
+        Origin::Pulled => Some("the build was pulled: it was not made here"),
     }
 }
 
@@ -43,6 +44,10 @@ pub(super) fn toolchain_stored(facts: &Facts) -> Finding {
     let expected = bun.map_or("the locked Bun".into(), |(plan, bun)| {
         format!("Bun {} sha256:{}", plan.bun_version, bun.binary_sha256)
     });
+    let pulled = facts.recorded.known().is_some_and(|it| it.report.origin == Origin::Pulled);
+    if pulled && matches!(facts.toolchain_stored, Found::Absent) {
+        return Finding::not_asked(check.id(), "the build was pulled: it was not made here");
+    }
     if matches!(facts.toolchain_stored, Found::Absent) {
         return Finding::failed(check.id(), Reason::BunMissing, expected, "absent").fix(fix(facts));
     }

@@ -12,7 +12,7 @@ use crate::record::finding::VERIFY_ALONE;
 use crate::record::ids::{Digest, Sha256};
 use crate::record::lockfile::{AgentKind, LicenseStatus};
 use crate::record::network::Network;
-use crate::record::report::{BuildReport, Origin, OutputStatus, SourceAdmission};
+use crate::record::report::{BuildReport, Origin, OutputStatus, Pulled, SourceAdmission};
 use crate::sandbox::{Mount, Policy as SandboxPolicy};
 
 const QWEN: &[u8] = include_bytes!("../../admissions/models/qwen-local--qwen3.6-35b-a3b.json");
@@ -97,6 +97,7 @@ pub(crate) fn good() -> Facts {
         recorded: Found::Known(Recorded { place: "r".into(), report: recorded() }),
         saved: Found::Known(recorded()),
         build_signed: Found::Known(None),
+        pulled_signed: Found::Known(None),
         binary: Found::Known(BinaryFact {
             place: "b".into(),
             irregular: None,
@@ -198,6 +199,39 @@ fn status_of(facts: &mut Facts) -> &mut ModelStatus {
     known(&mut facts.model)
 }
 
+/// The same build, pulled, with what its signatures say.
+fn pulled(facts: &mut Facts, signed: Found<Signed>) {
+    facts.pulled_signed = signed;
+    let report = report(facts);
+    let record_sha256 = Digest::sha256(&record::pretty(&*report));
+    report.origin = Origin::Pulled;
+    report.pulled = Some(Pulled {
+        from: "oci://r.example/a".into(),
+        at: report.volatile.finished.clone(),
+        store_path: "b".into(),
+        record_sha256,
+        signed_by: Vec::new(),
+    });
+    facts.saved = Found::Known(report.clone());
+}
+
+#[test]
+fn a_pulled_build_counts_by_its_signature_and_needs_nothing_of_a_build_here() {
+    let held = crate::attest::Held { by: BTreeMap::new() };
+    let mut facts = good();
+    pulled(&mut facts, Found::Known(Some(Ok(held))));
+    assert_eq!(refused_with(&facts), Vec::<String>::new());
+    (facts.source_stored, facts.packages_stored) = (Found::Absent, Found::Absent);
+    (facts.toolchain_stored, facts.saved) = (Found::Absent, Found::Absent);
+    assert_eq!(failed(&verify(&facts)), Vec::<&str>::new());
+    // A record that is not word for word the signed one, or that was never pulled and says so.
+    report(&mut facts).volatile.host = "another".into();
+    assert_eq!(failed(&verify(&facts)), ["build_report_matches"]);
+    pulled(&mut facts, Found::Known(None));
+    report(&mut facts).origin = Origin::Built;
+    assert!(failed(&verify(&facts)).contains(&"build_report_matches"));
+}
+
 /// One departure from good facts each, with the check that it must fail, and what that means.
 pub(crate) fn departures() -> Vec<(Facts, Check, Kind, Option<FailureClass>)> {
     use Check as C;
@@ -211,6 +245,8 @@ pub(crate) fn departures() -> Vec<(Facts, Check, Kind, Option<FailureClass>)> {
         (|f| f.recorded = Found::Absent, C::BuildRecorded),
         (|f| report(f).source_admission_status = SourceAdmission::NotAdmitted, C::BuildRecorded),
         (|f| f.build_signed = unsigned(Reason::SignatureMissing), C::BuildSigned),
+        (|f| pulled(f, unsigned(Reason::SignerUnknown)), C::BuiltBy),
+        (|f| pulled(f, Found::Known(None)), C::BuiltBy),
         (|f| f.model_signed = unsigned(Reason::KeyRevoked), C::ModelSigned),
         (|f| known(&mut f.lock).lock.license.allows.clear(), C::Licence),
         (|f| f.requested = Found::Known(Vec::new()), C::ModelRequested),
@@ -245,6 +281,7 @@ pub(crate) fn departures() -> Vec<(Facts, Check, Kind, Option<FailureClass>)> {
         (|f| report(f).bun_sha256 = Some(other_sha256()), C::ToolchainDigest),
         (|f| known(&mut f.fixture).found = digest("x"), C::FixtureDigest),
         (|f| f.build_signed = unsigned(Reason::SignatureInvalid), C::BuildSigned),
+        (|f| pulled(f, unsigned(Reason::SignatureInvalid)), C::BuiltBy),
     ];
     let mut all = Vec::new();
     let mut add = |change: Change, check, kind, class| {
@@ -508,11 +545,14 @@ fn a_licence_says_what_it_is() {
 /// Makes hole number `kind` in fact number `field`; `None` beyond the last fact that a run's checks look at.
 pub(crate) fn with_hole(mut facts: Facts, field: usize, kind: usize) -> Option<Facts> {
     fn hole<T>(slot: &mut Found<T>, kind: usize) {
-        *slot = match kind {
+        *slot = hollow(kind);
+    }
+    fn hollow<T>(kind: usize) -> Found<T> {
+        match kind {
             0 => Found::Absent,
             1 => Found::unreadable("denied"),
             _ => Found::Unknown,
-        };
+        }
     }
     match field {
         0 => hole(&mut facts.root, kind),
@@ -535,6 +575,7 @@ pub(crate) fn with_hole(mut facts: Facts, field: usize, kind: usize) -> Option<F
         17 => hole(&mut facts.launch, kind),
         18 => hole(&mut facts.sandbox, kind),
         19 => hole(&mut facts.request, kind),
+        20 => pulled(&mut facts, hollow(kind)),
         _ => return None,
     }
     Some(facts)
@@ -542,7 +583,7 @@ pub(crate) fn with_hole(mut facts: Facts, field: usize, kind: usize) -> Option<F
 
 #[test]
 fn every_single_hole_fails_with_its_words() {
-    for field in 0..20 {
+    for field in 0..21 {
         for (kind, word) in
             [(0, "absent"), (1, "unreadable: denied"), (2, "could not be found out")]
         {
@@ -552,7 +593,7 @@ fn every_single_hole_fails_with_its_words() {
             assert!(told, "field {field}: {:?}", failed(&findings));
         }
     }
-    assert!(with_hole(good(), 20, 0).is_none());
+    assert!(with_hole(good(), 21, 0).is_none());
 }
 
 #[test]

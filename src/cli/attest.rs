@@ -179,12 +179,15 @@ fn provider(app: &App, args: &Args) -> Result<Checked> {
     let root = app.context.root()?;
     let (locked, report) = holding(app, &root, &args.target)?;
     let statement = match args.what {
-        What::Build if report.origin == Origin::Adopted => {
+        What::Build if matches!(report.origin, Origin::Adopted | Origin::Pulled) => {
             return Err(Error::new(Reason::AttestRefused, "admit did not build this binary")
                 .at(args.target.clone())
                 .expected("a build by admit")
-                .found("an adopted binary")
-                .hint(format!("admit build {} --record, or admit attest verdict", args.target)));
+                .found(format!("origin {}", record::word(&report.origin)))
+                .hint(format!(
+                    "admit build {0} --rebuild --record, or admit attest verdict {0}",
+                    args.target
+                )));
         }
         What::Build if report.origin == Origin::Published => {
             attest::provenance(&report, &locked.lock, &[]).into()

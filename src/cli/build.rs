@@ -102,6 +102,7 @@ pub(super) fn show(
     }));
     app.ui.finish();
     let (mark, word) = match (report.verification, rebuild) {
+        (OutputStatus::Locked, _) if report.origin == Origin::Pulled => (Mark::Good, "pulled"),
         (_, Some(Rebuild { rebuilt, .. })) if rebuilt.answer == Answer::Differs => {
             (Mark::Bad, "differs")
         }

@@ -61,6 +61,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("key new", &["admit key new", "admit key new builder"]),
     ("key import", &["admit key import alice alice.pub"]),
     ("key show", &["admit key show default --pem"]),
+    ("pull", &["admit pull case oci://registry.example/team/agents --require-signed-by builder"]),
+    (
+        "push",
+        &[
+            "admit push case oci://registry.example/team/agents",
+            "admit push case oci://registry.example/team/agents:case",
+        ],
+    ),
     (
         "lock",
         &[

@@ -34,6 +34,8 @@ mod key;
 mod lock;
 mod model;
 mod model_write;
+mod pull;
+mod push;
 mod rebuild;
 mod rebuild_round;
 mod run;
@@ -83,6 +85,8 @@ enum Command {
     Lock(Box<lock::Args>),
     Man(completions::Man),
     Model(model::Args),
+    Pull(pull::Args),
+    Push(push::Args),
     Rebuild(rebuild::Args),
     #[command(hide = true)]
     RebuildRound(rebuild_round::Args),
@@ -254,6 +258,8 @@ fn exec(app: &App, command: Command) -> Result<u8> {
         Command::Lock(args) => lock::exec(app, &args),
         Command::Man(args) => completions::man(app, &args, definition()),
         Command::Model(args) => model::exec(app, &args),
+        Command::Pull(args) => pull::exec(app, &args),
+        Command::Push(args) => push::exec(app, &args),
         Command::Rebuild(args) => rebuild::exec(app, &args),
         Command::RebuildRound(args) => rebuild_round::exec(app, &args),
         Command::Run(args) => run::exec(app, &args),

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
-use reqwest::header::AUTHORIZATION;
+use reqwest::header::{AUTHORIZATION, RANGE};
 use url::Url;
 
 use super::config::{NetConfig, http_client};
@@ -30,6 +30,11 @@ pub struct Request<'a> {
     pub authorization: Option<String>,
     /// Hosts that a redirect may lead to, besides the host of `url`.
     pub redirect_hosts: &'a [&'a str],
+    /// Whether a redirect may lead to any other host over HTTPS: for content whose digest is known, and that carries no
+    /// credentials there.
+    pub redirect_anywhere: bool,
+    /// Whether an attempt goes on where the last one ended: for content that no two answers differ in.
+    pub resume: bool,
     /// Largest body taken, in bytes.
     pub max_bytes: u64,
     /// Told of silence and of further attempts.
@@ -45,6 +50,8 @@ impl<'a> Request<'a> {
             headers: Vec::new(),
             authorization: None,
             redirect_hosts: &[],
+            redirect_anywhere: false,
+            resume: false,
             max_bytes,
             progress: &Silent,
         }
@@ -56,22 +63,25 @@ impl<'a> Request<'a> {
     }
 }
 
+/// An attempt that brought so many bytes of a body that can be resumed was not in vain, and does not count.
+const ENOUGH: u64 = 1 << 20;
+
 /// Told of bytes received in this attempt and the expected total; starts anew at 0 with every attempt.
 pub type OnBytes<'a> = &'a dyn Fn(u64, Option<u64>);
 
 /// A downloader. Cheap to clone; connections are kept and shared. Threads may use it at the same time.
 #[derive(Clone)]
 pub struct Client {
-    config: Arc<NetConfig>,
+    pub(super) config: Arc<NetConfig>,
     // Made at the first request, so that a run that finds everything in the store reads no certificates.
     engine: Arc<Mutex<Option<Arc<Engine>>>>,
     // When the user was told of silence last: many downloads at once wait for the same server.
     told: Arc<Mutex<Option<Instant>>>,
 }
 
-struct Engine {
-    http: reqwest::Client,
-    runtime: Option<tokio::runtime::Runtime>,
+pub(super) struct Engine {
+    pub(super) http: reqwest::Client,
+    pub(super) runtime: Option<tokio::runtime::Runtime>,
 }
 
 impl Drop for Engine {
@@ -112,9 +122,14 @@ impl Client {
         let runtime = engine.runtime.as_ref().ok_or_else(|| bug("the client has ended"))?;
         let mut wait = self.config.backoff;
         let (mut attempt, mut silences) = (1, 0);
+        let mut begun: Option<(W, u64)> = None;
         loop {
-            let mut sink = open()?;
-            let once = self.once(&engine.http, request, &url, &mut sink, on_bytes);
+            let (mut sink, from) = match begun.take() {
+                Some(begun) => begun,
+                None => (open()?, 0),
+            };
+            let mut done = from;
+            let once = self.once(&engine.http, request, &url, (&mut sink, &mut done), on_bytes);
             let outcome = runtime.block_on(async {
                 match tokio::time::timeout(self.config.deadline, once).await {
                     Ok(outcome) => outcome,
@@ -137,6 +152,14 @@ impl Client {
                     (err, Duration::ZERO)
                 }
             };
+            if request.resume && done > 0 {
+                // A long body over a bad connection comes in as many pieces as it takes.
+                if done - from >= ENOUGH {
+                    (attempt, silences) = (1, 0);
+                    wait = self.config.backoff;
+                }
+                begun = Some((sink, done));
+            }
             if attempt >= self.config.attempts || silences >= 2 {
                 // Told as it went on; the last try's fault is the cause.
                 self.tell(request, &format!("{}: given up after {attempt} attempts", host(&url)));
@@ -157,7 +180,7 @@ impl Client {
         self.fetch(request, || Ok(Vec::new()), &|_, _| {})
     }
 
-    fn engine(&self) -> Result<Arc<Engine>> {
+    pub(super) fn engine(&self) -> Result<Arc<Engine>> {
         let mut slot = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(engine) = &*slot {
             return Ok(engine.clone());
@@ -178,21 +201,27 @@ impl Client {
         http: &reqwest::Client,
         request: &Request<'_>,
         first: &Url,
-        sink: &mut W,
+        (sink, done): (&mut W, &mut u64),
         on_bytes: OnBytes<'_>,
     ) -> Result<(), Fault> {
+        let from = *done;
         let mut url = first.clone();
         // Registries and GitHub redirect once; five is what curl's documentation suggests as a sane bound.
         for _ in 0..=5 {
-            let response = self.send(http, request, &url, first).await?;
+            let response = self.send(http, request, &url, first, from).await?;
             if response.status().is_redirection() {
-                url = redirect(&url, first, response.headers(), request.redirect_hosts)?;
+                let anywhere = request.redirect_anywhere;
+                let hosts = request.redirect_hosts;
+                url = redirect(&url, first, response.headers(), hosts, anywhere)?;
                 continue;
             }
-            if response.status() != StatusCode::OK {
-                return Err(refused(&url, response.status(), response.headers()));
-            }
-            return self.body(response, &url, request, sink, on_bytes).await;
+            // What was there already is sent again by a server that knows no ranges, and is passed over.
+            let again = match response.status() {
+                StatusCode::OK => from,
+                StatusCode::PARTIAL_CONTENT if from > 0 => 0,
+                status => return Err(refused(&url, status, response.headers())),
+            };
+            return self.body(response, &url, request, (sink, done, again), on_bytes).await;
         }
         Err(Fault::Lasting(
             Error::new(Reason::RedirectRefused, "more than five redirects").at(shown(first)),
@@ -205,11 +234,15 @@ impl Client {
         request: &Request<'_>,
         url: &Url,
         first: &Url,
+        from: u64,
     ) -> Result<reqwest::Response, Fault> {
         let mut builder = match &request.post {
             Some(body) => http.post(url.clone()).body(body.clone()),
             None => http.get(url.clone()),
         };
+        if from > 0 {
+            builder = builder.header(RANGE, format!("bytes={from}-"));
+        }
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);
         }
@@ -265,16 +298,15 @@ impl Client {
         mut response: reqwest::Response,
         url: &Url,
         request: &Request<'_>,
-        sink: &mut W,
+        (sink, done, mut again): (&mut W, &mut u64, u64),
         on_bytes: OnBytes<'_>,
     ) -> Result<(), Fault> {
         let max = request.max_bytes;
-        let total = response.content_length();
-        let mut done: u64 = 0;
+        let total = response.content_length().map(|length| length + *done - again);
         if total.is_some_and(|t| t > max) {
             return Err(Fault::Lasting(too_large(url, max)));
         }
-        on_bytes(0, total);
+        on_bytes(*done, total);
         loop {
             let next = self.patiently(request, url, self.config.stall, response.chunk()).await;
             let chunk = match next {
@@ -288,20 +320,23 @@ impl Client {
                         .caused_by(err.without_url());
                     return Err(Fault::Passing(err, Duration::ZERO));
                 }
-                None => return Err(stalled(url, self.config.stall, done)),
+                None => return Err(stalled(url, self.config.stall, *done)),
             };
-            done += chunk.len() as u64;
-            if done > max {
+            let known = usize::try_from(again).unwrap_or(usize::MAX).min(chunk.len());
+            again -= known as u64;
+            let chunk = &chunk[known..];
+            if *done + chunk.len() as u64 > max {
                 return Err(Fault::Lasting(too_large(url, max)));
             }
-            sink.write_all(&chunk).map_err(|err| Fault::Lasting(sink_error(url, err)))?;
-            on_bytes(done, total);
+            sink.write_all(chunk).map_err(|err| Fault::Lasting(sink_error(url, err)))?;
+            *done += chunk.len() as u64;
+            on_bytes(*done, total);
         }
         sink.flush().map_err(|err| Fault::Lasting(sink_error(url, err)))
     }
 }
 
-fn parse_url(text: &str) -> Result<Url> {
+pub(super) fn parse_url(text: &str) -> Result<Url> {
     let url = Url::parse(text).map_err(|err| {
         Error::new(Reason::BadArgument, "not an address").found(text.to_owned()).caused_by(err)
     })?;
@@ -342,6 +377,6 @@ fn copy_file(url: &Url, max: u64, sink: &mut impl Write, on_bytes: OnBytes<'_>) 
     Ok(())
 }
 
-fn bug(what: &str) -> Error {
+pub(super) fn bug(what: &str) -> Error {
     Error::new(Reason::Internal, what)
 }

@@ -49,6 +49,7 @@ pub(super) fn redirect(
     first: &Url,
     headers: &HeaderMap,
     hosts: &[&str],
+    anywhere: bool,
 ) -> Result<Url, Fault> {
     let fail = |what: &str, to: &str| {
         let err = Error::new(Reason::RedirectRefused, what).at(shown(from)).found(to.to_owned());
@@ -58,7 +59,9 @@ pub(super) fn redirect(
     let target = target.ok_or_else(|| fail("a redirect without a target", "no Location"))?;
     let to = from.join(target).map_err(|_| fail("a redirect to no address", target))?;
     let downgrade = from.scheme() == "https" && to.scheme() != "https";
-    let known = to.origin() == first.origin() || to.host_str().is_some_and(|h| hosts.contains(&h));
+    let known = (anywhere && to.scheme() == "https")
+        || to.origin() == first.origin()
+        || to.host_str().is_some_and(|h| hosts.contains(&h));
     if downgrade || !known || !matches!(to.scheme(), "http" | "https") {
         return Err(fail("redirected to another host", &shown(&to)));
     }

@@ -3,5 +3,6 @@
 
 pub mod client;
 pub mod config;
+pub mod exchange;
 mod fault;
 pub mod npmrc;

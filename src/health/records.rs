@@ -71,6 +71,20 @@ pub const RECORDS: &[Validator] = &[
     .changes(&[Change::Build(|build| build["sandbox"]["network"] = "all".into())])
     .blocked(Check::BuildMatches, C::GateRefused, 5)
     .fields(&[text("/failure_reason", "gate refused: build_report_matches")]),
+    validator(
+        "pulled_by_a_key_that_is_gone_blocks",
+        "the recorded build was pulled by the word of a key that this user does not have",
+    )
+    .changes(&[Change::Build(|build| {
+        build["origin"] = "pulled".into();
+        build["pulled"] = json!({
+            "from": "oci://registry.example/agents", "at": "2026-01-01T00:00:00Z", "store_path": "",
+            "record_sha256": format!("sha256:{}", "0".repeat(64)),
+            "signed_by": [{ "name": "nobody", "key": format!("SHA256:{}", "A".repeat(43)) }],
+        });
+    })])
+    .blocked(Check::BuiltBy, C::GateRefused, 3)
+    .fields(&[text("/failure_reason", "gate refused: built_by")]),
     validator("host_programs_missing_blocks", "no program that the fixture asks for is on PATH")
         .world(World { vars: &[("PATH", "/nonexistent")], ..SCRIPTED })
         .blocked(Check::Tools, C::GateRefused, 3)

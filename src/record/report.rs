@@ -14,6 +14,7 @@ use super::ids::{
     AbsPath, Blake3, CommitId, Digest, Name, ObjectId, RelPath, Sha256, Sri, Timestamp,
 };
 use super::lockfile::{Identity, Output, Platform};
+use super::sshkey::Fingerprint;
 
 /// What was built, from what, and what was proven of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -68,6 +69,9 @@ pub struct BuildReport {
     pub verification: OutputStatus,
     /// Whether this build is on record.
     pub source_admission_status: SourceAdmission,
+    /// By whose word it counts here, where it was pulled; then everything else is as its builder recorded it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulled: Option<Pulled>,
     /// What differs from build to build.
     pub volatile: Volatile,
 }
@@ -102,6 +106,12 @@ impl BuildReport {
     pub fn binary(&self) -> Output {
         let (sha256, blake3) = (self.sha256.clone(), self.blake3.clone());
         Output { sha256, blake3, size: self.size }
+    }
+
+    /// The record as whoever built it signed it: of a pulled build, what it was before it was pulled.
+    pub fn as_built(&self) -> Self {
+        let origin = if self.pulled.is_some() { Origin::Built } else { self.origin };
+        Self { origin, pulled: None, ..self.clone() }
     }
 
     /// The path of the record of a provider's output.
@@ -142,6 +152,8 @@ pub enum Origin {
     Adopted,
     /// It was published in a package: taken out of it by digest, not built here.
     Published,
+    /// It was built elsewhere and taken from a registry, with its record, by the word of a key that this root trusts.
+    Pulled,
 }
 
 impl Origin {
@@ -151,6 +163,7 @@ impl Origin {
             Origin::Built => None,
             Origin::Adopted => Some("adopted, not built here"),
             Origin::Published => Some("published, not built here"),
+            Origin::Pulled => Some("pulled, not built here"),
         }
     }
 }
@@ -185,6 +198,30 @@ impl Linkage {
             Linkage::Dynamic => "dynamic",
         }
     }
+}
+
+/// By whose word a build that was pulled counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pulled {
+    /// `oci://HOST/REPOSITORY@DIGEST` of the manifest.
+    pub from: String,
+    /// When.
+    pub at: Timestamp,
+    /// Where the output was put.
+    pub store_path: String,
+    /// SHA-256 of the record as its builder has it, which the signatures name.
+    pub record_sha256: Digest,
+    /// Those whose signatures were asked for and held.
+    pub signed_by: Vec<SignedBy>,
+}
+
+/// A key, and what it was called where its signature was checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignedBy {
+    pub name: Name,
+    pub key: Fingerprint,
 }
 
 /// What was found of the runtime and the module graph inside the output.

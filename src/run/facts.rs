@@ -9,6 +9,7 @@ use super::launch::{self, Inputs};
 use super::options::Options;
 use super::proof::Marks;
 use super::tools::{self, Tools};
+use crate::attest::keys::Keys;
 use crate::check::gather::{self, model};
 use crate::check::launch::Launch;
 use crate::check::{
@@ -67,6 +68,8 @@ pub(super) fn gather(sources: &Sources<'_>, policy: &Policy) -> Gathered {
     facts.request = Found::Known(());
     facts.provider = options.provider.provider.to_string();
     facts.build_signed = gather::build_signed(root, &facts, now);
+    let keys = context.host.data_dir().and_then(|dir| Keys::new(&dir).all());
+    facts.pulled_signed = gather::pulled_signed(root, keys, &facts, now);
     facts.stage = request.stage.map_or(Found::Absent, Found::Known);
     let task = fixture.task_files(now);
     facts.task = Found::Known(TaskFact { json: task.json, markdown: task.markdown });

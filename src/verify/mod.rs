@@ -7,6 +7,7 @@ mod signatures;
 
 use serde::Serialize;
 
+use crate::attest::keys::Keys;
 use crate::attest::{self, Outcome};
 use crate::build::Stored;
 use crate::check::gather::{self, model};
@@ -60,7 +61,7 @@ impl Verified {
     /// The exit code: 0 for yes, 5 where a digest does not match, that of its kind for a lock that cannot be read, 3
     /// where the signatures alone do not do, 1 for any other no.
     pub fn exit_code(&self) -> u8 {
-        let signed = [Check::BuildSigned.id(), Check::ModelSigned.id()];
+        let signed = [Check::BuiltBy, Check::BuildSigned, Check::ModelSigned].map(Check::id);
         let kinds = || self.faults().map(|finding| finding.kind);
         if self.holds() {
             0
@@ -129,6 +130,8 @@ fn one(
     let place = gather::binary_path(request.binary.as_deref(), &facts, store);
     facts.binary = gather::binary(place.as_ref());
     gather::store(&mut facts, store);
+    let keys = context.host.data_dir().and_then(|dir| Keys::new(&dir).all());
+    facts.pulled_signed = gather::pulled_signed(root, keys, &facts, &context.clock.now());
     facts.build_signed = signed(context, root, &facts, &options.signatures)?;
     requested(context, root, &request, &mut facts);
     if options.deep

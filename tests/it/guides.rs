@@ -16,8 +16,10 @@ struct Page {
 }
 
 /// Documents whose commands have a test of their own.
-const ELSEWHERE: [(&str, &str); 1] =
-    [("docs/own-provider.md", "lock::the_guide_for_ones_own_provider_works_as_it_is_written")];
+const ELSEWHERE: [(&str, &str); 2] = [
+    ("docs/own-provider.md", "lock::the_guide_for_ones_own_provider_works_as_it_is_written"),
+    ("docs/sharing.md", "share::the_page_about_sharing_works_as_it_is_written"),
+];
 
 const SCRIPTED: &str = "scripted/understudy-script --provider understudy";
 

@@ -47,6 +47,7 @@ mod sbom;
 mod schemas;
 mod served;
 mod shape;
+mod share;
 mod stop;
 mod stopped;
 mod store;

@@ -7,7 +7,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{BinaryFact, Content, Facts, Failure, Found, PackagesFact, Recorded, RootFact};
-use crate::attest::{self, Expected, Outcome};
+use crate::attest::keys::Named;
+use crate::attest::{self, Demand, Expected, Outcome, Refused};
 use crate::build::{Stored, output};
 use crate::bun::lockfile::Lockfile as BunLock;
 use crate::error::{Error, Reason, Result};
@@ -101,6 +102,43 @@ pub fn rebuild_signed(root: &Root, facts: &Facts, now: &Timestamp) -> Found<Outc
         _ => None,
     };
     signed(root, Kind::Rebuild, about.as_ref(), now)
+}
+
+/// What the signatures by which a build was pulled say now: by the root's policy, else by those of `keys`, this user's,
+/// which the record names. Who takes a key back takes back what was pulled by it.
+pub fn pulled_signed(
+    root: &Root,
+    keys: Result<Vec<Named>>,
+    facts: &Facts,
+    now: &Timestamp,
+) -> Found<Outcome> {
+    let (Some(recorded), Some(locked)) = (facts.recorded.known(), facts.lock.known()) else {
+        return Found::Absent;
+    };
+    let Some(pulled) = &recorded.report.pulled else { return Found::Known(None) };
+    let about = attest::of_build(&recorded.report, &locked.lock, now);
+    if root.config().require.of(Kind::Build).is_some() {
+        return Found::Known(attest::demanded(root, Kind::Build, &about, now));
+    }
+    let keys = match keys {
+        Ok(keys) => keys,
+        Err(err) => return Found::Failed((&err).into()),
+    };
+    let named = |key: &Named| pulled.signed_by.iter().any(|by| by.key == key.key.fingerprint());
+    let counting: Vec<Named> = keys.into_iter().filter(named).collect();
+    if counting.is_empty() {
+        let names: Vec<String> =
+            pulled.signed_by.iter().map(|by| format!("{} ({})", by.name, by.key)).collect();
+        return Found::Known(Some(Err(Refused {
+            reason: Reason::SignerUnknown,
+            expected: format!("the key of {}", names.join(" or ")),
+            found: "it is not among this user's keys".into(),
+            fix: "import it again, if it is still to be trusted: admit key import --help".into(),
+        })));
+    }
+    let bundle = root.get(&attest::bundle_path(recorded.report.sha256.digest()));
+    let demand = Demand::of_keys(counting);
+    Found::Known(Some(attest::check(bundle, std::slice::from_ref(&about), &demand, now)))
 }
 
 /// Where the provider's binary is: the file that was named, else the store's.

@@ -1,0 +1,71 @@
+//! `admit pull NAME oci://…`: a build that somebody else made, by the word of a key that is trusted here.
+
+use serde_json::json;
+
+use super::app::App;
+use crate::error::Result;
+use crate::lock::Spec;
+use crate::record;
+use crate::record::ids::Name;
+use crate::registry::reference::Reference;
+use crate::share::{self, Pull};
+use crate::ui::Mark;
+
+/// Take a build that somebody else made and signed from an OCI registry, and put it on record as pulled
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The provider, or provider@commit; its lock here says which output is meant
+    #[arg(value_name = "PROVIDER[@COMMIT]")]
+    spec: Spec,
+    /// The repository: oci://HOST/PATH, with :TAG or @sha256:… for one certain manifest
+    #[arg(value_name = "REPOSITORY")]
+    reference: Reference,
+    /// The key that must have signed the build's provenance (admit key import)
+    #[arg(long, value_name = "NAME")]
+    require_signed_by: Option<Name>,
+}
+
+pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
+    let options = Pull {
+        spec: args.spec.clone(),
+        reference: args.reference.clone(),
+        signed_by: args.require_signed_by.clone(),
+    };
+    let pulled = share::pull(&app.context, &options)?;
+    let report = &pulled.report;
+    app.ui.json(&json!({
+        "schema": "admit.pulled/1",
+        "report": record::to_value(report),
+        "report_digest": report.core_digest(),
+        "output": pulled.output,
+        "recorded": pulled.recorded,
+        "received": pulled.received,
+    }));
+    app.ui.finish();
+    let (name, pin) = (&report.provider, report.pinned_commit.short());
+    let Some((recorded, by)) = pulled.recorded.as_ref().zip(report.pulled.as_ref()) else {
+        app.ui.verdict(
+            Mark::Good,
+            "built",
+            &format!("{name} at {pin} (here, earlier; nothing was pulled)"),
+        );
+        app.ui.value("next", &format!("admit build {name} --record"));
+        app.ui.verdict(Mark::Good, "built", "what was built here says more than what others say");
+        return Ok(0);
+    };
+    app.ui.verdict(Mark::Good, "pulled", &format!("{name} at {pin}"));
+    app.ui.value("output", &pulled.output.display().to_string());
+    app.ui.value("digest", &report.sha256.to_string());
+    app.ui.value("from", &by.from);
+    let signers: Vec<String> =
+        by.signed_by.iter().map(|one| format!("{} ({})", one.name, one.key)).collect();
+    app.ui.value("signed", &signers.join(", "));
+    app.ui.value("record", recorded);
+    app.ui.value("next", &format!("admit verify {name}"));
+    app.ui.verdict(
+        Mark::Good,
+        "pulled",
+        "by their word, not built here: admit build --rebuild --record makes it yours",
+    );
+    Ok(0)
+}

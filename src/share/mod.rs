@@ -1,0 +1,9 @@
+//! Builds shared through an OCI registry: what a recorded build is there ([`mod@artifact`]), how it gets there ([`push`]), and
+//! how another machine takes it, by the word of a key that it trusts ([`pull`]).
+
+mod artifact;
+mod pull;
+mod push;
+
+pub use pull::{Pull, PulledBuild, pull};
+pub use push::{Pushed, push};
