@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use admit::record::ids::{Digest, Sri};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::loopback::{Reply, Server};
 use crate::util::World;
@@ -32,6 +32,11 @@ fn tarball(files: &[(&str, &[u8])]) -> Vec<u8> {
 /// A registry with packages of version 1.2.3. A name that ends in `-changed` is served with another byte than its
 /// metadata says.
 fn registry(packages: &[(&str, Vec<u8>)]) -> Server {
+    registry_beside(packages, Value::Null)
+}
+
+/// The same, and the metadata of further packages, whose tarballs are not asked for.
+fn registry_beside(packages: &[(&str, Vec<u8>)], known: Value) -> Server {
     let packages: BTreeMap<String, Arc<Vec<u8>>> =
         packages.iter().map(|(n, b)| ((*n).to_owned(), Arc::new(b.clone()))).collect();
     Server::http(move |_, asked| {
@@ -44,6 +49,9 @@ fn registry(packages: &[(&str, Vec<u8>)]) -> Server {
             return Reply::ok(bytes);
         }
         let name = target.replace("%2f", "/");
+        if known.get(&name).is_some() {
+            return Reply::ok(known[&name].to_string());
+        }
         let Some(bytes) = packages.get(&name) else { return Reply::status(404) };
         let integrity = Sri(crate::fetch::sha512(bytes)).to_string();
         let version = json!({ "license": "MIT", "dist": { "integrity": integrity } });
@@ -105,6 +113,61 @@ fn a_published_program_is_locked_taken_recorded_and_verified() {
 }
 
 #[test]
+fn a_published_bun_executable_is_proven_and_compared_with_a_build_of_its_source() {
+    let built = crate::trial::understudy();
+    let own = std::fs::read(&built.binary).unwrap();
+    // As somebody publishes it who changed one word of it.
+    let (word, other) = (b"is not part of the understudy", b"is a secret of the understudy");
+    let mut changed = own.clone();
+    let mut places: Vec<usize> = changed
+        .windows(word.len())
+        .enumerate()
+        .filter(|(_, w)| w == word)
+        .map(|(at, _)| at)
+        .collect();
+    let at = places.pop().expect("the word");
+    assert!(places.is_empty());
+    changed[at..at + word.len()].copy_from_slice(other);
+    let lock =
+        std::fs::read(crate::util::project().join("lockfiles/understudy.lock.json")).unwrap();
+    let lock: Value = serde_json::from_slice(&lock).unwrap();
+    let bun = &lock["toolchain"]["bun"];
+    let platform = admit::host::platform().unwrap().to_string();
+    let pinned = &bun["platforms"][platform];
+    let version = bun["version"].as_str().unwrap();
+    let known = json!({ pinned["package"].as_str().unwrap(): {
+        "versions": { version: { "dist": { "integrity": pinned["integrity"] } } },
+    } });
+    let packages = [
+        ("as-built", tarball(&[("bin/ca", &own)])),
+        ("as-altered", tarball(&[("bin/ca", &changed)])),
+    ];
+    let server = registry_beside(&packages, known);
+    let world = World::with_shared_store();
+    world.admit(&["build", "understudy", "--record"]).expect(0);
+    let url = server.url("/npm/");
+    for name in ["as-built", "as-altered"] {
+        let lock = ["lock", name, "--package", name, "--license", "MIT", "--registry", &url];
+        world.admit(&lock).expect(0);
+        let shown = world.admit(&["lock", name, "--show"]).expect(0).json();
+        assert_eq!(shown["package"]["form"], "bun");
+        world.admit(&["build", name, "--record", "--registry", &url]).expect(0);
+        world.admit(&["verify", name]).expect(0);
+    }
+    let same = world.admit(&["diff", "as-built", "understudy"]).expect(0).stdout();
+    assert!(same.starts_with("same: sha256:"), "{same}");
+    let found = world.admit(&["diff", "as-altered", "understudy", "--json"]).expect(1).json();
+    assert_eq!((&found["format"], &found["runtime"]["same"]), (&"bun".into(), &true.into()));
+    for side in ["a", "b"] {
+        assert!(found["runtime"]["proven"][side].is_string(), "{side}: {}", found["runtime"]);
+    }
+    let text = world.admit(&["diff", "as-altered", "understudy"]).expect(1).stdout();
+    for part in ["runtime  same", "is a secret of the", "is not part of the"] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+}
+
+#[test]
 fn a_package_that_is_not_what_it_must_be_is_refused_by_name() {
     let server = registry(&packages());
     let url = server.url("/npm/");
@@ -126,12 +189,12 @@ fn a_package_that_is_not_what_it_must_be_is_refused_by_name() {
     // A lock that was altered by hand: another path, another pin, a step.
     lock("@me/tool", &[]).expect(0);
     let path = world.home().join(".local/share/admit/root/lockfiles/x.lock.json");
-    let good: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let good: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     for (place, value) in [
         ("/source/rev", json!("0".repeat(40))),
         ("/source/url", json!("npm:other@1.2.3")),
         ("/build/steps", json!([["sh", "-c", "true"]])),
-        ("/package", serde_json::Value::Null),
+        ("/package", Value::Null),
     ] {
         let mut bad = good.clone();
         *bad.pointer_mut(place).unwrap() = value;
