@@ -15,7 +15,7 @@ use crate::record::bunlock::BunLock;
 use crate::record::ids::Digest;
 use crate::root::Root;
 use crate::sandbox::Mount;
-use crate::store::{Entry, Store, StoredTree};
+use crate::store::{Store, StoredTree};
 
 /// Where it is inside every sandbox.
 pub(super) const DIRECTORY: &str = "/opt/admit/bun";
@@ -64,7 +64,7 @@ pub(super) fn find(context: &Context, root: &Root, store: &Store) -> Result<BunT
     let sha256 = pin.binary_sha256.digest().clone();
     let made = |tree| BunTool { version: lock.bun.version.clone(), sha256: sha256.clone(), tree };
     let _lock = store.lock(&sha256, &mut || context.progress.note("waiting for another fetch"))?;
-    if let Some(tree) = recorded(store, &sha256)? {
+    if let Some(tree) = store.tree_of(AREA, &sha256)? {
         return Ok(made(tree));
     }
     let network = context.network()?;
@@ -83,24 +83,8 @@ pub(super) fn find(context: &Context, root: &Root, store: &Store) -> Result<BunT
     file.flush().map_err(io)?;
     drop(file);
     let tree = writer.finish(None)?;
-    store.record_put(AREA, &sha256, "tree", tree.nar().to_string().as_bytes())?;
+    store.put_tree_of(AREA, &sha256, &tree)?;
     Ok(made(tree))
-}
-
-/// The tree that an earlier fetch left, verified; a corrupt one is put away.
-fn recorded(store: &Store, key: &Digest) -> Result<Option<StoredTree>> {
-    let Some(bytes) = store.record_get(AREA, key, "tree")? else { return Ok(None) };
-    let Some(nar) = String::from_utf8(bytes).ok().and_then(|text| text.parse::<Digest>().ok())
-    else {
-        return Ok(None);
-    };
-    match store.tree(&nar) {
-        Err(err) if err.reason() == Reason::StoreCorrupt => {
-            store.remove_corrupt(Entry::Tree(&nar))?;
-            Ok(None)
-        }
-        other => other,
-    }
 }
 
 impl BunTool {

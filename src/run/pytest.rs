@@ -43,7 +43,7 @@ pub(super) fn install(
     })?;
     let key = record::digest(&("admit.pip/1", &digest, &python.minor));
     let _lock = store.lock(&key, &mut || progress.note("waiting for another pip"))?;
-    if let Some(tree) = recorded(store, &key)? {
+    if let Some(tree) = store.tree_of(AREA, &key)? {
         return Ok((tree, digest));
     }
     progress.stage("pip", &format!("{} wheels for Python {}", wheels.len(), python.minor));
@@ -94,7 +94,7 @@ pub(super) fn install(
     }
     compile(&run, &writer, &failed)?;
     let tree = writer.finish(None)?;
-    store.record_put(AREA, &key, "tree", tree.nar().to_string().as_bytes())?;
+    store.put_tree_of(AREA, &key, &tree)?;
     Ok((tree, digest))
 }
 
@@ -125,21 +125,5 @@ fn compile(
         Ok(())
     } else {
         Err(failed("the packages cannot be compiled", &output))
-    }
-}
-
-/// The tree that an earlier install left, verified; a corrupt one is put away.
-fn recorded(store: &Store, key: &Digest) -> Result<Option<StoredTree>> {
-    let Some(bytes) = store.record_get(AREA, key, "tree")? else { return Ok(None) };
-    let Some(nar) = String::from_utf8(bytes).ok().and_then(|text| text.parse::<Digest>().ok())
-    else {
-        return Ok(None);
-    };
-    match store.tree(&nar) {
-        Err(err) if err.reason() == Reason::StoreCorrupt => {
-            store.remove_corrupt(crate::store::Entry::Tree(&nar))?;
-            Ok(None)
-        }
-        other => other,
     }
 }

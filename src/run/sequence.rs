@@ -410,9 +410,14 @@ impl Run<'_> {
         let Some((launch, _)) = admitted.provider() else {
             return Err(Error::new(Reason::Internal, "no provider was admitted"));
         };
-        progress.stage("baseline", "no change, and the reference patch");
         let draw = self.draw(run, judge)?;
-        let baselines = self.baselines(run, judge, &draw, &launch.sandbox)?;
+        let baselines = || {
+            progress.stage("baseline", "no change, and the reference patch");
+            self.baselines(run, judge, &draw, &launch.sandbox)
+        };
+        // One processor does one thing at a time: there they would only disturb the agent's clocks.
+        let alone = std::thread::available_parallelism().is_ok_and(|count| count.get() == 1);
+        let before = if alone { Some(baselines()?) } else { None };
         if self.stopped(report) {
             return Ok(());
         }
@@ -429,10 +434,19 @@ impl Run<'_> {
             memory: &self.memory,
             clock: &*self.context.clock,
         };
-        let seen = provider::work(&around, admitted, upstream)?;
+        // Beside the agent: the verdict needs them, the agent does not. What they share is nothing but the policy.
+        let (seen, baselines) = std::thread::scope(|scope| {
+            let beside = before.is_none().then(|| scope.spawn(baselines));
+            let seen = provider::work(&around, admitted, upstream);
+            let panicked = |_| Err(Error::new(Reason::Internal, "the baselines panicked"));
+            (seen, beside.map(|thread| thread.join().unwrap_or_else(panicked)))
+        });
+        let seen = seen?;
         let Some(judgement) = &seen.judgement else {
             return verdict::started(run, report, self.agent, &seen).map(drop);
         };
+        let missing = || Error::new(Reason::Internal, "a run without baselines");
+        let baselines = baselines.transpose()?.or(before).ok_or_else(missing)?;
         let expected = launch::expected(tools);
         let worked = verdict::Worked {
             judgement,

@@ -74,6 +74,32 @@ impl Store {
         Ok(TreeWriter { store: self.clone(), name, path, dir, published: false })
     }
 
+    /// Remembers that `key` gave this tree, under `area`.
+    ///
+    /// # Errors
+    /// Those of [`Store::record_put`].
+    pub fn put_tree_of(&self, area: &str, key: &Digest, tree: &StoredTree) -> Result<()> {
+        self.record_put(area, key, "tree", tree.nar().to_string().as_bytes())
+    }
+
+    /// The tree that `key` gave before, after all of it has been hashed; a corrupt one is put away. `None`: it has to be
+    /// made.
+    ///
+    /// # Errors
+    /// Those of [`Store::record_get`] and [`Store::tree`], but `store_corrupt`.
+    pub fn tree_of(&self, area: &str, key: &Digest) -> Result<Option<StoredTree>> {
+        let Some(bytes) = self.record_get(area, key, "tree")? else { return Ok(None) };
+        let nar = String::from_utf8(bytes).ok().and_then(|text| text.parse::<Digest>().ok());
+        let Some(nar) = nar else { return Ok(None) };
+        match self.tree(&nar) {
+            Err(err) if err.reason() == Reason::StoreCorrupt => {
+                self.remove_corrupt(Entry::Tree(&nar))?;
+                Ok(None)
+            }
+            other => other,
+        }
+    }
+
     /// The tree with this NAR hash, after all of it has been hashed. `None`: it is not in the store.
     /// Errors: `store_corrupt` with what was found; `bad_argument` for a hash that is not SHA-256; `io`.
     pub fn tree(&self, nar: &Digest) -> Result<Option<StoredTree>> {

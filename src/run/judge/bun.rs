@@ -2,11 +2,12 @@
 //! Bun, and of the host nothing but the C library that it is linked against.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::held_out::{Asking, Draw};
-use super::room::{self, Room, WALL};
+use super::room::{self, Room};
 use super::{Judge, Round, Rows, bun_output};
 use crate::build::work::c_library;
 use crate::error::Result;
@@ -118,6 +119,8 @@ pub struct Bun<'a> {
     /// Starts sandboxes; its scratch directory takes short-lived files.
     pub launcher: &'a Launcher,
     pub bun: &'a BunTool,
+    /// Longest time of a command.
+    pub wall: Duration,
 }
 
 impl Judge for Bun<'_> {
@@ -141,24 +144,29 @@ impl Judge for Bun<'_> {
             beside.push(("generator.ts", text.as_str()));
             input["generator"] = room::inside(&format!("{}/generator.ts", names[1])).into();
         }
-        self.calls(&asking.solved, DRAW, &names, &beside, &input)
+        let mut room = Room::open(self.launcher, self.policy()?)?;
+        let finished = self.calls(&mut room, &asking.solved, DRAW, &names, &beside, &input)?;
+        room.end();
+        Ok(finished)
     }
 
-    /// Calls and tests each in a sandbox of its own: a file that the calls left in the home could steer the tests.
+    /// The tests first: whatever they leave behind, the calls cannot be forged, but what the calls leave could steer the
+    /// tests.
     fn round(&self, fixture: &Fixture, draw: &Draw, round: u32, copy: &Files) -> Result<Round> {
         let asked = draw.ask()?;
+        let mut room = Room::open(self.launcher, self.policy()?)?;
+        let mut rows = Rows::default();
+        let tests = self.tests(fixture, &mut room, copy)?;
+        let tested = bun_output::read(&tests, &fixture.record.test_ids);
         let names = [nonce()?, nonce()?];
         let input = json!({ "calls": asked.calls });
-        let finished = self.calls(copy, ROUND, &names, &[], &input)?;
-        let mut rows = Rows::default();
-        let called = asked.compare(&finished);
+        let calls = self.calls(&mut room, copy, ROUND, &names, &[], &input)?;
+        room.end();
+        let called = asked.compare(&calls);
         rows.held(&format!("held_out_{round}"), super::CALLED, &called);
-        let mut log = super::note(&format!("round {round}, calls"), &finished);
-
-        let finished = self.tests(fixture, copy)?;
-        let tested = bun_output::read(&finished, &fixture.record.test_ids);
         rows.held(&format!("tests_{round}"), super::TESTED, &tested);
-        log.push_str(&super::note(&format!("round {round}, tests"), &finished));
+        let mut log = super::note(&format!("round {round}, calls"), &calls);
+        log.push_str(&super::note(&format!("round {round}, tests"), &tests));
         Ok(Round { rows, log, passed: called.is_ok() && tested.is_ok() })
     }
 }
@@ -166,13 +174,13 @@ impl Judge for Bun<'_> {
 impl Bun<'_> {
     fn calls(
         &self,
+        room: &mut Room,
         copy: &Files,
         driver: &str,
         names: &[String; 2],
         beside: &[(&str, &str)],
         input: &Value,
     ) -> Result<Finished> {
-        let mut room = Room::open(self.launcher, self.policy()?)?;
         room.write(&names[0], copy)?;
         let driver = format!("{CALLS}{driver}");
         let mut files = Files::new();
@@ -185,22 +193,17 @@ impl Bun<'_> {
         let argv = [bun::PROGRAM, "--no-install", "--env-file=/dev/null", "run", &driver];
         let argv = argv.map(str::to_owned).to_vec();
         let stdin = crate::record::canonical(input);
-        let finished = room.run(argv, &names[0], environment(), stdin, WALL)?;
-        room.end();
-        Ok(finished)
+        room.run(argv, &names[0], environment(), stdin, self.wall)
     }
 
-    fn tests(&self, fixture: &Fixture, copy: &Files) -> Result<Finished> {
-        let mut room = Room::open(self.launcher, self.policy()?)?;
+    fn tests(&self, fixture: &Fixture, room: &mut Room, copy: &Files) -> Result<Finished> {
         let name = nonce()?;
         room.write(&name, copy)?;
         let mut argv = vec![bun::PROGRAM.to_owned()];
         argv.extend(fixture.record.verification_command.iter().skip(1).cloned());
         // A path with a dot before it is a file, and no pattern.
         argv.extend(self.locked_paths(fixture).iter().map(|path| format!("./{path}")));
-        let finished = room.run(argv, &name, environment(), Vec::new(), WALL)?;
-        room.end();
-        Ok(finished)
+        room.run(argv, &name, environment(), Vec::new(), self.wall)
     }
 
     fn policy(&self) -> Result<Policy> {

@@ -1,5 +1,8 @@
 //! Which judge a fixture has.
 
+use std::time::Duration;
+
+use super::room::WALL;
 use super::{Judge, bun, python};
 use crate::error::{Error, Reason, Result};
 use crate::record::fixture::JudgeName;
@@ -7,20 +10,34 @@ use crate::run::fixture::Fixture;
 use crate::run::tools::Tools;
 use crate::sandbox::Launcher;
 
-/// The judge of a fixture.
+/// The judge of a fixture, as runs have it.
 ///
 /// # Errors
-/// [`Reason::Internal`] where a program that it needs was not looked for.
+/// Those of [`within`].
 pub fn of<'a>(
     fixture: &Fixture,
     launcher: &'a Launcher,
     tools: &'a Tools,
 ) -> Result<Box<dyn Judge + 'a>> {
+    within(fixture, launcher, tools, WALL)
+}
+
+/// The judge of a fixture, whose commands may take as long as `wall`.
+///
+/// # Errors
+/// [`Reason::Internal`] where a program that it needs was not looked for.
+pub fn within<'a>(
+    fixture: &Fixture,
+    launcher: &'a Launcher,
+    tools: &'a Tools,
+    wall: Duration,
+) -> Result<Box<dyn Judge + 'a>> {
     let missing = || Error::new(Reason::Internal, "a judge without its program");
     Ok(match fixture.record.judge {
-        JudgeName::Python => Box::new(python::Python { launcher, tools }),
+        JudgeName::Python => Box::new(python::Python { launcher, tools, wall }),
         JudgeName::Bun => {
-            Box::new(bun::Bun { launcher, bun: tools.bun.as_ref().ok_or_else(missing)? })
+            let bun = tools.bun.as_ref().ok_or_else(missing)?;
+            Box::new(bun::Bun { launcher, bun, wall })
         }
     })
 }

@@ -4,11 +4,12 @@
 //! code can forge are the results of the calls, which are compared outside.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::held_out::{Asking, Draw};
-use super::room::{self, Room, WALL};
+use super::room::{self, Room};
 use super::{Judge, Round, Rows, pytest_output};
 use crate::error::{Error, Reason, Result};
 use crate::host::nonce;
@@ -89,6 +90,8 @@ pub struct Python<'a> {
     /// Starts sandboxes; its scratch directory takes short-lived files.
     pub launcher: &'a Launcher,
     pub tools: &'a Tools,
+    /// Longest time of a command.
+    pub wall: Duration,
 }
 
 impl Judge for Python<'_> {
@@ -149,7 +152,7 @@ impl Python<'_> {
             python.ok_or_else(|| Error::new(Reason::BadArgument, "python's path is not UTF-8"))?;
         let argv = [python.to_owned(), "-I".into(), "-c".into(), format!("{CALLS}{driver}")];
         let stdin = crate::record::canonical(input);
-        room.run(argv.to_vec(), name, self.tools.environment(), stdin, WALL)
+        room.run(argv.to_vec(), name, self.tools.environment(), stdin, self.wall)
     }
 
     fn policy(&self) -> Result<Policy> {

@@ -18,8 +18,8 @@ const INSIDE: &str = "/judge";
 /// Bytes of that directory.
 const SPACE: u64 = 128 << 20;
 
-/// Longest time of a command unless its judge says otherwise. Half a second is usual.
-pub(super) const WALL: Duration = Duration::from_secs(60);
+/// Longest time of a command of a run's judge. Half a second is usual.
+pub const WALL: Duration = Duration::from_secs(60);
 
 pub(super) struct Room {
     sandbox: Sandbox,
