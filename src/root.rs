@@ -353,14 +353,32 @@ impl Root {
         change: impl FnOnce(Option<&[u8]>) -> Result<Option<Vec<u8>>>,
     ) -> Result<PathBuf> {
         let target = self.dir.join(path);
+        let (lock, listed) = self.to_write()?;
+        let Some(bytes) = change(self.files.get(path.as_str()).map(Vec::as_slice))? else {
+            return Ok(target);
+        };
+        let fresh = !target.exists();
+        self.files.insert(path.as_str().to_owned(), bytes);
+        let root = &*self;
+        root.with_trust(lock.as_ref(), listed.as_deref(), || {
+            write_beside(&root.dir, &target, &root.files[path.as_str()])
+        })?;
+        self.added += usize::from(fresh && self.origin == Origin::Embedded);
+        Ok(target)
+    }
+
+    /// Everything that a writer needs: this user's lock, the files as they are now, and the directory that is trusted,
+    /// where this root is one.
+    fn to_write(&mut self) -> Result<(Option<Lock>, Option<PathBuf>)> {
         // A root used by its expected digest is trusted by the pipeline, not by this user's list.
         let listed = match &self.origin {
             Origin::Embedded => None,
-            Origin::Directory(dir) => {
-                load_trust(&self.trust_file)?.roots.contains_key(&trust_key(dir)?).then_some(dir)
-            }
+            Origin::Directory(dir) => load_trust(&self.trust_file)?
+                .roots
+                .contains_key(&trust_key(dir)?)
+                .then_some(dir.clone()),
         };
-        let lock = match (&self.origin, listed) {
+        let lock = match (&self.origin, &listed) {
             (Origin::Directory(_), None) => None,
             _ => lock(&self.trust_file, true)?,
         };
@@ -368,15 +386,21 @@ impl Root {
             Origin::Embedded => overlaid(Some(&self.dir))?,
             Origin::Directory(dir) => (directory(dir)?, 0),
         };
-        if let Some(dir) = listed {
+        if let Some(dir) = &listed {
             self.require_trust(dir, &self.digest())?;
         }
-        let Some(bytes) = change(self.files.get(path.as_str()).map(Vec::as_slice))? else {
-            return Ok(target);
-        };
-        let fresh = !target.exists();
-        self.files.insert(path.as_str().to_owned(), bytes);
-        let key = listed.map(|dir| trust_key(dir)).transpose()?;
+        Ok((lock, listed))
+    }
+
+    /// Writes by `write` what [`Root::files`] holds by now; a trusted directory stays trusted, at whatever moment this is
+    /// killed.
+    fn with_trust(
+        &self,
+        lock: Option<&Lock>,
+        listed: Option<&Path>,
+        write: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let key = listed.map(trust_key).transpose()?;
         let mut trust = load_trust(&self.trust_file)?;
         if let Some(key) = &key {
             trust.coming.insert(key.clone(), self.digest());
@@ -385,12 +409,82 @@ impl Root {
         if lock.is_some() {
             sweep(&self.dir);
         }
-        write_beside(&self.dir, &target, &self.files[path.as_str()])?;
-        self.added += usize::from(fresh && self.origin == Origin::Embedded);
+        write()?;
         if let Some(key) = key {
             let digest = trust.coming.remove(&key).expect("inserted above");
             trust.roots.insert(key, digest);
             write_atomic(&self.trust_file, &record::pretty(&trust))?;
+        }
+        Ok(())
+    }
+
+    /// The same root with these files besides, in memory alone: to look at what would be written.
+    #[must_use]
+    pub fn supposing(&self, below: &RelPath, files: &BTreeMap<RelPath, Vec<u8>>) -> Root {
+        let mut root = self.clone();
+        root.put_in_memory(below, files);
+        root
+    }
+
+    fn put_in_memory(&mut self, below: &RelPath, files: &BTreeMap<RelPath, Vec<u8>>) {
+        let prefix = format!("{below}/");
+        for all in [&mut self.files, &mut self.material] {
+            all.retain(|path, _| !path.starts_with(&prefix));
+        }
+        let named =
+            |(path, bytes): (&RelPath, &Vec<u8>)| (format!("{prefix}{path}"), bytes.clone());
+        self.files.extend(files.iter().map(named));
+    }
+
+    /// Writes the directory `below` with exactly these files, whole or not at all. One that is there is replaced if
+    /// `replace` says so. A trusted directory stays trusted with exactly this change.
+    ///
+    /// # Errors
+    /// [`Reason::BadArgument`] where it is there, or is one of those inside admit; those of [`Root::update`].
+    pub fn put_directory(
+        &mut self,
+        below: &RelPath,
+        files: &BTreeMap<RelPath, Vec<u8>>,
+        replace: bool,
+    ) -> Result<PathBuf> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        let target = self.dir.join(below);
+        let (lock, listed) = self.to_write()?;
+        let taken = |what: &str, hint: &str| {
+            Err(Error::new(Reason::BadArgument, what).at(target.display().to_string()).hint(hint))
+        };
+        let prefix = format!("{below}/");
+        if self.origin == Origin::Embedded
+            && overlaid(None)?.0.keys().any(|path| path.starts_with(&prefix))
+        {
+            return taken("this name is that of a record inside admit", "take another name");
+        }
+        let there = std::fs::symlink_metadata(&target).is_ok();
+        if there && !replace {
+            return taken(
+                "there is something of this name already",
+                "take another name, or add --replace",
+            );
+        }
+        self.put_in_memory(below, files);
+        let root = &*self;
+        root.with_trust(lock.as_ref(), listed.as_deref(), || {
+            let io = |err| Error::io("write", &target, err);
+            host::make_private(&root.dir)?;
+            let temp =
+                tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(&root.dir).map_err(io)?;
+            let whole = temp.path().join("whole");
+            for (path, bytes) in files {
+                write_new(&whole.join(path), bytes, 0o644)?;
+            }
+            host::make_private(target.parent().unwrap_or(&root.dir))?;
+            let flags = if there { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
+            renameat_with(CWD, &whole, CWD, &target, flags).map_err(|err| io(err.into()))?;
+            let parent = target.parent().unwrap_or(&root.dir);
+            File::open(parent).and_then(|dir| dir.sync_all()).map_err(io)
+        })?;
+        if self.origin == Origin::Embedded {
+            self.added = overlaid(Some(&self.dir))?.1;
         }
         Ok(target)
     }
@@ -461,7 +555,10 @@ fn sweep(dir: &Path) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY)) {
             // What cannot be removed counts for nothing.
-            let _ = std::fs::remove_file(entry.path());
+            let _ = match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                true => std::fs::remove_dir_all(entry.path()),
+                false => std::fs::remove_file(entry.path()),
+            };
         }
     }
 }

@@ -53,6 +53,25 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("doctor", &["admit doctor", "admit doctor --json"]),
     ("explain", &["admit explain rehearsed", "admit explain 5", "admit explain"]),
     ("fixture", &["admit fixture r1-string-slugify", "admit fixture r1-string-slugify --record"]),
+    (
+        "fixture new",
+        &[
+            "admit fixture new mine --from work --solution solved --generator generator.py --issue 'Make it follow the README.'",
+            "admit fixture new mine --from work --solution fix.patch --call 'module function [\"argument\"]' --issue-file issue.md",
+        ],
+    ),
+    (
+        "fixture check",
+        &["admit fixture check r2-duration", "admit fixture check r2-duration --all"],
+    ),
+    (
+        "fixture attack",
+        &["admit fixture attack r2-duration", "admit fixture attack r2-duration --all"],
+    ),
+    (
+        "fixture show",
+        &["admit fixture show r2-duration", "admit fixture show r2-duration --record"],
+    ),
     ("gc", &["admit gc --dry-run", "admit gc --keep-builds 5"]),
     ("health", &["admit health", "admit health --all", "admit health --junit health.xml"]),
     ("init", &["admit init", "admit init records --lock case --fixture r1-string-slugify"]),

@@ -1,17 +1,120 @@
-//! `admit fixture NAME`: what a fixture asks for, and its digest; `--record` makes that the one that gates expect.
+//! `admit fixture`: tasks of one's own. `new` makes one, `check` says whether it tells good work from bad, `attack` tries to
+//! be accepted without the work, `show` says what it asks for; `--record` makes its digest the one that gates expect.
+
+use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::app::App;
+use super::findings::{self, Shown};
 use crate::error::{Error, Reason, Result};
 use crate::record;
-use crate::record::ids::Name;
-use crate::run::fixture;
+use crate::record::fixture::JudgeName;
+use crate::record::ids::{Name, RelPath};
+use crate::run::attack::{CLASSES, attack};
+use crate::run::examine::{self, Examined};
+use crate::run::{fixture, make};
 use crate::ui::Mark;
+
+/// Make, check, attack or show a fixture: a task that runs are judged by
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    show: Show,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    New(Box<New>),
+    Check(Check),
+    Attack(Attack),
+    Show(Show),
+}
+
+/// Make a fixture from a directory with work to do, and the same with the work done
+///
+/// What the files do not say is asked for by flag, all of it in one error. Nothing is written unless the fixture tells good
+/// work from bad.
+#[derive(Debug, clap::Args)]
+struct New {
+    /// What it shall be called
+    #[arg(value_name = "NAME")]
+    name: Name,
+    /// The files as an agent shall find them
+    #[arg(long, value_name = "DIR")]
+    from: PathBuf,
+    /// The same files with the work done, or a patch that does it
+    #[arg(long, value_name = "DIR|PATCH")]
+    solution: Option<PathBuf>,
+    /// A file that draws calls of the solved functions, anew for every run
+    #[arg(long, value_name = "FILE")]
+    generator: Option<PathBuf>,
+    /// A call that is made in every run, such as 'MODULE FUNCTION ["argument"]'; may be repeated
+    #[arg(long = "call", value_name = "CALL")]
+    calls: Vec<String>,
+    /// What the agent is asked to do, in a few sentences
+    #[arg(long, value_name = "TEXT", conflicts_with = "issue_file")]
+    issue: Option<String>,
+    /// A file with what the agent is asked to do
+    #[arg(long, value_name = "FILE")]
+    issue_file: Option<PathBuf>,
+    /// The task in a few words [default: the issue's first sentence]
+    #[arg(long, value_name = "TEXT")]
+    title: Option<String>,
+    /// Who judges [default: by the files]
+    #[arg(long, value_enum)]
+    judge: Option<JudgeFlag>,
+    /// A file that may change [default: what the solution changes]; may be repeated
+    #[arg(long, value_name = "PATH")]
+    allow: Vec<RelPath>,
+    /// A test that counts, as its runner names it [default: all that the runner finds]; may be repeated
+    #[arg(long = "test", value_name = "ID")]
+    tests: Vec<String>,
+    /// Put it in place of the one of this name
+    #[arg(long)]
+    replace: bool,
+    /// Longest time of the tests
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600), default_value = "60")]
+    seconds: u64,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum JudgeFlag {
+    Python,
+    Bun,
+}
+
+/// Say whether a fixture tells good work from bad: every fault at once, with what to do
+#[derive(Debug, clap::Args)]
+struct Check {
+    /// The fixture
+    #[arg(value_name = "FIXTURE")]
+    name: Name,
+    /// Longest time of the tests
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600), default_value = "60")]
+    seconds: u64,
+    #[command(flatten)]
+    shown: Shown,
+}
+
+/// Try to be accepted without having done the work, in every way that agents were seen to try
+#[derive(Debug, clap::Args)]
+struct Attack {
+    /// The fixture
+    #[arg(value_name = "FIXTURE")]
+    name: Name,
+    /// Show every attempt
+    #[arg(long)]
+    all: bool,
+}
 
 /// Show a fixture and its digest, or record the digest that the gates expect
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+struct Show {
     /// The fixture
     #[arg(value_name = "FIXTURE", default_value = "r1-string-slugify")]
     name: Name,
@@ -21,6 +124,153 @@ pub(super) struct Args {
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
+    match &args.command {
+        Some(Command::New(args)) => new(app, args),
+        Some(Command::Check(args)) => check(app, args),
+        Some(Command::Attack(args)) => attacked(app, args),
+        Some(Command::Show(args)) => show(app, args),
+        None => show(app, &args.show),
+    }
+}
+
+fn new(app: &App, args: &New) -> Result<u8> {
+    let issue = match &args.issue_file {
+        None => args.issue.clone(),
+        Some(path) => {
+            let path = app.context.host.absolute(path);
+            let text =
+                std::fs::read_to_string(&path).map_err(|err| Error::io("read", &path, err))?;
+            Some(text)
+        }
+    };
+    let ask = make::Ask {
+        from: args.from.clone(),
+        solution: args.solution.clone(),
+        generator: args.generator.clone(),
+        calls: args.calls.clone(),
+        judge: args.judge.map(|judge| match judge {
+            JudgeFlag::Python => JudgeName::Python,
+            JudgeFlag::Bun => JudgeName::Bun,
+        }),
+        title: args.title.clone(),
+        issue,
+        allow: args.allow.clone(),
+        tests: args.tests.clone(),
+        replace: args.replace,
+        wall: Some(Duration::from_secs(args.seconds)),
+    };
+    let made = make::make(&app.context, &args.name, &ask)?;
+    app.ui.json(&json!({
+        "schema": "admit.fixture-made/1", "fixture": args.name, "written": made.written,
+        "record": made.record, "findings": made.examined.findings,
+    }));
+    let name = &args.name;
+    match &made.written {
+        Some(place) => {
+            app.ui.verdict(Mark::Good, "made", &format!("{name}: {}", place.display()));
+            for (what, value) in &made.proposed {
+                app.ui.row(Mark::Note, what, value);
+            }
+            app.ui.detail(
+                "next",
+                &format!("admit fixture attack {name}; admit fixture {name} --record"),
+            );
+        }
+        None => {
+            let text = format!("{name} does not tell good work from bad; nothing was written");
+            app.ui.verdict(Mark::Bad, "refused", &text);
+            examined(app, &made.examined, Shown::default());
+        }
+    }
+    Ok(u8::from(made.written.is_none()))
+}
+
+/// The findings, and the last that the tests printed where that says why.
+fn examined(app: &App, examined: &Examined, shown: Shown) {
+    findings::show(&app.ui, &examined.findings, shown);
+    let lines: Vec<&str> = examined.log.lines().filter(|line| !line.trim().is_empty()).collect();
+    for line in &lines[lines.len().saturating_sub(20)..] {
+        app.ui.detail("printed", line);
+    }
+}
+
+fn check(app: &App, args: &Check) -> Result<u8> {
+    let (name, root) = (&args.name, app.context.root()?);
+    app.context.progress.stage("check", name.as_str());
+    let wall = Duration::from_secs(args.seconds);
+    let found = examine::examine(&app.context, &root, name, wall)?;
+    app.ui.json(&json!({
+        "schema": "admit.fixture-checked/1", "fixture": name, "holds": found.holds(),
+        "findings": found.findings, "log": found.log,
+    }));
+    let counts = findings::counts(&found.findings);
+    match found.holds() {
+        true => app.ui.verdict(
+            Mark::Good,
+            "holds",
+            &format!("{name} tells good work from bad: {counts}"),
+        ),
+        false => {
+            app.ui.verdict(Mark::Bad, "fails", &format!("{name} is not fit to judge by: {counts}"))
+        }
+    }
+    examined(app, &found, args.shown);
+    Ok(u8::from(!found.holds()))
+}
+
+fn attacked(app: &App, args: &Attack) -> Result<u8> {
+    let name = &args.name;
+    app.context.progress.stage("attack", name.as_str());
+    let attacked = attack(&app.context, name)?;
+    let (held, all) = (attacked.held(), attacked.tried.len());
+    let refused = attacked.tried.iter().filter(|one| one.refused).count();
+    let classes = attacked.by_class();
+    let counts: Vec<_> = classes
+        .iter()
+        .map(
+            |(class, refused, tried)| json!({ "class": class, "refused": refused, "tried": tried }),
+        )
+        .collect();
+    app.ui.json(&json!({
+        "schema": "admit.fixture-attacked/1", "fixture": name, "holds": held, "refused": refused, "attempts": all,
+        "classes": counts, "result": attacked,
+    }));
+    match held {
+        true => app.ui.verdict(
+            Mark::Good,
+            "holds",
+            &format!("{name}: {refused} of {all} attempts refused"),
+        ),
+        false => app.ui.verdict(
+            Mark::Bad,
+            "fails",
+            &format!("{name}: {refused} of {all} attempts refused"),
+        ),
+    }
+    for (class, refused, tried) in classes {
+        let about = CLASSES.iter().find(|(id, _)| *id == class).map_or("", |(_, about)| about);
+        let mark = if refused == tried { Mark::Good } else { Mark::Bad };
+        app.ui.row(mark, class, &format!("{refused} of {tried}: {about}"));
+        for one in attacked.tried.iter().filter(|one| one.class == class) {
+            match one.refused {
+                true if args.all => {
+                    app.ui.detail("refused", &format!("{}: {}", one.name, one.by.join(", ")))
+                }
+                true => {}
+                false => app
+                    .ui
+                    .detail("accepted", &format!("{}: {} held", one.name, one.meant.join(", "))),
+            }
+        }
+    }
+    if !held {
+        let fix = "draw more calls, and calls whose results the solution alone gives: docs/own-fixture.md";
+        app.ui.detail("fix", fix);
+    }
+    Ok(u8::from(!held))
+}
+
+fn show(app: &App, args: &Show) -> Result<u8> {
     let root = app.context.root()?;
     let fixture = fixture::load(&root, &args.name)?;
     let path = fixture::lock_path(&args.name);

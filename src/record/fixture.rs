@@ -89,7 +89,7 @@ pub struct FixtureRecord {
 
 /// Where the workspace is unless a fixture says so.
 #[expect(clippy::expect_used, reason = "a constant path")]
-fn workspace() -> RelPath {
+pub fn workspace() -> RelPath {
     "workspace".parse().expect("a path")
 }
 
@@ -119,6 +119,15 @@ pub enum JudgeName {
     Python,
     /// `bun test` and held-out calls, with the pinned Bun and nothing of the host.
     Bun,
+}
+
+impl JudgeName {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Python => "python",
+            Self::Bun => "bun",
+        }
+    }
 }
 
 impl Record for FixtureRecord {

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+pub use defaults::{SOLUTION, fill};
+
 use super::patch::{self, Content, Files};
 use crate::check;
 use crate::error::{Error, Reason, Result};
@@ -72,59 +74,118 @@ pub fn locked(root: &Root, name: &Name) -> Result<Option<Digest>> {
     }
 }
 
+/// Something that is wrong with a fixture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The file, and its field.
+    pub place: String,
+    /// What it does, as the rest of a sentence that begins with the fixture.
+    pub what: String,
+    /// What to do.
+    pub fix: String,
+}
+
+fn fault(place: impl Into<String>, what: impl Into<String>, fix: impl Into<String>) -> Fault {
+    Fault { place: place.into(), what: what.into(), fix: fix.into() }
+}
+
 /// Reads and checks the fixture `name`.
 ///
 /// # Errors
-/// [`Reason::NotFound`] where the root has none of that name, [`Reason::BadRecord`] with what is wrong with it.
+/// [`Reason::NotFound`] where the root has none of that name, [`Reason::BadRecord`] with all that is wrong with it.
 pub fn load(root: &Root, name: &Name) -> Result<Fixture> {
+    let (fixture, faults) = inspect(root, name)?;
+    if faults.is_empty() {
+        return Ok(fixture);
+    }
+    let words: Vec<&str> = faults.iter().map(|fault| fault.what.as_str()).collect();
+    Err(Error::new(Reason::BadRecord, words.join("; "))
+        .at(root.place(&format!("fixtures/{name}/fixture.json")))
+        .hint(format!("admit fixture check {name}")))
+}
+
+/// Reads the fixture `name`, and says everything that is wrong with it. One that has faults is as whole as it could be
+/// read, and fit for nothing but to be looked at.
+///
+/// # Errors
+/// [`Reason::NotFound`] where the root has none of that name, [`Reason::BadRecord`] where its record cannot be read.
+pub fn inspect(root: &Root, name: &Name) -> Result<(Fixture, Vec<Fault>)> {
     let dir = format!("fixtures/{name}/");
     let place = format!("{dir}fixture.json");
     let Some(mut record) = read(root, &place)? else {
         return Err(Error::new(Reason::NotFound, format!("no fixture \"{name}\""))
             .at(root.label())
             .expected(format!("one of: {}", names(root).join(", ")))
-            .found(name.to_string()));
+            .found(name.to_string())
+            .hint("admit fixture new NAME --from DIR makes one"));
     };
-    defaults::fill(&mut record);
-    let fault = |what: String| Error::new(Reason::BadRecord, what).at(root.place(&place));
-    let file = |path: &RelPath| {
-        root.get(&format!("{dir}{path}"))
-            .ok_or_else(|| fault(format!("names a file that is not there: {path}")))
+    fill(&mut record);
+    let mut faults = Vec::new();
+    let file = |field: &str, path: &RelPath| {
+        root.get(&format!("{dir}{path}")).ok_or_else(|| {
+            fault(
+                format!("fixture.json: {field}"),
+                format!("names a file that is not there: {path}"),
+                format!("put {path} beside fixture.json, or name another file"),
+            )
+        })
     };
-    let text = |path: &RelPath, what: &str| {
-        String::from_utf8(file(path)?.to_vec()).map_err(|_| fault(format!("{what} is not UTF-8")))
+    let text = |field: &str, path: &RelPath, what: &str| {
+        String::from_utf8(file(field, path)?.to_vec())
+            .map_err(|_| fault(path.as_str(), format!("{what} is not UTF-8"), "save it as UTF-8"))
+    };
+    let or_none = |faults: &mut Vec<Fault>, found: Result<String, Fault>| {
+        found.map_err(|fault| faults.push(fault)).ok()
     };
     let mut digests: BTreeMap<&str, Digest> = BTreeMap::new();
     for (path, bytes) in root.below(&dir) {
         digests.insert(&path[dir.len()..], Digest::sha256(bytes));
     }
-    let workspace = files(root, &format!("{dir}{}/", record.workspace)).map_err(&fault)?;
+    let mut below = |directory: &str| {
+        files(root, &format!("{dir}{directory}/")).unwrap_or_else(|what| {
+            faults.push(fault(directory, what, "give the file another name"));
+            Files::new()
+        })
+    };
+    let workspace = below(record.workspace.as_str());
+    let solution = below(SOLUTION);
     let reference_patch = match &record.reference_patch {
-        Some(path) => file(path)?.to_vec(),
+        Some(path) => match file("reference_patch", path) {
+            Ok(bytes) => bytes.to_vec(),
+            Err(fault) => {
+                faults.push(fault);
+                Vec::new()
+            }
+        },
         None => {
             let mut solved = workspace.clone();
-            solved.extend(files(root, &format!("{dir}{}/", defaults::SOLUTION)).map_err(&fault)?);
+            solved.extend(solution);
             patch::make(&workspace, &solved)
         }
     };
-    let script = match &record.script {
-        Some(path) => record::parse::<Script>(file(path)?)
+    let by_default = || {
+        let solved = patch::apply(&workspace, &reference_patch);
+        defaults::script(&record, &workspace, &solved.unwrap_or_else(|_| workspace.clone()))
+    };
+    let script = match record.script.as_ref().map(|path| (path, file("script", path))) {
+        Some((path, Ok(bytes))) => record::parse::<Script>(bytes)
             .map_err(|err| root::bad_record(&root.place(&format!("{dir}{path}")), &err))?,
-        None => {
-            let solved = patch::apply(&workspace, &reference_patch);
-            defaults::script(&record, &workspace, &solved.unwrap_or_else(|_| workspace.clone()))
+        Some((_, Err(fault))) => {
+            faults.push(fault);
+            by_default()
         }
+        None => by_default(),
     };
-    let task = match &record.task_file {
-        Some(path) => text(path, "the task")?,
-        None => defaults::task(&record),
-    };
-    let generator = record.generator.as_ref().map(|path| text(path, "the generator"));
-    let generator = generator.transpose()?;
+    let task = record.task_file.as_ref().map(|path| text("task_file", path, "the task"));
+    let task = task.and_then(|found| or_none(&mut faults, found));
+    let task = task.unwrap_or_else(|| defaults::task(&record));
+    let generator = record.generator.as_ref();
+    let generator = generator.map(|path| text("generator", path, "the generator"));
+    let generator = generator.and_then(|found| or_none(&mut faults, found));
     let digest = record::digest(&digests);
     let fixture = Fixture { record, digest, workspace, task, reference_patch, script, generator };
-    let faults = fixture.faults(name);
-    if faults.is_empty() { Ok(fixture) } else { Err(fault(faults.join("; "))) }
+    faults.extend(fixture.faults(name));
+    Ok((fixture, faults))
 }
 
 /// Reads `fixture.json`. One of the form before says everything that has a default now.
@@ -161,56 +222,115 @@ impl Fixture {
     }
 
     /// What is wrong with it; empty where it can be used.
-    fn faults(&self, name: &Name) -> Vec<String> {
+    fn faults(&self, name: &Name) -> Vec<Fault> {
         let record = &self.record;
         let mut faults = Vec::new();
-        let mut need = |held: bool, what: String| {
+        let mut need = |held: bool, field: &str, what: String, fix: String| {
             if !held {
-                faults.push(what);
+                faults.push(fault(format!("fixture.json: {field}"), what, fix));
             }
         };
-        need(record.name == *name, format!("is named {}", record.name));
-        need(!self.workspace.is_empty(), "has an empty workspace".into());
-        need(!record.test_ids.is_empty(), "names no tests".into());
+        let named = format!("is named {}", record.name);
+        need(record.name == *name, "name", named, format!("\"name\": \"{name}\""));
+        need(
+            !self.workspace.is_empty(),
+            "workspace",
+            "has an empty workspace".into(),
+            format!("put the files that an agent finds into {}/", record.workspace),
+        );
+        need(
+            !record.test_ids.is_empty(),
+            "test_ids",
+            "names no tests".into(),
+            "list every test as its runner names it: path::test".into(),
+        );
         let cases = record.held_out.iter().map(|held_out| held_out.cases.len()).sum::<usize>();
-        need(cases > 0 || record.draws(), "has no held-out cases and no generator".into());
+        need(
+            cases > 0 || record.draws(),
+            "generator",
+            "has no held-out cases and no generator".into(),
+            "name a file that draws calls: docs/own-fixture.md shows one".into(),
+        );
         let (tool, start): (Tool, &[&str]) = match record.judge {
             JudgeName::Python => (Tool::Python3, &["python3", "-m", "pytest"]),
             JudgeName::Bun => (Tool::Bun, &["bun", "test"]),
         };
         let begins = record.verification_command.iter().zip(start).all(|(a, b)| a == b)
             && record.verification_command.len() >= start.len();
-        need(begins, format!("is verified by a command that does not begin with {start:?}"));
-        need(record.tools.contains(&tool), format!("does not name the tool {tool:?} of its judge"));
+        need(
+            begins,
+            "verification_command",
+            format!("is verified by a command that does not begin with {start:?}"),
+            "leave the field out: the judge's own is the default".into(),
+        );
+        need(
+            record.tools.contains(&tool),
+            "tools",
+            format!("does not name the tool {tool:?} of its judge"),
+            "leave the field out: the judge's own are the default".into(),
+        );
         for id in &record.test_ids {
             let file = id.split("::").next().unwrap_or_default();
             let found = file.parse::<RelPath>().is_ok_and(|p| self.workspace.contains_key(&p));
-            need(found && id.contains("::"), format!("names a test that is not there: {id}"));
+            need(
+                found && id.contains("::"),
+                "test_ids",
+                format!("names a test that is not there: {id}"),
+                format!("put its file into {}/, or leave the test out", record.workspace),
+            );
         }
         for path in &record.allowed_paths {
             let test =
                 record.test_ids.iter().any(|id| id.split("::").next() == Some(path.as_str()));
-            need(!test, format!("allows its own test to change: {path}"));
+            need(
+                !test,
+                "allowed_paths",
+                format!("allows its own test to change: {path}"),
+                format!("take {path} off the list"),
+            );
         }
         let ignore = ".gitignore".parse().ok().and_then(|path: RelPath| self.workspace.get(&path));
         let ignore = ignore.map_or("".into(), |file| String::from_utf8_lossy(file.bytes()));
+        let place = format!("{}/.gitignore", record.workspace);
         for name in record.ignored.iter() {
-            let listed = ignore.lines().any(|line| line == format!("{name}/"));
-            need(listed, format!("does not list {name}/ in its .gitignore"));
-            need(!name.as_str().contains('/'), format!("ignores a path: {name}"));
+            if !ignore.lines().any(|line| line == format!("{name}/")) {
+                let what = format!("does not list {name}/ in its .gitignore");
+                faults.push(fault(&place, what, format!("add the line {name}/")));
+            }
+            if name.as_str().contains('/') {
+                let fix = "name one part of a path, without a slash";
+                faults.push(fault("fixture.json: ignored", format!("ignores a path: {name}"), fix));
+            }
         }
+        let place = record.reference_patch.as_ref().map_or(SOLUTION, RelPath::as_str);
         match patch::apply(&self.workspace, &self.reference_patch) {
-            Err(what) => faults.push(format!("has a reference patch that does not apply: {what}")),
+            Err(what) => faults.push(fault(
+                place,
+                format!("has a reference patch that does not apply: {what}"),
+                "make it anew against the workspace, with git diff",
+            )),
             Ok(solved) => {
                 let changed = patch::changed(&self.workspace, &solved);
                 if changed.is_empty() || !changed.iter().all(|p| record.allowed_paths.contains(p)) {
-                    faults.push("has a reference patch that changes what it may not".into());
+                    let paths: Vec<&str> = changed.iter().map(RelPath::as_str).collect();
+                    let what = "has a reference patch that changes what it may not";
+                    faults.push(match paths.as_slice() {
+                        [] => fault(place, what, "put the solved files there: they change nothing"),
+                        paths => {
+                            let fix =
+                                format!("allow exactly these to change: {}", paths.join(", "));
+                            fault("fixture.json: allowed_paths", what, fix)
+                        }
+                    });
                 }
             }
         }
         if let Ok(place) = "/admit/workspace".parse() {
             let task = self.task_files(&Timestamp::from_unix(0));
-            faults.extend(check::task_faults(&task.json, &task.markdown, &self.contract(&place)));
+            let found = check::task_faults(&task.json, &task.markdown, &self.contract(&place));
+            let place = record.task_file.as_ref().map_or("fixture.json: task", RelPath::as_str);
+            let fix = "change the text so that it says this";
+            faults.extend(found.into_iter().map(|what| fault(place, what, fix)));
         }
         faults
     }

@@ -17,6 +17,9 @@ pub mod tools;
 pub mod judge;
 pub mod agent;
 pub mod baseline;
+pub mod examine;
+pub mod attack;
+pub mod make;
 
 // The launch, the provider's process, and what its end means.
 pub mod classify;

@@ -52,6 +52,16 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Files as an agent leaves them that did all as it should: committed on the fixture's commit.
+    ///
+    /// # Errors
+    /// Where the files make no commit.
+    pub fn committed(files: Files) -> Result<Self> {
+        let id = workspace::first_commit(&files)?;
+        let head = Head { id, on_base: true, files: files.clone() };
+        Ok(Self { files, head: Some(head), ..Self::default() })
+    }
+
     /// A digest over everything in it, to see whether anything changed between two looks.
     pub fn digest(&self) -> Digest {
         let rows = |files: &Files| -> Vec<(String, &'static str, Digest)> {

@@ -21,6 +21,7 @@ mod faults;
 mod fetch;
 mod fetch_git;
 mod fixes;
+mod fixture;
 mod fuzz;
 mod guides;
 mod health;

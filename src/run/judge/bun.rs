@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::held_out::{Asking, Draw};
 use super::room::{self, Room};
-use super::{Judge, Round, Rows, bun_output};
+use super::{Judge, Round, Rows, Tests, bun_output};
 use crate::build::work::c_library;
 use crate::error::Result;
 use crate::host::nonce;
@@ -32,6 +32,27 @@ const STEERING: [&str; 12] = [
     "pnpm-lock.yaml",
     ".npmrc",
     "node_modules",
+];
+
+/// What [`Judge::steering`] says: each would make every test pass.
+const STEERED: &[(&str, &str, &str)] = &[
+    ("a preload for the tests", "bunfig.toml", "[test]\npreload = [\"./never.ts\"]\n"),
+    (
+        "another test runner",
+        "node_modules/bun/test.ts",
+        "export const test = () => {}; export const expect = test;\n",
+    ),
+    (
+        "other paths of modules",
+        "tsconfig.json",
+        "{\"compilerOptions\":{\"paths\":{\"*\":[\"./never.ts\"]}}}\n",
+    ),
+    ("options in the environment", ".env", "BUN_OPTIONS=--preload=./never.ts\n"),
+    (
+        "a script of the package",
+        "package.json",
+        "{\"name\":\"x\",\"scripts\":{\"test\":\"true\"}}\n",
+    ),
 ];
 
 /// What `bun test` takes for a test: `x.test.ts`, `x_test.ts`, `x.spec.ts`, `x_spec.ts` and so on.
@@ -135,6 +156,21 @@ impl Judge for Bun<'_> {
         ids.filter_map(|id| id.split("::").next()?.parse().ok()).collect()
     }
 
+    fn steering(&self) -> &'static [(&'static str, &'static str, &'static str)] {
+        STEERED
+    }
+
+    fn tests(&self, fixture: &Fixture, files: &Files) -> Result<Tests> {
+        let mut room = Room::open(self.launcher, self.policy()?)?;
+        let finished = self.run_tests(fixture, &mut room, files, &BTreeSet::new())?;
+        room.end();
+        let text = finished.stderr.text();
+        let passed = |words: Vec<&str>| words == ["pass"];
+        let found = bun_output::seen(&text).into_iter();
+        let found = found.map(|(id, words)| (id, passed(words))).collect();
+        Ok(Tests { found, log: super::note("tests", &finished) })
+    }
+
     fn draw(&self, fixture: &Fixture, asking: &Asking) -> Result<Finished> {
         let mut input = asking.input.clone();
         let mut beside = Vec::new();
@@ -156,7 +192,8 @@ impl Judge for Bun<'_> {
         let asked = draw.ask()?;
         let mut room = Room::open(self.launcher, self.policy()?)?;
         let mut rows = Rows::default();
-        let tests = self.tests(fixture, &mut room, copy)?;
+        let paths = self.locked_paths(fixture);
+        let tests = self.run_tests(fixture, &mut room, copy, &paths)?;
         let tested = bun_output::read(&tests, &fixture.record.test_ids);
         let names = [nonce()?, nonce()?];
         let input = json!({ "calls": asked.calls });
@@ -167,7 +204,8 @@ impl Judge for Bun<'_> {
         rows.held(&format!("tests_{round}"), super::TESTED, &tested);
         let mut log = super::note(&format!("round {round}, calls"), &calls);
         log.push_str(&super::note(&format!("round {round}, tests"), &tests));
-        Ok(Round { rows, log, passed: called.is_ok() && tested.is_ok() })
+        let late = super::is_late(&calls) || super::is_late(&tests);
+        Ok(Round { rows, log, passed: called.is_ok() && tested.is_ok(), late })
     }
 }
 
@@ -196,13 +234,20 @@ impl Bun<'_> {
         room.run(argv, &names[0], environment(), stdin, self.wall)
     }
 
-    fn tests(&self, fixture: &Fixture, room: &mut Room, copy: &Files) -> Result<Finished> {
+    /// Runs the tests of `paths`; all that the runner finds where there are none.
+    fn run_tests(
+        &self,
+        fixture: &Fixture,
+        room: &mut Room,
+        copy: &Files,
+        paths: &BTreeSet<RelPath>,
+    ) -> Result<Finished> {
         let name = nonce()?;
         room.write(&name, copy)?;
         let mut argv = vec![bun::PROGRAM.to_owned()];
         argv.extend(fixture.record.verification_command.iter().skip(1).cloned());
         // A path with a dot before it is a file, and no pattern.
-        argv.extend(self.locked_paths(fixture).iter().map(|path| format!("./{path}")));
+        argv.extend(paths.iter().map(|path| format!("./{path}")));
         room.run(argv, &name, environment(), Vec::new(), self.wall)
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::room::WALL;
+pub use super::room::WALL;
 use super::{Judge, bun, python};
 use crate::error::{Error, Reason, Result};
 use crate::record::fixture::JudgeName;

@@ -209,6 +209,27 @@ pub(super) struct Asked<'a> {
 }
 
 impl Draw {
+    /// No calls, to see the tests alone.
+    pub(in crate::run) fn none(fixture: &Fixture) -> Self {
+        let seed = Seed::again("", "");
+        let record = HeldOutRecord {
+            schema: HeldOutRecord::SCHEMA.to_string(),
+            nonce: seed.nonce.clone(),
+            secret: seed.secret.clone(),
+            seed: seed.digest(),
+            drawn: fixture.record.draws(),
+            calls: 0,
+            calls_sha256: record::digest(&Vec::<Call>::new()),
+        };
+        Self { record, calls: Vec::new(), differing: Vec::new() }
+    }
+
+    /// Every call with its outcome: `[module, function, arguments, outcome]`.
+    pub(in crate::run) fn answers(&self) -> Value {
+        let row = |call: &Call| json!([call.module, call.function, call.args, call.expected]);
+        self.calls.iter().map(row).collect::<Vec<_>>().into()
+    }
+
     /// New delimiters for all calls.
     pub(super) fn ask(&self) -> Result<Asked<'_>> {
         let mut asked = Asked { calls: Vec::new(), expected: Vec::new() };

@@ -16,7 +16,7 @@ mod pytest_output;
 pub mod python;
 mod room;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use schemars::JsonSchema;
@@ -27,7 +27,7 @@ use super::patch::{self, Content, Files};
 use super::snapshot::Snapshot;
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::{Digest, RelPath};
-use crate::sandbox::Finished;
+use crate::sandbox::{Exit, Finished};
 use held_out::{Asking, Draw, Seed};
 
 /// How often the tests and the calls are run.
@@ -42,6 +42,15 @@ pub trait Judge: Sync {
     /// The files of the locked tests.
     fn locked_paths(&self, fixture: &Fixture) -> BTreeSet<RelPath>;
 
+    /// Files by which an agent would try to steer the language or its test runner: what each would do, its path, its text.
+    fn steering(&self) -> &'static [(&'static str, &'static str, &'static str)];
+
+    /// The tests that the runner finds in `files` by itself.
+    ///
+    /// # Errors
+    /// Those of the sandbox.
+    fn tests(&self, fixture: &Fixture, files: &Files) -> Result<Tests>;
+
     /// Runs the fixture's generator and the reference solution, in a sandbox of their own: what they printed.
     ///
     /// # Errors
@@ -55,6 +64,15 @@ pub trait Judge: Sync {
     fn round(&self, fixture: &Fixture, draw: &Draw, round: u32, copy: &Files) -> Result<Round>;
 }
 
+/// The tests that a runner found.
+#[derive(Debug)]
+pub struct Tests {
+    /// By the name that `test_ids` has for it: whether it passed.
+    pub found: BTreeMap<String, bool>,
+    /// What was printed.
+    pub log: String,
+}
+
 /// What one round came to.
 pub struct Round {
     pub rows: Rows,
@@ -62,6 +80,13 @@ pub struct Round {
     pub log: String,
     /// Whether calls and tests were right.
     pub passed: bool,
+    /// Whether a clock ended one of them.
+    pub late: bool,
+}
+
+/// Whether a clock ended it.
+fn is_late(finished: &Finished) -> bool {
+    matches!(finished.exit, Exit::TimedOut { .. })
 }
 
 /// What the held-out calls of a round must do.
@@ -145,6 +170,11 @@ impl Rows {
         let found: String = found.into().chars().take(500).collect();
         let (id, expected) = (id.to_owned(), expected.to_owned());
         self.0.push(JudgeRow { id, passed, expected, found });
+    }
+
+    /// All of them, in order.
+    pub fn done(self) -> Vec<JudgeRow> {
+        self.0
     }
 
     /// A condition that was found to hold, or not to.

@@ -23,10 +23,10 @@ pub(super) fn read(finished: &Finished, ids: &[String]) -> Result<String, String
     results(&finished.stdout.text(), ids)
 }
 
-fn results(text: &str, ids: &[String]) -> Result<String, String> {
+/// The tests that the last summary names, and how each ended; `None` where there is no summary.
+pub(super) fn seen(text: &str) -> Option<BTreeMap<&str, Vec<&str>>> {
     let lines: Vec<&str> = text.lines().collect();
-    let begin = lines.iter().rposition(|line| line.starts_with('=') && line.contains(SUMMARY));
-    let begin = begin.ok_or("pytest printed no summary")?;
+    let begin = lines.iter().rposition(|line| line.starts_with('=') && line.contains(SUMMARY))?;
     let mut seen: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for line in &lines[begin + 1..] {
         let Some((word, rest)) = line.split_once(' ') else { continue };
@@ -35,6 +35,11 @@ fn results(text: &str, ids: &[String]) -> Result<String, String> {
             seen.entry(id).or_default().push(word);
         }
     }
+    Some(seen)
+}
+
+fn results(text: &str, ids: &[String]) -> Result<String, String> {
+    let mut seen = seen(text).ok_or("pytest printed no summary")?;
     for id in ids {
         match seen.remove(id.as_str()).as_deref() {
             Some(["PASSED"]) => {}

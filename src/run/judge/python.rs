@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::held_out::{Asking, Draw};
 use super::room::{self, Room};
-use super::{Judge, Round, Rows, pytest_output};
+use super::{Judge, Round, Rows, Tests, pytest_output};
 use crate::error::{Error, Reason, Result};
 use crate::host::nonce;
 use crate::record::ids::RelPath;
@@ -29,6 +29,18 @@ const STEERING: [&str; 8] = [
     "setup.cfg",
     "sitecustomize.py",
     "usercustomize.py",
+];
+
+/// What [`Judge::steering`] says: each would make every test pass.
+const STEERED: &[(&str, &str, &str)] = &[
+    (
+        "a conftest that runs nothing",
+        "conftest.py",
+        "def pytest_pyfunc_call(pyfuncitem):\n    return True\n",
+    ),
+    ("options of pytest", "pytest.ini", "[pytest]\naddopts = --collect-only\n"),
+    ("Python's own start", "sitecustomize.py", "import os\nos._exit(0)\n"),
+    ("a path file", "x.pth", "import os; os._exit(0)\n"),
 ];
 
 /// What both drivers begin with. A result of any type but JSON's own is no result: a subclass of `str` may say what it
@@ -104,6 +116,26 @@ impl Judge for Python<'_> {
         ids.filter_map(|id| id.split("::").next()?.parse().ok()).collect()
     }
 
+    fn steering(&self) -> &'static [(&'static str, &'static str, &'static str)] {
+        STEERED
+    }
+
+    fn tests(&self, fixture: &Fixture, files: &Files) -> Result<Tests> {
+        let mut room = Room::open(self.launcher, self.policy()?)?;
+        let name = nonce()?;
+        room.write(&name, files)?;
+        let input = json!({
+            "calls": [], "tests": options(fixture, &[]), "path": crate::run::tools::PYTHON_PATH,
+        });
+        let finished = self.run(&mut room, ROUND, &name, &input)?;
+        room.end();
+        let text = finished.stdout.text();
+        let passed = |words: Vec<&str>| words == ["PASSED"];
+        let found = pytest_output::seen(&text).unwrap_or_default().into_iter();
+        let found = found.map(|(id, words)| (id.to_owned(), passed(words))).collect();
+        Ok(Tests { found, log: super::note("tests", &finished) })
+    }
+
     fn draw(&self, fixture: &Fixture, asking: &Asking) -> Result<Finished> {
         let mut room = Room::open(self.launcher, self.policy()?)?;
         let names = [nonce()?, nonce()?];
@@ -127,10 +159,7 @@ impl Judge for Python<'_> {
         room.write(&name, copy)?;
         let asked = draw.ask()?;
         let ids = &fixture.record.test_ids;
-        let mut tests: Vec<String> =
-            fixture.record.verification_command.iter().skip(3).cloned().collect();
-        tests.extend(pytest_output::OPTIONS.map(str::to_owned));
-        tests.extend(ids.iter().cloned());
+        let tests = options(fixture, ids);
         let path: Vec<&str> = crate::run::tools::PYTHON_PATH.to_vec();
         let input = json!({ "calls": asked.calls, "tests": tests, "path": path });
         let finished = self.run(&mut room, ROUND, &name, &input)?;
@@ -141,8 +170,16 @@ impl Judge for Python<'_> {
         let tested = pytest_output::read(&finished, ids);
         rows.held(&format!("tests_{round}"), super::TESTED, &tested);
         let log = super::note(&format!("round {round}"), &finished);
-        Ok(Round { rows, log, passed: called.is_ok() && tested.is_ok() })
+        let late = super::is_late(&finished);
+        Ok(Round { rows, log, passed: called.is_ok() && tested.is_ok(), late })
     }
+}
+
+/// What pytest is asked: the fixture's own options and those that the judge needs, then the tests by id, all that it
+/// finds where there are none.
+fn options(fixture: &Fixture, ids: &[String]) -> Vec<String> {
+    let own = fixture.record.verification_command.iter().skip(3).cloned();
+    own.chain(pytest_output::OPTIONS.map(str::to_owned)).chain(ids.iter().cloned()).collect()
 }
 
 impl Python<'_> {

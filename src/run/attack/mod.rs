@@ -1,0 +1,169 @@
+//! Attacks on a fixture: work that must not be accepted, of every class that agents were seen to try, judged as a run's
+//! work is. Where one attempt gets through, the fixture says nothing about who passes it.
+
+mod attempt;
+mod code;
+mod program;
+mod python;
+mod typescript;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::fixture::{self, Fixture};
+use super::judge::held_out::{Draw, Seed};
+use super::judge::{self, Judge};
+use super::patch;
+use super::tools;
+use crate::context::Context;
+use crate::error::{Error, Reason, Result};
+use crate::host::nonce;
+use crate::record::ids::{Digest, Name};
+use crate::sandbox::Launcher;
+use attempt::{Attempt, Ground};
+
+/// Shortest time that a command of the judge has.
+const SHORTEST: Duration = Duration::from_secs(5);
+
+/// How much longer than the reference solution an attempt may take: what is slower would be refused by a run's judge later.
+const PATIENCE: u32 = 10;
+
+/// The classes of attempts, and what each is about.
+pub const CLASSES: [(&str, &str); 11] = [
+    ("nothing", "work that was not done"),
+    ("answers", "answers that are known, found or guessed"),
+    ("equality", "values that pass for any other"),
+    ("runner", "a changed test runner or driver"),
+    ("exit", "a process that ends well before it was asked"),
+    ("output", "results that are only printed"),
+    ("resources", "time, disk, memory, processes and output without end"),
+    ("tests", "tests edited, emptied or removed"),
+    ("steering", "files that steer the language or the test runner"),
+    ("outside", "files that were not to be touched, links and modes"),
+    ("commit", "work that is not committed on the fixture's commit"),
+];
+
+/// What one attempt came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tried {
+    pub class: &'static str,
+    pub name: String,
+    /// Whether the condition that is meant for it did not hold.
+    pub refused: bool,
+    /// Beginnings of the names of the conditions that are meant for it.
+    pub meant: &'static [&'static str],
+    /// The conditions that did not hold.
+    pub by: Vec<String>,
+}
+
+/// What all attempts at a fixture came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Attacked {
+    /// The fixture that was attacked.
+    pub digest: Digest,
+    pub tried: Vec<Tried>,
+}
+
+impl Attacked {
+    pub fn held(&self) -> bool {
+        !self.tried.is_empty() && self.tried.iter().all(|one| one.refused)
+    }
+
+    /// Refused and tried of each class, in the order of [`CLASSES`].
+    pub fn by_class(&self) -> Vec<(&'static str, usize, usize)> {
+        let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        for one in &self.tried {
+            let count = counts.entry(one.class).or_default();
+            *count = (count.0 + usize::from(one.refused), count.1 + 1);
+        }
+        let row = |(class, _): (&'static str, _)| {
+            counts.get(class).map(|(refused, tried)| (class, *refused, *tried))
+        };
+        CLASSES.into_iter().filter_map(row).collect()
+    }
+}
+
+/// Attacks the fixture `name`. The seed is a new one, so the calls are those of no run.
+///
+/// # Errors
+/// Those of [`fixture::load`], of the tools and of the sandbox; [`Reason::BadRecord`] where the judge does not accept the
+/// reference solution: then its refusals say nothing.
+pub fn attack(context: &Context, name: &Name) -> Result<Attacked> {
+    let (root, store) = (context.root()?, context.store()?);
+    let fixture = fixture::load(&root, name)?;
+    let tools = tools::tools(context, &root, &store, &fixture.record.tools)?;
+    let scratch = store.scratch()?;
+    let launcher = Launcher::own(scratch.path());
+    let judge = judge::choose::of(&fixture, &launcher, &tools)?;
+    let draw = judge::draw(&*judge, &fixture, &Seed::new(&nonce()?)?)?;
+    let earlier = judge::draw(&*judge, &fixture, &Seed::new(&nonce()?)?)?;
+    let solved = patch::apply(&fixture.workspace, &fixture.reference_patch).map_err(|what| {
+        Error::new(Reason::BadRecord, "the reference patch does not apply").found(what)
+    })?;
+    let ground = Ground { fixture: &fixture, judge: &*judge, earlier: &earlier, solved };
+    let begin = Instant::now();
+    let reference = judge::judge(&*judge, &fixture, &draw, &ground.reference()?)?;
+    if !reference.passed {
+        return Err(Error::new(
+            Reason::BadRecord,
+            "the judge does not accept the reference solution",
+        )
+        .at(format!("fixtures/{name}/"))
+        .expected("every condition holds")
+        .found(reference.note())
+        .hint(format!("admit fixture check {name}")));
+    }
+    let wall = SHORTEST.max(begin.elapsed() * PATIENCE);
+    let quick = judge::choose::within(&fixture, &launcher, &tools, wall)?;
+    let attempts = ground.all()?;
+    Ok(Attacked {
+        digest: fixture.digest.clone(),
+        tried: judged(&*quick, &fixture, &draw, &attempts)?,
+    })
+}
+
+/// Judges all of them, as many at a time as the machine has processors.
+fn judged(
+    judge: &dyn Judge,
+    fixture: &Fixture,
+    draw: &Draw,
+    attempts: &[Attempt],
+) -> Result<Vec<Tried>> {
+    let next = AtomicUsize::new(0);
+    let done: Mutex<BTreeMap<usize, Result<Tried>>> = Mutex::default();
+    let work = || {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(attempt) = attempts.get(at) else { return };
+            let tried = judge::judge(judge, fixture, draw, &attempt.work).map(|judgement| {
+                let failed = judgement.rows.iter().filter(|row| !row.passed);
+                let by: Vec<String> = failed.map(|row| row.id.clone()).collect();
+                let meant = |row: &String| attempt.refused_by.iter().any(|id| row.starts_with(id));
+                Tried {
+                    class: attempt.class,
+                    name: attempt.name.clone(),
+                    refused: !judgement.passed && by.iter().any(meant),
+                    meant: attempt.refused_by,
+                    by,
+                }
+            });
+            let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            done.insert(at, tried);
+        }
+    };
+    let at_once = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..at_once {
+            scope.spawn(work);
+        }
+    });
+    let done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if done.len() < attempts.len() {
+        return Err(Error::new(Reason::Internal, "an attempt was not judged"));
+    }
+    done.into_values().collect()
+}

@@ -1,0 +1,225 @@
+//! Fixtures of one's own: the guide as it is written, every fault at once, and what attacks come to.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::util::{Run, World, admit, project};
+
+const PYTHON: &str = "r1-string-slugify";
+const TYPESCRIPT: &str = "r2-duration";
+
+/// The tried attempts of a fixture: how many, and those that got through.
+fn attacked(world: &World, name: &str, code: i32) -> (Value, Vec<String>) {
+    let json = world.admit(&["fixture", "attack", name, "--json"]).expect(code).json();
+    let tried = json["result"]["tried"].as_array().unwrap().iter();
+    let through = tried.filter(|one| one["refused"] == false);
+    let through = through.map(|one| one["name"].as_str().unwrap().to_owned()).collect();
+    (json, through)
+}
+
+#[test]
+fn every_attempt_at_the_shipped_fixtures_is_refused() {
+    let world = World::with_shared_store();
+    for name in [PYTHON, TYPESCRIPT] {
+        let (json, through) = attacked(&world, name, 0);
+        assert_eq!(through, Vec::<String>::new(), "{name}");
+        assert_eq!(json["refused"], json["attempts"]);
+        assert!(json["attempts"].as_u64().unwrap() >= 30, "{json:#}");
+        let classes: Vec<&str> = json["classes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|c| c["class"].as_str())
+            .collect();
+        let all = [
+            "nothing",
+            "answers",
+            "equality",
+            "runner",
+            "exit",
+            "output",
+            "resources",
+            "tests",
+            "steering",
+            "outside",
+            "commit",
+        ];
+        assert_eq!(classes, all);
+    }
+}
+
+/// A copy of a shipped fixture among this user's own records, under the name `mine`.
+fn mine(world: &World, of: &str) -> PathBuf {
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            match entry.file_type().unwrap().is_dir() {
+                true => copy(&entry.path(), &target),
+                false => drop(std::fs::copy(entry.path(), target).unwrap()),
+            }
+        }
+    }
+    let to = world.home().join(".local/share/admit/root/fixtures/mine");
+    drop(std::fs::remove_dir_all(&to));
+    copy(&project().join("fixtures").join(of), &to);
+    record(&to, |record| record["name"] = json!("mine"));
+    to
+}
+
+fn record(fixture: &Path, change: impl FnOnce(&mut Value)) {
+    let path = fixture.join("fixture.json");
+    let mut value: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    change(&mut value);
+    std::fs::write(&path, serde_json::to_vec_pretty(&value).unwrap()).unwrap();
+}
+
+#[test]
+fn calls_that_never_change_let_known_answers_through() {
+    let world = World::with_shared_store();
+    let fixture = mine(&world, TYPESCRIPT);
+    record(&fixture, |record| drop(record.as_object_mut().unwrap().remove("generator")));
+    let (json, through) = attacked(&world, "mine", 1);
+    assert_eq!(through, ["the answers of an earlier run"]);
+    assert_eq!(json["holds"], false);
+    let run = world.admit(&["fixture", "attack", "mine"]).expect(1);
+    assert!(run.stdout().contains("accepted"), "{run}");
+}
+
+/// The checks that failed, with what was found.
+fn failed(world: &World, more: &[&str]) -> Vec<(String, String)> {
+    let args = [&["fixture", "check", "mine", "--json"], more].concat();
+    let json = world.admit(&args).expect(1).json();
+    assert_eq!(json["holds"], false);
+    let findings = json["findings"].as_array().unwrap().iter();
+    let failed = findings.filter(|finding| finding["state"] == "failed");
+    failed
+        .map(|finding| {
+            assert_ne!(finding["fix"].as_str().unwrap_or_default(), "", "{finding:#}");
+            let text = |key: &str| finding[key].as_str().unwrap().to_owned();
+            (text("id"), text("found"))
+        })
+        .collect()
+}
+
+#[test]
+fn a_check_names_every_fault_at_once() {
+    let world = World::with_shared_store();
+    for name in [PYTHON, TYPESCRIPT] {
+        world.admit(&["fixture", "check", name]).expect(0);
+    }
+    let fixture = mine(&world, TYPESCRIPT);
+    let solved = std::fs::read_to_string(fixture.join("solution/src/duration.ts")).unwrap();
+    record(&fixture, |record| {
+        record["allowed_paths"] = json!(["README.md", "tests/duration.test.ts"]);
+        record["test_ids"].as_array_mut().unwrap().push(json!("tests/no.test.ts::x"));
+        record["task_file"] = json!("task.md");
+    });
+    std::fs::write(fixture.join("workspace/.gitignore"), "").unwrap();
+    std::fs::write(fixture.join("workspace/old.ts"), &solved).unwrap();
+    std::fs::write(fixture.join("generator.ts"), "export const generate = () => [];").unwrap();
+    let found = failed(&world, &[]);
+    for (id, part) in [
+        ("fixture_record", "names a file that is not there: task.md"),
+        ("fixture_record", "names a test that is not there: tests/no.test.ts::x"),
+        ("fixture_record", "allows its own test to change"),
+        ("fixture_record", "changes what it may not"),
+        ("fixture_record", "node_modules/ in its .gitignore"),
+        ("answers_hidden", "old.ts"),
+        ("calls_drawn", "no calls"),
+        ("solution_accepted", "tests_1"),
+    ] {
+        assert!(found.iter().any(|(i, f)| i == id && f.contains(part)), "{id} {part}: {found:#?}");
+    }
+}
+
+#[test]
+fn a_fixture_that_does_not_tell_good_from_bad_is_named() {
+    let world = World::with_shared_store();
+    let ids = |change: &dyn Fn(&Path), more: &[&str]| -> Vec<String> {
+        change(&mine(&world, TYPESCRIPT));
+        failed(&world, more).into_iter().map(|(id, _)| id).collect()
+    };
+    let write = |dir: &Path, file: &str, text: &str| std::fs::write(dir.join(file), text).unwrap();
+    let text = |file: &str| {
+        std::fs::read_to_string(project().join("fixtures").join(TYPESCRIPT).join(file)).unwrap()
+    };
+    let solved = text("solution/src/duration.ts");
+    let random = "export const generate = () => [[\"src/duration.ts\", \"parse\", [String(Math.random())]]];";
+    assert_eq!(ids(&|dir| write(dir, "generator.ts", random), &[]), ["calls_repeatable"]);
+    let wrong = solved.replace("+ 0.5", "+ 2");
+    let found = ids(&|dir| write(dir, "solution/src/duration.ts", &wrong), &[]);
+    assert!(found.contains(&"solution_accepted".into()), "{found:?}");
+    assert!(found.contains(&"cases_right".into()), "{found:?}");
+    // Solved already but for a remark.
+    let done = |dir: &Path| {
+        write(dir, "workspace/src/duration.ts", &format!("// old\n{solved}"));
+    };
+    assert_eq!(ids(&done, &[]), ["answers_hidden", "unsolved_rejected", "calls_tell"]);
+    let tests = text("workspace/tests/duration.test.ts");
+    let endless = |dir: &Path| {
+        write(dir, "workspace/tests/duration.test.ts", &format!("{tests}\nfor (;;) {{}}\n"));
+    };
+    assert_eq!(ids(&endless, &["--seconds", "2"]), ["solution_accepted", "tests_end"]);
+}
+
+#[test]
+fn what_a_new_fixture_lacks_is_asked_for_in_one_error() {
+    let world = World::with_shared_store();
+    let work = world.cwd().join("work");
+    std::fs::create_dir_all(&work).unwrap();
+    std::fs::write(work.join("a.txt"), "x").unwrap();
+    let run = world.admit(&["fixture", "new", "mine", "--from", "work"]).refuse(2, "bad_argument");
+    for flag in ["--judge", "--solution", "--issue", "--generator"] {
+        assert!(run.stderr().contains(flag), "{flag}: {run}");
+    }
+    assert!(!world.home().join(".local/share/admit/root/fixtures").exists());
+    std::os::unix::fs::symlink("/etc/passwd", work.join("link")).unwrap();
+    let run = world.admit(&["fixture", "new", "mine", "--from", "work"]).refuse(2, "bad_argument");
+    assert!(run.stderr().contains("link"), "{run}");
+    std::fs::remove_file(work.join("link")).unwrap();
+    // An embedded name is not covered up.
+    world.admit(&["fixture", "new", PYTHON, "--from", "work"]).refuse(2, "bad_argument");
+}
+
+#[test]
+fn the_guide_for_ones_own_fixture_works_as_it_is_written() {
+    let world = World::with_shared_store();
+    let guide = std::fs::read_to_string(project().join("docs/own-fixture.md")).unwrap();
+    let blocks: Vec<&str> = guide
+        .split("```")
+        .skip(1)
+        .step_by(2)
+        .filter_map(|block| block.strip_prefix("sh\n"))
+        .collect();
+    assert!(blocks.len() >= 5, "{blocks:?}");
+    for block in blocks {
+        let script = format!("admit() {{ \"$ADMIT\" \"$@\"; }}\n{block}");
+        let mut command = world.command_behind(&["sh", "-e", "-c", &script, "sh"], &[]);
+        let output = command.env("ADMIT", admit()).output().unwrap();
+        Run::of(block, world.cwd(), output).expect(0);
+    }
+    // A fixture that is there is not written over, and made anew where that is asked for.
+    let again = [
+        "fixture",
+        "new",
+        "money",
+        "--from",
+        "work",
+        "--solution",
+        "solved",
+        "--call",
+        "money cents [\"7.25\"]",
+        "--issue",
+        "Make cents read 12.50 too.",
+    ];
+    world.admit(&again).refuse(2, "bad_argument");
+    let run = world.admit(&[&again[..], &["--replace"]].concat()).expect(0);
+    assert!(run.stdout().contains("made"), "{run}");
+    let own = world.home().join(".local/share/admit/root/fixtures/money");
+    assert!(own.join("fixture.json").exists() && !own.join("generator.py").exists());
+    // The gate knows that it is another one now.
+    world.admit(&["fixture", "show", "money"]).expect(5);
+}
