@@ -161,9 +161,7 @@ impl Judge for Bun<'_> {
     }
 
     fn tests(&self, fixture: &Fixture, files: &Files) -> Result<Tests> {
-        let mut room = Room::open(self.launcher, self.policy()?)?;
-        let finished = self.run_tests(fixture, &mut room, files, &BTreeSet::new())?;
-        room.end();
+        let finished = self.run_tests(fixture, files, &BTreeSet::new())?;
         let text = finished.stderr.text();
         let passed = |words: Vec<&str>| words == ["pass"];
         let found = bun_output::seen(&text).into_iter();
@@ -180,25 +178,19 @@ impl Judge for Bun<'_> {
             beside.push(("generator.ts", text.as_str()));
             input["generator"] = room::inside(&format!("{}/generator.ts", names[1])).into();
         }
-        let mut room = Room::open(self.launcher, self.policy()?)?;
-        let finished = self.calls(&mut room, &asking.solved, DRAW, &names, &beside, &input)?;
-        room.end();
-        Ok(finished)
+        self.calls(&asking.solved, DRAW, &names, &beside, &input)
     }
 
-    /// The tests first: whatever they leave behind, the calls cannot be forged, but what the calls leave could steer the
-    /// tests.
+    /// Calls and tests each in a sandbox of its own: what the calls leave in the home could steer the tests, and what
+    /// either fills could keep the other from being written.
     fn round(&self, fixture: &Fixture, draw: &Draw, round: u32, copy: &Files) -> Result<Round> {
         let asked = draw.ask()?;
-        let mut room = Room::open(self.launcher, self.policy()?)?;
         let mut rows = Rows::default();
-        let paths = self.locked_paths(fixture);
-        let tests = self.run_tests(fixture, &mut room, copy, &paths)?;
-        let tested = bun_output::read(&tests, &fixture.record.test_ids);
         let names = [nonce()?, nonce()?];
         let input = json!({ "calls": asked.calls });
-        let calls = self.calls(&mut room, copy, ROUND, &names, &[], &input)?;
-        room.end();
+        let calls = self.calls(copy, ROUND, &names, &[], &input)?;
+        let tests = self.run_tests(fixture, copy, &self.locked_paths(fixture))?;
+        let tested = bun_output::read(&tests, &fixture.record.test_ids);
         let called = asked.compare(&calls);
         rows.held(&format!("held_out_{round}"), super::CALLED, &called);
         rows.held(&format!("tests_{round}"), super::TESTED, &tested);
@@ -212,13 +204,13 @@ impl Judge for Bun<'_> {
 impl Bun<'_> {
     fn calls(
         &self,
-        room: &mut Room,
         copy: &Files,
         driver: &str,
         names: &[String; 2],
         beside: &[(&str, &str)],
         input: &Value,
     ) -> Result<Finished> {
+        let mut room = Room::open(self.launcher, self.policy()?)?;
         room.write(&names[0], copy)?;
         let driver = format!("{CALLS}{driver}");
         let mut files = Files::new();
@@ -231,24 +223,28 @@ impl Bun<'_> {
         let argv = [bun::PROGRAM, "--no-install", "--env-file=/dev/null", "run", &driver];
         let argv = argv.map(str::to_owned).to_vec();
         let stdin = crate::record::canonical(input);
-        room.run(argv, &names[0], environment(), stdin, self.wall)
+        let finished = room.run(argv, &names[0], environment(), stdin, self.wall)?;
+        room.end();
+        Ok(finished)
     }
 
     /// Runs the tests of `paths`; all that the runner finds where there are none.
     fn run_tests(
         &self,
         fixture: &Fixture,
-        room: &mut Room,
         copy: &Files,
         paths: &BTreeSet<RelPath>,
     ) -> Result<Finished> {
+        let mut room = Room::open(self.launcher, self.policy()?)?;
         let name = nonce()?;
         room.write(&name, copy)?;
         let mut argv = vec![bun::PROGRAM.to_owned()];
         argv.extend(fixture.record.verification_command.iter().skip(1).cloned());
         // A path with a dot before it is a file, and no pattern.
         argv.extend(paths.iter().map(|path| format!("./{path}")));
-        room.run(argv, &name, environment(), Vec::new(), self.wall)
+        let finished = room.run(argv, &name, environment(), Vec::new(), self.wall)?;
+        room.end();
+        Ok(finished)
     }
 
     fn policy(&self) -> Result<Policy> {

@@ -175,9 +175,13 @@ pub(super) fn draw(
     Ok(Draw { record, calls: all, differing })
 }
 
+/// The line in which a program says why it ended. Bun says it before the places and its own version.
 fn last_line(finished: &Finished) -> String {
     let text = finished.stderr.text();
-    text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default().to_owned()
+    let bun = text.lines().rfind(|line| line.starts_with("error: ") || line.contains("Error: "));
+    let last = text.lines().rfind(|line| !line.trim().is_empty());
+    let line = if last.is_some_and(|line| line.starts_with("Bun v")) { bun.or(last) } else { last };
+    line.unwrap_or_default().to_owned()
 }
 
 fn ended(finished: &Finished) -> String {
