@@ -21,7 +21,8 @@ pub(super) struct Attempt {
     pub work: Snapshot,
 }
 
-const CALLS: &[&str] = &["held_out_"];
+/// The held-out calls.
+pub(super) const CALLS: &[&str] = &["held_out_"];
 
 /// What attempts are made from.
 pub(super) struct Ground<'a> {

@@ -139,7 +139,10 @@ fn judged(
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(attempt) = attempts.get(at) else { return };
-            let tried = judge::judge(judge, fixture, draw, &attempt.work).map(|judgement| {
+            // What the structure of the work has to refuse needs no round, and what one round refuses no second one.
+            let runs = attempt.refused_by == attempt::CALLS;
+            let judgement = judge::judge_in(judge, fixture, draw, &attempt.work, u32::from(runs));
+            let tried = judgement.map(|judgement| {
                 let failed = judgement.rows.iter().filter(|row| !row.passed);
                 let by: Vec<String> = failed.map(|row| row.id.clone()).collect();
                 let meant = |row: &String| attempt.refused_by.iter().any(|id| row.starts_with(id));

@@ -209,6 +209,20 @@ pub fn judge(
     draw: &Draw,
     work: &Snapshot,
 ) -> Result<Judgement> {
+    judge_in(judge, fixture, draw, work, ROUNDS)
+}
+
+/// The same in as many rounds as the caller says: what one round rejects, no run accepts.
+///
+/// # Errors
+/// Those of [`judge()`].
+pub fn judge_in(
+    judge: &dyn Judge,
+    fixture: &Fixture,
+    draw: &Draw,
+    work: &Snapshot,
+    count: u32,
+) -> Result<Judgement> {
     let base = &fixture.workspace;
     let mut rows = Rows::default();
     let changed = patch::changed(base, &work.files);
@@ -226,7 +240,7 @@ pub fn judge(
     let mut tests_passed = fits;
     if let Ok(files) = applied {
         let copy = restored(judge, fixture, &files);
-        for round in rounds(judge, fixture, draw, &copy) {
+        for round in rounds(judge, fixture, draw, &copy, count) {
             let round = round?;
             tests_passed &= round.passed;
             rows.0.extend(round.rows.0);
@@ -250,11 +264,17 @@ pub fn judge(
 }
 
 /// The rounds, beside each other: each has a sandbox of its own.
-fn rounds(judge: &dyn Judge, fixture: &Fixture, draw: &Draw, copy: &Files) -> Vec<Result<Round>> {
+fn rounds(
+    judge: &dyn Judge,
+    fixture: &Fixture,
+    draw: &Draw,
+    copy: &Files,
+    count: u32,
+) -> Vec<Result<Round>> {
     let panicked = |_| Err(Error::new(Reason::Internal, "a round of the judge panicked"));
     std::thread::scope(|scope| {
         let start = |round| scope.spawn(move || judge.round(fixture, draw, round, copy));
-        let started: Vec<_> = (1..=ROUNDS).map(start).collect();
+        let started: Vec<_> = (1..=count).map(start).collect();
         started.into_iter().map(|round| round.join().unwrap_or_else(panicked)).collect()
     })
 }
