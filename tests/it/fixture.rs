@@ -217,7 +217,7 @@ fn the_guide_for_ones_own_fixture_works_as_it_is_written() {
     ];
     world.admit(&again).refuse(2, "bad_argument");
     let run = world.admit(&[&again[..], &["--replace"]].concat()).expect(0);
-    assert!(run.stdout().contains("made"), "{run}");
+    assert!(run.stdout().contains("MADE"), "{run}");
     let own = world.home().join(".local/share/admit/root/fixtures/money");
     assert!(own.join("fixture.json").exists() && !own.join("generator.py").exists());
     // The gate knows that it is another one now.
