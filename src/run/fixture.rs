@@ -117,7 +117,7 @@ pub fn inspect(root: &Root, name: &Name) -> Result<(Fixture, Vec<Fault>)> {
             .at(root.label())
             .expected(format!("one of: {}", names(root).join(", ")))
             .found(name.to_string())
-            .hint("admit fixture new NAME --from DIR makes one"));
+            .hint("name one of these; docs/own-fixture.md says how to make one"));
     };
     fill(&mut record);
     let mut faults = Vec::new();
