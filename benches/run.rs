@@ -180,7 +180,7 @@ fn agents_own(run: &Path) -> Duration {
     let at = |kind: &str| {
         let events = text.lines().filter_map(|line| serde_json::from_str(line).ok());
         let mut events = events.filter(|event: &serde_json::Value| event["kind"] == kind);
-        let event = events.next().unwrap_or_else(|| panic!("no event {kind}"));
+        let event = events.next().expect("an event of the run");
         Duration::from_nanos(event["monotonic_ns"].as_u64().expect("a time"))
     };
     at("process_end") - at("case_process_started")

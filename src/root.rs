@@ -353,7 +353,7 @@ impl Root {
         change: impl FnOnce(Option<&[u8]>) -> Result<Option<Vec<u8>>>,
     ) -> Result<PathBuf> {
         let target = self.dir.join(path);
-        let (lock, listed) = self.to_write()?;
+        let (lock, listed) = self.for_writing()?;
         let Some(bytes) = change(self.files.get(path.as_str()).map(Vec::as_slice))? else {
             return Ok(target);
         };
@@ -369,7 +369,7 @@ impl Root {
 
     /// Everything that a writer needs: this user's lock, the files as they are now, and the directory that is trusted,
     /// where this root is one.
-    fn to_write(&mut self) -> Result<(Option<Lock>, Option<PathBuf>)> {
+    fn for_writing(&mut self) -> Result<(Option<Lock>, Option<PathBuf>)> {
         // A root used by its expected digest is trusted by the pipeline, not by this user's list.
         let listed = match &self.origin {
             Origin::Embedded => None,
@@ -449,7 +449,7 @@ impl Root {
     ) -> Result<PathBuf> {
         use rustix::fs::{CWD, RenameFlags, renameat_with};
         let target = self.dir.join(below);
-        let (lock, listed) = self.to_write()?;
+        let (lock, listed) = self.for_writing()?;
         let taken = |what: &str, hint: &str| {
             Err(Error::new(Reason::BadArgument, what).at(target.display().to_string()).hint(hint))
         };
