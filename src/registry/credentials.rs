@@ -126,9 +126,6 @@ fn names(reference: &Reference) -> Vec<String> {
     for form in ["https://{}", "https://{}/", "https://{}/v1/", "https://{}/v2/"] {
         out.push(form.replace("{}", &reference.host));
     }
-    if matches!(reference.host.as_str(), "docker.io" | "index.docker.io") {
-        out.push("https://index.docker.io/v1/".into());
-    }
     out
 }
 
@@ -177,13 +174,9 @@ fn ask(host: &Host, helper: &str, reference: &Reference, file: &Path) -> Result<
         .stderr(Stdio::null())
         .spawn()
         .map_err(|err| no("the credential helper does not start").caused_by(err))?;
-    let server = match reference.host.as_str() {
-        "docker.io" | "index.docker.io" => "https://index.docker.io/v1/",
-        other => other,
-    };
     if let Some(mut stdin) = child.stdin.take() {
         // One that reads nothing is judged by its answer.
-        let _ = stdin.write_all(server.as_bytes());
+        let _ = stdin.write_all(reference.host.as_bytes());
     }
     let stdout = child.stdout.take();
     let reader = std::thread::spawn(move || {

@@ -33,12 +33,7 @@ impl Reference {
     /// The address below which the registry's interface lies.
     pub fn base(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
-        // The one host whose interface has another name than people use.
-        let host = match self.host.as_str() {
-            "docker.io" | "index.docker.io" => "registry-1.docker.io",
-            other => other,
-        };
-        format!("{scheme}://{host}/v2/")
+        format!("{scheme}://{}/v2/", self.host)
     }
 
     /// The same repository, whichever of its manifests.
@@ -165,8 +160,6 @@ mod tests {
         for host in ["localhost.example", "127.0.0.1.example", "10.0.0.1"] {
             assert!(read(&format!("oci://{host}/a")).unwrap().base().starts_with("https://"));
         }
-        let hub = read("oci://docker.io/library/a").unwrap();
-        assert_eq!(hub.base(), "https://registry-1.docker.io/v2/");
     }
 
     #[test]
