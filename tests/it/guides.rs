@@ -16,7 +16,8 @@ struct Page {
 }
 
 /// Documents whose commands have a test of their own.
-const ELSEWHERE: [(&str, &str); 2] = [
+const ELSEWHERE: [(&str, &str); 3] = [
+    ("docs/own-fixture.md", "fixture::the_guide_for_ones_own_fixture_works_as_it_is_written"),
     ("docs/own-provider.md", "lock::the_guide_for_ones_own_provider_works_as_it_is_written"),
     ("docs/sharing.md", "share::the_page_about_sharing_works_as_it_is_written"),
 ];
