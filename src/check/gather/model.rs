@@ -89,7 +89,11 @@ fn record_file(sources: &Sources<'_>) -> (Option<String>, RecordFile, ModelStatu
             }
         };
         let status = admission::requested(&file, recorded, pair, stage, now, &secrets::rule_of);
-        let unrecorded = status.status == AdmissionStatus::NotAdmitted && status.record.is_none();
+        // What admits nothing by itself is not taken over either.
+        let itself = admission::status(&file, pair, stage, now, &secrets::rule_of);
+        let unrecorded = status.status == AdmissionStatus::NotAdmitted
+            && status.record.is_none()
+            && itself.status == AdmissionStatus::Admitted;
         let replace = if recorded.is_some() { " --replace" } else { "" };
         let import = || format!("admit model import {}{replace}", host::quoted(named));
         return (Some(named.to_owned()), file, status, unsafe_fix.or(unrecorded.then(import)));
