@@ -199,7 +199,7 @@ pub fn identity(
     let listed: Vec<&str> = text.lines().flat_map(commands).collect();
     for missing in want.commands.iter().filter(|command| !listed.contains(&command.as_str())) {
         let seen = format!("not among: {}", listed.join(", "));
-        let flag = "--help-command NAME for each command that it has".to_owned();
+        let flag = lock_commands(&want.commands, &listed);
         faults.push((wrong("the commands in --help", missing, &seen), flag));
     }
     let version = match &want.version {
@@ -227,6 +227,17 @@ pub fn identity(
         version,
         help_sha256,
     })
+}
+
+/// The flags that lock which of the wanted commands are there.
+fn lock_commands(want: &[String], listed: &[&str]) -> String {
+    let there = want.iter().filter(|command| listed.contains(&command.as_str()));
+    let flags: Vec<String> =
+        there.map(|command| format!("--help-command {}", quoted(command))).collect();
+    match flags.is_empty() {
+        true => "--clear help-commands".to_owned(),
+        false => flags.join(" "),
+    }
 }
 
 /// The line by which a help text is known.
@@ -363,6 +374,13 @@ fn wrong(what: &str, expected: &str, found: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_fix_locks_the_commands_that_are_there() {
+        let want = ["run".to_owned(), "serve".to_owned()];
+        assert_eq!(lock_commands(&want, &["help", "run"]), "--help-command 'run'");
+        assert_eq!(lock_commands(&want, &["help"]), "--clear help-commands");
+    }
 
     #[test]
     fn aliases_are_names() {
