@@ -124,5 +124,8 @@ pub const FAILING: &[Validator] = &[
             ..SCRIPTED
         })
         .fails(C::KilledFromOutside, 75)
-        .fields(&[text("/failure_reason", "run killed from outside: signal 9")]),
+        .fields(&[text(
+            "/failure_reason",
+            "run killed from outside: signal 9: by somebody outside, or by a process of the agent's own: the kernel does not say",
+        )]),
 ];
