@@ -257,6 +257,7 @@ fn with_nothing_built_and_no_model_two_causes_are_named_and_what_hangs_on_them_i
         "binary_executable",
         "binary_digest",
         "build_report_recorded",
+        "built_by",
         "source_pin",
         "toolchain_digest",
         "binary_identity",
