@@ -127,10 +127,14 @@ impl Keys {
         if std::fs::symlink_metadata(&path)
             .is_err_and(|err| err.kind() == std::io::ErrorKind::NotFound)
         {
-            return Err(unusable("there is no such signing key", &path)
-                .expected(format!("a private key called {name}"))
-                .found("none")
-                .hint(format!("admit key new {name}")));
+            let error = unusable("there is no such signing key", &path)
+                .expected(format!("a private key called {name}"));
+            return Err(match self.public_path(name).exists() {
+                true => {
+                    error.found("a public key alone").hint("which of the keys sign: admit key show")
+                }
+                false => error.found("none").hint(format!("admit key new {name}")),
+            });
         }
         let (file, bytes) = read(&path)?;
         private_mode(&file, &path)?;
