@@ -31,7 +31,12 @@ const PAGES: [Page; 6] = [
         // No model is named.
         ends: &[("admit run stage2", 3)],
     },
-    Page { name: "docs/attestations.md", stand_ins: &[], ends: &[] },
+    Page {
+        name: "docs/attestations.md",
+        // What was carried to the other machine.
+        stand_ins: &[("builder.pub", "\"$HOME/.local/share/admit/keys/release.pub\"")],
+        ends: &[],
+    },
     Page {
         name: "docs/campaigns.md",
         stand_ins: &[
