@@ -4,10 +4,13 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_reuseport;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, listen, socket_with};
 use serde_json::{Value, json};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -288,6 +291,17 @@ impl MockReply {
 pub struct MockServer {
     pub addr: SocketAddr,
     serving: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    /// Bound to the same port and never listening: once nothing listens there, a connection is refused, and no other
+    /// server of this machine is given the port.
+    _port: OwnedFd,
+}
+
+/// A socket on this address that others of this user may share.
+fn bound(at: SocketAddr) -> rustix::io::Result<OwnedFd> {
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    set_socket_reuseport(&socket, true)?;
+    bind(&socket, &at)?;
+    Ok(socket)
 }
 
 impl MockServer {
@@ -297,11 +311,17 @@ impl MockServer {
     /// [`crate::error::Reason::Io`] where no port or thread can be had.
     pub fn start(mock: Mock) -> Result<Self> {
         let fail = |what: &'static str| move |err| Error::io(what, "127.0.0.1", err);
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(fail("listen on"))?;
-        let addr = listener.local_addr().map_err(fail("listen on"))?;
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let bound = |at| bound(at).map_err(|err| fail("listen on")(err.into()));
+        let port = bound(any)?;
+        let addr = getsockname(&port).and_then(SocketAddr::try_from);
+        let addr = addr.map_err(|err| fail("listen on")(err.into()))?;
         if mock.behaviour == Behaviour::Gone {
-            return Ok(Self { addr, serving: None });
+            return Ok(Self { addr, serving: None, _port: port });
         }
+        let listener = bound(addr)?;
+        listen(&listener, 128).map_err(|err| fail("listen on")(err.into()))?;
+        let listener = TcpListener::from(listener);
         listener.set_nonblocking(true).map_err(fail("listen on"))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -320,7 +340,7 @@ impl MockServer {
                 });
             })
             .map_err(fail("serve on"))?;
-        Ok(Self { addr, serving: Some((stop, thread)) })
+        Ok(Self { addr, serving: Some((stop, thread)), _port: port })
     }
 
     /// The base URL, as an endpoint is configured.
@@ -329,12 +349,19 @@ impl MockServer {
     }
 }
 
-impl Drop for MockServer {
-    fn drop(&mut self) {
+impl MockServer {
+    /// Answers nobody any more, and keeps the port: a connection to it is refused.
+    pub fn leave(&mut self) {
         if let Some((stop, thread)) = self.serving.take() {
             drop(stop);
             drop(thread.join());
         }
+    }
+}
+
+impl Drop for MockServer {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 

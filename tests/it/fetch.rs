@@ -295,9 +295,8 @@ fn error_statuses_are_retried_only_where_it_may_help() {
 
 #[test]
 fn an_unreachable_server_is_named() {
-    // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let lab = Lab::new(&format!("http://127.0.0.1:{port}/npm"));
+    let gone = crate::upstream::serve(crate::upstream::Behaviour::Gone);
+    let lab = Lab::new(&format!("http://{}/npm", gone.addr));
     let err = lab.packages(&[wanted("a", b"x")]).unwrap_err();
     assert_eq!((err.reason(), err.kind().exit_code()), (Reason::Unreachable, 4));
     assert!(err.hints().iter().any(|h| h.contains("mirror")), "{:?}", err.hints());

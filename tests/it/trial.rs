@@ -373,8 +373,8 @@ impl Trial {
     pub fn deserted(self) -> Left {
         let server = after_probe(Behaviour::Plays);
         let model = Model::Served(server.base_url());
-        let server = Mutex::new(Some(server));
-        let trial = self.at("baseline", move || drop(server.lock().unwrap().take()));
+        let server = Mutex::new(server);
+        let trial = self.at("baseline", move || server.lock().unwrap().leave());
         shown("run", trial.run(&model))
     }
 
