@@ -497,10 +497,12 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still, for `--now` and for tests.
+/// A clock that stands still.
+#[cfg(test)]
 #[derive(Clone, Debug)]
 pub struct FixedClock(pub Timestamp);
 
+#[cfg(test)]
 impl Clock for FixedClock {
     fn now(&self) -> Timestamp {
         self.0.clone()

@@ -95,6 +95,17 @@ pub fn expected(report: &BuildReport, lock: &Lockfile) -> Expected {
     }
 }
 
+/// The Bun that the lock pins for the build's platform.
+fn bun(report: &BuildReport, lock: &Lockfile) -> Option<Value> {
+    let pin = lock.toolchain.bun.platforms.get(&report.platform)?;
+    Some(json!({
+        "name": "bun",
+        "uri": purl::npm(&pin.package, &report.bun_version),
+        "digest": digest_set(&pin.integrity.0),
+        "annotations": { "executableSha256": report.bun_sha256 },
+    }))
+}
+
 /// Where a published executable comes from: a file of a package, taken out of it and looked at. Who built it and how,
 /// nothing here says.
 fn published(report: &BuildReport, lock: &Lockfile, file: &PublishedFile) -> Statement {
@@ -104,14 +115,7 @@ fn published(report: &BuildReport, lock: &Lockfile, file: &PublishedFile) -> Sta
         "uri": purl::npm(&file.package, &file.version),
         "digest": digest_set(&file.integrity.0),
     })];
-    if let Some(bun) = lock.toolchain.bun.platforms.get(&report.platform) {
-        resolved.push(json!({
-            "name": "bun",
-            "uri": purl::npm(&bun.package, &report.bun_version),
-            "digest": digest_set(&bun.integrity.0),
-            "annotations": { "executableSha256": report.bun_sha256 },
-        }));
-    }
+    resolved.extend(bun(report, lock));
     let predicate = json!({
         "buildDefinition": {
             "buildType": PUBLISHED_TYPE,
@@ -159,14 +163,7 @@ pub fn provenance(report: &BuildReport, lock: &Lockfile, packages: &[LockedPacka
         "digest": commit,
         "annotations": { "narHash": report.nar_hash },
     })];
-    if let Some(bun) = lock.toolchain.bun.platforms.get(&report.platform) {
-        resolved.push(json!({
-            "name": "bun",
-            "uri": purl::npm(&bun.package, &report.bun_version),
-            "digest": digest_set(&bun.integrity.0),
-            "annotations": { "executableSha256": report.bun_sha256 },
-        }));
-    }
+    resolved.extend(bun(report, lock));
     if let Some(digest) = &report.packages_digest {
         resolved.push(json!({
             "name": "list of packages",

@@ -8,8 +8,8 @@ use clap::ValueEnum as _;
 
 use crate::context::{Context, Options};
 use crate::error::{Error, Reason, Result};
-use crate::host::{Clock, FixedClock, Host, SystemClock};
-use crate::record::ids::{Digest, Timestamp};
+use crate::host::{Host, SystemClock};
+use crate::record::ids::Digest;
 use crate::stop;
 use crate::ui::{Colour, Settings, Ui};
 
@@ -45,9 +45,6 @@ pub(super) struct Global {
     /// When to colour (default: auto) [env: ADMIT_COLOR]
     #[arg(long, global = true, value_enum)]
     color: Option<Colour>,
-    /// The date and time to take as now; a debug build's only
-    #[arg(long, global = true, hide = true)]
-    now: Option<Timestamp>,
 }
 
 pub(super) struct App {
@@ -69,12 +66,7 @@ impl App {
             columns: host.var("COLUMNS")?.and_then(|columns| columns.parse().ok()),
         };
         let ui = Arc::new(Ui::new(settings));
-        let clock: Arc<dyn Clock + Send> = match &global.now {
-            None => Arc::new(SystemClock),
-            // For tests. With a release, an expired admission would come back by a flag.
-            Some(now) if cfg!(debug_assertions) => Arc::new(FixedClock(now.clone())),
-            Some(_) => return Err(Error::new(Reason::BadArgument, "--now is for tests of admit")),
-        };
+        let clock = Arc::new(SystemClock);
         let expect_root = match global.expect_root {
             Some(digest) => Some(digest),
             None => typed(&host, "ADMIT_EXPECT_ROOT", str::parse)?,

@@ -135,19 +135,7 @@ impl Sink for Taken<'_> {
             return Ok(());
         }
         let mut writer = self.store.writer_with(&[Algorithm::Sha256, Algorithm::Blake3])?;
-        let mut buf = vec![0; 256 << 10];
-        loop {
-            match data.read(&mut buf) {
-                Ok(0) => break,
-                Ok(n) => writer.append(&buf[..n])?,
-                Err(err) if err.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(err) => {
-                    return Err(Error::new(Reason::Truncated, "the archive is cut off or damaged")
-                        .at(path.as_str())
-                        .caused_by(err));
-                }
-            }
-        }
+        writer.append_member(path.as_str(), data)?;
         self.taken = Some(writer.pend(Algorithm::Sha256)?);
         Ok(())
     }

@@ -90,19 +90,7 @@ impl Sink for ProgramSink<'_> {
             return Ok(());
         }
         let mut writer = self.store.writer_with(&[Algorithm::Sha256])?;
-        let mut buf = vec![0; 256 << 10];
-        loop {
-            match data.read(&mut buf) {
-                Ok(0) => break,
-                Ok(n) => writer.append(&buf[..n])?,
-                Err(err) if err.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(err) => {
-                    return Err(Error::new(Reason::Truncated, "the archive is cut off or damaged")
-                        .at(path.as_str())
-                        .caused_by(err));
-                }
-            }
-        }
+        writer.append_member(path.as_str(), data)?;
         let program = writer
             .finish(self.want)
             .map_err(|err| err.at(format!("{PROGRAM} in the Bun package")))?;

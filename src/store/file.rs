@@ -242,6 +242,24 @@ impl FileWriter {
         self.write_all(bytes).map_err(|e| Error::io("write", path, e))
     }
 
+    /// Appends what an archive holds under `member`, to its end.
+    /// Errors: `truncated` where the archive breaks off; those of [`Self::append`].
+    pub fn append_member(&mut self, member: &str, data: &mut dyn Read) -> Result<()> {
+        let mut buf = vec![0; 256 << 10];
+        loop {
+            match data.read(&mut buf) {
+                Ok(0) => return Ok(()),
+                Ok(n) => self.append(&buf[..n])?,
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                Err(err) => {
+                    return Err(Error::new(Reason::Truncated, "the archive is cut off or damaged")
+                        .at(member)
+                        .caused_by(err));
+                }
+            }
+        }
+    }
+
     /// Ends the file: it is stored under `expected`, or, where its content has another digest, removed.
     /// Errors: `digest_mismatch`, `disk_full`, `io`; a write that failed before fails here too.
     pub fn finish(mut self, expected: &Digest) -> Result<StoredFile> {

@@ -122,7 +122,7 @@ fn nothing_is_unfinished_or_skipped() {
     }
 }
 
-/// The tests build without optimisation and users build a release: what only one of both compiles is not tested.
+/// Tests are also run without optimisation, and users build a release: what only one of both compiles is not tested.
 #[test]
 fn tests_and_releases_compile_the_same_code() {
     for (path, text) in sources() {

@@ -52,11 +52,6 @@ impl Agent for Case {
         "/opt/case/bin/ca"
     }
 
-    fn workspace(&self, fixture: &Fixture) -> String {
-        // A prefix, so that no repository can be named like one of the directories beside it.
-        format!("repo-{}", fixture.record.repo())
-    }
-
     fn prepare(&self, parts: &Parts<'_>) -> Result<Prepared> {
         let task = parts.fixture.task_files(parts.now);
         let tasks = self.tasks(parts.fixture);

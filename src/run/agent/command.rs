@@ -32,11 +32,6 @@ impl Agent for Command {
         "/opt/agent/bin/agent"
     }
 
-    fn workspace(&self, fixture: &Fixture) -> String {
-        // A prefix, so that no repository can be named like one of the directories beside it.
-        format!("repo-{}", fixture.record.repo())
-    }
-
     fn prepare(&self, parts: &Parts<'_>) -> Result<Prepared> {
         let api = parts.model.api().as_str();
         if !self.run.wire_apis.iter().any(|known| known == api) {

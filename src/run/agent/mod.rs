@@ -63,7 +63,10 @@ pub trait Agent: Sync {
     fn program(&self) -> &'static str;
 
     /// The workspace's place below [`WORKDIR`].
-    fn workspace(&self, fixture: &Fixture) -> String;
+    fn workspace(&self, fixture: &Fixture) -> String {
+        // A prefix, so that no repository can be named like one of the directories beside it.
+        format!("repo-{}", fixture.record.repo())
+    }
 
     /// Arguments, environment and files.
     ///
