@@ -4,7 +4,7 @@
 //! Bun checks nothing that is already in its cache, so the cache is made anew for every build from verified tarballs,
 //! and its exit code is not enough, so the installed tree is compared with what must be there (bun.md, section B).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 
 use super::left;
@@ -13,13 +13,16 @@ use super::step::{Steps, exit_text};
 use super::work::WorkDir;
 use crate::bun::exe::Executable;
 use crate::bun::inject::prove_runtime_while;
+use crate::bun::lockfile::Package;
 use crate::bun::manifest::LIFECYCLE;
+use crate::bun::names::split_key;
 use crate::error::{Error, Reason, Result};
 use crate::fetch::inputs::Inputs;
 use crate::fetch::{installed, seed};
 use crate::host::Timings;
+use crate::lock::Locked;
 use crate::lock::plan::{Plan, SOURCE_DATE_EPOCH};
-use crate::record::ids::{AbsPath, RelPath};
+use crate::record::ids::AbsPath;
 use crate::record::lockfile::ProviderKind;
 use crate::record::report::Runtime;
 use crate::sandbox::{Exit, Mapped, Mount};
@@ -93,12 +96,13 @@ impl ProviderKind {
     /// [`Reason::RuntimeMismatch`] for a toolchain of another version, [`Reason::InstallMismatch`], those of the steps.
     pub fn install(
         self,
-        plan: &Plan,
+        locked: &Locked,
         inputs: &Inputs,
         steps: &mut Steps<'_>,
         timings: &mut Timings,
     ) -> Result<()> {
         self.is_built()?;
+        let plan = &locked.plan;
         let owner = steps.owner;
         {
             let _as_payload = owner.enter()?;
@@ -133,7 +137,7 @@ impl ProviderKind {
             steps.run(argv, cwd).map_err(skip)?;
         }
         let hidden = Hidden::hide(plan, inputs, steps)?;
-        steps.run(self.install_command(), here)?;
+        steps.run(self.install_command(), here.clone())?;
         hidden.restore(steps)?;
         timings.part("install");
         let below = match plan.project() {
@@ -143,7 +147,10 @@ impl ProviderKind {
         let tree =
             left::directory(&steps.dir, &below).map_err(|err| Error::io("open", &below, err))?;
         installed::require_equal(&tree, &below, &inputs.bun_lock, &required, &seeded)?;
-        for (argv, cwd) in scripts(&plan.scripts, &below, steps)? {
+        if !project::trusts(plan, inputs)? {
+            by_default(locked, inputs, steps, &below, here.clone())?;
+        }
+        for (argv, cwd) in scripts(&plan.scripts, inputs, &below, steps)? {
             steps.run(argv, cwd)?;
         }
         for (argv, cwd) in after {
@@ -216,7 +223,7 @@ impl ProviderKind {
         let known: &[&str] = if plan.lifecycle { &LIFECYCLE } else { &SCRIPTS };
         *install == self.install_command()
             && steps == plan.steps
-            && (plan.lifecycle || scripts.len() <= plan.scripts.len() * SCRIPTS.len())
+            && (plan.lifecycle || scripts.is_empty() || !plan.scripts.is_empty())
             && scripts.iter().all(|argv| is_script(argv, known))
     }
 }
@@ -227,44 +234,106 @@ const SCRIPTS: [&str; 3] = ["preinstall", "install", "postinstall"];
 /// The lifecycle scripts of the packages that the lock names, as commands, each with its directory.
 fn scripts(
     names: &[String],
+    inputs: &Inputs,
     project: &str,
     steps: &Steps<'_>,
 ) -> Result<Vec<(Vec<String>, AbsPath)>> {
     let mut commands = Vec::new();
     let top = &steps.work.top;
+    let installed: Vec<(String, String)> =
+        inputs.selected.iter().filter_map(|(package, _)| place(package)).collect();
     for name in names {
-        let below: RelPath = format!("node_modules/{name}").parse().map_err(|err| {
-            Error::new(Reason::HostileLock, "build.scripts names no package")
-                .found(name.clone())
-                .caused_by(err)
-        })?;
-        let manifest = format!("{project}/{below}/package.json");
-        let missing = |what: &str| {
-            let what = format!("build.scripts names a package that {what}");
-            Error::new(Reason::InstallMismatch, what).at(name.clone())
-        };
-        let mut text = Vec::new();
-        let file = left::file(&steps.dir, &manifest)
-            .map_err(|err| missing("is not installed").caused_by(err))?;
-        file.take(1 << 20)
-            .read_to_end(&mut text)
-            .map_err(|err| Error::io("read", &manifest, err))?;
-        let parsed: serde_json::Value = serde_json::from_slice(&text)
-            .map_err(|err| missing("has no readable package.json").caused_by(err))?;
-        let cwd = format!("{top}/{project}/{below}").parse().map_err(|err| {
-            Error::new(Reason::Internal, "a path inside the sandbox").caused_by(err)
-        })?;
-        let cwd: AbsPath = cwd;
-        for script in SCRIPTS.iter().filter(|name| parsed["scripts"][**name].is_string()) {
-            commands.push((["bun", "run", script].map(str::to_owned).to_vec(), cwd.clone()));
+        let mut places: Vec<String> =
+            installed.iter().filter(|(one, _)| one == name).map(|(_, at)| at.clone()).collect();
+        if places.is_empty() {
+            places.push(format!("node_modules/{name}"));
+        }
+        for at in places {
+            let cwd = format!("{top}/{project}/{at}").parse().map_err(|err| {
+                Error::new(Reason::HostileLock, "build.scripts names no package")
+                    .found(name.clone())
+                    .caused_by(err)
+            })?;
+            let cwd: AbsPath = cwd;
+            for script in own_scripts(steps, &format!("{project}/{at}"), name)? {
+                commands.push((["bun", "run", script].map(str::to_owned).to_vec(), cwd.clone()));
+            }
         }
     }
     Ok(commands)
 }
 
+/// The name that a package is installed under, and the directory from the project's. One in the tarball of another is
+/// not Bun's to run.
+fn place(package: &Package) -> Option<(String, String)> {
+    let parts = split_key(&package.key).filter(|_| !package.bundled)?;
+    let name = (*parts.last()?).to_owned();
+    Some((name, format!("node_modules/{}", parts.join("/node_modules/"))))
+}
+
+/// The lifecycle scripts that the installed package `name` at `place` has.
+fn own_scripts(steps: &Steps<'_>, place: &str, name: &str) -> Result<Vec<&'static str>> {
+    let manifest = format!("{place}/package.json");
+    let missing = |what: &str| {
+        let what = format!("a package whose scripts are asked for {what}");
+        Error::new(Reason::InstallMismatch, what).at(name.to_owned())
+    };
+    let mut text = Vec::new();
+    let file = left::file(&steps.dir, &manifest)
+        .map_err(|err| missing("is not installed").caused_by(err))?;
+    file.take(1 << 20).read_to_end(&mut text).map_err(|err| Error::io("read", &manifest, err))?;
+    let parsed: serde_json::Value = serde_json::from_slice(&text)
+        .map_err(|err| missing("has no readable package.json").caused_by(err))?;
+    Ok(SCRIPTS.into_iter().filter(|name| parsed["scripts"][*name].is_string()).collect())
+}
+
+/// Says whose scripts Bun would run by its own list of trusted packages, which counts where the source has none. None
+/// of them runs unless the lock names it.
+fn by_default(
+    locked: &Locked,
+    inputs: &Inputs,
+    steps: &mut Steps<'_>,
+    project: &str,
+    cwd: AbsPath,
+) -> Result<()> {
+    let (plan, skips) = (&locked.plan, &locked.lock.build.skips);
+    let said = steps.ask(&["/admit/bin/bun", "pm", "default-trusted"], &cwd)?;
+    let text = said.stdout.text();
+    let trusted: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.trim().strip_prefix("- ")).collect();
+    if said.exit != Exit::Code(0) || trusted.is_empty() {
+        let version = &plan.bun_version;
+        steps.note(&format!("Bun {version} does not say which packages it trusts by itself: whose scripts it would run is not known; none runs"));
+        return Ok(());
+    }
+    let decided = |name: &String| plan.scripts.contains(name) || skips.contains(name);
+    let mut skipped = BTreeSet::new();
+    for (package, _) in &inputs.selected {
+        // Installed under another name, it is that name that Bun looks for.
+        let Some((name, place)) = place(package) else { continue };
+        let wanted = trusted.contains(name.as_str()) && !decided(&name);
+        if wanted && !own_scripts(steps, &format!("{project}/{place}"), &name)?.is_empty() {
+            skipped.insert(name);
+        }
+    }
+    if !skipped.is_empty() {
+        let names: Vec<&str> = skipped.iter().map(String::as_str).collect();
+        // A flag gives the whole list.
+        let flags = |flag: &str, there: &[String]| {
+            let all = there.iter().map(String::as_str).chain(names.iter().copied());
+            all.map(|name| format!("{flag} {name}")).collect::<Vec<_>>().join(" ")
+        };
+        steps.note(&format!(
+            "Bun would run install scripts of {} by its built-in list of trusted packages; here none ran. To run them in the sandbox: admit lock {} {}; to say that none is meant to: {}",
+            names.join(", "), plan.provider, flags("--script", &plan.scripts), flags("--skip-script", skips),
+        ));
+    }
+    Ok(())
+}
+
 /// The pinned binary is told by its digest; that it is the version that the lock claims, it says itself.
 fn same_version(plan: &Plan, steps: &mut Steps<'_>) -> Result<()> {
-    let finished = steps.ask(&["/admit/bin/bun", "--version"])?;
+    let finished = steps.ask(&["/admit/bin/bun", "--version"], &steps.work.top.clone())?;
     let found = finished.stdout.text().trim().to_owned();
     if finished.exit == Exit::Code(0) && found == plan.bun_version {
         return Ok(());

@@ -16,6 +16,7 @@ mod left;
 mod make;
 mod options;
 pub mod output;
+mod programs;
 mod project;
 mod published;
 pub mod rebuild;

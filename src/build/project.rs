@@ -79,14 +79,14 @@ impl Hidden {
                 hidden.push(tracked);
             }
         }
-        // Bun makes the files of commands executable and rewrites their first line.
+        // Bun makes the files of commands executable, so that steps can start them, and rewrites their first line.
         for path in commands(plan, lock) {
-            hidden.extend(read(&tree, &path)?);
+            hidden.extend(read(&tree, &path)?.map(|file| Tracked { executable: true, ..file }));
         }
         Ok(Hidden(hidden))
     }
 
-    /// Puts back every file as the commit has it.
+    /// Puts back every file as the commit has it; those of commands are executable.
     ///
     /// # Errors
     /// [`Reason::Io`].
@@ -124,7 +124,7 @@ fn manifests(plan: &Plan, lock: &BunLock) -> Vec<String> {
 }
 
 /// The files of the source that its own packages declare as commands.
-fn commands(plan: &Plan, lock: &BunLock) -> BTreeSet<String> {
+pub fn commands(plan: &Plan, lock: &BunLock) -> BTreeSet<String> {
     let own = lock.packages.values().filter_map(|package| match &package.kind {
         Kind::Workspace(path) => Some((path, lock.workspaces.get(path)?)),
         _ => None,
@@ -174,6 +174,17 @@ pub fn lifecycle(plan: &Plan, inputs: &Inputs) -> Result<Vec<(String, Vec<&'stat
         all.extend(names.filter(|names| !names.is_empty()).map(|names| (dir.clone(), names)));
     }
     Ok(all)
+}
+
+/// Whether the source says which packages it trusts with scripts, be it none. Where it does not, Bun has a list of its
+/// own.
+///
+/// # Errors
+/// [`Reason::Io`].
+pub fn trusts(plan: &Plan, inputs: &Inputs) -> Result<bool> {
+    let tree = inputs.source.files.dir()?;
+    let root = read(&tree, &inside(plan, "package.json"))?;
+    Ok(root.is_some_and(|file| !manifest::read(&file.bytes)["trustedDependencies"].is_null()))
 }
 
 /// A command with its directory.

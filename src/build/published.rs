@@ -188,6 +188,7 @@ pub fn propose(
         dependencies: Dependencies {
             lockfile: "package.json".parse().map_err(internal("a file's name"))?,
             packages: None,
+            integrity: Default::default(),
         },
         build: Build {
             path: None,
@@ -198,6 +199,7 @@ pub fn propose(
             lifecycle: None,
             git: false,
             lfs_pointers: Vec::new(),
+            downloads: Vec::new(),
             writes: Vec::new(),
             output: file.path.clone(),
         },

@@ -7,7 +7,7 @@ use super::options::Options;
 use super::output::{self, Proven};
 use super::step::Steps;
 use super::work::WorkDir;
-use super::{keep, project, source, space};
+use super::{keep, programs, project, source, space};
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::fetch::inputs::Inputs;
@@ -72,7 +72,9 @@ pub fn build(
     let chosen = space::choose(&mut inputs, locked, options, scratch.path())?;
     let what = format!("{} at {} ({})", locked.plan.provider, work.source, chosen.word);
     context.progress.stage("build", &what);
-    let mut policy = work.policy(locked.plan.kind.programs(&inputs)?, &chosen.space)?;
+    let mut found = locked.plan.kind.programs(&inputs)?;
+    found.extend(programs::mounts(&locked.plan, &work)?);
+    let mut policy = work.policy(found, &chosen.space)?;
     policy.clock_ahead = options.clock_ahead;
     let mut sandbox = sandbox::start(&launcher, &policy)?;
     timings.part("sandbox");
@@ -152,7 +154,8 @@ fn inside(
 ) -> Result<Left> {
     let plan = &locked.plan;
     let env = plan.kind.environment(plan, work);
-    let mut steps = Steps::new(sandbox, work, env, options.step_wall, &*context.progress)?;
+    let progress = &*context.progress;
+    let mut steps = Steps::new(sandbox, work, env, options.step_wall, &plan.provider, progress)?;
     {
         let _as_payload = steps.owner.enter()?;
         for below in [WorkDir::HOME, WorkDir::TMP] {
@@ -164,15 +167,16 @@ fn inside(
     let (tracked, pointers) =
         source::copy_in(&inputs.source.files, &steps.dir, below, steps.owner)?;
     project::decided(&locked.lock, plan, inputs, &pointers)?;
+    programs::place(plan, inputs, work, &steps.dir, steps.owner)?;
     if plan.git {
         steps.program("git", &project::git(plan, &work.source, inputs.source.time))?;
     }
-    plan.kind.install(plan, inputs, &mut steps, timings)?;
+    plan.kind.install(locked, inputs, &mut steps, timings)?;
     for step in &plan.steps {
         steps.run(step.clone(), project::directory(plan, &work.source))?;
     }
     timings.part("steps");
-    let writes = tracked.changed(&steps.dir, below)?;
+    let writes = tracked.changed(&steps.dir, below, &project::commands(plan, &inputs.bun_lock))?;
     let output = output::take(&steps.dir, below, &plan.output, &*context.store()?);
     if let Some(path) = writes.iter().find(|path| !plan.writes.contains(path)) {
         let flags: Vec<String> = writes.iter().map(|path| format!("--writes {path}")).collect();
@@ -204,6 +208,14 @@ fn inside(
             }),
         _ => err,
     })?;
+    let others = tracked.made(&steps.dir, below, &inputs.bun_lock.module_dirs());
+    for path in others.iter().filter(|path| *path != plan.output.as_str()) {
+        let (name, stem) = (&plan.provider, path.rsplit('/').next().unwrap_or(path));
+        let fix = format!(
+            "a lock of its own takes it: admit lock {name}-{stem} --like {name} --output {path}"
+        );
+        context.progress.stage("also", &format!("the build left {path}; {fix}"));
+    }
     timings.part("output");
     Ok(Left { commands: steps.commands, writes, output })
 }

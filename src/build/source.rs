@@ -1,6 +1,6 @@
 //! The source in the work directory: copied in from the store, compared with the store's tree after the build.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::path::PathBuf;
 
@@ -116,14 +116,26 @@ impl Copy<'_> {
 }
 
 impl Tracked {
-    /// The tracked files that are not as they were, in order.
+    /// The tracked files that are not as they were, in order. That one of `commands` is executable is the install's work.
     ///
     /// # Errors
     /// [`Reason::Io`] where a file cannot be read; a file that is gone or has become something else is a change.
-    pub fn changed(&self, dir: &Dir, below: &str) -> Result<Vec<RelPath>> {
+    pub fn changed(
+        &self,
+        dir: &Dir,
+        below: &str,
+        commands: &BTreeSet<String>,
+    ) -> Result<Vec<RelPath>> {
         let mut changed = Vec::new();
         for (path, before) in &self.0 {
-            if now(dir, &format!("{below}/{path}"))?.as_ref() != Some(before) {
+            let mut now = now(dir, &format!("{below}/{path}"))?;
+            if let (Some(Entry::File { executable, .. }), Entry::File { executable: was, .. }) =
+                (&mut now, before)
+                && commands.contains(path)
+            {
+                *executable = *was;
+            }
+            if now.as_ref() != Some(before) {
                 changed.push(path.parse().map_err(|err| {
                     Error::new(
                         Reason::SourceMismatch,

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use cap_std::fs::Dir;
 
+use super::programs;
 use super::work::WorkDir;
 use crate::error::{Error, Reason, Result};
 use crate::host::Progress;
-use crate::record::ids::AbsPath;
+use crate::record::ids::{AbsPath, Name};
 use crate::sandbox::{Command, Exit, Finished, Owner, Sandbox};
 
 /// Bytes of each stream of a step that are kept for a failure's message.
@@ -23,6 +24,7 @@ pub struct Steps<'a> {
     pub owner: Owner,
     env: BTreeMap<String, String>,
     wall: Duration,
+    provider: &'a Name,
     progress: &'a dyn Progress,
     /// What ran, in order.
     pub commands: Vec<Vec<String>>,
@@ -34,6 +36,7 @@ impl<'a> Steps<'a> {
         work: &'a WorkDir,
         env: BTreeMap<String, String>,
         wall: Duration,
+        provider: &'a Name,
         progress: &'a dyn Progress,
     ) -> Result<Self> {
         let dir = sandbox
@@ -42,7 +45,7 @@ impl<'a> Steps<'a> {
             .try_clone()
             .map_err(|err| Error::io("keep the directory of", "the sandbox", err))?;
         let owner = sandbox.owner();
-        Ok(Self { sandbox, work, dir, owner, env, wall, progress, commands: Vec::new() })
+        Ok(Self { sandbox, work, dir, owner, env, wall, provider, progress, commands: Vec::new() })
     }
 
     /// Runs a step, which must succeed.
@@ -56,7 +59,7 @@ impl<'a> Steps<'a> {
         command.wall = self.wall;
         command.stdout_cap = KEPT_OUTPUT;
         command.stderr_cap = KEPT_OUTPUT;
-        step_result(&argv, &self.sandbox.run(&command)?)?;
+        step_result(&argv, &self.sandbox.run(&command)?, self.provider)?;
         self.commands.push(argv);
         Ok(())
     }
@@ -82,10 +85,15 @@ impl<'a> Steps<'a> {
     }
 
     /// What a program says, which is no step of the build.
-    pub fn ask(&mut self, argv: &[&str]) -> Result<Finished> {
-        let mut command = Command::new(argv.iter().copied(), self.work.top.clone());
+    pub fn ask(&mut self, argv: &[&str], cwd: &AbsPath) -> Result<Finished> {
+        let mut command = Command::new(argv.iter().copied(), cwd.clone());
         command.env = self.env.clone();
         self.sandbox.run(&command)
+    }
+
+    /// What the user of a build should know and nothing hangs on.
+    pub fn note(&self, text: &str) {
+        self.progress.note(text);
     }
 }
 
@@ -107,7 +115,7 @@ pub fn exit_text(exit: &Exit) -> String {
     }
 }
 
-fn step_result(argv: &[String], finished: &Finished) -> Result<()> {
+fn step_result(argv: &[String], finished: &Finished, provider: &Name) -> Result<()> {
     let (reason, what) = match finished.exit {
         Exit::Code(0) => return Ok(()),
         Exit::TimedOut { .. } => (Reason::TimedOut, "a build step did not end in time"),
@@ -128,8 +136,12 @@ fn step_result(argv: &[String], finished: &Finished) -> Result<()> {
         error = error
             .hint("where this machine's hard limit is below admit's own, raise it: ulimit -H -a");
     }
+    if finished.exit == Exit::Code(127) || said.contains("command not found") {
+        let found = programs::found();
+        error = error.hint(format!("a step finds what the source installs, and of the rest: {found}; no program of the host. A step of your own: admit lock {provider} --step 'bun build --compile main.ts' --output main"));
+    }
     if asked_for_network(&said) {
-        error = error.hint("the step asked for the network: the source's lock is out of date, or the build downloads");
+        error = error.hint(format!("the step asked for the network: the source's lock is out of date, or the build downloads; what it needs can be declared: admit lock {provider} --download https://example.com/file"));
     }
     Err(error)
 }

@@ -151,6 +151,15 @@ impl Lockfile {
         }
     }
 
+    /// The packages that neither this lock nor `accepted` binds to bytes. A commit binds its own.
+    pub fn weak(&self, accepted: &BTreeMap<String, Sri>) -> Vec<&Package> {
+        let fetched = self.packages.values().filter(|one| match one.kind {
+            Kind::Npm | Kind::Github { .. } | Kind::Tarball => !one.bundled,
+            Kind::Workspace(_) | Kind::Root | Kind::File | Kind::Link | Kind::Git => false,
+        });
+        fetched.filter(|one| one.digest.is_none() && !accepted.contains_key(&one.key)).collect()
+    }
+
     /// Every package that is fetched, of all platforms, sorted by key: what our own lock records.
     ///
     /// # Errors
@@ -188,8 +197,7 @@ fn weak_integrity(first: &Package, all: &[&Package]) -> Error {
         .at(first.place.as_str())
         .expected("one sha512, sha384 or sha256 in canonical base64")
         .found(found);
-    rest.fold(error, Error::hint)
-        .hint("write the lock anew with Bun 1.3.10 or later, or record the digest in admit's lock")
+    rest.fold(error, Error::hint).hint("write the lock anew with Bun 1.3.10 or later")
 }
 
 fn unknown(source: &Source<'_>, at: usize, key: &str) -> Error {

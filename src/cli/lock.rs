@@ -11,9 +11,9 @@ use crate::bun::names::is_name;
 use crate::error::{Error, Reason, Result};
 use crate::host::platform;
 use crate::lock::{self, Change};
-use crate::look::{self, Ask, Field, Rev};
+use crate::look::{self, Ask, Field, Rev, Wanted};
 use crate::record;
-use crate::record::ids::{AbsPath, CommitId, Name, RelPath};
+use crate::record::ids::{AbsPath, CommitId, Digest, Name, RelPath, Sri};
 use crate::record::lockfile::{Ambient, Lifecycle, Lockfile, RunShape};
 use crate::ui::{self, Mark};
 
@@ -97,6 +97,14 @@ pub(super) struct Args {
     /// A git-lfs pointer of the source to build with as it is; may be repeated
     #[arg(long, value_name = "PATH")]
     lfs_pointer: Vec<RelPath>,
+    /// A file from elsewhere that steps need, as [PATH=]URL[#INTEGRITY]: admit fetches it, and steps find it at PATH or by
+    /// `curl` and `wget`; may be repeated. Without an integrity: that of the file as it is now
+    #[arg(long, value_name = "[PATH=]URL", value_parser = download)]
+    download: Vec<Wanted>,
+    /// A package for which the source's lock has no integrity that can be used, by its key there, as KEY[=INTEGRITY]; may be
+    /// repeated. Without an integrity: that of the file as it is now
+    #[arg(long, value_name = "KEY[=INTEGRITY]", value_parser = integrity)]
+    integrity: Vec<(String, Option<Sri>)>,
     /// A submodule to leave out, as a directory that is empty; may be repeated
     #[arg(long, value_name = "PATH")]
     without: Vec<RelPath>,
@@ -121,7 +129,7 @@ pub(super) struct Args {
     /// A stage that the licence allows, 2 to 7; may be repeated
     #[arg(long, value_name = "STAGE", value_parser = clap::value_parser!(u8).range(2..=7))]
     allow_stage: Vec<u8>,
-    /// Empty a field: env, writes, scripts, skip-scripts, lifecycle, lfs-pointers, without, help-line, help-commands,
+    /// Empty a field: env, writes, scripts, skip-scripts, lifecycle, lfs-pointers, without, downloads, integrity, help-line, help-commands,
     /// version-text, run-args, license; may be repeated
     #[arg(long, value_name = "FIELD", value_parser = field)]
     clear: Vec<Field>,
@@ -152,6 +160,38 @@ fn package(text: &str) -> Result<String, String> {
     if is_name(text) { Ok(text.to_owned()) } else { Err("not the name of a package".into()) }
 }
 
+fn download(text: &str) -> Result<Wanted, String> {
+    let (text, integrity) = match text.rsplit_once('#') {
+        Some((text, sri)) => {
+            let integrity = Digest::from_sri(sri).map_err(|err| err.to_string())?;
+            (text, Some(Sri(integrity)))
+        }
+        None => (text, None),
+    };
+    let (path, url) = match text.split_once('=') {
+        Some((path, url)) if !path.contains("://") => (
+            Some(path.parse().map_err(|_| format!("\"{path}\" is not a path in the source"))?),
+            url,
+        ),
+        _ => (None, text),
+    };
+    if !url.contains("://") {
+        return Err("expected [PATH=]URL[#INTEGRITY]".into());
+    }
+    Ok(Wanted { url: url.to_owned(), integrity, path })
+}
+
+fn integrity(text: &str) -> Result<(String, Option<Sri>), String> {
+    let (key, given) = match text.split_once('=') {
+        Some((key, sri)) => (key, Some(Sri(Digest::from_sri(sri).map_err(|err| err.to_string())?))),
+        None => (text, None),
+    };
+    match crate::bun::names::split_key(key) {
+        Some(_) => Ok((key.to_owned(), given)),
+        None => Err("not a package's key in a bun.lock".into()),
+    }
+}
+
 fn lifecycle(text: &str) -> Result<Lifecycle, String> {
     match text {
         "run" => Ok(Lifecycle::Run),
@@ -177,6 +217,8 @@ fn field(text: &str) -> Result<Field, String> {
         "lifecycle" => Field::Lifecycle,
         "lfs-pointers" => Field::LfsPointers,
         "without" => Field::Without,
+        "downloads" => Field::Downloads,
+        "integrity" => Field::Integrity,
         "help-line" => Field::HelpLine,
         "help-commands" => Field::HelpCommands,
         "version-text" => Field::VersionText,
@@ -212,6 +254,8 @@ impl Args {
             lifecycle: self.lifecycle,
             git: self.git,
             lfs_pointers: some(&self.lfs_pointer),
+            downloads: some(&self.download),
+            integrity: some(&self.integrity),
             without: some(&self.without),
             help_first_line: self.help_line.clone(),
             commands: some(&self.help_command),

@@ -36,6 +36,18 @@ pub struct Locked<'a> {
     pub without: &'a [RelPath],
 }
 
+impl<'a> Locked<'a> {
+    pub fn of(source: &'a crate::record::lockfile::Source) -> Self {
+        Self {
+            url: &source.url,
+            rev: &source.rev,
+            tree: source.tree.as_ref(),
+            nar_hash: source.nar_hash.as_ref().map(|sri| &sri.0),
+            without: &source.without,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Source {
     pub commit: CommitId,

@@ -60,7 +60,7 @@ impl Fetcher<'_> {
     pub(super) fn github(
         &self,
         package: &Hosted,
-        integrity: &Digest,
+        integrity: Option<&Digest>,
         on_bytes: OnBytes<'_>,
     ) -> Result<StoredFile> {
         package.check()?;
@@ -73,14 +73,14 @@ impl Fetcher<'_> {
         let url = self.mirrors.apply(&url);
         let mut request = Request::get(&url, PACKAGE_BYTES);
         request.redirect_hosts = &TARBALL_HOSTS;
-        let algorithm = [integrity.algorithm()];
+        let algorithm = [integrity.map_or(Algorithm::Sha512, Digest::algorithm)];
         let writer = self
             .client
             .fetch(&request, || self.store.writer_with(&algorithm), on_bytes)
             .map_err(|err| {
             err.hint(format!("or name a mirror of {origin} in admit.toml or ADMIT_MIRROR"))
         })?;
-        writer.finish(integrity).map_err(|err| err.at(url.clone()))
+        writer.finish_as(integrity, Algorithm::Sha512).map_err(|err| err.at(url.clone()))
     }
 
     /// Brings a commit of a repository into the store, as the tarball that `git archive --format=tar --prefix=COMMIT/
@@ -106,7 +106,7 @@ impl Fetcher<'_> {
         package: &Hosted,
         origin: &str,
         place: &str,
-        integrity: &Digest,
+        integrity: Option<&Digest>,
     ) -> Result<StoredFile> {
         let gzip = self.gzip.ok_or_else(gzip_missing)?;
         check_gnu(gzip)?;
@@ -119,9 +119,10 @@ impl Fetcher<'_> {
         };
         let scratch = self.store.scratch()?;
         let tar = tar(repository.objects(), &commit, &package.tag, &scratch.path().join("tar"))?;
-        let mut writer = self.store.writer_with(&[integrity.algorithm()])?;
+        let algorithm = integrity.map_or(Algorithm::Sha512, Digest::algorithm);
+        let mut writer = self.store.writer_with(&[algorithm])?;
         compress(gzip, tar, &mut |bytes| writer.append(bytes))?;
-        writer.finish(integrity).map_err(|err| {
+        writer.finish_as(integrity, Algorithm::Sha512).map_err(|err| {
             err.at(format!("github:{}/{}#{}, made from {place}", package.owner, package.repository, package.reference))
                 .hint("GNU gzip 1.6 or later is needed; a repository whose .gitattributes change its archive needs GitHub's own tarball")
         })

@@ -18,8 +18,8 @@ use crate::error::{Error, Reason, Result};
 use crate::lock::Locked;
 use crate::lock::plan::Plan;
 use crate::record;
-use crate::record::ids::{Digest, RelPath, Sri};
-use crate::record::lockfile::LockedPackage;
+use crate::record::ids::{Algorithm, Digest, RelPath, Sri};
+use crate::record::lockfile::{LockedPackage, Source as LockedSource};
 use crate::store::StoredFile;
 
 /// A source's own lock is read up to this size.
@@ -40,6 +40,8 @@ pub struct Inputs {
     pub tarballs: BTreeMap<Digest, Tarball>,
     /// Packages that are directories of the source.
     pub local: Vec<Local>,
+    /// What the plan declares as downloads, in its order.
+    pub downloads: Vec<StoredFile>,
     /// Patches by the key of the package.
     pub patches: BTreeMap<String, Patch>,
 }
@@ -66,20 +68,26 @@ impl Fetcher<'_> {
     pub fn inputs(&self, locked: &Locked) -> Result<Inputs> {
         let (lock, plan) = (&locked.lock, &locked.plan);
         // The source first: where it cannot be had, nothing else is downloaded and nothing is left behind.
-        let source = self.source(&git::Locked {
-            url: &lock.source.url,
-            rev: &lock.source.rev,
-            tree: lock.source.tree.as_ref(),
-            nar_hash: lock.source.nar_hash.as_ref().map(|sri| &sri.0),
-            without: &lock.source.without,
-        })?;
-        let bun_lock = read_lock(&source, plan)?;
+        let source = self.source(&git::Locked::of(&lock.source))?;
+        let bun_lock = read_lock(&source, &plan.lockfile)?;
         let project = plan.project().map_or_else(String::new, |dir| format!("{dir}/"));
         let tree = source.files.dir()?;
         let has = |path: &str| tree.symlink_metadata(path).is_ok_and(|meta| meta.is_file());
         bun_lock.check_origins(&project, &has)?;
         let accepted = self.commits(&bun_lock, locked.accepted())?;
-        let packages = bun_lock.locked_packages(&accepted)?;
+        let packages = bun_lock.locked_packages(&accepted).map_err(|err| {
+            let weak = bun_lock.weak(&accepted);
+            let flags: Vec<String> =
+                weak.iter().map(|one| format!("--integrity {}", one.key)).collect();
+            match err.reason() {
+                Reason::WeakIntegrity => err.hint(format!(
+                    "or record what the registry has now: admit lock {} {}",
+                    plan.provider,
+                    flags.join(" ")
+                )),
+                _ => err,
+            }
+        })?;
         if let Some(expected) = &lock.dependencies.packages
             && *expected != packages
         {
@@ -105,6 +113,9 @@ impl Fetcher<'_> {
         self.tarballs_of_the_source(&source, plan, &selected)?;
         let wanted: Vec<Wanted> =
             selected.iter().map(|(package, digest)| wanted(package, digest)).collect();
+        let downloads =
+            plan.downloads.iter().map(|one| self.declared(&one.url, Some(&one.integrity.0)));
+        let downloads = downloads.collect::<Result<Vec<_>>>()?;
         std::thread::scope(|scope| {
             // The toolchain is the largest download: beside the packages, not before them.
             let bun = scope.spawn(|| self.bun(&Bun::of(plan)?));
@@ -113,8 +124,68 @@ impl Fetcher<'_> {
                 .join()
                 .map_err(|_| Error::new(Reason::Internal, "the toolchain's thread ended badly"))?;
             let (tarballs, (bun, _)) = (tarballs?.files, bun?);
-            Ok(Inputs { source, bun, bun_lock, packages, selected, tarballs, local, patches })
+            Ok(Inputs {
+                source,
+                bun,
+                bun_lock,
+                packages,
+                selected,
+                tarballs,
+                local,
+                patches,
+                downloads,
+            })
         })
+    }
+
+    /// The integrities of `wanted` packages of the source's lock at `path`; one that is not given is that of the file as it
+    /// is now, by SHA-512.
+    ///
+    /// # Errors
+    /// [`Reason::NotFound`] where the lock has no such package or binds it itself; those of a source and of a download.
+    pub fn integrities(
+        &self,
+        source: &LockedSource,
+        path: &RelPath,
+        wanted: Vec<(String, Option<Sri>)>,
+    ) -> Result<BTreeMap<String, Sri>> {
+        let source = self.source(&git::Locked::of(source))?;
+        let lock = read_lock(&source, path)?;
+        let project = path.as_str().strip_suffix(path.file_name()).unwrap_or_default();
+        let mut out = BTreeMap::new();
+        for (key, given) in wanted {
+            let weak = lock.weak(&BTreeMap::new());
+            let Some(package) = weak.iter().find(|one| one.key == key) else {
+                let names: Vec<&str> = weak.iter().map(|one| one.key.as_str()).collect();
+                return Err(Error::new(
+                    Reason::NotFound,
+                    "the source's lock has no such package without an integrity",
+                )
+                .at("--integrity")
+                .expected(if names.is_empty() {
+                    "none: every package has one".to_owned()
+                } else {
+                    names.join(", ")
+                })
+                .found(key));
+            };
+            let integrity = match given {
+                Some(integrity) => integrity,
+                None => {
+                    let own = package.kind == Kind::Tarball && !is_address(&package.resolution);
+                    let file = match own {
+                        true => self.tarball_of_the_source(&source, project, package, None)?,
+                        false => {
+                            let (name, version) = (&package.name, &package.resolution);
+                            self.as_it_is(name, version, &origin(package))?
+                        }
+                    };
+                    Sri(file.digest().clone())
+                }
+            };
+            out.insert(key, integrity);
+        }
+        Ok(out)
     }
 
     /// What the lock records of integrities, and for each commit that it has none for that of its files: they are
@@ -180,22 +251,33 @@ impl Fetcher<'_> {
             if is_address(&package.resolution) {
                 continue;
             }
-            let path = package.resolution.strip_prefix("./").unwrap_or(&package.resolution);
-            let path: RelPath = path.parse().map_err(|err| {
-                Error::new(Reason::PackageKind, "a tarball that does not lie in the project")
-                    .at(package.place.clone())
-                    .found(package.resolution.clone())
-                    .caused_by(err)
-            })?;
-            let path =
-                plan.project().map_or_else(|| path.to_string(), |dir| format!("{dir}/{path}"));
-            let io = |err| Error::io("read the tarball of the source", &path, err);
-            let mut file = source.files.dir()?.open(&path).map_err(io)?.take(PACKAGE_BYTES);
-            let mut writer = self.store.writer_with(&[digest.algorithm()])?;
-            std::io::copy(&mut file, &mut writer).map_err(io)?;
-            writer.finish(digest).map_err(|err| err.at(path.clone()))?;
+            let project = plan.project().map_or_else(String::new, |dir| format!("{dir}/"));
+            self.tarball_of_the_source(source, &project, package, Some(digest))?;
         }
         Ok(())
+    }
+
+    fn tarball_of_the_source(
+        &self,
+        source: &Source,
+        project: &str,
+        package: &Package,
+        digest: Option<&Digest>,
+    ) -> Result<StoredFile> {
+        let path = package.resolution.strip_prefix("./").unwrap_or(&package.resolution);
+        let path: RelPath = path.parse().map_err(|err| {
+            Error::new(Reason::PackageKind, "a tarball that does not lie in the project")
+                .at(package.place.clone())
+                .found(package.resolution.clone())
+                .caused_by(err)
+        })?;
+        let path = format!("{project}{path}");
+        let io = |err| Error::io("read the tarball of the source", &path, err);
+        let mut file = source.files.dir()?.open(&path).map_err(io)?.take(PACKAGE_BYTES);
+        let algorithm = digest.map_or(Algorithm::Sha512, Digest::algorithm);
+        let mut writer = self.store.writer_with(&[algorithm])?;
+        std::io::copy(&mut file, &mut writer).map_err(io)?;
+        writer.finish_as(digest, algorithm).map_err(|err| err.at(path.clone()))
     }
 }
 
@@ -204,8 +286,8 @@ fn is_address(resolution: &str) -> bool {
 }
 
 /// The source's own lock, from the verified tree.
-fn read_lock(source: &Source, plan: &Plan) -> Result<BunLock> {
-    let path = plan.lockfile.as_str();
+fn read_lock(source: &Source, path: &RelPath) -> Result<BunLock> {
+    let path = path.as_str();
     let missing = |err: std::io::Error| {
         Error::new(Reason::BadRecord, "the source has no such lock")
             .at(path.to_owned())
@@ -254,9 +336,9 @@ pub fn locked_packages(bun_lock: &BunLock, locked: &Locked) -> Result<Vec<Locked
     bun_lock.locked_packages(&locked.accepted())
 }
 
-/// What to fetch for a package whose tarball must have this digest.
-pub fn wanted(package: &Package, integrity: &Digest) -> Wanted {
-    let origin = match (&package.kind, &package.registry_url) {
+/// Where a package's tarball comes from.
+fn origin(package: &Package) -> Origin {
+    match (&package.kind, &package.registry_url) {
         (Kind::Github { owner, repo, reference }, _) => Origin::Github(Hosted {
             owner: owner.clone(),
             repository: repo.clone(),
@@ -271,11 +353,15 @@ pub fn wanted(package: &Package, integrity: &Digest) -> Wanted {
         (Kind::Tarball, _) => Origin::Url(package.resolution.clone()),
         (_, Some(url)) => Origin::Url(url.clone()),
         _ => Origin::Registry,
-    };
+    }
+}
+
+/// What to fetch for a package whose tarball must have this digest.
+pub fn wanted(package: &Package, integrity: &Digest) -> Wanted {
     Wanted {
         name: package.name.clone(),
         version: package.resolution.clone(),
-        origin,
+        origin: origin(package),
         integrity: integrity.clone(),
     }
 }

@@ -10,14 +10,22 @@ use std::sync::{Mutex, PoisonError};
 use super::Fetcher;
 use super::archive::PACKAGE_BYTES;
 use super::github::Hosted;
+use super::mirror::local_path;
 use crate::download::client::{OnBytes, Request};
 use crate::error::{Error, Reason, Result};
 use crate::host;
-use crate::record::ids::{CommitId, Digest};
+use crate::record::ids::{Algorithm, CommitId, Digest};
 use crate::store::{Store, StoredFile};
 
 /// Downloads at a time. Bun uses up to 64 connections and is no faster with them: small-file writes are its limit.
 const CONNECTIONS: usize = 16;
+
+/// Where a download of a release is sent on to. The digest decides what is taken.
+const RELEASE_HOSTS: [&str; 3] = [
+    "objects.githubusercontent.com",
+    "release-assets.githubusercontent.com",
+    "codeload.github.com",
+];
 
 /// Where a package's tarball comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,7 +205,7 @@ impl Fetcher<'_> {
                 self.tarball(&url, one, &on_bytes)
             }
             Origin::Url(url) => self.tarball(url, one, &on_bytes),
-            Origin::Github(hosted) => self.github(hosted, &one.integrity, &on_bytes),
+            Origin::Github(hosted) => self.github(hosted, Some(&one.integrity), &on_bytes),
             Origin::Commit { url, commit } => {
                 self.commit(url, commit).and_then(|file| match *file.digest() == one.integrity {
                     true => Ok(file),
@@ -216,24 +224,77 @@ impl Fetcher<'_> {
     }
 
     fn tarball(&self, url: &str, one: &Wanted, on_bytes: OnBytes<'_>) -> Result<StoredFile> {
-        self.download(url, &one.integrity, PACKAGE_BYTES, on_bytes)
+        self.download(url, Some(&one.integrity), PACKAGE_BYTES, on_bytes)
     }
 
-    /// A file from a registry or its mirror, checked while it streams.
+    /// A package's file as it is now, by SHA-512.
+    ///
+    /// # Errors
+    /// Those of a download.
+    pub(super) fn as_it_is(
+        &self,
+        name: &str,
+        version: &str,
+        origin: &Origin,
+    ) -> Result<StoredFile> {
+        self.progress.stage("fetch", &format!("{name} {version}"));
+        let on_bytes = |done: u64, of: Option<u64>| self.progress.bytes(done, of);
+        let file = match origin {
+            Origin::Registry => {
+                let url = self.npm.tarball_url(name, version)?;
+                self.download(&url, None, PACKAGE_BYTES, &on_bytes)
+            }
+            Origin::Url(url) => self.download(url, None, PACKAGE_BYTES, &on_bytes),
+            Origin::Github(hosted) => self.github(hosted, None, &on_bytes),
+            Origin::Commit { url, commit } => self.commit(url, commit),
+        };
+        file.map_err(|err| err.hint(format!("wanted for the package {name} {version}")))
+    }
+
+    /// A file that a lock declares. Without a digest it will have the one that it has, by SHA-256.
+    ///
+    /// # Errors
+    /// Those of [`Client::fetch`](crate::download::client::Client::fetch) and of the store; [`Reason::DigestMismatch`].
+    pub fn declared(&self, url: &str, integrity: Option<&Digest>) -> Result<StoredFile> {
+        if let Some(file) = integrity.map(|digest| self.store.file(digest)).transpose()?.flatten() {
+            return Ok(file);
+        }
+        self.progress.stage("fetch", url);
+        let place = self.mirrors.apply(url);
+        let algorithm = [integrity.map_or(Algorithm::Sha256, Digest::algorithm)];
+        let writer = if let Some(path) = local_path(&place)? {
+            let io = |err| Error::io("read the download", &path, err);
+            let mut file = File::open(&path).map_err(io)?;
+            let mut writer = self.store.writer_with(&algorithm)?;
+            std::io::copy(&mut std::io::Read::take(&mut file, PACKAGE_BYTES), &mut writer)
+                .map_err(io)?;
+            writer
+        } else {
+            let mut request = Request::get(&place, PACKAGE_BYTES).told(self.progress);
+            request.redirect_hosts = &RELEASE_HOSTS;
+            let on_bytes = |done: u64, of: Option<u64>| self.progress.bytes(done, of);
+            self.client.fetch(&request, || self.store.writer_with(&algorithm), &on_bytes)?
+        };
+        writer.finish_as(integrity, Algorithm::Sha256).map_err(|err| {
+            err.at(url.to_owned()).hint("the lock's digest is of another file: where the new one is meant, --download takes it")
+        })
+    }
+
+    /// A file from a registry or its mirror, checked while it streams; without an integrity it has the one that it has.
     pub(super) fn download(
         &self,
         url: &str,
-        integrity: &Digest,
+        integrity: Option<&Digest>,
         max_bytes: u64,
         on_bytes: OnBytes<'_>,
     ) -> Result<StoredFile> {
         let place = self.mirrors.apply(url);
         let mut request = Request::get(&place, max_bytes).told(self.progress);
         request.authorization = self.npm.authorization(&place);
-        let algorithm = [integrity.algorithm()];
+        let algorithm = [integrity.map_or(Algorithm::Sha512, Digest::algorithm)];
         let writer =
             self.client.fetch(&request, || self.store.writer_with(&algorithm), on_bytes)?;
-        writer.finish(integrity).map_err(|err| match err.reason() {
+        writer.finish_as(integrity, Algorithm::Sha512).map_err(|err| match err.reason() {
             Reason::DigestMismatch => Error::new(Reason::DigestMismatch, "the download has another digest")
                 .at(place.clone())
                 .expected(err.expected_value().unwrap_or_default())

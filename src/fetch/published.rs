@@ -31,7 +31,7 @@ impl Fetcher<'_> {
         let url = self.npm.tarball_url(package, version)?;
         self.progress.stage("fetch", &format!("{package} {version}"));
         let on_bytes = |done, total| self.progress.bytes(done, total);
-        self.download(&url, &integrity.0, PACKAGE_BYTES, &on_bytes)
+        self.download(&url, Some(&integrity.0), PACKAGE_BYTES, &on_bytes)
     }
 
     /// The locked file of a package, beside the store.

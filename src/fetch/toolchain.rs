@@ -61,7 +61,7 @@ impl Fetcher<'_> {
             Some(tarball) => (tarball, false),
             None => {
                 let on_bytes = |done, total| self.progress.bytes(done, total);
-                (self.download(&url, pin.integrity, PACKAGE_BYTES, &on_bytes)?, true)
+                (self.download(&url, Some(pin.integrity), PACKAGE_BYTES, &on_bytes)?, true)
             }
         };
         let mut sink = ProgramSink { store: self.store, want: pin.binary_sha256, program: None };

@@ -85,7 +85,9 @@ impl Locked {
     /// Integrities that the lock records, by install path: accepted where the source's own lock has none.
     pub fn accepted(&self) -> BTreeMap<String, Sri> {
         let packages = self.lock.dependencies.packages.iter().flatten();
-        packages.map(|package| (package.key.clone(), package.integrity.clone())).collect()
+        let packages = packages.map(|one| (one.key.clone(), one.integrity.clone()));
+        let given = self.lock.dependencies.integrity.clone();
+        packages.chain(given).collect()
     }
 }
 

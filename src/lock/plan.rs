@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use crate::error::{Error, Reason, Result};
 use crate::record;
-use crate::record::ids::{AbsPath, CommitId, Digest, Name, RelPath};
+use crate::record::ids::{AbsPath, CommitId, Digest, Name, RelPath, Sri};
 use crate::record::lockfile::{
-    BunPackage, Lifecycle, Lockfile, Platform, ProviderKind, PublishedFile, PublishedForm,
+    BunPackage, Download, Lifecycle, Lockfile, Platform, ProviderKind, PublishedFile, PublishedForm,
 };
 
 /// `SOURCE_DATE_EPOCH` of every build: 1980-01-01T00:00:00Z, the first moment that every archive format can hold. A
@@ -52,6 +52,12 @@ pub struct Plan {
     /// Steps find a `git` that answers from the pin.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub git: bool,
+    /// Files from elsewhere that steps find.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub downloads: Vec<Download>,
+    /// Integrities of packages that the source's own lock does not bind.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub integrity: BTreeMap<String, Sri>,
     /// Submodules that are left out of the source.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub without: Vec<RelPath>,
@@ -104,7 +110,9 @@ impl Plan {
             writes: lock.build.writes.clone(),
             lifecycle: lock.build.lifecycle == Some(Lifecycle::Run),
             git: lock.build.git,
+            downloads: lock.build.downloads.clone(),
             without: lock.source.without.clone(),
+            integrity: lock.dependencies.integrity.clone(),
         })
     }
 

@@ -12,12 +12,12 @@ use crate::fetch::git;
 use crate::host::platform;
 use crate::lock::plan::Plan;
 use crate::lock::{self, Change, path_of};
-use crate::record::ids::{AbsPath, CommitId, Name, RelPath};
+use crate::record::Record as _;
+use crate::record::ids::{AbsPath, CommitId, Name, RelPath, Sri};
 use crate::record::lockfile::{
-    AgentKind, Ambient, Build, BunToolchain, Dependencies, Identity, License, LicenseStatus,
-    Lifecycle, Lockfile, Platform, ProviderKind, RunShape, Source, Toolchain,
+    AgentKind, Ambient, Build, BunToolchain, Dependencies, Download, Identity, License,
+    LicenseStatus, Lifecycle, Lockfile, Platform, ProviderKind, RunShape, Source, Toolchain,
 };
-use crate::record::{self, Record as _};
 use crate::root::Root;
 use propose::{From, Open, Proposal};
 use source::Seen;
@@ -56,6 +56,11 @@ pub struct Ask {
     pub lifecycle: Option<Lifecycle>,
     pub git: Option<bool>,
     pub lfs_pointers: Option<Vec<RelPath>>,
+    /// Downloads that are declared.
+    pub downloads: Option<Vec<Wanted>>,
+    /// Packages whose integrity the source's own lock does not have, by their keys in it; without one: that of the file
+    /// as it is now.
+    pub integrity: Option<Vec<(String, Option<Sri>)>>,
     /// Submodules that are left out.
     pub without: Option<Vec<RelPath>>,
     pub help_first_line: Option<String>,
@@ -78,6 +83,15 @@ impl Ask {
     }
 }
 
+/// A download that is to be declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub url: String,
+    /// Absent: that of the file as it is now.
+    pub integrity: Option<Sri>,
+    pub path: Option<RelPath>,
+}
+
 /// A field that a lock can do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
@@ -88,6 +102,8 @@ pub enum Field {
     Lifecycle,
     LfsPointers,
     Without,
+    Downloads,
+    Integrity,
     HelpLine,
     HelpCommands,
     VersionText,
@@ -306,6 +322,13 @@ fn whole(
                 .into(),
         });
     }
+    let given = |key: &String| ask.integrity.iter().flatten().any(|(one, _)| one == key);
+    for key in said.weak.iter().filter(|key| !given(key)) {
+        open.push(Open {
+            flag: format!("--integrity {key}"),
+            why: "the source's lock has no integrity for this package that can be used; that of the file as it is now is recorded, or the one that --integrity KEY=INTEGRITY names".into(),
+        });
+    }
     if let Some(place) = said.git.as_ref().filter(|_| ask.git.is_none()) {
         note("build.git", "answers from the pin".into(), place);
     }
@@ -325,13 +348,17 @@ fn whole(
             url: url.to_owned(),
             rev: rev.clone(),
             tree: Some(fetched.tree.clone()),
-            nar_hash: Some(record::ids::Sri(fetched.files.nar().clone())),
+            nar_hash: Some(Sri(fetched.files.nar().clone())),
             without: ask.without.clone().unwrap_or_default(),
         },
         toolchain: Toolchain {
             bun: BunToolchain { version: bun.unwrap_or_default(), platforms: BTreeMap::new() },
         },
-        dependencies: Dependencies { lockfile: said.lockfile, packages: None },
+        dependencies: Dependencies {
+            lockfile: said.lockfile,
+            packages: None,
+            integrity: BTreeMap::new(),
+        },
         build: Build {
             path: Some(path),
             steps: steps.unwrap_or_default(),
@@ -341,6 +368,7 @@ fn whole(
             lifecycle,
             git: said.git.is_some(),
             lfs_pointers: Vec::new(),
+            downloads: Vec::new(),
             writes: Vec::new(),
             output: match output {
                 Some(output) => output,
@@ -423,6 +451,8 @@ fn apply(context: &Context, root: &Root, lock: &mut Lockfile, ask: Ask) -> Resul
             Field::Skips => lock.build.skips.clear(),
             Field::Lifecycle => lock.build.lifecycle = None,
             Field::LfsPointers => lock.build.lfs_pointers.clear(),
+            Field::Downloads => lock.build.downloads.clear(),
+            Field::Integrity => lock.dependencies.integrity.clear(),
             Field::Without => {
                 let source = &mut lock.source;
                 source.without.clear();
@@ -442,6 +472,22 @@ fn apply(context: &Context, root: &Root, lock: &mut Lockfile, ask: Ask) -> Resul
         && (version != lock.toolchain.bun.version || ask.all_platforms)
     {
         lock.toolchain = toolchain(context, root, &version, ask.all_platforms)?;
+    }
+    if let Some(wanted) = ask.downloads {
+        let mut all = Vec::new();
+        for Wanted { url, integrity, path } in wanted {
+            let integrity = match integrity {
+                Some(integrity) => integrity,
+                None => Sri(context.network()?.fetcher().declared(&url, None)?.digest().clone()),
+            };
+            all.push(Download { url, integrity, path });
+        }
+        lock.build.downloads = all;
+    }
+    if let Some(wanted) = ask.integrity {
+        let network = context.network()?;
+        lock.dependencies.integrity =
+            network.fetcher().integrities(&lock.source, &lock.dependencies.lockfile, wanted)?;
     }
     let build = &mut lock.build;
     fn set<T>(slot: &mut T, value: Option<T>) {
@@ -489,7 +535,12 @@ fn keep_resolved(old: &Lockfile, new: &mut Lockfile) {
         .filter(|(platform, _)| same(platform))
         .map(|(k, v)| (*k, v.clone()))
         .collect();
-    if old.source.rev == new.source.rev && old.dependencies.lockfile == new.dependencies.lockfile {
-        new.dependencies.packages.clone_from(&old.dependencies.packages);
-    }
+    let same = |lock: &Lockfile| {
+        let Dependencies { lockfile, integrity, .. } = &lock.dependencies;
+        (lock.source.rev.clone(), lockfile.clone(), integrity.clone())
+    };
+    new.dependencies.packages = match same(old) == same(new) {
+        true => old.dependencies.packages.clone(),
+        false => None,
+    };
 }

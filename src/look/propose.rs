@@ -58,6 +58,8 @@ pub struct Proposal {
     /// Trusted packages that the source's lock has.
     pub trusted: Vec<String>,
     pub pointers: Vec<RelPath>,
+    /// Packages that the source's lock binds to no bytes.
+    pub weak: Vec<String>,
     /// Where a script asks git which commit this is.
     pub git: Option<String>,
     /// As `package.json` has it.
@@ -187,6 +189,7 @@ pub fn propose(seen: &Seen, path: RelPath) -> Result<Proposal> {
         lifecycle: own.collect(),
         trusted: trusted.into_iter().map(str::to_owned).collect(),
         pointers: seen.pointers.clone(),
+        weak: lock.weak(&BTreeMap::new()).iter().map(|one| one.key.clone()).collect(),
         git: found.iter().find_map(|one| one.git.clone()),
         license: root["license"].as_str().map(str::to_owned),
         lockfile: path,
@@ -312,9 +315,13 @@ fn candidates(
                 && (text.contains("Bun.build") || text.contains("bun build"))
             {
                 let output = outfile_in(text).and_then(|path| join(&base, &path));
-                found.push(Candidate { step: run(name), output, place, git, foreign: false });
+                let foreign = FOREIGN_TARGETS.iter().any(|word| text.contains(word));
+                found.push(Candidate { step: run(name), output, place, git, foreign });
             }
         }
+    }
+    if found.iter().all(|one| one.foreign) {
+        found.extend(natively(seen, project, &manifests[""].1));
     }
     // Without a script that compiles: the one program that the manifests declare.
     if found.is_empty() {
@@ -347,6 +354,66 @@ fn candidates(
         }
     }
     found
+}
+
+/// Words by which a script compiles for other platforms too.
+const FOREIGN_TARGETS: [&str; 4] = ["bun-windows", "bun-darwin", "windows", "darwin"];
+
+/// Compile lines of scripts and workflows without their choice of a runtime: each entry point once, for this machine.
+fn natively(seen: &Seen, project: &str, root: &Value) -> Vec<Candidate> {
+    let mut found: BTreeMap<String, Candidate> = BTreeMap::new();
+    let name = root["name"].as_str().unwrap_or("program");
+    let name = name.rsplit('/').next().unwrap_or(name);
+    let wanted = |path: &str| {
+        let script = [".ts", ".js", ".mjs", ".sh"].iter().any(|end| path.ends_with(end));
+        path.starts_with(".github/workflows/")
+            || (script
+                && path
+                    .rsplit('/')
+                    .next()
+                    .is_some_and(|file| file.contains("build") || file.contains("compile")))
+    };
+    for (file, text) in seen
+        .texts
+        .keys()
+        .filter(|path| wanted(path))
+        .filter_map(|path| Some((path, seen.text(path)?)))
+    {
+        for line in text.lines() {
+            let Some(at) = line.find("bun build ") else { continue };
+            let part = line[at..].split(['`', '|', ';', '&', '\\']).next().unwrap_or_default();
+            let mut words: Vec<String> = Vec::new();
+            let mut all = part.split_whitespace().map(unquoted);
+            while let Some(word) = all.next() {
+                match word.split_once('=') {
+                    // The file's name is that of a release's, mostly.
+                    Some(("--target" | "--outfile", _)) => {}
+                    _ if word == "--target" || word == "--outfile" => drop(all.next()),
+                    _ => words.push(word),
+                }
+            }
+            let entry = words.iter().skip(2).find(|word| !word.starts_with('-')).cloned();
+            let there =
+                |path: &String| join(project, path).is_some_and(|at| seen.files.contains(&at));
+            let plain = !words.iter().any(|word| word.contains(['$', '{', '(']));
+            let compiles = words.iter().any(|word| word == "--compile");
+            let Some(entry) = entry.filter(|path| plain && compiles && there(path)) else {
+                continue;
+            };
+            let output = format!("dist/{name}");
+            words.extend(["--outfile".to_owned(), output.clone()]);
+            let place = format!("{file}, for this machine");
+            let output = join(project, &output);
+            found.entry(entry).or_insert(Candidate {
+                step: words,
+                output,
+                place,
+                git: None,
+                foreign: false,
+            });
+        }
+    }
+    found.into_values().collect()
 }
 
 /// The step and its output, where the source leaves one choice.

@@ -150,10 +150,21 @@ impl Lockfile {
             fault("source", "is not one of the packages and the beginning of its digest".into());
         }
         let Build {
-            path, steps, env, scripts, skips, lifecycle, git, lfs_pointers, writes, ..
+            path,
+            steps,
+            env,
+            scripts,
+            skips,
+            lifecycle,
+            git,
+            lfs_pointers,
+            downloads,
+            writes,
+            ..
         } = &self.build;
         let more = !skips.is_empty() || lifecycle.is_some() || *git || !lfs_pointers.is_empty();
         let none = steps.is_empty() && env.is_empty() && scripts.is_empty() && writes.is_empty();
+        let more = more || !downloads.is_empty() || !self.dependencies.integrity.is_empty();
         if path.is_some() || more || !none {
             fault("build", "a published package is not built, and no script of it runs".into());
         }
@@ -224,6 +235,28 @@ impl Lockfile {
             }
             if RESERVED_ENV.iter().any(|reserved| key.starts_with(reserved)) {
                 fault("build.env", format!("{key} is set by admit and cannot be locked"));
+            }
+        }
+        for one in &build.downloads {
+            let web = ["https://", "http://", "file:///"]
+                .iter()
+                .any(|scheme| one.url.starts_with(scheme));
+            let open = url::Url::parse(&one.url)
+                .is_ok_and(|url| url.username().is_empty() && url.password().is_none());
+            if !web || !open {
+                fault(
+                    "build.downloads",
+                    "an address is none, or holds a user name or password".into(),
+                );
+            }
+            let inside = |path: &super::ids::RelPath| {
+                path.parts().any(|part| part == ".git" || part == "node_modules")
+            };
+            if one.path.as_ref().is_some_and(inside) {
+                fault(
+                    "build.downloads",
+                    "a path lies in a directory that is not the build's".into(),
+                );
             }
         }
         for name in build.scripts.iter().filter(|name| build.skips.contains(name)) {

@@ -226,6 +226,9 @@ pub struct Dependencies {
     /// Every package of that lock for every platform, sorted by `key`, once resolved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packages: Option<Vec<LockedPackage>>,
+    /// Of packages for which the source's own lock has none that can be used, by `key`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub integrity: BTreeMap<String, Sri>,
 }
 
 /// One package. `integrity` is required on everything that is fetched.
@@ -283,11 +286,26 @@ pub struct Build {
     /// Git-lfs pointers of the source that are built as they are: the files themselves are nowhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lfs_pointers: Vec<RelPath>,
+    /// Files from elsewhere that steps need: fetched before, by digest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub downloads: Vec<Download>,
     /// Tracked files that the build is known to modify.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub writes: Vec<RelPath>,
     /// The file that the build leaves.
     pub output: RelPath,
+}
+
+/// A file that steps of a build need and that is in no package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Download {
+    /// What a step's `curl` or `wget` asks for.
+    pub url: String,
+    pub integrity: Sri,
+    /// Where it is put in the source before anything runs; absent: a step fetches it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<RelPath>,
 }
 
 /// What becomes of the lifecycle scripts of the source's own packages.

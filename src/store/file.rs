@@ -267,6 +267,14 @@ impl FileWriter {
         self.publish_as(expected.clone(), digests)
     }
 
+    /// Ends the file under the digest that is expected, or else under its own by `algorithm`.
+    pub fn finish_as(self, expected: Option<&Digest>, algorithm: Algorithm) -> Result<StoredFile> {
+        match expected {
+            Some(expected) => self.finish(expected),
+            None => self.finish_by(algorithm),
+        }
+    }
+
     /// Ends the file under its own digest by `algorithm`.
     pub fn finish_by(mut self, algorithm: Algorithm) -> Result<StoredFile> {
         let digests = self.close()?;

@@ -2,6 +2,7 @@
 //! sources are small repositories made here, behind a mirror.
 
 use crate::lock::{PARSE_MS, Source, commit, mirror};
+use crate::loopback::{Reply, Server};
 use crate::util::World;
 
 /// What `bun patch --commit` writes for a change of one line and a new file.
@@ -218,4 +219,173 @@ fn submodules_are_files_of_the_source_or_left_out_by_name() {
     away.admit(&["build", &away.name]).refuse(2, "not_found");
     away.admit(&["lock", &away.name, "--clear", "without"]).expect(0);
     away.admit(&["build", &away.name]).refuse(4, "unreachable");
+}
+
+/// What the small tools do, as coreutils do it; each line must hold.
+const CHECK: &str = r#"set -eu
+is() { [ "$1" = "$2" ] || { echo "expected $2, found $1" >&2; exit 1; }; }
+no() { if "$@" 2>/dev/null; then echo "should fail: $*" >&2; exit 1; fi; }
+mkdir -p t/a/b t/c && cd t
+printf 'one\ntwo\nthree\n' > a/one.txt
+is "$(basename a/one.txt .txt) $(dirname a/one.txt)" "one a"
+is "$(cat a/one.txt a/one.txt | wc -l)" 6
+is "$(head -n 1 a/one.txt) $(tail -1 a/one.txt) $(head -c 2 a/one.txt)" "one three on"
+cp a/one.txt b.txt && cp -r a c && cp -R a/. c
+is "$(ls c)" "$(printf 'a\nb\none.txt')"
+chmod 640 b.txt && chmod +x b.txt && [ -x b.txt ]
+chmod -x b.txt && no [ -x b.txt ]
+ln -s a/one.txt link && is "$(cat link)" "$(cat b.txt)" && ln -sf b.txt link
+mv b.txt c/ && [ -f c/b.txt ] && no cat link
+is "$(sha256sum a/one.txt | head -c 8)" b6285c57
+is "$(uname -s)" Linux && is "$(which rm)" /usr/bin/rm && no which python3
+is "$(env A=1 sh -c 'echo $A')" 1
+touch a/new && [ -e a/new ] && rm a/new && no rm a/new && rm -f a/new && no rm a && no mkdir a && no cp a d
+mkdir e && rmdir e && no rmdir a
+no rm --one-file-system a && no cp --sparse=always a/one.txt z && no mv a/one.txt c/b.txt nowhere && no sed p a/one.txt
+printf '#!/usr/bin/env -S bun run\nconsole.log(Bun.argv[2])\n' > x.ts && chmod 755 x.ts && is "$(./x.ts four)" four
+cd .. && rm -rf t
+"#;
+
+#[test]
+fn steps_find_small_tools_and_declared_downloads_and_nothing_else() {
+    let world = World::with_shared_store();
+    let server = Server::http(|_, asked| match asked.target.as_str() {
+        "/near.txt" => Reply::ok(b"near ".to_vec()),
+        "/word.txt" => Reply::ok(b"word".to_vec()),
+        _ => Reply::status(404),
+    });
+    let (near, word) = (server.url("/near.txt"), server.url("/word.txt"));
+    let build = format!(
+        "rm -rf dist && mkdir -p dist/data && sh check.sh && gen && curl -fsSL {word} -o dist/data/word.txt && bun build --compile main.ts --outfile dist/tool && cp dist/tool dist/other"
+    );
+    let package = format!(
+        r#"{{"name": "tool", "scripts": {{"build": "{build}"}}, "dependencies": {{"parse-ms": "4.0.0", "gen": "file:gen"}}}}"#
+    );
+    let lock = format!(
+        r#"{{"lockfileVersion": 1, "configVersion": 1, "workspaces": {{"": {{"name": "tool", "dependencies": {{"parse-ms": "4.0.0", "gen": "file:gen"}}}}}},
+        "packages": {{ "gen": ["gen@file:gen", {{"bin": {{"gen": "gen.js"}}}}], {PARSE_MS} }} }}"#
+    );
+    let main = "import near from './data/near.txt' with { type: 'text' };\nimport word from './dist/data/word.txt' with { type: 'text' };\n\
+        import made from './dist/made.json';\nconsole.log('Usage: ' + made.by + near + word);";
+    let files = [
+        ("package.json", package.as_str()),
+        ("bun.lock", &lock),
+        ("main.ts", main),
+        ("check.sh", CHECK),
+        ("gen/package.json", r#"{"name": "gen", "version": "1.0.0", "bin": {"gen": "gen.js"}}"#),
+        (
+            "gen/gen.js",
+            "#!/usr/bin/env node\nrequire('node:fs').writeFileSync('dist/made.json', JSON.stringify({ by: 'gen ' }));\n",
+        ),
+    ];
+    let source = Source::new(&world, "tools", &files);
+    let flags = ["--bun", "1.3.14", "--output", "dist/tool"];
+    source.lock(&flags).expect(0);
+    let said = source.admit(&["build", &source.name]).refuse(6, "step_failed").stderr();
+    assert!(said.contains(&format!("--download {word}")), "{said}");
+    let at = format!("data/near.txt={near}");
+    let wrong = format!("{word}#{}", crate::fetch::sha512(b"other").to_sri());
+    source.admit(&["lock", &source.name, "--download", &at, "--download", &wrong]).expect(0);
+    source.admit(&["build", &source.name]).refuse(5, "digest_mismatch");
+    source.admit(&["lock", &source.name, "--download", &at, "--download", &word]).expect(0);
+    let declared = source.json()["build"]["downloads"].clone();
+    assert_eq!(declared[0]["path"], "data/near.txt");
+    assert!(declared[1]["integrity"].as_str().unwrap().starts_with("sha256-"), "{declared}");
+    let report = source.recorded();
+    assert_eq!(report["identity"]["help_first_line"], "Usage: gen near word");
+    let run = source.admit(&["build", &source.name, "--rebuild"]).expect(0);
+    assert!(run.stderr().contains("the build left dist/other"), "{run}");
+    // Not in the place of a file of the source.
+    source.admit(&["lock", &source.name, "--download", &format!("main.ts={word}")]).expect(0);
+    source.admit(&["build", &source.name]).refuse(3, "unsupported_source");
+    source.admit(&["lock", &source.name, "--download", "near.txt"]).expect(2);
+    source.admit(&["lock", &source.name, "--clear", "downloads"]).expect(0);
+    assert!(source.json()["build"].get("downloads").is_none());
+}
+
+#[test]
+fn a_script_for_many_platforms_is_proposed_for_this_one() {
+    let world = World::with_shared_store();
+    let script = "for (const target of ['bun-windows-x64', 'bun-linux-x64']) {\n  await $`bun build main.ts --compile --minify --target ${target} --outfile ${out}`;\n}\n";
+    let package = r#"{"name": "@x/tool", "scripts": {"build": "bun scripts/build.ts"}, "dependencies": {"parse-ms": "4.0.0"}}"#;
+    let lock = crate::lock::root_lock().replace(r#""name": "tool""#, r#""name": "@x/tool""#);
+    let files = [
+        ("package.json", package),
+        ("bun.lock", &lock),
+        ("main.ts", "console.log('Usage: one');"),
+        ("scripts/build.ts", script),
+    ];
+    let source = Source::new(&world, "platforms", &files);
+    let run = source.lock(&["--bun", "1.3.14"]).expect(0);
+    assert!(run.stderr().contains("scripts/build.ts, for this machine"), "{run}");
+    let build = source.json()["build"].clone();
+    let step = ["bun", "build", "main.ts", "--compile", "--minify", "--outfile", "dist/tool"];
+    assert_eq!(
+        (&build["steps"], &build["output"]),
+        (&serde_json::json!([step]), &"dist/tool".into())
+    );
+    source.admit(&["build", &source.name]).expect(0);
+}
+
+/// A source with a tarball `near.tgz` in it, installed as `name` by a row with this integrity.
+fn with_tarball<'a>(world: &'a World, at: &str, name: &str, sri: &str, bytes: &[u8]) -> Source<'a> {
+    let needs = format!(r#""{name}": "./near.tgz", "parse-ms": "4.0.0""#);
+    let package = format!(r#"{{"name": "tool", {BUILD}, "dependencies": {{{needs}}}}}"#);
+    let lock = format!(
+        r#"{{"lockfileVersion": 1, "configVersion": 1, "workspaces": {{"": {{"name": "tool", "dependencies": {{{needs}}}}}}},
+        "packages": {{ "{name}": ["{name}@./near.tgz", {{}}{sri}], {PARSE_MS} }} }}"#
+    );
+    let main = format!("import {{ near }} from '{name}';\nconsole.log('Usage: ' + near);");
+    let repo = mirror(world).join(at);
+    std::fs::create_dir_all(&repo).unwrap();
+    std::fs::write(repo.join("near.tgz"), bytes).unwrap();
+    let files = [("package.json", package.as_str()), ("bun.lock", &lock), ("main.ts", &main)];
+    Source::new(world, at, &files)
+}
+
+#[test]
+fn a_package_without_an_integrity_is_bound_by_the_lock_here() {
+    let world = World::with_shared_store();
+    let bun = ["--bun", "1.3.14"];
+    let near = crate::lock::packed(
+        r#"{"name": "near", "version": "1.0.0", "main": "index.js"}"#,
+        "export const near = 'near';",
+    );
+    let source = with_tarball(&world, "unbound", "near", "", &near);
+    let said = source.refused(&bun, 2, "bad_argument");
+    assert!(said.contains("--integrity near"), "{said}");
+    source.lock(&[&bun[..], &["--integrity", "near"]].concat()).expect(0);
+    let sri = crate::fetch::sha512(&near).to_sri();
+    assert_eq!(source.json()["dependencies"]["integrity"]["near"], sri.as_str());
+    assert_eq!(source.recorded()["identity"]["help_first_line"], "Usage: near");
+    // The flag is in the fix of a build too, and nothing is built under another digest.
+    source.admit(&["lock", &source.name, "--clear", "integrity"]).expect(0);
+    let said = source.admit(&["build", &source.name, "--rebuild"]).refuse(3, "weak_integrity");
+    let fix = format!("admit lock {} --integrity near", source.name);
+    assert!(said.stderr().contains(&fix), "{said}");
+    let wrong = format!("near={}", crate::fetch::sha512(b"other").to_sri());
+    source.admit(&["lock", &source.name, "--integrity", &wrong]).expect(0);
+    source.admit(&["build", &source.name]).refuse(5, "digest_mismatch");
+    source.admit(&["lock", &source.name, "--integrity", "parse-ms"]).refuse(2, "not_found");
+}
+
+#[test]
+fn scripts_that_bun_would_run_by_its_own_list_are_named() {
+    let world = World::with_shared_store();
+    let bytes = crate::lock::packed(
+        r#"{"name": "esbuild", "version": "1.0.0", "main": "index.js", "scripts": {"postinstall": "echo 'export const near = 2;' > index.js"}}"#,
+        "export const near = 1;",
+    );
+    let sri = format!(r#", "{}""#, crate::fetch::sha512(&bytes).to_sri());
+    let source = with_tarball(&world, "listed", "esbuild", &sri, &bytes);
+    source.lock(&["--bun", "1.3.14"]).expect(0);
+    let run = source.admit(&["build", &source.name]).expect(0);
+    let fix = format!("admit lock {} --script esbuild", source.name);
+    assert!(run.stderr().contains(&fix) && run.stderr().contains("none ran"), "{run}");
+    source.admit(&["lock", &source.name, "--skip-script", "esbuild"]).expect(0);
+    let run = source.admit(&["build", &source.name, "--rebuild"]).expect(0);
+    assert!(!run.stderr().contains("none ran"), "{run}");
+    let flags = ["lock", &source.name, "--script", "esbuild", "--clear", "skip-scripts"];
+    source.admit(&flags).expect(0);
+    assert_eq!(source.recorded()["identity"]["help_first_line"], "Usage: 2");
 }

@@ -289,10 +289,13 @@ fn a_lock_in_a_subdirectory_and_a_step_that_asks_git() {
 
 /// A package as npm packs it.
 fn tarball(name: &str, code: &str) -> Vec<u8> {
+    packed(&format!(r#"{{"name": "{name}", "version": "1.0.0", "main": "index.js"}}"#), code)
+}
+
+pub fn packed(manifest: &str, code: &str) -> Vec<u8> {
     let gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let mut tar = tar::Builder::new(gz);
-    let manifest = format!(r#"{{"name": "{name}", "version": "1.0.0", "main": "index.js"}}"#);
-    for (path, text) in [("package.json", manifest.as_str()), ("index.js", code)] {
+    for (path, text) in [("package.json", manifest), ("index.js", code)] {
         let mut header = tar::Header::new_ustar();
         header.set_size(text.len() as u64);
         header.set_mode(0o644);
@@ -444,6 +447,8 @@ fn the_guide_for_ones_own_provider_works_as_it_is_written() {
     let mut world = World::with_shared_store();
     let files = [("package.json", PACKAGE), ("bun.lock", &root_lock()), ("main.ts", MAIN)];
     commit(&mirror(&world).join("you/tool"), &files);
+    std::fs::create_dir_all(mirror(&world).join("data")).unwrap();
+    std::fs::write(mirror(&world).join("data/words.txt"), "words").unwrap();
     let from = format!("https://example.com/=file://{}/", mirror(&world).display());
     world.set("ADMIT_MIRROR", from);
     world.set("ADMIT_STORE", world.path().join("store").display().to_string());
