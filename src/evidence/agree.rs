@@ -11,7 +11,9 @@ use serde_json::Value;
 use super::fault::{Fault, FaultKind, fault};
 use super::files::RunDir;
 use super::names;
-use super::wire::probe_reply;
+use super::wire::{PROBE_LIST, forwarded, probe_question, shown};
+use crate::check::Check;
+use crate::error::Error;
 use crate::proxy::{api, probe};
 use crate::record;
 use crate::record::admission::ModelKind;
@@ -19,8 +21,10 @@ use crate::record::evidence::{
     EvidenceClass, ProviderOrigin, RunReport, RunStatus, evidence_class,
 };
 use crate::record::failure::FailureClass;
+use crate::record::finding::State;
 use crate::record::fixture::HeldOutRecord;
-use crate::record::sealed::{Author, Freshness};
+use crate::record::ids::Digest;
+use crate::record::sealed::{Author, Excerpt, Freshness};
 use crate::record::wire::ProxyRecord;
 
 /// A record larger than this is not read.
@@ -59,6 +63,12 @@ fn value(dir: &RunDir, name: &str) -> Result<Value, String> {
 
 fn typed<T: serde::de::DeserializeOwned>(dir: &RunDir, name: &str) -> Result<T, String> {
     serde_json::from_value(value(dir, name)?).map_err(|err| err.to_string())
+}
+
+/// Head and body of a request as it is kept.
+fn split(request: &[u8]) -> (&[u8], &[u8]) {
+    let end = request.windows(4).position(|four| four == b"\r\n\r\n");
+    request.split_at(end.map_or(request.len(), |at| at + 4))
 }
 
 /// Whether every row of a judgement passed; an empty one did not.
@@ -151,6 +161,8 @@ impl Differences {
         let reported = agents as u64 + report.wire_omitted;
         self.probe(dir, report, &gates);
         self.same(PROXY, "exchanges", reported, proxy.exchanges.len() as u64);
+        self.requests(dir, &proxy);
+        self.shown(dir, report);
         let nothing: &[String] = &[];
         self.same(PROXY, "secrets seen", nothing, &proxy.secrets_seen);
         self.same(PROXY, "failure of the record", None, proxy.recorder_failure);
@@ -164,17 +176,63 @@ impl Differences {
         }
     }
 
-    /// What the model was asked before the start: its reply, read once more, is what the gate saw.
+    /// What went on to the model is what the proxy counted. None of it is ever left out of the files.
+    fn requests(&mut self, dir: &RunDir, proxy: &ProxyRecord) {
+        for exchange in &proxy.exchanges {
+            let Some(digest) = &exchange.forwarded_sha256 else { continue };
+            let name = forwarded(exchange.exchange);
+            match dir.read(&name, MAX_RECORD) {
+                Ok(bytes) => {
+                    let body = Digest::sha256(split(&bytes).1);
+                    self.same(&name, "forwarded_sha256 of the proxy's record", digest, &body);
+                }
+                Err(err) => self.unreadable(&name, err.to_string()),
+            }
+        }
+    }
+
+    /// What the report shows of the wire is what the files hold, but for the run's sentinel.
+    fn shown(&mut self, dir: &RunDir, report: &RunReport) {
+        let nonce = typed::<Freshness>(dir, names::FRESHNESS).map(|fresh| fresh.nonce);
+        let sentinel =
+            nonce.ok().filter(|nonce| !nonce.is_empty()).map(|n| Freshness::sentinel(&n));
+        let cleaned = |mut excerpt: Excerpt| {
+            if let Some(sentinel) = &sentinel {
+                excerpt.text = excerpt.text.replace(sentinel, "[sentinel]");
+            }
+            excerpt
+        };
+        for row in &report.wire {
+            for (name, reported) in
+                [(&row.request_file, &row.request), (&row.reply_file, &row.reply)]
+            {
+                if *reported != cleaned(shown(dir, name)) {
+                    let expected = format!("exchange {} as report.json shows it", row.number);
+                    self.add(name, expected, "something else".into());
+                }
+            }
+        }
+    }
+
+    /// What the model was asked before the start: the requests are those that a probe makes, and the replies, read once
+    /// more, are what the gate saw.
     fn probe(&mut self, dir: &RunDir, report: &RunReport, gates: &Value) {
-        let verdict = &gates["probe"]["verdict"];
-        if !report.wire.iter().any(|row| row.number == 0) {
-            if !gates["probe"].is_null() {
+        let probe = &gates["probe"];
+        let kept = report.wire.iter().filter(|row| row.number == 0).count();
+        let asked = report
+            .gates
+            .iter()
+            .any(|gate| gate.id == Check::ResponseShape.id() && gate.state == State::Ok);
+        if kept == 0 {
+            if asked || !probe.is_null() {
                 let found = "none in the report".to_owned();
                 self.add(names::GATE, "the probe's exchange".into(), found);
             }
             return;
         }
-        let name = probe_reply();
+        self.same(names::GATE, "requests of the probe", kept, 2);
+        self.same(names::GATE, "probe/outcome", Some("ready"), probe["outcome"].as_str());
+        let (request, name) = probe_question();
         let api = report
             .wire_api
             .as_deref()
@@ -184,11 +242,43 @@ impl Differences {
             (Ok(reply), Some(api)) => {
                 let again = probe::read_again(api, model, &reply);
                 let again = serde_json::to_value(&again).unwrap_or_default();
-                self.same(&name, "the probe's verdict", verdict, &again);
+                self.same(&name, "the probe's verdict", &probe["verdict"], &again);
+                self.asked(dir, &request, probe::asked(api, model, false));
+                self.asked(dir, PROBE_LIST.0, probe::asked(api, model, true));
+                self.listed(dir, model, probe);
             }
             (Err(err), _) => self.unreadable(&name, err.to_string()),
             (_, None) => self.unreadable(&name, "no wire API that is known".into()),
         }
+    }
+
+    /// A request of the probe's is the one that is always made; further headers are the model's record's.
+    fn asked(&mut self, dir: &RunDir, name: &str, made: Result<(String, Vec<u8>), Error>) {
+        match (dir.read(name, MAX_RECORD), made) {
+            (Ok(bytes), Ok((line, body))) => {
+                let (head, sent) = split(&bytes);
+                let first = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                let made = (line, text(&body));
+                if (text(first), text(sent)) != made {
+                    let expected = format!("the probe's request: {} {}", made.0, made.1);
+                    self.add(name, expected, format!("{} {}", text(first), text(sent)));
+                }
+            }
+            (Err(err), _) => self.unreadable(name, err.to_string()),
+            (_, Err(err)) => self.unreadable(name, err.to_string()),
+        }
+    }
+
+    /// The list of models that the probe was given names the model.
+    fn listed(&mut self, dir: &RunDir, model: &str, probe: &Value) {
+        let name = PROBE_LIST.1;
+        let ids = match dir.read(name, MAX_RECORD) {
+            Ok(reply) => probe::ids(&reply).unwrap_or_default(),
+            Err(err) => return self.unreadable(name, err.to_string()),
+        };
+        self.same(name, "models_listed", probe["models_listed"].as_u64(), Some(ids.len() as u64));
+        self.same(name, "that the model is listed", true, ids.contains(model));
     }
 
     fn model(&mut self, dir: &RunDir, report: &RunReport) {

@@ -129,7 +129,8 @@ pub fn junit_of_health(report: &HealthReport) -> String {
         },
     };
     let cases: Vec<Case> = report.validators.iter().map(case).collect();
-    suite("admit health", "admit.health", &cases)
+    let of = &report.provider;
+    suite(&format!("admit health {of}"), &format!("admit.health.{of}"), &cases)
 }
 
 /// A run in at most 20 lines of Markdown, for the page of a job.

@@ -1,10 +1,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::json;
 
 use super::*;
 use crate::host::FixedClock;
+use crate::proxy::api;
+use crate::proxy::probe::{self, Kept, Probe, ProbeOutcome};
+use crate::record::admission::Api;
 use crate::record::evidence::{
     Baseline, EvidenceClass, RequiredEvent, RunReport, RunStatus, WireRow,
 };
@@ -14,7 +18,7 @@ use crate::record::ids::{Digest, RelPath, Timestamp};
 use crate::record::sealed::{
     Author, Excerpt, Freshness, Manifest, NoTargetProof, NonceSeen, Seal, Visible,
 };
-use crate::record::wire::{ExchangeKind, ProxyRecord, UpstreamKind, WireRecord};
+use crate::record::wire::{ExchangeKind, ProxyRecord, ReplyFacts, UpstreamKind, WireRecord};
 use crate::record::{self, Record as _};
 use crate::secrets::{Known, Secret};
 
@@ -24,6 +28,8 @@ mod failed;
 mod hostile;
 mod pages;
 
+const REQUEST: &[u8] = b"POST [base]/chat/completions HTTP/1.1\r\n\r\n{}";
+const REPLY: &[u8] = b"data: [DONE]";
 const PATCH: &[u8] = b"diff --git a/s.py b/s.py\n--- a/s.py\n+++ b/s.py\n@@ -1 +1 @@\n-a\n+b\n";
 
 fn clock() -> FixedClock {
@@ -84,10 +90,10 @@ fn rehearsed() -> RunReport {
             request_line: "POST /v1/chat/completions".into(),
             status: Some(200),
             class: "complete".into(),
-            request_file: "backend/wire/1.request".into(),
-            reply_file: "backend/wire/1.sse".into(),
-            request: Excerpt::of(b"{}", 100),
-            reply: Excerpt::of(b"data: [DONE]", 100),
+            request_file: "backend/wire/0001.request".into(),
+            reply_file: "backend/wire/0001.reply".into(),
+            request: Excerpt::of(REQUEST, 100),
+            reply: Excerpt::of(REPLY, 100),
         }],
         ..RunReport::draft("toy", "case", &now())
     }
@@ -123,7 +129,7 @@ fn proxied() -> ProxyRecord {
             refused: None,
             refused_why: None,
             request_bytes: 11,
-            forwarded_sha256: None,
+            forwarded_sha256: Some(Digest::sha256(b"{}")),
             stream: true,
             messages: 1,
             tools: vec![],
@@ -149,10 +155,10 @@ fn admission() -> serde_json::Value {
 }
 
 /// What a finished run's report is held against.
-fn evidence(run: &Recording) {
-    let report = rehearsed();
+fn evidence(run: &Recording, report: &RunReport, probe: Option<&Probe>) {
     let gates = json!({
         "admitted": true, "engine": "case", "provider": "understudy", "gates": report.gates,
+        "probe": probe,
     });
     run.record(names::GATE, "gates", &gates).unwrap();
     let binary = report.case_binary_sha256.as_ref().unwrap();
@@ -179,7 +185,13 @@ fn evidence(run: &Recording) {
 }
 
 fn fill(run: &Recording) {
-    evidence(run);
+    fill_with(run, &rehearsed(), None);
+}
+
+fn fill_with(run: &Recording, report: &RunReport, probe: Option<&Probe>) {
+    evidence(run, report, probe);
+    run.artifact(&path("backend/wire/0001.request"), "request", Author::Admit, REQUEST).unwrap();
+    run.artifact(&path("backend/wire/0001.reply"), "reply", Author::Model, REPLY).unwrap();
     run.event("model_call", Author::Admit, json!({ "n": 1 })).unwrap();
     run.event("phase_end", Author::Agent, json!({ "outcome": "completed" })).unwrap();
     run.artifact(&path("patch.diff"), "patch", Author::Agent, PATCH).unwrap();
@@ -193,6 +205,52 @@ fn sealed(dir: &Path) -> Sealed {
     let run = begin(dir);
     fill(&run);
     run.seal(rehearsed()).unwrap()
+}
+
+/// A rehearsal whose model was asked before.
+fn probed(dir: &Path) -> Sealed {
+    let (run, probe) = (begin(dir), probe());
+    let mut report = rehearsed();
+    report.wire_api = Some("openai-chat".into());
+    report.gates.push(Finding::ok("response_shape", "an answer", "an answer"));
+    report.wire.splice(0..0, run.probed(&probe).unwrap());
+    fill_with(&run, &report, Some(&probe));
+    run.seal(report).unwrap()
+}
+
+/// What a good probe keeps.
+fn probe() -> Probe {
+    let api = api::list::of(Api::OpenaiChat);
+    let kept = |list: bool, reply: String| {
+        let (line, body) = probe::asked(api, "m", list).unwrap();
+        let head =
+            format!("{line}\r\nHost: [endpoint]\r\nAuthorization: Bearer [withheld]\r\n\r\n");
+        Kept {
+            list,
+            begun: Instant::now(),
+            request: [head.as_bytes(), &body].concat(),
+            reply: reply.into_bytes(),
+            facts: ReplyFacts { status: Some(200), ..ReplyFacts::default() },
+        }
+    };
+    let reply = |kind: &str, body: &str| {
+        let length = body.len();
+        format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}")
+    };
+    let event = json!({ "model": "m", "choices": [
+        { "index": 0, "delta": { "content": "ready" }, "finish_reason": "stop" }] });
+    let events = format!("data: {event}\n\ndata: [DONE]\n\n");
+    let list = json!({ "object": "list", "data": [{ "id": "m" }, { "id": "n" }] }).to_string();
+    let answer = reply("text/event-stream", &events);
+    Probe {
+        model: "m".into(),
+        outcome: ProbeOutcome::Ready,
+        models_listed: 2,
+        verdict: Some(probe::read_again(api, "m", answer.as_bytes())),
+        facts: None,
+        secret_seen: None,
+        kept: vec![kept(true, reply("application/json", &list)), kept(false, answer)],
+    }
 }
 
 /// Every file below `dir`.

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::{Arc, PoisonError};
 
+use super::files::RunDir;
 use super::recorder::{Recording, rel};
 use crate::error::Result;
 use crate::proxy::probe::{Kept, Probe};
@@ -29,11 +30,22 @@ impl WireSink {
 }
 
 /// The files of the probe's list of models: request and reply.
-const PROBE_LIST: (&str, &str) = ("backend/wire/0000-list.request", "backend/wire/0000-list.reply");
+pub(super) const PROBE_LIST: (&str, &str) =
+    ("backend/wire/0000-list.request", "backend/wire/0000-list.reply");
 
-/// The file with the reply to the probe's question.
-pub(super) fn probe_reply() -> String {
-    file(0, Part::Reply)
+/// The files of the probe's question: request and reply.
+pub(super) fn probe_question() -> (String, String) {
+    (forwarded(0), file(0, Part::Reply))
+}
+
+/// The file with the request of an exchange as it went on.
+pub(super) fn forwarded(exchange: u32) -> String {
+    file(exchange, Part::Forwarded)
+}
+
+/// What a report shows of a file. A refused request has none, and nothing to show.
+pub(super) fn shown(dir: &RunDir, name: &str) -> Excerpt {
+    Excerpt::of(&dir.read(name, READ_BACK).unwrap_or_default(), SHOWN)
 }
 
 fn file(exchange: u32, part: Part) -> String {
@@ -114,10 +126,7 @@ impl Recording {
     fn wire_row(&self, exchange: &WireRecord, started_ns: u64) -> WireRow {
         let (request_file, reply_file) =
             (file(exchange.exchange, Part::Forwarded), file(exchange.exchange, Part::Reply));
-        let read = |name: &str| {
-            // A refused request has no such file: nothing to show.
-            Excerpt::of(&self.dir.read(name, READ_BACK).unwrap_or_default(), SHOWN)
-        };
+        let read = |name: &str| shown(&self.dir, name);
         WireRow {
             number: exchange.exchange,
             monotonic_ns: started_ns.saturating_add(exchange.started_ns),

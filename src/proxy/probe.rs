@@ -112,11 +112,7 @@ pub fn probe(
         .enable_all()
         .build()
         .map_err(|err| Error::io("start the probe", "tokio", err))?;
-    let api = upstream.api();
-    let body = api.probe(model, MAX_TOKENS).to_string();
-    let chat = read_request(api, body.as_bytes(), model).map_err(|(_, what)| {
-        Error::new(Reason::Internal, format!("the probe's request: {what}"))
-    })?;
+    let chat = question(upstream.api(), model)?;
     runtime.block_on(async {
         tokio::select! {
             answer = both(upstream, model, limits, &chat) => Ok(answer),
@@ -179,6 +175,21 @@ async fn both(upstream: &Upstream, model: &str, limits: ProbeLimits, chat: &Requ
     out
 }
 
+/// What stands in the record of a request of the probe's: its first line, and its body.
+pub fn asked(api: &'static dyn WireApi, model: &str, list: bool) -> Result<(String, Vec<u8>)> {
+    if list {
+        return Ok((format!("GET [base]{} HTTP/1.1", api.list()), Vec::new()));
+    }
+    Ok((format!("POST [base]{} HTTP/1.1", api.path()), question(api, model)?.body))
+}
+
+/// The one question.
+fn question(api: &dyn WireApi, model: &str) -> Result<Request> {
+    let body = api.probe(model, MAX_TOKENS).to_string();
+    read_request(api, body.as_bytes(), model)
+        .map_err(|(_, what)| Error::new(Reason::Internal, format!("the probe's request: {what}")))
+}
+
 /// What the bytes of a reply that was kept amount to, read once more.
 pub fn read_again(api: &'static dyn WireApi, model: &str, reply: &[u8]) -> ReplyVerdict {
     let mut relay = Relay::new(api, &Known::none());
@@ -190,7 +201,7 @@ pub fn read_again(api: &'static dyn WireApi, model: &str, reply: &[u8]) -> Reply
 }
 
 /// The ids in the model list of a whole reply.
-fn ids(reply: &[u8]) -> Option<BTreeSet<String>> {
+pub fn ids(reply: &[u8]) -> Option<BTreeSet<String>> {
     let (head, rest) = reply.split_at(head_end(reply)?);
     let head = parse_reply(head).ok().filter(|head| head.content_encoding.is_none())?;
     let (mut framing, mut body) = (head.body, Vec::new());

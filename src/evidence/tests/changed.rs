@@ -178,3 +178,80 @@ fn an_embellished_report_does_not_agree_with_the_other_files() {
         assert_eq!(by_id.level.is_some(), path == names::REPORT);
     }
 }
+
+/// A change to the text of one file of a sealed run, which is sealed anew.
+fn text_changed(run: &Sealed, name: &str, from: &str, to: &str) -> Fault {
+    let file = run.directory.join(name);
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains(from), "{name} has no {from}: {text}");
+    std::fs::write(&file, text.replacen(from, to, 1)).unwrap();
+    let id = reseal(&run.directory);
+    assert!(check(&run.directory, Some(&id)).unwrap().level.is_none(), "{name}: {from}");
+    check(&run.directory, None).unwrap().faults.remove(0)
+}
+
+#[test]
+fn what_the_probe_asked_and_was_told_is_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(check(&probed(dir.path()).directory, None).unwrap().faults, []);
+    let (list, question) = ("backend/wire/0000-list", "backend/wire/0000");
+    for (name, from, to, expected) in [
+        // The reply: another answer, another model, an end that is none, nothing at all.
+        (format!("{question}.reply"), "\"ready\"", "null   ", "the probe's verdict"),
+        (format!("{question}.reply"), "\"m\"", "\"n\"", "the probe's verdict"),
+        (format!("{question}.reply"), "[DONE]", "[XXXX]", "the probe's verdict"),
+        (format!("{question}.reply"), "200 OK", "500 No", "the probe's verdict"),
+        // The request: another question, another model, another budget, another place, nothing.
+        (format!("{question}.request"), "ready", "steady", "the probe's request"),
+        (format!("{question}.request"), "\"m\"", "\"n\"", "the probe's request"),
+        (format!("{question}.request"), "1024", "32", "the probe's request"),
+        (format!("{question}.request"), "[base]/chat/", "[base]/", "the probe's request"),
+        (format!("{question}.request"), "POST", "GET", "the probe's request"),
+        // The list.
+        (format!("{list}.request"), "/models", "/nothing", "the probe's request"),
+        (format!("{list}.reply"), "\"m\"", "\"o\"", "that the model is listed"),
+        (format!("{list}.reply"), ",{\"id\":\"n\"}", "              ", "models_listed"),
+        // The gate's own word for it.
+        (names::GATE.to_owned(), "\"models_listed\": 2", "\"models_listed\": 3", "models_listed"),
+        (names::GATE.to_owned(), "\"ready\"", "\"reply_unusable\"", "probe/outcome"),
+        (names::GATE.to_owned(), "\"ok_text\"", "\"ok_tools\"", "the probe's verdict"),
+    ] {
+        let fault = text_changed(&probed(dir.path()), &name, from, to);
+        assert_eq!(fault.kind, FaultKind::Report, "{name}, {from}: {fault:?}");
+        assert!(fault.expected.contains(expected), "{name}, {from}: {fault:?}");
+    }
+    // What went on to the model.
+    let fault = text_changed(&sealed(dir.path()), "backend/wire/0001.request", "{}", "[]");
+    assert!(fault.expected.contains("forwarded_sha256"), "{fault:?}");
+    // One that is left out, in the report and at the gate.
+    let run = probed(dir.path());
+    let mut report = run.report.clone();
+    report.wire.remove(0);
+    report.wire.remove(0);
+    write_report(&run.directory, &report);
+    let fault =
+        text_changed(&run, names::GATE, "\"outcome\": \"ready\"", "\"outcome\": \"ready\" ");
+    assert!(fault.expected.contains("the probe's exchange"), "{fault:?}");
+}
+
+#[test]
+fn what_the_report_shows_of_the_wire_stands_in_the_files() {
+    let dir = tempfile::tempdir().unwrap();
+    for change in [
+        (|report| report.wire[0].request.text.push('x')) as fn(&mut RunReport),
+        |report| report.wire[0].reply.text = "data: well done".into(),
+        |report| report.wire[0].reply.omitted_bytes = 1,
+        |report| report.wire[0].reply_file = "backend/stdout.log".into(),
+    ] {
+        let run = sealed(dir.path());
+        let mut report = run.report.clone();
+        change(&mut report);
+        write_report(&run.directory, &report);
+        reseal(&run.directory);
+        let faults = check(&run.directory, None).unwrap().faults;
+        assert!(
+            faults.iter().any(|f| f.expected.contains("as report.json shows it")),
+            "{faults:?}"
+        );
+    }
+}
