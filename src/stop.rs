@@ -90,6 +90,11 @@ pub fn output(command: &mut Command) -> std::io::Result<Output> {
     child.wait_with_output()
 }
 
+/// Whether `signal` is one by which somebody, or the machine, ends a process: none that a process brings on itself.
+pub fn ends_others(signal: i32) -> bool {
+    SIGNALS.contains(&signal) || [libc::SIGQUIT, libc::SIGKILL].contains(&signal)
+}
+
 /// Has the signals set `flag` to their number. A second SIGINT, from a person who will not wait, ends the process at once; a
 /// second SIGTERM is the same one: schedulers tell every process of a job, and the job's shell passes it on.
 ///

@@ -58,6 +58,13 @@ impl<T> Found<T> {
         }
     }
 
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Found::Failed(failure) => Some(failure),
+            _ => None,
+        }
+    }
+
     pub fn unreadable(why: impl Into<String>) -> Self {
         let found = format!("unreadable: {}", why.into());
         let (expected, fix, class) = (None, String::new(), None);

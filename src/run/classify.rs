@@ -10,6 +10,7 @@ use crate::record;
 use crate::record::evidence::Contributing;
 use crate::record::failure::FailureClass;
 use crate::record::wire::{CutReason, Limit, ProxyRecord, ReplyClass, RequestRefusal, WireRecord};
+use crate::stop;
 
 use super::agent::log::is_completed;
 use super::phases::{Phases, chats};
@@ -87,8 +88,8 @@ pub fn wait_words(wait_status: i32) -> String {
 /// such as SIGSEGV, and not SIGABRT or a limit's.
 pub fn foreign_signal(end: End, wait_status: i32) -> Option<i32> {
     let signal = libc::WTERMSIG(wait_status);
-    let foreign = [libc::SIGKILL, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
-    let so = end == End::Exited && libc::WIFSIGNALED(wait_status) && foreign.contains(&signal);
+    let foreign = libc::WIFSIGNALED(wait_status) && stop::ends_others(signal);
+    let so = end == End::Exited && foreign;
     so.then_some(signal)
 }
 

@@ -51,6 +51,20 @@ pub(super) struct Gathered {
     pub(super) probe: Option<Probe>,
 }
 
+impl Gathered {
+    /// What somebody ended while it was found out, as an error: it says nothing about this machine.
+    pub(super) fn killed(&self) -> Option<Error> {
+        let killed = [self.facts.tools.failure(), self.facts.sandbox.failure()];
+        let killed = killed.into_iter().flatten();
+        let mut killed = killed.filter(|failure| failure.reason == Reason::KilledFromOutside);
+        killed.next().map(|failure| {
+            Error::new(Reason::KilledFromOutside, "somebody ended what was asked before the run")
+                .at(failure.found.clone())
+                .hint("try again")
+        })
+    }
+}
+
 /// Finds everything out, once. The model is asked last, and only where nothing before it speaks against that.
 pub(super) fn gather(sources: &Sources<'_>, policy: &Policy) -> Gathered {
     let Sources { context, options, root, store, fixture, now, .. } = *sources;
@@ -175,7 +189,9 @@ fn launch(
 /// Builds a sandbox with nothing in it, and gives what its probes found.
 fn probes(launcher: &Launcher) -> Found<SandboxFact> {
     match sandbox::start(launcher, &sandbox::Policy::new("admit-gate")) {
-        Err(err) if err.kind() == Kind::Sandbox => Found::Failed((&err).into()),
+        Err(err) if matches!(err.kind(), Kind::Sandbox | Kind::Stopped) => {
+            Found::Failed((&err).into())
+        }
         // Whatever keeps a sandbox from being built, without one this machine can run nothing.
         Err(err) => Found::Failed(Failure {
             reason: Reason::SandboxUnavailable,

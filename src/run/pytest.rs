@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Output;
 
-use super::python::{Python, clean, tail};
+use super::python::{Python, clean, not_killed, tail};
 use crate::error::{Error, Reason, Result};
 use crate::host::{Host, Progress};
 use crate::record;
@@ -65,8 +65,9 @@ pub(super) fn install(
     std::fs::write(&list, requirements).map_err(|err| Error::io("write", &list, err))?;
     let writer = store.tree_writer()?;
     let run = |args: &[&str], more: &[&Path]| -> Result<Output> {
-        stop::output(clean(&python.executable, host).args(args).args(more))
-            .map_err(|err| Error::io("start", &python.executable, err))
+        let output = stop::output(clean(&python.executable, host).args(args).args(more))
+            .map_err(|err| Error::io("start", &python.executable, err))?;
+        not_killed(&python.executable, output)
     };
     let fixed = [
         "-m",

@@ -1,6 +1,7 @@
 //! The host's Python, as it says of itself.
 
 use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Reason, Result};
 use crate::host::Host;
 use crate::record::ids::{Algorithm, Digest};
+use crate::stop;
 use crate::store::Hashes;
 
 /// What Python says of itself. Isolated, so that nothing of the user's own is loaded.
@@ -65,10 +67,9 @@ pub fn python(host: &Host) -> Result<Python> {
             .at(program.display().to_string())
             .hint("put a working python3 (3.10 to 3.13, with pip) first on PATH")
     };
-    let output = clean(&program, host)
-        .args(["-I", "-c", ASK])
-        .output()
+    let output = stop::output(clean(&program, host).args(["-I", "-c", ASK]))
         .map_err(|err| broken("cannot be started").caused_by(err))?;
+    let output = not_killed(&program, output)?;
     if !output.status.success() {
         return Err(broken("does not run").caused_by(tail(&output)));
     }
@@ -112,6 +113,23 @@ pub(super) fn clean(program: &Path, host: &Host) -> Command {
     let kept = kept.filter(|(name, _)| !withheld.iter().any(|start| name.starts_with(start)));
     command.env_clear().envs(kept).stdin(Stdio::null()).current_dir("/");
     command
+}
+
+/// A program that a signal ended says nothing, of itself or of this machine.
+///
+/// # Errors
+/// [`Reason::KilledFromOutside`].
+pub(super) fn not_killed(program: &Path, output: Output) -> Result<Output> {
+    match output.status.signal() {
+        Some(signal) if stop::ends_others(signal) => {
+            Err(Error::new(Reason::KilledFromOutside, "somebody ended a program that admit asked")
+                .at(program.display().to_string())
+                .expected("an end of its own")
+                .found(format!("signal {signal}"))
+                .hint("try again"))
+        }
+        _ => Ok(output),
+    }
 }
 
 /// The last lines that a program printed.

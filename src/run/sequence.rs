@@ -38,6 +38,9 @@ use crate::secrets::{Known, Secret};
 use crate::stop;
 use crate::store::Store;
 
+/// How long admit's own signal is waited for once a signal ended what admit had started: who stops a whole group may be slow.
+const OWN_SIGNAL: Duration = Duration::from_secs(1);
+
 /// What a run came to.
 pub struct Outcome {
     /// The exit code.
@@ -108,12 +111,17 @@ pub fn run(context: &Context, options: &Options) -> Result<Outcome> {
         memory: MemoryKills::now(),
     };
     if options.dry_run {
-        let (_, decision) = run.gate()?;
-        if told_within(&context.stop, Duration::ZERO).is_some() {
+        let (gathered, decision) = run.gate()?;
+        let killed = gathered.killed();
+        let patience = if killed.is_some() { OWN_SIGNAL } else { Duration::ZERO };
+        if told_within(&context.stop, patience).is_some() {
             return Err(Error::new(
                 Reason::Interrupted,
                 "told to stop before every check was made",
             ));
+        }
+        if let Some(killed) = killed {
+            return Err(killed);
         }
         let kind = decision.kind().filter(|_| !decision.holds_as_far_as_asked());
         let code = kind.map_or(0, Kind::exit_code);
@@ -235,7 +243,12 @@ impl Run<'_> {
         report: &RunReport,
     ) -> Option<(FailureClass, String)> {
         let good = matches!(report.status, RunStatus::Pass | RunStatus::Rehearsed);
-        let patience = if ended.is_ok() && good { Duration::ZERO } else { SETTLE };
+        let killed = matches!(ended, Err(err) if err.reason() == Reason::KilledFromOutside);
+        let patience = match (killed, ended.is_ok() && good) {
+            (true, _) => OWN_SIGNAL,
+            (_, true) => Duration::ZERO,
+            _ => SETTLE,
+        };
         if let Some(signal) = told_within(&self.context.stop, patience) {
             return Some((FailureClass::Interrupted, format!("signal {signal}")));
         }
@@ -321,6 +334,9 @@ impl Run<'_> {
         }
         if self.stopped(report) {
             return Ok((None, decision));
+        }
+        if let Some(killed) = gathered.killed() {
+            return Err(killed);
         }
         let Some(admitted) = &decision.admitted else {
             let ids: Vec<&str> = decision.refusals().iter().map(|r| r.check.id()).collect();

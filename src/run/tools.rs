@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bun::{self, BunFacts, BunTool};
 use super::pytest::{self, PYTEST_INSIDE};
-use super::python::{Python, clean, digest, missing, python, tail};
+use super::python::{Python, clean, digest, missing, not_killed, python, tail};
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::host::Host;
@@ -18,6 +18,7 @@ use crate::record::fixture::Tool;
 use crate::record::ids::{AbsPath, Digest};
 use crate::root::Root;
 use crate::sandbox::{Mount, Policy};
+use crate::stop;
 use crate::store::{Store, StoredTree};
 
 /// Where Python finds what admit mounts for it.
@@ -102,10 +103,9 @@ pub fn git(host: &Host) -> Result<Git> {
             .at(program.display().to_string())
             .hint("put a working git first on PATH")
     };
-    let output = clean(&program, host)
-        .arg("--exec-path")
-        .output()
+    let output = stop::output(clean(&program, host).arg("--exec-path"))
         .map_err(|err| broken("cannot be started").caused_by(err))?;
+    let output = not_killed(&program, output)?;
     let prefix = Path::new(std::str::from_utf8(&output.stdout).unwrap_or_default().trim_end());
     if !output.status.success() || !prefix.is_absolute() {
         return Err(broken("does not say where its programs are").caused_by(tail(&output)));

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use super::init::CHILD_ARGUMENT;
 use super::message::{FromInit, Setup, ToInit, receive, send};
 use super::policy::{IdMap, Mount, Policy};
 use crate::error::{Error, Reason, Result};
+use crate::stop;
 
 /// How a sandbox's first process is started, and where its start-up may leave short-lived files.
 #[derive(Debug, Clone)]
@@ -59,6 +61,43 @@ impl Tree {
         let _ = self.child.kill();
         let _ = self.child.wait();
         took
+    }
+}
+
+/// How long the end of a process can come after the end of what it said.
+const LAST_MOMENT: Duration = Duration::from_millis(100);
+
+impl Tree {
+    /// Whether somebody ended a process of the sandbox before it was built.
+    fn killed(&mut self) -> Option<Error> {
+        let until = Instant::now() + LAST_MOMENT;
+        loop {
+            let init = self.init.as_ref().and_then(|init| {
+                let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+                rustix::process::waitid(WaitId::PidFd(init.as_fd()), options).ok()?
+            });
+            let child = self.child.try_wait().ok().flatten();
+            let signal = match (&init, &child) {
+                (Some(init), _) => init.terminating_signal(),
+                (None, Some(child)) => child.signal(),
+                (None, None) => None,
+            };
+            if let Some(signal) = signal.filter(|signal| stop::ends_others(*signal)) {
+                return Some(
+                    Error::new(
+                        Reason::KilledFromOutside,
+                        "somebody ended the sandbox while it was being built",
+                    )
+                    .expected("an end of its own")
+                    .found(format!("signal {signal}"))
+                    .hint("try again"),
+                );
+            }
+            if init.is_some() || Instant::now() >= until {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
@@ -137,7 +176,10 @@ pub fn start(launcher: &Launcher, policy: &Policy) -> Result<Sandbox> {
         .and_then(|()| handshake(&control, &mut tree, owner, policy));
     let (stable, probes, mut fds) = match answer {
         Ok(ready) => ready,
-        Err(error) => return Err(with_stderr(error, &mut tree)),
+        Err(error) => {
+            let error = tree.killed().unwrap_or(error);
+            return Err(with_stderr(error, &mut tree));
+        }
     };
     refuse_open_walls(policy, &probes)?;
     let mut take = || if fds.is_empty() { None } else { Some(fds.remove(0)) };

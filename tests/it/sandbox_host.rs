@@ -77,6 +77,16 @@ fn no_user_namespaces_is_refused_with_cause_and_fix() {
 }
 
 #[test]
+fn a_sandbox_that_somebody_ended_while_it_was_built_is_not_unavailable() {
+    for (signal, killed) in [("TERM", true), ("KILL", true), ("SEGV", false)] {
+        let dir = tempfile::tempdir().expect("a scratch directory");
+        let launcher = wrapped(dir.path(), &format!("kill -{signal} $$"));
+        let error = start(&launcher, &policy()).err().expect("refused");
+        assert_eq!(error.reason() == Reason::KilledFromOutside, killed, "{signal}: {error:?}");
+    }
+}
+
+#[test]
 fn one_missing_namespace_is_named() {
     let dir = tempfile::tempdir().expect("a directory");
     let script = "exec unshare --user --map-root-user sh -c 'echo 0 > /proc/sys/user/max_net_namespaces && exec ADMIT \"$@\"' sh \"$@\"";

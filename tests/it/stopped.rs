@@ -1,6 +1,7 @@
 //! A run that somebody stops: a whole group that is told to end, as schedulers do it, at any instant; an agent or its
 //! sandbox that is killed from outside. It says nothing about the agent, and is sealed in time.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use crate::fuzz::Dice;
 use crate::run::{SCRIPTED, built};
 use crate::survive::{family, nobody_lives, runs};
 use crate::trial::Trial;
-use crate::util::{Run, marked, not_run, wait_for};
+use crate::util::{Run, World, marked, not_run, var, wait_for};
 
 fn send(pid: u32, signal: Signal) {
     // It may have ended meanwhile.
@@ -66,6 +67,44 @@ fn a_group_that_is_told_to_end_at_any_instant_is_interrupted_and_sealed_within_t
         (stopped, slowest) = (stopped + 1, slowest.max(took));
     }
     assert!(slowest < Duration::from_secs(2), "sealed after {slowest:?}");
+}
+
+#[test]
+fn what_a_signal_ended_before_the_start_is_no_refusal() {
+    let program = |name: &str, script: &str| {
+        let mut world = World::new();
+        let bin = world.path().join("bin");
+        std::fs::create_dir(&bin).unwrap();
+        std::fs::write(bin.join(name), format!("#!/bin/sh\n{script}\n")).unwrap();
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(bin.join(name), mode).unwrap();
+        let path = var("PATH").unwrap_or_default();
+        world.set("PATH", format!("{}:{path}", bin.display()));
+        world
+    };
+    // Who stops a group may come to admit after half a second.
+    let late = "(sleep 0.5; kill -TERM $PPID) >/dev/null 2>&1 &";
+    for (name, script, class) in [
+        ("python3", "kill -TERM $$".to_owned(), "killed_from_outside"),
+        ("git", "kill -KILL $$".to_owned(), "killed_from_outside"),
+        ("python3", format!("{late}\nkill -TERM $$"), "interrupted"),
+        // What ends by a fault of its own is a refusal as before.
+        ("python3", "kill -SEGV $$".to_owned(), "gate_refused"),
+    ] {
+        let world = program(name, &script);
+        let code = if class == "gate_refused" { 3 } else { 75 };
+        let args = ["run", "--json", "stage2", "--engine", "fake"];
+        let ran = Run::of(name, world.cwd(), world.command(&args).output().unwrap());
+        let outcome = ran.expect(code).json();
+        assert_eq!(outcome["report"]["failure_class"], class, "{script}: {outcome:#}");
+        assert_eq!(outcome["report"]["case_process_started"], false);
+        let dir = outcome["directory"].as_str().unwrap();
+        let accept = if code == 3 { "blocked" } else { "fail" };
+        world.admit(&["verify", dir, "--accept", accept]).expect(0);
+        let dry = [&args[..], &["--dry-run"]].concat();
+        let dry = Run::of(name, world.cwd(), world.command(&dry).output().unwrap()).expect(code);
+        assert!(code == 3 || dry.json()["reason"] == class, "{dry}");
+    }
 }
 
 /// A memory cgroup of the test's own, removed at the end.
