@@ -73,7 +73,16 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &["admit fixture show r2-duration", "admit fixture show r2-duration --record"],
     ),
     ("gc", &["admit gc --dry-run", "admit gc --keep-builds 5"]),
-    ("health", &["admit health", "admit health --all", "admit health --junit health.xml"]),
+    (
+        "health",
+        &[
+            "admit health",
+            "admit health --all",
+            "admit health --provider case",
+            "admit health --only binary_digest_mismatch_blocks --all",
+            "admit health --junit health.xml",
+        ],
+    ),
     ("init", &["admit init", "admit init records --lock case --fixture r1-string-slugify"]),
     ("inspect", &["admit inspect ./dist/ca", "admit inspect ./dist/ca --bun ./bun"]),
     ("key", &["admit key new", "admit key show"]),

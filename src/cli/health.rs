@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::builder::PossibleValuesParser;
 use serde_json::Value;
 
 use super::app::App;
@@ -11,17 +12,25 @@ use crate::evidence;
 use crate::health::{self, Validator};
 use crate::record;
 use crate::record::health::{HealthRow, Outcome};
+use crate::record::ids::Name;
 use crate::root::write_atomic;
 use crate::ui::Mark;
 
 /// Inject every fault that admit knows, one at a time, and see that each ends as it must
 ///
-/// The stand-in provider and the fake engine work on the embedded fixture; model servers are admit's own, on this machine's
+/// The stand-in provider, or the one that is named, and the fake engine work on the embedded fixture; model servers are admit's own, on this machine's
 /// loopback. Run directories and records are made in a scratch directory that is removed; the store is used as by any
 /// build. Exit code: 0 if every validator passed, 1 if one did not, and where one could not be run the code that says
 /// why.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// Whose runs: a provider whose build is on record and whose agent is `case`; the stand-in where it is left out
+    #[arg(long, value_name = "NAME")]
+    provider: Option<Name>,
+    /// Only this validator; may be given more than once
+    #[arg(long, value_name = "VALIDATOR", hide_possible_values = true)]
+    #[arg(value_parser = PossibleValuesParser::new(health::all().map(|one| one.name)))]
+    only: Vec<String>,
     #[command(flatten)]
     shown: Shown,
     /// Also write the answer as JUnit's XML, a case for each validator
@@ -30,20 +39,24 @@ pub(super) struct Args {
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
-    let all: Vec<&Validator> = health::all().collect();
-    show(app, "health", &all, args.shown, args.junit.as_deref())
+    let only = &args.only;
+    let chosen: Vec<&Validator> =
+        health::all().filter(|one| only.is_empty() || only.iter().any(|n| n == one.name)).collect();
+    let set = if only.is_empty() { "health" } else { "chosen" };
+    show(app, (set, &chosen), args.provider.as_ref(), args.shown, args.junit.as_deref())
 }
 
 /// Runs a set of validators and shows what they found.
 pub(super) fn show(
     app: &App,
-    set: &str,
-    validators: &[&Validator],
+    (set, validators): (&str, &[&Validator]),
+    provider: Option<&Name>,
     shown: Shown,
     junit: Option<&Path>,
 ) -> Result<u8> {
     app.heed_signals()?;
-    let health::Health { report, hindered } = health::health(&app.context, set, validators)?;
+    let health::Health { report, hindered } =
+        health::health(&app.context, set, validators, provider)?;
     if let Some(file) = junit {
         let text = evidence::junit_of_health(&report);
         write_atomic(&app.context.host.absolute(file), text.as_bytes())?;
@@ -77,7 +90,9 @@ pub(super) fn show(
     }
     let all = report.validators.len();
     let (passed, failed, not_run) = (counts.passed, counts.failed, counts.not_run);
-    let last = format!("{passed} of {all} validators passed, {failed} failed, {not_run} not run");
+    let of = &report.provider;
+    let last =
+        format!("{passed} of {all} validators passed, {failed} failed, {not_run} not run ({of})");
     app.ui.verdict(mark, word, &last);
     app.ui.json(&record::to_value(&report));
     Ok(match (report.passed, counts.failed, hindered) {

@@ -34,5 +34,5 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let (name, chosen): (_, Vec<&Validator>) = match args.set {
         Set::ProviderAdapter => ("provider-adapter", all().filter(|v| v.adapter).collect()),
     };
-    health::show(app, name, &chosen, args.shown, None)
+    health::show(app, (name, &chosen), None, args.shown, None)
 }

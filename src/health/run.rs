@@ -1,4 +1,4 @@
-//! Runs validators: a scratch directory, the stand-in provider, one world a validator, the run that any user would start,
+//! Runs validators: a scratch directory, the stand-in or a provider on record, one world a validator, the run that any user would start,
 //! and what was observed of it.
 
 use std::collections::BTreeMap;
@@ -13,19 +13,21 @@ use serde_json::Value;
 use super::judge::{Observed, SealedRun, judge, not_run};
 use super::outside::Somebody;
 use super::validators::{End, Validator};
-use super::world::{Binary, Change, FIXTURE, Outsider, PROVIDER, QWEN, SCRIPTED, SERVED, World};
+use super::world::{
+    Binary, Change, FIXTURE, LOCK, Outsider, PROVIDER, QWEN, SCRIPTED, SERVED, World,
+};
 use crate::build::{self, Build};
 use crate::check::{Check, Engine};
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::gate::Flags;
 use crate::host::Host;
-use crate::lock::{self, Spec};
+use crate::lock::{self, Locked, Spec};
 use crate::proxy::mock::{Mock, MockServer};
 use crate::record;
 use crate::record::health::{HealthReport, HealthRow};
 use crate::record::ids::Name;
-use crate::record::report::SourceAdmission;
+use crate::record::report::{BuildReport, SourceAdmission};
 use crate::root::{self, Root};
 use crate::run::{self, Options, Outcome, fixture, tools};
 use crate::stop;
@@ -41,18 +43,28 @@ pub struct Health {
 /// What all worlds share.
 struct Stage<'a> {
     context: &'a Context,
+    /// Whose runs they are.
+    provider: Name,
+    /// Of a provider that is on record with the user; none for the stand-in.
+    lock: Option<Vec<u8>>,
     scratch: PathBuf,
-    /// The stand-in as it was built, or why it could not be.
+    /// The provider as it was built, or why it could not be.
     made: Result<Build>,
     /// Why the fixture's programs are not to be had, if they are not.
     tools: Option<Error>,
 }
 
-/// Runs the validators of `set`, one after the other.
+/// Runs the validators of `set`, one after the other: with the stand-in, or with `provider`, which must be on record.
 ///
 /// # Errors
-/// Where not even a scratch directory can be had; [`Reason::Interrupted`].
-pub fn health(context: &Context, set: &str, validators: &[&Validator]) -> Result<Health> {
+/// Where not even a scratch directory can be had; [`Reason::NotRecorded`], [`Reason::OutputNotLocked`] or
+/// [`Reason::BadArgument`] for a provider that cannot be held against the validators; [`Reason::Interrupted`].
+pub fn health(
+    context: &Context,
+    set: &str,
+    validators: &[&Validator],
+    provider: Option<&Name>,
+) -> Result<Health> {
     let temp = tempfile::env::temp_dir();
     let temp = temp
         .canonicalize()
@@ -69,7 +81,7 @@ pub fn health(context: &Context, set: &str, validators: &[&Validator]) -> Result
             Some(stop::Done { code: Reason::Interrupted.kind().exit_code(), answer: None })
         }
     });
-    let stage = Stage::set(context, path)?;
+    let stage = Stage::set(context, path, provider)?;
     let (mut rows, mut hindered) = (Vec::new(), None);
     for validator in validators {
         if context.stop.load(Ordering::SeqCst) != 0 {
@@ -88,17 +100,29 @@ pub fn health(context: &Context, set: &str, validators: &[&Validator]) -> Result
             }
         });
     }
-    Ok(Health { report: HealthReport::of(set, rows), hindered })
+    let report = HealthReport::of(set, stage.provider.as_str(), rows);
+    Ok(Health { report, hindered })
 }
 
 impl<'a> Stage<'a> {
-    fn set(context: &'a Context, scratch: PathBuf) -> Result<Self> {
-        let made = Err(Error::new(Reason::Internal, "the stand-in was not built"));
-        let mut stage = Self { context, scratch, made, tools: None };
+    fn set(context: &'a Context, scratch: PathBuf, named: Option<&Name>) -> Result<Self> {
+        let made = Err(Error::new(Reason::Internal, "the provider was not built"));
+        let provider = named.cloned().map_or_else(|| name(PROVIDER), Ok)?;
+        let mut stage = Self { context, provider, lock: None, scratch, made, tools: None };
         let bare = stage.surroundings("stage", &SCRIPTED, &[])?;
         let root = bare.root()?;
-        stage.made = lock::resolve(&root, &spec()?)
-            .and_then(|locked| build::make(&bare, &locked, &build::Options::default())?.required());
+        // A provider on record is the user's own; the stand-in is admit's.
+        let (whose, records) = match named {
+            Some(_) => (context, context.root()?),
+            None => (&bare, Arc::clone(&root)),
+        };
+        let locked = lock::resolve(&records, &stage.spec())?;
+        if named.is_some() {
+            on_record(&records, &locked)?;
+            stage.lock = Some(record::pretty(&locked.lock));
+        }
+        stage.made = build::make(whose, &locked, &build::Options::default())
+            .and_then(|made| made.required());
         // Installed once, so that no validator's clock waits for pip.
         let programs = fixture::load(&root, &name(FIXTURE)?).and_then(|fixture| {
             let (store, wanted) = (context.store()?, &fixture.record.tools);
@@ -106,6 +130,15 @@ impl<'a> Stage<'a> {
         });
         stage.tools = programs.err();
         Ok(stage)
+    }
+
+    fn spec(&self) -> Spec {
+        Spec { provider: self.provider.clone(), rev: None }
+    }
+
+    /// Where the provider's lock is in a root.
+    fn lock_path(&self) -> String {
+        format!("lockfiles/{}.lock.json", self.provider)
     }
 
     /// The user's surroundings with records, evidence and a working directory of this world's own, and without what
@@ -166,7 +199,7 @@ impl<'a> Stage<'a> {
             let stop = Arc::clone(&context.stop);
             context.progress = Arc::new(Somebody { does: world.outside, stop });
         }
-        let ended = options(world, &context.host.vars()).and_then(|o| run::run(&context, &o));
+        let ended = self.options(world, &context.host.vars()).and_then(|o| run::run(&context, &o));
         // Nothing of a refused run may have reached the directory of runs.
         let left = context.runs_dir()?.exists();
         drop(server);
@@ -201,14 +234,23 @@ impl<'a> Stage<'a> {
 
     /// Writes the world's records over the embedded ones: the recorded build, and what is made wrong.
     fn records(&self, world: &World, embedded: &Root, data: &Path) -> Result<()> {
-        let put = |path: &str, bytes: &[u8]| root::write_atomic(&data.join(path), bytes);
+        // What is said of the stand-in's lock is meant of the provider's.
+        let own = self.lock_path();
+        let put = |path: &str, bytes: &[u8]| {
+            let path = if path == LOCK { &own } else { path };
+            root::write_atomic(&data.join(path), bytes)
+        };
+        if let Some(lock) = &self.lock {
+            put(LOCK, lock)?;
+        }
         let served: BTreeMap<&str, Vec<u8>> =
             SERVED.iter().map(|(path, made)| (*path, record::pretty(&made()))).collect();
         for (path, bytes) in &served {
             put(path, bytes)?;
         }
         let get = |path: &str| {
-            let own = served.get(path).map(Vec::as_slice);
+            let lock = self.lock.as_deref().filter(|_| path == LOCK);
+            let own = lock.or_else(|| served.get(path).map(Vec::as_slice));
             own.or_else(|| embedded.get(path))
                 .ok_or_else(|| Error::new(Reason::Internal, "no such record").at(path.to_owned()))
         };
@@ -276,33 +318,63 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// What the world asks for, by the same way as any user's request.
-fn options(world: &World, vars: &BTreeMap<String, String>) -> Result<Options> {
-    let model = world.model.map(|text| {
-        text.parse().map_err(|what: String| Error::new(Reason::Internal, what).at(text.to_owned()))
-    });
-    let flags = Flags {
-        stage: Some(world.stage),
-        provider: Some(name(PROVIDER)?),
-        engine: Some(world.engine),
-        model: model.transpose()?,
-        timeout: world.timeout.map(Duration::from_secs),
-        ..Flags::default()
-    };
-    let mut options = Options {
-        launcher: (!world.walls).then(|| PathBuf::from("/bin/false")),
-        ..Options::asked(vars, flags, spec()?, name(FIXTURE)?)
-    };
-    options.proxy.requests = world.requests.unwrap_or(options.proxy.requests);
-    Ok(options)
+/// Refuses a provider whose runs cannot be compared with what the validators expect: its locked output must be on record,
+/// and its agent must be one that speaks as Case does.
+fn on_record(records: &Root, locked: &Locked) -> Result<()> {
+    let name = &locked.lock.provider;
+    if locked.lock.run.command.is_some() {
+        return Err(Error::new(
+            Reason::BadArgument,
+            "health knows what must come of the agent case",
+        )
+        .at(locked.place.clone())
+        .expected("run.agent case")
+        .found("run.agent command")
+        .hint("admit health"));
+    }
+    let output = locked.output().ok_or_else(|| {
+        Error::new(Reason::OutputNotLocked, "the lock names no output")
+            .at(locked.place.clone())
+            .expected(format!("outputs.{}", locked.plan.platform))
+            .hint(format!("admit build {name} && admit lock {name} --update"))
+    })?;
+    let path = BuildReport::path_of(name, &output.sha256);
+    if records.get(&path).is_none() {
+        return Err(Error::new(Reason::NotRecorded, "no build of the provider is on record")
+            .at(records.label())
+            .expected(path)
+            .found("none")
+            .hint(format!("admit build {name} --record")));
+    }
+    Ok(())
+}
+
+impl Stage<'_> {
+    /// What the world asks for, by the same way as any user's request.
+    fn options(&self, world: &World, vars: &BTreeMap<String, String>) -> Result<Options> {
+        let model = world.model.map(|text| {
+            text.parse()
+                .map_err(|what: String| Error::new(Reason::Internal, what).at(text.to_owned()))
+        });
+        let flags = Flags {
+            stage: Some(world.stage),
+            provider: Some(self.provider.clone()),
+            engine: Some(world.engine),
+            model: model.transpose()?,
+            timeout: world.timeout.map(Duration::from_secs),
+            ..Flags::default()
+        };
+        let mut options = Options {
+            launcher: (!world.walls).then(|| PathBuf::from("/bin/false")),
+            ..Options::asked(vars, flags, self.spec(), name(FIXTURE)?)
+        };
+        options.proxy.requests = world.requests.unwrap_or(options.proxy.requests);
+        Ok(options)
+    }
 }
 
 fn name(text: &str) -> Result<Name> {
     text.parse().map_err(|err| Error::new(Reason::Internal, "a constant name").caused_by(err))
-}
-
-fn spec() -> Result<Spec> {
-    Ok(Spec { provider: name(PROVIDER)?, rev: None })
 }
 
 /// An error once more, for each validator that it hinders.

@@ -1,4 +1,4 @@
-//! What `admit health` and `admit validate` found (`admit.health/1`): one row a validator, each with the fault that was
+//! What `admit health` and `admit validate` found (`admit.health/2`): one row a validator, each with the fault that was
 //! injected and what was observed of it.
 
 use schemars::JsonSchema;
@@ -55,11 +55,13 @@ pub struct HealthRow {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthReport {
-    /// Always `admit.health/1`.
+    /// Always `admit.health/2`.
     pub schema: String,
     pub admit_version: String,
-    /// Which set: `health`, or `provider-adapter`.
+    /// Which set: `health`, `provider-adapter`, or `chosen`.
     pub set: String,
+    /// Whose runs were made: the stand-in's, or those of a provider on record.
+    pub provider: String,
     pub passed: bool,
     /// How many passed, failed, and were not run.
     pub counts: Counts,
@@ -76,12 +78,12 @@ pub struct Counts {
 }
 
 impl Record for HealthReport {
-    const SCHEMA: Schema = Schema { name: "admit.health", version: 1 };
+    const SCHEMA: Schema = Schema { name: "admit.health", version: 2 };
 }
 
 impl HealthReport {
     /// The answer from its rows. Without a row nothing passed.
-    pub fn of(set: &str, validators: Vec<HealthRow>) -> Self {
+    pub fn of(set: &str, provider: &str, validators: Vec<HealthRow>) -> Self {
         let count = |outcome| validators.iter().filter(|row| row.outcome == outcome).count();
         let counts = Counts {
             passed: count(Outcome::Passed),
@@ -92,6 +94,7 @@ impl HealthReport {
             schema: Self::SCHEMA.to_string(),
             admit_version: env!("CARGO_PKG_VERSION").into(),
             set: set.into(),
+            provider: provider.into(),
             passed: counts.passed == validators.len() && !validators.is_empty(),
             counts,
             validators,
@@ -126,7 +129,8 @@ mod tests {
             (vec![Passed, NotRun], false),
             (vec![], false),
         ] {
-            let report = HealthReport::of("health", rows.iter().map(|o| row(*o)).collect());
+            let report =
+                HealthReport::of("health", "understudy", rows.iter().map(|o| row(*o)).collect());
             assert_eq!(report.passed, passed, "{rows:?}");
             assert_eq!(
                 report.counts.passed + report.counts.failed + report.counts.not_run,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::util::{Run, World, admit, wait_for};
 
 /// A provider that is a variation of the stand-in: its lock lies in this world's own records.
-fn variation(world: &World, name: &str, change: impl FnOnce(&mut serde_json::Value)) {
+pub fn variation(world: &World, name: &str, change: impl FnOnce(&mut serde_json::Value)) {
     let text =
         std::fs::read(crate::util::project().join("lockfiles/understudy.lock.json")).unwrap();
     let mut lock: serde_json::Value = serde_json::from_slice(&text).unwrap();

@@ -9,7 +9,7 @@ use crate::trial::{Left, Trial, after_probe};
 use crate::upstream::Behaviour;
 use crate::util::project;
 
-fn run(change: impl FnOnce(&mut Value)) -> Value {
+pub fn run(change: impl FnOnce(&mut Value)) -> Value {
     let mut run = json!({
         "agent": "command", "argv": ["go", "{prompt}", "--model", "{model}"], "ambient": "hardened",
         "command": {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::build::variation;
 use crate::util::{Run, World, project, wait_for};
 
 /// A world whose temporary files have a directory of their own.
@@ -36,7 +37,7 @@ fn every_fault_ends_as_it_must_and_each_gate_alone_decides_its_own() {
     let report = run.json();
     assert_eq!(report["passed"], true);
     assert_eq!(report["counts"]["not_run"], 0);
-    let schema = std::fs::read(project().join("schemas/admit.health.v1.schema.json")).unwrap();
+    let schema = std::fs::read(project().join("schemas/admit.health.v2.schema.json")).unwrap();
     let schema = serde_json::from_slice(&schema).unwrap();
     assert!(jsonschema::validator_for(&schema).unwrap().is_valid(&report));
     // Switch off one gate after the other: exactly the validators of that gate answer otherwise.
@@ -100,5 +101,46 @@ fn told_to_stop_it_says_so_and_leaves_nothing() {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let output = child.wait_with_output().unwrap();
     Run::of("health", world.cwd(), output).refuse(75, "interrupted");
+    empty(&temp);
+}
+
+#[test]
+fn a_provider_on_record_is_held_to_the_same() {
+    let (world, temp) = world();
+    let junit = world.path().join("health.xml");
+    let only = [
+        "lock_invalid_blocks",
+        "altered_build_record_blocks",
+        "binary_digest_mismatch_blocks",
+        "qwen_local_openai_compat_allows_case",
+        "wrong_work_rejected",
+    ];
+    let health = |name: &str| {
+        let mut args = vec!["health", "--provider", name, "--json", "--quiet"];
+        args.extend(["--junit", junit.to_str().unwrap()]);
+        args.extend(only.iter().flat_map(|one| ["--only", one]));
+        world.admit(&args)
+    };
+    // The stand-in's program under another name, which no lock and no record inside admit has.
+    variation(&world, "another", |_| {});
+    let refused = health("another").refuse(3, "not_recorded");
+    assert!(refused.stderr().contains("admit build another --record"), "{refused}");
+    world.admit(&["build", "another", "--record"]).expect(0);
+    let ran = health("another");
+    assert_eq!(ran.code(), Some(0), "{}", faults(&ran.json()));
+    let report = ran.json();
+    assert_eq!((&report["provider"], &report["set"]), (&"another".into(), &"chosen".into()));
+    let names: BTreeSet<&str> = (report["validators"].as_array().unwrap().iter())
+        .map(|row| row["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, BTreeSet::from(only));
+    let suite = std::fs::read_to_string(&junit).unwrap();
+    assert!(suite.contains("admit.health.another"), "{suite}");
+    // One whose agent is another than Case, and one that no lock names.
+    variation(&world, "else", |lock| {
+        lock["run"] = crate::command::run(|_| {});
+    });
+    drop(health("nobody").refuse(2, "provider_not_locked"));
+    drop(health("else").refuse(2, "bad_argument"));
     empty(&temp);
 }
