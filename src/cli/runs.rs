@@ -134,7 +134,8 @@ fn list(app: &App, args: &Args) -> Result<u8> {
     let shown = &rows[..rows.len().min(args.limit)];
     let runs = ui::count(rows.len(), "run", "runs");
     let counts = STATUSES.iter().map(|status| {
-        let count = rows.iter().filter(|row| row.status == Some(*status)).count();
+        let is = |row: &&Row| row.status == Some(*status) && row.fault.is_none();
+        let count = rows.iter().filter(is).count();
         format!("{count} {}", status.as_str())
     });
     let counts = counts.collect::<Vec<_>>().join(", ");

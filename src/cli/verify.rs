@@ -15,7 +15,7 @@ use crate::error::{Error, Kind, Reason, Result};
 use crate::evidence::{Level, RunCheck};
 use crate::lock::Spec;
 use crate::record::evidence::{RunReport, RunStatus};
-use crate::record::ids::{Digest, Name};
+use crate::record::ids::{Digest, Name, Timestamp};
 use crate::ui::{self, Mark};
 use crate::verify::{self, Options, Signatures, Verified, runs};
 
@@ -34,6 +34,9 @@ pub(super) struct Args {
         value_parser = PossibleValuesParser::new(RunStatus::ALL.map(RunStatus::as_str)).map(status)
     )]
     accept: Vec<RunStatus>,
+    /// Say yes only to a run that began then or later: an earlier one, signed or not, is no run of now
+    #[arg(long, value_name = "TIME", requires = "subject", value_parser = Timestamp::from_rfc3339)]
+    since: Option<Timestamp>,
     /// Also run the output again, in a sandbox, to see that it shows the locked identity
     #[arg(long)]
     deep: bool,
@@ -79,10 +82,10 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
                 return campaign::verify(app, &dir, args.id.as_ref(), &signatures);
             }
             Some(dir) => return verify_run(app, &dir, args, &signatures),
-            None if args.id.is_some() || !args.accept.is_empty() => {
+            None if args.id.is_some() || !args.accept.is_empty() || args.since.is_some() => {
                 return Err(Error::new(
                     Reason::BadArgument,
-                    "--id and --accept are a run's, and this names a provider",
+                    "--id, --accept and --since are a run's, and this names a provider",
                 )
                 .found(text.clone())
                 .hint("a run directory outside of this user's own is written as a path: ./NAME"));
@@ -166,7 +169,11 @@ fn verify_run(app: &App, run: &Path, args: &Args, signatures: &Signatures) -> Re
     let root = app.context.root()?;
     let id = args.id.as_ref();
     let (checked, signed) = runs::check(&app.context, &root, run, id, signatures)?;
-    let accepted = |report: &RunReport| runs::accepts(report.status, &args.accept);
+    let in_time = |report: &RunReport| {
+        args.since.as_ref().is_none_or(|since| report.started.unix() >= since.unix())
+    };
+    let accepted =
+        |report: &RunReport| runs::accepts(report.status, &args.accept) && in_time(report);
     let accepts: Vec<RunStatus> =
         RunStatus::ALL.into_iter().filter(|status| runs::accepts(*status, &args.accept)).collect();
     let mut answer = run_check(&checked);
@@ -220,10 +227,14 @@ fn verify_run(app: &App, run: &Path, args: &Args, signatures: &Signatures) -> Re
             .to_owned(),
     };
     app.ui.value("proof", &proof);
+    app.ui.value("ran", &format!("{} to {}", report.started, report.finished));
     if let Some(id) = &checked.id {
         app.ui.value("id", &id.to_string());
     }
-    if !holds {
+    if let Some(since) = args.since.as_ref().filter(|_| !in_time(report)) {
+        app.ui.value("wanted", &format!("a run that began at {since} or later"));
+    }
+    if !runs::accepts(report.status, &args.accept) {
         let accepts: Vec<&str> = accepts.iter().map(|status| status.as_str()).collect();
         let named = args.subject.as_deref().unwrap_or_default();
         app.ui.value("wanted", &format!("a run that ended {}", accepts.join(" or ")));
@@ -246,7 +257,7 @@ pub(super) fn run_check(checked: &RunCheck) -> Value {
         })
         .collect();
     json!({
-        "schema": "admit.run-check/2",
+        "schema": "admit.run-check/3",
         "directory": checked.directory,
         "id": checked.id,
         "level": checked.level.map(Level::as_str),
@@ -254,5 +265,7 @@ pub(super) fn run_check(checked: &RunCheck) -> Value {
         "faults": faults,
         "notes": checked.notes,
         "status": checked.report.as_ref().map(|report| report.status),
+        "started": checked.report.as_ref().map(|report| &report.started),
+        "finished": checked.report.as_ref().map(|report| &report.finished),
     })
 }

@@ -31,7 +31,7 @@ pub struct Row {
     pub name: String,
     pub directory: PathBuf,
     pub id: Option<Digest>,
-    /// Absent for one that was never sealed or cannot be read; `fault` says why.
+    /// Absent for one that was never sealed or cannot be read; `fault` says why. A copy under another name has both.
     pub status: Option<RunStatus>,
     pub failure_class: Option<FailureClass>,
     pub fixture: Option<String>,
@@ -73,6 +73,7 @@ pub fn list(context: &Context, filter: &Filter) -> Result<Vec<Row>> {
 fn row(dir: &Path) -> Result<Row> {
     let seen = glance(dir)?;
     let report = seen.report.as_ref();
+    let copy = runs::sealed_as_another(dir, report).map(|_| "sealed under another name");
     let pair = report.and_then(|report| {
         Some(format!("{}/{}", report.case_model_provider.as_ref()?, report.case_model.as_ref()?))
     });
@@ -86,7 +87,7 @@ fn row(dir: &Path) -> Result<Row> {
         agent: report.and_then(|report| report.provider.clone()),
         model: pair,
         started: report.map(|report| report.started.clone()),
-        fault: seen.fault,
+        fault: seen.fault.or(copy),
     })
 }
 

@@ -6,8 +6,8 @@ use super::signatures::{Signatures, bundle};
 use crate::attest::{self, Held, Refused};
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
-use crate::evidence::{self, Level, RunCheck};
-use crate::record::evidence::RunStatus;
+use crate::evidence::{self, Level, RunCheck, glance};
+use crate::record::evidence::{RunReport, RunStatus};
 use crate::record::ids::Digest;
 use crate::record::signing::Kind;
 use crate::root::Root;
@@ -52,12 +52,34 @@ pub fn own(context: &Context, name: &str) -> Result<Option<PathBuf>> {
 /// The run directory that `text` names: a path, the name of one of this user's runs, or `latest`.
 pub fn find(context: &Context, text: &str) -> Result<PathBuf> {
     if text == "latest" {
-        return all(context)?.pop().ok_or_else(|| {
+        let latest = all(context)?.pop().ok_or_else(|| {
             Error::new(Reason::NotFound, "there are no runs yet").hint("admit run stage2")
-        });
+        })?;
+        return match sealed_as_another(&latest, glance(&latest)?.report.as_ref()) {
+            None => Ok(latest),
+            Some(name) => Err(Error::new(
+                Reason::EvidenceInconsistent,
+                "the latest run is an earlier one under another name",
+            )
+            .at(latest.display().to_string())
+            .expected(format!("sealed as {}", name_of(&latest)))
+            .found(format!("sealed as {name}"))
+            .hint(format!("admit verify {}", latest.display()))),
+        };
     }
     let own = own(context, text)?;
     Ok(own.unwrap_or_else(|| context.host.absolute(Path::new(text))))
+}
+
+fn name_of(run: &Path) -> String {
+    run.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The name under which a run was sealed, where it is not the one under which it stands: what was copied or moved is
+/// whole, and no run of now.
+pub(super) fn sealed_as_another(run: &Path, report: Option<&RunReport>) -> Option<String> {
+    let name = report?.run_directory.rsplit('/').next()?;
+    (!name.is_empty() && name != name_of(run)).then(|| name.to_owned())
 }
 
 /// The bundle beside a run's directory: nothing is added to what was sealed.
@@ -80,6 +102,11 @@ pub fn check(
     let (Some(_), Some(id), Some(report)) = (checked.level, &checked.id, &checked.report) else {
         return Ok((checked, None));
     };
+    // Elsewhere it has whatever name people give it.
+    let own = run.parent().is_some_and(|dir| context.runs_dir().is_ok_and(|runs| runs == dir));
+    if let Some(name) = sealed_as_another(run, Some(report)).filter(|_| own) {
+        checked.notes.push(format!("an earlier run under another name: it was sealed as {name}"));
+    }
     let policy = root.config().require.of(Kind::Run).is_some();
     let given = signatures.given(context)?;
     let asked = policy || given.is_some();

@@ -10,7 +10,7 @@ use admit::record::failure::FailureClass;
 use admit::record::ids::Digest;
 use serde_json::{Value, json};
 
-use crate::util::World;
+use crate::util::{Run, World};
 
 /// A sealed run that a gate blocked, among the runs of the world's user.
 pub fn blocked(world: &World) -> (PathBuf, Digest) {
@@ -177,4 +177,41 @@ fn a_steering_variable_that_is_not_text_is_refused() {
         assert_eq!(output.status.code(), Some(2), "{name}");
         assert!(String::from_utf8_lossy(&output.stdout).contains("not UTF-8"), "{name}");
     }
+}
+
+#[test]
+fn an_earlier_run_is_no_run_of_now_whatever_it_is_called() {
+    let world = World::new();
+    let (dir, _) = sealed(&world, RunStatus::Fail);
+    let run = dir.to_str().unwrap();
+    let accept = ["--json", "--accept", "fail"];
+    let verify = |run: &str, more: &[&str]| {
+        let args = [&["verify", run][..], &accept, more].concat();
+        Run::of(run, world.cwd(), world.command(&args).output().unwrap())
+    };
+    let answer = verify("latest", &[]).expect(0).json();
+    assert_eq!(
+        (&answer["started"], &answer["notes"]),
+        (&json!("2026-11-20T12:00:00Z"), &json!([]))
+    );
+    assert_eq!(
+        verify(run, &["--since", "2026-11-20T14:00:00+02:00"]).expect(0).json()["holds"],
+        true
+    );
+    assert_eq!(verify(run, &["--since", "2026-11-20T12:00:01Z"]).expect(1).json()["holds"], false);
+    verify(run, &["--since", "yesterday"]).expect(2);
+    verify("understudy", &["--since", "2026-11-20"]).refuse(2, "bad_argument");
+    // Once more, as if it were of today: whole, and not the latest.
+    let again = dir.with_file_name("20991231T235959Z-toy-1");
+    let copied = std::process::Command::new("cp").arg("-r").args([&dir, &again]).status().unwrap();
+    assert!(copied.success());
+    let refused = verify("latest", &[]).refuse(5, "evidence_inconsistent");
+    assert!(refused.stderr().contains(&format!("admit verify {}", again.display())), "{refused}");
+    let whole = verify(again.to_str().unwrap(), &[]).expect(0).json();
+    assert!(whole["notes"][0].as_str().unwrap().contains("an earlier run"), "{whole}");
+    let listed = world.admit(&["runs"]).expect(0).stdout();
+    assert!(listed.contains("1 fail"), "{listed}");
+    let rows = world.admit(&["runs", "--json"]).expect(0).json();
+    assert_eq!(rows["runs"][0]["fault"], "sealed under another name");
+    assert_eq!(rows["runs"][1]["fault"], Value::Null);
 }
