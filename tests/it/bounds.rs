@@ -1,17 +1,31 @@
 //! What admit takes while it reads what was made to be hard to read: its own peak of memory, and the time beyond a run's
-//! clock. Measured of the program itself, with everything that a source, a registry or an agent may send.
+//! clock. Measured of the program itself, with everything that a source, a registry, an agent or a model may send, and with
+//! mutations of it, which follow from a constant. `ADMIT_BOUND_ROUNDS` asks for more of them.
 
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use admit::record::ids::CommitId;
 use base64::Engine as _;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::fetch_git::Repo;
+use crate::fuzz::Dice;
 use crate::loopback::{Reply, Server, git_http};
 use crate::packs::{CASES, sent};
 use crate::run::{SCRIPTED, bash, built, variant};
-use crate::util::{Run, World};
+use crate::trial::{ASKS_FOREVER, Trial};
+use crate::upstream::{MODEL, raw, said, stream};
+use crate::util::{Run, World, var};
+
+/// Mutations of packs, and of replies, in a test of the usual length.
+const ROUNDS: usize = 12;
+
+fn rounds() -> usize {
+    var("ADMIT_BOUND_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap())
+}
 
 /// In bytes, of admit's process alone; what it starts to read is held by the kernel.
 const MOST: u64 = 200 << 20;
@@ -58,16 +72,20 @@ fn measured(world: &World, mut command: Command) -> Measured {
 
 /// Holds a command to the bounds, and to a no of its own.
 #[track_caller]
-fn refused(what: &str, world: &World, args: &[&str]) {
-    let Measured { run, peak, took } = measured(world, world.command(args));
-    assert!(peak < MOST, "{what}: {} MiB\n{run}", peak >> 20);
-    assert!(took < Duration::from_secs(20), "{what}: {took:?}\n{run}");
+fn refused(what: &str, world: &World, args: &[&str]) -> Measured {
+    let found = measured(world, world.command(args));
+    let Measured { run, peak, took } = &found;
+    assert!(*peak < MOST, "{what}: {} MiB\n{run}", peak >> 20);
+    assert!(*took < Duration::from_secs(20), "{what}: {took:?}\n{run}");
     let code = run.code();
     assert!(code.is_some_and(|code| (2..10).contains(&code)), "{what}\n{run}");
+    found
 }
 
-fn lock(what: &str, world: &World, url: &str, rev: &str) {
-    refused(what, world, &["lock", "hard", "--source", url, "--rev", rev, "--bun", "1.3.14"]);
+#[track_caller]
+fn lock(what: &str, world: &World, url: &str, rev: &CommitId) -> Measured {
+    let rev = rev.as_str();
+    refused(what, world, &["lock", "hard", "--source", url, "--rev", rev, "--bun", "1.3.14"])
 }
 
 #[test]
@@ -78,11 +96,36 @@ fn no_pack_of_a_source_takes_admits_memory() {
         let repo = Repo::new(&world.path().join(what.replace(' ', "-")));
         repo.write("a", "x").commit();
         pack.write(&repo.0.join(".git/objects"), offset);
-        lock(what, &world, &format!("file://{}", repo.0.display()), commit.as_str());
+        lock(what, &world, &format!("file://{}", repo.0.display()), &commit);
         let answer = sent(&pack.finished());
         let server = git_http(world.path().to_owned(), true, move |_| Reply::ok(&answer[..]));
-        lock(what, &world, &server.url("/o/r"), commit.as_str());
+        lock(what, &world, &server.url("/o/r"), &commit);
     }
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "the figure must be seen")]
+fn no_mutation_of_a_pack_of_a_source_takes_admits_memory() {
+    let world = World::new();
+    let (mut most, mut slowest) = (0, Duration::ZERO);
+    for round in 0..rounds() {
+        let (what, make, offset, _) = CASES[round % CASES.len()];
+        let mut dice = Dice(0x00AD_317B_0B0D + round as u64);
+        let (mut pack, commit) = make();
+        pack.alter(&mut dice);
+        let what = format!("{what}, round {round}");
+        let repo = Repo::new(&world.path().join(format!("mutated-{round}")));
+        repo.write("a", "x").commit();
+        pack.write(&repo.0.join(".git/objects"), offset);
+        let answer = sent(&pack.finished());
+        let server = git_http(world.path().to_owned(), true, move |_| Reply::ok(&answer[..]));
+        let (there, served) = (format!("file://{}", repo.0.display()), server.url("/o/r"));
+        let found = lock(&what, &world, if dice.roll(2) == 0 { &there } else { &served }, &commit);
+        (most, slowest) = (most.max(found.peak), slowest.max(found.took));
+        std::fs::remove_dir_all(&repo.0).unwrap();
+    }
+    let rounds = rounds();
+    eprintln!("{rounds} mutated packs of sources: {} MiB, {slowest:?} at most", most >> 20);
 }
 
 #[test]
@@ -120,7 +163,7 @@ fn no_file_of_a_source_takes_admits_memory() {
         let repo = Repo::new(&world.path().join(what.replace(' ', "-")));
         repo.write("package.json", &manifest.to_string()).write("bun.lock", "{}");
         let commit = repo.write(file, &text).commit();
-        lock(what, &world, &format!("file://{}", repo.0.display()), commit.as_str());
+        lock(what, &world, &format!("file://{}", repo.0.display()), &commit);
     }
     // One manifest of a megabyte, in a hundred directories.
     let repo = Repo::new(&world.path().join("manifests"));
@@ -128,7 +171,7 @@ fn no_file_of_a_source_takes_admits_memory() {
         repo.write(&format!("{n}/package.json"), &many(" ", 1 << 20));
     }
     let commit = repo.write("bun.lock", "{}").commit();
-    lock("manifests", &world, &format!("file://{}", repo.0.display()), commit.as_str());
+    lock("manifests", &world, &format!("file://{}", repo.0.display()), &commit);
 }
 
 #[test]
@@ -143,7 +186,7 @@ fn no_answer_of_a_remote_takes_admits_memory() {
     }
     refs.extend(b"0000");
     let server = Server::http(move |_, _| Reply::ok(&refs[..]));
-    lock("branches", &world, &server.url("/o/r"), &"1".repeat(40));
+    lock("branches", &world, &server.url("/o/r"), &"1".repeat(40).parse().unwrap());
     // A registry's list of versions.
     let versions = "\"1\":{},".repeat((60 << 20) / 7);
     let body = format!("{{\"versions\":{{{versions}\"2\":{{}}}}}}").into_bytes();
@@ -180,10 +223,15 @@ fn no_answer_of_a_remote_takes_admits_memory() {
 #[test]
 fn no_pack_of_an_agent_takes_admits_memory_or_its_time() {
     let world = built();
-    // What a run takes whose agent sleeps until the clock ends it, and those of agents that leave a pack before.
-    let mut commands = vec![("nothing", "sleep 300".to_owned())];
-    for (what, make, offset, _) in CASES.into_iter().take(4) {
-        let (pack, commit) = make();
+    let mut commands = Vec::new();
+    // As they are; and altered, where more than the usual rounds are asked for: each of these runs takes its six seconds.
+    let altered = (rounds() - ROUNDS.min(rounds())).div_ceil(10);
+    for round in 0..4 + altered {
+        let (what, make, offset, _) = CASES[round % 4];
+        let (mut pack, commit) = make();
+        if round >= 4 {
+            pack.alter(&mut Dice(0x00AD_317B_0A6E + round as u64));
+        }
         let text = |bytes: Vec<u8>| base64::engine::general_purpose::STANDARD.encode(bytes);
         let (bytes, index) = (text(pack.finished()), text(pack.indexed(offset)));
         let name = format!("objects/pack/pack-{}", "0".repeat(40));
@@ -192,6 +240,8 @@ fn no_pack_of_an_agent_takes_admits_memory_or_its_time() {
              echo {index} | base64 -d > {name}.idx && echo {commit} > $(git symbolic-ref HEAD); sleep 300"
         )));
     }
+    // What a run takes whose agent sleeps until the clock ends it.
+    commands.insert(0, ("nothing", "sleep 300".to_owned()));
     for (n, (_, command)) in commands.iter().enumerate() {
         variant(&world, &format!("hard-{n}"), |turns, _| turns[1] = bash(command));
     }
@@ -205,16 +255,153 @@ fn no_pack_of_an_agent_takes_admits_memory_or_its_time() {
         assert_eq!(report["failure_class"], "timeout", "{fixture}: {report:#}");
         found.took
     };
-    // All at once, so that each has the same share of the machine.
-    let took: Vec<Duration> = std::thread::scope(|scope| {
-        let all: Vec<_> = (0..commands.len()).map(|n| scope.spawn(move || run(n))).collect();
-        all.into_iter().map(|one| one.join().unwrap()).collect()
-    });
-    for ((what, _), found) in commands.iter().zip(&took) {
-        assert!(
-            *found < took[0] + Duration::from_secs(2),
-            "{what}: {found:?}, and {:?} without",
-            took[0]
-        );
+    for four in (1..commands.len()).collect::<Vec<_>>().chunks(4) {
+        // All at once, so that each has the same share of the machine.
+        let took: Vec<Duration> = std::thread::scope(|scope| {
+            let all = [0].iter().chain(four).map(|n| scope.spawn(move || run(*n)));
+            let all: Vec<_> = all.collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        for (n, found) in four.iter().zip(&took[1..]) {
+            assert!(
+                *found < took[0] + Duration::from_secs(2),
+                "{}, round {n}: {found:?}, and {:?} without",
+                commands[*n].0,
+                took[0]
+            );
+        }
     }
+}
+
+/// What a model may answer with, made to be hard to read: whole replies, head and all, each of this part of its size.
+fn replies(part: usize) -> Vec<Vec<u8>> {
+    let event = |delta: &Value| {
+        let choice = json!({ "index": 0, "delta": delta });
+        format!("data: {}\n\n", json!({ "model": MODEL, "choices": [choice] }))
+    };
+    let body = |kind: &str, body: String| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n");
+        [head, body].concat().into_bytes()
+    };
+    let streamed = |text: String| body("text/event-stream", text);
+    let many =
+        |make: &dyn Fn(usize) -> String, times: usize| (0..times).map(make).collect::<String>();
+    let call = |index: usize, name: &str, arguments: &str| {
+        event(&json!({ "tool_calls": [{ "index": index, "id": "i", "type": "function",
+            "function": { "name": name, "arguments": arguments } }] }))
+    };
+    let deep = format!("{{\"a\":{}0{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    vec![
+        streamed(event(&json!({ "content": "x<think>".repeat(4000) })).repeat(90 / part)),
+        streamed(many(&|n| format!("data: {{\"model\":\"model-{n}\"}}\n\n"), 60_000 / part)),
+        streamed(format!("data: {}", "[".repeat((8 << 20) / part))),
+        streamed("data: [\n".repeat((1 << 20) / part)),
+        streamed(event(&json!({ "content": "a".repeat((1 << 20) / part) })).repeat(9)),
+        streamed(call(0, &"n".repeat((1 << 20) / part), "{}")),
+        streamed(call(0, "bash", &deep)),
+        streamed(many(&|n| call(n, "bash", "{}"), 20_000 / part)),
+        streamed(many(&|n| call(n * 1_000_003, "bash", "{\"a\":"), 20_000 / part)),
+        streamed(event(&json!({ "reasoning_content": "y".repeat(1 << 16) })).repeat(100 / part)),
+        streamed("\n: \r\n\r\r".repeat((1 << 20) / part)),
+        body("application/json", format!("{{\"choices\":[{}1]}}", "[],".repeat((2 << 20) / part))),
+        body("application/json", format!("{{\"choices\":[{}1]}}", "{\"a\":".repeat((1 << 20) / part))),
+        [b"HTTP/1.1 100 Continue\r\n\r\n".repeat(100_000 / part), b"HTTP/1.1 200 OK\r\n\r\n".to_vec()].concat(),
+        format!("HTTP/1.1 200 OK\r\n{}\r\n", many(&|n| format!("x-{n}: y\r\n"), 100_000 / part)).into_bytes(),
+        [
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec(),
+            b"1\r\nd\r\n".repeat(300_000 / part),
+        ]
+        .concat(),
+    ]
+}
+
+/// Bytes changed, cut out, moved and repeated, in the head or behind it.
+fn mutated(mut reply: Vec<u8>, dice: &mut Dice) -> Vec<u8> {
+    for _ in 0..=dice.roll(6) {
+        let within = if dice.roll(3) == 0 { reply.len().min(160) } else { reply.len() };
+        let at = dice.roll(within + 1);
+        let to = (at + dice.roll(4096)).min(reply.len());
+        match dice.roll(5) {
+            0 if at < reply.len() => reply[at] ^= 1 << dice.roll(8),
+            1 => drop(reply.drain(at..to)),
+            2 => drop(reply.splice(at..at, reply[at..to].to_vec().repeat(1 + dice.roll(200)))),
+            3 => {
+                let word =
+                    ["\n\n", "data: ", "{", "\"", "\\u0000", "[", "<think>", "\r\n\r\n", "\0"];
+                drop(reply.splice(
+                    at..at,
+                    word[dice.roll(word.len())].repeat(1 + dice.roll(9)).into_bytes(),
+                ));
+            }
+            _ => reply.truncate(at.max(reply.len() / 2)),
+        }
+        reply.truncate(12 << 20);
+    }
+    reply
+}
+
+/// Where the model of the run in a process of its own is.
+const SERVED: &str = "ADMIT_TEST_BOUNDS_SERVED";
+
+#[test]
+#[expect(clippy::print_stderr, reason = "the figure must be seen")]
+fn no_reply_of_a_model_takes_admits_memory_or_its_time() {
+    let test = "bounds::no_reply_of_a_model_takes_admits_memory_or_its_time";
+    // A part in a test of the usual length: `chat::a_hostile_reply_costs_one_pass_and_bounded_memory` has the whole.
+    let hard = replies(if rounds() > ROUNDS { 1 } else { 32 });
+    let all = hard.len() + rounds();
+    if let Some(url) = var(SERVED) {
+        // An agent that takes nothing amiss: as many requests as there are replies, each of them read by the proxy.
+        let mut trial = Trial::python(ASKS_FOREVER);
+        trial.proxy.requests = u32::try_from(all).unwrap();
+        trial.proxy.reply_bytes = u64::MAX;
+        trial.clocks.wall = Duration::from_secs(240);
+        drop(hard);
+        let left = trial.served_at(url);
+        let limit = &left.json("backend/bridge.json")["limit_hit"];
+        assert_eq!(*limit, "requests", "{:?}", left.report().blockers);
+        return;
+    }
+    let asked = AtomicUsize::new(0);
+    let slowest = Arc::new(Mutex::new((Duration::ZERO, 0)));
+    let last = Mutex::new(None::<(Instant, usize)>);
+    let server = raw({
+        let slowest = Arc::clone(&slowest);
+        move |_| {
+            // From the answer to the next question: the time that it took to be read.
+            let n = asked.fetch_add(1, Ordering::SeqCst);
+            let mut last = last.lock().unwrap();
+            if let Some((then, of)) = *last {
+                let mut slowest = slowest.lock().unwrap();
+                *slowest = (*slowest).max((then.elapsed(), of));
+            }
+            let reply = match n.checked_sub(1) {
+                None => return stream("", &said("ready")),
+                Some(n) if n < hard.len() => hard[n].clone(),
+                Some(n) => {
+                    let mut dice = Dice(0x00AD_317B_0E91 + n as u64);
+                    mutated(hard[n % hard.len()].clone(), &mut dice)
+                }
+            };
+            *last = Some((Instant::now(), n));
+            reply
+        }
+    });
+    let world = World::new();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([test, "--exact", "--nocapture"]).env(SERVED, server.url("/v1"));
+    let found = measured(&world, command);
+    assert!(
+        found.run.code() == Some(0) && found.run.stdout().contains("1 passed"),
+        "{}",
+        found.run
+    );
+    assert!(found.peak < MOST, "{} MiB", found.peak >> 20);
+    let (slowest, of) = *slowest.lock().unwrap();
+    let (peak, took) = (found.peak >> 20, found.took);
+    eprintln!(
+        "{all} replies, {} of them mutated: {peak} MiB, {took:?}, reply {of} {slowest:?}",
+        rounds()
+    );
+    assert!(slowest < Duration::from_secs(20), "reply {of}: {slowest:?}");
 }

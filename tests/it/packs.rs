@@ -19,6 +19,7 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 
 use crate::fetch_git::{Repo, URL, mirrored, refused};
+use crate::fuzz::Dice;
 use crate::judge::{host, shown};
 use crate::loopback::{Reply, git_http};
 use crate::util::admit;
@@ -90,6 +91,20 @@ impl Pack {
         let who = "t <t@t> 1700000000 +0000";
         let text = format!("tree {tree}\nauthor {who}\ncommitter {who}\n\nm\n");
         self.whole(Kind::Commit, text.as_bytes()).commit().unwrap()
+    }
+
+    /// Another byte at one or more places, most of them in the head of an object or of a delta.
+    pub fn alter(&mut self, dice: &mut Dice) {
+        for _ in 0..=dice.roll(3) {
+            let at = match dice.roll(4) {
+                0 => 12 + dice.roll(self.bytes.len() - 12),
+                _ => self.index[dice.roll(self.index.len())].1 as usize + dice.roll(24),
+            };
+            let byte = u8::try_from(dice.roll(256)).unwrap();
+            if let Some(there) = self.bytes.get_mut(at) {
+                *there = if dice.roll(2) == 0 { byte } else { *there ^ (1 << (byte % 8)) };
+            }
+        }
     }
 
     pub fn finished(&self) -> Vec<u8> {
