@@ -309,12 +309,13 @@ pub fn class(class: FailureClass) -> (&'static str, &'static str) {
 /// When each check holds, in the order in which they are made.
 pub const CHECKS: [(&str, &str); 35] = [
     ("request", "what was asked for is whole, and flags and variables agree"),
+    ("stage", "stage 2 was asked for, the one that runs"),
     ("root_trusted", "the records are yours, or a directory that you trust unchanged"),
     ("lock_valid", "the provider's lock is there and can be read"),
     ("output_locked", "the lock has the output's digest for this platform"),
     ("binary_present", "the binary is there, as a regular file"),
     ("binary_executable", "the binary may be executed"),
-    ("binary_digest", "the binary is the one that the lock names, byte for byte"),
+    ("binary_digest", "the binary is the one in the lock"),
     ("build_report_recorded", "the build is on record, and admits its source"),
     (
         "built_by",
@@ -329,10 +330,9 @@ pub const CHECKS: [(&str, &str); 35] = [
     ("toolchain_stored", "the toolchain lies in the store, byte for byte (no run needs it)"),
     ("packages_stored", "the packages lie in the store, byte for byte (no run needs them)"),
     ("identity_shown", "the output shows its identity when it is run again (`--deep` only)"),
-    ("stage", "stage 2 was asked for, the only one that runs"),
     ("licence", "the provider's licence allows the stage"),
     ("model_requested", "exactly one model was asked for"),
-    ("model_admitted", "a record of the root admits this model now"),
+    ("model_admitted", "a record of the root admits the model"),
     ("model_signed", "those whom the policy names have signed the model's record"),
     ("credentials", "the key that the record asks for is there, or none is asked for"),
     ("auth_bridge", "the auth bridge is there, where the record needs one"),

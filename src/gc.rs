@@ -9,10 +9,12 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::context::Context;
 use crate::error::Result;
 use crate::evidence;
+use crate::lock::{self, Spec};
 use crate::root::Root;
 use crate::store::{Lying, Sort, Store};
 use crate::verify::runs;
@@ -138,9 +140,15 @@ fn needed(context: &Context, store: &Store, all: &[Lying], builds: usize) -> Res
         for (_, bytes) in root.below("") {
             digests(bytes, &mut out.content);
             // A build names its lock by this digest.
-            if let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) {
+            if let Ok(value) = serde_json::from_slice::<Value>(bytes) {
                 out.content.insert(crate::record::digest(&value).to_hex());
             }
+        }
+        // A lock that changed in what its plan leaves open finds the build that was there.
+        for name in lock::providers(&root) {
+            let spec = name.parse().map(|provider| Spec { provider, rev: None });
+            let locked = spec.ok().and_then(|spec| lock::resolve(&root, &spec).ok());
+            out.content.extend(locked.map(|locked| locked.plan.digest().to_hex()));
         }
     }
     for dir in runs::all(context)? {
@@ -148,27 +156,30 @@ fn needed(context: &Context, store: &Store, all: &[Lying], builds: usize) -> Res
         let binary = report.and_then(|report| report.case_binary_sha256);
         out.content.extend(binary.map(|digest| digest.to_hex()));
     }
-    let mut records: Vec<(&Lying, Vec<u8>)> = Vec::new();
+    let mut records: Vec<(&Lying, Vec<u8>, Option<BTreeSet<String>>)> = Vec::new();
     for one in all.iter().filter(|one| one.sort == Sort::Record && one.area != COMMITS) {
         let mut text = Vec::new();
+        let mut is_of = None;
         for (_, path) in store.names_of(one)? {
             let length = std::fs::metadata(&path).map_or(0, |meta| meta.len());
             if length <= MAX_RECORD {
-                text.extend(std::fs::read(&path).unwrap_or_default());
+                let bytes = std::fs::read(&path).unwrap_or_default();
+                is_of = is_of.or_else(|| self::is_of(&bytes));
+                text.extend(bytes);
                 text.push(b'\n');
             }
         }
         match one.area.as_str() {
-            BUILDS => records.push((one, text)),
+            BUILDS => records.push((one, text, is_of)),
             // What another part of admit keeps, and what it names.
             _ => digests(&text, &mut out.content),
         }
     }
-    records.sort_by_key(|(one, _)| std::cmp::Reverse(one.modified));
-    // Of a build these say whether it is needed: its output, and the lock that it was made by.
+    records.sort_by_key(|(one, ..)| std::cmp::Reverse(one.modified));
     let named = out.content.clone();
-    for (number, (one, text)) in records.iter().enumerate() {
-        if number < builds || is_of(text, &named) {
+    for (number, (one, text, is_of)) in records.iter().enumerate() {
+        let needed = is_of.as_ref().is_none_or(|is_of| !is_of.is_disjoint(&named));
+        if number < builds || needed {
             out.builds.insert(one.hex.clone());
             digests(text, &mut out.content);
         }
@@ -176,17 +187,17 @@ fn needed(context: &Context, store: &Store, all: &[Lying], builds: usize) -> Res
     Ok(out)
 }
 
-/// Whether a build's output or lock is among `named`.
-fn is_of(records: &[u8], named: &BTreeSet<String>) -> bool {
-    let text = String::from_utf8_lossy(records);
-    let fields = ["\"sha256\"", "\"lock_digest\""];
-    let mut lines =
-        text.lines().filter(|line| fields.iter().any(|name| line.trim_start().starts_with(name)));
-    lines.any(|line| {
-        let mut found = BTreeSet::new();
-        digests(line.as_bytes(), &mut found);
-        found.iter().any(|hex| named.contains(hex))
-    })
+/// What says whether a build is needed: its output, its lock and its plan. That it was made with the Bun of a lock says
+/// nothing. `None` for what is no report of a build in a form that is known here.
+fn is_of(record: &[u8]) -> Option<BTreeSet<String>> {
+    // The store's own line comes first.
+    let begin = record.iter().position(|byte| *byte == b'{')?;
+    let report: Value = serde_json::from_slice(&record[begin..]).ok()?;
+    let mut out = BTreeSet::new();
+    for field in ["sha256", "lock_digest", "plan_digest"] {
+        digests(report.get(field)?.as_str()?.as_bytes(), &mut out);
+    }
+    Some(out)
 }
 
 /// This command's root, the embedded records, and every directory that this user trusts, as it is now.

@@ -119,13 +119,14 @@ fn watch(flag: &Arc<AtomicUsize>, once: &Arc<AtomicBool>) -> Result<()> {
     Ok(())
 }
 
-/// As [`note`]; and where the process has not ended in time after the first signal, what is left to do is done, and `say`
-/// is told the signal's number and the answer before the process goes.
+/// As [`note`]; `hear` is called at the first signal. Where the process has not ended in time after it, what is left to do
+/// is done, and `say` is told the signal's number and the answer before the process goes.
 ///
 /// # Errors
 /// As [`note`].
 pub fn heed(
     flag: &Arc<AtomicUsize>,
+    hear: impl FnOnce() + Send + 'static,
     say: impl FnOnce(usize, Option<serde_json::Value>) + Send + 'static,
 ) -> Result<()> {
     let once = Arc::new(AtomicBool::new(false));
@@ -141,6 +142,8 @@ pub fn heed(
     std::thread::spawn(move || {
         if heard.read_exact(&mut [0]).is_ok() {
             let signal = flag.load(Ordering::SeqCst);
+            // Whoever reads what it says may have stopped reading, and the end must not wait for that.
+            std::thread::spawn(hear);
             let done = end(signal, &once);
             say(signal, done.answer);
             std::process::exit(i32::from(done.code));

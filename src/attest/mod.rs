@@ -10,6 +10,7 @@
 //! | a campaign's plan | `urn:admit:predicate:campaign-plan:1` | the plan |
 //! | a campaign's count | in-toto test result v0.1 | the count |
 //! | a model admission | `urn:admit:predicate:model-admission:1` | the record's file |
+//! | a release of admit itself | SLSA provenance v1 | the archive |
 //!
 //! A statement is made from records alone, so it is the same bytes each time; a verifier makes it again from the
 //! records at hand and compares. URIs that begin with `urn:admit:` are admit's own names: they are registered
@@ -25,6 +26,7 @@ mod model;
 mod outcome;
 mod provenance;
 mod rebuild;
+mod release;
 mod run;
 mod summary;
 #[cfg(test)]
@@ -38,6 +40,7 @@ pub use model::{MODEL_ADMISSION, ModelPredicate, model_admission};
 pub use outcome::{Held, Outcome, Refused, both};
 pub use provenance::{BUILD_TYPE, BUILDER, PROVENANCE, provenance};
 pub use rebuild::{REBUILD, rebuild};
+pub use release::{Release, release};
 pub use run::{TEST_RESULT, test_result};
 pub use summary::{SUMMARY, VERIFIER, summary};
 

@@ -96,8 +96,10 @@ macro_rules! checks {
 checks! {
     /// What was asked for is whole, and flags and variables agree.
     Request = "request", Run, [];
+    /// Stage 2 was asked for. Nothing else matters for a stage that does not run.
+    Stage = "stage", Run, [Request];
     /// The root of the records is this user's, or trusted.
-    RootTrusted = "root_trusted", Both, [Request];
+    RootTrusted = "root_trusted", Both, [Request, Stage];
     /// The provider's lock is there and valid.
     LockValid = "lock_valid", Provider, [RootTrusted];
     /// The lock has the output's digest for this platform.
@@ -130,8 +132,6 @@ checks! {
     PackagesStored = "packages_stored", Verify, [SourceStored];
     /// The output shows the locked identity when it is run again.
     IdentityShown = "identity_shown", Verify, [BinaryDigest];
-    /// Stage 2 was asked for.
-    Stage = "stage", Run, [Request];
     /// The provider's licence allows the stage.
     Licence = "licence", Provider, [LockValid];
     /// One model was asked for.
@@ -159,11 +159,11 @@ checks! {
     /// Every ambient vector is closed.
     Ambient = "ambient_inputs", Launch, [BinaryDigest, BuildRecorded, ModelAdmitted, Tools];
     /// The sandbox can be built here, and every probe of it held.
-    Sandbox = "sandbox", Run, [Request];
+    Sandbox = "sandbox", Run, [Request, Stage];
     /// The model answers in a shape that the agent can use. It hangs on every other check that decides a start: to
     /// ask sends the key, and no key goes out for a run that is refused.
     ResponseShape = "response_shape", Launch, [
-        BinaryExecutable, BuildMatches, BuiltBy, BuildSigned, Stage, Licence, Credentials, AuthBridge, Network, FixtureDigest,
+        BinaryExecutable, BuildMatches, BuiltBy, BuildSigned, Licence, Credentials, AuthBridge, Network, FixtureDigest,
         TaskContract, CommandShape, Ambient, Sandbox,
     ];
 }
@@ -254,6 +254,7 @@ pub(crate) fn check_but(off: Option<Check>, facts: &Facts, policy: &Policy) -> V
 fn make(check: Check, facts: &Facts, policy: &Policy) -> Finding {
     match check {
         Check::Request => run::request(facts),
+        Check::Stage => run::stage(facts),
         Check::RootTrusted => provider::root_trusted(facts),
         Check::LockValid => provider::lock_valid(facts),
         Check::OutputLocked => provider::output_locked(facts),
@@ -271,7 +272,6 @@ fn make(check: Check, facts: &Facts, policy: &Policy) -> Finding {
         Check::ToolchainStored => store::toolchain_stored(facts),
         Check::PackagesStored => store::packages_stored(facts),
         Check::IdentityShown => store::identity_shown(facts),
-        Check::Stage => run::stage(facts),
         Check::Licence => provider::licence(facts),
         Check::ModelRequested => model::requested(facts),
         Check::ModelAdmitted => model::admitted(facts),

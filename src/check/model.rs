@@ -37,7 +37,11 @@ pub(super) fn admitted(facts: &Facts) -> Finding {
     let asked = facts.requested.known().and_then(|pairs| pairs.first());
     let pair = asked.map_or("PROVIDER/MODEL".to_owned(), ToString::to_string);
     let expected = format!("an admission of {pair}");
-    let shown = format!("admit model show {pair}; to record an approval: admit model add --help");
+    let missing = facts.model.known().is_none_or(|m| m.status == AdmissionStatus::MissingAdmission);
+    let shown = match missing {
+        true => "to record an approval: admit model add --help".to_owned(),
+        false => format!("admit model show {pair}; to record an approval: admit model add --help"),
+    };
     let fix = facts.model_fix.clone().unwrap_or(shown);
     hold(Check::ModelAdmitted, &facts.model, &expected, &fix, |model| {
         let found = format!("{}: {}", model.status.as_str(), model.reason);
@@ -136,11 +140,16 @@ pub(super) fn network(facts: &Facts) -> Finding {
         let all = found.addresses.len();
         let inside = found.addresses.iter().filter(|ip| rule.permits(**ip, found.tls)).count();
         let good = all > 0 && inside == all;
-        ok_if(
-            good,
-            Reason::NetworkNotAllowed,
-            format!("{inside} of its {all} addresses inside {}", rule.name()),
-        )
+        let found = match (all, all - inside) {
+            (0, _) => "no address".to_owned(),
+            (1, 0) => format!("its address lies in {}", rule.name()),
+            (_, 0) => format!("all {all} addresses lie in {}", rule.name()),
+            (1, _) => format!("its address lies outside of {}", rule.name()),
+            (_, outside) => {
+                format!("{outside} of its {all} addresses lie outside of {}", rule.name())
+            }
+        };
+        ok_if(good, Reason::NetworkNotAllowed, found)
     });
     // What does not even resolve is a fault of the configuration, and no word on the model.
     match (finding.state, outside) {

@@ -86,8 +86,11 @@ impl App {
 
     /// From now on a signal is no sudden death: the command comes to an end, and what it knows is sealed.
     pub(super) fn heed_signals(&self) -> Result<()> {
-        let ui = Arc::clone(&self.ui);
-        stop::heed(&self.context.stop, move |signal, answer| {
+        let (ui, told) = (Arc::clone(&self.ui), Arc::clone(&self.ui));
+        let hear = move || {
+            told.remark("stopping: what is done so far is kept; Ctrl-C again ends it at once");
+        };
+        stop::heed(&self.context.stop, hear, move |signal, answer| {
             let what = format!("told to stop by signal {signal}");
             let told = Error::new(Reason::Interrupted, what).hint("run it again");
             ui.finish();

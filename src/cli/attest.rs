@@ -14,6 +14,8 @@ use crate::check::Check;
 use crate::check::gather;
 use crate::error::{Error, Kind, Reason, Result};
 use crate::evidence;
+use crate::host;
+use crate::host::files::{self, Links};
 use crate::lock::{self, Locked, Spec};
 use crate::record;
 use crate::record::admission::{AdmissionStatus, ModelPair};
@@ -23,16 +25,17 @@ use crate::record::ids::{Digest, Name, RelPath};
 use crate::record::lockfile::LockedPackage;
 use crate::record::report::{BuildReport, Origin};
 use crate::root::{self, Root, bad_record, write_atomic};
+use crate::ui::Mark;
 use crate::verify::{self, runs};
 
-/// Sign a statement about a build, a verification, a run, a campaign or a model admission, after checking it again
+/// Sign a statement about a build, a verification, a run, a campaign, a model admission or a release, after checking it again
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// What to attest
     #[arg(value_enum)]
     what: What,
     /// build, rebuild, verdict: a provider; run: a directory, its name, or `latest`; plan, campaign: a campaign's directory;
-    /// model: PROVIDER/MODEL
+    /// model: PROVIDER/MODEL; release: an archive
     target: String,
     /// The key that signs (admit key new)
     #[arg(long, value_name = "NAME", default_value = "default")]
@@ -46,6 +49,9 @@ pub(super) struct Args {
     /// The run's id as printed when it was sealed
     #[arg(long, value_name = "DIGEST")]
     id: Option<Digest>,
+    /// The same archive, as a second build gave it
+    #[arg(long, value_name = "FILE")]
+    again: Option<PathBuf>,
     /// Name the signature a second time as in-toto's Python tools name the key
     #[arg(long, conflicts_with = "format")]
     in_toto_keyid: bool,
@@ -53,6 +59,9 @@ pub(super) struct Args {
     #[arg(long, value_enum, value_name = "FORM", conflicts_with = "record")]
     format: Option<Form>,
 }
+
+/// The longest archive that is read, in bytes.
+const MAX_ARCHIVE: u64 = 512 << 20;
 
 /// What is attested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -71,6 +80,8 @@ enum What {
     Campaign,
     /// A model admission, as a statement of admit's own
     Model,
+    /// An archive of admit itself that two builds gave, by the admit that is in it, as SLSA provenance
+    Release,
 }
 
 /// The forms of a signed statement.
@@ -94,11 +105,19 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     if args.id.is_some() && args.what != What::Run {
         return Err(Error::new(Reason::BadArgument, "--id belongs to a run"));
     }
+    if args.again.is_some() != (args.what == What::Release) {
+        return Err(Error::new(Reason::BadArgument, "a release and --again FILE belong together"));
+    }
+    if args.what == What::Release && args.record {
+        let what = "a release lies in no root: --out FILE writes what is said of it";
+        return Err(Error::new(Reason::BadArgument, what));
+    }
     let checked = match args.what {
         What::Build | What::Rebuild | What::Verdict => provider(app, args)?,
         What::Run => run(app, args)?,
         What::Plan | What::Campaign => campaign(app, args)?,
         What::Model => admission(app, args)?,
+        What::Release => release(app, args)?,
     };
     let statement = &checked.statement.statement;
     let mut envelope = statement.envelope();
@@ -121,9 +140,10 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     match &place {
         None => app.ui.line(&envelope.line()),
         Some(place) => {
-            app.ui.line(&format!("attested {} as {}", args.target, statement.predicate_type));
-            app.ui.line(&format!("signed   {} ({print})", args.key));
-            app.ui.line(&format!("file     {}", place.display()));
+            let what = format!("{} as {}", args.target, statement.predicate_type);
+            app.ui.verdict(Mark::Good, "signed", &what);
+            app.ui.value("by", &format!("{} ({print})", args.key));
+            app.ui.verdict(Mark::Good, "signed", &place.display().to_string());
         }
     }
     Ok(0)
@@ -138,8 +158,8 @@ fn sigstore(app: &App, args: &Args, bundle: &serde_json::Value) -> Result<u8> {
         Some(file) => {
             let file = app.context.host.absolute(file);
             root::write_new(&file, &bytes, 0o644)?;
-            app.ui.line(&format!("attested {}", args.target));
-            app.ui.line(&format!("file     {}", file.display()));
+            app.ui.verdict(Mark::Good, "signed", &args.target);
+            app.ui.verdict(Mark::Good, "signed", &file.display().to_string());
         }
     }
     app.ui.json(bundle);
@@ -292,6 +312,27 @@ fn admission(app: &App, args: &Args) -> Result<Checked> {
     let bytes = root.get(&path).unwrap_or_default();
     let statement =
         attest::model_admission(bytes).map_err(|err| bad_record(&root.place(&path), &err))?;
+    Ok(Checked { statement: statement.into(), beside: None })
+}
+
+fn release(app: &App, args: &Args) -> Result<Checked> {
+    let host = &app.context.host;
+    let read = |path: &Path| files::read(path, Links::Follow, MAX_ARCHIVE);
+    let path = host.absolute(Path::new(&args.target));
+    let again = host.absolute(args.again.as_deref().unwrap_or(&path));
+    if std::fs::canonicalize(&path).ok() == std::fs::canonicalize(&again).ok() {
+        return Err(Error::new(Reason::BadArgument, "one archive cannot stand for two builds")
+            .at(args.target.clone()));
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let own = host::own_program()?;
+    let statement = attest::release(&attest::Release {
+        name: &name,
+        archive: &read(&path)?,
+        again: &read(&again)?,
+        own: &read(&own)?,
+        commit: super::COMMIT.filter(|commit| !commit.is_empty()),
+    })?;
     Ok(Checked { statement: statement.into(), beside: None })
 }
 

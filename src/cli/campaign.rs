@@ -18,7 +18,7 @@ use crate::record::admission::ModelPair;
 use crate::record::campaign::{CampaignRecord, Count, MAX_ATTEMPTS, TaskState};
 use crate::record::ids::{Digest, Name};
 use crate::stop;
-use crate::ui::Mark;
+use crate::ui::{self, Mark};
 use crate::verify::Signatures;
 
 /// Plan many runs, do them here or on a cluster, and count them
@@ -185,15 +185,17 @@ fn make_plan(app: &App, args: &PlanArgs) -> Result<u8> {
     let campaign = Campaign::create(&dir, plan)?;
     let (cells, tasks) = (campaign.plan.cells.len(), campaign.plan.tasks());
     let ui = &app.ui;
-    ui.row(
-        Mark::Good,
-        "planned",
-        &format!("{tasks} tasks: {cells} cells, each {} times", args.repeats),
+    let first = format!(
+        "{}: {}, each {}",
+        ui::count(tasks as usize, "task", "tasks"),
+        ui::count(cells, "cell", "cells"),
+        ui::count(args.repeats as usize, "time", "times")
     );
-    campaign.plan.cells.iter().for_each(|cell| ui.detail("cell", &title(cell)));
-    ui.row(Mark::Note, "directory", &dir.display().to_string());
-    ui.row(Mark::Note, "next", &format!("admit campaign submit {}", dir.display()));
-    ui.line(&campaign.digest.to_string());
+    ui.verdict(Mark::Good, "planned", &first);
+    campaign.plan.cells.iter().for_each(|cell| ui.value("cell", &title(cell)));
+    ui.value("place", &dir.display().to_string());
+    ui.value("next", &format!("admit campaign submit {}", dir.display()));
+    ui.verdict(Mark::Good, "planned", &campaign.digest.to_string());
     ui.json(&json!({
         "schema": "admit.campaign-planned/1", "plan": campaign.digest, "directory": dir,
         "tasks": tasks, "cells": campaign.plan.cells,
@@ -231,9 +233,11 @@ fn submit(app: &App, args: &SubmitArgs) -> Result<u8> {
     }
     let (array, collector) = slurm::submit(&app.context, &campaign, &scripts)?;
     let tasks = campaign.plan.tasks();
-    app.ui.row(Mark::Good, "submitted", &format!("{tasks} tasks as job {array}"));
-    app.ui.row(Mark::Note, "counted by", &format!("job {collector}, when all have ended"));
-    app.ui.row(Mark::Note, "next", &format!("admit campaign status {}", campaign.dir.display()));
+    let tasks = ui::count(tasks as usize, "task", "tasks");
+    app.ui.verdict(Mark::Good, "submitted", &format!("{tasks} as job {array}"));
+    app.ui.value("next", &format!("admit campaign status {}", campaign.dir.display()));
+    let last = format!("counted by job {collector}, when all have ended");
+    app.ui.verdict(Mark::Good, "submitted", &last);
     app.ui.json(&json!({
         "schema": "admit.campaign-submitted/1", "plan": campaign.digest,
         "array": array, "collector": collector, "submitted": true,
@@ -261,8 +265,8 @@ fn one_task(app: &App, args: &TaskArgs) -> Result<u8> {
         true => format!("{word}, in attempt {attempt} before this; nothing was started"),
         false => format!("{word}, in attempt {attempt}"),
     };
-    ui.row(mark, &format!("task {}", asked.index), &text);
-    ui.row(Mark::Note, "evidence", &dir.display().to_string());
+    ui.verdict(mark, &format!("task {}", asked.index), &text);
+    ui.verdict(mark, &format!("task {}", asked.index), &dir.display().to_string());
     ui.json(&json!({
         "schema": "admit.campaign-task/1", "plan": campaign.digest, "index": asked.index,
         "attempt": attempt, "status": status, "before": before, "directory": dir,
@@ -274,13 +278,14 @@ fn one_task(app: &App, args: &TaskArgs) -> Result<u8> {
 fn seal_it(app: &App, campaign: &Campaign) -> Result<u8> {
     let counted = seal::seal(&app.context, campaign)?;
     show(app, campaign, &counted, "admit.campaign-sealed/1");
-    app.ui.line(&counted.digest().to_string());
     Ok(u8::from(!counted.record.complete))
 }
 
 /// A count in few lines.
 fn show(app: &App, campaign: &Campaign, counted: &Counted, schema: &str) {
     lines(app, campaign, &counted.record);
+    let (mark, word) = verdict(&counted.record);
+    app.ui.verdict(mark, word, &counted.digest().to_string());
     for name in &counted.other {
         app.ui.remark(&format!("{name} lies in runs/ and is no attempt at a task"));
     }
@@ -295,14 +300,19 @@ fn show(app: &App, campaign: &Campaign, counted: &Counted, schema: &str) {
 /// The most tasks that are named one by one.
 const NAMED: usize = 10;
 
+fn verdict(record: &CampaignRecord) -> (Mark, &'static str) {
+    match record.complete {
+        true => (Mark::Good, "complete"),
+        false => (Mark::Bad, "incomplete"),
+    }
+}
+
+/// The count, and what has no score.
 fn lines(app: &App, campaign: &Campaign, record: &CampaignRecord) {
     let ui = &app.ui;
     let total = &record.total;
-    let (mark, word) = match record.complete {
-        true => (Mark::Good, "complete"),
-        false => (Mark::Bad, "incomplete"),
-    };
-    ui.row(mark, word, &numbers(total));
+    let (mark, word) = verdict(record);
+    ui.verdict(mark, word, &numbers(total));
     for (cell, count) in campaign.plan.cells.iter().zip(&record.cells) {
         ui.row(Mark::Note, &title(cell), &numbers(count));
     }
@@ -352,6 +362,8 @@ fn show_record(app: &App, args: &ShowArgs) -> Result<u8> {
     let Some(index) = args.index else {
         let checked = seal::verify(&app.context, &campaign)?;
         lines(app, &campaign, &checked.record);
+        let (mark, word) = verdict(&checked.record);
+        app.ui.verdict(mark, word, &checked.digest.to_string());
         app.ui.json(&record::to_value(&checked.record));
         return Ok(0);
     };
@@ -389,8 +401,25 @@ pub(super) fn verify(
         true => seal::signed(&app.context, &campaign, &checked.record, signatures)?,
         false => None,
     };
+    let holds = good && !matches!(signed, Some(Err(_)));
+    let tasks = ui::count(checked.record.tasks.len(), "task", "tasks");
+    let all = checked.differences.len() + checked.other.len();
+    let differences = ui::count(all, "difference", "differences");
+    let done = checked.record.complete && checked.record.total.failure == 0;
+    let (mark, word, first) = match (holds, good) {
+        (true, _) if done => (Mark::Good, "holds", format!("{tasks}, counted as they ended")),
+        (true, _) => {
+            let what = format!("{tasks}, counted as they ended, and not all of them succeeded");
+            (Mark::Bad, "no", what)
+        }
+        (false, true) => (Mark::Bad, "fails", "the signatures do not do".to_owned()),
+        (false, false) => {
+            (Mark::Bad, "fails", format!("{differences} between the count and the runs"))
+        }
+    };
+    ui.verdict(mark, word, &first);
     if let Some(Ok(held)) = &signed {
-        ui.row(Mark::Good, "signed", &format!("by {}", held.names()));
+        ui.value("signed", &format!("by {}", held.names()));
     }
     if let Some(Err(no)) = &signed {
         ui.row(Mark::Bad, "signature", no.reason.as_str());
@@ -399,12 +428,8 @@ pub(super) fn verify(
         ui.detail("fix", &no.fix);
     }
     if good {
-        ui.row(Mark::Good, "verified", &format!("{} tasks as counted", checked.record.tasks.len()));
         lines(app, &campaign, &checked.record);
-        ui.line(&checked.digest.to_string());
     } else {
-        let all = checked.differences.len() + checked.other.len();
-        ui.row(Mark::Bad, "differs", &format!("{all} differences between the count and the runs"));
         for one in &checked.differences {
             ui.row(Mark::Bad, &one.place, "");
             ui.detail("expected", &one.expected);
@@ -414,6 +439,8 @@ pub(super) fn verify(
             ui.row(Mark::Bad, name, "lies in runs/ and is no attempt at a task");
         }
     }
+    let last = if holds { checked.digest.to_string() } else { first };
+    ui.verdict(mark, word, &last);
     let rows: Vec<_> = checked
         .differences
         .iter()

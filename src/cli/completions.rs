@@ -8,6 +8,7 @@ use serde_json::json;
 use super::app::App;
 use crate::error::{Error, Result};
 use crate::root::write_atomic;
+use crate::ui::{self, Mark};
 
 /// Print the completions of a shell
 #[derive(Debug, clap::Args)]
@@ -40,13 +41,14 @@ pub(super) fn man(app: &App, args: &Man, whole: clap::Command) -> Result<u8> {
     let dir = app.context.host.absolute(dir);
     let mut names = Vec::new();
     let mut all = Vec::new();
-    pages(visible(whole), "admit", &mut all);
+    pages(visible(whole), "admit", "admit", &mut all);
     for (name, command) in all {
         let name = format!("{name}.1");
         write_atomic(&dir.join(&name), &page(command)?)?;
-        app.ui.line(&name);
         names.push(name);
     }
+    let pages = ui::count(names.len(), "page", "pages");
+    app.ui.verdict(Mark::Good, "written", &format!("{pages} in {}", dir.display()));
     app.ui.json(&json!({ "schema": "admit.man/1", "directory": dir, "pages": names }));
     Ok(0)
 }
@@ -59,11 +61,12 @@ fn page(command: clap::Command) -> Result<Vec<u8>> {
 }
 
 /// Every command below `command` with the name of its page.
-fn pages(command: clap::Command, name: &str, out: &mut Vec<(String, clap::Command)>) {
+fn pages(command: clap::Command, name: &str, typed: &str, out: &mut Vec<(String, clap::Command)>) {
     for below in command.get_subcommands().cloned().collect::<Vec<_>>() {
         let name = format!("{name}-{}", below.get_name());
         let title: &'static str = String::leak(name.clone());
-        pages(below.display_name(title), &name, out);
+        let typed = format!("{typed} {}", below.get_name());
+        pages(below.display_name(title).bin_name(typed.clone()), &name, &typed, out);
     }
     out.push((name.to_owned(), command));
 }
@@ -71,7 +74,10 @@ fn pages(command: clap::Command, name: &str, out: &mut Vec<(String, clap::Comman
 /// `command` without what no help lists.
 fn visible(command: clap::Command) -> clap::Command {
     let name: &'static str = String::leak(command.get_name().to_owned());
-    let mut out = clap::Command::new(name).version(env!("CARGO_PKG_VERSION"));
+    let mut out = clap::Command::new(name);
+    if command.get_version().is_some() {
+        out = out.version(env!("CARGO_PKG_VERSION"));
+    }
     if let Some(about) = command.get_about() {
         out = out.about(about.clone());
     }

@@ -1,6 +1,6 @@
 //! `admit diff A B`: how two files differ, and why.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -10,6 +10,7 @@ use crate::bun::explain::text::Hunk;
 use crate::bun::explain::{BunDifference, Difference, Explanation, PartDifference, diff};
 use crate::error::Result;
 use crate::record;
+use crate::ui::{self, Mark};
 
 /// Explain how two files differ; compiled Bun executables down to the module and the line
 #[derive(Debug, clap::Args)]
@@ -34,15 +35,23 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let mut value = record::to_value(&found);
     value["schema"] = json!("admit.difference/1");
     app.ui.json(&value);
-    print(app, &found);
+    print(app, &found, &args.a, &args.b);
     Ok(u8::from(!found.same))
 }
 
-fn print(app: &App, found: &Explanation) {
+fn print(app: &App, found: &Explanation, a: &Path, b: &Path) {
     let line = |text: String| app.ui.line(&text);
     if found.same {
-        return line(format!("same: {} ({} bytes)", found.sha256.a, found.size.a));
+        let what = format!("{} ({})", found.sha256.a, ui::bytes(found.size.a));
+        return app.ui.verdict(Mark::Good, "same", &what);
     }
+    let names = format!("{} and {}", a.display(), b.display());
+    let causes = match &found.causes[..] {
+        [] => "no known cause; where they differ is above".to_owned(),
+        [one] => one.cause.to_string(),
+        [one, more @ ..] => format!("{}; and {} more", one.cause, more.len()),
+    };
+    app.ui.verdict(Mark::Bad, "differ", &names);
     line(format!("a  {}  {} bytes", found.sha256.a, found.size.a));
     line(format!("b  {}  {} bytes", found.sha256.b, found.size.b));
     for note in &found.notes {
@@ -66,6 +75,7 @@ fn print(app: &App, found: &Explanation) {
         Difference::Text { hunks, hunks_total } => text(app, hunks, *hunks_total),
         Difference::Bytes { range } => part(app, range),
     }
+    app.ui.verdict(Mark::Bad, "differ", &causes);
 }
 
 fn bun(app: &App, found: &BunDifference) {

@@ -24,8 +24,8 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         let word = args.word.clone().unwrap_or_default();
         let near = explain::nearest(&word);
         let fix = match near.is_empty() {
-            true => "admit explain lists every word".to_owned(),
-            false => format!("nearest: {}; admit explain lists every word", near.join(", ")),
+            true => "to list every word: admit explain".to_owned(),
+            false => format!("did you mean {}? To list every word: admit explain", near.join(", ")),
         };
         return Err(Error::new(Reason::NotFound, "there is no such word").found(word).hint(fix));
     }

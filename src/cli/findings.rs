@@ -26,20 +26,45 @@ pub(super) fn one(ui: &Ui, finding: &Finding) {
             let reason = finding.reason.as_deref().unwrap_or_default();
             let why = holds.map_or(reason.to_owned(), |(_, holds)| format!("must hold: {holds}"));
             ui.row(Mark::Bad, &finding.id, &why);
-            let (expected, found) = (&finding.expected, &finding.found);
+            let room = ui.width().map(|width| width.saturating_sub(18));
+            let (expected, found) = compared(&finding.expected, &finding.found, room);
             let both = format!("{expected}; found: {found}");
             // On one line where they fit: what is compared stands side by side.
-            match ui.width().map(|width| width.saturating_sub(18)) {
+            match room {
                 Some(room) if both.chars().count() <= room => ui.detail("expected", &both),
                 _ => {
-                    ui.detail("expected", expected);
-                    ui.detail("found", found);
+                    ui.detail("expected", &expected);
+                    ui.detail("found", &found);
                 }
             }
             if !finding.fix.is_empty() {
                 ui.detail("fix", &finding.fix);
             }
         }
+    }
+}
+
+/// Digits of a digest that tell two of them apart, where a line has no room for more.
+const DIGITS: usize = 16;
+
+/// What is compared, for people: of several digests of one thing the first, which tells it from every other, and its
+/// beginning where a line has no room for all of it. `--json` and the report have them whole.
+fn compared(expected: &str, found: &str, room: Option<usize>) -> (String, String) {
+    let first = |text: &str| {
+        let word = text.split_whitespace().next()?;
+        let hex = word.strip_prefix("sha256:")?;
+        (hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit())).then(|| word.to_owned())
+    };
+    let (Some(a), Some(b)) = (first(expected), first(found)) else {
+        return (expected.to_owned(), found.to_owned());
+    };
+    let length = "sha256:".len() + DIGITS;
+    if a[..length] == b[..length] {
+        return (expected.to_owned(), found.to_owned());
+    }
+    match room.is_some_and(|room| a.len() > room) {
+        true => (format!("{}…", &a[..length]), format!("{}…", &b[..length])),
+        false => (a, b),
     }
 }
 
@@ -55,4 +80,21 @@ pub(super) fn counts(findings: &[Finding]) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_compared_by_what_tells_them_apart() {
+        let [one, two] = ["a", "b"].map(|c| format!("sha256:{}", c.repeat(64)));
+        let long = format!("{one} blake3:{} 7 bytes", "c".repeat(64));
+        assert_eq!(compared(&long, &two, None), (one.clone(), two.clone()));
+        let short = |c: &str| format!("sha256:{}…", c.repeat(16));
+        assert_eq!(compared(&long, &two, Some(62)), (short("a"), short("b")));
+        // Where the first digests agree, what differs comes after them.
+        assert_eq!(compared(&long, &one, Some(62)), (long.clone(), one.clone()));
+        assert_eq!(compared(&one, "absent", Some(10)), (one.clone(), "absent".to_owned()));
+    }
 }

@@ -171,15 +171,14 @@ fn new(app: &App, args: &New) -> Result<u8> {
             for (what, value) in &made.proposed {
                 app.ui.row(Mark::Note, what, value);
             }
-            app.ui.detail(
-                "next",
-                &format!("admit fixture attack {name}; admit fixture {name} --record"),
-            );
+            let next = format!("admit fixture attack {name}; admit fixture {name} --record");
+            app.ui.verdict(Mark::Good, "made", &next);
         }
         None => {
             let text = format!("{name} does not tell good work from bad; nothing was written");
             app.ui.verdict(Mark::Bad, "refused", &text);
             examined(app, &made.examined, Shown::default());
+            app.ui.verdict(Mark::Bad, "refused", &findings::counts(&made.examined.findings));
         }
     }
     Ok(u8::from(made.written.is_none()))
@@ -215,6 +214,10 @@ fn check(app: &App, args: &Check) -> Result<u8> {
         }
     }
     examined(app, &found, args.shown);
+    match found.holds() {
+        true => app.ui.verdict(Mark::Good, "holds", &format!("admit fixture attack {name}")),
+        false => app.ui.verdict(Mark::Bad, "fails", &counts),
+    }
     Ok(u8::from(!found.holds()))
 }
 
@@ -267,6 +270,10 @@ fn attacked(app: &App, args: &Attack) -> Result<u8> {
         let fix = "draw more calls, and calls whose results the solution alone gives: docs/own-fixture.md";
         app.ui.detail("fix", fix);
     }
+    match held {
+        true => app.ui.verdict(Mark::Good, "holds", "nothing is accepted without the work"),
+        false => app.ui.verdict(Mark::Bad, "fails", "work that solves nothing was accepted"),
+    }
     Ok(u8::from(!held))
 }
 
@@ -289,19 +296,24 @@ fn show(app: &App, args: &Show) -> Result<u8> {
         "recorded": locked, "record": place, "task": fixture.record.task.title,
         "allowed_paths": fixture.record.allowed_paths, "tests": fixture.record.test_ids,
     }));
-    app.ui.row(Mark::Note, "task", &fixture.record.task.title);
-    app.ui.row(Mark::Note, "digest", &fixture.digest.to_string());
-    match (&locked, same) {
-        (None, _) => app.ui.row(Mark::Bad, "recorded", "no digest: no run starts"),
-        (Some(_), true) => app.ui.row(Mark::Good, "recorded", &place.unwrap_or_default()),
-        (Some(expected), false) => {
-            app.ui.row(Mark::Bad, "recorded", &place.unwrap_or_default());
-            app.ui.detail("expected", &expected.to_string());
-        }
+    let (mark, word, last) = match (&locked, same) {
+        (None, _) => (Mark::Bad, "not recorded", "no run starts without a recorded digest"),
+        (_, true) => (Mark::Good, "recorded", "the fixture is the recorded one"),
+        (_, false) => (Mark::Bad, "differs", "the fixture is not the recorded one: no run starts"),
+    };
+    let name = &args.name;
+    app.ui.verdict(mark, word, &format!("{name}: {}", fixture.record.task.title));
+    app.ui.value("digest", &fixture.digest.to_string());
+    place.iter().for_each(|place| app.ui.value("record", place));
+    if let Some(expected) = locked.as_ref().filter(|_| !same) {
+        app.ui.detail("expected", &expected.to_string());
     }
     if !same {
-        app.ui.detail("fix", "restore the fixture, or record it as it is: admit fixture --help");
+        let fix =
+            format!("restore the fixture, or record it as it is: admit fixture {name} --record");
+        app.ui.detail("fix", &fix);
     }
+    app.ui.verdict(mark, word, last);
     let reason = if locked.is_some() { Reason::DigestMismatch } else { Reason::NotFound };
     Ok(if same { 0 } else { reason.kind().exit_code() })
 }

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::init::{self, Wanted};
 use crate::record::ids::Name;
 use crate::root::MARKER;
+use crate::ui::{self, Mark};
 
 /// Make a root of your own: a directory whose records decide what is built and run
 #[derive(Debug, clap::Args)]
@@ -32,13 +33,11 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         "schema": "admit.trusted/1", "root": root.label(), "digest": root.digest().to_string(),
         "files": files,
     }));
-    app.ui.line(&format!("made and trusted {} ({} files)", root.label(), files.len()));
-    app.ui.line(&format!("digest  {}", root.digest()));
-    app.ui.detail(
-        "next",
-        &format!(
-            "{MARKER} there explains every key; admit model import or add puts models on record"
-        ),
-    );
+    let count = ui::count(files.len(), "file", "files");
+    app.ui.verdict(Mark::Good, "made", &format!("{} ({count}), trusted as it is", root.label()));
+    app.ui.value("digest", &root.digest().to_string());
+    let next = "admit model add, or admit model import, puts a model on record";
+    app.ui.value("next", next);
+    app.ui.verdict(Mark::Good, "made", &format!("{MARKER} there explains every key"));
     Ok(0)
 }

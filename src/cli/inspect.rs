@@ -12,7 +12,7 @@ use crate::bun::inspect::{Compiled, Content, Inspection, inspect};
 use crate::bun::native;
 use crate::error::{Error, Reason, Result};
 use crate::record;
-use crate::ui::Mark;
+use crate::ui::{self, Mark};
 
 /// Show the runtime, flags and modules of a compiled Bun executable, or how a native one is linked, without running it
 #[derive(Debug, clap::Args)]
@@ -43,14 +43,32 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
 }
 
 fn print(app: &App, found: &Inspection) {
-    app.ui.line(&format!("{}  {} bytes", found.sha256, found.size));
+    let (mark, word, first) = match &found.content {
+        Content::Native(native) => (Mark::Note, "native", native::words(native)),
+        Content::Bun(compiled) => {
+            let modules = ui::count(compiled.modules.len(), "module", "modules");
+            match (&compiled.runtime.proven, compiled.graph.unexplained) {
+                (Some(bun), 0) => {
+                    (Mark::Good, "proven", format!("{bun}, byte for byte; {modules}"))
+                }
+                (Some(bun), bytes) => {
+                    let what =
+                        format!("{bun} with {bytes} bytes that nothing accounts for; {modules}");
+                    (Mark::Bad, "not all known", what)
+                }
+                (None, _) => (Mark::Note, "not proven", format!("a Bun executable; {modules}")),
+            }
+        }
+    };
+    app.ui.verdict(mark, word, &first);
     match &found.content {
-        Content::Native(native) => {
-            app.ui.row(Mark::Note, "native", &native::words(native));
-            app.ui.detail("meaning", "no module graph of Bun in it: known by its digest alone");
+        Content::Native(_) => {
+            app.ui.value("means", "no module graph of Bun in it: known by its digest alone");
         }
         Content::Bun(found) => compiled(app, found),
     }
+    let size = ui::bytes(found.size);
+    app.ui.verdict(mark, word, &format!("{} ({size})", found.sha256));
 }
 
 fn compiled(app: &App, found: &Compiled) {

@@ -8,6 +8,7 @@ use super::App;
 use crate::attest::keys::{Keys, Named};
 use crate::error::Result;
 use crate::record::ids::Name;
+use crate::ui::{self, Mark};
 
 /// Make, show and take over the keys that sign attestations
 #[derive(Debug, clap::Args)]
@@ -60,13 +61,16 @@ pub(super) fn keys(app: &App) -> Result<Keys> {
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let keys = keys(app)?;
+    let (mut word, mut next) = ("", "");
     let shown = match &args.command {
         Command::New(one) => {
             keys.make(&one.name)?;
+            (word, next) = ("made", "; admit attest signs with it");
             vec![keys.public(&one.name)?]
         }
         Command::Import(import) => {
             keys.import(&import.name, &app.context.host.absolute(&import.file))?;
+            word = "imported";
             vec![keys.public(&import.name)?]
         }
         Command::Show(Show { name: Some(name), pem }) => {
@@ -90,17 +94,32 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         })
         .collect();
     app.ui.json(&json!({ "schema": "admit.keys/1", "keys": rows }));
+    let count = ui::count(shown.len(), "key", "keys");
+    let word = if word.is_empty() { &count } else { word };
+    let own = shown.iter().filter(|named| named.own).count();
+    let first = match &shown[..] {
+        [] => "admit key new makes one".to_owned(),
+        [one] => said(one),
+        all => format!("{own} to sign with, {} trusted alone", all.len() - own),
+    };
+    app.ui.verdict(Mark::Good, word, &first);
     for named in &shown {
-        show(app, named);
+        if shown.len() > 1 {
+            app.ui.line(&said(named));
+        }
+        app.ui.value("public", &named.key.line(named.name.as_str()));
     }
-    if shown.is_empty() {
-        app.ui.remark("there are no keys yet; admit key new makes one");
+    if !shown.is_empty() {
+        let place = match &shown[..] {
+            [one] => keys.public_path(&one.name).display().to_string(),
+            _ => "admit key show NAME says where each lies".to_owned(),
+        };
+        app.ui.verdict(Mark::Good, word, &format!("{place}{next}"));
     }
     Ok(0)
 }
 
-fn show(app: &App, named: &Named) {
-    app.ui.line(&named.key.line(named.name.as_str()));
+fn said(named: &Named) -> String {
     let whose = if named.own { "signs" } else { "trusted, not your own" };
-    app.ui.line(&format!("{} {} ({whose})", named.key.fingerprint(), named.name));
+    format!("{} {} ({whose})", named.name, named.key.fingerprint())
 }

@@ -372,7 +372,7 @@ fn read(app: &App, name: &Name) -> Result<Lockfile> {
 fn list(app: &App) -> Result<u8> {
     let root = app.context.root()?;
     let here = platform()?;
-    let mut rows = Vec::new();
+    let (mut rows, mut lines, mut locked) = (Vec::new(), Vec::new(), 0);
     for name in lock::providers(&root) {
         let row = match root.record::<Lockfile>(&format!("lockfiles/{name}.lock.json")) {
             Ok(Some(lock)) => {
@@ -380,21 +380,32 @@ fn list(app: &App) -> Result<u8> {
                 let word = if output.is_some() { "output locked" } else { "no output locked yet" };
                 let (url, rev, bun) =
                     (&lock.source.url, &lock.source.rev, &lock.toolchain.bun.version);
-                app.ui.line(&format!("{name:<24} {} {word:<21} Bun {bun:<8} {url}", rev.short()));
+                locked += usize::from(output.is_some());
+                let mark = if output.is_some() { Mark::Good } else { Mark::Note };
+                lines.push((
+                    mark,
+                    name.clone(),
+                    format!("{} {word}, Bun {bun}, {url}", rev.short()),
+                ));
                 json!({ "provider": name, "source": url, "rev": rev, "bun": bun, "output": output })
             }
             Ok(None) => continue,
             // One that cannot be read is listed, so that it is missed.
             Err(err) => {
-                app.ui.line(&format!("{name:<24} {err}"));
+                lines.push((Mark::Bad, name.clone(), err.to_string()));
                 json!({ "provider": name, "error": err.to_json() })
             }
         };
         rows.push(row);
     }
-    if rows.is_empty() {
-        app.ui.line("no locks; to make one: admit lock NAME --source URL --rev COMMIT");
-    }
+    let word = ui::count(rows.len(), "lock", "locks");
+    app.ui.verdict(Mark::Note, &word, &format!("{locked} with a locked output"));
+    lines.iter().for_each(|(mark, name, text)| app.ui.row(*mark, name, text));
+    app.ui.verdict(
+        Mark::Note,
+        &word,
+        "admit lock NAME shows one; admit lock NAME --source URL --rev COMMIT makes one",
+    );
     app.ui.json(&json!({ "schema": "admit.locks/1", "root": root.label(), "locks": rows }));
     Ok(0)
 }
@@ -405,12 +416,14 @@ fn diff(app: &App, a: &Name, b: &Name) -> Result<u8> {
     let changes = lock::compare(Some(&old), &new);
     app.ui
         .json(&json!({ "schema": "admit.lock-difference/1", "a": a, "b": b, "changes": changes }));
-    show(app, &changes);
-    let count = match changes.len() {
-        0 => "the same".to_owned(),
-        n => format!("{n} fields differ"),
+    let (mark, word) = match changes.is_empty() {
+        true => (Mark::Good, "same"),
+        false => (Mark::Bad, "differ"),
     };
-    app.ui.line(&format!("{a} and {b}: {count}"));
+    let fields = ui::count(changes.len(), "field differs", "fields differ");
+    app.ui.verdict(mark, word, &format!("the locks of {a} and {b}"));
+    show(app, &changes);
+    app.ui.verdict(mark, word, &fields);
     Ok(u8::from(!changes.is_empty()))
 }
 

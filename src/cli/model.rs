@@ -14,7 +14,7 @@ use crate::record::ids::Digest;
 use crate::record::signing::Kind as Signed;
 use crate::root::Root;
 use crate::secrets;
-use crate::ui::Mark;
+use crate::ui::{self, Mark};
 use crate::verify::Signatures;
 
 /// Show, record and revoke model admissions
@@ -100,6 +100,7 @@ pub(super) fn mark(status: AdmissionStatus) -> Mark {
 fn list(app: &App) -> Result<u8> {
     let root = app.context.root()?;
     let mut rows = Vec::new();
+    let (mut lines, mut admitting) = (Vec::new(), 0);
     for (path, bytes) in root.below(ModelPair::DIR).filter(|(path, _)| path.ends_with(".json")) {
         // A record is asked for by the pair that it names: what a run with that pair would be told.
         let pair = admission::parse(bytes).ok().map(|record| record.pair());
@@ -120,13 +121,22 @@ fn list(app: &App) -> Result<u8> {
         }
         let name = pair.map_or_else(|| path.to_owned(), |pair| pair.to_string());
         let text = format!("{} ({})", found.status.as_str(), found.reason);
-        app.ui.row(mark(found.status), &name, &text);
+        admitting += usize::from(found.status == AdmissionStatus::Admitted);
+        lines.push((mark(found.status), name.clone(), text));
         rows.push(json!({
             "file": root.place(path), "pair": name, "status": found.status, "reason": found.reason,
             "record": found.record,
         }));
     }
     app.ui.json(&json!({ "schema": "admit.model-list/1", "root": root.label(), "models": rows }));
+    let word = ui::count(lines.len(), "model", "models");
+    app.ui.verdict(Mark::Note, &word, &format!("{admitting} admitted now"));
+    lines.iter().for_each(|(mark, name, text)| app.ui.row(*mark, name, text));
+    let next = match lines.is_empty() {
+        true => "admit model add or admit model import puts one on record",
+        false => "admit model check PROVIDER/MODEL says what a run would be told",
+    };
+    app.ui.verdict(Mark::Note, &word, next);
     Ok(0)
 }
 
@@ -186,12 +196,25 @@ fn check(app: &App, args: &Check) -> Result<u8> {
     let pair = &args.one.pair;
     let found = status(app, &root, pair);
     let signed = signed(app, &root, pair, &args.signatures.options())?;
-    app.ui.row(mark(found.status), &pair.to_string(), found.status.as_str());
-    app.ui.detail("reason", &found.reason);
     let row = signed.as_ref().map(signature);
+    let good = found.status == AdmissionStatus::Admitted
+        && row.as_ref().is_none_or(|row| !row.is_failed());
+    let (mark, word, last) = match good {
+        true => {
+            (Mark::Good, "admitted", "a run may use it; its address and key are not looked at here")
+        }
+        false => (Mark::Bad, "not admitted", "a run with it would be refused"),
+    };
+    app.ui.verdict(mark, word, &format!("{pair}: {}: {}", found.status.as_str(), found.reason));
     if let Some(row) = &row {
         findings::one(&app.ui, row);
     }
+    let next = match root.get(&pair.path()).is_some() {
+        _ if good => String::new(),
+        true => format!("; admit model show {pair}"),
+        false => "; admit model add --help, or admit model import --help".to_owned(),
+    };
+    app.ui.verdict(mark, word, &format!("{last}{next}"));
     app.ui.json(&json!({
         "schema": "admit.model-check/1", "pair": pair.to_string(), "status": found.status,
         "reason": found.reason, "file": root.place(&pair.path()),
@@ -207,11 +230,10 @@ fn check(app: &App, args: &Check) -> Result<u8> {
 fn import(app: &App, args: &Import) -> Result<u8> {
     let imported = crate::model::import(&app.context, &args.file, args.replace)?;
     let (pair, place) = (imported.record.pair(), imported.place.display());
-    app.ui.line(&match imported.new {
-        true => format!("admitted {pair} in {place}"),
-        false => format!("{pair} is on record already: {place}"),
-    });
-    app.ui.detail("approved by", &imported.record.approval_source);
+    let already = if imported.new { "" } else { " (on record already)" };
+    app.ui.verdict(Mark::Good, "admitted", &format!("{pair}{already}"));
+    app.ui.value("word of", &imported.record.approval_source);
+    app.ui.verdict(Mark::Good, "admitted", &place.to_string());
     app.ui.json(&json!({
         "schema": "admit.model-imported/1", "pair": pair.to_string(), "file": imported.place,
         "new": imported.new, "record": imported.record,
@@ -228,7 +250,8 @@ fn revoke(app: &App, pair: &ModelPair) -> Result<u8> {
     record.status = admission::REVOKED.into();
     let record = record.in_present_form();
     let place = super::model_write::put(app, &path, &record::pretty(&record))?;
-    app.ui.line(&format!("revoked {pair} in {}", place.display()));
+    app.ui.verdict(Mark::Good, "revoked", &format!("{pair}: no run may use it any more"));
+    app.ui.verdict(Mark::Good, "revoked", &place.display().to_string());
     app.ui.json(
         &json!({ "schema": "admit.model-revoked/1", "pair": pair.to_string(), "file": place }),
     );

@@ -19,6 +19,7 @@ use crate::record::ids::{Name, RelPath, Timestamp};
 use crate::record::network::Network;
 use crate::record::{self, Record};
 use crate::secrets;
+use crate::ui::Mark;
 
 /// Record an approval
 #[derive(Debug, clap::Args)]
@@ -186,7 +187,11 @@ pub(super) fn add(app: &App, args: &Add) -> Result<u8> {
             .found(format!("{}: {}", found.status.as_str(), found.reason)));
     }
     let place = put(app, &path, &bytes)?;
-    app.ui.line(&format!("admitted {} in {}", args.pair, place.display()));
+    let pair = &args.pair;
+    let first = format!("{pair}, in the network {}", args.network);
+    app.ui.verdict(Mark::Good, "admitted", &first);
+    app.ui.value("record", &place.display().to_string());
+    app.ui.verdict(Mark::Good, "admitted", &format!("admit model check {pair}, or run with it"));
     app.ui.json(&json!({ "schema": "admit.model-added/1", "file": place, "record": record }));
     Ok(0)
 }
@@ -225,7 +230,8 @@ pub(super) fn decide(app: &App, args: &Decide) -> Result<u8> {
         Error::new(Reason::BadRecord, "the decision cannot be recorded").found(err.to_string())
     })?;
     let place = put(app, &path, &bytes)?;
-    app.ui.line(&format!("recorded {} in {}", args.id, place.display()));
+    app.ui.verdict(Mark::Good, "recorded", &format!("{}: {}", args.id, args.status));
+    app.ui.verdict(Mark::Good, "recorded", &place.display().to_string());
     app.ui.json(&json!({ "schema": "admit.decided/1", "file": place, "record": record }));
     Ok(0)
 }

@@ -10,7 +10,7 @@ use crate::build::{self, Rebuild, STEP_WALL, Wanted};
 use crate::error::Result;
 use crate::lock::{self, Spec};
 use crate::record;
-use crate::ui::Mark;
+use crate::ui::{self, Mark};
 
 /// Build again with everything around the sandbox varied: are the bytes the same, and if not, what changes them
 #[derive(Debug, clap::Args)]
@@ -61,12 +61,6 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
 fn show(app: &App, rebuild: &Rebuild) {
     let done = &rebuild.rebuilt;
     app.ui.json(&record::to_value(rebuild));
-    for (i, one) in done.rounds.iter().enumerate() {
-        round(app, i + 1, one);
-    }
-    for one in &rebuild.not_varied {
-        app.ui.row(Mark::Note, one.variation.as_str(), &format!("not varied: {}", one.why));
-    }
     let all = done.rounds.len();
     let what = match &done.expected {
         None => "nothing: no first build".to_owned(),
@@ -79,13 +73,24 @@ fn show(app: &App, rebuild: &Rebuild) {
         Answer::Differs => "differs",
         Answer::NotRebuilt => "not rebuilt",
     };
-    app.ui.row(mark, word, &format!("{} of {all} identical to {what}", done.identical));
+    let builds = ui::count(all, "build", "builds");
+    app.ui.verdict(mark, word, &format!("{} of {builds} identical to {what}", done.identical));
+    for (i, one) in done.rounds.iter().enumerate() {
+        round(app, i + 1, one);
+    }
+    for one in &rebuild.not_varied {
+        app.ui.row(Mark::Note, one.variation.as_str(), &format!("not varied: {}", one.why));
+    }
     if let Some(blame) = &done.blame {
         self::blame(app, blame);
     }
-    if let Some(command) = &rebuild.diff {
-        app.ui.line(&command.join(" "));
-    }
+    let last = match (&rebuild.diff, done.answer) {
+        (Some(command), _) => command.join(" "),
+        (None, Answer::Reproduced) => "the same bytes each time".to_owned(),
+        (None, Answer::Differs) => "what is built here cannot be told by its digest".to_owned(),
+        (None, Answer::NotRebuilt) => "a build came to no end, so there is no answer".to_owned(),
+    };
+    app.ui.verdict(mark, word, &last);
 }
 
 fn round(app: &App, number: usize, round: &Round) {

@@ -204,9 +204,22 @@ fn show(ui: &Ui, sealed: &Sealed, findings: &[Finding], shown: Shown, require_pa
         let accept = if report.status == RunStatus::Pass { "" } else { " --accept rehearsed" };
         ui.value("next", &format!("admit show latest; admit verify latest{accept}"));
     }
-    let last = match (&report.failure_reason, report.status) {
-        (Some(reason), RunStatus::Blocked) => format!("{reason} ({counts})"),
-        _ => counts,
+    let last = match (&report.failure_reason, report.status, report.failure_class) {
+        (Some(reason), RunStatus::Blocked, _) => {
+            let causes = findings.iter().filter(|finding| finding.is_failed());
+            match causes.map(|finding| finding.id.as_str()).collect::<Vec<_>>() {
+                causes if causes.is_empty() => format!("{reason} ({counts})"),
+                causes => {
+                    let passed = findings.iter().filter(|finding| !finding.is_failed());
+                    let counts = findings::counts(&passed.cloned().collect::<Vec<_>>());
+                    format!("by {} ({counts})", causes.join(" and "))
+                }
+            }
+        }
+        (_, RunStatus::Fail, Some(class)) => {
+            format!("{} (admit explain {0}); {counts} before the start", class.as_str())
+        }
+        _ => format!("{counts} before the start"),
     };
     ui.verdict(mark, status, &last);
     ui.json(&run::answer(sealed));

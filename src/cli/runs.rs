@@ -125,8 +125,10 @@ fn line(app: &App, run: &Row) {
     };
     let class = run.failure_class.map(|class| class.as_str()).or(run.fault);
     let model = run.model.as_deref().or(run.agent.as_deref());
-    let more: Vec<&str> = [class, model].into_iter().flatten().collect();
-    app.ui.row(mark, &run.name, &format!("{status:<9}  {}", more.join("  ")));
+    // One line a run: where there is no room, what says most.
+    let room = if app.ui.width().is_some_and(|width| width < 120) { 1 } else { 2 };
+    let more: Vec<&str> = [class, model].into_iter().flatten().take(room).collect();
+    app.ui.row(mark, &run.name, &format!("{status:<9} {}", more.join("  ")));
 }
 
 fn list(app: &App, args: &Args) -> Result<u8> {

@@ -11,6 +11,7 @@ use crate::record;
 use crate::record::report::BuildReport;
 use crate::root::bad_record;
 use crate::sbom::{bom, parts};
+use crate::ui::Mark;
 
 /// A longer report is not read, in bytes.
 const MAX_REPORT: u64 = 16 << 20;
@@ -67,7 +68,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         None => app.ui.raw(&bytes),
         Some(file) => {
             std::fs::write(file, &bytes).map_err(|err| Error::io("write", file, err))?;
-            app.ui.remark(&format!("written {}", file.display()));
+            app.ui.verdict(Mark::Good, "written", &file.display().to_string());
         }
     }
     Ok(0)

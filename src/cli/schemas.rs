@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::record;
 use crate::root::write_atomic;
 use crate::schemas;
+use crate::ui::{self, Mark};
 
 /// Print the JSON Schemas of the files that admit reads and writes
 #[derive(Debug, clap::Args)]
@@ -21,10 +22,12 @@ pub(super) struct Args {
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let all = schemas::all();
     if let Some(dir) = &args.write {
+        let dir = app.context.host.absolute(dir);
         for (name, schema) in &all {
-            write_atomic(&app.context.host.absolute(dir).join(name), &record::pretty(schema))?;
-            app.ui.line(name);
+            write_atomic(&dir.join(name), &record::pretty(schema))?;
         }
+        let files = ui::count(all.len(), "schema", "schemas");
+        app.ui.verdict(Mark::Good, "written", &format!("{files} in {}", dir.display()));
         return Ok(0);
     }
     let whole: serde_json::Map<String, Value> = all.into_iter().collect();

@@ -27,6 +27,9 @@ pub(super) struct Args {
     /// Print it in a form for a pipeline instead
     #[arg(long, value_enum, conflicts_with = "markdown")]
     format: Option<Format>,
+    /// What `admit run` was asked for: a rehearsal is a failure in that form, too
+    #[arg(long, value_name = "STATUS", value_parser = ["pass"], requires = "format")]
+    require: Option<String>,
 }
 
 /// A form for a pipeline.
@@ -58,9 +61,9 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     }
     if let Some(format) = args.format {
         let text = match format {
-            Format::Junit => evidence::junit(report, false),
+            Format::Junit => evidence::junit(report, args.require.is_some()),
             Format::Summary => evidence::summary(report, checked.id.as_ref()),
-            Format::Annotations => evidence::annotations(report),
+            Format::Annotations => evidence::annotations(report, args.require.is_some()),
         };
         app.ui.raw(text.as_bytes());
         return Ok(0);

@@ -179,14 +179,16 @@ pub fn summary(report: &RunReport, id: Option<&Digest>) -> String {
 }
 
 /// A run as workflow commands, which a service shows beside the change: one for the run, one for each check that failed.
-pub fn annotations(report: &RunReport) -> String {
+/// `required` as of [`junit`].
+pub fn annotations(report: &RunReport, required: bool) -> String {
     // What ends a command or a property stands in the service's own escapes.
     let data =
         |text: &str| visible(text).replace('%', "%25").replace('\n', "%0A").replace('\r', "%0D");
     let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
     let level = match report.status {
-        RunStatus::Pass | RunStatus::Rehearsed => "notice",
-        RunStatus::Fail | RunStatus::Blocked => "error",
+        RunStatus::Pass => "notice",
+        RunStatus::Rehearsed if !required => "notice",
+        _ => "error",
     };
     let reason = report.failure_reason.as_deref().unwrap_or(explain::status(report.status));
     let title = format!("admit {}: {}", report.status.as_str(), report.fixture);
@@ -243,7 +245,11 @@ mod tests {
         assert!(text.lines().count() <= 20, "{text}");
         assert!(text.starts_with("### BLOCKED: toy\n") && text.contains("and 5 more"), "{text}");
         assert!(!text.contains("<b>"), "{text}");
-        let text = annotations(&blocked());
+        let mut rehearsed = blocked();
+        rehearsed.status = RunStatus::Rehearsed;
+        assert!(annotations(&rehearsed, false).starts_with("::notice "));
+        assert!(annotations(&rehearsed, true).starts_with("::error "));
+        let text = annotations(&blocked(), false);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 2, "{text}");
         assert!(lines.iter().all(|line| line.starts_with("::error title=")), "{text}");

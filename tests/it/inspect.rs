@@ -104,7 +104,7 @@ fn diff_names_the_package_the_paths_and_the_line() {
         assert!(text.contains(part), "{part} in\n{text}");
     }
     let same = world.admit(&["diff", "one", "one"]).expect(0).stdout();
-    assert!(same.starts_with("same: sha256:"), "{same}");
+    assert!(same.starts_with("SAME  sha256:"), "{same}");
     world.admit(&["diff", "one", "absent"]).refuse(2, "not_found");
     let found = world.admit(&["diff", "bun", "other-bun", "--json"]).expect(1).json();
     assert_eq!(found["format"], "elf");

@@ -1,6 +1,6 @@
 //! What piles up and how it goes: runs listed, compared and removed, the store's garbage; and one run in a pipeline.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use admit::record::ids::Algorithm;
@@ -80,14 +80,27 @@ fn garbage_goes_and_everything_on_record_still_verifies() {
     }
     world.set("ADMIT_STORE", store.display().to_string());
     world.admit(&["build", "understudy", "--record"]).expect(0);
+    // One lock that changed again and again: each build has another output and the same Bun, which no build is kept for.
+    world.admit(&["lock", "moved", "--like", "understudy"]).expect(0);
+    let mut outputs: Vec<PathBuf> = Vec::new();
+    for round in 0..3 {
+        let place = format!("/tmp/admit-moved-{round}");
+        world.admit(&["lock", "moved", "--build-path", &place]).expect(0);
+        let built = world.admit(&["build", "moved", "--json"]).expect(0).json();
+        outputs.push(built["output"].as_str().unwrap().into());
+    }
+    let there = || outputs.iter().map(|output| output.exists()).collect::<Vec<_>>();
     let junk =
         Store::open(&store).unwrap().put(b"junk", Algorithm::Sha256).unwrap().path().to_owned();
 
     let would = world.admit(&["gc", "--dry-run", "--json"]).expect(0).json();
     assert!(would["files"]["count"].as_u64().unwrap() >= 1, "{would}");
     assert!(junk.exists(), "a dry run removes nothing");
+    world.admit(&["gc"]).expect(0);
+    assert_eq!(there(), [false, true, true], "the last two builds stay");
     let run = world.admit(&["gc", "--keep-builds", "0", "--json"]).expect(0).json();
     assert!(run["before"]["bytes"].as_u64() > run["files"]["bytes"].as_u64(), "{run}");
+    assert_eq!(there(), [false, false, true], "the one that its lock names stays");
     assert!(!junk.exists());
     world.admit(&["verify", "understudy"]).expect(0);
     let again = world.admit(&["build", "understudy", "--json"]).expect(0);
@@ -117,7 +130,7 @@ fn a_pipeline_gets_junit_a_summary_and_annotations_and_the_exit_code() {
     let mut command = world.command_behind(&["bash", "-c", &step()], &[]);
     command
         .env("PATH", path)
-        .env("ARGUMENTS", REFUSED[1..].join(" "))
+        .env("ARGUMENTS", REFUSED[1..].join(" ") + " --require pass")
         .env("EXPECT_ROOT", "")
         .env("ACTION_PATH", project())
         .env("GITHUB_STEP_SUMMARY", world.cwd().join("page.md"));

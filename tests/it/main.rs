@@ -61,3 +61,4 @@ mod upstream;
 mod util;
 mod verify;
 mod wire;
+mod words;

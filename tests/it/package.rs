@@ -155,7 +155,7 @@ fn a_published_bun_executable_is_proven_and_compared_with_a_build_of_its_source(
         world.admit(&["verify", name]).expect(0);
     }
     let same = world.admit(&["diff", "as-built", "understudy"]).expect(0).stdout();
-    assert!(same.starts_with("same: sha256:"), "{same}");
+    assert!(same.starts_with("SAME  sha256:"), "{same}");
     let found = world.admit(&["diff", "as-altered", "understudy", "--json"]).expect(1).json();
     assert_eq!((&found["format"], &found["runtime"]["same"]), (&"bun".into(), &true.into()));
     for side in ["a", "b"] {

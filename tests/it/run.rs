@@ -501,7 +501,9 @@ fn another_binary_and_another_stage_refuse() {
     let rows = outcome["report"]["gates"].as_array().unwrap();
     let stage = rows.iter().find(|row| row["id"] == "stage").unwrap();
     assert_eq!(stage["reason"], "gate_refused");
-    assert!(stage["fix"].as_str().unwrap().contains("missing evidence"), "{stage:#}");
+    assert!(stage["fix"].as_str().unwrap().contains("admit explain stage3"), "{stage:#}");
+    let failed = rows.iter().filter(|row| row["state"] == "failed").count();
+    assert_eq!(failed, 1, "{rows:#?}");
 }
 
 #[test]

@@ -53,6 +53,7 @@ fn told(world: &World, args: &[&str], signal: Signal, ready: impl FnOnce()) -> R
 }
 
 fn is_sealed(world: &World, run: Run) {
+    assert!(run.stderr().contains("stopping: what is done so far is kept"), "{run}");
     let outcome = run.expect(i32::from(Reason::Interrupted.kind().exit_code())).json();
     let dirs = std::fs::read_dir(world.home().join(".local/state/admit/runs")).unwrap();
     let dirs: Vec<PathBuf> =
