@@ -134,6 +134,13 @@ impl Needed {
     }
 }
 
+/// The store's record of a build: all its text, and what says whether it is needed.
+struct BuildRecord<'a> {
+    one: &'a Lying,
+    text: Vec<u8>,
+    is_of: Option<BTreeSet<String>>,
+}
+
 fn needed(context: &Context, store: &Store, all: &[Lying], builds: usize) -> Result<Needed> {
     let mut out = Needed::default();
     for root in roots(context)? {
@@ -156,7 +163,7 @@ fn needed(context: &Context, store: &Store, all: &[Lying], builds: usize) -> Res
         let binary = report.and_then(|report| report.case_binary_sha256);
         out.content.extend(binary.map(|digest| digest.to_hex()));
     }
-    let mut records: Vec<(&Lying, Vec<u8>, Option<BTreeSet<String>>)> = Vec::new();
+    let mut records: Vec<BuildRecord<'_>> = Vec::new();
     for one in all.iter().filter(|one| one.sort == Sort::Record && one.area != COMMITS) {
         let mut text = Vec::new();
         let mut is_of = None;
@@ -170,14 +177,14 @@ fn needed(context: &Context, store: &Store, all: &[Lying], builds: usize) -> Res
             }
         }
         match one.area.as_str() {
-            BUILDS => records.push((one, text, is_of)),
+            BUILDS => records.push(BuildRecord { one, text, is_of }),
             // What another part of admit keeps, and what it names.
             _ => digests(&text, &mut out.content),
         }
     }
-    records.sort_by_key(|(one, ..)| std::cmp::Reverse(one.modified));
+    records.sort_by_key(|record| std::cmp::Reverse(record.one.modified));
     let named = out.content.clone();
-    for (number, (one, text, is_of)) in records.iter().enumerate() {
+    for (number, BuildRecord { one, text, is_of }) in records.iter().enumerate() {
         let needed = is_of.as_ref().is_none_or(|is_of| !is_of.is_disjoint(&named));
         if number < builds || needed {
             out.builds.insert(one.hex.clone());

@@ -40,7 +40,7 @@ pub use model::{MODEL_ADMISSION, ModelPredicate, model_admission};
 pub use outcome::{Held, Outcome, Refused, both};
 pub use provenance::{BUILD_TYPE, BUILDER, PROVENANCE, provenance};
 pub use rebuild::{REBUILD, rebuild};
-pub use release::{Release, release};
+pub use release::{Release, own_commit, release};
 pub use run::{TEST_RESULT, test_result};
 pub use summary::{SUMMARY, VERIFIER, summary};
 

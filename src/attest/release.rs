@@ -22,6 +22,11 @@ const PROGRAM: &str = "bin/admit";
 /// Longest program that is read out of an archive, in bytes.
 const MAX_PROGRAM: u64 = 256 << 20;
 
+/// The commit that this program was compiled with. Set where a release is built; a build of one's own is of no known commit.
+pub fn own_commit() -> Option<&'static str> {
+    option_env!("ADMIT_COMMIT").filter(|commit| !commit.is_empty())
+}
+
 /// What a release is told from.
 pub struct Release<'a> {
     /// The archive's file name.

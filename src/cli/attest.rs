@@ -331,7 +331,7 @@ fn release(app: &App, args: &Args) -> Result<Checked> {
         archive: &read(&path)?,
         again: &read(&again)?,
         own: &read(&own)?,
-        commit: super::COMMIT.filter(|commit| !commit.is_empty()),
+        commit: attest::own_commit(),
     })?;
     Ok(Checked { statement: statement.into(), beside: None })
 }

@@ -163,17 +163,13 @@ fn colour(args: &[OsString]) -> ColorChoice {
     }
 }
 
-/// Set where a release is built; a build of one's own is of no known commit.
-const COMMIT: Option<&str> = option_env!("ADMIT_COMMIT");
-
 /// What this program is: for a report of a fault, and for whoever compares two machines.
 fn version() -> serde_json::Value {
-    let commit = COMMIT.filter(|commit| !commit.is_empty());
     let features: &[&str] = if cfg!(feature = "oracles") { &["oracles"] } else { &[] };
     serde_json::json!({
         "schema": "admit.version/1",
         "version": env!("CARGO_PKG_VERSION"),
-        "commit": commit,
+        "commit": crate::attest::own_commit(),
         "target": format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
         "debug": cfg!(debug_assertions),
         "features": features,
