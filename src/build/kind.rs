@@ -13,7 +13,7 @@ use super::step::{Steps, exit_text};
 use super::work::WorkDir;
 use crate::bun::exe::Executable;
 use crate::bun::inject::prove_runtime_while;
-use crate::bun::lockfile::Package;
+use crate::bun::lockfile::{Kind, Package};
 use crate::bun::manifest::LIFECYCLE;
 use crate::bun::names::split_key;
 use crate::error::{Error, Reason, Result};
@@ -206,7 +206,8 @@ impl ProviderKind {
 
     /// Whether `commands` can be what a build of `plan` ran: the install, scripts where the lock names packages that
     /// have some, the steps.
-    pub fn could_run(self, plan: &Plan, commands: &[Vec<String>]) -> bool {
+    pub fn could_run(self, locked: &Locked, commands: &[Vec<String>]) -> bool {
+        let plan = &locked.plan;
         if self == ProviderKind::Package {
             return commands.is_empty();
         }
@@ -223,7 +224,7 @@ impl ProviderKind {
         let known: &[&str] = if plan.lifecycle { &LIFECYCLE } else { &SCRIPTS };
         *install == self.install_command()
             && steps == plan.steps
-            && (plan.lifecycle || scripts.is_empty() || !plan.scripts.is_empty())
+            && (plan.lifecycle || scripts.len() <= places(locked) * SCRIPTS.len())
             && scripts.iter().all(|argv| is_script(argv, known))
     }
 }
@@ -262,6 +263,23 @@ fn scripts(
     }
     Ok(commands)
 }
+
+/// The most places at which the packages whose scripts run can be installed: one each, unless the lock's list has more.
+fn places(locked: &Locked) -> usize {
+    let Some(packages) = &locked.lock.dependencies.packages else {
+        return if locked.plan.scripts.is_empty() { 0 } else { MAX_PLACES };
+    };
+    let at = |name: &String| {
+        let last = |key: &str| {
+            split_key(key).and_then(|parts| parts.last().copied()) == Some(name.as_str())
+        };
+        packages.iter().filter(|one| last(&one.key)).count().max(1)
+    };
+    locked.plan.scripts.iter().map(at).sum()
+}
+
+/// Places of packages before the lock has their list.
+const MAX_PLACES: usize = 10_000;
 
 /// The name that a package is installed under, and the directory from the project's. One in the tarball of another is
 /// not Bun's to run.
@@ -308,7 +326,8 @@ fn by_default(
     }
     let decided = |name: &String| plan.scripts.contains(name) || skips.contains(name);
     let mut skipped = BTreeSet::new();
-    for (package, _) in &inputs.selected {
+    // The list is about packages of a registry (seen: a tarball or commit of such a name is not trusted).
+    for (package, _) in inputs.selected.iter().filter(|(one, _)| one.kind == Kind::Npm) {
         // Installed under another name, it is that name that Bun looks for.
         let Some((name, place)) = place(package) else { continue };
         let wanted = trusted.contains(name.as_str()) && !decided(&name);

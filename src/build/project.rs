@@ -176,15 +176,20 @@ pub fn lifecycle(plan: &Plan, inputs: &Inputs) -> Result<Vec<(String, Vec<&'stat
     Ok(all)
 }
 
-/// Whether the source says which packages it trusts with scripts, be it none. Where it does not, Bun has a list of its
-/// own.
+/// Whether a package of the source says which ones it trusts with scripts, be it none. Where none does, Bun has a list of
+/// its own (seen with 1.3.14, also for the packages of a workspace).
 ///
 /// # Errors
 /// [`Reason::Io`].
 pub fn trusts(plan: &Plan, inputs: &Inputs) -> Result<bool> {
     let tree = inputs.source.files.dir()?;
-    let root = read(&tree, &inside(plan, "package.json"))?;
-    Ok(root.is_some_and(|file| !manifest::read(&file.bytes)["trustedDependencies"].is_null()))
+    for path in manifests(plan, &inputs.bun_lock) {
+        let file = read(&tree, &path)?;
+        if file.is_some_and(|it| !manifest::read(&it.bytes)["trustedDependencies"].is_null()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A command with its directory.

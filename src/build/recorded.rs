@@ -83,7 +83,7 @@ fn pulled(report: &BuildReport) -> Result<(), Difference> {
 /// What only the report of a build has.
 fn built(locked: &Locked, report: &BuildReport, found: &Value) -> Result<(), Difference> {
     let plan = &locked.plan;
-    if !plan.kind.could_run(plan, &report.build_command) {
+    if !plan.kind.could_run(locked, &report.build_command) {
         let mut expected = vec![plan.kind.install_command()];
         expected.extend(plan.steps.clone());
         return Err(Difference::new("build_command", json!(expected), &found["build_command"]));
@@ -173,7 +173,8 @@ pub fn record(context: &Context, report: &BuildReport) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::lockfile::Lockfile;
+    use crate::record::ids::{Digest, Sri};
+    use crate::record::lockfile::{LockedPackage, Lockfile, PackageKind};
 
     fn locked() -> Locked {
         let lock = include_bytes!("../../lockfiles/understudy.lock.json");
@@ -286,18 +287,34 @@ mod tests {
     fn commands_that_no_build_of_the_plan_runs_are_refused() {
         let mut lock = locked().lock;
         lock.build.scripts = vec!["a".into()];
-        let plan = Locked::new(lock, "lock".into()).unwrap().plan;
+        let mut locked = Locked::new(lock, "lock".into()).unwrap();
+        let plan = locked.plan.clone();
         let script = |name: &str| ["bun", "run", name].map(str::to_owned).to_vec();
-        let run = |scripts: &[&str]| {
+        let run = |locked: &Locked, scripts: &[&str]| {
             let mut all = vec![plan.kind.install_command()];
             all.extend(scripts.iter().map(|name| script(name)));
             all.extend(plan.steps.clone());
-            plan.kind.could_run(&plan, &all)
+            plan.kind.could_run(locked, &all)
         };
-        assert!(run(&[]) && run(&["postinstall"]) && run(&["preinstall", "install"]));
-        assert!(!run(&["evil"]));
-        assert!(!run(&["install", "install", "install", "install"]));
-        assert!(!plan.kind.could_run(&plan, &[]));
-        assert!(!plan.kind.could_run(&plan, &[plan.kind.install_command()]));
+        let packages = locked.lock.dependencies.packages.insert(Vec::new());
+        let at = |key: &str| LockedPackage {
+            key: key.into(),
+            name: "a".into(),
+            version: "1.0.0".into(),
+            kind: PackageKind::Npm,
+            integrity: Sri(Digest::sha256(b"")),
+        };
+        packages.push(at("a"));
+        let one = locked.clone();
+        let good = |scripts: &[&str]| run(&one, scripts);
+        assert!(good(&[]) && good(&["postinstall"]) && good(&["preinstall", "install"]));
+        assert!(!good(&["evil"]));
+        let four = ["install", "install", "install", "install"];
+        assert!(!good(&four));
+        assert!(!plan.kind.could_run(&one, &[]));
+        assert!(!plan.kind.could_run(&one, &[plan.kind.install_command()]));
+        // Installed at two places, it has them twice.
+        locked.lock.dependencies.packages.iter_mut().for_each(|all| all.push(at("b/a")));
+        assert!(run(&locked, &four) && !run(&locked, &["install"; 7]));
     }
 }

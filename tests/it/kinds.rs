@@ -327,19 +327,19 @@ fn a_script_for_many_platforms_is_proposed_for_this_one() {
     source.admit(&["build", &source.name]).expect(0);
 }
 
-/// A source with a tarball `near.tgz` in it, installed as `name` by a row with this integrity.
-fn with_tarball<'a>(world: &'a World, at: &str, name: &str, sri: &str, bytes: &[u8]) -> Source<'a> {
-    let needs = format!(r#""{name}": "./near.tgz", "parse-ms": "4.0.0""#);
+/// A source with a tarball in it for which its lock has no integrity.
+fn with_tarball<'a>(world: &'a World, at: &str, bytes: &[u8]) -> Source<'a> {
+    let needs = r#""near": "./near.tgz", "parse-ms": "4.0.0""#;
     let package = format!(r#"{{"name": "tool", {BUILD}, "dependencies": {{{needs}}}}}"#);
     let lock = format!(
         r#"{{"lockfileVersion": 1, "configVersion": 1, "workspaces": {{"": {{"name": "tool", "dependencies": {{{needs}}}}}}},
-        "packages": {{ "{name}": ["{name}@./near.tgz", {{}}{sri}], {PARSE_MS} }} }}"#
+        "packages": {{ "near": ["near@./near.tgz", {{}}], {PARSE_MS} }} }}"#
     );
-    let main = format!("import {{ near }} from '{name}';\nconsole.log('Usage: ' + near);");
+    let main = "import { near } from 'near';\nconsole.log('Usage: ' + near);";
     let repo = mirror(world).join(at);
     std::fs::create_dir_all(&repo).unwrap();
     std::fs::write(repo.join("near.tgz"), bytes).unwrap();
-    let files = [("package.json", package.as_str()), ("bun.lock", &lock), ("main.ts", &main)];
+    let files = [("package.json", package.as_str()), ("bun.lock", &lock), ("main.ts", main)];
     Source::new(world, at, &files)
 }
 
@@ -351,7 +351,7 @@ fn a_package_without_an_integrity_is_bound_by_the_lock_here() {
         r#"{"name": "near", "version": "1.0.0", "main": "index.js"}"#,
         "export const near = 'near';",
     );
-    let source = with_tarball(&world, "unbound", "near", "", &near);
+    let source = with_tarball(&world, "unbound", &near);
     let said = source.refused(&bun, 2, "bad_argument");
     assert!(said.contains("--integrity near"), "{said}");
     source.lock(&[&bun[..], &["--integrity", "near"]].concat()).expect(0);
@@ -376,8 +376,26 @@ fn scripts_that_bun_would_run_by_its_own_list_are_named() {
         r#"{"name": "esbuild", "version": "1.0.0", "main": "index.js", "scripts": {"postinstall": "echo 'export const near = 2;' > index.js"}}"#,
         "export const near = 1;",
     );
-    let sri = format!(r#", "{}""#, crate::fetch::sha512(&bytes).to_sri());
-    let source = with_tarball(&world, "listed", "esbuild", &sri, &bytes);
+    let sri = crate::fetch::sha512(&bytes).to_sri();
+    let server = Server::http(move |_, _| Reply::ok(bytes.clone()));
+    let url = server.url("/esbuild/-/esbuild-1.0.0.tgz");
+    let needs = r#""esbuild": "1.0.0", "parse-ms": "4.0.0""#;
+    let lock = format!(
+        r#"{{"lockfileVersion": 1, "configVersion": 1, "workspaces": {{"": {{"name": "tool", "dependencies": {{{needs}}}}}}},
+        "packages": {{ "esbuild": ["esbuild@1.0.0", "{url}", {{}}, "{sri}"], {PARSE_MS} }} }}"#
+    );
+    let main = "import { near } from 'esbuild';\nconsole.log('Usage: ' + near);";
+    let listed = |at: &str, more: &str| {
+        let package = format!(r#"{{"name": "tool", {more}{BUILD}, "dependencies": {{{needs}}}}}"#);
+        let files = [("package.json", package.as_str()), ("bun.lock", &lock), ("main.ts", main)];
+        Source::new(&world, at, &files)
+    };
+    // Where the source has a list, be it empty, Bun's own does not count.
+    let other = listed("own-list", r#""trustedDependencies": [], "#);
+    other.lock(&["--bun", "1.3.14"]).expect(0);
+    let run = other.admit(&["build", &other.name]).expect(0);
+    assert!(!run.stderr().contains("none ran"), "{run}");
+    let source = listed("listed", "");
     source.lock(&["--bun", "1.3.14"]).expect(0);
     let run = source.admit(&["build", &source.name]).expect(0);
     let fix = format!("admit lock {} --script esbuild", source.name);
