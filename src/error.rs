@@ -360,6 +360,12 @@ impl Error {
         self
     }
 
+    /// What it was wanted for, behind what failed: no hint, since nobody can do it.
+    pub fn wanted_for(mut self, what: impl fmt::Display) -> Self {
+        self.inner.what = format!("{}, wanted for {what}", self.inner.what);
+        self
+    }
+
     /// One thing the user can do about it; may be called more than once.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.inner.hints.push(hint.into());

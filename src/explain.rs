@@ -349,7 +349,7 @@ pub const CHECKS: [(&str, &str); 35] = [
 ];
 
 /// Terms that are admit's own, or that mean something narrower here.
-const TERMS: [(&str, &str, &str); 25] = [
+const TERMS: [(&str, &str, &str); 39] = [
     ("admit", "To let run. Only what a record of the root names by digest is admitted", ""),
     (
         "adopt",
@@ -362,16 +362,37 @@ const TERMS: [(&str, &str, &str); 25] = [
         "",
     ),
     (
+        "attempt",
+        "One try at a task of a campaign. The lowest one that was scored counts, never the best",
+        "`admit campaign status DIR`",
+    ),
+    (
+        "auth bridge",
+        "A program on this machine that adds an account's credentials to requests; the agent never sees them",
+        "",
+    ),
+    (
         "baseline",
         "Two runs of the judge beside every run: no change must be rejected, the reference patch accepted",
         "",
     ),
     ("blocker", "One thing that stood in the way of a run, in a line of its report", ""),
+    (
+        "campaign",
+        "Many runs that were planned before the first one, and are counted by a rule that was fixed then",
+        "`admit campaign plan`",
+    ),
+    ("cell", "One combination of provider, model and fixture in a campaign", ""),
     ("embedded", "Part of the admit program itself, so that it works without any other file", ""),
     (
         "evidence",
         "Everything that admit saw of a run, sealed under one digest",
         "`admit show`, `admit verify RUN`",
+    ),
+    (
+        "exchange",
+        "One request of the agent to the model, and the reply",
+        "`backend/wire/` of the run",
     ),
     (
         "fixture",
@@ -399,6 +420,7 @@ const TERMS: [(&str, &str, &str); 25] = [
         "The file that pins a provider: commit, toolchain, packages, build steps and output, by digest",
         "`admit lock PROVIDER --show`",
     ),
+    ("nonce", "Random bytes drawn for one run: what carries them was made in that run", ""),
     ("not_asked", "The check has no meaning for what was asked, or was left out", ""),
     (
         "not_reached",
@@ -410,11 +432,37 @@ const TERMS: [(&str, &str, &str); 25] = [
         "A build whose report lies in admissions/builds/ of the root. Only these are run",
         "`admit build PROVIDER --record`",
     ),
+    (
+        "phase",
+        "A part of an agent's work, by its own name, with how it ended. Only the one that does the work decides",
+        "",
+    ),
+    ("policy", "What `[require]` in admit.toml wants signed, and by whom", "`admit config show`"),
+    (
+        "probe",
+        "What admit asks a model before the start, to see how it answers; kept as exchange 0",
+        "`admit run stage2 --dry-run --probe`",
+    ),
     ("provider", "An agent that admit builds and runs, as one lock describes it", "`admit lock`"),
     (
         "proxy",
         "The agent's only way out: admit itself, which lets nothing but the admitted model's requests through",
         "",
+    ),
+    (
+        "published",
+        "Said of a binary that was taken from a package, and not built here",
+        "`admit lock NAME --package PKG@VERSION`",
+    ),
+    (
+        "pulled",
+        "Said of a build that came from a registry, and counts by the word of a key that you trust",
+        "`admit pull`",
+    ),
+    (
+        "rebuild",
+        "The same build once more, to see whether it gives the same bytes",
+        "`admit rebuild PROVIDER`",
     ),
     (
         "root",
@@ -432,6 +480,7 @@ const TERMS: [(&str, &str, &str); 25] = [
         "Every file of a run is as it was sealed. Who can write here could have sealed it anew",
         "`admit verify RUN --id DIGEST`, or a signature: `admit attest run`",
     ),
+    ("sentinel", "What the agent gets in place of the model's key. It opens nothing", ""),
     (
         "store",
         "Where verified inputs and outputs lie, each under its digest",
@@ -446,6 +495,11 @@ const TERMS: [(&str, &str, &str); 25] = [
         "understudy",
         "The stand-in agent that is embedded for the demo: it can never pass",
         "`admit demo`",
+    ),
+    (
+        "wire",
+        "What went between the agent and the model, byte for byte",
+        "`backend/wire/` of the run",
     ),
 ];
 

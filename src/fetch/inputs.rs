@@ -203,7 +203,7 @@ impl Fetcher<'_> {
             self.progress
                 .stage("fetch", &format!("{} {} from {url}", package.name, commit.short()));
             let file = self.commit(&url, &commit).map_err(|err| {
-                err.hint(format!("wanted for the package {} ({})", package.name, package.place))
+                err.wanted_for(format!("the package {} ({})", package.name, package.place))
             })?;
             accepted.insert(package.key.clone(), Sri(file.digest().clone()));
         }

@@ -220,7 +220,7 @@ impl Fetcher<'_> {
             }
         };
         downloaded.fetch_add(1, Ordering::Relaxed);
-        file.map_err(|err| err.hint(format!("wanted for the package {} {}", one.name, one.version)))
+        file.map_err(|err| err.wanted_for(format!("the package {} {}", one.name, one.version)))
     }
 
     fn tarball(&self, url: &str, one: &Wanted, on_bytes: OnBytes<'_>) -> Result<StoredFile> {
@@ -248,7 +248,7 @@ impl Fetcher<'_> {
             Origin::Github(hosted) => self.github(hosted, None, &on_bytes),
             Origin::Commit { url, commit } => self.commit(url, commit),
         };
-        file.map_err(|err| err.hint(format!("wanted for the package {name} {version}")))
+        file.map_err(|err| err.wanted_for(format!("the package {name} {version}")))
     }
 
     /// A file that a lock declares. Without a digest it will have the one that it has, by SHA-256.

@@ -98,9 +98,8 @@ impl Fetcher<'_> {
             })?;
             self.progress.stage("fetch", &format!("submodule {at} {} from {url}", commit.short()));
             let (inside, raw) = self.submodule(&url, root, &at, &commit).map_err(|err| {
-                err.hint(format!(
-                    "wanted for the submodule {at}; to build without it: --without {at}"
-                ))
+                err.wanted_for(format!("the submodule {at}"))
+                    .hint(format!("to build without it: --without {at}"))
             })?;
             queue.extend(below(&url, &format!("{at}/"), inside));
             all.insert(at, Submodule { commit, raw: Some(raw) });
