@@ -4,6 +4,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -136,6 +137,37 @@ fn table() -> Vec<Row> {
     rows
 }
 
+/// Ends of the agent itself, and of a limit, alone and behind a fault that the agent recovers from.
+fn ends() -> Vec<Row> {
+    let all = [
+        (Turn(3), Does("kill -KILL $PPID; sleep 9"), "killed_from_outside"),
+        // The work is committed, and its result was never given.
+        (Turn(4), Does("kill -KILL $PPID; sleep 9"), "killed_from_outside"),
+        (Turn(2), Does("kill -SEGV $PPID; sleep 9"), "engine_failed"),
+        (Always, Does("true"), "limit_hit"),
+    ];
+    let mut rows = Vec::new();
+    for (when, fault, class) in all {
+        let row = |faults, contributing| Row { faults, class: Some(class), contributing };
+        rows.push(row(vec![(when, fault)], vec![]));
+        rows.push(row(vec![(Once(0), Status(500)), (when, fault)], vec!["upstream_error"]));
+    }
+    rows
+}
+
+/// Hangs, before the work is committed and after it: each of them lasts as long as the clock.
+fn hangs() -> Vec<Row> {
+    let row = |faults, class, contributing| Row { faults, class: Some(class), contributing };
+    let late = SaysLate(120, "All done.");
+    vec![
+        row(vec![(Turn(1), late)], "timeout", vec![]),
+        row(vec![(Turn(4), late)], "lifecycle_timeout", vec![]),
+        row(vec![(Once(0), Status(429)), (Turn(1), late)], "timeout", vec!["upstream_error"]),
+        row(vec![(Turn(1), Does("sleep 120"))], "timeout", vec![]),
+        row(vec![(Turn(4), Does("sleep 120"))], "lifecycle_timeout", vec![]),
+    ]
+}
+
 /// A reply as a stream.
 fn events(model: &str, deltas: &[Value], reason: Option<&str>) -> Vec<u8> {
     let mut body = String::new();
@@ -192,7 +224,7 @@ fn faulty(fault: Fault) -> Vec<u8> {
         BadTool => calls(&[("read".into(), "{\"path\": ".into())]),
         Says(text) => says(text),
         SaysLate(seconds, text) => {
-            std::thread::sleep(std::time::Duration::from_secs(seconds));
+            std::thread::sleep(Duration::from_secs(seconds));
             says(text)
         }
         Thinks(text) => {
@@ -219,10 +251,15 @@ fn scripted(turn: usize, script: &Value) -> Vec<u8> {
 
 /// A run with these faults.
 fn run(built: &Built, faults: Vec<(When, Fault)>) -> Left {
+    let faults_hang =
+        faults.iter().any(|(_, fault)| matches!(fault, SaysLate(..) | Does("sleep 120")));
     let server = player(faults);
     let mut trial = Trial::built(built.clone());
     // An agent that is answered the same for ever is ended by a limit.
     trial.proxy.requests = 40;
+    if faults_hang {
+        trial.clocks.idle = Duration::from_secs(25);
+    }
     trial.served_at(server.url("/v1"))
 }
 
@@ -279,8 +316,7 @@ fn wrong(row: &Row, left: &Left) -> Option<String> {
 }
 
 #[expect(clippy::print_stderr, reason = "the figure must be seen")]
-fn all_right(name: &str, built: &Built) {
-    let rows = table();
+fn all_right(name: &str, built: &Built, rows: &[Row]) {
     let (next, faults) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..3 {
@@ -299,11 +335,19 @@ fn all_right(name: &str, built: &Built) {
 
 #[test]
 fn every_fault_of_the_table_is_the_cause_with_the_stand_in() {
-    all_right("stand-in", &understudy());
+    all_right(
+        "stand-in",
+        &understudy(),
+        &[table(), ends()].into_iter().flatten().collect::<Vec<_>>(),
+    );
 }
 
 #[test]
 fn every_fault_of_the_table_is_the_cause_with_real_case() {
     let Some(built) = real_case() else { return };
-    all_right("real Case", &built);
+    all_right(
+        "real Case",
+        &built,
+        &[table(), ends(), hangs()].into_iter().flatten().collect::<Vec<_>>(),
+    );
 }
