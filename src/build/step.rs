@@ -140,6 +140,14 @@ fn step_result(argv: &[String], finished: &Finished, provider: &Name) -> Result<
         let found = programs::found();
         error = error.hint(format!("a step finds what the source installs, and of the rest: {found}; no program of the host. A step of your own: admit lock {provider} --step 'bun build --compile main.ts' --output main"));
     }
+    if ["git: not found", "git: command not found", "exec: \"git\""]
+        .iter()
+        .any(|it| said.contains(it))
+    {
+        error = error.hint(format!(
+            "to let steps ask a git that answers from the pin: admit lock {provider} --git true"
+        ));
+    }
     if asked_for_network(&said) {
         error = error.hint(format!("the step asked for the network: the source's lock is out of date, or the build downloads; what it needs can be declared: admit lock {provider} --download https://example.com/file"));
     }

@@ -11,6 +11,18 @@ use super::inject;
 use crate::error::{Error, Reason, Result};
 use crate::record::report::Runtime;
 
+/// The first Bun whose executables have the section. Those before it append the graph to the file (seen with 1.3.4 and
+/// 1.3.11), which admit does not read.
+pub const FIRST: &str = "1.3.12";
+
+/// Whether executables of this version have the section. One that is no plain version is not known.
+pub fn has_section(version: &str) -> bool {
+    let core = |text: &str| -> Option<Vec<u32>> {
+        text.split('-').next()?.split('.').map(|part| part.parse().ok()).collect()
+    };
+    core(version).is_some_and(|found| Some(found) >= core(FIRST))
+}
+
 /// A compiled executable whose two readings agree.
 #[derive(Clone, Debug)]
 pub struct Executable<'a> {

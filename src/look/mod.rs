@@ -297,10 +297,20 @@ fn whole(
     let output = pick(ask.output.clone(), output, open, |it| {
         note("build.output", it.value.to_string(), &it.place)
     });
-    let lifecycle = ask.lifecycle.or((!said.lifecycle.is_empty()).then_some(Lifecycle::Run));
-    if ask.lifecycle.is_none() && !said.lifecycle.is_empty() {
-        note("build.lifecycle", "run".into(), &format!("it has {}", said.lifecycle.join(", ")));
+    let lifecycle = match (said.lifecycle.is_empty(), said.hooks) {
+        (true, _) => None,
+        (false, true) => Some(Lifecycle::Skip),
+        (false, false) => Some(Lifecycle::Run),
+    };
+    if ask.lifecycle.is_none() && lifecycle.is_some() {
+        let all = said.lifecycle.join(", ");
+        let (word, place) = match said.hooks {
+            true => ("skip", format!("{all}: nothing but hooks of a git repository")),
+            false => ("run", format!("it has {all}")),
+        };
+        note("build.lifecycle", word.into(), &place);
     }
+    let lifecycle = ask.lifecycle.or(lifecycle);
     let named =
         |list: &Option<Vec<String>>, name: &String| list.iter().flatten().any(|it| it == name);
     let undecided: Vec<&String> = said

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::source::Seen;
+use crate::bun::exe;
 use crate::bun::lockfile::Lockfile as BunLock;
 use crate::bun::manifest;
 use crate::bun::origin::join;
@@ -55,6 +56,8 @@ pub struct Proposal {
     pub output: Said<RelPath>,
     /// The source's own lifecycle scripts, with their directories.
     pub lifecycle: Vec<String>,
+    /// These set hooks of a git repository and do nothing else.
+    pub hooks: bool,
     /// Trusted packages that the source's lock has.
     pub trusted: Vec<String>,
     pub pointers: Vec<RelPath>,
@@ -168,6 +171,11 @@ pub fn propose(seen: &Seen, path: RelPath) -> Result<Proposal> {
     let found = candidates(seen, project, &manifests);
     let (steps, output) = chosen(&found);
     let root = &manifests[""].1;
+    let hooks = manifests.iter().all(|(_, (_, manifest))| {
+        let scripts =
+            manifest::LIFECYCLE.iter().filter_map(|name| manifest["scripts"][name].as_str());
+        scripts.into_iter().all(sets_hooks)
+    });
     let own = manifests.iter().flat_map(|(dir, (at, _))| {
         let names = manifest::lifecycle(seen.texts.get(at).map(Vec::as_slice).unwrap_or_default());
         names.into_iter().map(move |name| match *dir {
@@ -187,6 +195,7 @@ pub fn propose(seen: &Seen, path: RelPath) -> Result<Proposal> {
         steps,
         output,
         lifecycle: own.collect(),
+        hooks,
         trusted: trusted.into_iter().map(str::to_owned).collect(),
         pointers: seen.pointers.clone(),
         weak: lock.weak(&BTreeMap::new()).iter().map(|one| one.key.clone()).collect(),
@@ -311,11 +320,15 @@ fn candidates(
                     let (place, git) = (format!("{file} ({place})"), git.clone());
                     found.push(Candidate { step: words, output, place, git, foreign });
                 }
-            } else if text.contains("compile")
-                && (text.contains("Bun.build") || text.contains("bun build"))
+            } else if ["Bun.build", "bun build", "'--compile'", "\"--compile\""]
+                .iter()
+                .any(|it| text.contains(it))
+                && text.contains("compile")
             {
                 let output = outfile_in(text).and_then(|path| join(&base, &path));
-                let foreign = FOREIGN_TARGETS.iter().any(|word| text.contains(word));
+                // By that word such scripts build for the machine that they run on.
+                let single = command.split_whitespace().any(|word| word == "--single");
+                let foreign = !single && FOREIGN_TARGETS.iter().any(|word| text.contains(word));
                 found.push(Candidate { step: run(name), output, place, git, foreign });
             }
         }
@@ -503,6 +516,30 @@ fn program(command: &str) -> Option<&str> {
     [".sh", ".ts", ".js", ".mjs"].iter().any(|end| path.ends_with(end)).then_some(path)
 }
 
+/// Whether a lifecycle script does nothing but set hooks of a git repository, which no build has.
+fn sets_hooks(command: &str) -> bool {
+    const TOOLS: [&str; 5] = [
+        "husky",
+        "lefthook install",
+        "simple-git-hooks",
+        "git config core.hooksPath",
+        "git config --local core.hooksPath",
+    ];
+    let parts = command.split(['&', '|', ';']).map(str::trim).filter(|part| !part.is_empty());
+    let hooks = |part: &str| {
+        let part = ["bunx ", "bun x ", "npx "]
+            .iter()
+            .find_map(|run| part.strip_prefix(run))
+            .unwrap_or(part);
+        TOOLS.iter().any(|tool| part == *tool || part.starts_with(&format!("{tool} ")))
+    };
+    let test = |part: &str| part == "true" || (part.starts_with("[ ") && part.ends_with(" ]"));
+    // What a command in a command does is not read.
+    !["$(", "`", ">"].iter().any(|sign| command.contains(sign))
+        && parts.clone().any(hooks)
+        && parts.clone().all(|part| hooks(part) || test(part))
+}
+
 fn asks_git(text: &str) -> bool {
     ["git rev-parse", "git describe", "git log -1", "git show -s"]
         .iter()
@@ -540,6 +577,15 @@ fn bun(seen: &Seen, project: &str, root: &Value, format: u32) -> Said<String> {
     }
     let found =
         places.into_iter().find_map(|(text, place)| Some(From { value: version(&text?)?, place }));
+    if let Some(From { value, place }) = &found
+        && !exe::has_section(value)
+    {
+        let first = exe::FIRST;
+        let why = format!(
+            "{place} names Bun {value}, and admit proves what Bun {first} and later compile"
+        );
+        return Err(Open { flag: "--bun 1.3.14".into(), why });
+    }
     found.ok_or_else(|| {
         let reads = if format >= 2 { "1.4 or later" } else { "1.3 or later" };
         Open {
@@ -547,4 +593,76 @@ fn bun(seen: &Seen, project: &str, root: &Value, format: u32) -> Said<String> {
             why: format!("the source names no exact version; its lock is read by Bun {reads}"),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(files: &[(&str, &str)]) -> Seen {
+        let mut seen = Seen::default();
+        for (path, text) in files {
+            seen.files.insert((*path).to_owned());
+            seen.texts.insert((*path).to_owned(), text.as_bytes().to_vec());
+        }
+        seen
+    }
+
+    fn said(package: &str, more: &[(&str, &str)]) -> Proposal {
+        let lock = r#"{"lockfileVersion": 1, "workspaces": {"": {"name": "x"}}, "packages": {}}"#;
+        let own = [("package.json", package), ("bun.lock", lock)];
+        propose(&seen(&[&own[..], more].concat()), "bun.lock".parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_script_with_a_switch_for_one_machine_is_the_one() {
+        let build = "for (const t of targets) await Bun.build({ compile: { target: `bun-darwin-${t}`, outfile: `dist/${t}` } })";
+        let package =
+            r#"{"scripts": {"build": "bun run ./build.ts", "one": "bun run ./build.ts --single"}}"#;
+        let found = said(package, &[("build.ts", build)]);
+        assert_eq!(found.steps.unwrap().value, [["bun", "run", "one"]]);
+        assert_eq!(found.output.unwrap_err().flag, "--output PATH");
+        // One that starts Bun with a list of words compiles too.
+        let spawned = "Bun.spawn(['bun', 'build', '--compile', '--outfile=release/x', 'main.ts'])";
+        let found = said(r#"{"scripts": {"build": "bun b.mjs"}}"#, &[("b.mjs", spawned)]);
+        assert_eq!(found.steps.unwrap().value, [["bun", "run", "build"]]);
+        assert_eq!(found.output.unwrap().value.as_str(), "release/x");
+    }
+
+    #[test]
+    fn scripts_that_set_hooks_alone_are_told_from_others() {
+        for hooks in [
+            "git config core.hooksPath .hooks",
+            "husky",
+            "husky || true",
+            "[ \"$CI\" = true ] || [ -n \"$X\" ] || lefthook install",
+            "bunx simple-git-hooks",
+        ] {
+            assert!(sets_hooks(hooks), "{hooks}");
+        }
+        for other in
+            ["true", "", "husky && bun run generate", "husky; echo > x", "husky $(gen)", "huskyer"]
+        {
+            assert!(!sets_hooks(other), "{other}");
+        }
+        assert!(said(r#"{"scripts": {"prepare": "husky"}}"#, &[]).hooks);
+        assert!(!said(r#"{"scripts": {"prepare": "husky", "postinstall": "gen"}}"#, &[]).hooks);
+    }
+
+    #[test]
+    fn a_bun_whose_executables_are_not_read_is_asked_about() {
+        let bun = |version: &str| said("{}", &[(".bun-version", version)]).bun;
+        assert_eq!(bun("1.3.13").unwrap().value, "1.3.13");
+        let open = bun("1.3.11").unwrap_err();
+        assert!(open.flag == "--bun 1.3.14" && open.why.contains("names Bun 1.3.11"), "{open:?}");
+        for (version, known) in [
+            ("1.3.12", true),
+            ("1.4.0-canary", true),
+            ("2.0.0", true),
+            ("1.2.20", false),
+            ("x", false),
+        ] {
+            assert_eq!(exe::has_section(version), known, "{version}");
+        }
+    }
 }
