@@ -136,6 +136,9 @@ impl ProviderKind {
         for (argv, cwd) in before {
             steps.run(argv, cwd).map_err(skip)?;
         }
+        if inputs.bun_lock.config_version >= 1 && inputs.bun_lock.workspaces.len() > 1 {
+            steps.note("the source's lock asks for Bun's isolated linker, and packages are installed by the hoisted one: paths in the output can differ from those of a build by hand");
+        }
         let hidden = Hidden::hide(plan, inputs, steps)?;
         steps.run(self.install_command(), here.clone())?;
         hidden.restore(steps)?;

@@ -10,7 +10,9 @@ use std::io::{Read as _, Write as _};
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _, Permissions, PermissionsExt as _};
 
+use super::left;
 use super::step::Steps;
+use super::work::WorkDir;
 use crate::bun::lockfile::{Bin, Kind, Lockfile as BunLock};
 use crate::bun::manifest;
 use crate::bun::origin::join;
@@ -269,34 +271,83 @@ pub fn directory(plan: &Plan, source: &AbsPath) -> AbsPath {
     plan.project().map_or_else(|| source.clone(), |project| source.join(&project))
 }
 
-/// A `git` for steps that ask which commit this is: it answers from the pin, knows no history and changes nothing.
-/// Everything else that it is asked for is an error, so that no step goes on with a wrong answer.
-pub fn git(plan: &Plan, source: &AbsPath, time: i64) -> String {
+/// Where a `git` of admit's own leaves what it had no answer to, below the work directory.
+const ASKED: &str = ".admit/git-asked";
+
+/// The `git` that steps find. Where the lock says so, it answers from the pin: which commit this is and when it was made;
+/// it knows no history and changes nothing. Everything else that it is asked for is an error, so that no step goes on with
+/// a wrong answer, and is remembered, since many a step goes on without one.
+pub fn git(plan: &Plan, work: &WorkDir, time: i64) -> String {
     let (rev, short) = (plan.rev.as_str(), &plan.rev.as_str()[..7]);
     let when = jiff::Timestamp::from_second(time).map(|time| time.to_string()).unwrap_or_default();
+    let day = when.split('T').next().unwrap_or_default();
+    let (source, asked) = (&work.source, work.inside(ASKED));
+    if !plan.git {
+        return format!(
+            "#!/bin/sh\necho \"git $*\" >> {asked}\necho \"git: not found\" >&2\nexit 127\n"
+        );
+    }
     format!(
         r#"#!/bin/sh
 # Answers from the pin; there is no repository here.
 while [ $# -gt 0 ]; do
   case "$1" in
     -C|-c) shift 2 ;;
-    --no-pager) shift ;;
+    --no-pager|--no-optional-locks|-P) shift ;;
     *) break ;;
   esac
 done
+none() {{ echo "git $*" >> {asked}; echo "git: a build knows its pin alone, and no answer to: git $*" >&2; exit 128; }}
 case "$*" in
-  "rev-parse HEAD"|"rev-parse --verify HEAD"|"log -1 --format=%H"|"log -1 --pretty=%H"|"show -s --format=%H"|"show -s --format=%H HEAD"|"log -1 --pretty=format:%H"|"log -1 --format=%H HEAD") echo {rev} ;;
-  "rev-parse --short HEAD"|"rev-parse --short=7 HEAD"|"log -1 --format=%h"|"log -1 --pretty=%h"|"log -1 --pretty=format:%h"|"describe --always"|"describe --always --dirty"|"describe --tags --always"|"describe --tags --always --dirty"|"describe --always --tags") echo {short} ;;
+  "rev-parse HEAD"|"rev-parse --verify HEAD") echo {rev} ;;
+  "rev-parse --short HEAD"|"rev-parse --short=7 HEAD"|"describe --always"|"describe --always --dirty"|"describe --tags --always"|"describe --tags --always --dirty"|"describe --always --tags") echo {short} ;;
   "rev-parse --abbrev-ref HEAD") echo HEAD ;;
   "branch --show-current") ;;
-  "log -1 --format=%ct"|"show -s --format=%ct"|"show -s --format=%ct HEAD"|"log -1 --pretty=%ct") echo {time} ;;
-  "log -1 --format=%cI"|"show -s --format=%cI"|"show -s --format=%cI HEAD") echo {when} ;;
-  "status --porcelain"|"status -s"|"status --short"|"diff --quiet"|"diff --quiet HEAD"|"diff-index --quiet HEAD"|"diff-index --quiet HEAD --") ;;
+  "status --porcelain"|"status -s"|"status --short"|"status --porcelain --untracked-files="*|"diff --quiet"|"diff --quiet HEAD"|"diff-index --quiet HEAD"|"diff-index --quiet HEAD --") ;;
   "rev-parse --is-inside-work-tree") echo true ;;
   "rev-parse --show-toplevel") echo {source} ;;
   "--version"|"version") echo "git version 2.0 (answers from the pin)" ;;
-  *) echo "git: a build knows its pin alone, and no answer to: git $*" >&2; exit 128 ;;
+  "log -1 "*|"log -n 1 "*|"log -n1 "*|"show -s "*|"show --no-patch "*)
+    form=
+    for word in "$@"; do
+      case "$word" in
+        log|show|-1|-n|1|-n1|-s|--no-patch|HEAD) ;;
+        --format=*%*|--pretty=*%*) form=${{word#*=}}; form=${{form#format:}}; form=${{form#tformat:}} ;;
+        *) none "$@" ;;
+      esac
+    done
+    [ -n "$form" ] || none "$@"
+    said=
+    while [ -n "$form" ]; do
+      case "$form" in
+        %H*) said="${{said}}{rev}"; form=${{form#??}} ;;
+        %h*) said="${{said}}{short}"; form=${{form#??}} ;;
+        %ct*) said="${{said}}{time}"; form=${{form#???}} ;;
+        %cI*) said="${{said}}{when}"; form=${{form#???}} ;;
+        %cs*) said="${{said}}{day}"; form=${{form#???}} ;;
+        %*) none "$@" ;;
+        *) rest=${{form#?}}; said="${{said}}${{form%"$rest"}}"; form=$rest ;;
+      esac
+    done
+    printf '%s\n' "$said" ;;
+  *) none "$@" ;;
 esac
 "#
     )
+}
+
+/// What steps asked git for and got no answer to, in words; `None` where there is nothing.
+pub fn unanswered(plan: &Plan, steps: &Steps<'_>) -> Option<String> {
+    let mut text = Vec::new();
+    left::file(&steps.dir, ASKED).ok()?.take(4096).read_to_end(&mut text).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let asked: BTreeSet<&str> = text.lines().collect();
+    let asked = asked.into_iter().take(4).collect::<Vec<_>>().join("; ");
+    let more = match plan.git {
+        true => "the git of a build knows its pin alone".to_owned(),
+        false => {
+            format!("one that answers from the pin: admit lock {} --git true", plan.provider)
+        }
+    };
+    Some(format!("a step asked what it got no answer to and went on: {asked}. {more}"))
 }

@@ -178,14 +178,15 @@ fn inside(
         source::copy_in(&inputs.source.files, &steps.dir, below, steps.owner)?;
     project::decided(&locked.lock, plan, inputs, &pointers)?;
     programs::place(plan, inputs, work, &steps.dir, steps.owner)?;
-    if plan.git {
-        steps.program("git", &project::git(plan, &work.source, inputs.source.time))?;
-    }
+    steps.program("git", &project::git(plan, work, inputs.source.time))?;
     plan.kind.install(locked, inputs, &mut steps, timings)?;
     for step in &plan.steps {
         steps.run(step.clone(), project::directory(plan, &work.source))?;
     }
     timings.part("steps");
+    if let Some(words) = project::unanswered(plan, &steps) {
+        context.progress.note(&words);
+    }
     let writes = tracked.changed(&steps.dir, below, &project::commands(plan, &inputs.bun_lock))?;
     let output = output::take(&steps.dir, below, &plan.output, &*context.store()?);
     if let Some(path) = writes.iter().find(|path| !plan.writes.contains(path)) {

@@ -285,6 +285,22 @@ fn a_lock_in_a_subdirectory_and_a_step_that_asks_git() {
     source.admit(&["lock", &source.name, "--git", "false"]).expect(0);
     let run = source.admit(&["build", &source.name]);
     assert_ne!(run.code(), Some(0), "{run}");
+    let fix = format!(
+        "git rev-parse HEAD. one that answers from the pin: admit lock {} --git true",
+        source.name
+    );
+    assert!(run.stderr().contains(&fix), "{run}");
+    let script = "V=$(git --no-optional-locks log -1 '--format=%cs %h')\ngit tag\nbun build --compile main.ts --outfile dist/tool --define \"REV='$V'\"\n";
+    let files = [&files[..], &[("app/build.sh", script)]].concat();
+    let source = Source::new(&world, "format", &files);
+    let step = ["--step", "sh build.sh", "--output", "app/dist/tool", "--git", "true"];
+    source.lock(&step).expect(0);
+    let run = source.admit(&["build", &source.name]).expect(0);
+    assert!(run.stderr().contains("went on: git tag. the git of a build"), "{run}");
+    let report =
+        source.admit(&["build", &source.name, "--json"]).expect(0).json()["report"].clone();
+    let said = format!("Usage: 1970-01-01 {}1", &source.rev[..7]);
+    assert_eq!(report["identity"]["help_first_line"], said.as_str());
 }
 
 /// A package as npm packs it.
