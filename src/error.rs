@@ -145,6 +145,18 @@ reasons! {
     PythonNotLocked = "python_not_locked" => Refused,
     /// The key for the model cannot be used: empty, malformed, or readable by others.
     CredentialUnusable = "credential_unusable" => Refused,
+    /// The credential helper is not there, or cannot be started.
+    HelperMissing = "helper_missing" => Refused,
+    /// The credential helper did not answer in time.
+    HelperTimedOut = "helper_timed_out" => Refused,
+    /// The credential helper ended with another exit status than 0.
+    HelperFailed = "helper_failed" => Refused,
+    /// The credential helper printed something else than a credential.
+    HelperMalformed = "helper_malformed" => Refused,
+    /// The credential helper printed a secret where logs take it up.
+    HelperLeaked = "helper_leaked" => Refused,
+    /// What the credential helper gave has expired.
+    CredentialExpired = "credential_expired" => Refused,
     /// A signing key cannot be used: readable by others, encrypted, not Ed25519, or nowhere to be found.
     KeyUnusable = "key_unusable" => Refused,
     /// What was to be attested does not hold.

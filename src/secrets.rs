@@ -12,7 +12,7 @@ pub mod rules;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -73,11 +73,12 @@ struct Pattern {
     alone: bool,
 }
 
-/// The known values of a run, ready to be looked for. Cheap to clone.
+/// The known values of a run, ready to be looked for. Cheap to clone; clones learn together.
 #[derive(Clone)]
-pub struct Known(Arc<KnownInner>);
+pub struct Known(Arc<Mutex<Arc<KnownInner>>>);
 
 struct KnownInner {
+    values: Vec<(String, Secret)>,
     ids: Vec<String>,
     patterns: Vec<Pattern>,
     machine: Automaton,
@@ -86,10 +87,38 @@ struct KnownInner {
 impl Known {
     /// Prepares `values`, each with the name under which a hit is reported.
     pub fn new(values: &[(String, Secret)]) -> Self {
+        Self(Arc::new(Mutex::new(Arc::new(KnownInner::new(values.to_vec())))))
+    }
+
+    /// Looks for these too from now on, in every clone. A stream that is being looked through goes on with what was known
+    /// at its beginning.
+    pub fn learn(&self, values: &[(String, Secret)]) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = |(id, value): &&(String, Secret)| {
+            inner.values.iter().any(|(of, known)| of == id && known.matches(value.expose()))
+        };
+        let new: Vec<_> = values.iter().filter(|one| !there(one)).cloned().collect();
+        if !new.is_empty() {
+            *inner = Arc::new(KnownInner::new([inner.values.clone(), new].concat()));
+        }
+    }
+
+    fn now(&self) -> Arc<KnownInner> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// No known value at all: only the rules can hit.
+    pub fn none() -> Self {
+        Self::new(&[])
+    }
+}
+
+impl KnownInner {
+    fn new(values: Vec<(String, Secret)>) -> Self {
         let mut ids = Vec::new();
         let mut patterns = Vec::new();
         let mut texts: Vec<Zeroizing<Vec<u8>>> = Vec::new();
-        for (id, value) in values {
+        for (id, value) in &values {
             let index = ids.len() as u32;
             ids.push(id.clone());
             let alone = value.expose().len() < encodings::SHORTEST_DERIVED;
@@ -102,18 +131,13 @@ impl Known {
             }
         }
         let machine = Automaton::new(&texts);
-        Self(Arc::new(KnownInner { ids, patterns, machine }))
-    }
-
-    /// No known value at all: only the rules can hit.
-    pub fn none() -> Self {
-        Self::new(&[])
+        Self { values, ids, patterns, machine }
     }
 }
 
 impl fmt::Debug for Known {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Known").field(&self.0.ids).finish()
+        f.debug_tuple("Known").field(&self.now().ids).finish()
     }
 }
 
@@ -170,7 +194,7 @@ pub enum Rules {
 
 /// Looks through one stream of bytes, fed in pieces of any size.
 pub struct Scanner {
-    known: Known,
+    known: Arc<KnownInner>,
     rules: Rules,
     /// Bytes fed so far.
     seen: u64,
@@ -198,7 +222,7 @@ impl Scanner {
     /// A scanner at the start of a stream.
     pub fn new(known: Known, rules: Rules) -> Self {
         Self {
-            known,
+            known: known.now(),
             rules,
             seen: 0,
             state: 0,
@@ -217,7 +241,7 @@ impl Scanner {
     /// byte is in (short ones one byte later); rules at the latest in [`Scanner::finish`].
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<Hit> {
         let mut out = Vec::new();
-        let known = Arc::clone(&self.known.0);
+        let known = Arc::clone(&self.known);
         if !known.patterns.is_empty() {
             for &byte in bytes {
                 self.byte(&known, byte, &mut out);
@@ -309,7 +333,7 @@ impl Scanner {
     /// How many of the last bytes fed could be the beginning of a known value. A caller that passes the stream on holds
     /// these back, so that no whole value gets through.
     pub fn pending(&self) -> usize {
-        self.known.0.machine.depth(self.state)
+        self.known.machine.depth(self.state)
     }
 
     /// Ends the stream and gives the remaining hits.
@@ -358,6 +382,20 @@ mod tests {
     fn seen_as(bytes: &[u8], encoding: Encoding) {
         let found = ids(bytes);
         assert!(found.contains(&("key".into(), Some(encoding))), "{encoding:?}: {found:?}");
+    }
+
+    #[test]
+    fn what_is_learned_is_looked_for_in_every_clone_from_the_next_stream_on() {
+        let known = known();
+        let (clone, new) = (known.clone(), ["later", "Zw81Key"].concat());
+        let mut before = Scanner::new(known.clone(), Rules::Off);
+        let value = || Secret::new(new.clone().into_bytes()).unwrap();
+        clone.learn(&[("later".into(), value())]);
+        clone.learn(&[("later".into(), value())]);
+        assert!(before.feed(new.as_bytes()).is_empty());
+        assert_eq!(look(new.as_bytes(), &known, Rules::Off).len(), 1);
+        assert_eq!(look(key().as_bytes(), &known, Rules::Off).len(), 1);
+        assert!(!format!("{known:?}").contains(&new));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::error::Reason;
 use crate::record::admission::{AdmissionStatus, ModelAdmission, ModelKind};
+use crate::record::credential::Credential;
 use crate::record::failure::FailureClass;
 use crate::record::finding::{Finding, State};
 
@@ -67,7 +68,13 @@ pub(super) fn credentials(facts: &Facts) -> Finding {
         format!("credentials of class {class}")
     });
     let known = record(facts).is_some_and(|record| record.credential().is_some());
-    let fix = "set ADMIT_MODEL_KEY, or ADMIT_MODEL_KEY_FILE to a file of mode 0600";
+    let helper = record(facts).and_then(ModelAdmission::credential);
+    let fix = match helper.as_deref() {
+        Some(Credential::Helper { .. }) => {
+            "start the record's credential helper by hand, and look at what it prints"
+        }
+        _ => "set ADMIT_MODEL_KEY, or ADMIT_MODEL_KEY_FILE to a file of mode 0600",
+    };
     hold(Check::Credentials, &facts.credentials, &expected, fix, |credentials| {
         match class.as_deref() {
             None => no("no admission record says which"),
@@ -87,13 +94,18 @@ pub(super) fn auth_bridge(facts: &Facts) -> Finding {
     let bridged = record(facts).map(|record| record.provider.as_str() == BRIDGED_PROVIDER);
     let expected = match bridged {
         Some(false) => format!("none, {BRIDGED_PROVIDER} only"),
-        _ => "a claimed bridge".to_owned(),
+        _ => "a credential helper in the record, or a claimed bridge".to_owned(),
     };
-    let fix = "start the auth bridge and set CTO_HARNESS_CASE_OPENAI_CODEX_AUTH_BRIDGE=1";
+    let helper = record(facts).is_some_and(|record| {
+        matches!(record.credential().as_deref(), Some(Credential::Helper { .. }))
+    });
+    let fix = "record a credential helper (docs/models.md), or start an auth bridge and set CTO_HARNESS_CASE_OPENAI_CODEX_AUTH_BRIDGE=1";
     hold(Check::AuthBridge, &facts.bridge_claimed, &expected, fix, |claimed| {
         match (bridged, claimed) {
             (None, _) => no("no admission record says whether one is needed"),
             (Some(false), _) => Ok("none needed".into()),
+            // That it gave something is for the credentials to show, and that this is taken for the probe.
+            (Some(true), _) if helper => Ok("the record's credential helper".into()),
             (Some(true), true) => Ok("claimed".into()),
             (Some(true), false) => no("none is claimed"),
         }

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::App;
 use crate::check::gather::model::undefined;
 use crate::error::{Error, Reason, Result};
+use crate::proxy::account;
 use crate::record::admission::{
     self, AdmissionStatus, Api, CredentialClass, ModelAdmission, ModelId, ModelKind, ModelPair,
     RecordFile,
@@ -33,10 +34,19 @@ pub(super) struct Add {
     /// What makes the approval void
     #[arg(long, value_name = "TEXT")]
     review_trigger: String,
-    /// With which key or account it is asked: none, key (ADMIT_MODEL_KEY or ADMIT_MODEL_KEY_FILE), or one of the words of
-    /// older records
+    /// With which key or account it is asked: none, key (ADMIT_MODEL_KEY or ADMIT_MODEL_KEY_FILE), helper (a program on this
+    /// machine that gives a token), or one of the words of older records
     #[arg(long, alias = "credential-class", value_name = "KIND", value_parser = credentials())]
     credential: String,
+    /// The program that gives a token, for --credential helper
+    #[arg(long, value_name = "PROGRAM")]
+    helper: Option<PathBuf>,
+    /// An argument of that program; may be repeated
+    #[arg(long, value_name = "TEXT", requires = "helper", allow_hyphen_values = true)]
+    helper_arg: Vec<String>,
+    /// Seconds in which it must have answered, 30 where not given
+    #[arg(long, value_name = "SECONDS", requires = "helper")]
+    helper_timeout: Option<u16>,
     /// The network that its endpoint must lie in
     #[arg(long, alias = "network-class", value_name = "NAME")]
     network: Name,
@@ -113,7 +123,7 @@ pub(super) struct Decide {
 
 fn credentials() -> clap::builder::PossibleValuesParser {
     let older = CredentialClass::ALL.map(|class| PossibleValue::new(class.as_str()).hide(true));
-    let kinds = ["none", "key"].map(PossibleValue::new);
+    let kinds = ["none", "key", "helper"].map(PossibleValue::new);
     kinds.into_iter().chain(older).collect::<Vec<_>>().into()
 }
 
@@ -124,12 +134,35 @@ fn header(text: &str) -> std::result::Result<(String, String), String> {
     Ok((name, value))
 }
 
-/// The credential of a word that [`credentials`] lets through.
-fn credential(word: &str) -> Credential {
-    let secret = CredentialClass::from_text(word).map(CredentialClass::needs_secret);
-    match secret.unwrap_or(word == "key") {
-        true => Credential::Key {},
-        false => Credential::None {},
+/// The credential of the arguments, whose word [`credentials`] let through.
+fn credential(app: &App, args: &Add) -> Result<Credential> {
+    let word = args.credential.as_str();
+    let bad = |what: &str, hint: &str| Error::new(Reason::BadArgument, what).hint(hint);
+    match (&args.helper, word) {
+        (Some(program), "helper") => {
+            let program = app.context.host.absolute(program);
+            let sha256 = account::examine(&program)?;
+            let program = program.display().to_string().parse().map_err(|err| {
+                Error::new(Reason::BadArgument, "the credential helper's path").caused_by(err)
+            })?;
+            Ok(Credential::Helper {
+                program,
+                sha256,
+                arguments: args.helper_arg.clone(),
+                timeout_seconds: args.helper_timeout,
+            })
+        }
+        (None, "helper") => {
+            Err(bad("a credential helper without a program", "name it: --helper PROGRAM"))
+        }
+        (Some(_), _) => Err(bad("a helper for another credential", "add --credential helper")),
+        (None, _) => {
+            let secret = CredentialClass::from_text(word).map(CredentialClass::needs_secret);
+            Ok(match secret.unwrap_or(word == "key") {
+                true => Credential::Key {},
+                false => Credential::None {},
+            })
+        }
     }
 }
 
@@ -165,7 +198,7 @@ pub(super) fn add(app: &App, args: &Add) -> Result<u8> {
         credential_source_class: None,
         allowed_network_class: None,
         network: Some(args.network.clone()),
-        credential: Some(credential(&args.credential)),
+        credential: Some(credential(app, args)?),
         api: args.api.as_deref().map(word).transpose()?,
         context_window: args.context_window,
         max_tokens: args.max_tokens,

@@ -1,5 +1,6 @@
 //! The reply on its way to the agent: passed on piece by piece, cut where it must be, and counted.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -10,7 +11,7 @@ use super::api::WireApi;
 use super::relay::{Relay, Released, Stop};
 use super::reply::classify;
 use super::state::{Part, Shared, WireEvent};
-use super::upstream::{Ask, Io, open};
+use super::upstream::{Ask, Io, Opened, open};
 use crate::record::agent_result::find_agent_result;
 use crate::record::wire::{
     ClosedBy, ConnectFault, Cut, CutReason, ExchangeKind, Limit, ReplyFacts, WireRecord,
@@ -59,6 +60,8 @@ enum End {
     Upstream(bool),
     Client,
     Stopped(Stop),
+    /// The server does not take what the account's helper gave, and the helper gave something new.
+    Renewed,
 }
 
 fn cut(reason: CutReason, what: impl Into<String>) -> End {
@@ -81,17 +84,29 @@ pub(super) async fn answer(
         first_byte: None,
         longest_gap: Duration::ZERO,
         passed: 0,
+        given: None,
     };
-    let mut relay = Relay::new(shared.upstream.api(), &shared.known);
-    let opened = open(&shared.upstream, record.exchange, ask, shared.limits.connect);
-    let end = tokio::select! {
-        _ = stop.changed() => cut(CutReason::Stopped, "the run ended"),
-        opened = opened => match opened {
-            Ok(conn) => pass.run(client, conn, &mut relay, stop).await,
-            Err(fault) => End::Stopped(Stop::Fault(fault)),
-        },
-    };
-    pass.finish(client, record, relay, end).await;
+    let mut asked_again = false;
+    loop {
+        let mut relay = Relay::new(shared.upstream.api(), &shared.known);
+        let opened = open(&shared.upstream, record.exchange, ask, shared.limits.connect);
+        let end = tokio::select! {
+            _ = stop.changed() => cut(CutReason::Stopped, "the run ended"),
+            opened = opened => match opened {
+                Ok(Opened { conn, given }) => {
+                    // Once a request: what is refused twice is not a matter of its age.
+                    pass.given = given.filter(|_| !asked_again);
+                    pass.run(client, conn, &mut relay, stop).await
+                }
+                Err(fault) => End::Stopped(Stop::Fault(fault)),
+            },
+        };
+        if matches!(end, End::Renewed) {
+            asked_again = true;
+            continue;
+        }
+        return pass.finish(client, record, relay, end).await;
+    }
 }
 
 /// A reply under way.
@@ -105,6 +120,8 @@ struct Pass<'a> {
     longest_gap: Duration,
     /// Bytes that went to the agent.
     passed: u64,
+    /// Which of all that the account's helper gave this request has, where it may be asked again.
+    given: Option<u32>,
 }
 
 impl Pass<'_> {
@@ -177,9 +194,20 @@ impl Pass<'_> {
         self.longest_gap = self.longest_gap.max(now - self.last);
         self.last = now;
         match relay.feed(bytes) {
+            Ok(_) if relay.status() == Some(401) && self.renewed().await => Some(End::Renewed),
             Ok(released) => self.send(client, released).await.err(),
             Err(stop) => Some(End::Stopped(stop)),
         }
+    }
+
+    /// Whether the account's helper, asked once more for this request, gave something new.
+    async fn renewed(&mut self) -> bool {
+        let (Some(given), Some(account)) = (self.given.take(), self.shared.upstream.account())
+        else {
+            return false;
+        };
+        let account = Arc::clone(account);
+        tokio::task::spawn_blocking(move || account.renew(given)).await.unwrap_or(false)
     }
 
     /// Records first, then sends.
@@ -274,7 +302,8 @@ impl Pass<'_> {
                 facts.closed_by = Some(ClosedBy::Upstream);
                 broken = !eof;
             }
-            End::Client => facts.closed_by = Some(ClosedBy::Client),
+            // One that was renewed does not come here.
+            End::Client | End::Renewed => facts.closed_by = Some(ClosedBy::Client),
             End::Stopped(Stop::Fault(fault)) => {
                 facts.connect_fault = Some(fault);
                 facts.closed_by = Some(ClosedBy::Upstream);

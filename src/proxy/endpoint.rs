@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use url::Url;
 
+use super::account::Account;
 use crate::download::config::{NetConfig, tls_config};
 use crate::error::{Error, Reason, Result};
 use crate::record::network::Network;
@@ -124,6 +125,7 @@ pub struct Endpoint {
     addrs: Vec<IpAddr>,
     network: Network,
     headers: BTreeMap<String, String>,
+    account: Option<Arc<Account>>,
     pub(super) tls: Option<Arc<rustls::ClientConfig>>,
 }
 
@@ -182,6 +184,7 @@ impl Endpoint {
             addrs,
             network: network.clone(),
             headers: BTreeMap::new(),
+            account: None,
             tls,
             url: url_secret,
         })
@@ -191,6 +194,16 @@ impl Endpoint {
     #[must_use]
     pub fn with_headers(self, headers: BTreeMap<String, String>) -> Self {
         Self { headers, ..self }
+    }
+
+    /// The same, asked with an account.
+    #[must_use]
+    pub fn with_account(self, account: Option<Arc<Account>>) -> Self {
+        Self { account, ..self }
+    }
+
+    pub(super) fn account(&self) -> Option<&Arc<Account>> {
+        self.account.as_ref()
     }
 
     pub(super) fn headers(&self) -> &BTreeMap<String, String> {

@@ -88,7 +88,7 @@ async fn receive(
         let what = "no tunnel: the proxy is the model itself and leads nowhere else";
         return Err((RequestRefusal::NotServed, what.into()));
     }
-    if !head.key.as_deref().is_some_and(|key| shared.sentinel.matches(key)) {
+    if !head.key.as_deref().is_some_and(|key| shared.shown_key.matches(key)) {
         return Err((RequestRefusal::BadSentinel, "not the key of this run".into()));
     }
     record.kind = route(api, &head)?;
@@ -133,9 +133,12 @@ fn route(api: &dyn WireApi, head: &RequestHead) -> Result<ExchangeKind, Refusal>
             }
             Ok(ExchangeKind::Chat)
         }
-        ("GET", Some("/models")) if head.body == Body::Length(0) => Ok(ExchangeKind::Models),
+        ("GET", Some("/models")) if head.body == Body::Length(0) && api.list().is_some() => {
+            Ok(ExchangeKind::Models)
+        }
         _ => {
-            let what = format!("only POST /v1{path} and GET /v1/models are served");
+            let list = if api.list().is_some() { " and GET /v1/models are" } else { " is" };
+            let what = format!("only POST /v1{path}{list} served");
             Err((RequestRefusal::NotServed, what))
         }
     }

@@ -196,7 +196,6 @@ const CREDENTIALS: &[&str] = &[
     "proxy-authorization",
     "openai-organization",
     "openai-project",
-    "chatgpt-account-id",
     "x-goog-api-key",
     "x-amz-security-token",
     "x-auth-token",

@@ -2,6 +2,7 @@
 //!
 //! Async code lives in this module and in [`crate::download`] alone; their callers block and use threads.
 
+pub mod account;
 mod answer;
 pub mod api;
 pub mod endpoint;

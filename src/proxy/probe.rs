@@ -1,6 +1,6 @@
 //! Asks an endpoint before a run whether it serves the admitted model in a form that an agent can use.
 //!
-//! Two requests: the model list, which must name the model, and one question that must give content or a tool call. The
+//! Two requests: the model list, which must name the model (where the API has one), and one question that must give content or a tool call. The
 //! answer gets 1024 tokens: with a few dozen a reasoning model is cut off while it still thinks, and a
 //! good endpoint would look like one that only ever reasons. How long the answer takes does not matter, except for
 //! the deadline.
@@ -138,29 +138,32 @@ async fn both(upstream: &Upstream, model: &str, limits: ProbeLimits, chat: &Requ
         secret_seen: None,
         kept: Vec::new(),
     };
-    let known = Known::new(&upstream.secret_values());
+    let known = upstream.known(Vec::new());
     let api = upstream.api();
-    let (list, secret) = ask(upstream, &Ask::Models(&chat.headers), limits, &known).await;
-    out.secret_seen = secret;
-    let ids = match list.facts.status {
-        Some(200) if list.facts.body_whole && out.secret_seen.is_none() => ids(&list.reply),
-        _ => None,
-    };
-    out.kept.push(list.clone());
-    let Some(ids) = ids else {
-        out.verdict = Some(match list.facts.status {
-            // Otherwise a list that is no list would be judged as a completion.
-            Some(200) => {
-                ReplyVerdict { class: ReplyClass::UpstreamError, detail: "no_model_list".into() }
-            }
-            _ => classify(&list.facts, model, |reason| api.finish(reason)),
-        });
-        return out;
-    };
-    out.models_listed = ids.len() as u64;
-    if !ids.contains(model) {
-        out.outcome = ProbeOutcome::ModelNotListed;
-        return out;
+    if api.list().is_some() {
+        let (list, secret) = ask(upstream, &Ask::Models(&chat.headers), limits, &known).await;
+        out.secret_seen = secret;
+        let ids = match list.facts.status {
+            Some(200) if list.facts.body_whole && out.secret_seen.is_none() => ids(&list.reply),
+            _ => None,
+        };
+        out.kept.push(list.clone());
+        let Some(ids) = ids else {
+            out.verdict = Some(match list.facts.status {
+                // Otherwise a list that is no list would be judged as a completion.
+                Some(200) => ReplyVerdict {
+                    class: ReplyClass::UpstreamError,
+                    detail: "no_model_list".into(),
+                },
+                _ => classify(&list.facts, model, |reason| api.finish(reason)),
+            });
+            return out;
+        };
+        out.models_listed = ids.len() as u64;
+        if !ids.contains(model) {
+            out.outcome = ProbeOutcome::ModelNotListed;
+            return out;
+        }
     }
     let (reply, secret) = ask(upstream, &Ask::Chat(chat), limits, &known).await;
     let verdict = classify(&reply.facts, model, |reason| api.finish(reason));
@@ -222,7 +225,8 @@ async fn ask(
     let mut relay = Relay::new(upstream.api(), known);
     let mut passed = Vec::new();
     let read = async {
-        let mut conn = open(upstream, 0, ask, limits.connect).await.map_err(Stop::Fault)?;
+        let opened = open(upstream, 0, ask, limits.connect).await.map_err(Stop::Fault)?;
+        let mut conn = opened.conn;
         let mut buf = vec![0; 64 * 1024];
         loop {
             match conn.read(&mut buf).await {

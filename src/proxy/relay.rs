@@ -138,6 +138,11 @@ impl Relay {
         std::mem::take(&mut self.held)
     }
 
+    /// The reply's status, once its head is there.
+    pub fn status(&self) -> Option<u16> {
+        self.status
+    }
+
     /// Whether the reply is complete by its own framing.
     pub fn is_whole(&self) -> bool {
         self.reader.as_ref().is_some_and(ReplyReader::is_whole)

@@ -22,7 +22,7 @@ use super::state::{Shared, State};
 use super::upstream::Upstream;
 use crate::error::{Error, Reason, Result};
 use crate::record::wire::ProxyRecord;
-use crate::secrets::{Known, Secret};
+use crate::secrets::Secret;
 
 /// Most connections served at a time; further ones wait.
 const MAX_CONNECTIONS: usize = 64;
@@ -61,17 +61,19 @@ impl Proxy {
             .build()
             .map_err(fail("start the proxy"))?;
         let (stop, stopped) = watch::channel(false);
-        let mut values = config.upstream.secret_values();
-        values.extend(config.also_secret);
         let (network_class, tls) = match &config.upstream {
             Upstream::Http { endpoint, .. } => {
                 (Some(endpoint.network().name().to_owned()), endpoint.is_tls())
             }
             Upstream::Local(_) => (None, false),
         };
+        let sentinel = String::from_utf8_lossy(config.sentinel.expose());
+        let shown_key = Secret::new(config.upstream.api().shown_key(&sentinel).into_bytes());
+        let shown_key = shown_key
+            .ok_or_else(|| Error::new(Reason::Internal, "an agent without a key of the run"))?;
         let shared = Arc::new(Shared {
-            known: Known::new(&values),
-            sentinel: config.sentinel,
+            known: config.upstream.known(config.also_secret),
+            shown_key,
             limits: config.limits,
             started: Instant::now(),
             state: Mutex::new(State {

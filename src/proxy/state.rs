@@ -105,7 +105,8 @@ pub enum WireEvent {
 
 pub(super) struct Shared {
     pub(super) model: String,
-    pub(super) sentinel: Secret,
+    /// The sentinel as the agent was given it.
+    pub(super) shown_key: Secret,
     pub(super) upstream: Upstream,
     pub(super) limits: Limits,
     pub(super) known: Known,

@@ -3,18 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
+use super::account::{Account, Current};
 use super::api::{Request, WireApi};
 use super::endpoint::{Credential, Endpoint};
 use super::mock::Mock;
 use crate::record::wire::{ConnectFault, UpstreamKind};
-use crate::secrets::Secret;
+use crate::secrets::{Known, Secret};
 
 /// What stands behind the proxy.
 pub enum Upstream {
@@ -57,10 +58,36 @@ impl Upstream {
             Self::Local(_) => Vec::new(),
             Self::Http { endpoint, credential, .. } => {
                 let key = credential.iter().map(|c| ("model_key".to_owned(), c.secret().clone()));
-                key.chain(endpoint.secret_values()).collect()
+                let account = self.account().map_or(Vec::new(), |account| account.secret_values());
+                key.chain(account).chain(endpoint.secret_values()).collect()
             }
         }
     }
+
+    /// The account that it is asked with, where a credential helper gives one.
+    pub fn account(&self) -> Option<&Arc<Account>> {
+        match self {
+            Self::Http { endpoint, .. } => endpoint.account(),
+            Self::Local(_) => None,
+        }
+    }
+
+    /// Everything of this upstream that may not be written, and whatever its account becomes during the run.
+    pub fn known(&self, more: Vec<(String, Secret)>) -> Known {
+        let known = Known::new(&[self.secret_values(), more].concat());
+        if let Some(account) = self.account() {
+            account.teach(&known);
+        }
+        known
+    }
+}
+
+/// What a request is sent with beside what the agent's side said: headers that are no secret, the key, and what an
+/// account's helper gave.
+struct With<'a> {
+    headers: &'a BTreeMap<String, String>,
+    key: Option<&'a [u8]>,
+    account: Vec<(&'a str, &'a [u8])>,
 }
 
 /// A connection in either direction.
@@ -95,15 +122,19 @@ impl Ask<'_> {
         api: &dyn WireApi,
         host: &str,
         path: impl Fn(&str) -> String,
-        more: &BTreeMap<String, String>,
-        key: Option<&[u8]>,
+        with: &With<'_>,
     ) -> Zeroizing<Vec<u8>> {
+        let With { headers: more, key, account } = with;
         let (method, tail, accept) = match self {
             Ask::Chat(request) if request.stream => ("POST", api.path(), "text/event-stream"),
             Ask::Chat(_) => ("POST", api.path(), "application/json"),
-            Ask::Models(_) => ("GET", api.list(), "application/json"),
+            Ask::Models(_) => ("GET", api.list().unwrap_or_default(), "application/json"),
         };
-        let mut out = Zeroizing::new(Vec::with_capacity(512 + key.map_or(0, <[u8]>::len)));
+        let secret: usize = account.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        // Grown, it would leave a copy of the secrets behind.
+        let room = 2048 + more.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        let room = room + secret + key.map_or(0, <[u8]>::len);
+        let mut out = Zeroizing::new(Vec::with_capacity(room + self.body().len()));
         let agent = concat!("admit/", env!("CARGO_PKG_VERSION"));
         out.extend_from_slice(
             format!(
@@ -119,11 +150,19 @@ impl Ask<'_> {
                     .as_bytes(),
             );
         }
-        // What the record says counts, whatever the agent says.
+        // What the helper gives counts, then what the record says, then what the agent says.
+        let given = |name: &str| account.iter().any(|(other, _)| *other == name);
         let own = self.headers().iter().filter(|(name, _)| !more.contains_key(*name));
         let own = own.map(|(name, value)| (*name, value.as_str()));
-        for (name, value) in own.chain(more.iter().map(|(n, v)| (n.as_str(), v.as_str()))) {
+        let all = own.chain(more.iter().map(|(n, v)| (n.as_str(), v.as_str())));
+        for (name, value) in all.filter(|(name, _)| !given(name)) {
             out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+        for (name, value) in account {
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value);
+            out.extend_from_slice(b"\r\n");
         }
         if let Some(key) = key {
             let header = match api.key_header() {
@@ -142,15 +181,31 @@ impl Ask<'_> {
     pub(super) fn recorded_head(&self, upstream: &Upstream) -> Vec<u8> {
         let withheld: &[u8] = b"[withheld]";
         let none = BTreeMap::new();
-        let (more, key) = match upstream {
-            Upstream::Http { endpoint, credential, .. } => {
-                (endpoint.headers(), credential.as_ref().map(|_| withheld))
-            }
-            Upstream::Local(_) => (&none, None),
+        let with = |held: Option<&Current>, headers, key: bool| {
+            let token = held.is_some_and(|held| held.token.is_some());
+            let headers_of =
+                |held: &Current| held.headers.iter().map(|(name, _)| name.clone()).collect();
+            let names: Vec<String> = held.map_or(Vec::new(), headers_of);
+            let key = (key || token).then_some(withheld);
+            let path = |tail: &str| format!("[base]{tail}");
+            let account = names.iter().map(|name| (name.as_str(), withheld)).collect();
+            self.head(upstream.api(), "[endpoint]", path, &With { headers, key, account }).to_vec()
         };
-        let path = |tail: &str| format!("[base]{tail}");
-        self.head(upstream.api(), "[endpoint]", path, more, key).to_vec()
+        match upstream {
+            Upstream::Http { endpoint, credential, .. } => {
+                let held = endpoint.account().map(|account| account.held());
+                with(held.as_ref(), endpoint.headers(), credential.is_some())
+            }
+            Upstream::Local(_) => with(None, &none, false),
+        }
     }
+}
+
+/// A connection from which a reply is to be read.
+pub(super) struct Opened {
+    pub(super) conn: Box<dyn Io>,
+    /// Which of all that the account's helper gave was sent.
+    pub(super) given: Option<u32>,
 }
 
 /// Connects, sends the request, and gives the connection from which the reply is to be read.
@@ -159,26 +214,41 @@ pub(super) async fn open(
     exchange: u32,
     ask: &Ask<'_>,
     connect: Duration,
-) -> Result<Box<dyn Io>, ConnectFault> {
+) -> Result<Opened, ConnectFault> {
     match upstream {
         Upstream::Http { endpoint, credential, api } => {
+            let current = match endpoint.account().cloned() {
+                None => None,
+                // The helper may take its time, and other replies go on meanwhile.
+                Some(account) => tokio::task::spawn_blocking(move || account.current()).await.ok(),
+            };
             let mut conn = match tokio::time::timeout(connect, dial(endpoint)).await {
                 Ok(conn) => conn?,
                 Err(_) => return Err(ConnectFault::TimedOut),
             };
-            let key = credential.as_ref().map(|c| c.secret().expose());
+            let token = current.as_ref().and_then(|current| current.token.as_ref());
+            let headers = current.iter().flat_map(|current| &current.headers);
+            let with = With {
+                headers: endpoint.headers(),
+                key: token.or(credential.as_ref().map(Credential::secret)).map(Secret::expose),
+                account: headers.map(|(name, value)| (name.as_str(), value.expose())).collect(),
+            };
             let (host, version) = (endpoint.authority(), api.adds_version());
             let path = |tail: &str| endpoint.path(tail, version);
-            let mut bytes = ask.head(*api, &host, path, endpoint.headers(), key);
+            let mut bytes = ask.head(*api, &host, path, &with);
             bytes.extend_from_slice(ask.body());
             let send = async {
                 conn.write_all(&bytes).await?;
                 conn.flush().await
             };
             // A server may answer and close before it has read everything; its answer is still to be read then.
-            match tokio::time::timeout(connect.max(Duration::from_secs(30)), send).await {
-                Ok(Ok(())) => Ok(conn),
-                Ok(Err(err)) if err.kind() == io::ErrorKind::BrokenPipe => Ok(conn),
+            let sent = tokio::time::timeout(connect.max(Duration::from_secs(30)), send).await;
+            let given = current.map(|current| current.number);
+            match sent {
+                Ok(Ok(())) => Ok(Opened { conn, given }),
+                Ok(Err(err)) if err.kind() == io::ErrorKind::BrokenPipe => {
+                    Ok(Opened { conn, given })
+                }
                 Ok(Err(_)) => Err(ConnectFault::Closed),
                 Err(_) => Err(ConnectFault::NoReply),
             }
@@ -193,7 +263,7 @@ pub(super) async fn open(
             };
             let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
             tokio::spawn(async move { reply.send(&mut theirs).await });
-            Ok(Box::new(ours))
+            Ok(Opened { conn: Box::new(ours), given: None })
         }
     }
 }

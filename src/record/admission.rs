@@ -136,10 +136,17 @@ pub enum Api {
     OpenaiResponses,
     /// Anthropic Messages.
     AnthropicMessages,
+    /// OpenAI Responses as an account is served and not a key.
+    OpenaiCodexResponses,
 }
 
 impl Api {
-    pub const ALL: [Self; 3] = [Self::OpenaiChat, Self::OpenaiResponses, Self::AnthropicMessages];
+    pub const ALL: [Self; 4] = [
+        Self::OpenaiChat,
+        Self::OpenaiResponses,
+        Self::AnthropicMessages,
+        Self::OpenaiCodexResponses,
+    ];
 
     /// The text form in records.
     pub fn as_str(self) -> &'static str {
@@ -147,6 +154,7 @@ impl Api {
             Self::OpenaiChat => "openai-chat",
             Self::OpenaiResponses => "openai-responses",
             Self::AnthropicMessages => "anthropic-messages",
+            Self::OpenaiCodexResponses => "openai-codex-responses",
         }
     }
 }
@@ -463,7 +471,7 @@ impl ModelAdmission {
 }
 
 /// Headers that decide how a request is read, where it goes or who asks: admit alone writes these.
-const OWN_HEADERS: [&str; 19] = [
+pub const OWN_HEADERS: [&str; 19] = [
     "accept",
     "accept-encoding",
     "api-key",
@@ -485,14 +493,22 @@ const OWN_HEADERS: [&str; 19] = [
     "x-api-key",
 ];
 
+/// Those of them that carry a key, which a credential helper may give.
+pub const KEY_HEADERS: [&str; 4] = ["api-key", "authorization", "cookie", "x-api-key"];
+
+/// Whether it is a header's name in lower case.
+pub fn is_header_name(name: &str) -> bool {
+    let letters = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=64).contains(&name.len()) && name.bytes().all(letters)
+}
+
 /// Whether a request may carry the header beside those that admit writes.
 ///
 /// # Errors
 /// Why not.
 pub fn check_header(name: &str, value: &str) -> Result<(), String> {
     let shown = name.escape_debug();
-    let letters = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    if !(1..=64).contains(&name.len()) || !name.bytes().all(letters) {
+    if !is_header_name(name) {
         return Err(format!("\"{shown}\" is no header's name in lower case"));
     }
     if OWN_HEADERS.contains(&name) {

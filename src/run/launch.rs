@@ -12,6 +12,7 @@ use crate::check::Content;
 use crate::check::launch::{Clocks, Launch, ProxyRules};
 use crate::error::Result;
 use crate::lock::Locked;
+use crate::proxy::api;
 use crate::proxy::server::Limits as ProxyLimits;
 use crate::record::admission::ModelAdmission;
 use crate::record::ids::Timestamp;
@@ -57,11 +58,12 @@ pub fn make(inputs: &Inputs<'_>) -> Result<Launch> {
         && !runtime.autoload_bunfig
         && !runtime.autoload_dotenv;
     let sentinel = String::from_utf8_lossy(marks.sentinel.expose());
+    let shown = api::list::of(inputs.model.api()).shown_key(&sentinel);
     let prepared = agent.prepare(&Parts {
         fixture,
         model: inputs.model,
         shape: &locked.lock.run.argv,
-        sentinel: &sentinel,
+        sentinel: &shown,
         hardened,
         tools: tools.environment(),
         now: inputs.now,

@@ -78,10 +78,10 @@ impl Marks {
 }
 
 /// Where the nonce was seen. `hostname` is what the sandbox itself answered.
-pub fn freshness(
+pub fn freshness<'a>(
     marks: &Marks,
     hostname: Option<&str>,
-    wire: Option<&ProxyRecord>,
+    wire: Option<&'a ProxyRecord>,
     started: &Timestamp,
     finished: Timestamp,
     span_ns: u64,
@@ -89,7 +89,12 @@ pub fn freshness(
     let seen = |place: &str, found: Option<bool>| NonceSeen { place: place.into(), found };
     let sentinel = std::str::from_utf8(marks.sentinel.expose()).unwrap_or_default();
     // The proxy lets nothing through without the sentinel, so a first request that was not refused for it had it.
-    let first = wire.and_then(|wire| wire.exchanges.first());
+    // What was refused for its protocol was not asked for it yet.
+    let asked = |wire: &'a ProxyRecord| {
+        let switch = Some(RequestRefusal::ProtocolSwitch);
+        wire.exchanges.iter().find(move |exchange| exchange.refused != switch)
+    };
+    let first = wire.and_then(asked);
     let in_request = first.map(|exchange| exchange.refused != Some(RequestRefusal::BadSentinel));
     Freshness {
         schema: Freshness::SCHEMA.to_string(),

@@ -65,6 +65,8 @@ pub struct Seen {
     pub killed: Option<String>,
     /// What went over the wire.
     pub wire: ProxyRecord,
+    /// Why the credential helper, asked again, gave nothing, where that was its last answer.
+    pub helper_failed: Option<String>,
     /// When the proxy began.
     pub began: Began,
     pub facts: SandboxFacts,
@@ -234,6 +236,7 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
 
     let listener = sandbox.listener().ok_or_else(missing("the listener did not come out"))?;
     let (events, heard) = mpsc::channel();
+    let account = upstream.account().cloned();
     let proxy = Proxy::start(
         listener,
         ProxyConfig {
@@ -277,6 +280,14 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
     let finished = running.finish()?;
     run.span("agent", since)?;
     let wire = proxy.stop()?;
+    let mut helper_failed = None;
+    if let Some(account) = account {
+        // An error's words hold nothing that the helper printed.
+        let (given, failed) = account.asked();
+        let data = json!({ "given": given, "failed": failed });
+        run.event("credential_helper", Author::Admit, data)?;
+        helper_failed = failed;
+    }
     let killed = classify::foreign_signal(end, finished.wait_status).map(|signal| {
         let memory = around.memory.risen().filter(|_| signal == libc::SIGKILL);
         let unknown =
@@ -306,6 +317,7 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
         finished,
         killed,
         wire,
+        helper_failed,
         began,
         facts,
         hostname,

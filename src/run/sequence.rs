@@ -319,13 +319,15 @@ impl Run<'_> {
         if let Some(launch) = gathered.facts.launch.known() {
             run.record("backend/launch.json", "launch", &launch.record())?;
         }
-        let upstream = gathered.model.upstream.as_ref();
-        let mut known = upstream.map_or(Vec::new(), |upstream| upstream.secret_values());
         // Also where it was refused, and so is no upstream.
         let endpoint = self.options.request.endpoint.as_ref();
         let endpoint = endpoint.and_then(|e| Secret::new(e.reveal().as_bytes().to_vec()));
-        known.extend(endpoint.map(|url| ("endpoint_url".to_owned(), url)));
-        run.watch_for(Known::new(&known));
+        let endpoint: Vec<_> =
+            endpoint.map(|url| ("endpoint_url".to_owned(), url)).into_iter().collect();
+        run.watch_for(match &gathered.model.upstream {
+            Some(upstream) => upstream.known(endpoint),
+            None => Known::new(&endpoint),
+        });
         run.note_sentinel(self.marks.sentinel.clone());
         if let Some(probe) = &gathered.probe {
             report.wire = run.probed(probe)?;

@@ -300,6 +300,9 @@ pub fn provider(
     if let Some(exchange) = cause.as_ref().and_then(|cause| cause.exchange) {
         report.server_said = run.server_said(exchange);
     }
+    if cause.as_ref().is_some_and(|cause| cause.class == FailureClass::AuthUnavailable) {
+        report.blockers.extend(seen.helper_failed.iter().map(|why| format!("asked again: {why}")));
+    }
     conclude(report, cause, judgement);
     Ok(())
 }

@@ -21,7 +21,9 @@ fn the_stand_in_does_its_work_over_every_api() {
         assert_eq!(report.wire_api.as_deref(), Some(api.as_str()));
         assert!(report.tests_passed && left.code == 0, "{api:?}");
         let path = format!("POST [base]{} ", list::of(api).path());
-        assert!(left.text("backend/wire/0001.request").starts_with(&path), "{api:?}");
+        // The first may be a WebSocket that was refused.
+        let sent = ["0001", "0002"].map(|n| left.text(&format!("backend/wire/{n}.request")));
+        assert!(sent.iter().any(|request| request.starts_with(&path)), "{api:?}: {sent:?}");
     }
 }
 
@@ -49,7 +51,9 @@ const FAULTS: [(Behaviour, &str, &str); 13] = [
 #[test]
 #[expect(clippy::print_stderr, reason = "the figure must be seen")]
 fn every_fault_of_a_server_is_the_cause_over_every_api() {
-    let all: Vec<_> = Api::ALL.iter().flat_map(|api| FAULTS.map(|fault| (*api, fault))).collect();
+    // Chat completions have a longer table in `faults.rs`, and an account faults of its own in `account.rs`.
+    let apis = [Api::OpenaiResponses, Api::AnthropicMessages];
+    let all: Vec<_> = apis.iter().flat_map(|api| FAULTS.map(|fault| (*api, fault))).collect();
     let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..3 {

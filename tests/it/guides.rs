@@ -13,12 +13,11 @@ struct Page {
     name: &'static str,
     stand_ins: &'static [(&'static str, &'static str)],
     ends: &'static [(&'static str, i32)],
-    /// Whether its `admit.toml` is put into the user's own records first.
-    toml: bool,
 }
 
 /// Documents whose commands have a test of their own.
-const ELSEWHERE: [(&str, &str); 3] = [
+const ELSEWHERE: [(&str, &str); 4] = [
+    ("docs/models.md", "network::the_page_of_models_is_followed_in_a_network_of_ones_own"),
     ("docs/own-fixture.md", "fixture::the_guide_for_ones_own_fixture_works_as_it_is_written"),
     ("docs/own-provider.md", "lock::the_guide_for_ones_own_provider_works_as_it_is_written"),
     ("docs/sharing.md", "share::the_page_about_sharing_works_as_it_is_written"),
@@ -26,20 +25,18 @@ const ELSEWHERE: [(&str, &str); 3] = [
 
 const SCRIPTED: &str = "scripted/understudy-script --provider understudy";
 
-const PAGES: [Page; 7] = [
+const PAGES: [Page; 6] = [
     Page {
         name: "README.md",
         stand_ins: &[("admit build case@7959ac9   #", "admit build case@7959ac9 --record #")],
         // No model is named.
         ends: &[("admit run stage2", 3)],
-        toml: false,
     },
     Page {
         name: "docs/attestations.md",
         // What was carried to the other machine.
         stand_ins: &[("builder.pub", "\"$HOME/.local/share/admit/keys/release.pub\"")],
         ends: &[],
-        toml: false,
     },
     Page {
         name: "docs/campaigns.md",
@@ -51,22 +48,18 @@ const PAGES: [Page; 7] = [
             ("--repeats 20", "--repeats 2"),
         ],
         ends: &[],
-        toml: false,
     },
     Page {
         name: "docs/ci.md",
         stand_ins: &[("PROVIDER/MODEL", SCRIPTED)],
         // A rehearsal is no pass.
         ends: &[("admit run stage2 --model PROVIDER/MODEL --require pass", 1)],
-        toml: false,
     },
     Page {
         name: "docs/harness-evidence.md",
         stand_ins: &[],
         ends: &[("admit verify DIR   ", 1), ("admit verify DIR --id", 1)],
-        toml: false,
     },
-    Page { name: "docs/models.md", stand_ins: &[], ends: &[], toml: true },
     Page {
         name: "docs/operate.md",
         stand_ins: &[
@@ -77,19 +70,14 @@ const PAGES: [Page; 7] = [
             ("PROVIDER/MODEL", SCRIPTED),
         ],
         ends: &[("admit verify latest", 1)],
-        toml: false,
     },
 ];
 
-/// The blocks of a document that are in this language.
-fn blocks<'a>(text: &'a str, language: &str) -> impl Iterator<Item = &'a str> {
-    let head = format!("{language}\n");
-    text.split("```").skip(1).step_by(2).filter_map(move |block| block.strip_prefix(head.as_str()))
-}
-
 /// The lines of the shell blocks of a document; a line that goes on is one.
 fn lines(text: &str) -> Vec<String> {
-    blocks(text, "sh")
+    let blocks = text.split("```").skip(1).step_by(2);
+    let shell = blocks.filter_map(|block| block.strip_prefix("sh\n"));
+    shell
         .flat_map(|block| block.replace("\\\n", " ").lines().map(str::to_owned).collect::<Vec<_>>())
         .map(|line| line.trim().to_owned())
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
@@ -152,11 +140,6 @@ fn every_command_of_the_documents_does_what_it_says() {
     let mut faults = Vec::new();
     for page in &PAGES {
         let text = std::fs::read_to_string(project().join(page.name)).unwrap();
-        if page.toml {
-            let toml: String = blocks(&text, "toml").collect();
-            let root = world.home().join(".local/share/admit/root");
-            std::fs::write(root.join("admit.toml"), toml).unwrap();
-        }
         let mut ends: BTreeSet<(&str, i32)> = BTreeSet::new();
         for line in lines(&text) {
             let say = |what: &str| {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod account;
 mod agents;
 mod ambient;
 mod answer;
@@ -36,6 +37,7 @@ mod lock;
 mod loopback;
 mod model;
 mod namespace;
+mod network;
 mod package;
 mod packs;
 mod rebuild;

@@ -78,6 +78,7 @@ pub struct Trial {
     api: Option<Api>,
     admission: Option<Change>,
     key: bool,
+    credential: Option<Value>,
     world: World,
     at: Option<(&'static str, Hook)>,
     stop: Arc<AtomicUsize>,
@@ -288,6 +289,7 @@ impl Trial {
             api: None,
             admission: None,
             key: true,
+            credential: None,
             world,
             at: None,
             stop: Arc::default(),
@@ -345,6 +347,11 @@ impl Trial {
         Self { api: Some(api), ..self }
     }
 
+    /// With this credential in the model's record, which names an API.
+    pub fn with_credential(self, credential: Value) -> Self {
+        Self { credential: Some(credential), ..self }
+    }
+
     /// With the script as the model.
     #[track_caller]
     pub fn scripted(self) -> Left {
@@ -396,7 +403,8 @@ impl Trial {
             let credential = if matches!(model, Model::Scripted) { "none" } else { "key" };
             fields.insert("schema".into(), json!("admit.model-admission/2"));
             fields.insert("network".into(), json!("loopback-test"));
-            fields.insert("credential".into(), json!({ "kind": credential }));
+            let credential = self.credential.unwrap_or(json!({ "kind": credential }));
+            fields.insert("credential".into(), credential);
             fields.insert("api".into(), json!(api));
         }
         if let Some(change) = self.admission {

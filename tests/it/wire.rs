@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use admit::download::config::NetConfig;
 use admit::proxy::api::WireApi;
-use admit::proxy::api::list::ALL;
+use admit::proxy::api::list;
 use admit::proxy::endpoint::Endpoint;
 use admit::proxy::probe::{ProbeLimits, ProbeOutcome, probe};
 use admit::proxy::server::{Limits, Part, Proxy, ProxyConfig, Recorder};
@@ -29,6 +29,9 @@ use crate::upstream::{Behaviour, MODEL, Mock, MockServer, key, raw, stream};
 use crate::util::{project, var};
 
 type Api = &'static dyn WireApi;
+
+/// Those with a key and a list of models; how an account is served is in `account.rs`.
+const ALL: [Api; 3] = [list::ALL[0], list::ALL[1], list::ALL[2]];
 
 /// A model server that speaks `api`, says hello, and misbehaves.
 fn serve(api: Api, behaviour: Behaviour) -> MockServer {

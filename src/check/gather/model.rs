@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use super::signed;
@@ -14,6 +15,7 @@ use crate::error::{Error, Reason, Result};
 use crate::host;
 use crate::host::files::{self, Links};
 use crate::model::MAX_RECORD;
+use crate::proxy::account::{Account, Helper};
 use crate::proxy::api;
 use crate::proxy::endpoint::{Credential, Endpoint};
 use crate::proxy::mock::Mock;
@@ -126,7 +128,7 @@ pub fn model(sources: &Sources<'_>, facts: &mut Facts) -> Side {
     facts.bridge_claimed = Found::Known(sources.bridge_claimed);
     // Without a valid record that those signed who must, nothing says which key may go where, so none is read.
     let Some(record) = record.filter(|_| may_be_used(&facts.model_signed)) else { return side };
-    let (credential, fact) = credentials(&record, sources.vars);
+    let (credential, fact) = credentials(&record, sources);
     facts.credentials = fact;
     side.upstream = upstream(sources, &record, credential, facts);
     side
@@ -151,26 +153,40 @@ fn may_be_used(signed: &Found<Outcome>) -> bool {
     matches!(signed, Found::Known(None | Some(Ok(_))))
 }
 
-type Credentials = (Option<Credential>, Found<CredentialFact>);
+/// What a model is asked with.
+#[derive(Default)]
+struct Asked {
+    key: Option<Credential>,
+    account: Option<Arc<Account>>,
+}
 
-fn credentials(record: &ModelAdmission, vars: &BTreeMap<String, String>) -> Credentials {
+fn credentials(record: &ModelAdmission, sources: &Sources<'_>) -> (Asked, Found<CredentialFact>) {
+    let vars = sources.vars;
+    let none = Asked::default;
     let fact = |available, source: String| {
         let class = record.credential_words();
         Found::Known(CredentialFact { class, available, source })
     };
     match record.credential().as_deref() {
-        Some(Wanted::None {}) => return (None, fact(true, "none needed".into())),
+        Some(Wanted::None {}) => return (none(), fact(true, "none needed".into())),
         Some(Wanted::Key {}) => {}
-        Some(Wanted::Helper { .. }) => {
-            return (None, fact(false, "a helper, which this admit starts for no model".into()));
+        Some(helper @ Wanted::Helper { .. }) => {
+            let Some(helper) = Helper::of(helper, vars) else { return (none(), Found::Absent) };
+            return match Account::open(helper, sources.now) {
+                Ok(account) => {
+                    let asked = Asked { key: None, account: Some(Arc::new(account)) };
+                    (asked, fact(true, "the record's credential helper".into()))
+                }
+                Err(err) => (none(), Found::Failed((&err).into())),
+            };
         }
-        None => return (None, fact(false, "an unknown class".into())),
+        None => return (none(), fact(false, "an unknown class".into())),
     }
     let set = |name: &str| vars.get(name).filter(|value| !value.is_empty());
     let (found, source) = match (set(KEY_VARIABLE), set(KEY_FILE_VARIABLE)) {
         (Some(_), Some(_)) => {
             let what = format!("{KEY_VARIABLE} and {KEY_FILE_VARIABLE} are both set");
-            return (None, fact(false, what));
+            return (none(), fact(false, what));
         }
         (Some(value), None) => (
             Credential::from_value(KEY_VARIABLE, value.clone().into_bytes()),
@@ -181,12 +197,12 @@ fn credentials(record: &ModelAdmission, vars: &BTreeMap<String, String>) -> Cred
         }
         (None, None) => {
             let what = format!("neither {KEY_VARIABLE} nor {KEY_FILE_VARIABLE} is set");
-            return (None, fact(false, what));
+            return (none(), fact(false, what));
         }
     };
     match found {
-        Ok(credential) => (Some(credential), fact(true, source)),
-        Err(err) => (None, Found::Failed((&err).into())),
+        Ok(key) => (Asked { key: Some(key), account: None }, fact(true, source)),
+        Err(err) => (none(), Found::Failed((&err).into())),
     }
 }
 
@@ -195,7 +211,7 @@ fn credentials(record: &ModelAdmission, vars: &BTreeMap<String, String>) -> Cred
 fn upstream(
     sources: &Sources<'_>,
     record: &ModelAdmission,
-    credential: Option<Credential>,
+    asked: Asked,
     facts: &mut Facts,
 ) -> Option<Upstream> {
     let api = api::list::of(record.api());
@@ -249,7 +265,8 @@ fn upstream(
             // A key that is needed and missing must not let an unauthenticated request out.
             let available = facts.credentials.known().is_some_and(|found| found.available);
             let endpoint = endpoint.with_headers(record.headers.clone());
-            available.then_some(Upstream::Http { api, endpoint, credential })
+            let endpoint = endpoint.with_account(asked.account);
+            available.then_some(Upstream::Http { api, endpoint, credential: asked.key })
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use super::WireApi;
 use super::chat::Chat;
+use super::codex::Codex;
 use super::messages::Messages;
 use super::responses::Responses;
 use crate::record::admission::Api;
 
-pub const ALL: [&dyn WireApi; 3] = [&Chat, &Responses, &Messages];
+pub const ALL: [&dyn WireApi; 4] = [&Chat, &Responses, &Messages, &Codex];
 
 /// How a model with this `api` in its record is spoken to.
 pub fn of(api: Api) -> &'static dyn WireApi {
@@ -14,6 +15,7 @@ pub fn of(api: Api) -> &'static dyn WireApi {
         Api::OpenaiChat => &Chat,
         Api::OpenaiResponses => &Responses,
         Api::AnthropicMessages => &Messages,
+        Api::OpenaiCodexResponses => &Codex,
     }
 }
 

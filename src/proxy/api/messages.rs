@@ -149,9 +149,9 @@ impl WireApi for Messages {
         "/messages"
     }
 
-    fn list(&self) -> &'static str {
+    fn list(&self) -> Option<&'static str> {
         // Otherwise the list comes in pages of twenty.
-        "/models?limit=1000"
+        Some("/models?limit=1000")
     }
 
     fn adds_version(&self) -> bool {

@@ -2,6 +2,7 @@
 //! mock model need to know of it. `docs/wire-apis.md` says how to add one.
 
 pub mod chat;
+pub mod codex;
 pub mod list;
 pub mod messages;
 pub mod responses;
@@ -33,9 +34,10 @@ pub trait WireApi: fmt::Debug + Send + Sync {
     /// The one path that is served, below `/v1` at the proxy and below the endpoint's base URL.
     fn path(&self) -> &'static str;
 
-    /// The list of models, asked for by GET below the endpoint's base URL.
-    fn list(&self) -> &'static str {
-        "/models"
+    /// The list of models, asked for by GET below the endpoint's base URL; `None` where servers of this API have none. Then
+    /// the name in a reply alone says which model answers.
+    fn list(&self) -> Option<&'static str> {
+        Some("/models")
     }
 
     /// Whether clients of this API add `/v1` to a base URL by themselves, so that users write it without.
@@ -46,6 +48,17 @@ pub trait WireApi: fmt::Debug + Send + Sync {
     /// The header, in lower case, in which servers of this API expect the key. `authorization` means a bearer token.
     /// From the agent the run's key is taken in any header that clients use.
     fn key_header(&self) -> &'static str;
+
+    /// What the agent is given as its key: the run's sentinel in the shape that clients of this API want.
+    fn shown_key(&self, sentinel: &str) -> String {
+        sentinel.to_owned()
+    }
+
+    /// The header in which clients name the account that they read from the key they are given, and its value there. It
+    /// ends at the proxy.
+    fn account_header(&self) -> Option<(&'static str, &'static str)> {
+        None
+    }
 
     /// The headers that go on beside the key. All others of the agent's end at the proxy.
     fn headers(&self) -> &'static [Header] {
@@ -93,6 +106,9 @@ pub struct Header {
     pub otherwise: Option<&'static str>,
 }
 
+/// Headers by which a client would choose an account.
+const ACCOUNTS: [&str; 1] = ["chatgpt-account-id"];
+
 /// The headers that go on of those that the agent sent (names in lower case), each once and with a value that the API
 /// takes, and those that are sent anyway.
 pub fn passed_headers(
@@ -100,6 +116,12 @@ pub fn passed_headers(
     sent: &[(String, String)],
 ) -> Result<Vec<(&'static str, String)>, Refusal> {
     let mut out = Vec::new();
+    for (name, value) in sent.iter().filter(|(name, _)| ACCOUNTS.contains(&name.as_str())) {
+        if api.account_header() != Some((name, value)) {
+            let what = format!("the header {name} names an account of the agent's own");
+            return Err((RequestRefusal::ClientCredentials, what));
+        }
+    }
     for header in api.headers() {
         let mut values = sent.iter().filter(|(name, _)| name == header.name);
         match (values.next(), values.next()) {

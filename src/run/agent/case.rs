@@ -30,6 +30,7 @@ fn spoken(api: Api) -> (&'static str, String) {
         Api::OpenaiResponses => ("openai-responses", door + "/v1"),
         // It adds `/v1` by itself.
         Api::AnthropicMessages => ("anthropic-messages", door),
+        Api::OpenaiCodexResponses => ("openai-codex-responses", door + "/v1"),
     }
 }
 
@@ -247,6 +248,7 @@ mod tests {
             (Api::OpenaiChat, "openai-completions", "http://127.0.0.1:8080/v1"),
             (Api::OpenaiResponses, "openai-responses", "http://127.0.0.1:8080/v1"),
             (Api::AnthropicMessages, "anthropic-messages", "http://127.0.0.1:8080"),
+            (Api::OpenaiCodexResponses, "openai-codex-responses", "http://127.0.0.1:8080/v1"),
         ] {
             model.api = Some(api);
             let told = provider(&config("repo-toy", &model, &fixture));
