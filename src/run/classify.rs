@@ -144,8 +144,11 @@ fn says_something(exchange: &WireRecord) -> bool {
 fn last_needed<'a>(ended: &Ended<'a>) -> Option<&'a WireRecord> {
     let agents = ended.wire.exchanges.iter().filter(|exchange| exchange.exchange > 0);
     let needed = agents.filter(|exchange| ended.phases.needed(exchange));
-    let mut all = needed.filter(|exchange| says_something(exchange));
-    all.next_back()
+    let all: Vec<_> = needed.filter(|exchange| says_something(exchange)).collect();
+    // Clients that try a WebSocket first ask in the ordinary way where it is refused: it is the cause of nothing, unless
+    // nothing was asked after it.
+    let switch = |exchange: &&&WireRecord| exchange.refused == Some(RequestRefusal::ProtocolSwitch);
+    all.iter().rev().find(|exchange| !switch(exchange)).or(all.last()).copied()
 }
 
 /// The faults on the wire and the limit, but for what decided; the same fault again is counted, not repeated.
@@ -314,6 +317,20 @@ mod tests {
 
     fn class(end: End, wait_status: i32, wire: &ProxyRecord, work: Work) -> Option<FailureClass> {
         classify(&ended(end, wait_status, wire, &Phases::default(), work)).map(|cause| cause.class)
+    }
+
+    #[test]
+    fn a_refused_websocket_is_the_cause_only_where_nothing_else_was_asked() {
+        let switch = |number| WireRecord {
+            exchange: number,
+            refused: Some(RequestRefusal::ProtocolSwitch),
+            ..WireRecord::default()
+        };
+        let refused = chat(2, ReplyClass::AuthUnavailable, "");
+        let asked = wire(vec![switch(1), refused, switch(3)]);
+        assert_eq!(class(End::Exited, 0, &asked, GOOD), Some(FailureClass::AuthUnavailable));
+        let only = wire(vec![switch(1), switch(2)]);
+        assert_eq!(class(End::Exited, 0, &only, GOOD), Some(FailureClass::Unclassified));
     }
 
     #[test]
