@@ -79,20 +79,23 @@ pub fn at_last(work: impl FnOnce(usize) -> Option<Done> + Send + 'static) -> Pen
 pub fn output(command: &mut Command) -> std::io::Result<Output> {
     command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn()?;
-    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let _pending = group.map(|group| {
-        let mut left = left();
-        left.next += 1;
-        let id = left.next;
-        left.groups.insert(id, group);
-        Pending(id)
-    });
+    let _pending = group(child.id());
     child.wait_with_output()
 }
 
 /// Whether `signal` is one by which somebody, or the machine, ends a process: none that a process brings on itself.
 pub fn ends_others(signal: i32) -> bool {
     SIGNALS.contains(&signal) || [libc::SIGQUIT, libc::SIGKILL].contains(&signal)
+}
+
+/// Has the process group of this leader end at once when admit is told to stop, as long as what this gives lives.
+pub fn group(leader: u32) -> Option<Pending> {
+    let group = i32::try_from(leader).ok().and_then(Pid::from_raw)?;
+    let mut left = left();
+    left.next += 1;
+    let id = left.next;
+    left.groups.insert(id, group);
+    Some(Pending(id))
 }
 
 /// Has the signals set `flag` to their number. A second SIGINT, from a person who will not wait, ends the process at once; a

@@ -23,7 +23,9 @@ use crate::record;
 use crate::record::admission::{KEY_HEADERS, OWN_HEADERS, is_header_name};
 use crate::record::credential::Credential;
 use crate::record::ids::{Digest, Timestamp};
+use crate::sandbox;
 use crate::secrets::{Known, Secret};
+use crate::stop;
 
 /// Longest program that is hashed, in bytes.
 const MAX_PROGRAM: u64 = 256 << 20;
@@ -216,11 +218,15 @@ impl Helper {
         command.args(&self.arguments).env_clear().envs(&self.environment).process_group(0);
         command.current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        sandbox::end_with_thread(&mut command);
         let until = Instant::now() + self.timeout;
         let child = loop {
             match command.spawn() {
                 // Somebody who wrote it a moment ago has not closed it yet.
-                Err(err) if err.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < until => {
+                Err(err)
+                    if err.kind() == io::ErrorKind::ExecutableFileBusy
+                        && Instant::now() < until =>
+                {
                     std::thread::sleep(Duration::from_millis(10));
                 }
                 started => break started,
@@ -231,6 +237,7 @@ impl Helper {
                 .found(err.to_string())
                 .hint(format!("chmod u+x '{place}', and look at the interpreter in its first line"))
         })?;
+        let _told_to_stop = stop::group(child.id());
         let mut running = Running { child };
         let stdout = running.child.stdout.take().map(read);
         let stderr = running.child.stderr.take().map(read);

@@ -49,6 +49,23 @@ fn last(call: String) -> Failed {
     Failed { call, errno: io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) }
 }
 
+/// Has the kernel kill the program that `command` starts when the thread that starts it ends, however it ends. What that
+/// program starts itself is not bound to it.
+pub fn end_with_thread(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    let parent = rustix::process::getpid();
+    let bind = move || {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        // It may have ended before the kernel was told.
+        match rustix::process::getppid() {
+            Some(found) if found == parent => Ok(()),
+            _ => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+        }
+    };
+    // SAFETY: between fork and exec it makes two system calls and takes no memory and no lock.
+    unsafe { command.pre_exec(bind) };
+}
+
 /// `unshare(2)` for the whole process, which must have one thread.
 pub fn unshare(flags: i32) -> Result<()> {
     // SAFETY: no memory is passed. The flags used here (CLONE_NEW*) do not unshare file descriptors, which is what

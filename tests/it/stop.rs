@@ -3,6 +3,7 @@
 //! busy machine tells one from the other; the time that it took is printed.
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::mpsc;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::run::{SCRIPTED, admit_loopback, built, reads_back, variant};
 use crate::upstream::MODEL;
-use crate::util::{Run, World, alive, wait_for};
+use crate::util::{Run, World, alive, kill_marked, wait_for};
 
 /// A server that takes connections and never says anything: its address, and a word for each connection.
 fn silent() -> (String, mpsc::Receiver<()>) {
@@ -83,6 +84,49 @@ fn while_the_model_is_asked() {
     let dry = [&args[..], &["--dry-run", "--probe"]].concat();
     let run = told(&world, &dry, Signal::INT, || heard.recv().unwrap());
     assert_eq!(run.json()["reason"], "interrupted");
+}
+
+#[test]
+fn while_the_credential_helper_is_asked() {
+    let mut world = built();
+    let (address, heard) = silent();
+    world.set("CTO_HARNESS_CASE_LOCAL_BASE_URL", format!("http://{address}/v1"));
+    // It waits by a program of its own, which bears the marker of this world as well.
+    let asleep = world.path().join("asleep");
+    std::os::unix::fs::symlink("/bin/sleep", &asleep).unwrap();
+    let begun = world.path().join("begun");
+    let text = format!(
+        "#!/bin/sh\n: > {begun}\n{asleep} 86263 &\nwait\n",
+        begun = begun.display(),
+        asleep = asleep.display()
+    );
+    let login = world.path().join("login");
+    std::fs::write(&login, &text).unwrap();
+    std::fs::set_permissions(&login, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let model = format!("test/{MODEL}");
+    let by = ["--approval-source", "the owner", "--review-trigger", "any change"];
+    let by =
+        [&by[..], &["--network", "this-machine", "--credential", "helper", "--helper"]].concat();
+    let add = [&["model", "add", &model][..], &by, &[login.to_str().unwrap()]].concat();
+    world.admit(&[&add[..], &["--helper-timeout", "300"]].concat()).expect(0);
+    let args = ["run", "--json", "stage2", "--provider", "understudy", "--model", &model];
+    let ready = || {
+        wait_for("the helper", Duration::from_secs(60), || begun.exists());
+    };
+    let run = told(&world, &args, Signal::TERM, ready);
+    is_sealed(&world, run);
+    // Killed, admit takes what it started itself with it.
+    std::fs::remove_file(&begun).unwrap();
+    let mut command = world.command(&args);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    ready();
+    let own = login.to_str().unwrap();
+    assert!(alive(own));
+    kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
+    child.wait().unwrap();
+    wait_for("the helper's end", Duration::from_secs(5), || !alive(own));
+    kill_marked(asleep.to_str().unwrap(), Signal::KILL);
+    assert!(heard.try_recv().is_err(), "nothing is asked without a credential");
 }
 
 #[test]
