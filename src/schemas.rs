@@ -106,7 +106,7 @@ pub fn all() -> Vec<(String, Value)> {
         plain::<Config>("admit.toml", 1),
         plain::<Event>("admit.run-event", 1),
         plain::<Span>("admit.run-span", 1),
-        plain::<ProxyRecord>("admit.run-bridge", 1),
+        plain::<ProxyRecord>("admit.run-bridge", 2),
         plain::<SandboxFacts>("admit.run-sandbox", 1),
         plain::<Vec<JudgeRow>>("admit.run-judgement", 1),
         plain::<ToolFacts>("admit.run-tools", 2),

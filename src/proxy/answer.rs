@@ -312,7 +312,11 @@ impl Pass<'_> {
                 tell_client(client, api, "502 Bad Gateway", true, &fault, what).await;
             }
             End::Stopped(Stop::Cut(reason, what)) => {
-                facts.closed_by = Some(ClosedBy::Admit);
+                // A half tool call is withheld from the agent, and the reply read to its end.
+                facts.closed_by = Some(match reason {
+                    CutReason::HalfToolCall => ClosedBy::Upstream,
+                    _ => ClosedBy::Admit,
+                });
                 broken = true;
                 {
                     let mut state = self.shared.state();

@@ -72,6 +72,17 @@ impl Body {
         }
     }
 
+    /// Whether nothing of the body itself may come any more.
+    pub fn is_ending(&self) -> bool {
+        match self {
+            Body::Length(left) => *left == 0,
+            Body::Chunked(chunked) => {
+                matches!(chunked.state, ChunkState::LastCr | ChunkState::LastLf | ChunkState::End)
+            }
+            Body::UntilClose => false,
+        }
+    }
+
     /// Whether all has come; `eof` says that the other side ended the connection without an error.
     pub fn is_whole(&self, eof: bool) -> bool {
         match self {

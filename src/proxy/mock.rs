@@ -65,6 +65,8 @@ pub enum Behaviour {
     OtherModel,
     /// Answers with a tool call whose arguments are no JSON.
     BadTool,
+    /// The same, because the token budget ends it there.
+    CutTool,
     /// Answers with two tool calls whose pieces alternate.
     ToolsInPieces,
     ListsAnother,
@@ -213,6 +215,7 @@ fn said<'a>(behaviour: Behaviour, turn: &'a Turn, model: &'a str, number: usize)
             Said { text: None, calls: Vec::new(), reasoning: (field, vec!["hm"]), ..plain }
         }
         Behaviour::BadTool => calls(&[(0, "read", "{\"path\": ")]),
+        Behaviour::CutTool => Said { end: End::Length, ..calls(&[(0, "read", "{\"path\": ")]) },
         Behaviour::ToolsInPieces => calls(&[
             (0, "read", ""),
             (0, "", "{\"pa"),

@@ -195,7 +195,7 @@ fn question(api: &dyn WireApi, model: &str) -> Result<Request> {
 
 /// What the bytes of a reply that was kept amount to, read once more.
 pub fn read_again(api: &'static dyn WireApi, model: &str, reply: &[u8]) -> ReplyVerdict {
-    let mut relay = Relay::new(api, &Known::none());
+    let mut relay = Relay::new(api, &Known::none()).for_the_record();
     // What stops it shows in the facts.
     let fed = relay.feed(reply).is_ok();
     let (_, mut facts, _) = relay.finish(fed);
@@ -222,7 +222,7 @@ async fn ask(
     known: &Known,
 ) -> (Kept, Option<String>) {
     let begun = Instant::now();
-    let mut relay = Relay::new(upstream.api(), known);
+    let mut relay = Relay::new(upstream.api(), known).for_the_record();
     let mut passed = Vec::new();
     let read = async {
         let opened = open(upstream, 0, ask, limits.connect).await.map_err(Stop::Fault)?;

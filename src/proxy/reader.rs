@@ -115,6 +115,16 @@ impl ReplyReader {
         self.body.is_whole(false)
     }
 
+    /// Whether a tool call in what has come is not whole: by the words of the reply, or because this is where it ends.
+    pub fn has_half_call(&self) -> bool {
+        self.reply.has_half_call(self.body.is_ending())
+    }
+
+    /// Whether the stream's own last event came.
+    pub fn is_done(&self) -> bool {
+        self.reply.is_done()
+    }
+
     /// Whether what has come so far ends with a complete event. A part of an event is of no use to a client, and its
     /// text is not known before its end; for a reply that is no stream the whole body is one event.
     pub fn at_boundary(&self) -> bool {
@@ -152,6 +162,7 @@ fn event(api: &dyn WireApi, event: Event<'_>, reply: &mut Reply) {
         reply.facts.after_done += 1;
     }
     api.event(event, reply);
+    reply.settle(|reason| api.finish(reason));
 }
 
 fn whole(api: &dyn WireApi, body: &[u8], reply: &mut Reply) {
@@ -159,4 +170,5 @@ fn whole(api: &dyn WireApi, body: &[u8], reply: &mut Reply) {
         Ok(value) if value.is_object() => api.body(&value, reply),
         _ => reply.malformed(),
     }
+    reply.settle(|reason| api.finish(reason));
 }

@@ -2,9 +2,10 @@
 //!
 //! Three streams are looked through for the known secrets: the bytes as received, the body without its transfer and
 //! content coding, and the model's text joined over the events. An unfinished event is held back (it is of no use to a
-//! client), and so are bytes that may be the beginning of a secret, until the next ones show what they are.
+//! client), and so are bytes that may be the beginning of a secret, until the next ones show what they are. From the event on
+//! that shows a tool call not to be whole nothing goes on any more: the reply is read to its end for the record alone.
 
-use super::api::WireApi;
+use super::api::{Finish, WireApi};
 use super::http1::{Body, MAX_HEAD, head_end, parse_reply, reply_head_for_client};
 use super::reader::{MAX_BODY, ReplyReader};
 use crate::record::wire::{ConnectFault, CutReason, ReplyFacts};
@@ -48,6 +49,10 @@ pub struct Relay {
     coded: bool,
     status: Option<u16>,
     frames_itself: bool,
+    /// Whether a half tool call stops what goes on.
+    guards: bool,
+    /// A tool call is not whole, and nothing goes on any more.
+    withheld: bool,
 }
 
 impl Relay {
@@ -65,7 +70,15 @@ impl Relay {
             coded: false,
             status: None,
             frames_itself: true,
+            guards: true,
+            withheld: false,
         }
+    }
+
+    /// For a reply that no agent gets: one with a half tool call is kept whole.
+    #[must_use]
+    pub fn for_the_record(self) -> Self {
+        Self { guards: false, ..self }
     }
 
     /// Takes the next bytes as received and gives what may go on. After an `Err` nothing more may go on.
@@ -116,6 +129,11 @@ impl Relay {
                 no_secret(&self.decoded.feed(&seen.decoded))?;
             }
             no_secret(&self.text.feed(&seen.text))?;
+            self.withheld |= self.guards && reader.has_half_call();
+            if self.withheld {
+                self.held = Released::default();
+                continue;
+            }
             self.held.raw.extend_from_slice(line);
             self.held.to_client.extend_from_slice(line);
             if self.held.raw.len() > MAX_HELD {
@@ -143,9 +161,11 @@ impl Relay {
         self.status
     }
 
-    /// Whether the reply is complete by its own framing.
+    /// Whether the reply is complete: by its own framing, or, where only the end of the connection is its end and nothing
+    /// goes on any more, by its last event.
     pub fn is_whole(&self) -> bool {
-        self.reader.as_ref().is_some_and(ReplyReader::is_whole)
+        let done = |reader: &ReplyReader| self.withheld && !self.frames_itself && reader.is_done();
+        self.reader.as_ref().is_some_and(|reader| reader.is_whole() || done(reader))
     }
 
     /// Whether the reply says itself where it ends; else only the end of the connection does.
@@ -155,7 +175,7 @@ impl Relay {
 
     /// Ends the reply. `eof`: the other side closed its end properly. Gives the rest that may go on, the facts, and
     /// the assistant's content without reasoning; what was not released before a cut counts in the facts all the same.
-    /// A reply that ends in the middle of a secret is released with that beginning.
+    /// A reply that ends in the middle of a secret is released with that beginning, and one with a half tool call is not.
     pub fn finish(mut self, eof: bool) -> (Result<Released, Stop>, ReplyFacts, String) {
         let (facts, content, text) = match self.reader {
             Some(reader) => reader.finish(eof),
@@ -166,7 +186,17 @@ impl Relay {
         };
         let mut hits = self.text.feed(&text);
         hits.extend([self.raw, self.decoded, self.text].map(Scanner::finish).concat());
-        (no_secret(&hits).map(|()| self.held), facts, content)
+        let reason = facts.finish_reason.as_deref().map(|reason| self.api.finish(reason));
+        let by_length = reason == Some(Finish::Length) && !facts.tool_calls.is_empty();
+        let half = by_length || facts.tool_calls.iter().any(|call| !call.arguments_ok);
+        let rest = match self.withheld || (self.guards && eof && half) {
+            true => {
+                let what = "a tool call is not whole".to_owned();
+                Err(Stop::Cut(CutReason::HalfToolCall, what))
+            }
+            false => Ok(self.held),
+        };
+        (no_secret(&hits).and(rest), facts, content)
     }
 }
 

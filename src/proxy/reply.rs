@@ -21,6 +21,9 @@ const MAX_TOOLS: usize = 256;
 const MAX_PARTS: usize = 1024;
 /// Model names that are kept: the second one already makes the reply another model's.
 const MAX_MODELS: usize = 8;
+/// How often tool calls are looked at anew where a reply says more than once that they ended: a look costs as much as they
+/// are long.
+const MAX_LOOKS: u32 = 16;
 /// Longest name taken from a reply into a record, in characters.
 const MAX_NAME: usize = 200;
 
@@ -49,6 +52,15 @@ struct ToolCall {
     open: bool,
     /// Its input is any text.
     free: bool,
+    /// How often it ended.
+    ends: u32,
+}
+
+impl ToolCall {
+    fn is_whole(&self) -> bool {
+        let object = || json::read(self.arguments.as_bytes()).is_ok_and(|value| value.is_object());
+        !self.odd && !self.open && (self.free || object())
+    }
 }
 
 /// What a numbered part of a reply is.
@@ -74,6 +86,11 @@ pub struct Reply {
     parts: BTreeMap<u64, (Part, String)>,
     /// The model declined, in a field that is made for it.
     refused: bool,
+    /// A tool call is known not to be whole.
+    half_call: bool,
+    /// Something of a tool call came since the calls were looked at.
+    unseen: bool,
+    looks: u32,
     kept: usize,
     /// Text since it was last taken, for the look for secrets.
     fresh: Vec<u8>,
@@ -102,6 +119,7 @@ impl Reply {
             self.facts.malformed += 1;
             return;
         }
+        self.unseen = true;
         let fits = self.keep(arguments.unwrap_or_default());
         let call = self.tools.entry(index).or_default();
         call.pieces += 1;
@@ -182,6 +200,38 @@ impl Reply {
             }
             None => {}
         }
+        let Some(call) = self.tools.get_mut(&index) else { return };
+        call.ends += 1;
+        let too_often = call.ends > MAX_LOOKS;
+        self.half_call |= too_often || !call.is_whole();
+        self.facts.malformed += u64::from(too_often);
+    }
+
+    /// A tool call of which the reply says itself that it is not whole.
+    pub fn cut_call(&mut self, index: u64) {
+        if let Some(call) = self.tools.get_mut(&index) {
+            call.odd = true;
+            self.half_call = true;
+        }
+    }
+
+    /// Looks at the tool calls once the reply has said that it ended, and how.
+    pub(super) fn settle(&mut self, finish: impl Fn(&str) -> Finish) {
+        let ended = self.facts.saw_done || self.facts.finish_reason.is_some();
+        if self.half_call || !ended || !self.unseen {
+            return;
+        }
+        (self.unseen, self.looks) = (false, self.looks + 1);
+        let reason = self.facts.finish_reason.as_deref();
+        self.half_call = reason.is_some_and(|reason| finish(reason) == Finish::Length)
+            || self.looks > MAX_LOOKS
+            || !self.tools.values().all(ToolCall::is_whole);
+        self.facts.malformed += u64::from(self.looks > MAX_LOOKS);
+    }
+
+    /// Whether a tool call is known not to be whole; `ended`: nothing more comes.
+    pub(super) fn has_half_call(&self, ended: bool) -> bool {
+        self.half_call || (ended && !self.tools.values().all(ToolCall::is_whole))
     }
 
     /// The arguments of a call that has none at all.
@@ -287,13 +337,10 @@ impl Reply {
         facts.models = self.models.into_iter().collect();
         let calls = self.tools.into_iter().map(|(index, call)| ToolCallFacts {
             index,
-            name: call.name,
             pieces: call.pieces,
             argument_bytes: call.arguments.len() as u64,
-            arguments_ok: !call.odd
-                && !call.open
-                && (call.free
-                    || json::read(call.arguments.as_bytes()).is_ok_and(|value| value.is_object())),
+            arguments_ok: call.is_whole(),
+            name: call.name,
         });
         facts.tool_calls = calls.collect();
         (facts, content)
@@ -440,6 +487,10 @@ fn first_match(
 /// The class of a whole reply of the right model.
 fn of_content(facts: &ReplyFacts, by_length: bool) -> (ReplyClass, &'static str) {
     use ReplyClass::*;
+    // Also one that is whole JSON: some servers complete what the budget cut.
+    if by_length && !facts.tool_calls.is_empty() {
+        return (MalformedToolCall, "cut_by_length");
+    }
     if facts.tool_calls.iter().any(|call| !call.arguments_ok) {
         return (MalformedToolCall, "arguments_not_json");
     }

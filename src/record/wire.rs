@@ -81,7 +81,7 @@ closed_list! {
         StreamTruncated,
         /// The reply names another model than the admitted one, or none.
         ModelMismatch,
-        /// Tool arguments that are no JSON object, or tool calls written as text.
+        /// Tool arguments that are no JSON object, a tool call that the token budget cut, or tool calls written as text.
         MalformedToolCall,
         /// Only reasoning: nothing that an agent can use.
         ResponseShapeUnavailable,
@@ -252,6 +252,9 @@ closed_list! {
         RecorderFailed,
         /// A redirect, which the proxy never follows or passes on.
         Redirect,
+        /// A tool call in it is not whole: agents repair such a call and run it. The reply was read to its end; the agent
+        /// got nothing from the event on that showed it.
+        HalfToolCall,
         Stopped,
     }
 }

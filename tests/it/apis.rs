@@ -1,16 +1,17 @@
 //! A run over each wire API: the stand-in does its whole work over it, and every fault that a server of it can have is the
 //! cause that the run names.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use admit::proxy::api::list;
+use admit::proxy::api::{WireApi, list};
 use admit::record::admission::Api;
 use admit::record::evidence::RunStatus;
 use admit::record::wire::ReasoningField;
 
-use crate::trial::Trial;
-use crate::upstream::{Behaviour, MODEL, Mock, MockServer};
+use crate::loopback::Server;
+use crate::trial::{Trial, real_case, understudy};
+use crate::upstream::{Behaviour, MODEL, Mock, MockServer, raw, stream};
 
 #[test]
 fn the_stand_in_does_its_work_over_every_api() {
@@ -28,7 +29,7 @@ fn the_stand_in_does_its_work_over_every_api() {
 }
 
 /// What a server does from the agent's first request on, and what the run is to name.
-const FAULTS: [(Behaviour, &str, &str); 13] = [
+const FAULTS: [(Behaviour, &str, &str); 14] = [
     (Behaviour::Status(400), "upstream_error", "http_4xx"),
     (Behaviour::Status(401), "auth_unavailable", "http_401"),
     (Behaviour::Status(429), "upstream_error", "http_429"),
@@ -44,6 +45,7 @@ const FAULTS: [(Behaviour, &str, &str); 13] = [
     ),
     (Behaviour::OtherModel, "model_mismatch", "other_model"),
     (Behaviour::BadTool, "malformed_tool_call", "arguments_not_json"),
+    (Behaviour::CutTool, "malformed_tool_call", "cut_by_length"),
     (Behaviour::Empty, "empty_reply", "empty"),
     (Behaviour::Plays, "agent_protocol", ""),
 ];
@@ -87,4 +89,45 @@ fn every_fault_of_a_server_is_the_cause_over_every_api() {
     let wrong = wrong.into_inner().unwrap();
     eprintln!("{} of {} causes right", all.len() - wrong.len(), all.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Asked by a request, what a tool gave: that the call before was run.
+const RESULTS: [&str; 3] = ["\"role\":\"tool\"", "\"function_call_output\"", "\"tool_result\""];
+
+/// A server at which every tool call is cut in half, and the requests that came after the probe's.
+fn cuts(api: &'static dyn WireApi, fault: Behaviour) -> (Server, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let mock = Mock::saying("ready", MODEL).speaking(api).misbehaving(fault).during(1..u32::MAX);
+    let mock = Mutex::new((mock, 0));
+    let server = raw(move |request| {
+        let (mock, number) = &mut *mock.lock().unwrap();
+        if *number > 0 {
+            seen.lock().unwrap().push(String::from_utf8(request.body.clone()).unwrap());
+        }
+        let body = mock.reply(*number, true).body();
+        *number += 1;
+        stream("", &body)
+    });
+    (server, asked)
+}
+
+#[test]
+fn a_half_tool_call_is_run_by_no_agent() {
+    let agents = [Some(("stand-in", understudy())), real_case().map(|built| ("Case", built))];
+    for (name, built) in agents.into_iter().flatten() {
+        for api in Api::ALL {
+            for (fault, detail) in
+                [(Behaviour::BadTool, "arguments_not_json"), (Behaviour::CutTool, "cut_by_length")]
+            {
+                let (server, asked) = cuts(list::of(api), fault);
+                let left = Trial::built(built.clone()).speaking(api);
+                let left = left.served_at(server.url("/v1"));
+                left.ends("malformed_tool_call", detail, 8);
+                let asked = asked.lock().unwrap();
+                let ran = |body: &String| RESULTS.iter().any(|result| body.contains(result));
+                assert!(!asked.is_empty() && !asked.iter().any(ran), "{name} {api:?} {fault:?}");
+            }
+        }
+    }
 }

@@ -25,6 +25,8 @@ pub enum Fault {
     Empty,
     OtherModel,
     BadTool,
+    /// The same, because the token budget ends it there.
+    CutTool,
     /// A whole reply with this text.
     Says(&'static str),
     /// The same after so many seconds.
@@ -35,8 +37,8 @@ pub enum Fault {
     Does(&'static str),
 }
 use Fault::{
-    BadTool, Closed, Cut, Does, Empty, ErrorEvent, OtherModel, ReasoningOnly, Says, SaysLate,
-    Status, Thinks,
+    BadTool, Closed, Cut, CutTool, Does, Empty, ErrorEvent, OtherModel, ReasoningOnly, Says,
+    SaysLate, Status, Thinks,
 };
 
 /// In which requests.
@@ -85,6 +87,7 @@ fn decisive() -> Vec<(When, Fault, &'static str)> {
         (Turn(1), Empty, "empty_reply"),
         (Turn(4), OtherModel, "model_mismatch"),
         (Always, BadTool, "malformed_tool_call"),
+        (Turn(1), CutTool, "malformed_tool_call"),
         (Turn(0), Says("All done."), "agent_protocol"),
         (Turn(4), Says("All done."), "agent_protocol"),
         (Turn(4), Says(BROKEN), "agent_protocol"),
@@ -222,6 +225,10 @@ fn faulty(fault: Fault) -> Vec<u8> {
         }
         OtherModel => events("another-model", &[json!({ "content": "x" })], Some("stop")),
         BadTool => calls(&[("read".into(), "{\"path\": ".into())]),
+        CutTool => {
+            let body = String::from_utf8(faulty(BadTool)).unwrap();
+            body.replace("\"tool_calls\"}", "\"length\"}").into_bytes()
+        }
         Says(text) => says(text),
         SaysLate(seconds, text) => {
             std::thread::sleep(Duration::from_secs(seconds));

@@ -121,7 +121,8 @@ fn the_page_of_models_is_followed_in_a_network_of_ones_own() {
     let path = endpoint.trim_start_matches("https://HOST").trim_end_matches([',', '`']);
     world.set("CTO_HARNESS_CASE_LOCAL_BASE_URL", format!("http://192.168.7.20:8001{path}"));
     world.set("CTO_HARNESS_CASE_OPENAI_CODEX_AUTH_BRIDGE", "1");
-    let outcome = runs(&world, "openai-codex/gpt-5.5", "lab", &[&token(1), ACCOUNT, "192.168.7.20"]);
+    let outcome =
+        runs(&world, "openai-codex/gpt-5.5", "lab", &[&token(1), ACCOUNT, "192.168.7.20"]);
     let gates = outcome["report"]["gates"].as_array().unwrap();
     let row = gates.iter().find(|gate| gate["id"] == "auth_bridge").unwrap();
     assert_eq!(row["found"], "the record's credential helper", "{row:#}");

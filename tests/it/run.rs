@@ -142,7 +142,7 @@ fn a_rehearsal_is_sealed_reads_back_and_is_no_pass() {
         ("gate.json", "admit.gate.v3"),
         ("report.json", "admit.run-report.v3"),
         ("sandbox.json", "admit.run-sandbox.v1"),
-        ("backend/bridge.json", "admit.run-bridge.v1"),
+        ("backend/bridge.json", "admit.run-bridge.v2"),
         ("backend/judgement.json", "admit.run-judgement.v1"),
         ("backend/launch.json", "admit.launch.v1"),
         ("backend/tools.json", "admit.run-tools.v2"),

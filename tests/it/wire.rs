@@ -8,8 +8,8 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use admit::download::config::NetConfig;
-use admit::proxy::api::WireApi;
 use admit::proxy::api::list;
+use admit::proxy::api::{End, Said, WireApi};
 use admit::proxy::endpoint::Endpoint;
 use admit::proxy::probe::{ProbeLimits, ProbeOutcome, probe};
 use admit::proxy::server::{Limits, Part, Proxy, ProxyConfig, Recorder};
@@ -91,7 +91,7 @@ fn ask(api: Api, addr: SocketAddr, limits: Limits) -> Outcome {
 fn each_fault_of_a_model_has_its_class_in_every_api() {
     use Behaviour as B;
     use ReplyClass::*;
-    let cases: [(B, ReplyClass, &str); 24] = [
+    let cases: [(B, ReplyClass, &str); 25] = [
         (B::Plays, OkText, "text"),
         (B::PlainJson, OkText, "text"),
         (B::Slivers, OkText, "text"),
@@ -123,6 +123,7 @@ fn each_fault_of_a_model_has_its_class_in_every_api() {
         (B::Empty, EmptyReply, "empty"),
         (B::OtherModel, ModelMismatch, "other_model"),
         (B::BadTool, MalformedToolCall, "arguments_not_json"),
+        (B::CutTool, MalformedToolCall, "cut_by_length"),
         (B::Gone, ConnectionRefused, "refused"),
     ];
     std::thread::scope(|scope| {
@@ -424,6 +425,69 @@ fn a_stream_that_is_stopped_never_ends_cleanly() {
         assert!(got.text().contains("path"), "{}", api.name());
         assert_eq!(got.record.limit_hit, Some(Limit::ReplyBytes), "{}", api.name());
         assert!(!ends_cleanly(&got.reply, got.clean), "{}: {}", api.name(), got.text());
+    }
+}
+
+/// A reply of these events, in each way in which HTTP frames a body.
+fn framed(pieces: &[String], kind: &str) -> [Vec<u8>; 3] {
+    let body = pieces.concat();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n");
+    let chunks = pieces.iter().map(|piece| format!("{:x}\r\n{piece}\r\n", piece.len()));
+    let chunks: String = chunks.collect();
+    [
+        format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"),
+        format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()),
+        format!("{head}\r\n{body}"),
+    ]
+    .map(String::into_bytes)
+}
+
+#[test]
+fn a_half_tool_call_never_comes_to_a_clean_end() {
+    let (half, whole) = ("{\"command\": \"echo half > half.txt; rm -rf ", "{\"command\": \"ls\"}");
+    // Arguments, how the reply ends, whether what ends it is there, and what the reply amounts to.
+    let cases = [
+        (half, End::Reason, true, ReplyClass::MalformedToolCall, "arguments_not_json"),
+        (half, End::Length, true, ReplyClass::MalformedToolCall, "cut_by_length"),
+        // Some servers complete what the budget cut.
+        (whole, End::Length, true, ReplyClass::MalformedToolCall, "cut_by_length"),
+        (half, End::Reason, false, ReplyClass::StreamTruncated, "missing_done"),
+        (whole, End::Reason, true, ReplyClass::OkTools, "tools"),
+    ];
+    // What clients take a reply for ended by.
+    let last = ["[DONE]", "message_stop", "response.completed", "response.incomplete"];
+    for (api, (arguments, end, ends, class, detail)) in
+        list::ALL.iter().flat_map(|api| cases.map(|case| (*api, case)))
+    {
+        let said = Said {
+            model: MODEL,
+            number: 1,
+            reasoning: (ReasoningField::Reasoning, Vec::new()),
+            text: None,
+            calls: vec![(0, "bash", arguments.to_owned())],
+            end,
+        };
+        let mut pieces = api.render(&said, true);
+        if !ends {
+            // Up to the last piece of the arguments.
+            let at = pieces.iter().position(|piece| piece.contains("rm -rf")).unwrap();
+            pieces.truncate(at + 1);
+        }
+        let streams = framed(&pieces, "text/event-stream");
+        let bodies = framed(&api.render(&said, false), "application/json");
+        let all = streams.into_iter().chain(bodies.into_iter().filter(|_| ends));
+        for (at, reply) in all.enumerate() {
+            let name = format!("{} {detail} {arguments} {at}", api.name());
+            let server = raw(move |_| reply.clone());
+            let got = ask(api, server.addr(), quick());
+            assert_eq!(got.verdict(), (class, detail), "{name}");
+            let cut = got.one().cut.as_ref().map(|cut| cut.reason);
+            let (text, good) = (got.text(), class == ReplyClass::OkTools);
+            assert_eq!(ends_cleanly(&got.reply, got.clean), good, "{name}: {text}");
+            assert_eq!(cut, (!good).then_some(CutReason::HalfToolCall), "{name}");
+            let seen = last.iter().any(|word| text.contains(word));
+            assert!(good || !seen, "{name}: {text}");
+        }
     }
 }
 

@@ -280,7 +280,8 @@ fn object(value: &Value, part: &str, reply: &mut Reply) -> bool {
         let index = choice["index"].as_u64().unwrap_or(at as u64);
         reply.choice(index);
         if index == 0 {
-            if let Some(reason) = choice["finish_reason"].as_str() {
+            // Some servers send an empty one before the end.
+            if let Some(reason) = choice["finish_reason"].as_str().filter(|text| !text.is_empty()) {
                 reply.finish_reason(reason);
             }
             said(&choice[part], reply);

@@ -484,6 +484,9 @@ fn whole_item(at: u64, item: &Value, reply: &mut Reply) {
         Part::Call => {
             let input = if item["type"] == "custom_tool_call" { "input" } else { "arguments" };
             reply.close_call(at, item[input].as_str());
+            if item["status"] == "incomplete" {
+                reply.cut_call(at);
+            }
         }
         Part::Thought | Part::Other => {}
     }
