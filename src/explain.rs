@@ -243,9 +243,10 @@ pub fn class(class: FailureClass) -> (&'static str, &'static str) {
             "The server answers as another model, or does not list the admitted one",
             "The server's model name; never the admission record",
         ),
-        C::MalformedToolCall => {
-            ("A tool call whose arguments cannot be read", "The server's tool parser")
-        }
+        C::MalformedToolCall => (
+            "A tool call whose arguments cannot be read, or that the token budget cut (`cut_by_length`). The agent did not get its end, so nothing of it was run",
+            "The server's tool parser; `max_tokens` of the model's record",
+        ),
         C::EmptyReply => {
             ("A reply with nothing in it", "The server's log; chat template and stop words")
         }

@@ -36,13 +36,15 @@ type Last = Box<dyn FnOnce(usize) -> Option<Done> + Send>;
 
 /// Signals come to the process, and so does this belong to the process.
 static LEFT: Mutex<Left> =
-    Mutex::new(Left { next: 0, last: BTreeMap::new(), groups: BTreeMap::new() });
+    Mutex::new(Left { next: 0, last: BTreeMap::new(), groups: BTreeMap::new(), ending: false });
 
 struct Left {
     next: u64,
     last: BTreeMap<u64, Last>,
     /// Process groups of programs that were started and have not ended.
     groups: BTreeMap<u64, Pid>,
+    /// The groups that were there are ended; what comes now is too late.
+    ending: bool,
 }
 
 fn left() -> MutexGuard<'static, Left> {
@@ -95,6 +97,9 @@ pub fn group(leader: u32) -> Option<Pending> {
     left.next += 1;
     let id = left.next;
     left.groups.insert(id, group);
+    if left.ending {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
     Some(Pending(id))
 }
 
@@ -161,9 +166,13 @@ fn failed(err: std::io::Error) -> Error {
 
 /// Waits for the work's own end, then does what is left to do. `once` is the switch for the second SIGINT.
 fn end(signal: usize, once: &AtomicBool) -> Done {
-    for group in left().groups.values() {
-        // One that has ended meanwhile is none to end.
-        let _ = kill_process_group(*group, Signal::KILL);
+    {
+        let mut left = left();
+        left.ending = true;
+        for group in left.groups.values() {
+            // One that has ended meanwhile is none to end.
+            let _ = kill_process_group(*group, Signal::KILL);
+        }
     }
     // A terminal tells every process of a group, and who passes signals on tells admit again.
     std::thread::sleep(ECHO);

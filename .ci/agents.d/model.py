@@ -76,13 +76,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if not agent or name is None or (done and fault != "malformed"):
             call, say = None, (RESULT if agent else "Yes.")
         else:
-            command = HALF if fault == "half_call" else COMMAND
+            command = HALF if fault in ("half_call", "half_by_length") else COMMAND
             call, say = (name, json.dumps({key: command})), None
         if fault == "empty":
             call, say = None, ""
         if fault == "no_result":
             call, say = None, "Done."
-        if fault == "malformed" and call:
+        if fault in ("malformed", "half_by_length") and call:
             call = (call[0], call[1][: len(call[1]) // 2])
         if fault == "reasoning":
             call, say = None, None
@@ -90,6 +90,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.plain(responses, model, say or "Yes.")
         thought = "One could call a tool." if fault == "reasoning" else None
         events = (self.as_responses if responses else self.as_chat)(model, call, say, thought)
+        if fault == "half_by_length":
+            # As servers say that the token budget ended the call.
+            words = (
+                ('"finish_reason": "tool_calls"', '"finish_reason": "length"'),
+                ('"response.completed"', '"response.incomplete"'),
+                ("event: response.completed", "event: response.incomplete"),
+                ('"status": "completed"', '"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}'),
+            )
+            for old, new in words:
+                events = [event.replace(old, new) for event in events]
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")

@@ -30,6 +30,7 @@ FAULTS = {
     "reset": "stream_truncated",
     "empty": "empty_reply",
     "half_call": "stream_truncated",
+    "half_by_length": "malformed_tool_call",
     "malformed": "malformed_tool_call",
     "other_model": "model_mismatch",
     "reasoning": "response_shape_unavailable",
@@ -256,7 +257,7 @@ def check(name):
         need(report["status"] == "fail", f"{name} {fault}: {report['status']}")
         need(report["failure_class"] == expected, f"{name} {fault}: {report['failure_class']}, not {expected}; {report['blockers']}")
         need(took is not None and took < GONE_AFTER, f"{name} {fault}: gone after {took} s")
-        if fault == "half_call":
+        if fault in ("half_call", "half_by_length"):
             need(not report["changed_files"], f"{name}: of half a tool call this was run: {report['changed_files']}")
     if agent["closed"]:
         world.variant("planted-closed", agent["closed"])

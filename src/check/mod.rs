@@ -12,6 +12,7 @@ mod model;
 mod provider;
 mod run;
 mod store;
+pub mod survey;
 mod task;
 #[cfg(test)]
 pub(crate) mod tests;

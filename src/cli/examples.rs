@@ -114,6 +114,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "admit model add mine/some-model --approval-source 'who, when, where' --review-trigger 'what makes it void' \
            --credential none --network this-machine",
+            "admit model add mine/some-model --probe --network this-machine --credential none",
         ],
     ),
     ("model import", &["admit model import ./approved.json"]),

@@ -230,13 +230,14 @@ impl Differences {
             }
             return;
         }
-        self.same(names::GATE, "requests of the probe", kept, 2);
-        self.same(names::GATE, "probe/outcome", Some("ready"), probe["outcome"].as_str());
-        let (request, name) = probe_question();
         let api = report
             .wire_api
             .as_deref()
             .and_then(|api| serde_json::from_value(Value::from(api)).ok().map(api::list::of));
+        let lists = api.is_none_or(|api| api.list().is_some());
+        self.same(names::GATE, "requests of the probe", kept, if lists { 2 } else { 1 });
+        self.same(names::GATE, "probe/outcome", Some("ready"), probe["outcome"].as_str());
+        let (request, name) = probe_question();
         let model = report.case_model.as_deref().unwrap_or_default();
         match (dir.read(&name, MAX_RECORD), api) {
             (Ok(reply), Some(api)) => {
@@ -244,8 +245,10 @@ impl Differences {
                 let again = serde_json::to_value(&again).unwrap_or_default();
                 self.same(&name, "the probe's verdict", &probe["verdict"], &again);
                 self.asked(dir, &request, probe::asked(api, model, false));
-                self.asked(dir, PROBE_LIST.0, probe::asked(api, model, true));
-                self.listed(dir, model, probe);
+                if lists {
+                    self.asked(dir, PROBE_LIST.0, probe::asked(api, model, true));
+                    self.listed(dir, model, probe);
+                }
             }
             (Err(err), _) => self.unreadable(&name, err.to_string()),
             (_, None) => self.unreadable(&name, "no wire API that is known".into()),

@@ -160,7 +160,7 @@ pub fn examine(program: &std::path::Path) -> Result<Digest> {
         let out = Error::new(reason, what).at(place.clone()).found(found);
         match hint {
             Some(hint) => out.hint(hint),
-            None => out.hint("put it there, or record another one: admit model add --replace --credential helper --helper PROGRAM"),
+            None => out.hint("put it there; to record another one: admit model add --help"),
         }
     })?;
     let me = rustix::process::geteuid().as_raw();
@@ -211,7 +211,7 @@ impl Helper {
                 .expected(self.sha256.to_string())
                 .found(found.to_string())
                 .hint(
-                    "find out what changed there; admit model add --replace records the new one",
+                    "find out what changed there; to record the new one: admit model add --help",
                 ));
         }
         let mut command = Command::new(&self.program);

@@ -18,4 +18,5 @@ mod request;
 pub mod server;
 pub mod sse;
 mod state;
+pub mod survey;
 pub mod upstream;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 
 use super::api::{Request, WireApi, read_request};
@@ -108,17 +109,28 @@ pub fn probe(
     limits: ProbeLimits,
     stop: &AtomicUsize,
 ) -> Result<Probe> {
+    let chat = question(upstream.api(), model)?;
+    unless_told(stop, both(upstream, model, limits, &chat))
+}
+
+/// Does `work`, unless `stop` is set meanwhile.
+pub(super) fn unless_told<T>(stop: &AtomicUsize, work: impl Future<Output = T>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|err| Error::io("start the probe", "tokio", err))?;
-    let chat = question(upstream.api(), model)?;
     runtime.block_on(async {
         tokio::select! {
-            answer = both(upstream, model, limits, &chat) => Ok(answer),
+            answer = work => Ok(answer),
             () = told(stop) => Err(Error::new(Reason::Interrupted, "told to stop while the model was asked")),
         }
     })
+}
+
+/// A request of admit's own, as one of an agent's would be passed on.
+pub(super) fn request(api: &dyn WireApi, model: &str, body: &Value) -> Result<Request> {
+    read_request(api, body.to_string().as_bytes(), model)
+        .map_err(|(_, what)| Error::new(Reason::Internal, format!("the probe's request: {what}")))
 }
 
 /// Ends when `stop` is set.
@@ -181,16 +193,15 @@ async fn both(upstream: &Upstream, model: &str, limits: ProbeLimits, chat: &Requ
 /// What stands in the record of a request of the probe's: its first line, and its body.
 pub fn asked(api: &'static dyn WireApi, model: &str, list: bool) -> Result<(String, Vec<u8>)> {
     if list {
-        return Ok((format!("GET [base]{} HTTP/1.1", api.list()), Vec::new()));
+        let path = api.list().unwrap_or_default();
+        return Ok((format!("GET [base]{path} HTTP/1.1"), Vec::new()));
     }
     Ok((format!("POST [base]{} HTTP/1.1", api.path()), question(api, model)?.body))
 }
 
 /// The one question.
 fn question(api: &dyn WireApi, model: &str) -> Result<Request> {
-    let body = api.probe(model, MAX_TOKENS).to_string();
-    read_request(api, body.as_bytes(), model)
-        .map_err(|(_, what)| Error::new(Reason::Internal, format!("the probe's request: {what}")))
+    request(api, model, &api.probe(model, MAX_TOKENS))
 }
 
 /// What the bytes of a reply that was kept amount to, read once more.
@@ -205,17 +216,22 @@ pub fn read_again(api: &'static dyn WireApi, model: &str, reply: &[u8]) -> Reply
 
 /// The ids in the model list of a whole reply.
 pub fn ids(reply: &[u8]) -> Option<BTreeSet<String>> {
+    let models = models(reply)?;
+    models.iter().map(|model| model.get("id")?.as_str().map(str::to_owned)).collect()
+}
+
+/// The entries of the model list of a whole reply.
+pub(super) fn models(reply: &[u8]) -> Option<Vec<Value>> {
     let (head, rest) = reply.split_at(head_end(reply)?);
     let head = parse_reply(head).ok().filter(|head| head.content_encoding.is_none())?;
     let (mut framing, mut body) = (head.body, Vec::new());
     framing.feed(rest, &mut body).ok()?;
     let value = json::read(&body).ok()?;
-    let data = value.get("data")?.as_array()?;
-    data.iter().map(|model| model.get("id")?.as_str().map(str::to_owned)).collect()
+    value.get("data")?.as_array().cloned()
 }
 
 /// One request and its reply, read to its end; and the name of a secret in it.
-async fn ask(
+pub(super) async fn ask(
     upstream: &Upstream,
     ask: &Ask<'_>,
     limits: ProbeLimits,

@@ -255,6 +255,50 @@ mod tests {
     }
 
     #[test]
+    fn a_half_tool_call_goes_on_up_to_the_event_that_shows_it() {
+        let chunk = |delta: &str, finish: &str| {
+            format!(
+                "data: {{\"model\":\"m\",\"choices\":[{{\"delta\":{delta},\"finish_reason\":{finish}}}]}}\n\n"
+            )
+        };
+        let call = |arguments: &str| {
+            chunk(
+                &format!(
+                    "{{\"tool_calls\":[{{\"index\":0,\"function\":{{\"name\":\"bash\",\"arguments\":\"{arguments}\"}}}}]}}"
+                ),
+                "null",
+            )
+        };
+        let half = format!("{HEAD}{}", call("{\\\"command\\\": "));
+        let rest = chunk("{}", "\"tool_calls\"") + "data: [DONE]\n\n";
+        let end = format!("{}data: [DONE]\n\n", chunk("{}", "\"length\""));
+        let whole = format!("{HEAD}{}", call("{}"));
+        for (reply, rest, good) in [
+            (&half, rest.as_str(), false),
+            (&half, end.as_str(), false),
+            (&half, "", false),
+            (&whole, end.as_str(), false),
+            (&whole, rest.as_str(), true),
+        ] {
+            let all = format!("{reply}{rest}");
+            for step in [1, 7, 5000] {
+                let (out, stop) = pass(all.as_bytes(), step);
+                let passed = if good { &all } else { reply };
+                assert_eq!(String::from_utf8(out).unwrap(), *passed, "{rest} {step}");
+                let half = matches!(stop, Some(Stop::Cut(CutReason::HalfToolCall, _)));
+                assert!(half != good, "{rest} {step}: {stop:?}");
+            }
+        }
+        // Kept whole where no agent gets it.
+        let mut kept = relay().for_the_record();
+        assert_eq!(
+            kept.feed(format!("{half}{rest}").as_bytes()).unwrap().raw.len(),
+            half.len() + rest.len()
+        );
+        assert!(kept.finish(true).0.is_ok());
+    }
+
+    #[test]
     fn no_cut_of_the_bytes_lets_the_key_through() {
         let (left, right) = KEY.split_at(9);
         let chunked = |pieces: &[&str]| {

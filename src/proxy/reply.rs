@@ -533,7 +533,42 @@ fn names_model(facts: &ReplyFacts) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::split_thinking;
+    use super::{Finish, Reply, split_thinking};
+
+    #[test]
+    fn calls_are_looked_at_a_bounded_number_of_times() {
+        let mut reply = Reply::default();
+        reply.finish_reason("stop");
+        for index in 0..100 {
+            reply.tool_call(index, "bash", Some("{}"));
+            reply.settle(|_| Finish::Done);
+            assert_eq!(reply.has_half_call(false), index >= 16, "{index}");
+        }
+        let mut reply = Reply::default();
+        reply.open_call(0, "bash", false);
+        (0..100).for_each(|_| reply.close_call(0, Some("{}")));
+        assert!(reply.has_half_call(false) && reply.finish().0.malformed > 0);
+    }
+
+    #[test]
+    fn a_call_is_half_as_soon_as_the_reply_shows_it() {
+        // What the calls are, how the reply says that it ended, whether one of them is half then, and at the body's end.
+        for (calls, finish, half, at_end) in [
+            (&["{}"][..], Some(Finish::Done), false, false),
+            (&["{}", "{\"a\""], None, false, true),
+            (&["{}", "{\"a\""], Some(Finish::Done), true, true),
+            (&["{}", "[]"], Some(Finish::Done), true, true),
+            (&["{}"], Some(Finish::Length), true, true),
+            (&[], Some(Finish::Length), false, false),
+        ] {
+            let mut reply = Reply::default();
+            (0..).zip(calls).for_each(|(at, text)| reply.tool_call(at, "bash", Some(text)));
+            finish.iter().for_each(|_| reply.finish_reason("x"));
+            reply.settle(|_| finish.unwrap_or(Finish::Done));
+            let got = (reply.has_half_call(false), reply.has_half_call(true));
+            assert_eq!(got, (half, at_end), "{calls:?} {finish:?}");
+        }
+    }
 
     #[test]
     fn a_thought_is_told_from_speaking_of_the_tag() {

@@ -81,7 +81,7 @@ impl SseDecoder {
 
     /// Whether nothing of an unfinished event or line is kept.
     pub fn at_boundary(&self) -> bool {
-        self.line.is_empty() && !self.has_data
+        self.line.is_empty() && !self.has_data && self.name.is_empty()
     }
 
     /// A line or event was longer than this decoder takes; what it gave is not the whole stream.

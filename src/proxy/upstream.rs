@@ -35,6 +35,17 @@ impl Upstream {
         Self::Local(Mutex::new(model))
     }
 
+    /// The same endpoint and key, spoken to in this way; `None` for a model inside admit.
+    #[must_use]
+    pub fn speaking(&self, api: &'static dyn WireApi) -> Option<Self> {
+        match self {
+            Self::Http { endpoint, credential, .. } => {
+                Some(Self::Http { api, endpoint: endpoint.clone(), credential: credential.clone() })
+            }
+            Self::Local(_) => None,
+        }
+    }
+
     /// How the model is spoken to.
     pub(super) fn api(&self) -> &'static dyn WireApi {
         match self {

@@ -105,9 +105,10 @@ fn cuts(api: &'static dyn WireApi, fault: Behaviour) -> (Server, Arc<Mutex<Vec<S
         if *number > 0 {
             seen.lock().unwrap().push(String::from_utf8(request.body.clone()).unwrap());
         }
-        let body = mock.reply(*number, true).body();
+        let body = String::from_utf8(mock.reply(*number, true).body()).unwrap();
         *number += 1;
-        stream("", &body)
+        let body = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+        stream("Transfer-Encoding: chunked\r\n", body.as_bytes())
     });
     (server, asked)
 }
@@ -121,8 +122,10 @@ fn a_half_tool_call_is_run_by_no_agent() {
                 [(Behaviour::BadTool, "arguments_not_json"), (Behaviour::CutTool, "cut_by_length")]
             {
                 let (server, asked) = cuts(list::of(api), fault);
-                let left = Trial::built(built.clone()).speaking(api);
-                let left = left.served_at(server.url("/v1"));
+                let mut trial = Trial::built(built.clone()).speaking(api);
+                // What asks for ever is ended by a limit, which is not the cause.
+                trial.proxy.requests = 20;
+                let left = trial.served_at(server.url("/v1"));
                 left.ends("malformed_tool_call", detail, 8);
                 let asked = asked.lock().unwrap();
                 let ran = |body: &String| RESULTS.iter().any(|result| body.contains(result));

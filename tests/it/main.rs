@@ -36,6 +36,7 @@ mod layering;
 mod lock;
 mod loopback;
 mod model;
+mod model_probe;
 mod namespace;
 mod network;
 mod package;

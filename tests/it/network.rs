@@ -87,7 +87,6 @@ fn the_page_of_models_is_followed_in_a_network_of_ones_own() {
     done(&world, "admit trust .");
     done(&world, "admit build understudy --record");
 
-    done(&world, &typed("admit model add lab/some-model"));
     let script = std::fs::read(project().join("fixtures/r1-string-slugify/script.json")).unwrap();
     let script: Script = admit::record::parse(&script).unwrap();
     let model = MockServer::start(Mock::new(script, "some-model")).unwrap();
@@ -96,6 +95,13 @@ fn the_page_of_models_is_followed_in_a_network_of_ones_own() {
     std::fs::write(&file, key()).unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     world.set("ADMIT_MODEL_KEY_FILE", file.display().to_string());
+    // Another server that is the same, since the script's turns are for the run.
+    let looked_at = MockServer::start(Mock::saying("ready", "some-model")).unwrap();
+    lead("192.168.7.20:8002", looked_at.addr);
+    world.set("CTO_HARNESS_CASE_LOCAL_BASE_URL", "http://192.168.7.20:8002/v1");
+    done(&world, &typed("admit model add lab/some-model --probe"));
+    world.admit(&["model", "show", "lab/some-model"]).expect(2);
+    done(&world, &typed("admit model add lab/some-model --network"));
     let endpoint = exported("export CTO_HARNESS_CASE_LOCAL_BASE_URL=http:");
     world.set("CTO_HARNESS_CASE_LOCAL_BASE_URL", &endpoint);
     runs(&world, "lab/some-model", "lab", &[&key(), "192.168.7.20"]);

@@ -38,6 +38,8 @@ use crate::secrets;
 pub const KEY_VARIABLE: &str = "ADMIT_MODEL_KEY";
 /// The variable that names a file of mode 0600 with the model's key.
 pub const KEY_FILE_VARIABLE: &str = "ADMIT_MODEL_KEY_FILE";
+/// The variable that holds the endpoint's address.
+pub const ENDPOINT_VARIABLE: &str = "CTO_HARNESS_CASE_LOCAL_BASE_URL";
 /// The variable that names a file of mode 0600 with the endpoint's address.
 pub const ENDPOINT_FILE_VARIABLE: &str = "ADMIT_MODEL_ENDPOINT_FILE";
 
@@ -128,10 +130,20 @@ pub fn model(sources: &Sources<'_>, facts: &mut Facts) -> Side {
     facts.bridge_claimed = Found::Known(sources.bridge_claimed);
     // Without a valid record that those signed who must, nothing says which key may go where, so none is read.
     let Some(record) = record.filter(|_| may_be_used(&facts.model_signed)) else { return side };
-    let (credential, fact) = credentials(&record, sources);
-    facts.credentials = fact;
-    side.upstream = upstream(sources, &record, credential, facts);
+    side.upstream = reach(sources, &record, facts);
     side
+}
+
+/// What a record would be asked with, and where: credentials, endpoint and network. `None` where one of them is missing;
+/// the facts say which.
+pub fn reach(
+    sources: &Sources<'_>,
+    record: &ModelAdmission,
+    facts: &mut Facts,
+) -> Option<Upstream> {
+    let (credential, fact) = credentials(record, sources);
+    facts.credentials = fact;
+    upstream(sources, record, credential, facts)
 }
 
 /// Asks the model whether it answers in a shape that an agent can use.

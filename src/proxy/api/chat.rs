@@ -181,14 +181,19 @@ impl WireApi for Chat {
         }
     }
 
-    fn probe(&self, model: &str, max_tokens: u32) -> Value {
+    fn question(&self, model: &str, words: &str, max_tokens: u32) -> Value {
         json!({
             "model": model,
-            "messages": [{"role": "user", "content": "Reply with the single word: ready"}],
+            "messages": [{"role": "user", "content": words}],
             "max_tokens": max_tokens,
             "stream": true,
             "stream_options": {"include_usage": true},
         })
+    }
+
+    fn tool(&self, name: &str, description: &str, parameters: Value) -> Value {
+        json!({"type": "function", "function":
+            {"name": name, "description": description, "parameters": parameters}})
     }
 
     fn error(&self, kind: &str, message: &str) -> Value {

@@ -86,15 +86,19 @@ impl WireApi for Codex {
     }
 
     /// Without a budget: such servers take none.
-    fn probe(&self, model: &str, _max_tokens: u32) -> Value {
-        let question = json!({"type": "input_text", "text": "Reply with the single word: ready"});
+    fn question(&self, model: &str, words: &str, _max_tokens: u32) -> Value {
+        let question = json!({"type": "input_text", "text": words});
         json!({
             "model": model,
-            "instructions": "You answer in one word.",
+            "instructions": "You do what you are asked, and nothing else.",
             "input": [{"role": "user", "content": [question]}],
             "store": false,
             "stream": true,
         })
+    }
+
+    fn tool(&self, name: &str, description: &str, parameters: Value) -> Value {
+        Responses.tool(name, description, parameters)
     }
 
     fn error(&self, kind: &str, message: &str) -> Value {

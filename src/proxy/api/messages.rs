@@ -225,13 +225,17 @@ impl WireApi for Messages {
         }
     }
 
-    fn probe(&self, model: &str, max_tokens: u32) -> Value {
+    fn question(&self, model: &str, words: &str, max_tokens: u32) -> Value {
         json!({
             "model": model,
-            "messages": [{"role": "user", "content": "Reply with the single word: ready"}],
+            "messages": [{"role": "user", "content": words}],
             "max_tokens": max_tokens,
             "stream": true,
         })
+    }
+
+    fn tool(&self, name: &str, description: &str, parameters: Value) -> Value {
+        json!({"name": name, "description": description, "input_schema": parameters})
     }
 
     fn error(&self, kind: &str, message: &str) -> Value {
@@ -570,7 +574,7 @@ mod tests {
             (saying("model_context_window_exceeded"), OkText, "length"),
             (saying("refusal"), UpstreamError, "refusal"),
             (saying("pause_turn"), UpstreamError, "unknown_finish_reason"),
-            (calling(&["{\"a\":"], "max_tokens"), MalformedToolCall, "arguments_not_json"),
+            (calling(&["{\"a\":"], "max_tokens"), MalformedToolCall, "cut_by_length"),
             (calling(&["{\"a\":"], "tool_use"), MalformedToolCall, "arguments_not_json"),
             (calling(&["[1]"], "tool_use"), MalformedToolCall, "arguments_not_json"),
             (

@@ -85,8 +85,16 @@ pub trait WireApi: fmt::Debug + Send + Sync {
     /// What a `finish_reason` of this API says.
     fn finish(&self, reason: &str) -> Finish;
 
-    /// The request that the probe makes: a short question, with this budget, as a stream with token counts.
-    fn probe(&self, model: &str, max_tokens: u32) -> Value;
+    /// A request with these words of a user and this budget, as a stream with token counts.
+    fn question(&self, model: &str, words: &str, max_tokens: u32) -> Value;
+
+    /// The request that the probe makes.
+    fn probe(&self, model: &str, max_tokens: u32) -> Value {
+        self.question(model, "Reply with the single word: ready", max_tokens)
+    }
+
+    /// A function as an entry of a request's `tools`; `parameters` is a JSON schema.
+    fn tool(&self, name: &str, description: &str, parameters: Value) -> Value;
 
     /// An error object as this API's clients know it.
     fn error(&self, kind: &str, message: &str) -> Value;

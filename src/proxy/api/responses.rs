@@ -238,8 +238,8 @@ impl WireApi for Responses {
         }
     }
 
-    fn probe(&self, model: &str, max_tokens: u32) -> Value {
-        let question = json!({"type": "input_text", "text": "Reply with the single word: ready"});
+    fn question(&self, model: &str, words: &str, max_tokens: u32) -> Value {
+        let question = json!({"type": "input_text", "text": words});
         json!({
             "model": model,
             "input": [{"role": "user", "content": [question]}],
@@ -247,6 +247,11 @@ impl WireApi for Responses {
             "store": false,
             "stream": true,
         })
+    }
+
+    fn tool(&self, name: &str, description: &str, parameters: Value) -> Value {
+        json!({"type": "function", "name": name, "description": description,
+            "parameters": parameters, "strict": false})
     }
 
     fn error(&self, kind: &str, message: &str) -> Value {
@@ -557,6 +562,18 @@ mod tests {
             "incomplete_details": {"reason": reason}}})
     }
 
+    #[test]
+    fn a_call_that_its_item_says_is_incomplete_is_half_whatever_it_looks_like() {
+        for (status, class) in
+            [("completed", ReplyClass::OkTools), ("incomplete", ReplyClass::MalformedToolCall)]
+        {
+            let item = json!({"type": "function_call", "call_id": "c", "name": "bash",
+                "arguments": "{\"command\":\"ls\"}", "status": status});
+            let end = json!({"type": "response.output_item.done", "output_index": 0, "item": item});
+            assert_eq!(read(&[created(), end, completed()]).class, class, "{status}");
+        }
+    }
+
     fn added(at: u64, item: Value) -> Value {
         json!({"type": "response.output_item.added", "output_index": at, "item": item})
     }
@@ -665,7 +682,7 @@ mod tests {
             (
                 with(calling("{\"a\":"), &[incomplete("max_output_tokens")]),
                 MalformedToolCall,
-                "arguments_not_json",
+                "cut_by_length",
             ),
             (with(calling("{\"a\":"), &[completed()]), MalformedToolCall, "arguments_not_json"),
             (with(calling(""), &[completed()]), MalformedToolCall, "arguments_not_json"),
