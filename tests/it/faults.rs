@@ -87,7 +87,7 @@ fn decisive() -> Vec<(When, Fault, &'static str)> {
         (Turn(1), Empty, "empty_reply"),
         (Turn(4), OtherModel, "model_mismatch"),
         (Always, BadTool, "malformed_tool_call"),
-        (Turn(1), CutTool, "malformed_tool_call"),
+        (Always, CutTool, "malformed_tool_call"),
         (Turn(0), Says("All done."), "agent_protocol"),
         (Turn(4), Says("All done."), "agent_protocol"),
         (Turn(4), Says(BROKEN), "agent_protocol"),
