@@ -255,7 +255,8 @@ fn a_workspace_with_commands_lifecycle_scripts_and_trust_is_built() {
     assert!(run.stderr().contains("packages/cli:postinstall"), "{run}");
     assert!(run.stderr().contains("--lifecycle run"), "{run}");
     source.admit(&["lock", &source.name, "--lifecycle", "skip"]).expect(0);
-    source.admit(&["build", &source.name]).refuse(6, "step_failed");
+    let run = source.admit(&["build", &source.name]).refuse(6, "step_failed");
+    assert!(run.stderr().contains("asks for Bun's isolated linker"), "{run}");
 }
 
 #[test]
