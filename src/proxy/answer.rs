@@ -212,7 +212,7 @@ impl Pass<'_> {
 
     /// Records first, then sends.
     async fn send(&mut self, client: &mut TcpStream, released: Released) -> Result<(), End> {
-        if released.raw.is_empty() {
+        if released.to_client.is_empty() {
             return Ok(());
         }
         let len = released.to_client.len() as u64;
@@ -247,7 +247,6 @@ impl Pass<'_> {
         mut end: End,
     ) {
         let shared = self.shared;
-        let frames_itself = relay.frames_itself();
         let (rest, mut facts, content) = relay.finish(matches!(end, End::Upstream(true)));
         if let End::Upstream(_) = end {
             end = match rest {
@@ -258,7 +257,7 @@ impl Pass<'_> {
         if facts.status.is_none() && matches!(end, End::Upstream(_)) {
             end = End::Stopped(Stop::Fault(ConnectFault::Closed));
         }
-        self.end(client, record, &mut facts, end, frames_itself).await;
+        self.end(client, record, &mut facts, end).await;
         let ns = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
         facts.first_byte_ns = self.first_byte.map(ns);
         facts.longest_gap_ns = ns(self.longest_gap);
@@ -294,14 +293,9 @@ impl Pass<'_> {
         record: &mut WireRecord,
         facts: &mut ReplyFacts,
         end: End,
-        frames_itself: bool,
     ) {
-        let mut broken = false;
         match end {
-            End::Upstream(eof) => {
-                facts.closed_by = Some(ClosedBy::Upstream);
-                broken = !eof;
-            }
+            End::Upstream(_) => facts.closed_by = Some(ClosedBy::Upstream),
             // One that was renewed does not come here.
             End::Client | End::Renewed => facts.closed_by = Some(ClosedBy::Client),
             End::Stopped(Stop::Fault(fault)) => {
@@ -317,7 +311,6 @@ impl Pass<'_> {
                     CutReason::HalfToolCall => ClosedBy::Upstream,
                     _ => ClosedBy::Admit,
                 });
-                broken = true;
                 {
                     let mut state = self.shared.state();
                     if reason == CutReason::Secret {
@@ -332,11 +325,7 @@ impl Pass<'_> {
                 record.cut = Some(Cut { reason, what, passed_bytes: self.passed });
             }
         }
-        if broken && !frames_itself && self.passed > 0 {
-            // The end of the connection is the end of such a reply, so only a reset shows that it was cut.
-            let _ = client.set_zero_linger();
-        } else {
-            let _ = client.shutdown().await;
-        }
+        // Without its last chunk, or short of its length, a reply that was cut has no clean end.
+        let _ = client.shutdown().await;
     }
 }

@@ -395,10 +395,14 @@ fn asks_for_long_wait(name: &[u8], line: &[u8]) -> bool {
     !wait.is_some_and(|wait| (0.0..=LONGEST_WAIT * unit).contains(&wait))
 }
 
+/// The version that replies go on with.
+const VERSION: &[u8] = b"HTTP/1.1";
+
 /// The reply's head as the agent gets it: byte for byte, except that the fields which belong to one connection only
 /// (`Connection`, `Keep-Alive`, RFC 9110 section 7.6.1) are ours: the proxy serves one request a connection. And a wait
-/// that no run can spend is taken out, and the client told not to ask again.
-pub fn reply_head_for_client(head: &[u8]) -> Vec<u8> {
+/// that no run can spend is taken out, and the client told not to ask again. `frames_itself`: the reply says where its body
+/// ends; one that does not goes on in chunks, which only HTTP/1.1 has.
+pub fn reply_head_for_client(head: &[u8], frames_itself: bool) -> Vec<u8> {
     let body = head.strip_suffix(b"\r\n\r\n").unwrap_or(head);
     let mut out = Vec::with_capacity(head.len() + 48);
     let lines = || {
@@ -414,6 +418,11 @@ pub fn reply_head_for_client(head: &[u8]) -> Vec<u8> {
             out.extend_from_slice(line);
             out.extend_from_slice(b"\r\n");
         }
+    }
+    if !frames_itself {
+        // `parse_reply` has seen a version of this length.
+        out.splice(..VERSION.len(), VERSION.iter().copied());
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     if long {
         out.extend_from_slice(b"x-should-retry: false\r\n");
@@ -505,12 +514,16 @@ mod tests {
         let raw = b"HTTP/1.1 200 OK\r\nServer:  x\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\ncontent-length: 3\r\n\r\n";
         assert_eq!(parse_reply(raw).unwrap().body, Body::Length(3));
         assert_eq!(
-            reply_head_for_client(raw),
+            reply_head_for_client(raw, true),
             b"HTTP/1.1 200 OK\r\nServer:  x\r\ncontent-length: 3\r\nConnection: close\r\n\r\n"
+        );
+        assert_eq!(
+            reply_head_for_client(b"HTTP/1.0 200 OK\r\nServer: x\r\n\r\n", false),
+            b"HTTP/1.1 200 OK\r\nServer: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
         );
         let wait = |fields: &str| {
             let head = format!("HTTP/1.1 429 X\r\n{fields}\r\nServer: x\r\n\r\n");
-            String::from_utf8(reply_head_for_client(head.as_bytes())).unwrap()
+            String::from_utf8(reply_head_for_client(head.as_bytes(), true)).unwrap()
         };
         for short in ["Retry-After: 60", "retry-after: 0.5", "Retry-After-Ms: 60000"] {
             let head =

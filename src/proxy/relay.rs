@@ -21,7 +21,8 @@ const MAX_HELD: usize = MAX_BODY + (1 << 20);
 /// What may go on now.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Released {
-    /// For the agent: as received, with `Connection: close` in the head.
+    /// For the agent: as received, with `Connection: close` in the head. A body that only the connection's end ends goes on
+    /// in chunks: some clients take a reset for the end of such a body, and none does so without its last chunk.
     pub to_client: Vec<u8>,
     /// The same as received, for the record.
     pub raw: Vec<u8>,
@@ -44,7 +45,10 @@ pub struct Relay {
     text: Scanner,
     head: Vec<u8>,
     reader: Option<ReplyReader>,
-    held: Released,
+    /// Held back, as received.
+    held: Vec<u8>,
+    /// How much of it is head, and that head for the agent.
+    held_head: (usize, Vec<u8>),
     /// The body is framed or compressed, so the decoded bytes differ from the raw ones.
     coded: bool,
     status: Option<u16>,
@@ -66,7 +70,8 @@ impl Relay {
             text: scanner(),
             head: Vec::new(),
             reader: None,
-            held: Released::default(),
+            held: Vec::new(),
+            held_head: (0, Vec::new()),
             coded: false,
             status: None,
             frames_itself: true,
@@ -109,8 +114,8 @@ impl Relay {
             Some(ReplyReader::new(self.api, &parsed).map_err(|_| {
                 Stop::Cut(CutReason::NotReadable, "an unknown content coding".into())
             })?);
-        self.held.raw.extend_from_slice(head);
-        self.held.to_client.extend_from_slice(&reply_head_for_client(head));
+        self.held.extend_from_slice(head);
+        self.held_head = (head.len(), reply_head_for_client(head, self.frames_itself));
         let mut out = self.release();
         let more = self.body(rest)?;
         out.to_client.extend_from_slice(&more.to_client);
@@ -131,12 +136,11 @@ impl Relay {
             no_secret(&self.text.feed(&seen.text))?;
             self.withheld |= self.guards && reader.has_half_call();
             if self.withheld {
-                self.held = Released::default();
+                drop(self.take_held());
                 continue;
             }
-            self.held.raw.extend_from_slice(line);
-            self.held.to_client.extend_from_slice(line);
-            if self.held.raw.len() > MAX_HELD {
+            self.held.extend_from_slice(line);
+            if self.held.len() > MAX_HELD {
                 let what = "more held back than any event needs".to_owned();
                 return Err(Stop::Cut(CutReason::NotReadable, what));
             }
@@ -153,7 +157,21 @@ impl Relay {
         if !boundary || pending.into_iter().any(|n| n >= HOLD) {
             return Released::default();
         }
-        std::mem::take(&mut self.held)
+        self.take_held()
+    }
+
+    fn take_held(&mut self) -> Released {
+        let raw = std::mem::take(&mut self.held);
+        let (head, mut to_client) = std::mem::take(&mut self.held_head);
+        let body = &raw[head..];
+        if self.frames_itself || body.is_empty() {
+            to_client.extend_from_slice(body);
+        } else {
+            to_client.extend_from_slice(format!("{:x}\r\n", body.len()).as_bytes());
+            to_client.extend_from_slice(body);
+            to_client.extend_from_slice(b"\r\n");
+        }
+        Released { to_client, raw }
     }
 
     /// The reply's status, once its head is there.
@@ -168,15 +186,14 @@ impl Relay {
         self.reader.as_ref().is_some_and(|reader| reader.is_whole() || done(reader))
     }
 
-    /// Whether the reply says itself where it ends; else only the end of the connection does.
-    pub fn frames_itself(&self) -> bool {
-        self.frames_itself
-    }
-
     /// Ends the reply. `eof`: the other side closed its end properly. Gives the rest that may go on, the facts, and
     /// the assistant's content without reasoning; what was not released before a cut counts in the facts all the same.
     /// A reply that ends in the middle of a secret is released with that beginning, and one with a half tool call is not.
     pub fn finish(mut self, eof: bool) -> (Result<Released, Stop>, ReplyFacts, String) {
+        let mut rest = self.take_held();
+        if eof && !self.frames_itself {
+            rest.to_client.extend_from_slice(b"0\r\n\r\n");
+        }
         let (facts, content, text) = match self.reader {
             Some(reader) => reader.finish(eof),
             None => {
@@ -194,7 +211,7 @@ impl Relay {
                 let what = "a tool call is not whole".to_owned();
                 Err(Stop::Cut(CutReason::HalfToolCall, what))
             }
-            false => Ok(self.held),
+            false => Ok(rest),
         };
         (no_secret(&hits).and(rest), facts, content)
     }
@@ -219,21 +236,41 @@ mod tests {
         Relay::new(&crate::proxy::api::chat::Chat, &Known::new(&[("key".into(), secret)]))
     }
 
-    /// Feeds `reply` in pieces of `step`; gives what came through and whether it was cut.
+    /// Feeds `reply` in pieces of `step`; gives what came through, as received, and whether it was cut. What the agent gets
+    /// is the same, and ends cleanly only where nothing was cut.
     fn pass(reply: &[u8], step: usize) -> (Vec<u8>, Option<Stop>) {
         let mut relay = relay();
-        let mut out = Vec::new();
+        let (mut raw, mut to_client, mut stop) = (Vec::new(), Vec::new(), None);
+        let mut put = |released: Released| {
+            raw.extend(released.raw);
+            to_client.extend(released.to_client);
+        };
         for piece in reply.chunks(step) {
             match relay.feed(piece) {
-                Ok(released) => out.extend(released.to_client),
-                Err(stop) => return (out, Some(stop)),
+                Ok(released) => put(released),
+                Err(why) => {
+                    stop = Some(why);
+                    break;
+                }
             }
         }
-        match relay.finish(true).0 {
-            Ok(released) => out.extend(released.to_client),
-            Err(stop) => return (out, Some(stop)),
+        if stop.is_none() {
+            match relay.finish(true).0 {
+                Ok(released) => put(released),
+                Err(why) => stop = Some(why),
+            }
         }
-        (out, None)
+        if raw.starts_with(HEAD.as_bytes()) {
+            let end = head_end(&to_client).unwrap();
+            let head = parse_reply(&to_client[..end]).unwrap();
+            let Body::Chunked(_) = head.body else { panic!("{:?}", head.body) };
+            let mut body = head.body;
+            let mut out = Vec::new();
+            body.feed(&to_client[end..], &mut out).unwrap();
+            assert_eq!(out, raw[HEAD.len()..]);
+            assert_eq!(body.is_whole(true), stop.is_none());
+        }
+        (raw, stop)
     }
 
     const HEAD: &str =

@@ -221,7 +221,7 @@ fn http_request(bytes: &[u8]) -> bool {
 fn http_reply(bytes: &[u8]) -> bool {
     let Some(end) = http1::head_end(bytes) else { return false };
     let Ok(head) = parse_reply(&bytes[..end]) else { return false };
-    let _ = http1::reply_head_for_client(&bytes[..end]);
+    let _ = http1::reply_head_for_client(&bytes[..end], true);
     let read = |api: &'static dyn WireApi, pieces: &mut dyn Iterator<Item = &[u8]>| {
         let mut reader = ReplyReader::new(api, &head).ok()?;
         let mut seen = (Vec::new(), Vec::new());
