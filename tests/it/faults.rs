@@ -126,8 +126,8 @@ fn table() -> Vec<Row> {
     for (fault, listed) in RECOVERED {
         rows.push(row(vec![(Once(0), fault)], None, vec![listed]));
     }
-    // The edit that the call stood for is not made.
-    rows.push(row(vec![(Once(1), BadTool)], Some("judge_rejected"), vec!["malformed_tool_call"]));
+    // The agent sees that the reply was cut, and asks again.
+    rows.push(row(vec![(Once(1), BadTool)], None, vec!["malformed_tool_call"]));
     // First one that is recovered from, then one that decides.
     for (n, (when, fault, class)) in decisive().into_iter().enumerate() {
         let (first, listed) = RECOVERED[n % 2];
