@@ -222,8 +222,8 @@ pub fn class(class: FailureClass) -> (&'static str, &'static str) {
             "`admit model check PROVIDER/MODEL`; ask for the approval that is missing",
         ),
         C::AuthUnavailable => (
-            "No key, no auth bridge, or the server answered 401 or 403",
-            "Set the key or start the auth bridge; a 401 in the run says that the key is wrong",
+            "No key, no auth bridge, a credential helper that gave nothing, or the server answered 401 or 403",
+            "Set the key, or look at the helper by hand (`docs/models.md`); a 401 in the run says that the key is wrong",
         ),
         C::LocalConfigUnavailable => (
             "Blocked: no endpoint is configured, or its name does not resolve",
