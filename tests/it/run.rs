@@ -241,10 +241,10 @@ fn with_nothing_built_and_no_model_two_causes_are_named_and_what_hangs_on_them_i
     assert_eq!(in_state(gates, "failed"), ["binary_present", "model_requested"]);
     let held = [
         "request",
+        "stage",
         "root_trusted",
         "lock_valid",
         "output_locked",
-        "stage",
         "licence",
         "fixture_digest",
         "task_contract",
