@@ -244,7 +244,7 @@ pub fn class(class: FailureClass) -> (&'static str, &'static str) {
             "The server's model name; never the admission record",
         ),
         C::MalformedToolCall => (
-            "A tool call whose arguments cannot be read, or that the token budget cut (`cut_by_length`). The agent did not get its end, so nothing of it was run",
+            "A tool call whose arguments cannot be read, or that the token budget cut (`cut_by_length`). The agent did not get its end",
             "The server's tool parser; `max_tokens` of the model's record",
         ),
         C::EmptyReply => {

@@ -22,7 +22,7 @@ const MAX_HELD: usize = MAX_BODY + (1 << 20);
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Released {
     /// For the agent: as received, with `Connection: close` in the head. A body that only the connection's end ends goes on
-    /// in chunks: some clients take a reset for the end of such a body, and none does so without its last chunk.
+    /// in chunks: Bun's client, for one, takes a reset for the end of such a body, and does not without its last chunk.
     pub to_client: Vec<u8>,
     /// The same as received, for the record.
     pub raw: Vec<u8>,
