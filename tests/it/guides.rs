@@ -25,6 +25,9 @@ const ELSEWHERE: [(&str, &str); 4] = [
 
 const SCRIPTED: &str = "scripted/understudy-script --provider understudy";
 
+/// All of them are run, each with what it must find, by the test module `health`.
+const ONE_VALIDATOR: &str = "admit health --only wrong_work_rejected";
+
 const PAGES: [Page; 6] = [
     Page {
         name: "README.md",
@@ -51,7 +54,7 @@ const PAGES: [Page; 6] = [
     },
     Page {
         name: "docs/ci.md",
-        stand_ins: &[("PROVIDER/MODEL", SCRIPTED)],
+        stand_ins: &[("admit health", ONE_VALIDATOR), ("PROVIDER/MODEL", SCRIPTED)],
         // A rehearsal is no pass.
         ends: &[("admit run stage2 --model PROVIDER/MODEL --require pass", 1)],
     },
@@ -63,6 +66,7 @@ const PAGES: [Page; 6] = [
     Page {
         name: "docs/operate.md",
         stand_ins: &[
+            ("admit health", ONE_VALIDATOR),
             (
                 "PROVIDER/MODEL --dry-run --probe",
                 "scripted/understudy-script --provider understudy --dry-run",
