@@ -58,6 +58,26 @@ mod tests {
         assert_eq!(rate(2, 3).as_deref(), Some("0.666667"));
     }
 
+    /// `.ci/foreign-verifiers` holds the same table against `inspect_ai`.
+    #[test]
+    fn every_row_of_the_table_is_what_is_counted() {
+        let table = include_str!("statistics.tsv");
+        for line in table.lines().skip(1) {
+            let mut parts = line.split('\t');
+            let mut next = || parts.next().unwrap();
+            let (success, scored) = (next().parse().unwrap(), next().parse().unwrap());
+            let want = Interval { low: next().into(), high: next().into() };
+            assert_eq!(wilson(success, scored), Some(want), "{line}");
+            let mut k = 1;
+            for want in parts {
+                assert_eq!(pass_k(success, scored, k).estimate.as_deref(), Some(want), "{line}");
+                k *= 2;
+            }
+            assert!(k > scored, "{line}");
+        }
+        assert!(table.lines().count() > 250);
+    }
+
     #[test]
     fn all_of_k_is_the_share_of_draws() {
         let of = |success, scored, k| pass_k(success, scored, k).estimate;
