@@ -109,7 +109,7 @@ pub fn all() -> Vec<(String, Value)> {
         plain::<ProxyRecord>("admit.run-bridge", 2),
         plain::<SandboxFacts>("admit.run-sandbox", 1),
         plain::<Vec<JudgeRow>>("admit.run-judgement", 1),
-        plain::<ToolFacts>("admit.run-tools", 2),
+        plain::<ToolFacts>("admit.run-tools", 3),
     ];
     all.extend(model_admissions());
     all.sort_by(|a, b| a.0.cmp(&b.0));

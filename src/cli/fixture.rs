@@ -53,7 +53,8 @@ struct New {
     /// A file that draws calls of the solved functions, anew for every run
     #[arg(long, value_name = "FILE")]
     generator: Option<PathBuf>,
-    /// A call that is made in every run, such as 'MODULE FUNCTION ["argument"]'; may be repeated
+    /// A call that is made in every run, such as 'MODULE FUNCTION ["argument"]', or '[["word"], "standard input"]' of a
+    /// program; may be repeated
     #[arg(long = "call", value_name = "CALL")]
     calls: Vec<String>,
     /// What the agent is asked to do, in a few sentences
@@ -68,6 +69,12 @@ struct New {
     /// Who judges [default: by the files]
     #[arg(long, value_enum)]
     judge: Option<JudgeFlag>,
+    /// A command that runs the tests, words separated by spaces; for a task in any language
+    #[arg(long, value_name = "COMMAND")]
+    verify: Option<String>,
+    /// The program that calls start beside --verify, words separated by spaces
+    #[arg(long, value_name = "COMMAND")]
+    program: Option<String>,
     /// A file that may change [default: what the solution changes]; may be repeated
     #[arg(long, value_name = "PATH")]
     allow: Vec<RelPath>,
@@ -86,6 +93,7 @@ struct New {
 enum JudgeFlag {
     Python,
     Bun,
+    Command,
 }
 
 /// Say whether a fixture tells good work from bad: every fault at once, with what to do
@@ -133,6 +141,10 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     }
 }
 
+fn words(text: Option<&str>) -> Vec<String> {
+    text.unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+}
+
 fn new(app: &App, args: &New) -> Result<u8> {
     let issue = match &args.issue_file {
         None => args.issue.clone(),
@@ -151,7 +163,10 @@ fn new(app: &App, args: &New) -> Result<u8> {
         judge: args.judge.map(|judge| match judge {
             JudgeFlag::Python => JudgeName::Python,
             JudgeFlag::Bun => JudgeName::Bun,
+            JudgeFlag::Command => JudgeName::Command,
         }),
+        verify: words(args.verify.as_deref()),
+        program: words(args.program.as_deref()),
         title: args.title.clone(),
         issue,
         allow: args.allow.clone(),
@@ -265,6 +280,12 @@ fn attacked(app: &App, args: &Attack) -> Result<u8> {
                     .detail("accepted", &format!("{}: {} held", one.name, one.meant.join(", "))),
             }
         }
+    }
+    for path in &attacked.untried {
+        app.ui.detail(
+            "not tried",
+            &format!("{path}: attempts are written in shell, Python and TypeScript"),
+        );
     }
     if !held {
         let fix = "draw more calls, and calls whose results the solution alone gives: docs/own-fixture.md";

@@ -125,8 +125,8 @@ impl<'a> Stage<'a> {
             .and_then(|made| made.required());
         // Installed once, so that no validator's clock waits for pip.
         let programs = fixture::load(&root, &name(FIXTURE)?).and_then(|fixture| {
-            let (store, wanted) = (context.store()?, &fixture.record.tools);
-            tools::tools(context, &root, &store, wanted)
+            let store = context.store()?;
+            tools::of(context, &root, &store, &fixture.record)
         });
         stage.tools = programs.err();
         Ok(stage)

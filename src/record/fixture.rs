@@ -5,6 +5,8 @@
 //! Only the workspace and the task's text ever reach an agent. The rest (reference patch, script, held-out cases) stays
 //! with admit.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -32,7 +34,8 @@ impl Record for FixtureLock {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FixtureRecord {
-    /// Always `admit.fixture/2`. A record of `admit.fixture/1` is read too: it is one that leaves nothing out.
+    /// Always `admit.fixture/3`. Those of `admit.fixture/2` and `/1` are read too: the former have no `program`, the latter
+    /// leave nothing out besides.
     pub schema: String,
     /// The fixture's name, which is its directory's.
     pub name: Name,
@@ -54,14 +57,19 @@ pub struct FixtureRecord {
     /// The command that verifies the work, as the task says it. Default: the judge's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verification_command: Vec<String>,
-    /// The tests that must all run and pass, as the judge's runner names them: `path::test`.
+    /// The program that the held-out calls start, with its first arguments, where the judge is `command`; what a call has
+    /// comes after these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub program: Vec<String>,
+    /// The tests that must all run and pass, as the judge's runner names them: `path::test`. Where the judge is
+    /// `command`, the files of the tests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub test_ids: Vec<String>,
     /// Names of files and directories that tools make and nobody judges; the workspace's `.gitignore` lists each as
     /// `name/`. One path part each. Default: `.case` and what the judge's runner makes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignored: Vec<RelPath>,
-    /// A file that draws calls from a seed, anew for every run. Its language is the judge's.
+    /// A file that draws calls from a seed, anew for every run. Its language is the judge's, that of `command` TypeScript.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generator: Option<RelPath>,
     /// Calls that are made in every run, beside those that are drawn.
@@ -119,6 +127,8 @@ pub enum JudgeName {
     Python,
     /// `bun test` and held-out calls, with the pinned Bun and nothing of the host.
     Bun,
+    /// A command of the fixture's own, and held-out calls of a program: what each prints and how it ends.
+    Command,
 }
 
 impl JudgeName {
@@ -126,12 +136,21 @@ impl JudgeName {
         match self {
             Self::Python => "python",
             Self::Bun => "bun",
+            Self::Command => "command",
+        }
+    }
+
+    /// The program without which it cannot judge or draw.
+    pub fn tool(self) -> Tool {
+        match self {
+            Self::Python => Tool::Python3,
+            Self::Bun | Self::Command => Tool::Bun,
         }
     }
 }
 
 impl Record for FixtureRecord {
-    const SCHEMA: Schema = Schema { name: "admit.fixture", version: 2 };
+    const SCHEMA: Schema = Schema { name: "admit.fixture", version: 3 };
 }
 
 /// Which phases an agent runs.
@@ -166,12 +185,15 @@ pub struct TaskHead {
     pub issue: String,
 }
 
-/// Calls of one function.
+/// Calls of one function; where the judge is `command`, of the fixture's program, and neither module nor function has a
+/// name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HeldOut {
     /// The module as its language names it: `package.module` in Python, a file of the workspace in TypeScript.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub module: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub function: String,
     pub cases: Vec<HeldOutCase>,
 }
@@ -179,10 +201,51 @@ pub struct HeldOut {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HeldOutCase {
+    /// The arguments. Where the judge is `command`: a list of words, what stands on standard input, and an object of files
+    /// by path, each left out where there is none; `{files}` in a word is the directory of these.
     pub args: Vec<Value>,
-    /// The result, of exactly the type that JSON says. Default: what the reference solution gives.
+    /// The result, of exactly the type that JSON says; where the judge is `command`, `{"exit": 0, "stdout": "…"}`.
+    /// Default: what the reference solution gives.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub expected: Option<Value>,
+}
+
+/// What a program gets in one call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProgramCall {
+    pub words: Vec<String>,
+    pub stdin: String,
+    pub files: BTreeMap<RelPath, String>,
+}
+
+impl ProgramCall {
+    /// What in a word stands for the directory of the files.
+    pub const FILES: &'static str = "{files}";
+
+    /// Reads `[[word, …], stdin, {path: text}]`; what comes after the words may be left out.
+    ///
+    /// # Errors
+    /// What is wrong, in a few words.
+    pub fn of(args: &[Value]) -> Result<Self, String> {
+        let shape = "a call is [[word, …], stdin, {path: text}]";
+        let (words, rest) = args.split_first().ok_or(shape)?;
+        let words: Vec<String> =
+            Deserialize::deserialize(words).map_err(|err| format!("{shape}: {err}"))?;
+        if words.iter().any(|word| word.contains('\0')) {
+            return Err("a word holds a NUL, which no argument can".into());
+        }
+        let stdin = rest.first().map_or(Ok(""), |text| text.as_str().ok_or(shape))?.to_owned();
+        let files = match rest.get(1) {
+            None => BTreeMap::new(),
+            Some(files) => {
+                Deserialize::deserialize(files).map_err(|err| format!("{shape}: {err}"))?
+            }
+        };
+        if rest.len() > 2 {
+            return Err(shape.into());
+        }
+        Ok(Self { words, stdin, files })
+    }
 }
 
 /// A value that is there, `null` too.

@@ -14,13 +14,25 @@ use crate::context::Context;
 use crate::error::{Reason, Result};
 use crate::host::nonce;
 use crate::record::finding::{Finding, State};
-use crate::record::fixture::{JudgeName, Tool};
+use crate::record::fixture::JudgeName;
 use crate::record::ids::Name;
 use crate::root::Root;
 use crate::sandbox::Launcher;
 
 /// Longest time that a command of the judge has, unless the caller says otherwise: that of a run's judge.
 pub const WALL: Duration = judge::choose::WALL;
+
+/// The findings of what a judge does.
+const JUDGED: [&str; 8] = [
+    "calls_drawn",
+    "calls_repeatable",
+    "cases_right",
+    "unsolved_rejected",
+    "calls_tell",
+    "solution_accepted",
+    "tests_named",
+    "tests_end",
+];
 
 /// What was found, and what the tests printed where the reference solution was not accepted.
 #[derive(Debug)]
@@ -58,13 +70,16 @@ pub fn examine(context: &Context, root: &Root, name: &Name, wall: Duration) -> R
         findings.push(Finding::ok("fixture_record", "nothing in it is wrong", found));
     }
     findings.push(hidden(&fixture));
+    if fixture.record.judge == JudgeName::Command {
+        let commands = [&fixture.record.verification_command, &fixture.record.program];
+        if commands.iter().any(|command| command.is_empty()) {
+            let because = |id: &&str| Finding::not_reached(id, vec!["fixture_record".into()]);
+            findings.extend(JUDGED.iter().map(because));
+            return Ok(Examined { findings, log: String::new() });
+        }
+    }
     let store = context.store()?;
-    let mut wanted = fixture.record.tools.clone();
-    wanted.push(match fixture.record.judge {
-        JudgeName::Python => Tool::Python3,
-        JudgeName::Bun => Tool::Bun,
-    });
-    let tools = tools::tools(context, root, &store, &wanted)?;
+    let tools = tools::of(context, root, &store, &fixture.record)?;
     let scratch = store.scratch()?;
     let launcher = Launcher::own(scratch.path());
     let judge = judge::choose::within(&fixture, &launcher, &tools, wall)?;

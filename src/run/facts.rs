@@ -95,10 +95,7 @@ pub(super) fn gather(sources: &Sources<'_>, policy: &Policy) -> Gathered {
     let place = gather::binary_path(request.binary.as_deref(), &facts, Some(store));
     // Hashing the binary takes the longest; programs and sandbox are found out beside it.
     let (binary, tools, sandbox) = std::thread::scope(|scope| {
-        let tools = scope.spawn(|| {
-            let wanted = &fixture.record.tools;
-            tools::tools(context, root, store, wanted)
-        });
+        let tools = scope.spawn(|| tools::of(context, root, store, &fixture.record));
         let sandbox = scope.spawn(|| probes(sources.launcher));
         let binary = if provider { gather::binary(place.as_ref()) } else { Found::Unknown };
         (binary, tools.join(), sandbox.join())

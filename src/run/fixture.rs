@@ -11,7 +11,7 @@ pub use defaults::{SOLUTION, fill};
 use super::patch::{self, Content, Files};
 use crate::check;
 use crate::error::{Error, Reason, Result};
-use crate::record::fixture::{FixtureLock, FixtureRecord, JudgeName, Script, Tool};
+use crate::record::fixture::{FixtureLock, FixtureRecord, JudgeName, ProgramCall, Script};
 use crate::record::ids::{AbsPath, Digest, Name, RelPath, Timestamp};
 use crate::record::{self, Record as _, Schema};
 use crate::root::{self, Root};
@@ -188,13 +188,14 @@ pub fn inspect(root: &Root, name: &Name) -> Result<(Fixture, Vec<Fault>)> {
     Ok((fixture, faults))
 }
 
-/// Reads `fixture.json`. One of the form before says everything that has a default now.
+/// Reads `fixture.json`. One of a form before says nothing that this one does not know.
 fn read(root: &Root, place: &str) -> Result<Option<FixtureRecord>> {
     let Some(bytes) = root.get(place) else { return Ok(None) };
     let bad = |err| root::bad_record(&root.place(place), &err);
     let value = record::parse_value(bytes).map_err(bad)?;
-    let before = Schema { version: 1, ..FixtureRecord::SCHEMA };
-    if value.get("schema").and_then(Value::as_str) != Some(before.to_string().as_str()) {
+    let before = |version| Schema { version, ..FixtureRecord::SCHEMA }.to_string();
+    let schema = value.get("schema").and_then(Value::as_str).unwrap_or_default();
+    if ![1, 2].map(before).contains(&schema.to_owned()) {
         return record::parse(bytes).map(Some).map_err(bad);
     }
     serde_json::from_slice(bytes).map(Some).map_err(|err| bad(err.into()))
@@ -251,9 +252,11 @@ impl Fixture {
             "has no held-out cases and no generator".into(),
             "name a file that draws calls: docs/own-fixture.md shows one".into(),
         );
-        let (tool, start): (Tool, &[&str]) = match record.judge {
-            JudgeName::Python => (Tool::Python3, &["python3", "-m", "pytest"]),
-            JudgeName::Bun => (Tool::Bun, &["bun", "test"]),
+        let own = record.judge == JudgeName::Command;
+        let start: &[&str] = match record.judge {
+            JudgeName::Python => &["python3", "-m", "pytest"],
+            JudgeName::Bun => &["bun", "test"],
+            JudgeName::Command => &[],
         };
         let begins = record.verification_command.iter().zip(start).all(|(a, b)| a == b)
             && record.verification_command.len() >= start.len();
@@ -263,17 +266,55 @@ impl Fixture {
             format!("is verified by a command that does not begin with {start:?}"),
             "leave the field out: the judge's own is the default".into(),
         );
+        for (field, command) in
+            [("verification_command", &record.verification_command), ("program", &record.program)]
+        {
+            need(
+                !own || !command.is_empty(),
+                field,
+                format!("is judged by a command and names no {field}"),
+                format!("\"{field}\": [\"sh\", \"FILE\"]"),
+            );
+        }
+        need(
+            own || record.program.is_empty(),
+            "program",
+            "names a program, which its judge does not start".into(),
+            "leave the field out, or take the judge command".into(),
+        );
+        let tool = record.judge.tool();
         need(
             record.tools.contains(&tool),
             "tools",
             format!("does not name the tool {tool:?} of its judge"),
             "leave the field out: the judge's own are the default".into(),
         );
+        for held_out in &record.held_out {
+            let names = [&held_out.module, &held_out.function];
+            need(
+                names.iter().all(|name| name.is_empty() == own),
+                "held_out",
+                match own {
+                    true => "names a module or a function, where calls start the program".into(),
+                    false => "has calls without a module or a function".to_owned(),
+                },
+                "docs/own-fixture.md shows both forms".into(),
+            );
+            for case in held_out.cases.iter().filter(|_| own) {
+                let read = ProgramCall::of(&case.args);
+                need(
+                    read.is_ok(),
+                    "held_out",
+                    format!("has a call that is none: {}", read.err().unwrap_or_default()),
+                    "\"args\": [[\"word\"], \"standard input\"]".into(),
+                );
+            }
+        }
         for id in &record.test_ids {
             let file = id.split("::").next().unwrap_or_default();
             let found = file.parse::<RelPath>().is_ok_and(|p| self.workspace.contains_key(&p));
             need(
-                found && id.contains("::"),
+                found && id.contains("::") != own,
                 "test_ids",
                 format!("names a test that is not there: {id}"),
                 format!("put its file into {}/, or leave the test out", record.workspace),

@@ -18,7 +18,7 @@ use super::tools;
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::record::fixture::{
-    FixtureRecord, HeldOut, HeldOutCase, JudgeName, Profile, TaskHead, workspace,
+    FixtureRecord, HeldOut, HeldOutCase, JudgeName, Profile, ProgramCall, TaskHead, workspace,
 };
 use crate::record::ids::{Name, RelPath};
 use crate::record::{self, Record as _};
@@ -56,6 +56,10 @@ pub struct Ask {
     /// `MODULE FUNCTION ARGUMENTS`, the last a list in JSON.
     pub calls: Vec<String>,
     pub judge: Option<JudgeName>,
+    /// The command that runs the tests, where the judge is `command`.
+    pub verify: Vec<String>,
+    /// The program that calls start, where the judge is `command`.
+    pub program: Vec<String>,
     pub title: Option<String>,
     pub issue: Option<String>,
     /// Default: what the solution changes.
@@ -100,16 +104,34 @@ pub fn make(context: &Context, name: &Name, ask: &Ask) -> Result<Made> {
     let mut open = Vec::new();
     let mut proposed = Vec::new();
     let mut files = read(&host.absolute(&ask.from))?;
+    let own = !ask.verify.is_empty() || !ask.program.is_empty();
     let judge = ask.judge.or_else(|| {
+        if own {
+            return Some(JudgeName::Command);
+        }
         let judge = language(&files)?;
         proposed.push(("judge", format!("{}, by its files", judge.as_str())));
         Some(judge)
     });
     if judge.is_none() {
-        let why = "the files do not say whose tests these are: python or bun";
+        let why = "the files do not say whose tests these are: python, bun or command";
         open.push(Open("--judge", why.into()));
     }
     let judge = judge.unwrap_or_default();
+    let command = judge == JudgeName::Command;
+    for (flag, given, why) in [
+        ("--verify", &ask.verify, "the command that runs the tests, such as 'sh tests/run.sh'"),
+        ("--program", &ask.program, "the program that calls start, such as 'sh main.sh'"),
+    ] {
+        match (command, given.is_empty()) {
+            (true, true) => open.push(Open(flag, why.into())),
+            (false, false) => {
+                let why = format!("the judge {} has its own: leave it out", judge.as_str());
+                open.push(Open(flag, why));
+            }
+            _ => {}
+        }
+    }
     let mut record = FixtureRecord {
         schema: FixtureRecord::SCHEMA.to_string(),
         name: name.clone(),
@@ -119,11 +141,12 @@ pub fn make(context: &Context, name: &Name, ask: &Ask) -> Result<Made> {
         task: TaskHead { id: None, title: String::new(), issue: String::new() },
         allowed_paths: ask.allow.clone(),
         forbidden_actions: Vec::new(),
-        verification_command: Vec::new(),
+        verification_command: ask.verify.clone(),
+        program: ask.program.clone(),
         test_ids: ask.tests.clone(),
         ignored: Vec::new(),
         generator: None,
-        held_out: calls(&ask.calls, &mut open),
+        held_out: calls(&ask.calls, command, &mut open),
         evidence_expectations: Vec::new(),
         workspace: workspace(),
         task_file: None,
@@ -199,8 +222,9 @@ fn suppose(
     record: &FixtureRecord,
 ) -> Result<Root> {
     // What has a default is left out.
+    let own = record.judge == JudgeName::Command;
     let short = FixtureRecord {
-        verification_command: Vec::new(),
+        verification_command: if own { record.verification_command.clone() } else { Vec::new() },
         ignored: Vec::new(),
         tools: Vec::new(),
         forbidden_actions: Vec::new(),
@@ -232,7 +256,7 @@ fn found(
 ) -> Result<Vec<String>> {
     let (fixture, _) = fixture::inspect(supposed, name)?;
     let store = context.store()?;
-    let tools = tools::tools(context, supposed, &store, &fixture.record.tools)?;
+    let tools = tools::of(context, supposed, &store, &fixture.record)?;
     let scratch = store.scratch()?;
     let launcher = Launcher::own(scratch.path());
     let judge = judge::choose::within(&fixture, &launcher, &tools, wall)?;
@@ -351,25 +375,48 @@ fn generator(
 ) -> Result<Option<Vec<u8>>> {
     let Some(path) = &ask.generator else {
         if record.held_out.is_empty() && !open.iter().any(|Open(flag, _)| *flag == "--call") {
-            let why = "a file that draws calls anew for every run (docs/own-fixture.md); or fixed ones: --call \
-                       'MODULE FUNCTION [ARGUMENTS]'";
-            open.push(Open("--generator", why.into()));
+            let call = match record.judge {
+                JudgeName::Command => "[[\"WORD\"], \"STANDARD INPUT\"]",
+                JudgeName::Python | JudgeName::Bun => "MODULE FUNCTION [ARGUMENTS]",
+            };
+            let why = "a file that draws calls anew for every run (docs/own-fixture.md); or fixed ones: --call";
+            open.push(Open("--generator", format!("{why} '{call}'")));
         }
         return Ok(None);
     };
     let path = context.host.absolute(path);
     let name = match record.judge {
         JudgeName::Python => "generator.py",
-        JudgeName::Bun => "generator.ts",
+        JudgeName::Bun | JudgeName::Command => "generator.ts",
     };
     record.generator = Some(at(name)?);
     std::fs::read(&path).map(Some).map_err(|err| Error::io("read", &path, err))
 }
 
-/// The calls that are made in every run, by module and function.
-fn calls(texts: &[String], open: &mut Vec<Open>) -> Vec<HeldOut> {
+/// The calls that are made in every run, by module and function; of a program those that a `command` judge makes.
+fn calls(texts: &[String], command: bool, open: &mut Vec<Open>) -> Vec<HeldOut> {
     let mut groups: Vec<HeldOut> = Vec::new();
-    for text in texts {
+    for text in texts.iter().filter(|_| command) {
+        let args = serde_json::from_str::<Vec<Value>>(text).map_err(|err| err.to_string());
+        match args.and_then(|args| ProgramCall::of(&args).map(|_| args)) {
+            Ok(args) => {
+                if groups.is_empty() {
+                    groups.push(HeldOut {
+                        module: String::new(),
+                        function: String::new(),
+                        cases: Vec::new(),
+                    });
+                }
+                let case = HeldOutCase { args, expected: None };
+                groups.iter_mut().for_each(|group| group.cases.push(case.clone()));
+            }
+            Err(what) => {
+                let why = format!("{text:?} is not: [[\"word\"], \"standard input\"]: {what}");
+                open.push(Open("--call", why));
+            }
+        }
+    }
+    for text in texts.iter().filter(|_| !command) {
         let mut words = text.trim().splitn(3, ' ');
         let parts = (words.next(), words.next(), words.next());
         let args = parts.2.and_then(|args| serde_json::from_str::<Vec<Value>>(args).ok());

@@ -14,7 +14,7 @@ use super::python::{Python, clean, digest, missing, not_killed, python, tail};
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::host::Host;
-use crate::record::fixture::Tool;
+use crate::record::fixture::{FixtureRecord, JudgeName, Tool};
 use crate::record::ids::{AbsPath, Digest};
 use crate::root::Root;
 use crate::sandbox::{Mount, Policy};
@@ -44,6 +44,18 @@ pub struct Tools {
     pub pytest: Option<Pytest>,
     pub git: Option<Git>,
     pub bun: Option<BunTool>,
+    /// What the fixture's own commands start, by the name that they have there.
+    pub programs: BTreeMap<String, Program>,
+}
+
+/// A program that a command of a fixture starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Program {
+    /// Where it is in the sandbox.
+    pub executable: PathBuf,
+    /// SHA-256 of the program, behind links.
+    pub sha256: Digest,
 }
 
 /// Python with the pinned pytest.
@@ -70,6 +82,28 @@ pub struct ToolFacts {
     pub pytest_lock: Option<Digest>,
     /// The pinned Bun, where the fixture asks for it.
     pub bun: Option<BunFacts>,
+    /// What the fixture's own commands start, by the name that they have there. A report of `admit.run-tools/2` has none.
+    #[serde(default)]
+    pub programs: BTreeMap<String, Program>,
+}
+
+/// The same for what a fixture says: what it lists, what its judge cannot do without, and what its commands start.
+///
+/// # Errors
+/// Those of [`tools`]; [`Reason::NotFound`] for a command whose program is in no judge's sandbox.
+pub fn of(context: &Context, root: &Root, store: &Store, record: &FixtureRecord) -> Result<Tools> {
+    let mut wanted = record.tools.clone();
+    wanted.push(record.judge.tool());
+    let mut all = tools(context, root, store, &wanted)?;
+    if record.judge == JudgeName::Command {
+        for command in [&record.verification_command, &record.program] {
+            if let Some(name) = command.first() {
+                let program = all.program(name)?;
+                all.programs.insert(name.clone(), program);
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// Finds what is wanted of the host's programs, and brings the pinned pytest and Bun into the store.
@@ -89,7 +123,8 @@ pub fn tools(context: &Context, root: &Root, store: &Store, wanted: &[Tool]) -> 
         Ok(Pytest { python, tree, lock })
     });
     let bun = wanted.contains(&Tool::Bun).then(|| bun::find(context, root, store));
-    Ok(Tools { pytest: pytest.transpose()?, git, bun: bun.transpose()? })
+    let (pytest, bun) = (pytest.transpose()?, bun.transpose()?);
+    Ok(Tools { pytest, git, bun, programs: BTreeMap::new() })
 }
 
 /// Finds git behind links and wrappers, by asking it where its programs are.
@@ -156,6 +191,51 @@ fn not_private(host: &Host, store: &Store, place: &Path) -> Result<()> {
 }
 
 impl Tools {
+    /// Finds a program of this name, or at this place, in what a judge's sandbox holds: the pinned Bun, Python and git
+    /// where the fixture asks for them, and the host's system directories.
+    fn program(&self, name: &str) -> Result<Program> {
+        let path = self.environment().remove("PATH").unwrap_or_default();
+        let refused = |found: &str| {
+            let what = "a command of the fixture starts what no judge's sandbox holds";
+            Error::new(Reason::NotFound, what)
+                .expected(format!("a program in one of {path}"))
+                .found(format!("{name}: {found}"))
+                .hint("install it there, or name an interpreter and its file: sh FILE")
+        };
+        if name == "bun"
+            && let Some(bun) = &self.bun
+        {
+            let facts = bun.facts();
+            return Ok(Program { executable: bun::PROGRAM.into(), sha256: facts.sha256 });
+        }
+        let places: Vec<PathBuf> = match name.contains('/') {
+            true => vec![name.into()],
+            false => path.split(':').map(|dir| Path::new(dir).join(name)).collect(),
+        };
+        let Some(executable) = places.into_iter().find(|place| place.is_file()) else {
+            return Err(refused("not there"));
+        };
+        let real =
+            executable.canonicalize().map_err(|err| Error::io("resolve", &executable, err))?;
+        let own = places_of(self);
+        let mounted = |place: &Path| {
+            let system = SYSTEM.iter().map(Path::new).chain([Path::new("/lib64")]);
+            system.chain(own.iter().map(PathBuf::as_path)).any(|dir| place.starts_with(dir))
+        };
+        if !executable.is_absolute() || !mounted(&executable) || !mounted(&real) {
+            return Err(refused(&format!("at {}", real.display())));
+        }
+        // A link by way of a directory that is not mounted leads nowhere in the sandbox; else the name stays, by which a
+        // program may tell what it is to do.
+        let mut hop = executable.clone();
+        let mut whole = true;
+        while let (true, Ok(next)) = (whole, std::fs::read_link(&hop)) {
+            hop = hop.parent().unwrap_or(Path::new("/")).join(next);
+            whole = mounted(&hop);
+        }
+        Ok(Program { sha256: digest(&real)?, executable: if whole { executable } else { real } })
+    }
+
     fn python(&self) -> Option<&Python> {
         self.pytest.as_ref().map(|pytest| &pytest.python)
     }
@@ -168,6 +248,7 @@ impl Tools {
             pytest_nar: self.pytest.as_ref().map(|pytest| pytest.tree.nar().clone()),
             pytest_lock: self.pytest.as_ref().map(|pytest| pytest.lock.clone()),
             bun: self.bun.as_ref().map(BunTool::facts),
+            programs: self.programs.clone(),
         }
     }
 
@@ -176,7 +257,8 @@ impl Tools {
         let python = self.python().map(|python| format!("Python {}", python.version));
         let bun = self.bun.as_ref().map(BunTool::words);
         let git = self.git.as_ref().map(|git| format!("git {}", git.sha256));
-        [python, bun, git].into_iter().flatten().collect::<Vec<_>>().join(", ")
+        let own = self.programs.iter().map(|(name, program)| format!("{name} {}", program.sha256));
+        [python, bun, git].into_iter().flatten().chain(own).collect::<Vec<_>>().join(", ")
     }
 
     /// The host paths that are mounted, besides what every sandbox has.
@@ -242,8 +324,19 @@ impl Tools {
         if self.git.is_some() {
             limits.push("git is the host's: its program is digested, what it starts is not".into());
         }
+        for (name, program) in &self.programs {
+            if program.executable != Path::new(bun::PROGRAM) {
+                limits.push(format!(
+                    "{name} is the host's: its program is digested, what it loads and starts is not"
+                ));
+            }
+        }
         limits
     }
+}
+
+fn places_of(tools: &Tools) -> Vec<PathBuf> {
+    places(tools.python(), tools.git.as_ref())
 }
 
 fn absolute(path: &Path) -> Result<AbsPath> {

@@ -185,6 +185,47 @@ fn what_a_new_fixture_lacks_is_asked_for_in_one_error() {
 }
 
 #[test]
+fn a_program_that_calls_start_is_one_of_the_judges() {
+    let world = World::with_shared_store();
+    let write = |path: &str, text: &str| {
+        let path = world.cwd().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("work/double.sh", "cat\n");
+    write("work/tests/run.sh", "test \"$(echo a | sh double.sh)\" = aa\n");
+    write("solved/double.sh", "read -r line; echo \"$line$line\"; cat \"$@\"\n");
+    let new = |name: &str, more: &[&str]| {
+        let args = ["fixture", "new", name, "--from", "work", "--solution", "solved"];
+        world.admit(&[&args[..], &["--issue", "Double the line."], more].concat())
+    };
+    let run = new("bad", &["--verify", "sh tests/run.sh", "--call", "[\"x\"]"]);
+    let run = run.refuse(2, "bad_argument");
+    assert!(run.stderr().contains("--program") && run.stderr().contains("--call"), "{run}");
+    let call = ["--call", "[[\"{files}/more\"], \"x\\n\", {\"more\": \"y\"}]"];
+    let verify = [&["--verify", "sh tests/run.sh"][..], &call].concat();
+    for program in ["no-such-program double.sh", "./double.sh", "/etc/passwd"] {
+        let run = new("bad", &[&verify[..], &["--program", program]].concat());
+        let run = run.refuse(2, "not_found");
+        assert!(run.stderr().contains(program.split(' ').next().unwrap()), "{run}");
+    }
+    new("mine", &[&verify[..], &["--program", "sh double.sh"]].concat()).expect(0);
+    let json = world.admit(&["fixture", "show", "mine", "--json"]).expect(2).json();
+    assert_eq!(json["tests"], json!(["tests/run.sh"]));
+    // The right exit status of the tests is not enough: what the program prints is seen from outside.
+    let fixture = world.home().join(".local/share/admit/root/fixtures/mine");
+    std::fs::write(fixture.join("solution/double.sh"), "echo aa; cat \"$@\"\n").unwrap();
+    record(&fixture, |record| {
+        record["held_out"][0]["cases"][0]["expected"] = json!({"exit": 0, "stdout": "xx\ny"});
+    });
+    let failed: Vec<String> = failed(&world, &[]).into_iter().map(|(id, _)| id).collect();
+    assert_eq!(failed, ["cases_right", "solution_accepted"]);
+    record(&fixture, |record| drop(record.as_object_mut().unwrap().remove("program")));
+    let failed = self::failed(&world, &[]);
+    assert!(failed.len() == 1 && failed[0].1.contains("names no program"), "{failed:?}");
+}
+
+#[test]
 fn the_guide_for_ones_own_fixture_works_as_it_is_written() {
     let world = World::with_shared_store();
     let guide = std::fs::read_to_string(project().join("docs/own-fixture.md")).unwrap();

@@ -369,7 +369,7 @@ fn a_fixture_says_what_is_wrong_with_it() {
     assert_eq!(digest, embedded.digest, "a copy is the same fixture");
     let record = std::fs::read_to_string(target.join("fixture.json")).unwrap();
     for (from, to, fault) in [
-        ("admit.fixture/2", "admit.fixture/3", "newer admit"),
+        ("admit.fixture/2", "admit.fixture/4", "newer admit"),
         ("\"git\"", "\"perl\"", "perl"),
         ("reference.patch", "other.patch", "not there"),
         ("test_nothing_left\"", "test_nothing_left\", \"tests/no.py::test\"", "not there"),

@@ -145,7 +145,7 @@ fn a_rehearsal_is_sealed_reads_back_and_is_no_pass() {
         ("backend/bridge.json", "admit.run-bridge.v2"),
         ("backend/judgement.json", "admit.run-judgement.v1"),
         ("backend/launch.json", "admit.launch.v1"),
-        ("backend/tools.json", "admit.run-tools.v2"),
+        ("backend/tools.json", "admit.run-tools.v3"),
         ("baseline/no_change.json", "admit.run-judgement.v1"),
     ] {
         crate::schemas::validate_as(&dir.join(file), &format!("{schema}.schema.json"));

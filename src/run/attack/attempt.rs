@@ -46,6 +46,15 @@ impl Ground<'_> {
         allowed.filter_map(|path| Some((path, Language::of(path)?))).collect()
     }
 
+    /// The allowed files that nothing is tried in the place of.
+    pub(super) fn untried(&self) -> Vec<String> {
+        let judge = self.fixture.record.judge;
+        let tried =
+            |path: &RelPath| Language::of(path).is_some_and(|l| !l.programs(judge).is_empty());
+        let allowed = self.fixture.record.allowed_paths.iter();
+        allowed.filter(|path| !tried(path)).map(RelPath::to_string).collect()
+    }
+
     /// Every attempt that can be made at this fixture.
     pub(super) fn all(&self) -> Result<Vec<Attempt>> {
         let mut all = Vec::new();
@@ -92,19 +101,20 @@ impl Ground<'_> {
 
     /// Programs in the allowed files, which the judge starts: all that they do has to come to nothing.
     fn programs_that_cheat(&self, all: &mut Vec<Attempt>) -> Result<()> {
-        let known = self.earlier.answers();
+        let (known, judge) = (self.earlier.answers(), self.fixture.record.judge);
         let programs = self.programs();
         let languages: BTreeSet<Language> =
             programs.iter().map(|(_, language)| *language).collect();
         let mut attempts: BTreeSet<(&'static str, &'static str)> = BTreeSet::new();
         for language in &languages {
-            attempts
-                .extend(language.programs().iter().map(|program| (program.class, program.name)));
+            attempts.extend(
+                language.programs(judge).iter().map(|program| (program.class, program.name)),
+            );
         }
         for (class, name) in attempts {
             let mut files = self.fixture.workspace.clone();
             for (path, language) in &programs {
-                let all = language.programs().iter();
+                let all = language.programs(judge).iter();
                 let Some(program) = all.into_iter().find(|one| one.name == name) else { continue };
                 let original = self.fixture.workspace.get(*path);
                 let solved = self.solved.get(*path);

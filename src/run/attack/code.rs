@@ -5,13 +5,16 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::program::Program;
-use super::{python, typescript};
+use super::{command, python, typescript};
+use crate::record::fixture::JudgeName;
 use crate::record::ids::RelPath;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Language {
     Python,
     TypeScript,
+    /// As a program that calls start.
+    Shell,
 }
 
 /// What a program is made for.
@@ -29,6 +32,7 @@ impl Language {
         let (_, suffix) = path.file_name().rsplit_once('.')?;
         match suffix {
             "py" => Some(Self::Python),
+            "sh" | "bash" => Some(Self::Shell),
             "ts" | "tsx" | "mts" | "js" | "jsx" | "mjs" => Some(Self::TypeScript),
             _ => None,
         }
@@ -37,22 +41,29 @@ impl Language {
     /// How a line of a comment begins.
     pub(super) fn comment(self) -> &'static str {
         match self {
-            Self::Python => "#",
+            Self::Python | Self::Shell => "#",
             Self::TypeScript => "//",
         }
     }
 
-    pub(super) fn programs(self) -> &'static [Program] {
-        match self {
-            Self::Python => python::PROGRAMS,
-            Self::TypeScript => typescript::PROGRAMS,
+    /// What is tried in place of a file, where this judge starts it.
+    pub(super) fn programs(self, judge: JudgeName) -> &'static [Program] {
+        match (self, judge) {
+            (Self::Python, JudgeName::Command) => command::PYTHON,
+            (Self::TypeScript, JudgeName::Command) => command::TYPESCRIPT,
+            (Self::Shell, JudgeName::Command) => command::SHELL,
+            (Self::Python, _) => python::PROGRAMS,
+            (Self::TypeScript, _) => typescript::PROGRAMS,
+            (Self::Shell, _) => &[],
         }
     }
 
     /// Whether calls of `module` go to the file at `path`.
     fn is_module(self, module: &str, path: &RelPath) -> bool {
         match self {
-            Self::TypeScript => module == path.as_str(),
+            // Calls of a program have no module.
+            _ if module.is_empty() => true,
+            Self::TypeScript | Self::Shell => module == path.as_str(),
             Self::Python => {
                 let file = module.replace('.', "/");
                 path.as_str() == format!("{file}.py")
@@ -64,7 +75,7 @@ impl Language {
 
 impl Program {
     /// Its text for a file: `@ORIGINAL@` is the file as the agent finds it, as a literal; `@SOURCE@` the same as it is;
-    /// `@KNOWN@` the calls of an earlier run; `@COMMON@` the outcome that most of them had; `@TESTS@` the names of the
+    /// `@CASES@` the calls of an earlier run, `@COMMON_TEXT@`, `@COMMON_EXIT@` and `@TESTS_WORDS@`, for a shell; `@KNOWN@` the calls of an earlier run; `@COMMON@` the outcome that most of them had; `@TESTS@` the names of the
     /// locked tests; `@NAMES@` the names that others import; `@EXPORTS@` them, each as the same value `cheat`.
     pub(super) fn text(&self, language: Language, given: &Given<'_>) -> String {
         let known = table(given.known, |module| language.is_module(module, given.path));
@@ -82,7 +93,12 @@ impl Program {
             .map(|name| format!("({name} as any) = cheat({:?}, {name});\n", name))
             .collect();
         let (tests, common) = (Value::from(given.tests.to_vec()), common(given.known));
+        let (text, exit) = command::common(&common);
         self.body
+            .replace("@CASES@", &command::cases(&known))
+            .replace("@COMMON_TEXT@", &text)
+            .replace("@COMMON_EXIT@", &exit.to_string())
+            .replace("@TESTS_WORDS@", &command::words(given.tests))
             .replace("@ORIGINAL@", &literal(given.original.into()))
             .replace("@NAMES@", &literal(names.into_iter().collect::<Vec<_>>().into()))
             .replace("@TESTS@", &literal(tests))

@@ -3,6 +3,7 @@
 
 mod attempt;
 mod code;
+mod command;
 mod program;
 mod python;
 mod typescript;
@@ -65,6 +66,8 @@ pub struct Tried {
 pub struct Attacked {
     /// The fixture that was attacked.
     pub digest: Digest,
+    /// Files that may change and are of no language that attempts are written in: nothing was tried in their place.
+    pub untried: Vec<String>,
     pub tried: Vec<Tried>,
 }
 
@@ -95,7 +98,7 @@ impl Attacked {
 pub fn attack(context: &Context, name: &Name) -> Result<Attacked> {
     let (root, store) = (context.root()?, context.store()?);
     let fixture = fixture::load(&root, name)?;
-    let tools = tools::tools(context, &root, &store, &fixture.record.tools)?;
+    let tools = tools::of(context, &root, &store, &fixture.record)?;
     let scratch = store.scratch()?;
     let launcher = Launcher::own(scratch.path());
     let judge = judge::choose::of(&fixture, &launcher, &tools)?;
@@ -122,6 +125,7 @@ pub fn attack(context: &Context, name: &Name) -> Result<Attacked> {
     let attempts = ground.all()?;
     Ok(Attacked {
         digest: fixture.digest.clone(),
+        untried: ground.untried(),
         tried: judged(&*quick, &fixture, &draw, &attempts)?,
     })
 }

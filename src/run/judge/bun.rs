@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::held_out::{Asking, Draw};
+use super::held_out::{Asking, Draw, Drawn};
 use super::room::{self, Room};
 use super::{Judge, Round, Rows, Tests, bun_output};
 use crate::build::work::c_library;
@@ -63,6 +63,13 @@ fn is_test(name: &str) -> bool {
     })
 }
 
+/// Whether a file of this path steers Bun wherever it stands.
+pub(super) fn steers(path: &RelPath) -> bool {
+    let environment = |part: &str| part == ".env" || part.starts_with(".env.");
+    path.parts().any(|part| STEERING.contains(&part) || environment(part))
+        || is_test(path.file_name())
+}
+
 /// What both drivers begin with. What prints a result is taken before anything else is loaded. A result of any type but
 /// JSON's own is no result.
 const CALLS: &str = r#"
@@ -99,8 +106,8 @@ const say = (delimiter, what) => {
 const request = parse(readFileSync(0, "utf-8"));
 "#;
 
-/// Draws calls and answers them, beside the reference solution. The generator's `random` is sfc32.
-const DRAW: &str = r#"
+/// Draws calls. The generator's `random` is sfc32.
+const GENERATE: &str = r#"
 const seeded = (hex) => {
   let [a, b, c, d] = [0, 8, 16, 24].map((at) => parseInt(hex.slice(at, at + 8), 16) | 0);
   return () => {
@@ -122,6 +129,10 @@ if (request.generator) {
   }
   if (made === 0) throw new Error("the generator gives no calls");
 }
+"#;
+
+/// Answers them, beside the reference solution.
+const ANSWER: &str = r#"
 const results = [];
 for (const [module, name, args] of calls) results.push(await outcome(module, name, parse(stringify(args))));
 say(request.delimiter, { calls, results });
@@ -146,9 +157,7 @@ pub struct Bun<'a> {
 
 impl Judge for Bun<'_> {
     fn steers(&self, path: &RelPath) -> bool {
-        let environment = |part: &str| part == ".env" || part.starts_with(".env.");
-        path.parts().any(|part| STEERING.contains(&part) || environment(part))
-            || is_test(path.file_name())
+        steers(path)
     }
 
     fn locked_paths(&self, fixture: &Fixture) -> BTreeSet<RelPath> {
@@ -169,16 +178,8 @@ impl Judge for Bun<'_> {
         Ok(Tests { found, log: super::note("tests", &finished) })
     }
 
-    fn draw(&self, fixture: &Fixture, asking: &Asking) -> Result<Finished> {
-        let mut input = asking.input.clone();
-        let mut beside = Vec::new();
-        input["generator"] = Value::Null;
-        let names = [nonce()?, nonce()?];
-        if let Some(text) = &fixture.generator {
-            beside.push(("generator.ts", text.as_str()));
-            input["generator"] = room::inside(&format!("{}/generator.ts", names[1])).into();
-        }
-        self.calls(&asking.solved, DRAW, &names, &beside, &input)
+    fn draw(&self, fixture: &Fixture, asking: &Asking) -> Result<Result<Drawn, String>> {
+        Ok(asking.read(&self.generate(fixture, asking, &asking.solved, ANSWER)?))
     }
 
     /// Calls and tests each in a sandbox of its own: what the calls leave in the home could steer the tests, and what
@@ -202,6 +203,25 @@ impl Judge for Bun<'_> {
 }
 
 impl Bun<'_> {
+    /// Draws the calls of a fixture beside `files`, and ends the driver with `tail`: what it printed.
+    pub(super) fn generate(
+        &self,
+        fixture: &Fixture,
+        asking: &Asking,
+        files: &Files,
+        tail: &str,
+    ) -> Result<Finished> {
+        let mut input = asking.input.clone();
+        let mut beside = Vec::new();
+        input["generator"] = Value::Null;
+        let names = [nonce()?, nonce()?];
+        if let Some(text) = &fixture.generator {
+            beside.push(("generator.ts", text.as_str()));
+            input["generator"] = room::inside(&format!("{}/generator.ts", names[1])).into();
+        }
+        self.calls(files, &format!("{GENERATE}{tail}"), &names, &beside, &input)
+    }
+
     fn calls(
         &self,
         copy: &Files,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 pub use super::room::WALL;
-use super::{Judge, bun, python};
+use super::{Judge, bun, command, python};
 use crate::error::{Error, Reason, Result};
 use crate::record::fixture::JudgeName;
 use crate::run::fixture::Fixture;
@@ -38,6 +38,10 @@ pub fn within<'a>(
         JudgeName::Bun => {
             let bun = tools.bun.as_ref().ok_or_else(missing)?;
             Box::new(bun::Bun { launcher, bun, wall })
+        }
+        JudgeName::Command => {
+            let bun = tools.bun.as_ref().ok_or_else(missing)?;
+            Box::new(command::Command { launcher, tools, bun, wall })
         }
     })
 }

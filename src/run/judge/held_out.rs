@@ -50,8 +50,8 @@ impl Seed {
 /// What a call came to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Outcome {
-    /// It gave a plain value of JSON.
+pub enum Outcome {
+    /// It gave a plain value of JSON. Of a program: its exit code and what it printed, `{"exit": 0, "stdout": "…"}`.
     Value(Value),
     /// It ended with an error of this name.
     Raised(String),
@@ -64,7 +64,7 @@ impl Outcome {
         match self {
             Self::Value(value) => format!("gave {value}"),
             Self::Raised(name) => format!("raised {name}"),
-            Self::Odd(name) => format!("gave a result of type {name}"),
+            Self::Odd(name) => format!("gave a {name}, which is no plain value"),
         }
     }
 }
@@ -79,6 +79,9 @@ struct Call {
 
 impl Call {
     fn name(&self) -> String {
+        if self.module.is_empty() {
+            return Value::from(self.args.clone()).to_string();
+        }
         format!("{}.{}{}", self.module, self.function, Value::from(self.args.clone()))
     }
 }
@@ -91,12 +94,19 @@ pub struct Asking {
     pub(super) solved: Files,
 }
 
-/// What a language's driver says of what it drew.
+impl Asking {
+    /// Reads what a language's driver printed of what it drew.
+    pub(super) fn read(&self, finished: &Finished) -> Result<Drawn, String> {
+        read(finished, self.input["delimiter"].as_str().unwrap_or_default())
+    }
+}
+
+/// Calls that were drawn, and what the reference solution gave for them.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Drawn {
-    calls: Vec<(String, String, Vec<Value>)>,
-    results: Vec<Outcome>,
+pub struct Drawn {
+    pub(super) calls: Vec<(String, String, Vec<Value>)>,
+    pub(super) results: Vec<Outcome>,
 }
 
 /// The calls of a run, with what they must give.
@@ -112,13 +122,13 @@ pub struct Draw {
 pub(super) fn draw(
     fixture: &Fixture,
     seed: &Seed,
-    run: impl FnOnce(&Asking) -> Result<Finished>,
+    run: impl FnOnce(&Asking) -> Result<Result<Drawn, String>>,
 ) -> Result<Draw> {
     let name = &fixture.record.name;
     let bad = |what: &str, found: String| {
         Error::new(Reason::BadRecord, format!("the held-out calls of {name} cannot be drawn: {what}"))
             .at(format!("fixtures/{name}/"))
-            .expected("calls [module, function, [arguments]] that the reference solution answers with values of JSON")
+            .expected("calls [module, function, [arguments]], or of a program [[word, …], stdin], that the reference solution answers with plain values")
             .found(found)
             .hint(format!("admit fixture {name}"))
     };
@@ -137,8 +147,8 @@ pub(super) fn draw(
         .collect();
     let seeded = seed.digest().to_hex();
     let input = json!({ "seed": seeded, "calls": calls, "delimiter": delimiter, "most": MOST });
-    let finished = run(&Asking { input, solved })?;
-    let drawn = read(&finished, &delimiter).map_err(|what| bad("the driver says", what))?;
+    let drawn = run(&Asking { input, solved })?;
+    let drawn = drawn.map_err(|what| bad("the driver says", what))?;
     let Drawn { calls, results } = drawn;
     if calls.len() != results.len() || calls.len() < fixed.len() || calls.is_empty() {
         return Err(bad("calls and results do not fit", format!("{} calls", calls.len())));
@@ -232,6 +242,28 @@ impl Draw {
     pub(in crate::run) fn answers(&self) -> Value {
         let row = |call: &Call| json!([call.module, call.function, call.args, call.expected]);
         self.calls.iter().map(row).collect::<Vec<_>>().into()
+    }
+
+    /// What each call gives to the one who makes it, in order.
+    pub(super) fn given(&self) -> impl Iterator<Item = &[Value]> {
+        self.calls.iter().map(|call| call.args.as_slice())
+    }
+
+    /// Compares what was seen of each call in order. `Ok` and `Err` both say it in one line.
+    pub(super) fn compare(&self, seen: &[Outcome]) -> Result<String, String> {
+        let mut wrong = Vec::new();
+        for (at, call) in self.calls.iter().enumerate() {
+            match seen.get(at) {
+                Some(found) if *found == call.expected && !matches!(found, Outcome::Odd(_)) => {}
+                Some(found) => wrong.push(format!("{} {}", call.name(), found.words())),
+                None => wrong.push(format!("{}: not made", call.name())),
+            }
+        }
+        let all = self.calls.len();
+        match wrong.first() {
+            None => Ok(format!("{all} of {all} right")),
+            Some(first) => Err(format!("{} of {all} wrong, first: {first}", wrong.len())),
+        }
     }
 
     /// New delimiters for all calls.

@@ -11,6 +11,7 @@
 pub mod bun;
 mod bun_output;
 pub mod choose;
+pub mod command;
 pub mod held_out;
 mod pytest_output;
 pub mod python;
@@ -28,7 +29,7 @@ use super::snapshot::Snapshot;
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::{Digest, RelPath};
 use crate::sandbox::{Exit, Finished};
-use held_out::{Asking, Draw, Seed};
+use held_out::{Asking, Draw, Drawn, Seed};
 
 /// How often the tests and the calls are run.
 pub const ROUNDS: u32 = 2;
@@ -51,11 +52,12 @@ pub trait Judge: Sync {
     /// Those of the sandbox.
     fn tests(&self, fixture: &Fixture, files: &Files) -> Result<Tests>;
 
-    /// Runs the fixture's generator and the reference solution, in a sandbox of their own: what they printed.
+    /// Runs the fixture's generator and the reference solution, in a sandbox of their own: calls and what they came to,
+    /// or why there are none.
     ///
     /// # Errors
     /// Those of the sandbox.
-    fn draw(&self, fixture: &Fixture, asking: &Asking) -> Result<Finished>;
+    fn draw(&self, fixture: &Fixture, asking: &Asking) -> Result<Result<Drawn, String>>;
 
     /// Makes the drawn calls and runs the tests once on `copy`, in a sandbox of its own, with a row for each.
     ///

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::held_out::{Asking, Draw};
+use super::held_out::{Asking, Draw, Drawn};
 use super::room::{self, Room};
 use super::{Judge, Round, Rows, Tests, pytest_output};
 use crate::error::{Error, Reason, Result};
@@ -42,6 +42,11 @@ const STEERED: &[(&str, &str, &str)] = &[
     ("Python's own start", "sitecustomize.py", "import os\nos._exit(0)\n"),
     ("a path file", "x.pth", "import os; os._exit(0)\n"),
 ];
+
+/// Whether a file of this path steers Python or pytest wherever it stands.
+pub(super) fn steers(path: &RelPath) -> bool {
+    STEERING.contains(&path.file_name()) || path.as_str().ends_with(".pth")
+}
 
 /// What both drivers begin with. A result of any type but JSON's own is no result: a subclass of `str` may say what it
 /// likes about itself.
@@ -108,7 +113,7 @@ pub struct Python<'a> {
 
 impl Judge for Python<'_> {
     fn steers(&self, path: &RelPath) -> bool {
-        STEERING.contains(&path.file_name()) || path.as_str().ends_with(".pth")
+        steers(path)
     }
 
     fn locked_paths(&self, fixture: &Fixture) -> BTreeSet<RelPath> {
@@ -136,7 +141,7 @@ impl Judge for Python<'_> {
         Ok(Tests { found, log: super::note("tests", &finished) })
     }
 
-    fn draw(&self, fixture: &Fixture, asking: &Asking) -> Result<Finished> {
+    fn draw(&self, fixture: &Fixture, asking: &Asking) -> Result<Result<Drawn, String>> {
         let mut room = Room::open(self.launcher, self.policy()?)?;
         let names = [nonce()?, nonce()?];
         room.write(&names[0], &asking.solved)?;
@@ -149,7 +154,7 @@ impl Judge for Python<'_> {
         }
         let finished = self.run(&mut room, DRAW, &names[0], &input)?;
         room.end();
-        Ok(finished)
+        Ok(asking.read(&finished))
     }
 
     fn round(&self, fixture: &Fixture, draw: &Draw, round: u32, copy: &Files) -> Result<Round> {
