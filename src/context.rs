@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use include_dir::{Dir, include_dir};
 use serde::Serialize;
@@ -19,10 +20,10 @@ use crate::fetch::mirror::Mirrors;
 use crate::host::{Clock, Host, Progress};
 use crate::record::ids::{Digest, Name};
 use crate::record::network::Network as Reach;
-use crate::record::signing::Kind;
+use crate::record::reference::Reference;
+use crate::record::signing::{Kind, Rule};
 use crate::registry::client::Repository;
 use crate::registry::credentials;
-use crate::registry::reference::Reference;
 use crate::root::Root;
 use crate::store::Store;
 
@@ -181,16 +182,25 @@ impl Context {
             let key = signer.key.fingerprint().to_string();
             add(&format!("signer.{}", signer.name), key, place.clone());
         }
+        let words = |rule: &Rule| {
+            let names: Vec<&str> = rule.signers.iter().map(Name::as_str).collect();
+            format!("{} of {}", rule.need(), names.join(", "))
+        };
         for kind in [Kind::Build, Kind::Rebuild, Kind::Model, Kind::Run] {
             let key = format!("require.{}", kind.as_str());
             match config.require.of(kind) {
                 None => add(&key, "no signature".to_owned(), "default".to_owned()),
-                Some(rule) => {
-                    let names: Vec<&str> = rule.signers.iter().map(Name::as_str).collect();
-                    let words = format!("{} of {}", rule.need(), names.join(", "));
-                    add(&key, words, place.clone());
-                }
+                Some(rule) => add(&key, words(rule), place.clone()),
             }
+        }
+        if config.cache.from.is_empty() {
+            add("cache.from", "none".to_owned(), "default".to_owned());
+        }
+        for from in &config.cache.from {
+            add("cache.from", from.to_string(), place.clone());
+        }
+        if let Some(rule) = &config.cache.require {
+            add("cache.require", words(rule), place.clone());
         }
         Ok(out)
     }
@@ -261,6 +271,18 @@ impl Context {
         let secret = credentials::find(&self.host, reference)?;
         let client = Client::new(&self.reach()?.0);
         Ok(Repository::new(client, reference.clone(), secret, &*self.progress))
+    }
+
+    /// The same for what only saves time: asked with less patience, and for so long in all.
+    ///
+    /// # Errors
+    /// As [`Context::registry`].
+    pub fn cache(&self, reference: &Reference, within: Duration) -> Result<Repository<'_>> {
+        let secret = credentials::find(&self.host, reference)?;
+        let config = NetConfig { deadline: within, ..self.reach()?.0 }.hurried();
+        let repository =
+            Repository::new(Client::new(&config), reference.clone(), secret, &*self.progress);
+        Ok(repository.until(Instant::now() + within))
     }
 
     /// How the network is reached, and npm's configuration, which has a say in it.

@@ -19,6 +19,7 @@ use tempfile::{NamedTempFile, PersistError};
 
 use crate::error::{Error, Reason, Result};
 use crate::host::{self, Host};
+use crate::record::cache::{self, Cache};
 use crate::record::ids::{Digest, RelPath};
 use crate::record::network::{self, NetworkRecord};
 use crate::record::signing::{self, Require, Signer};
@@ -72,6 +73,9 @@ pub struct Config {
     /// Who of them must have signed what.
     #[serde(default)]
     pub require: Require,
+    /// Where builds are looked for before they are made here.
+    #[serde(default)]
+    pub cache: Cache,
 }
 
 /// One `[[mirror]]`.
@@ -531,6 +535,7 @@ fn parse_config(bytes: &[u8], path: &Path) -> Result<Config> {
     })?;
     network::check(&config.network).map_err(fail)?;
     signing::check(&config.signer, &config.require).map_err(fail)?;
+    cache::check(&config.cache, &config.signer, &config.require).map_err(fail)?;
     Ok(config)
 }
 
@@ -744,6 +749,8 @@ mod tests {
             ("[[netwrok]]\nname='a'", "`network`"),
             ("[[network]]\nname='a'\nadresses=[]", "`addresses`"),
             ("[requires]", "`require`"),
+            ("[cash]", "`cache`"),
+            ("[cache]\nform=[]", "`from`"),
         ] {
             let err = read(text);
             assert!(err.hints()[0].contains(key), "{text}: {err:?}");

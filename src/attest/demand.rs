@@ -2,7 +2,7 @@
 
 use super::keys::Named;
 use crate::error::{Error, Reason, Result};
-use crate::record::signing::{KeyRef, Kind, Signer};
+use crate::record::signing::{KeyRef, Kind, Rule, Signer};
 use crate::record::sshkey::{Fingerprint, PublicKey};
 use crate::root::Root;
 
@@ -34,9 +34,22 @@ impl Demand {
     /// # Errors
     /// [`Reason::KeyUnusable`] where the line of a key is nowhere in the root.
     pub fn of_root(root: &Root, kind: Kind) -> Result<Option<Self>> {
-        let config = root.config();
-        let Some(rule) = config.require.of(kind) else { return Ok(None) };
+        let Some(rule) = root.config().require.of(kind) else { return Ok(None) };
+        Self::of_rule(root, rule, &format!("require.{}", kind.as_str())).map(Some)
+    }
+
+    /// What the root asks for of builds that come from its caches, beside its policy; `None` where it asks for nothing.
+    ///
+    /// # Errors
+    /// As [`Demand::of_root`].
+    pub fn of_cache(root: &Root) -> Result<Option<Self>> {
+        let rule = root.config().cache.require.as_ref();
+        rule.map(|rule| Self::of_rule(root, rule, "cache.require")).transpose()
+    }
+
+    fn of_rule(root: &Root, rule: &Rule, place: &str) -> Result<Self> {
         let mut trusted = Vec::new();
+        let config = root.config();
         for signer in config.signer.iter().filter(|signer| rule.signers.contains(&signer.name)) {
             let key = match &signer.key {
                 KeyRef::Public(key) => key.clone(),
@@ -44,8 +57,8 @@ impl Demand {
             };
             trusted.push(Trusted { signer: signer.clone(), key });
         }
-        let asked_by = format!("require.{} of {}", kind.as_str(), root.label());
-        Ok(Some(Self { trusted, need: rule.need(), asked_by }))
+        let asked_by = format!("{place} of {}", root.label());
+        Ok(Self { trusted, need: rule.need(), asked_by })
     }
 
     /// One signature by any of these keys, where no policy says otherwise.
@@ -64,6 +77,20 @@ impl Demand {
             })
             .collect();
         Self { trusted, need: 1, asked_by: "this user's keys".into() }
+    }
+
+    /// The same, with the dates and revocations that the root has for any of the keys: what it takes back, no other list
+    /// of keys gives again.
+    pub fn within(mut self, root: &Root) -> Self {
+        for trusted in &mut self.trusted {
+            let print = trusted.key.fingerprint();
+            let known = root.config().signer.iter().find(|one| one.key.fingerprint() == print);
+            if let Some(known) = known {
+                let name = trusted.signer.name.clone();
+                trusted.signer = Signer { name, ..known.clone() };
+            }
+        }
+        self
     }
 
     /// What is asked for, for messages.

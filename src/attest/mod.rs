@@ -53,7 +53,11 @@ use crate::record::report::{BuildReport, Origin};
 pub fn of_build(report: &BuildReport, lock: &Lockfile, now: &Timestamp) -> Expected {
     match report.origin {
         Origin::Built | Origin::Published => provenance::expected(report, lock),
-        Origin::Pulled => provenance::expected(&report.as_built(), lock),
+        // What was pulled was signed as what it was before; a record that says it was pulled twice is no build's.
+        Origin::Pulled => match report.as_built() {
+            first if first.origin == Origin::Adopted => summary(&first, lock, now),
+            first => provenance::expected(&first, lock),
+        },
         Origin::Adopted => summary(report, lock, now),
     }
 }

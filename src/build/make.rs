@@ -30,7 +30,7 @@ pub struct Build {
     pub report: BuildReport,
     /// The output in the store.
     pub output: PathBuf,
-    /// Whether it was built now.
+    /// Whether it was built now, or taken now from elsewhere.
     pub fresh: bool,
 }
 
@@ -54,6 +54,20 @@ impl Made {
 
 /// Finds the build in the store, or makes it. The output is compared with the lock either way.
 pub fn make(context: &Context, locked: &Locked, options: &Options) -> Result<Made> {
+    make_or(context, locked, options, &mut |_| Ok(false))
+}
+
+/// As [`make`]; `elsewhere` is asked before anything is built, while no other process builds it, and says whether it put a
+/// build into the store. What it put there is found as every other build is, or it counts for nothing.
+///
+/// # Errors
+/// Those of [`make`] and of `elsewhere`.
+pub fn make_or(
+    context: &Context,
+    locked: &Locked,
+    options: &Options,
+    elsewhere: &mut dyn FnMut(&Stored<'_>) -> Result<bool>,
+) -> Result<Made> {
     let (root, store) = (context.root()?, context.store()?);
     let stored = Stored::of(&store, locked);
     let find = || match options.again {
@@ -67,6 +81,12 @@ pub fn make(context: &Context, locked: &Locked, options: &Options) -> Result<Mad
     // The process that held the lock may have built it.
     if let Some(build) = find()? {
         return Ok(Made::Build(Box::new(build)));
+    }
+    if !options.again
+        && elsewhere(&stored)?
+        && let Some(build) = find()?
+    {
+        return Ok(Made::Build(Box::new(Build { fresh: true, ..build })));
     }
     let (started, mut timings) = (context.clock.now(), Timings::start());
     if locked.plan.kind == ProviderKind::Package {
@@ -129,7 +149,10 @@ fn find(
         }
         Err(_) => return Ok(None),
     }
-    report.lock_digest = locked.digest.clone();
+    // What was pulled stays as its builder signed it.
+    if report.origin != Origin::Pulled {
+        report.lock_digest = locked.digest.clone();
+    }
     report.source_admission_status = recorded::admission(root, locked, &report)?;
     Ok(Some(Build { output: file.path().to_path_buf(), report, fresh: false }))
 }

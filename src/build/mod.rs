@@ -31,7 +31,7 @@ mod stored;
 pub mod work;
 
 pub use known::{buns, output_of};
-pub use make::{Build, adopt, make, resolved};
+pub use make::{Build, adopt, make, make_or, resolved};
 pub use options::{Options, STEP_WALL};
 pub use published::{Wanted as WantedPackage, propose};
 pub use recorded::{asked, difference, record};

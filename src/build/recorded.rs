@@ -34,12 +34,13 @@ pub fn asked(locked: &Locked, report: &BuildReport) -> Result<(), Difference> {
     if let Some(Output { sha256, blake3, size }) = locked.output() {
         want.extend([("sha256", json!(sha256)), ("blake3", json!(blake3)), ("size", json!(size))]);
     }
-    let published = report.origin == Origin::Published;
-    if published != (plan.kind == ProviderKind::Package) && report.origin != Origin::Adopted {
+    let origin = report.first_origin();
+    let published = origin == Origin::Published;
+    if published != (plan.kind == ProviderKind::Package) && origin != Origin::Adopted {
         let expected = if published { "built" } else { "published" };
-        return Err(Difference::new("origin", json!(expected), json!(report.origin)));
+        return Err(Difference::new("origin", json!(expected), json!(origin)));
     }
-    if !matches!(report.origin, Origin::Built | Origin::Pulled) {
+    if origin != Origin::Built {
         let none = || json!([]);
         want.extend([("build_command", none()), ("writes", none()), ("sandbox", Value::Null)]);
     }
@@ -49,7 +50,7 @@ pub fn asked(locked: &Locked, report: &BuildReport) -> Result<(), Difference> {
             return Err(Difference::new(field, expected, &found[field]));
         }
     }
-    if matches!(report.origin, Origin::Built | Origin::Pulled) {
+    if origin == Origin::Built {
         built(locked, report, &found)?;
     }
     pulled(report)?;
@@ -68,6 +69,9 @@ pub fn asked(locked: &Locked, report: &BuildReport) -> Result<(), Difference> {
 fn pulled(report: &BuildReport) -> Result<(), Difference> {
     match (report.origin == Origin::Pulled, &report.pulled) {
         (false, None) => Ok(()),
+        (true, Some(pulled)) if pulled.origin == Origin::Pulled => {
+            Err(Difference::new("pulled.origin", "what it was where it was made", "pulled"))
+        }
         (true, Some(pulled)) => {
             let found = Digest::sha256(&record::pretty(&report.as_built()));
             match found == pulled.record_sha256 {

@@ -52,6 +52,16 @@ impl<'a> Stored<'a> {
             .map_err(|err| bad_record("the store's package list", &err.into()))
     }
 
+    /// The signed statements that came with a build which was pulled, one envelope a line.
+    pub fn statements(&self) -> Result<Option<Vec<u8>>> {
+        self.store.record_get(AREA, &self.key, "statements.jsonl")
+    }
+
+    /// Keeps them; before the report, so that what is found has them.
+    pub fn put_statements(&self, bundle: &[u8]) -> Result<()> {
+        self.store.record_put(AREA, &self.key, "statements.jsonl", bundle)
+    }
+
     pub fn put(&self, report: &BuildReport, packages: Option<&[LockedPackage]>) -> Result<()> {
         if let Some(packages) = packages {
             let bytes = record::canonical(&packages);

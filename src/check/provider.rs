@@ -159,7 +159,7 @@ pub(super) fn binary_identity(facts: &Facts) -> Finding {
                 faults.push(what.to_owned());
             }
         };
-        let published = report.origin == Origin::Published;
+        let published = report.first_origin() == Origin::Published;
         let native = published && report.runtime.native.is_some();
         need(report.runtime.proven || native, "the runtime inside is not proven");
         // Whoever published it compiled them in: they are what the locked digest holds, and on record.
@@ -179,9 +179,8 @@ pub(super) fn binary_identity(facts: &Facts) -> Finding {
 /// What was proven of it, in one line.
 fn shown(report: &BuildReport) -> String {
     let mut out = report.identity.help_first_line.clone();
-    if let Some(words) =
-        report.origin.not_built_here().filter(|_| report.origin == Origin::Published)
-    {
+    let first = report.first_origin();
+    if let Some(words) = first.not_built_here().filter(|_| first == Origin::Published) {
         out.push_str(&format!("; {words}"));
     }
     if let Some(native) = &report.runtime.native {
@@ -268,7 +267,12 @@ pub(super) fn built_by(facts: &Facts) -> Finding {
         None => Err((Reason::SignatureMissing, "pulled, and nothing says by whose word".into())),
         Some(Ok(held)) => {
             let from = pulled.map_or("", |pulled| &pulled.from);
-            Ok(format!("pulled from {from}; signed by {}", held.names()))
+            let was = match pulled.map(|pulled| pulled.origin) {
+                Some(Origin::Adopted) => " (adopted there, not built)",
+                Some(Origin::Published) => " (published, not built there)",
+                _ => "",
+            };
+            Ok(format!("pulled from {from}{was}; signed by {}", held.names()))
         }
         Some(Err(no)) => Err((no.reason, format!("{}: {}", no.reason, no.found))),
     })

@@ -209,6 +209,7 @@ fn pulled(facts: &mut Facts, signed: Found<Signed>) {
         from: "oci://r.example/a".into(),
         at: report.volatile.finished.clone(),
         store_path: "b".into(),
+        origin: Origin::Built,
         record_sha256,
         signed_by: Vec::new(),
     });
@@ -230,6 +231,14 @@ fn a_pulled_build_counts_by_its_signature_and_needs_nothing_of_a_build_here() {
     pulled(&mut facts, Found::Known(None));
     report(&mut facts).origin = Origin::Built;
     assert!(failed(&verify(&facts)).contains(&"build_report_matches"));
+    // What was built is not what somebody adopted or took from a package, and what is passed on is the first record.
+    for origin in [Origin::Adopted, Origin::Published, Origin::Pulled] {
+        let mut facts = good();
+        let held = crate::attest::Held { by: BTreeMap::new() };
+        pulled(&mut facts, Found::Known(Some(Ok(held))));
+        report(&mut facts).pulled.as_mut().unwrap().origin = origin;
+        assert!(failed(&verify(&facts)).contains(&"build_report_matches"), "{origin:?}");
+    }
 }
 
 /// One departure from good facts each, with the check that it must fail, and what that means.

@@ -5,7 +5,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 
 use super::app::App;
-use super::build::show;
+use super::build::{Around, show};
 use crate::build;
 use crate::error::{Error, Reason, Result};
 use crate::lock::{self, Spec};
@@ -49,6 +49,6 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         .hint("chmod +x it, if it is the binary"));
     }
     let adopted = build::adopt(&app.context, &locked, file)?;
-    show(app, &adopted, None, args.record)?;
+    show(app, &locked, &adopted, &Around::default(), args.record)?;
     Ok(0)
 }

@@ -10,9 +10,10 @@ use crate::build::rebuild::{Answer, Rebuilt};
 use crate::build::{self, Again, Build, Options, Rebuild, STEP_WALL};
 use crate::bun::native;
 use crate::error::Result;
-use crate::lock::{self, Spec};
+use crate::lock::{self, Locked, Spec};
 use crate::record;
 use crate::record::report::{BuildReport, Origin, OutputStatus};
+use crate::share::{self, Outcome, Tried};
 use crate::ui::{self, Mark};
 
 /// Build a locked provider in a sandbox and prove what came out
@@ -27,6 +28,9 @@ pub(super) struct Args {
     /// Build again, although the output is in the store, and compare
     #[arg(long)]
     rebuild: bool,
+    /// Ask no [cache] of the root: build what is not in the store
+    #[arg(long)]
+    no_cache: bool,
     /// Keep the files that a failed build leaves, and say where
     #[arg(long)]
     keep_failed: bool,
@@ -47,13 +51,22 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         ..Options::default()
     };
     if !args.rebuild {
-        let build = build::make(&app.context, &locked, &options)?.required()?;
-        show(app, &build, None, args.record)?;
+        let (build, cache) = match args.no_cache {
+            true => (build::make(&app.context, &locked, &options)?.required()?, Vec::new()),
+            false => {
+                let obtained = share::obtain(&app.context, &locked, &options)?;
+                (obtained.build, obtained.cache)
+            }
+        };
+        show(app, &locked, &build, &Around { cache: &cache, rebuild: None }, args.record)?;
         return Ok(0);
     }
     let Again { rebuild, build } = build::again(&app.context, &locked, &options)?;
     match &build {
-        Ok(build) => show(app, build, rebuild.as_ref(), args.record)?,
+        Ok(build) => {
+            let around = Around { cache: &[], rebuild: rebuild.as_ref() };
+            show(app, &locked, build, &around, args.record)?;
+        }
         Err(err) => {
             app.ui.words(err);
             app.ui.json(&record::to_value(&rebuild));
@@ -82,22 +95,32 @@ fn runtime(report: &BuildReport) -> String {
     out
 }
 
+/// What a build is shown with.
+#[derive(Default)]
+pub(super) struct Around<'a> {
+    /// The caches that were asked for it.
+    cache: &'a [Tried],
+    rebuild: Option<&'a Rebuild>,
+}
+
 /// Puts the build on record, where that is asked for, and says what it is.
 pub(super) fn show(
     app: &App,
+    locked: &Locked,
     build: &Build,
-    rebuild: Option<&Rebuild>,
+    &Around { cache, rebuild }: &Around<'_>,
     record: bool,
 ) -> Result<()> {
     let report = &build.report;
-    let recorded = record.then(|| build::record(&app.context, report)).transpose()?;
+    let recorded = record.then(|| share::record(&app.context, locked, report)).transpose()?;
     app.ui.json(&json!({
-        "schema": "admit.built/2",
+        "schema": "admit.built/3",
         "report": record::to_value(report),
         "report_digest": report.core_digest(),
         "output": build.output,
         "fresh": build.fresh,
         "rebuilt": rebuild,
+        "cache": cache,
         "recorded": recorded,
     }));
     app.ui.finish();
@@ -117,7 +140,23 @@ pub(super) fn show(
     app.ui.value("output", &build.output.display().to_string());
     app.ui.value("digest", &report.sha256.to_string());
     if let Some(words) = report.origin.not_built_here() {
-        app.ui.value("origin", words);
+        let first = report.first_origin().not_built_here();
+        let first = first.filter(|_| report.origin == Origin::Pulled);
+        let first = first.map_or(String::new(), |words| format!("; there it was {words}"));
+        app.ui.value("origin", &format!("{words}{first}"));
+    }
+    for tried in cache {
+        let words = match tried.outcome {
+            Outcome::Pulled => "taken from here".to_owned(),
+            Outcome::Absent => "has no such build".to_owned(),
+            Outcome::Away => format!("away ({})", tried.words),
+            Outcome::Refused => format!("not believed ({})", tried.words),
+        };
+        app.ui.value("cache", &format!("{}: {words}", tried.from));
+    }
+    if let Some(pulled) = &report.pulled {
+        let signers: Vec<&str> = pulled.signed_by.iter().map(|one| one.name.as_str()).collect();
+        app.ui.value("signed", &signers.join(", "));
     }
     app.ui.value("inside", &runtime(report));
     if let Some(Rebuild { rebuilt: Rebuilt { answer, expected: Some(before), .. }, .. }) = rebuild {

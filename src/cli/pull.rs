@@ -7,7 +7,8 @@ use crate::error::Result;
 use crate::lock::Spec;
 use crate::record;
 use crate::record::ids::Name;
-use crate::registry::reference::Reference;
+use crate::record::reference::Reference;
+use crate::record::report::Origin;
 use crate::share::{self, Pull};
 use crate::ui::Mark;
 
@@ -44,13 +45,19 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     app.ui.finish();
     let (name, pin) = (&report.provider, report.pinned_commit.short());
     let Some((recorded, by)) = pulled.recorded.as_ref().zip(report.pulled.as_ref()) else {
+        let how = record::word(&report.origin);
         app.ui.verdict(
             Mark::Good,
-            "built",
+            &how,
             &format!("{name} at {pin} (here, earlier; nothing was pulled)"),
         );
-        app.ui.value("next", &format!("admit build {name} --record"));
-        app.ui.verdict(Mark::Good, "built", "what was built here says more than what others say");
+        let verify = format!("admit verify {name}");
+        let next = match report.origin {
+            Origin::Built => format!("admit build {name} --record"),
+            _ => verify,
+        };
+        app.ui.value("next", &next);
+        app.ui.verdict(Mark::Good, &how, "what is here says no less than what others say");
         return Ok(0);
     };
     app.ui.verdict(Mark::Good, "pulled", &format!("{name} at {pin}"));
@@ -60,6 +67,9 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let signers: Vec<String> =
         by.signed_by.iter().map(|one| format!("{} ({})", one.name, one.key)).collect();
     app.ui.value("signed", &signers.join(", "));
+    if let Some(words) = by.origin.not_built_here() {
+        app.ui.value("origin", &format!("there it was {words}"));
+    }
     app.ui.value("record", recorded);
     app.ui.value("next", &format!("admit verify {name}"));
     app.ui.verdict(

@@ -4,7 +4,7 @@ use super::app::App;
 use crate::error::Result;
 use crate::lock::Spec;
 use crate::record;
-use crate::registry::reference::Reference;
+use crate::record::reference::Reference;
 use crate::share;
 use crate::ui::Mark;
 

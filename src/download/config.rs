@@ -60,6 +60,18 @@ impl Default for NetConfig {
 }
 
 impl NetConfig {
+    /// The same for a server that one can do without: 3 s to connect, 10 s of silence, two attempts.
+    pub fn hurried(self) -> Self {
+        let second = Duration::from_secs(1);
+        Self {
+            connect: second * 3,
+            stall: second * 10,
+            told_after: second * 3,
+            attempts: 2,
+            ..self
+        }
+    }
+
     /// The defaults with the proxies and CA files that these environment variables name: `HTTP_PROXY`, `HTTPS_PROXY`,
     /// `NO_PROXY` (lower case wins, as in curl), `SSL_CERT_FILE`, `NODE_EXTRA_CA_CERTS`.
     pub fn from_env(env: &BTreeMap<String, String>) -> Self {

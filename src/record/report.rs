@@ -108,10 +108,14 @@ impl BuildReport {
         Output { sha256, blake3, size: self.size }
     }
 
-    /// The record as whoever built it signed it: of a pulled build, what it was before it was pulled.
+    /// The record as whoever made it signed it: of a pulled build, what it was before it was pulled.
     pub fn as_built(&self) -> Self {
-        let origin = if self.pulled.is_some() { Origin::Built } else { self.origin };
-        Self { origin, pulled: None, ..self.clone() }
+        Self { origin: self.first_origin(), pulled: None, ..self.clone() }
+    }
+
+    /// Where the binary came from when it was first put on record.
+    pub fn first_origin(&self) -> Origin {
+        self.pulled.as_ref().map_or(self.origin, |pulled| pulled.origin)
     }
 
     /// The path of the record of a provider's output.
@@ -210,10 +214,21 @@ pub struct Pulled {
     pub at: Timestamp,
     /// Where the output was put.
     pub store_path: String,
+    /// What it was there: never pulled itself, since what is passed on is the first record.
+    #[serde(default = "built", skip_serializing_if = "is_built")]
+    pub origin: Origin,
     /// SHA-256 of the record as its builder has it, which the signatures name.
     pub record_sha256: Digest,
     /// Those whose signatures were asked for and held.
     pub signed_by: Vec<SignedBy>,
+}
+
+fn built() -> Origin {
+    Origin::Built
+}
+
+fn is_built(origin: &Origin) -> bool {
+    *origin == Origin::Built
 }
 
 /// A key, and what it was called where its signature was checked.

@@ -164,21 +164,27 @@ pub fn check(signers: &[Signer], require: &Require) -> Result<(), String> {
     }
     for kind in [Kind::Build, Kind::Rebuild, Kind::Model, Kind::Run] {
         let Some(rule) = require.of(kind) else { continue };
-        let place = format!("require.{}", kind.as_str());
-        let distinct: BTreeSet<_> = rule.signers.iter().collect();
-        if rule.signers.is_empty() || distinct.len() != rule.signers.len() {
-            return Err(format!("{place} names no signer, or one twice"));
-        }
-        if let Some(unknown) = rule.signers.iter().find(|name| !names.contains(name)) {
-            return Err(format!("{place} names \"{unknown}\", and there is no such signer"));
-        }
-        if !(1..=rule.signers.len()).contains(&rule.need()) {
-            return Err(format!(
-                "{place} asks for {} signatures of {} signers",
-                rule.need(),
-                rule.signers.len()
-            ));
-        }
+        check_rule(&format!("require.{}", kind.as_str()), rule, signers)?;
+    }
+    Ok(())
+}
+
+/// What is wrong with a rule, which stands at `place`: it names no signer, one twice or an unknown one, or cannot be met.
+pub fn check_rule(place: &str, rule: &Rule, signers: &[Signer]) -> Result<(), String> {
+    let distinct: BTreeSet<_> = rule.signers.iter().collect();
+    if rule.signers.is_empty() || distinct.len() != rule.signers.len() {
+        return Err(format!("{place} names no signer, or one twice"));
+    }
+    let unknown = |name: &&Name| !signers.iter().any(|signer| signer.name == **name);
+    if let Some(unknown) = rule.signers.iter().find(unknown) {
+        return Err(format!("{place} names \"{unknown}\", and there is no such signer"));
+    }
+    if !(1..=rule.signers.len()).contains(&rule.need()) {
+        return Err(format!(
+            "{place} asks for {} signatures of {} signers",
+            rule.need(),
+            rule.signers.len()
+        ));
     }
     Ok(())
 }

@@ -4,17 +4,18 @@
 use std::fs::File;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use url::Url;
 
 use super::credentials::Secret;
 use super::manifest::{INDEX, Index, MANIFEST};
-use super::reference::{Reference, Which};
 use crate::download::client::{Client, OnBytes, Request};
 use crate::download::exchange::{Answer, Exchange, Sent, Verb};
 use crate::error::{Error, Reason, Result};
 use crate::host::Progress;
 use crate::record::ids::Digest;
+use crate::record::reference::{Reference, Which};
 
 /// Larger manifests are not read, in bytes: what registries themselves take at most.
 pub const MAX_MANIFEST: u64 = 4 << 20;
@@ -33,6 +34,8 @@ pub struct Repository<'a> {
     progress: &'a dyn Progress,
     /// The `Authorization` line that the registry took last, or that is tried first.
     line: Mutex<Option<String>>,
+    /// Nothing more is asked after this.
+    until: Option<Instant>,
 }
 
 /// A manifest as it lies there.
@@ -49,7 +52,20 @@ impl<'a> Repository<'a> {
         secret: Option<Secret>,
         progress: &'a dyn Progress,
     ) -> Self {
-        Self { client, reference, secret, progress, line: Mutex::default() }
+        Self { client, reference, secret, progress, line: Mutex::default(), until: None }
+    }
+
+    /// Asks nothing more after `until`, where waiting would cost more than what lies there is worth.
+    pub fn until(self, until: Instant) -> Self {
+        Self { until: Some(until), ..self }
+    }
+
+    fn in_time(&self) -> Result<()> {
+        match self.until.is_some_and(|until| Instant::now() >= until) {
+            false => Ok(()),
+            true => Err(Error::new(Reason::TimedOut, "the registry took too long in all")
+                .at(self.reference.to_string())),
+        }
     }
 
     fn url(&self, below: &str) -> String {
@@ -283,6 +299,7 @@ impl<'a> Repository<'a> {
         sent: Sent<'_>,
         max_bytes: u64,
     ) -> Result<Answer> {
+        self.in_time()?;
         let exchange = |line: Option<String>| {
             let sent = match &sent {
                 Sent::Nothing => Sent::Nothing,

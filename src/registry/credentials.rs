@@ -16,11 +16,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::reference::Reference;
 use crate::error::{Error, Reason, Result};
 use crate::host::Host;
 use crate::host::files::{self, Links};
 use crate::record::parse_value;
+use crate::record::reference::Reference;
 
 /// Longest file, in bytes.
 const MAX_FILE: u64 = 4 << 20;

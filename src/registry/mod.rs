@@ -1,4 +1,4 @@
-//! An OCI registry, as far as admit shares builds in one: what an address means ([`mod@reference`]), whose credentials are
+//! An OCI registry, as far as admit shares builds in one: whose credentials are
 //! sent there ([`credentials`]), what lies there ([`manifest`]), and how it is asked ([`client`]).
 //!
 //! A registry is believed in nothing. What comes from it has a digest that is known before, or one that a signature names.
@@ -6,4 +6,3 @@
 pub mod client;
 pub mod credentials;
 pub mod manifest;
-pub mod reference;

@@ -70,7 +70,7 @@ pub fn read(store: &Store, locked: &Locked, report: BuildReport) -> Result<Parts
             .at(plan.provider.to_string())
             .hint(format!("admit build {} --rebuild", plan.provider))
     };
-    if report.origin == Origin::Published {
+    if report.first_origin() == Origin::Published {
         // What went into it, only its publisher knows.
         let (lock, bun) = (locked.lock.clone(), plan.bun.clone());
         return Ok(Parts { report, lock, bun, packages: Vec::new(), edges: BTreeSet::new() });

@@ -20,11 +20,11 @@ use crate::record;
 use crate::record::dsse::{self, Envelope};
 use crate::record::ids::{Algorithm, Digest, Name, RelPath};
 use crate::record::lockfile::Output;
+use crate::record::reference::{Reference, Which};
 use crate::record::report::{BuildReport, Origin, Pulled, SignedBy};
 use crate::record::signing::Kind as Signed;
 use crate::registry::client::{Found, Repository, altered};
 use crate::registry::manifest::Manifest;
-use crate::registry::reference::{Reference, Which};
 use crate::store::Pending;
 
 /// Builds of one output that are looked at, at most.
@@ -50,6 +50,14 @@ pub struct PulledBuild {
     /// Where the record was put; absent where the build was made here before, so that nothing was pulled.
     pub recorded: Option<String>,
     /// Bytes of the output that came; 0 where it was in the store.
+    pub received: u64,
+}
+
+/// A build that was taken: its output and its report are in the store, its signatures held. Its origin is `pulled`, unless
+/// what is here says as much.
+pub(super) struct Taken {
+    pub report: BuildReport,
+    pub output: PathBuf,
     pub received: u64,
 }
 
@@ -84,20 +92,51 @@ pub fn pull(context: &Context, options: &Pull) -> Result<PulledBuild> {
     let stored = Stored::of(&store, &locked);
     let name = &locked.lock.provider;
     if let Some(report) = stored.report()?
-        && report.origin == Origin::Built
+        && matches!(report.origin, Origin::Built | Origin::Published)
         && report.sha256 == expected.sha256
         && let Some(file) = store.file(expected.sha256.digest())?
     {
+        let how = if report.origin == Origin::Built { "built" } else { "taken from its package" };
         context
             .progress
-            .note(&format!("{name} was built here, which says more: nothing was pulled"));
+            .note(&format!("{name} was {how} here, which says more: nothing was pulled"));
         let output = file.path().to_path_buf();
         return Ok(PulledBuild { report, output, recorded: None, received: 0 });
     }
     let repository = context.registry(&options.reference)?;
-    let candidate = find(context, &repository, &locked, expected, &demands)?;
-    let (output, received) = fetch(context, &repository, expected)?;
+    let Taken { report, output, received } =
+        take(context, &repository, &locked, &stored, &demands)?;
+    if report.origin != Origin::Pulled {
+        context
+            .progress
+            .note(&format!("{name} was adopted here as it was there: nothing was pulled"));
+        return Ok(PulledBuild { report, output, recorded: None, received: 0 });
+    }
+    let recorded = Some(record(context, &locked, &report)?);
+    Ok(PulledBuild { report, output, recorded, received })
+}
 
+/// Takes the locked build into the store, if one is there that counts.
+pub(super) fn take(
+    context: &Context,
+    repository: &Repository<'_>,
+    locked: &Locked,
+    stored: &Stored<'_>,
+    demands: &[Demand],
+) -> Result<Taken> {
+    let Some(expected) = locked.output() else {
+        return Err(Error::new(Reason::OutputNotLocked, "the lock names no output")
+            .at(locked.place.clone()));
+    };
+    let candidate = find(context, repository, locked, expected, demands)?;
+    if let Some(report) = stored.report()?
+        && (report.origin, candidate.report.origin) == (Origin::Adopted, Origin::Adopted)
+        && report.sha256 == expected.sha256
+        && let Some(file) = context.store()?.file(expected.sha256.digest())?
+    {
+        return Ok(Taken { report, output: file.path().to_path_buf(), received: 0 });
+    }
+    let (output, received) = fetch(context, repository, expected)?;
     let output = match output {
         Fetched::New(pending) => pending.publish()?.path().to_path_buf(),
         Fetched::There(path) => path,
@@ -109,18 +148,35 @@ pub fn pull(context: &Context, options: &Pull) -> Result<PulledBuild> {
         .map(|(name, key)| SignedBy { name: name.clone(), key: key.clone() });
     let mut report = candidate.report;
     let record_sha256 = Digest::sha256(&record::pretty(&report));
-    report.origin = Origin::Pulled;
+    let origin = std::mem::replace(&mut report.origin, Origin::Pulled);
     report.pulled = Some(Pulled {
-        from: options.reference.at(&candidate.manifest).to_string(),
+        from: repository.reference.at(&candidate.manifest).to_string(),
+        origin,
         at: context.clock.now(),
         store_path: output.display().to_string(),
         record_sha256,
         signed_by: signed_by.collect(),
     });
+    let lines = candidate.envelopes.iter().map(|envelope| envelope.line() + "\n");
+    stored.put_statements(lines.collect::<String>().as_bytes())?;
     stored.put(&report, None)?;
-    keep(context, &report, &candidate.envelopes)?;
-    let recorded = build::record(context, &report)?;
-    Ok(PulledBuild { report, output, recorded: Some(recorded), received })
+    Ok(Taken { report, output, received })
+}
+
+/// Puts a build on record, and of one that was pulled the statements by which it counts.
+///
+/// # Errors
+/// Those of [`build::record`]; [`Reason::BadEnvelope`] for a bundle of the root that is none.
+pub fn record(context: &Context, locked: &Locked, report: &BuildReport) -> Result<String> {
+    if report.origin == Origin::Pulled
+        && let Some(bundle) = Stored::of(&*context.store()?, locked).statements()?
+    {
+        let envelopes = dsse::parse_bundle(&bundle).map_err(|err| {
+            Error::new(Reason::BadEnvelope, "the statements in the store").caused_by(err)
+        })?;
+        keep(context, report, &envelopes)?;
+    }
+    build::record(context, report)
 }
 
 /// Who must have signed: what the policy asks for, and the key that was named. One of them there must be.
@@ -129,7 +185,7 @@ fn demands(context: &Context, options: &Pull) -> Result<Vec<Demand>> {
     let mut all: Vec<Demand> = Demand::of_root(&root, Signed::Build)?.into_iter().collect();
     if let Some(name) = &options.signed_by {
         let key = Keys::new(&context.host.data_dir()?).public(name)?;
-        all.push(Demand::of_keys(vec![key]));
+        all.push(Demand::of_keys(vec![key]).within(&root));
     }
     if all.is_empty() {
         let (name, reference) = (&options.spec.provider, &options.reference);
@@ -210,13 +266,13 @@ fn candidate(
             .at(&*place)
             .found(err.to_string())
     })?;
-    if report.origin != Origin::Built || record::pretty(&report) != bytes {
+    if report.origin == Origin::Pulled || record::pretty(&report) != bytes {
         return Err(Error::new(
             Reason::BadManifest,
-            "the record there is not one that admit wrote of a build",
+            "the record there is not a first one that admit wrote",
         )
         .at(place)
-        .expected("origin built, in the form that admit writes")
+        .expected("origin built, adopted or published, in the form that admit writes")
         .found(format!("origin {}", record::word(&report.origin))));
     }
     if let Some(differs) = build::difference(locked, &report, None) {

@@ -13,11 +13,11 @@ use crate::lock::{self, Spec};
 use crate::record;
 use crate::record::dsse;
 use crate::record::ids::Digest;
+use crate::record::reference::{Reference, Which};
 use crate::record::report::Origin;
 use crate::record::signing::Kind as Signed;
 use crate::registry::client::{Body, Repository};
 use crate::registry::manifest::{Descriptor, INDEX, Index, MANIFEST, NOTHING};
-use crate::registry::reference::{Reference, Which};
 use crate::verify;
 
 /// What was put there.
@@ -39,8 +39,7 @@ pub struct Pushed {
 /// Pushes the recorded build of a provider with every statement about it that the root holds.
 ///
 /// # Errors
-/// [`Reason::AttestRefused`] or [`Reason::DigestMismatch`] for a build that `admit verify` does not hold with, or that admit did not
-/// make; [`Reason::SignatureMissing`] where nobody signed it, since nobody could pull it then; those of the registry.
+/// [`Reason::AttestRefused`] or [`Reason::DigestMismatch`] for a build that `admit verify` does not hold with; [`Reason::SignatureMissing`] where nobody signed it, since nobody could pull it then; those of the registry.
 pub fn push(context: &Context, spec: &Spec, reference: &Reference) -> Result<Pushed> {
     let root = context.root()?;
     let locked = lock::resolve(&root, spec)?;
@@ -53,13 +52,6 @@ pub fn push(context: &Context, spec: &Spec, reference: &Reference) -> Result<Pus
     holds(context, spec, &name)?;
     let recorded = gather::recorded(&root, &locked)?
         .ok_or_else(|| Error::new(Reason::NotRecorded, "the build is not on record").at(&*name))?;
-    if !matches!(recorded.report.origin, Origin::Built | Origin::Pulled) {
-        return Err(Error::new(Reason::AttestRefused, "only what admit built is shared")
-            .at(name.clone())
-            .expected("a build by admit")
-            .found(format!("origin {}", record::word(&recorded.report.origin)))
-            .hint(format!("admit build {name} --rebuild --record")));
-    }
     let report = recorded.report.as_built();
     let bytes = record::pretty(&report);
     let envelopes = signed(context, &locked, &report)?;
@@ -155,12 +147,17 @@ fn signed(
     let about = attest::of_build(report, &locked.lock, &now);
     let name = &report.provider;
     if let Err(refused) = attest::check(bundle, std::slice::from_ref(&about), &demand, &now) {
-        let what = "nobody could pull it: no signature on its provenance counts here";
+        // Of what admit did not see made it signs that its verification held.
+        let (signed, command) = match report.origin {
+            Origin::Adopted => ("verdict", "verdict"),
+            _ => ("provenance", "build"),
+        };
+        let what = format!("nobody could pull it: no signature on its {signed} counts here");
         return Err(Error::new(refused.reason, what)
             .at(name.to_string())
             .expected(refused.expected)
             .found(refused.found)
-            .hint(format!("admit attest build {name} --record")));
+            .hint(format!("admit attest {command} {name} --record")));
     }
     dsse::parse_bundle(bundle.unwrap_or_default())
         .map_err(|err| Error::new(Reason::BadEnvelope, "the bundle").caused_by(err))

@@ -12,6 +12,7 @@ mod bounds;
 #[cfg(feature = "oracles")]
 mod bubblewrap;
 mod build;
+mod cache;
 mod campaign;
 mod circles;
 mod classes;

@@ -12,7 +12,7 @@ use crate::loopback::{Reply, Server};
 use crate::util::World;
 
 /// A program of this machine that needs the C library alone and tells its name and version.
-fn program() -> Vec<u8> {
+pub fn program() -> Vec<u8> {
     std::fs::read("/bin/cat").unwrap()
 }
 
@@ -31,7 +31,7 @@ fn tarball(files: &[(&str, &[u8])]) -> Vec<u8> {
 
 /// A registry with packages of version 1.2.3. A name that ends in `-changed` is served with another byte than its
 /// metadata says.
-fn registry(packages: &[(&str, Vec<u8>)]) -> Server {
+pub fn registry(packages: &[(&str, Vec<u8>)]) -> Server {
     registry_beside(packages, Value::Null)
 }
 
@@ -63,7 +63,7 @@ fn registry_beside(packages: &[(&str, Vec<u8>)], known: Value) -> Server {
 const MANIFEST: &[u8] =
     br#"{"name":"tool","scripts":{"postinstall":"touch /tmp/admit-package-script-ran"}}"#;
 
-fn packages() -> Vec<(&'static str, Vec<u8>)> {
+pub fn packages() -> Vec<(&'static str, Vec<u8>)> {
     let mut other = program();
     // e_machine: AArch64 on x86-64, and the other way round.
     other[0x12] = if other[0x12] == 62 { 183 } else { 62 };

@@ -11,9 +11,9 @@ use admit::download::config::NetConfig;
 use admit::error::{Error, Reason};
 use admit::host::{Host, Silent};
 use admit::record::ids::Digest;
+use admit::record::reference::{Reference, Which};
 use admit::registry::client::{Body, Repository};
 use admit::registry::credentials;
-use admit::registry::reference::{Reference, Which};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -26,10 +26,10 @@ type Fault = Box<dyn Fn(&Asked) -> Option<Reply> + Send>;
 
 /// What lies in a registry.
 #[derive(Default)]
-struct Shelf {
-    blobs: BTreeMap<String, Vec<u8>>,
+pub struct Shelf {
+    pub blobs: BTreeMap<String, Vec<u8>>,
     /// By digest and by tag.
-    manifests: BTreeMap<String, Vec<u8>>,
+    pub manifests: BTreeMap<String, Vec<u8>>,
     fault: Option<Fault>,
 }
 
@@ -40,13 +40,13 @@ fn soon() -> NetConfig {
 }
 
 /// A registry on the loopback as the distribution specification has it, without a referrers interface, and with any fault.
-struct Registry {
-    server: Server,
+pub struct Registry {
+    pub server: Server,
     shelf: Arc<Mutex<Shelf>>,
 }
 
 impl Registry {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let shelf: Arc<Mutex<Shelf>> = Arc::default();
         let inside = Arc::clone(&shelf);
         let server = Server::http(move |_, asked| {
@@ -57,20 +57,20 @@ impl Registry {
         Self { server, shelf }
     }
 
-    fn reference(&self) -> String {
+    pub fn reference(&self) -> String {
         format!("oci://{}/team/agents", self.server.addr())
     }
 
-    fn fault(&self, fault: impl Fn(&Asked) -> Option<Reply> + Send + 'static) {
+    pub fn fault(&self, fault: impl Fn(&Asked) -> Option<Reply> + Send + 'static) {
         self.shelf.lock().unwrap().fault = Some(Box::new(fault));
     }
 
-    fn honest(&self) {
+    pub fn honest(&self) {
         self.shelf.lock().unwrap().fault = None;
     }
 
     /// Changes what lies there and gives back how it was.
-    fn change(
+    pub fn change(
         &self,
         change: impl FnOnce(&mut Shelf),
     ) -> (BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<u8>>) {
@@ -80,7 +80,10 @@ impl Registry {
         before
     }
 
-    fn restore(&self, (blobs, manifests): (BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<u8>>)) {
+    pub fn restore(
+        &self,
+        (blobs, manifests): (BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<u8>>),
+    ) {
         let mut shelf = self.shelf.lock().unwrap();
         (shelf.blobs, shelf.manifests) = (blobs, manifests);
     }
@@ -164,7 +167,7 @@ fn builder() -> World {
 }
 
 /// Another machine, with a home and a store of its own, that trusts the builder's key.
-fn other(builder: &World) -> World {
+pub fn other(builder: &World) -> World {
     let mut world = World::new();
     let store = world.path().join("store").display().to_string();
     world.set("ADMIT_STORE", store);

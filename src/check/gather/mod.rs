@@ -104,8 +104,8 @@ pub fn rebuild_signed(root: &Root, facts: &Facts, now: &Timestamp) -> Found<Outc
     signed(root, Kind::Rebuild, about.as_ref(), now)
 }
 
-/// What the signatures by which a build was pulled say now: by the root's policy, else by those of `keys`, this user's,
-/// which the record names. Who takes a key back takes back what was pulled by it.
+/// What the signatures by which a build was pulled say now: by the root's policy, else by what it asks for of its caches,
+/// or by those of `keys`, this user's, which the record names. Who takes a key back takes back what was pulled by it.
 pub fn pulled_signed(
     root: &Root,
     keys: Result<Vec<Named>>,
@@ -120,12 +120,21 @@ pub fn pulled_signed(
     if root.config().require.of(Kind::Build).is_some() {
         return Found::Known(attest::demanded(root, Kind::Build, &about, now));
     }
-    let keys = match keys {
-        Ok(keys) => keys,
-        Err(err) => return Found::Failed((&err).into()),
+    let (cache, keys) = match (Demand::of_cache(root), keys) {
+        (Ok(cache), Ok(keys)) => (cache, keys),
+        (Err(err), _) | (_, Err(err)) => return Found::Failed((&err).into()),
     };
+    let bundle = root.get(&attest::bundle_path(recorded.report.sha256.digest()));
+    let check = |demand: &Demand| attest::check(bundle, std::slice::from_ref(&about), demand, now);
+    let cached = cache.as_ref().map(check);
+    if let Some(Ok(held)) = cached {
+        return Found::Known(Some(Ok(held)));
+    }
     let named = |key: &Named| pulled.signed_by.iter().any(|by| by.key == key.key.fingerprint());
     let counting: Vec<Named> = keys.into_iter().filter(named).collect();
+    if let Some(Err(refused)) = cached.filter(|_| counting.is_empty()) {
+        return Found::Known(Some(Err(refused)));
+    }
     if counting.is_empty() {
         let names: Vec<String> =
             pulled.signed_by.iter().map(|by| format!("{} ({})", by.name, by.key)).collect();
@@ -136,9 +145,7 @@ pub fn pulled_signed(
             fix: "import it again, if it is still to be trusted: admit key import --help".into(),
         })));
     }
-    let bundle = root.get(&attest::bundle_path(recorded.report.sha256.digest()));
-    let demand = Demand::of_keys(counting);
-    Found::Known(Some(attest::check(bundle, std::slice::from_ref(&about), &demand, now)))
+    Found::Known(Some(check(&Demand::of_keys(counting).within(root))))
 }
 
 /// Where the provider's binary is: the file that was named, else the store's.

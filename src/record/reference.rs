@@ -4,9 +4,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use serde::{Deserialize, de};
 use url::Url;
 
-use crate::record::ids::{Algorithm, Digest};
+use super::ids::{Algorithm, Digest};
 
 /// Which of a repository's manifests is meant.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -116,6 +117,12 @@ impl FromStr for Reference {
         }
         let (host, repository) = (name.to_ascii_lowercase(), path.to_owned());
         Ok(Self { tls: secure || !loopback(&host), host, repository, which })
+    }
+}
+
+impl<'de> Deserialize<'de> for Reference {
+    fn deserialize<D: de::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(de::Error::custom)
     }
 }
 
