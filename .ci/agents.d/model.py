@@ -1,18 +1,21 @@
 #!/usr/bin/env python3
 """A scripted model on the loopback for real agents: one tool call that solves the fixture, then the result. With a fault, it
-answers the probe well and does to the agent what the fault says. Prints its port; ends with its standard input.
+answers the probe well and does to the agent what the fault says. Runs COMMAND beside itself with its address in
+CTO_HARNESS_CASE_LOCAL_BASE_URL, and ends as that ends.
 
-usage: model.py REFERENCE_PATCH FAULT LOG
+usage: model.py REFERENCE_PATCH FAULT LOG ADDRESS COMMAND...
 """
 
 import base64
 import http.server
 import json
+import os
+import subprocess
 import sys
 import threading
 import time
 
-PATCH, FAULT, LOG = sys.argv[1:4]
+PATCH, FAULT, LOG, ADDRESS = sys.argv[1:5]
 COMMAND = (
     "echo %s | base64 -d | git apply && git add -A && git -c user.name=a -c user.email=a@localhost commit -q -m done"
     % base64.b64encode(open(PATCH, "rb").read()).decode()
@@ -76,7 +79,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if not agent or name is None or (done and fault != "malformed"):
             call, say = None, (RESULT if agent else "Yes.")
         else:
-            command = HALF if fault in ("half_call", "half_by_length") else COMMAND
+            command = HALF if fault in ("half_call", "half_by_length", "whole_by_length") else COMMAND
             call, say = (name, json.dumps({key: command})), None
         if fault == "empty":
             call, say = None, ""
@@ -90,7 +93,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.plain(responses, model, say or "Yes.")
         thought = "One could call a tool." if fault == "reasoning" else None
         events = (self.as_responses if responses else self.as_chat)(model, call, say, thought)
-        if fault == "half_by_length":
+        if fault in ("half_by_length", "whole_by_length"):
             # As servers say that the token budget ended the call.
             words = (
                 ('"finish_reason": "tool_calls"', '"finish_reason": "length"'),
@@ -98,8 +101,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 ("event: response.completed", "event: response.incomplete"),
                 ('"status": "completed"', '"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}'),
             )
+            # Where the call itself was whole, its own events say so.
+            whole = len(events) - 1 if responses and fault == "whole_by_length" else 0
             for old, new in words:
-                events = [event.replace(old, new) for event in events]
+                events[whole:] = [event.replace(old, new) for event in events[whole:]]
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")
@@ -222,8 +227,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return out
 
 
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+server = http.server.ThreadingHTTPServer((ADDRESS, 0), Handler)
 server.daemon_threads = True
 threading.Thread(target=server.serve_forever, daemon=True).start()
-print(server.server_address[1], flush=True)
-sys.stdin.read()
+url = f"http://{ADDRESS}:{server.server_address[1]}/v1"
+env = {**os.environ, "CTO_HARNESS_CASE_LOCAL_BASE_URL": url}
+sys.exit(subprocess.run(sys.argv[5:], env=env, stdin=subprocess.DEVNULL, check=False).returncode)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Agents that others wrote, behind the whole gate: locked from their packages, taken or built out of them, recorded, verified,
-run against a scripted model, judged and sealed; each fault with its class and its end; planted project files. Says what
-it saw and exits 1 where something is not as it must be.
+run against a scripted model, judged and sealed; each fault with its class and its end; planted project files; a pass, in a
+network namespace with a private network in it, and beside it the agent started by hand there. Says what it saw and exits 1
+where something is not as it must be.
 
 usage: published.py ADMIT STORE [NAME...]
 """
@@ -11,6 +12,7 @@ import json
 import os
 import pathlib
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
 FIXTURE = "r1-string-slugify"
 MODEL = "scripted-for-agents"
+# Of a private network, in a namespace that is made for it.
+PRIVATE = "10.23.0.9"
 # What each fault must be called, and at the latest how long after it the agent is gone.
 FAULTS = {
     "401": "auth_unavailable",
@@ -31,6 +35,7 @@ FAULTS = {
     "empty": "empty_reply",
     "half_call": "stream_truncated",
     "half_by_length": "malformed_tool_call",
+    "whole_by_length": "malformed_tool_call",
     "malformed": "malformed_tool_call",
     "other_model": "model_mismatch",
     "reasoning": "response_shape_unavailable",
@@ -143,13 +148,16 @@ class World:
         subprocess.run(["chmod", "-R", "u+w", str(self.home)], check=False)
         shutil.rmtree(self.home, ignore_errors=True)
 
-    def admit_model(self):
+    def admit_models(self):
+        """The model as one that is served: `test` of the loopback, `lab` in a private network."""
         record = json.loads((PROJECT / "admissions/models/scripted--understudy-script.json").read_text())
-        record |= {"provider": "test", "model": MODEL, "kind": "served", "schema": "admit.model-admission/2"}
         network = record.pop("allowed_network_class")
         record.pop("credential_source_class")
-        record |= {"network": network, "credential": {"kind": "none"}, "api": self.agent["api"]}
-        self.put(f"admissions/models/test--{MODEL}.json", json.dumps(record))
+        record |= {"model": MODEL, "kind": "served", "schema": "admit.model-admission/2"}
+        record |= {"credential": {"kind": "none"}, "api": self.agent["api"]}
+        for provider, network in (("test", network), ("lab", "private")):
+            record |= {"provider": provider, "network": network}
+            self.put(f"admissions/models/{provider}--{MODEL}.json", json.dumps(record))
 
     def variant(self, fixture, files):
         """The fixture with further files in its workspace, on record under another name."""
@@ -164,24 +172,24 @@ class World:
             path.write_text(text)
         self.admit("fixture", fixture, "--record", code=0)
 
-    def run(self, fault, fixture=FIXTURE, expect_start=True):
-        """One run against a model with this fault: exit code, report, seconds between the fault and the end, requests."""
-        log = self.home / f"model-{fault}-{fixture}.log"
-        log.touch()
+    def beside_the_model(self, fault, log, command, private=False):
+        """Runs a command beside a model with this fault: on the loopback, or in a namespace with a private network."""
         patch = PROJECT / "fixtures" / FIXTURE / "reference.patch"
-        server = subprocess.Popen(
-            [sys.executable, str(HERE / "model.py"), str(patch), fault, str(log)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )
-        try:
-            url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
-            done = self.admit(
-                "run", "stage2", fixture, "--provider", self.name, "--model", f"test/{MODEL}", "--json",
-                CTO_HARNESS_CASE_LOCAL_BASE_URL=url,
-            )
-        finally:
-            server.stdin.close()
-            server.wait()
+        address = PRIVATE if private else "127.0.0.1"
+        argv = [sys.executable, HERE / "model.py", patch, fault, log, address, *command]
+        if private:
+            argv = [sys.executable, HERE / "apart.py", PRIVATE, *argv]
+        return subprocess.run(argv, env=self.env, cwd=self.home, capture_output=True, text=True, timeout=500)
+
+    def run(self, fault, fixture=FIXTURE, private=False):
+        """One run against a model with this fault: exit code, what it left, its process, the agent's requests."""
+        log = self.home / f"model-{fault}-{fixture}.log"
+        log.write_text("")
+        provider = "lab" if private else "test"
+        command = [
+            ADMIT, "--store", STORE, "run", "stage2", fixture, "--provider", self.name, "--model", f"{provider}/{MODEL}", "--json",
+        ]
+        done = self.beside_the_model(fault, log, command, private)
         asked = [json.loads(line) for line in log.read_text().splitlines()]
         asked = [line for line in asked if line["agent"]]
         try:
@@ -193,6 +201,35 @@ class World:
         report = json.loads((directory / "report.json").read_text())
         events = [json.loads(line) for line in (directory / "events.normalized.jsonl").read_text().splitlines()]
         return done.returncode, {"report": report, "events": events, "directory": directory}, done, asked
+
+    def passes(self):
+        """A pass, and the same agent by hand in the same place."""
+        began = time.time()
+        code, left, done, asked = self.run("none", private=True)
+        whole = time.time() - began
+        if not left:
+            return
+        report = left["report"]
+        need(code == 0 and report["status"] == "pass", f"{self.name}: ended {code} {report['status']} {report['blockers']}")
+        need(report["evidence_class"] == "served_model", f"{self.name}: {report['evidence_class']}")
+        done = self.admit("verify", str(left["directory"]))
+        need(done.returncode == 0, f"{self.name}: admit verify of its pass ended {done.returncode}\n{done.stderr[-1500:]}")
+        spans = [json.loads(line) for line in (left["directory"] / "trace.jsonl").read_text().splitlines()]
+        agent = next((span["ended_ns"] - span["started_ns"]) / 1e9 for span in spans if span["name"] == "agent")
+        program = json.loads(self.admit("build", self.name, "--json", code=0).stdout)
+        hand = [
+            sys.executable, HERE / "by_hand.py", left["directory"] / "backend/launch.json", HERE / f"{self.name}.run.json",
+            program["output"], PROJECT / "fixtures" / FIXTURE / "workspace",
+        ]
+        times = []
+        for _ in range(3):
+            done = self.beside_the_model("none", self.home / "by-hand.log", hand, private=True)
+            if done.returncode != 0:
+                return need(False, f"{self.name} by hand: {done.returncode}\n{done.stdout[-800:]}{done.stderr[-2500:]}")
+            times.append(float(done.stdout))
+        by_hand = statistics.median(times)
+        say(f"{self.name}: {report['status']}, {report['evidence_class']}, verified; agent {agent:.2f} s, by hand {by_hand:.2f} s "
+            f"(x {agent / by_hand:.2f}); the whole run with gate, baselines, judge and seal {whole:.1f} s")
 
 
 def gone_after(events):
@@ -237,7 +274,7 @@ def check(name):
     shown = json.loads(world.admit("inspect", name, "--json", code=0).stdout)
     say(f"{name}: locked, recorded, verified in {time.time() - began:.1f} s; inspect: {shown['format']}, "
         f"proven {shown.get('runtime', {}).get('proven')}")
-    world.admit_model()
+    world.admit_models()
 
     code, left, done, asked = world.run("none")
     if left:
@@ -259,6 +296,8 @@ def check(name):
         need(took is not None and took < GONE_AFTER, f"{name} {fault}: gone after {took} s")
         if fault in ("half_call", "half_by_length"):
             need(not report["changed_files"], f"{name}: of half a tool call this was run: {report['changed_files']}")
+        if fault == "whole_by_length":
+            say(f"{name}: a whole call that the token budget ended: {'run' if report['changed_files'] else 'not run'}")
     if agent["closed"]:
         world.variant("planted-closed", agent["closed"])
         code, left, done, asked = world.run("none", "planted-closed")
@@ -280,13 +319,16 @@ def check(name):
             refused = code == 3 and report["failure_reason"] == "gate refused: ambient_inputs" and not asked
             need(refused, f"{name}: {path}: {code} {report['failure_reason']} {report['blockers']}")
             say(f"{name}: {path}: refused, nothing started")
-    world.end()
+    return world
 
 
 names = sys.argv[3:] or list(AGENTS)
 with concurrent.futures.ThreadPoolExecutor(2) as pool:
-    for name, future in [(name, pool.submit(check, name)) for name in names]:
-        future.result()
+    worlds = [future.result() for future in [pool.submit(check, name) for name in names]]
+# One after the other, for the figures.
+for world in worlds:
+    world.passes()
+    world.end()
 for failure in failures:
     say(f"NOT SO: {failure}")
 sys.exit(1 if failures else 0)
