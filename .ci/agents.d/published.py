@@ -294,10 +294,8 @@ def check(name):
         need(report["status"] == "fail", f"{name} {fault}: {report['status']}")
         need(report["failure_class"] == expected, f"{name} {fault}: {report['failure_class']}, not {expected}; {report['blockers']}")
         need(took is not None and took < GONE_AFTER, f"{name} {fault}: gone after {took} s")
-        if fault in ("half_call", "half_by_length"):
-            need(not report["changed_files"], f"{name}: of half a tool call this was run: {report['changed_files']}")
-        if fault == "whole_by_length":
-            say(f"{name}: a whole call that the token budget ended: {'run' if report['changed_files'] else 'not run'}")
+        if fault in ("half_call", "half_by_length", "whole_by_length"):
+            need(not report["changed_files"], f"{name}: of a tool call that was cut this was run: {report['changed_files']}")
     if agent["closed"]:
         world.variant("planted-closed", agent["closed"])
         code, left, done, asked = world.run("none", "planted-closed")

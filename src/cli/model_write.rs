@@ -308,7 +308,7 @@ fn look(app: &App, args: &Add, root: &Root, record: &ModelAdmission, recorded: b
     };
     app.ui.verdict(mark, word, last);
     app.ui.json(&json!({
-        "schema": "admit.model-probe/1", "pair": args.pair.to_string(), "checks": found.checks,
+        "schema": "admit.model-probe/2", "pair": args.pair.to_string(), "checks": found.checks,
         "apis": found.offers, "proposal": proposal, "exit_code": code,
     }));
     Ok(code)
@@ -341,6 +341,10 @@ fn words(offer: &Offer) -> String {
     if !offer.reasoning.is_empty() {
         let fields: Vec<String> = offer.reasoning.iter().map(record::word).collect();
         out.push(format!("reasons ({})", fields.join(", ")));
+    }
+    if let Some(verdict) = offer.as_reasoning.as_ref().filter(|_| !offer.reasons()) {
+        let (class, detail) = (record::word(&verdict.class), &verdict.detail);
+        out.push(format!("asked as a model that reasons, {class}: {detail}"));
     }
     match &offer.tools {
         Some(_) if offer.calls() => out.push("tool calls whole".into()),
@@ -381,7 +385,7 @@ fn proposal(args: &Add, offer: &Offer, recorded: bool) -> String {
     let or = |text: &Option<String>, words: &str| Some(text.clone().unwrap_or(words.into()));
     flag("approval-source", or(&args.approval_source, "who, when, where"));
     flag("review-trigger", or(&args.review_trigger, "what makes it void"));
-    out.extend(args.reasoning.then(|| "--reasoning".into()));
+    out.extend((args.reasoning || offer.reasons()).then(|| "--reasoning".into()));
     out.extend((args.replace || recorded).then(|| "--replace".into()));
     out.join(" ")
 }

@@ -120,6 +120,11 @@ impl ReplyReader {
         self.reply.has_half_call(self.body.is_ending())
     }
 
+    /// Whether a call stands in it as whole, and not yet how the reply ends.
+    pub fn awaits_end(&self) -> bool {
+        self.reply.awaits_end()
+    }
+
     /// Whether the stream's own last event came.
     pub fn is_done(&self) -> bool {
         self.reply.is_done()

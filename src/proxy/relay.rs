@@ -3,7 +3,8 @@
 //! Three streams are looked through for the known secrets: the bytes as received, the body without its transfer and
 //! content coding, and the model's text joined over the events. An unfinished event is held back (it is of no use to a
 //! client), and so are bytes that may be the beginning of a secret, until the next ones show what they are. From the event on
-//! that shows a tool call not to be whole nothing goes on any more: the reply is read to its end for the record alone.
+//! that shows a tool call not to be whole nothing goes on any more: the reply is read to its end for the record alone. An
+//! event that says of a call that it is whole, and all after it, waits for the one that says how the reply ends.
 
 use super::api::{Finish, WireApi};
 use super::http1::{Body, MAX_HEAD, head_end, parse_reply, reply_head_for_client};
@@ -153,8 +154,10 @@ impl Relay {
 
     fn release(&mut self) -> Released {
         let pending = [&self.raw, &self.decoded, &self.text].map(Scanner::pending);
-        let boundary = self.reader.as_ref().is_some_and(ReplyReader::at_boundary);
-        if !boundary || pending.into_iter().any(|n| n >= HOLD) {
+        let reader = self.reader.as_ref();
+        let ready =
+            |reader: &ReplyReader| reader.at_boundary() && !(self.guards && reader.awaits_end());
+        if !reader.is_some_and(ready) || pending.into_iter().any(|n| n >= HOLD) {
             return Released::default();
         }
         self.take_held()
@@ -188,12 +191,14 @@ impl Relay {
 
     /// Ends the reply. `eof`: the other side closed its end properly. Gives the rest that may go on, the facts, and
     /// the assistant's content without reasoning; what was not released before a cut counts in the facts all the same.
-    /// A reply that ends in the middle of a secret is released with that beginning, and one with a half tool call is not.
+    /// A reply that ends in the middle of a secret is released with that beginning; one with a half tool call is not, nor is
+    /// the end of a call in a reply that never said how it ends.
     pub fn finish(mut self, eof: bool) -> (Result<Released, Stop>, ReplyFacts, String) {
         let mut rest = self.take_held();
         if eof && !self.frames_itself {
             rest.to_client.extend_from_slice(b"0\r\n\r\n");
         }
+        let awaits = self.reader.as_ref().is_some_and(ReplyReader::awaits_end);
         let (facts, content, text) = match self.reader {
             Some(reader) => reader.finish(eof),
             None => {
@@ -206,7 +211,7 @@ impl Relay {
         let reason = facts.finish_reason.as_deref().map(|reason| self.api.finish(reason));
         let by_length = reason == Some(Finish::Length) && !facts.tool_calls.is_empty();
         let half = by_length || facts.tool_calls.iter().any(|call| !call.arguments_ok);
-        let rest = match self.withheld || (self.guards && eof && half) {
+        let rest = match self.withheld || (self.guards && (awaits || (eof && half))) {
             true => {
                 let what = "a tool call is not whole".to_owned();
                 Err(Stop::Cut(CutReason::HalfToolCall, what))

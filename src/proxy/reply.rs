@@ -234,6 +234,13 @@ impl Reply {
         self.half_call || (ended && !self.tools.values().all(ToolCall::is_whole))
     }
 
+    /// Whether a call was said to be whole by an event of its own, and the reply has not said yet how it ends. With the token
+    /// budget, that call is one that some servers completed; clients run it before they know.
+    pub(super) fn awaits_end(&self) -> bool {
+        let told = self.facts.finish_reason.is_some() || self.facts.error.is_some();
+        !told && self.tools.values().any(|call| call.ends > 0)
+    }
+
     /// The arguments of a call that has none at all.
     pub fn no_arguments(&mut self, index: u64) {
         if let Some(call) = self.tools.get_mut(&index).filter(|call| call.arguments.is_empty()) {

@@ -11,7 +11,7 @@ use super::reply::classify;
 use super::upstream::{Ask, Upstream};
 use crate::error::Result;
 use crate::record::admission::{Api, ModelId};
-use crate::record::wire::{ReasoningField, ReplyClass, ReplyVerdict};
+use crate::record::wire::{ReasoningField, ReplyClass, ReplyFacts, ReplyVerdict};
 
 /// Models of the list that are named where the one that was asked for is not there.
 const MAX_NAMED: usize = 5;
@@ -37,6 +37,9 @@ pub struct Offer {
     pub reasoning: Vec<ReasoningField>,
     /// What the wish for a call of a tool came to; absent where the short question came to nothing.
     pub tools: Option<ReplyVerdict>,
+    /// What a request came to that is written as for a model that reasons; absent where no reasoning was seen, or the
+    /// wish for a call came to nothing.
+    pub as_reasoning: Option<ReplyVerdict>,
     /// The name of a secret that a reply held.
     pub secret_seen: Option<String>,
 }
@@ -45,6 +48,11 @@ impl Offer {
     /// Whether a run's own probe would find it ready.
     pub fn answers(&self) -> bool {
         self.secret_seen.is_none() && self.answer.as_ref().is_some_and(is_good)
+    }
+
+    /// Whether it reasons, and takes what an agent writes that is told so.
+    pub fn reasons(&self) -> bool {
+        self.answers() && self.as_reasoning.as_ref().is_some_and(is_good)
     }
 
     /// Whether a call of a tool came, and came whole.
@@ -57,7 +65,8 @@ fn is_good(verdict: &ReplyVerdict) -> bool {
     matches!(verdict.class, ReplyClass::OkText | ReplyClass::OkTools)
 }
 
-/// Asks `upstream` for `model`, in its API: the probe's two requests, and one that offers a tool.
+/// Asks `upstream` for `model`, in its API: the probe's two requests, one that offers a tool, and, where it reasons, one that is
+/// written as for such a model.
 ///
 /// # Errors
 /// Where nothing could be asked, or `stop` was set meanwhile.
@@ -81,6 +90,7 @@ pub fn survey(
         answer: probe.verdict.clone(),
         reasoning: probe.facts.as_ref().map_or(Vec::new(), |facts| facts.reasoning_fields.clone()),
         tools: None,
+        as_reasoning: None,
         secret_seen: probe.secret_seen.clone(),
     };
     read_list(&probe, model, &mut offer);
@@ -91,16 +101,28 @@ pub fn survey(
     let word =
         json!({"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]});
     body["tools"] = json!([api.tool("say", "Says a word.", word)]);
-    let request = probe::request(api, model, &body)?;
     let known = upstream.known(Vec::new());
-    let wish = Ask::Chat(&request);
-    let asked = probe::ask(upstream, &wish, limits, &known);
-    let (reply, secret) = probe::unless_told(stop, asked)?;
-    offer.tools = Some(classify(&reply.facts, model, |reason| api.finish(reason)));
+    let ask = |body: &Value| {
+        let request = probe::request(api, model, body)?;
+        let wish = Ask::Chat(&request);
+        probe::unless_told(stop, probe::ask(upstream, &wish, limits, &known))
+    };
+    let (reply, secret) = ask(&body)?;
+    let verdict = |facts: &ReplyFacts| classify(facts, model, |reason| api.finish(reason));
+    offer.tools = Some(verdict(&reply.facts));
     offer.reasoning.extend(reply.facts.reasoning_fields);
     offer.reasoning.sort();
     offer.reasoning.dedup();
     offer.secret_seen = offer.secret_seen.or(secret);
+    let written = match offer.reasoning.is_empty() {
+        true => None,
+        false => api.as_for_one_that_reasons(api.probe(model, MAX_TOKENS)),
+    };
+    if let Some(body) = written {
+        let (reply, secret) = ask(&body)?;
+        offer.as_reasoning = Some(verdict(&reply.facts));
+        offer.secret_seen = offer.secret_seen.or(secret);
+    }
     Ok(offer)
 }
 

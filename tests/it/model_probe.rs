@@ -134,6 +134,45 @@ fn an_api_over_which_tool_calls_come_whole_is_proposed_before_one_that_only_answ
 }
 
 #[test]
+fn a_model_is_proposed_as_one_that_reasons_where_it_takes_to_be_asked_so() {
+    // What of a request says that an agent was told so.
+    let written = ["\"role\":\"developer\"", "\"effort\":\"none\"", "\"type\":\"disabled\""];
+    for api in [Api::OpenaiChat, Api::OpenaiResponses, Api::AnthropicMessages] {
+        for (reasons, takes) in [(true, true), (true, false), (false, true)] {
+            let thinks = Mutex::new((model(api).misbehaving(Behaviour::Delayed).during(0..1), 0));
+            let plain = Mutex::new((model(api), 0));
+            let server = Server::http(move |_, asked| {
+                if asked.method == "GET" {
+                    return Reply::ok(json!({ "data": [{ "id": MODEL }] }).to_string());
+                }
+                let body = String::from_utf8_lossy(&asked.body);
+                if !takes && written.iter().any(|words| body.contains(words)) {
+                    let error = json!({ "error": { "message": "no such role", "type": "x" } });
+                    return Reply::Answer(400, Vec::new(), error.to_string().into());
+                }
+                let (mock, number) = &mut *if reasons { &thinks } else { &plain }.lock().unwrap();
+                *number += 1;
+                Reply::Raw(stream("", &mock.reply(*number - 1, true).body()))
+            });
+            let name = format!("{api:?} {reasons} {takes}");
+            let run = probe(&world(&server), &["--api", api.as_str()]).expect(0);
+            let found = run.json();
+            let offer = offer(&found, api.as_str());
+            let class = match (reasons, takes) {
+                (false, _) => Value::Null,
+                (true, true) => json!("ok_text"),
+                (true, false) => json!("upstream_error"),
+            };
+            assert_eq!(offer["as_reasoning"]["class"], class, "{name}: {offer:#}");
+            let proposed = found["proposal"].as_str().unwrap().contains("--reasoning");
+            assert_eq!(proposed, reasons && takes, "{name}: {found:#}");
+            // The list, the short question, the tool, and the form where it reasons.
+            assert_eq!(server.count(), 3 + usize::from(reasons), "{name}");
+        }
+    }
+}
+
+#[test]
 fn where_nothing_fits_nothing_is_proposed() {
     // Another model is listed: its name is said.
     let other = server("another-model", vec![(Api::OpenaiChat, model(Api::OpenaiChat))]);

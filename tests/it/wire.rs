@@ -493,6 +493,61 @@ fn a_half_tool_call_never_comes_to_a_clean_end() {
     }
 }
 
+/// Some clients run a call as soon as an event of its own says that it is whole, and some servers complete what the token
+/// budget cut: what is whole is known when the reply has ended.
+#[test]
+fn no_call_is_said_to_be_whole_before_the_reply_says_how_it_ends() {
+    let ends_call = ["function_call_arguments.done", "output_item.done", "content_block_stop"];
+    for api in ALL.into_iter().filter(|api| api.name() != "openai-chat") {
+        for (end, kept, passes) in [
+            (End::Reason, true, true),
+            (End::Length, true, false),
+            // Broken off behind the call.
+            (End::Reason, false, false),
+        ] {
+            let said = Said {
+                model: MODEL,
+                number: 1,
+                reasoning: (ReasoningField::Reasoning, Vec::new()),
+                text: None,
+                calls: vec![(0, "bash", "{\"command\": \"ls\"}".to_owned())],
+                end,
+            };
+            let mut pieces = api.render(&said, true);
+            let is_end = |piece: &String| ends_call.iter().any(|word| piece.contains(word));
+            let last = pieces.iter().rposition(is_end).unwrap();
+            pieces.truncate(if kept { pieces.len() } else { last + 1 });
+            let reset = {
+                let mut chunked = framed(&pieces, "text/event-stream")[0].clone();
+                chunked.truncate(chunked.len() - 5);
+                chunked
+            };
+            let framed = framed(&pieces, "text/event-stream").map(|reply| (reply, false));
+            for (reply, is_reset) in framed.into_iter().chain([(reset, true)]) {
+                let name = format!("{} {}", api.name(), String::from_utf8_lossy(&reply));
+                let server = raw(move |_| reply.clone());
+                let got = ask(api, server.addr(), quick());
+                let text = got.text();
+                assert!(text.contains("bash"), "{name}: {text}");
+                assert_eq!(
+                    ends_call.iter().any(|word| text.contains(word)),
+                    passes,
+                    "{name}: {text}"
+                );
+                let cut = got.one().cut.as_ref().map(|cut| cut.reason);
+                assert_eq!(cut, (!passes).then_some(CutReason::HalfToolCall), "{name}");
+                assert!(passes || !ends_cleanly(&got.reply, got.clean), "{name}: {text}");
+                let class = match kept && !is_reset {
+                    true if passes => ReplyClass::OkTools,
+                    true => ReplyClass::MalformedToolCall,
+                    false => ReplyClass::StreamTruncated,
+                };
+                assert_eq!(got.verdict().0, class, "{name}");
+            }
+        }
+    }
+}
+
 /// An escaped key in a body that is no stream: only who reads the JSON finds it.
 #[test]
 fn a_body_is_looked_through_before_its_last_byte_goes_on() {

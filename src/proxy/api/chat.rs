@@ -191,6 +191,12 @@ impl WireApi for Chat {
         })
     }
 
+    fn as_for_one_that_reasons(&self, mut request: Value) -> Option<Value> {
+        let system = json!({"role": "developer", "content": "You do what you are asked."});
+        request["messages"].as_array_mut()?.insert(0, system);
+        Some(request)
+    }
+
     fn tool(&self, name: &str, description: &str, parameters: Value) -> Value {
         json!({"type": "function", "function":
             {"name": name, "description": description, "parameters": parameters}})

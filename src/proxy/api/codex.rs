@@ -97,6 +97,10 @@ impl WireApi for Codex {
         })
     }
 
+    fn as_for_one_that_reasons(&self, _: Value) -> Option<Value> {
+        None
+    }
+
     fn tool(&self, name: &str, description: &str, parameters: Value) -> Value {
         Responses.tool(name, description, parameters)
     }

@@ -234,6 +234,11 @@ impl WireApi for Messages {
         })
     }
 
+    fn as_for_one_that_reasons(&self, mut request: Value) -> Option<Value> {
+        request["thinking"] = json!({"type": "disabled"});
+        Some(request)
+    }
+
     fn tool(&self, name: &str, description: &str, parameters: Value) -> Value {
         json!({"name": name, "description": description, "input_schema": parameters})
     }

@@ -93,6 +93,10 @@ pub trait WireApi: fmt::Debug + Send + Sync {
         self.question(model, "Reply with the single word: ready", max_tokens)
     }
 
+    /// The same request as an agent writes it that was told that the model reasons: with a role and keys that some servers
+    /// refuse. `None` where nobody saw how it is written.
+    fn as_for_one_that_reasons(&self, request: Value) -> Option<Value>;
+
     /// A function as an entry of a request's `tools`; `parameters` is a JSON schema.
     fn tool(&self, name: &str, description: &str, parameters: Value) -> Value;
 

@@ -249,6 +249,13 @@ impl WireApi for Responses {
         })
     }
 
+    fn as_for_one_that_reasons(&self, mut request: Value) -> Option<Value> {
+        let system = json!({"role": "developer", "content": "You do what you are asked."});
+        request["input"].as_array_mut()?.insert(0, system);
+        request["reasoning"] = json!({"effort": "none"});
+        Some(request)
+    }
+
     fn tool(&self, name: &str, description: &str, parameters: Value) -> Value {
         json!({"type": "function", "name": name, "description": description,
             "parameters": parameters, "strict": false})
