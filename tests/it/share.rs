@@ -463,6 +463,28 @@ fn a_registry_that_is_slow_moves_or_lies_is_named() {
     assert_eq!(reason(fetch()), Reason::LimitHit);
     with(|| Reply::ok("outpuT"));
     assert_eq!(reason(fetch()), Reason::DigestMismatch);
+    // Cut in the middle, it goes on where it ended: with the rest, with all of it again where the registry knows no ranges,
+    // and never with another's rest, since the digest is that of the whole.
+    let cut = |rest: &'static [u8], status: u16| {
+        registry.fault(move |asked| match (asked.method.as_str(), from(asked)) {
+            ("HEAD", _) => None,
+            (_, Some(at)) => {
+                assert_eq!(at, 3);
+                Some(answer(status, &[], rest.to_vec()))
+            }
+            (_, None) => {
+                Some(Reply::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nout".to_vec()))
+            }
+        });
+    };
+    cut(b"put", 206);
+    assert_eq!(fetch().unwrap(), b"output");
+    cut(b"output", 200);
+    assert_eq!(fetch().unwrap(), b"output");
+    cut(b"puT", 206);
+    assert_eq!(reason(fetch()), Reason::DigestMismatch);
+    cut(b"output", 206);
+    assert_eq!(reason(fetch()), Reason::LimitHit);
     with(|| Reply::status(503));
     assert_eq!(reason(fetch()), Reason::HttpStatus);
     // Without TLS nobody is sent elsewhere; and manifests, tags and uploads stay where they are.
