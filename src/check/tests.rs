@@ -539,12 +539,69 @@ fn addresses_stand_in_no_finding() {
 }
 
 #[test]
-fn a_licence_says_what_it_is() {
-    let found = |change: fn(&mut Facts)| {
-        let mut facts = good();
-        change(&mut facts);
-        check(&facts, &policy()).into_iter().find(|f| f.id == "licence").unwrap().found
+fn a_shallow_verify_looks_at_all_but_what_the_output_shows_when_it_is_run() {
+    let states = |deep| {
+        let purpose = Purpose::Verify { deep, model: true };
+        let findings = check(&good(), &Policy { purpose, contract: None });
+        findings.into_iter().map(|found| (found.id, found.state)).collect::<BTreeMap<_, _>>()
     };
+    let (mut shallow, deep) = (states(false), states(true));
+    assert_eq!(shallow.insert("identity_shown".into(), State::Ok), Some(State::NotAsked));
+    assert_eq!(shallow, deep);
+}
+
+#[test]
+fn the_arguments_of_a_commands_agent_are_those_of_the_lock_with_the_names_filled_in() {
+    let mut facts = good();
+    let run = &mut known(&mut facts.lock).lock.run;
+    run.argv = ["do", "--in={prompt}/src", "{model}"].map(String::from).to_vec();
+    let launch = known(&mut facts.launch);
+    launch.agent = AgentKind::Command;
+    let argv = |args: &[&str]| {
+        let mut facts = facts.clone();
+        let all = ["/opt/case/bin/ca"].iter().chain(args);
+        known(&mut facts.launch).argv = all.map(|arg| (*arg).to_owned()).collect();
+        let findings = check(&facts, &policy());
+        let found = findings.into_iter().find(|f| f.id == Check::CommandShape.id()).unwrap();
+        (found.state == State::Ok, found.found)
+    };
+    let good = argv(&["do", "--in=/work/repo/src", "a task"]);
+    assert_eq!(good, (true, "do --in={prompt}/src {model}".into()));
+    for (bad, said) in [
+        (&["do", "--in=/work/repo/src"][..], "2 arguments instead of 3"),
+        (&["do", "--in=/work/repo/src", "t", "--yes"], "4 arguments instead of 3"),
+        (&["dont", "--in=/work/repo/src", "t"], "\"dont\" instead of \"do\""),
+        (&["do", "--out=/work/repo/src", "t"], "instead of \"--in={prompt}/src\""),
+        (&["do", "--in=/work/repo", "t"], "instead of \"--in={prompt}/src\""),
+    ] {
+        let (ok, found) = argv(bad);
+        assert!(!ok && found.contains(said), "{found}");
+    }
+}
+
+/// What `check` found where `change` was made.
+fn found(check: Check, change: Change) -> String {
+    let mut facts = good();
+    change(&mut facts);
+    let findings = super::check(&facts, &policy());
+    findings.into_iter().find(|f| f.id == check.id()).unwrap().found
+}
+
+#[test]
+fn the_identity_says_what_is_compiled_in_and_nothing_else() {
+    let found = |change| found(Check::BinaryIdentity, change);
+    let plain = found(|_| {});
+    assert_eq!(plain, recorded().identity.help_first_line);
+    let arguments = found(|f| {
+        let report = report(f);
+        (report.origin, report.runtime.exec_argv) = (Origin::Published, "--smol".into());
+    });
+    assert!(arguments.ends_with("; compiled arguments \"--smol\""), "{arguments}");
+}
+
+#[test]
+fn a_licence_says_what_it_is() {
+    let found = |change| found(Check::Licence, change);
     let unresolved = found(|f| known(&mut f.lock).lock.license.status = LicenseStatus::Unresolved);
     assert_eq!(unresolved, "not settled upstream; the lock allows stage 2 only");
     let two = found(|f| known(&mut f.lock).lock.license.allows = vec![2, 3]);
