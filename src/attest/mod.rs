@@ -22,6 +22,7 @@ mod compare;
 mod demand;
 mod expected;
 pub mod keys;
+mod link;
 mod model;
 mod outcome;
 mod provenance;
@@ -32,10 +33,11 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
-pub use campaign::{CAMPAIGN_PLAN, campaign_plan, campaign_result};
+pub use campaign::{CAMPAIGN_PLAN, campaign_of, campaign_plan, campaign_result};
 pub use check::{bundle_path, check, demanded};
 pub use demand::{Demand, Trusted};
 pub use expected::Expected;
+pub use link::{STEP, link};
 pub use model::{MODEL_ADMISSION, ModelPredicate, model_admission};
 pub use outcome::{Held, Outcome, Refused, both};
 pub use provenance::{BUILD_TYPE, BUILDER, PROVENANCE, provenance};

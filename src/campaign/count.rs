@@ -3,6 +3,9 @@
 //! The rule is fixed in the plan before the first run: the lowest attempt that was scored counts, never the best; what says
 //! nothing about the agent (the run was stopped, its machine was lost, a gate refused, the model's server failed) is not
 //! scored and listed; what has no score at the end makes the campaign incomplete and its rate a range.
+//!
+//! Nobody can choose what is left out: an agent that has itself killed when it fails, or who cancels the runs that go badly,
+//! gets another attempt and with it a range that holds the failure.
 
 use std::collections::BTreeMap;
 
@@ -15,25 +18,6 @@ use crate::record::evidence::{RunReport, RunStatus};
 use crate::record::failure::FailureClass;
 use crate::record::ids::{Digest, Timestamp};
 use crate::record::{self, Record as _};
-
-/// The failure classes that say nothing about the agent: somebody stopped it, its machine failed, nothing was started, or the
-/// model's server did not serve.
-pub const NOT_SCORED: &[FailureClass] = &[
-    FailureClass::ProviderUnavailable,
-    FailureClass::ModelNotAdmitted,
-    FailureClass::AuthUnavailable,
-    FailureClass::LocalConfigUnavailable,
-    FailureClass::UpstreamError,
-    FailureClass::StreamTruncated,
-    FailureClass::ModelMismatch,
-    FailureClass::ConnectionRefused,
-    FailureClass::VoidBaseline,
-    FailureClass::GateRefused,
-    FailureClass::Interrupted,
-    FailureClass::KilledFromOutside,
-    FailureClass::NetworkNotAllowed,
-    FailureClass::Unclassified,
-];
 
 /// A directory of an attempt as it was found.
 #[derive(Clone, Debug)]
@@ -61,6 +45,7 @@ pub fn attempt(plan: &CampaignPlan, digest: &Digest, found: &Found) -> Attempt {
         directory: found.directory.clone(),
         attempt: found.attempt,
         state: AttemptState::Unsealed,
+        started: None,
         run: None,
         status: None,
         class: None,
@@ -97,6 +82,7 @@ pub fn attempt(plan: &CampaignPlan, digest: &Digest, found: &Found) -> Attempt {
         row.why = Some(other);
         return row;
     }
+    row.started = Some(report.case_process_started);
     let scored = match report.status {
         RunStatus::Blocked => false,
         RunStatus::Pass | RunStatus::Rehearsed => true,
@@ -124,6 +110,10 @@ fn foreign(
     let Some((_, cell)) = plan.cell(found.index) else {
         return Some(format!("the plan has no task {}", found.index));
     };
+    if found.attempt > plan.attempts {
+        let (most, attempt) = (plan.attempts, found.attempt);
+        return Some(format!("attempt: expected at most {most}, found {attempt}"));
+    }
     let text = |digest: &Option<Digest>| digest.as_ref().map_or("none".into(), Digest::to_string);
     let of = |provider: &Option<String>, model: &Option<String>| match (provider, model) {
         (Some(provider), Some(model)) => format!("{provider}/{model}"),
@@ -165,6 +155,13 @@ fn foreign(
 
 /// What came of task `index`.
 fn task(plan: &CampaignPlan, index: u32, mut attempts: Vec<Attempt>) -> Task {
+    let planned = |attempt: u32| attempt <= plan.attempts;
+    let last = attempts.iter().map(|one| one.attempt).filter(|attempt| planned(*attempt)).max();
+    for attempt in 1..last.unwrap_or(0) {
+        if attempts.iter().all(|one| one.attempt != attempt) {
+            attempts.push(absent(index, attempt));
+        }
+    }
     attempts.sort_by(|a, b| (a.attempt, &a.directory).cmp(&(b.attempt, &b.directory)));
     let counted = attempts.iter().find(|attempt| attempt.state == AttemptState::Scored);
     let state = match counted {
@@ -179,15 +176,44 @@ fn task(plan: &CampaignPlan, index: u32, mut attempts: Vec<Attempt>) -> Task {
         None => TaskState::Lost,
     };
     let counted = counted.map(|one| one.attempt);
+    let mut before =
+        attempts.iter().filter(|one| counted.is_some_and(|counted| one.attempt < counted));
+    let repeated = before.any(|one| one.started != Some(false));
     let cell = plan.cell(index).map_or(0, |(place, _)| u32::try_from(place).unwrap_or(u32::MAX));
-    Task { index, cell, state, counted, attempts }
+    Task { index, cell, state, counted, repeated, attempts }
+}
+
+/// An attempt that was made, since there is a later one, and is gone.
+fn absent(index: u32, attempt: u32) -> Attempt {
+    Attempt {
+        directory: format!("{index:06}.{attempt}"),
+        attempt,
+        state: AttemptState::Absent,
+        started: None,
+        run: None,
+        status: None,
+        class: None,
+        why: Some("its directory is not there, and that of a later attempt is".into()),
+        seconds: None,
+        scheduler: None,
+        job: None,
+        node: None,
+    }
 }
 
 fn count<'a>(plan: &CampaignPlan, tasks: impl Iterator<Item = &'a Task>) -> Count {
     let (mut states, mut classes) = (BTreeMap::<TaskState, u32>::new(), BTreeMap::new());
-    let mut planned = 0;
+    let (mut planned, mut repeated) = (0, 0);
+    // What no other attempt could have changed.
+    let (mut succeeded, mut failed) = (0, 0);
     for task in tasks {
         planned += 1;
+        match (task.repeated, task.state) {
+            (true, _) => repeated += 1,
+            (false, TaskState::Success) => succeeded += 1,
+            (false, TaskState::Failure) => failed += 1,
+            (false, _) => {}
+        }
         *states.entry(task.state).or_default() += 1;
         let counted = task.attempts.iter().find(|one| Some(one.attempt) == task.counted);
         if let (TaskState::Failure, Some(one)) = (task.state, counted) {
@@ -209,9 +235,10 @@ fn count<'a>(plan: &CampaignPlan, tasks: impl Iterator<Item = &'a Task>) -> Coun
         not_scored: of(TaskState::NotScored),
         lost: of(TaskState::Lost),
         missing: of(TaskState::Missing),
+        repeated,
         rate: rate(success, scored),
         interval: wilson(success, scored),
-        bounds: Interval { low: share(success), high: share(planned - failure) },
+        bounds: Interval { low: share(succeeded), high: share(planned - failed) },
         pass_k: plan.pass_k.iter().map(|k| pass_k(success, scored, *k)).collect(),
         classes,
     }
@@ -253,3 +280,6 @@ pub fn record(
 pub fn title(cell: &Cell) -> String {
     format!("{} · {} · {}", cell.provider, cell.model, cell.fixture)
 }
+
+#[cfg(test)]
+mod tests;

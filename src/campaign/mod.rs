@@ -8,6 +8,7 @@ pub mod directory;
 pub mod local;
 pub mod page;
 pub mod plan;
+pub mod proof;
 pub mod scheduler;
 pub mod seal;
 pub mod slurm;

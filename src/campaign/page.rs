@@ -39,6 +39,7 @@ pub fn html(plan: &CampaignPlan, record: &CampaignRecord) -> String {
         (causes(record))
         (open(record))
         (slowest(record))
+        (repeated(record))
         (twice(record))
         (all(record))
         (rule(plan))
@@ -67,7 +68,7 @@ fn sentence(count: &Count) -> String {
     );
     if count.bounds.low != count.bounds.high {
         text.push_str(&format!(
-            " With what has no score counted as failed it is {}, as succeeded {}.",
+            " With every attempt that was not scored counted as failed it is {}, as succeeded {}.",
             percent(&count.bounds.low),
             percent(&count.bounds.high)
         ));
@@ -121,6 +122,7 @@ fn causes(record: &CampaignRecord) -> Markup {
             AttemptState::Unsealed => "no seal: lost, or still going on",
             AttemptState::Changed => "changed since it was sealed",
             AttemptState::Foreign => "the run of something else",
+            AttemptState::Absent => "taken away",
         };
         *not_scored.entry(why).or_default() += 1;
     }
@@ -177,6 +179,19 @@ fn slowest(record: &CampaignRecord) -> Markup {
     }
 }
 
+/// Tasks that were counted after an attempt that may have been a failure.
+fn repeated(record: &CampaignRecord) -> Markup {
+    let repeated: Vec<&Task> = record.tasks.iter().filter(|task| task.repeated).collect();
+    html! {
+        @if !repeated.is_empty() {
+            h2 { "Tasks that were counted after an attempt that was not scored" }
+            p { "The agent may have been started in it. Who could end that attempt could take a failure out of the count: the "
+                "range of the rate holds it." }
+            (rows(&repeated))
+        }
+    }
+}
+
 /// Tasks with more than one scored attempt.
 fn twice(record: &CampaignRecord) -> Markup {
     let scored =
@@ -225,7 +240,9 @@ fn row(task: &Task) -> Markup {
             td {
                 @for one in &task.attempts {
                     div {
-                        a href={ "runs/" (one.directory) "/report.html" } { (one.directory) } " "
+                        @if one.state == AttemptState::Absent { (one.directory) } @else {
+                            a href={ "runs/" (one.directory) "/report.html" } { (one.directory) }
+                        } " "
                         (one.status.map_or_else(|| record::word(&one.state), |status| status.as_str().into()))
                         @if Some(one.attempt) == task.counted { " · counts" }
                         @if let Some(why) = &one.why { " · " (why) }
@@ -246,7 +263,8 @@ fn rule(plan: &CampaignPlan) -> Markup {
             li { "Fixed in the plan before the first run: " (plan.cells.len()) " cells, each " (plan.repeats)
                 " times, at most " (plan.attempts) " attempts at a task." }
             li { "A success is: " (success.join(" or ")) "." }
-            li { "The lowest attempt that was scored counts, never the best." }
+            li { "The lowest attempt that was scored counts, never the best. Where one before it was not scored, although the agent "
+                "may have been started, the range of the rate holds it as failed and as succeeded." }
             li { "Not scored, since they say nothing about the agent: "
                 @for (n, class) in plan.not_scored.iter().enumerate() {
                     @if n > 0 { ", " } code { (class.as_str()) }

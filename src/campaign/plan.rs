@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::count::NOT_SCORED;
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::lock::{self, Spec};
 use crate::record::admission::ModelPair;
-use crate::record::campaign::{COUNTING, CampaignPlan, Cell, INTERVAL};
+use crate::record::campaign::{COUNTING, CampaignPlan, Cell, INTERVAL, NOT_SCORED};
 use crate::record::evidence::RunStatus;
+use crate::record::failure::FailureClass;
 use crate::record::ids::Name;
 use crate::record::{self, Record as _};
 use crate::root::Root;
@@ -27,6 +27,8 @@ pub struct Wanted {
     pub attempts: u32,
     /// The wall clock of a run, in seconds.
     pub timeout: Option<u64>,
+    /// Failure classes that count as the agent's, although they say nothing of it by themselves.
+    pub scored: Vec<FailureClass>,
     /// Whether a rehearsal counts as a success.
     pub rehearsal: bool,
 }
@@ -49,6 +51,8 @@ pub fn make(context: &Context, wanted: &Wanted) -> Result<CampaignPlan> {
         true => vec![RunStatus::Pass, RunStatus::Rehearsed],
         false => vec![RunStatus::Pass],
     };
+    let left_out = |class: &&FailureClass| !wanted.scored.contains(class);
+    let not_scored = NOT_SCORED.iter().filter(left_out).copied().collect();
     let doubling = std::iter::successors(Some(1_u32), |k| k.checked_mul(2));
     let plan = CampaignPlan {
         schema: CampaignPlan::SCHEMA.to_string(),
@@ -59,7 +63,7 @@ pub fn make(context: &Context, wanted: &Wanted) -> Result<CampaignPlan> {
         attempts: wanted.attempts,
         timeout_seconds: wanted.timeout,
         success,
-        not_scored: NOT_SCORED.to_vec(),
+        not_scored,
         counting: COUNTING.into(),
         interval: INTERVAL.into(),
         pass_k: doubling.take_while(|k| *k <= wanted.repeats).collect(),

@@ -1,16 +1,22 @@
 //! Counting a campaign, once and for all, and holding a count against the runs it was made from.
 
+use std::time::Duration;
+
 use super::directory::{Campaign, PAGE, RECORD};
-use super::{count, page, tree};
+use super::{count, page};
 use crate::attest::{self, Held, Refused};
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
-use crate::record::campaign::{CampaignRecord, InclusionProof, Task};
+use crate::record;
+use crate::record::campaign::{CampaignRecord, Task};
 use crate::record::ids::Digest;
 use crate::record::signing::Kind;
-use crate::record::{self, Record as _};
 use crate::root::{write_atomic, write_new};
 use crate::verify::{Signatures, bundle, runs};
+
+/// How long another collector has to write what it counted, and how often that is looked for.
+const OTHER: Duration = Duration::from_secs(2);
+const TICK: Duration = Duration::from_millis(50);
 
 /// The campaign as it is now.
 #[derive(Debug)]
@@ -74,16 +80,40 @@ pub fn seal(context: &Context, campaign: &Campaign) -> Result<Counted> {
         }
         let hex = record::digest(&there).to_hex();
         let kept = campaign.dir.join(format!("campaign.{}.json", hex.get(..12).unwrap_or(&hex)));
-        if kept.symlink_metadata().is_err() {
-            write_new(&kept, &record::pretty(&there), 0o644)?;
+        // Of two collectors, the one that keeps the earlier count writes the new one.
+        let first = match write_new(&kept, &record::pretty(&there), 0o644) {
+            Ok(()) => true,
+            Err(_) if kept.symlink_metadata().is_ok() => false,
+            Err(err) => return Err(err),
+        };
+        let other = match first {
+            true => None,
+            false => of_another(campaign, &now.record)?,
+        };
+        match other {
+            Some(there) => now.record = there,
+            None => {
+                write_atomic(&path, &record::pretty(&now.record))?;
+                now.written = true;
+            }
         }
-        write_atomic(&path, &record::pretty(&now.record))?;
-        now.written = true;
     } else {
         now.record = there;
     }
     write_atomic(&campaign.dir.join(PAGE), page::html(&campaign.plan, &now.record).as_bytes())?;
     Ok(now)
+}
+
+/// The same count as another collector writes it just now; `None` where none comes, so that it must have been ended before
+/// it wrote.
+fn of_another(campaign: &Campaign, now: &CampaignRecord) -> Result<Option<CampaignRecord>> {
+    for _ in 0..OTHER.as_millis() / TICK.as_millis() {
+        if let Some(there) = campaign.record()?.filter(|there| differences(there, now).is_empty()) {
+            return Ok(Some(there));
+        }
+        std::thread::sleep(TICK);
+    }
+    Ok(None)
 }
 
 /// Whether every run that was counted before is still there as it was, so that only more was done since.
@@ -217,34 +247,4 @@ pub fn verify(context: &Context, campaign: &Campaign) -> Result<Checked> {
     let now = status(context, campaign)?;
     let differences = differences(&record, &now.record);
     Ok(Checked { digest: record::digest(&record), record, differences, other: now.other })
-}
-
-/// One task with what proves that it belongs to the count.
-///
-/// # Errors
-/// [`Reason::BadArgument`] for an index that it does not have.
-pub fn proof(record: &CampaignRecord, index: u32) -> Result<InclusionProof> {
-    let leaves: Vec<Vec<u8>> = record.tasks.iter().map(record::canonical).collect();
-    let path = tree::path(&leaves, index as usize);
-    let (Some(task), Some(path)) = (record.tasks.get(index as usize), path) else {
-        return Err(Error::new(Reason::BadArgument, "the campaign has no such task")
-            .expected(format!("an index below {}", record.tasks.len()))
-            .found(index.to_string()));
-    };
-    Ok(InclusionProof {
-        schema: InclusionProof::SCHEMA.to_string(),
-        plan: record.plan.clone(),
-        root_hash: record.root_hash.clone(),
-        tree_size: leaves.len() as u64,
-        leaf_index: index.into(),
-        path,
-        task: task.clone(),
-    })
-}
-
-/// Whether a proof is one: its task is a leaf of the tree with its hash.
-pub fn proven(proof: &InclusionProof) -> bool {
-    let leaf = record::canonical(&proof.task);
-    let same = u64::from(proof.task.index) == proof.leaf_index;
-    same && tree::included(&leaf, proof.leaf_index, proof.tree_size, &proof.path, &proof.root_hash)
 }

@@ -91,6 +91,8 @@ enum Form {
     Dsse,
     /// A Sigstore bundle (v0.3) with a plain key: a file of its own
     Sigstore,
+    /// build, rebuild: an in-toto link of a step called build, for a layout: a file of its own
+    Link,
 }
 
 /// A statement that was checked, and the run's sidecar where it is about a run.
@@ -108,6 +110,11 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     if args.again.is_some() != (args.what == What::Release) {
         return Err(Error::new(Reason::BadArgument, "a release and --again FILE belong together"));
     }
+    if args.format == Some(Form::Link) && !matches!(args.what, What::Build | What::Rebuild) {
+        let what = "a link says what a step took and gave: of a build or a rebuild";
+        return Err(Error::new(Reason::BadArgument, what)
+            .hint("--format sigstore and --format dsse are there for all"));
+    }
     if args.what == What::Release && args.record {
         let what = "a release lies in no root: --out FILE writes what is said of it";
         return Err(Error::new(Reason::BadArgument, what));
@@ -120,11 +127,16 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         What::Release => release(app, args)?,
     };
     let statement = &checked.statement.statement;
-    let mut envelope = statement.envelope();
-    signing.sign(&mut envelope, args.in_toto_keyid);
-    if args.format == Some(Form::Sigstore) {
-        let bundle = envelope.sigstore(&signing.public().pem());
-        return sigstore(app, args, &bundle);
+    let link = args.format == Some(Form::Link);
+    let mut envelope = if link { attest::link(statement) } else { statement.envelope() };
+    // A layout names its keys as in-toto does.
+    signing.sign(&mut envelope, args.in_toto_keyid || link);
+    match args.format {
+        Some(Form::Sigstore) => {
+            return alone(app, args, &envelope.sigstore(&signing.public().pem()));
+        }
+        Some(Form::Link) => return alone(app, args, &envelope.json()),
+        Some(Form::Dsse) | None => {}
     }
     let place = match (&args.out, args.record) {
         (Some(file), _) => Some(add(app, &app.context.host.absolute(file), &envelope)?),
@@ -135,7 +147,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     app.ui.json(&json!({
         "schema": "admit.attested/1", "predicate_type": statement.predicate_type,
         "subject": statement.subject, "keyid": print, "key": args.key, "file": place,
-        "envelope": serde_json::from_str::<serde_json::Value>(&envelope.line()).unwrap_or_default(),
+        "envelope": envelope.json(),
     }));
     match &place {
         None => app.ui.line(&envelope.line()),
@@ -149,9 +161,9 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     Ok(0)
 }
 
-/// Prints a Sigstore bundle, or writes it into a file of its own, which must not be there yet.
-fn sigstore(app: &App, args: &Args, bundle: &serde_json::Value) -> Result<u8> {
-    let mut bytes = format!("{bundle:#}").into_bytes();
+/// Prints a Sigstore bundle or a link, or writes it into a file of its own, which must not be there yet.
+fn alone(app: &App, args: &Args, value: &serde_json::Value) -> Result<u8> {
+    let mut bytes = format!("{value:#}").into_bytes();
     bytes.push(b'\n');
     match &args.out {
         None => app.ui.raw(&bytes),
@@ -162,7 +174,7 @@ fn sigstore(app: &App, args: &Args, bundle: &serde_json::Value) -> Result<u8> {
             app.ui.verdict(Mark::Good, "signed", &file.display().to_string());
         }
     }
-    app.ui.json(bundle);
+    app.ui.json(value);
     Ok(0)
 }
 
@@ -209,16 +221,19 @@ fn provider(app: &App, args: &Args) -> Result<Checked> {
                     args.target
                 )));
         }
-        What::Build if report.origin == Origin::Published => {
-            attest::provenance(&report, &locked.lock, &[]).into()
-        }
-        What::Build => {
-            let packages = packages(app, &locked, &report)?;
-            attest::provenance(&report, &locked.lock, &packages).into()
-        }
-        What::Rebuild => {
+        What::Rebuild if args.format != Some(Form::Link) => {
             rebuilt(app, args, &locked)?;
             attest::rebuild(&report, &locked.lock)
+        }
+        What::Build | What::Rebuild => {
+            if args.what == What::Rebuild {
+                rebuilt(app, args, &locked)?;
+            }
+            let packages = match report.origin {
+                Origin::Published => Vec::new(),
+                _ => packages(app, &locked, &report)?,
+            };
+            attest::provenance(&report, &locked.lock, &packages).into()
         }
         _ => attest::summary(&report, &locked.lock, &app.context.clock.now()),
     };

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 
 use super::app::App;
@@ -10,12 +11,13 @@ use crate::campaign::plan::{self, Wanted};
 use crate::campaign::seal::{self, Counted, Difference};
 use crate::campaign::slurm::{self, Slurm};
 use crate::campaign::task::{self, Done};
-use crate::campaign::{Campaign, local, scheduler};
-use crate::error::{Kind, Result};
+use crate::campaign::{Campaign, local, proof, scheduler};
+use crate::error::{Error, Kind, Reason, Result};
 use crate::lock::Spec;
 use crate::record;
 use crate::record::admission::ModelPair;
-use crate::record::campaign::{CampaignRecord, Count, MAX_ATTEMPTS, TaskState};
+use crate::record::campaign::{CampaignRecord, Count, MAX_ATTEMPTS, NOT_SCORED, TaskState};
+use crate::record::failure::FailureClass;
 use crate::record::ids::{Digest, Name};
 use crate::stop;
 use crate::ui::{self, Mark};
@@ -61,12 +63,24 @@ struct PlanArgs {
     /// The wall clock of a run
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: Option<u64>,
+    /// Failure classes to count as the agent's, although they may be another's doing: killed_from_outside, interrupted, …
+    #[arg(
+        long, value_name = "CLASS,...", value_delimiter = ',',
+        value_parser = PossibleValuesParser::new(NOT_SCORED.iter().map(|class| class.as_str())).map(class)
+    )]
+    scored: Vec<FailureClass>,
     /// Count a rehearsal as a success: for a campaign with a scripted model
     #[arg(long)]
     rehearsal: bool,
     /// The campaign's directory (default: one below the state directory, named after the plan)
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+}
+
+/// The class of that name, of which the parser let no other through.
+fn class(text: String) -> FailureClass {
+    let named = NOT_SCORED.iter().find(|class| class.as_str() == text);
+    named.copied().unwrap_or(FailureClass::Unclassified)
 }
 
 /// A campaign's directory, and which plan must lie in it.
@@ -158,7 +172,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         What::Status(args) => {
             let campaign = args.open(app)?;
             let counted = seal::status(&app.context, &campaign)?;
-            show(app, &campaign, &counted, "admit.campaign-status/1");
+            show(app, &campaign, &counted, "admit.campaign-status/2");
             Ok(0)
         }
         What::Seal(args) => seal_it(app, &args.open(app)?),
@@ -175,6 +189,7 @@ fn make_plan(app: &App, args: &PlanArgs) -> Result<u8> {
         repeats: args.repeats,
         attempts: args.attempts,
         timeout: args.timeout,
+        scored: args.scored.clone(),
         rehearsal: args.rehearsal,
     };
     let plan = plan::make(&app.context, &wanted)?;
@@ -277,7 +292,7 @@ fn one_task(app: &App, args: &TaskArgs) -> Result<u8> {
 
 fn seal_it(app: &App, campaign: &Campaign) -> Result<u8> {
     let counted = seal::seal(&app.context, campaign)?;
-    show(app, campaign, &counted, "admit.campaign-sealed/1");
+    show(app, campaign, &counted, "admit.campaign-sealed/2");
     Ok(u8::from(!counted.record.complete))
 }
 
@@ -341,13 +356,16 @@ fn numbers(count: &Count) -> String {
         text += &format!(", 95 % [{}, {}]", short(&interval.low), short(&interval.high));
     }
     let open = count.planned - scored;
+    let mut why = Vec::new();
     if open > 0 {
-        text += &format!(
-            "; {open} of {} without a score, so the rate is in [{}, {}]",
-            count.planned,
-            short(&count.bounds.low),
-            short(&count.bounds.high)
-        );
+        why.push(format!("{open} of {} without a score", count.planned));
+    }
+    if count.repeated > 0 {
+        why.push(format!("{} counted after an attempt that was not scored", count.repeated));
+    }
+    if !why.is_empty() {
+        let (low, high) = (short(&count.bounds.low), short(&count.bounds.high));
+        text += &format!("; {}, so the rate is in [{low}, {high}]", why.join(" and "));
     }
     text
 }
@@ -372,7 +390,7 @@ fn show_record(app: &App, args: &ShowArgs) -> Result<u8> {
         Some(record) => record,
         None => seal::verify(&app.context, &campaign)?.record,
     };
-    let proof = seal::proof(&sealed, index)?;
+    let proof = proof::of(&sealed, index)?;
     app.ui.line(&format!("{:#}", record::to_value(&proof)));
     app.ui.json(&record::to_value(&proof));
     Ok(0)
@@ -447,7 +465,7 @@ pub(super) fn verify(
         .map(|one| json!({ "place": one.place, "expected": one.expected, "found": one.found }))
         .collect();
     ui.json(&json!({
-        "schema": "admit.campaign-check/1", "plan": campaign.digest, "digest": checked.digest,
+        "schema": "admit.campaign-check/2", "plan": campaign.digest, "digest": checked.digest,
         "holds": good, "complete": checked.record.complete, "differences": rows,
         "other": checked.other, "total": checked.record.total,
         "signature": match &signed {
@@ -460,5 +478,70 @@ pub(super) fn verify(
         (false, _) => Kind::Digest.exit_code(),
         (true, Some(Err(no))) => no.reason.kind().exit_code(),
         (true, _) => u8::from(!checked.record.complete || checked.record.total.failure > 0),
+    })
+}
+
+/// `admit verify FILE` of a task that was shown alone: 0 where it belongs to the count and succeeded, 1 where it did not succeed,
+/// 5 where it is no task of the count. Whose count it is, a signature says, or `--id` with the tree's hash.
+pub(super) fn verify_proof(
+    app: &App,
+    file: &Path,
+    id: Option<&Digest>,
+    signatures: &Signatures,
+) -> Result<u8> {
+    let shown = proof::read(file)?;
+    let task = &shown.task;
+    let differs = |what: &str, expected: String, found: String| {
+        let err = Error::new(Reason::CampaignDiffers, what).at(file.display().to_string());
+        Err(err.expected(expected).found(found))
+    };
+    if !proof::proven(&shown) {
+        let what = format!("task {} of {}", shown.leaf_index, shown.tree_size);
+        let expected = format!("{what} in the tree {}", shown.root_hash);
+        return differs("it proves nothing", expected, "another task, or another path".into());
+    }
+    if let Some(id) = id.filter(|id| **id != shown.root_hash) {
+        return differs("it is of another count", id.to_string(), shown.root_hash.to_string());
+    }
+    let signed = proof::signed(&app.context, &shown, signatures)?;
+    let ui = &app.ui;
+    let name = format!("task {} of {}", task.index, shown.tree_size);
+    let success = task.state == TaskState::Success;
+    let holds = !matches!(signed, Some(Err(_)));
+    let (mark, word) = match (holds, success) {
+        (false, _) => (Mark::Bad, "fails"),
+        (true, true) => (Mark::Good, "holds"),
+        (true, false) => (Mark::Bad, "no"),
+    };
+    ui.verdict(mark, word, &format!("{name}: {}", task.state.as_str()));
+    let counted = task.attempts.iter().find(|one| Some(one.attempt) == task.counted);
+    if let Some(run) = counted.and_then(|one| one.run.as_ref()) {
+        ui.value("run", &run.to_string());
+    }
+    ui.value("plan", &shown.plan.to_string());
+    ui.value("tree", &shown.root_hash.to_string());
+    let proof = match (&signed, id) {
+        (Some(Ok(held)), _) => format!("signed by {}", held.names()),
+        (Some(Err(no)), _) => format!("{}: expected {}, found {}", no.reason, no.expected, no.found),
+        (None, Some(_)) => "equal to the given id".into(),
+        (None, None) => {
+            "the tree is the proof's own: --bundle of the count, or --id with the tree's hash, proves more"
+                .into()
+        }
+    };
+    ui.value("proof", &proof);
+    ui.verdict(mark, word, &name);
+    ui.json(&json!({
+        "schema": "admit.campaign-proof-check/1", "holds": holds, "plan": shown.plan, "record": shown.record,
+        "root_hash": shown.root_hash, "task": task,
+        "signature": match &signed {
+            None => serde_json::Value::Null,
+            Some(Ok(held)) => json!({ "signed_by": held.by }),
+            Some(Err(no)) => json!({ "reason": no.reason.as_str(), "expected": no.expected, "found": no.found }),
+        },
+    }));
+    Ok(match &signed {
+        Some(Err(no)) => no.reason.kind().exit_code(),
+        _ => u8::from(!success),
     })
 }

@@ -22,10 +22,11 @@ use crate::verify::{self, Options, Signatures, Verified, runs};
 /// Compare binary, source, toolchain and records with the lock; changes nothing, runs nothing, asks nobody
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A provider, or a run: its directory, its name, or `latest` (default: every provider built or recorded here)
+    /// A provider, or a run: its directory, its name, or `latest`; a campaign's directory, or FILE.json of a task of one that was
+    /// shown alone (default: every provider built or recorded here)
     #[arg(value_name = "PROVIDER|RUN")]
     subject: Option<String>,
-    /// The run's id as printed when it was sealed
+    /// The run's or the campaign's id as printed when it was sealed; of a task alone, the hash of the tree
     #[arg(long, value_name = "DIGEST", requires = "subject")]
     id: Option<Digest>,
     /// Also say yes to intact evidence of a run that ended so; without it only a pass is a yes
@@ -71,6 +72,10 @@ impl SignatureArgs {
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let signatures = args.signatures.options();
+    let file = args.subject.as_deref().filter(|text| text.ends_with(".json"));
+    if let Some(file) = file.map(|text| app.context.host.absolute(Path::new(text))) {
+        return campaign::verify_proof(app, &file, args.id.as_ref(), &signatures);
+    }
     let provider = match &args.subject {
         None => None,
         Some(text) => match runs::named(&app.context, text)? {

@@ -1,7 +1,7 @@
 //! The records of a campaign: the plan, which is fixed before the first run, and the count, which is made after the last.
 //!
 //! `plan.json` (`admit.campaign-plan/1`) says what will be run, how often, and how it will be counted; its digest is the
-//! campaign's name. `campaign.json` (`admit.campaign/1`) says what came of every task. Both hold integers and texts only:
+//! campaign's name. `campaign.json` (`admit.campaign/2`) says what came of every task. Both hold integers and texts only:
 //! a rate is a decimal of six digits, so that the same count always has the same bytes.
 
 use std::collections::BTreeMap;
@@ -20,10 +20,30 @@ pub const MAX_TASKS: u32 = 100_000;
 /// Attempts at one task, at most.
 pub const MAX_ATTEMPTS: u32 = 20;
 
-/// The one way of counting that exists: the lowest attempt that was scored counts, never the best one.
-pub const COUNTING: &str = "lowest-scored-attempt/1";
+/// The one way of counting that exists: the lowest attempt that was scored counts, never the best one; where an attempt
+/// before it was started and not scored, the task widens the bounds of the rate.
+pub const COUNTING: &str = "lowest-scored-attempt/2";
 /// The one interval that exists: Wilson's score interval, 95 % on both sides, without continuity correction.
 pub const INTERVAL: &str = "wilson-95/1";
+
+/// The failure classes that a plan may leave out of the score: somebody stopped the run, its machine failed, nothing was
+/// started, or the model's server did not serve. All others are the agent's own.
+pub const NOT_SCORED: &[FailureClass] = &[
+    FailureClass::ProviderUnavailable,
+    FailureClass::ModelNotAdmitted,
+    FailureClass::AuthUnavailable,
+    FailureClass::LocalConfigUnavailable,
+    FailureClass::UpstreamError,
+    FailureClass::StreamTruncated,
+    FailureClass::ModelMismatch,
+    FailureClass::ConnectionRefused,
+    FailureClass::VoidBaseline,
+    FailureClass::GateRefused,
+    FailureClass::Interrupted,
+    FailureClass::KilledFromOutside,
+    FailureClass::NetworkNotAllowed,
+    FailureClass::Unclassified,
+];
 
 /// One combination that is run: everything in it by digest.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -62,7 +82,7 @@ pub struct CampaignPlan {
     pub timeout_seconds: Option<u64>,
     /// The statuses that are a success: `pass`, or for a rehearsal of the whole also `rehearsed`.
     pub success: Vec<RunStatus>,
-    /// The failure classes that say nothing about the agent: an attempt that ends so is not scored.
+    /// Of [`NOT_SCORED`]: an attempt that ends so is not scored, and is followed by another.
     pub not_scored: Vec<FailureClass>,
     /// [`COUNTING`].
     pub counting: String,
@@ -120,7 +140,11 @@ impl CampaignPlan {
             self.success.is_empty() || !self.success.iter().all(good),
             "success is not a list of pass and rehearsed",
         );
-        fault(self.counting != COUNTING, "counting is not lowest-scored-attempt/1");
+        fault(
+            self.not_scored.iter().any(|class| !NOT_SCORED.contains(class)),
+            "not_scored has a class of the agent's own",
+        );
+        fault(self.counting != COUNTING, "counting is not lowest-scored-attempt/2");
         fault(self.interval != INTERVAL, "interval is not wilson-95/1");
         fault(
             self.pass_k.iter().any(|k| *k == 0 || *k > self.repeats)
@@ -143,8 +167,10 @@ pub enum AttemptState {
     Unsealed,
     /// Sealed, and changed since.
     Changed,
-    /// The run of another plan, task, binary, model or fixture.
+    /// The run of another plan, task, binary, model or fixture, or an attempt that the plan does not have.
     Foreign,
+    /// Without a directory, although a later attempt has one: it was taken away.
+    Absent,
 }
 
 /// One attempt at a task.
@@ -155,6 +181,8 @@ pub struct Attempt {
     pub directory: String,
     pub attempt: u32,
     pub state: AttemptState,
+    /// Whether the agent was started; absent where no report that can be believed says so.
+    pub started: Option<bool>,
     /// The run's id, where it is whole.
     pub run: Option<Digest>,
     pub status: Option<RunStatus>,
@@ -207,6 +235,9 @@ pub struct Task {
     pub state: TaskState,
     /// The attempt that counts.
     pub counted: Option<u32>,
+    /// Whether an attempt before that one was not scored although the agent may have been started: whoever could end it, the
+    /// agent or who runs the campaign, could have taken a failure out of the count.
+    pub repeated: bool,
     /// In order; more than one scored attempt is a task that was run twice, and the later ones do not count.
     pub attempts: Vec<Attempt>,
 }
@@ -239,11 +270,14 @@ pub struct Count {
     pub not_scored: u32,
     pub lost: u32,
     pub missing: u32,
+    /// Of the scored: counted by an attempt after one that was not scored although the agent may have been started.
+    pub repeated: u32,
     /// Successes of the scored; absent where nothing was scored.
     pub rate: Option<String>,
     /// Of that rate; absent where nothing was scored.
     pub interval: Option<Interval>,
-    /// The rate if all that has no score had failed, and if it had succeeded: equal in a complete campaign.
+    /// The rate if all attempts that were not scored, but for those in which no agent was started, had failed, and if they had
+    /// succeeded: equal in a complete campaign in which nothing was repeated.
     pub bounds: Interval,
     pub pass_k: Vec<PassK>,
     /// How many counted failures each class has.
@@ -254,7 +288,7 @@ pub struct Count {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CampaignRecord {
-    /// `admit.campaign/1`.
+    /// `admit.campaign/2`.
     pub schema: String,
     /// Digest of the plan.
     pub plan: Digest,
@@ -272,16 +306,18 @@ pub struct CampaignRecord {
 }
 
 impl Record for CampaignRecord {
-    const SCHEMA: Schema = Schema { name: "admit.campaign", version: 1 };
+    const SCHEMA: Schema = Schema { name: "admit.campaign", version: 2 };
 }
 
 /// One task shown alone, with what proves that it belongs to the campaign.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InclusionProof {
-    /// `admit.campaign-proof/1`.
+    /// `admit.campaign-proof/2`.
     pub schema: String,
     pub plan: Digest,
+    /// Digest of the campaign's record: what is signed.
+    pub record: Digest,
     pub root_hash: Digest,
     pub tree_size: u64,
     pub leaf_index: u64,
@@ -291,5 +327,5 @@ pub struct InclusionProof {
 }
 
 impl Record for InclusionProof {
-    const SCHEMA: Schema = Schema { name: "admit.campaign-proof", version: 1 };
+    const SCHEMA: Schema = Schema { name: "admit.campaign-proof", version: 2 };
 }

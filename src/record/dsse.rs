@@ -117,7 +117,7 @@ impl Envelope {
     pub fn sigstore(&self, pem: &str) -> serde_json::Value {
         let one =
             Self { signatures: self.signatures.iter().take(1).cloned().collect(), ..self.clone() };
-        let envelope: serde_json::Value = serde_json::from_str(&one.line()).unwrap_or_default();
+        let envelope = one.json();
         let hint = super::ids::Digest::sha256(pem.as_bytes()).to_hex();
         json!({
             "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
@@ -128,6 +128,11 @@ impl Envelope {
 
     /// The envelope as one line, without its end: standard base64, sorted keys.
     pub fn line(&self) -> String {
+        self.json().to_string()
+    }
+
+    /// The same as a value.
+    pub fn json(&self) -> serde_json::Value {
         let engine = base64::engine::general_purpose::STANDARD;
         let signatures: Vec<_> = self
             .signatures
@@ -139,7 +144,6 @@ impl Envelope {
             "payloadType": self.payload_type,
             "signatures": signatures,
         })
-        .to_string()
     }
 }
 

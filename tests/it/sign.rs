@@ -611,6 +611,21 @@ fn a_sigstore_bundle_holds_the_one_signature_of_a_plain_key() {
     // A file that is there is not replaced, and a bundle of lines is another form.
     assert_ne!(attest(&["--out", file.to_str().unwrap()]).code(), Some(0));
     attest(&["--record"]).expect(2);
+
+    // A link of the build, signed under the name that in-toto has for the key; of nothing else is there one.
+    let link = |what: &str| {
+        ["attest", what, "understudy", "--key", "release", "--format", "link"].map(str::to_owned)
+    };
+    let said = |args: [String; 7]| world.admit(&args.each_ref().map(String::as_str));
+    let envelope: Value = serde_json::from_str(&said(link("build")).expect(0).stdout()).unwrap();
+    let keyids = envelope["signatures"].as_array().unwrap().iter().map(|one| &one["keyid"]);
+    let keyids: Vec<&str> = keyids.map(|keyid| keyid.as_str().unwrap()).collect();
+    assert!(keyids.contains(&shown(&world, "release", "in_toto_keyid").as_str()), "{keyids:?}");
+    let payload = STANDARD.decode(envelope["payload"].as_str().unwrap()).unwrap();
+    let payload: Value = serde_json::from_slice(&payload).unwrap();
+    assert_eq!((&payload["_type"], &payload["name"]), (&json!("link"), &json!("build")));
+    assert!(payload["products"].as_object().unwrap().len() == 1);
+    said(link("verdict")).expect(2);
 }
 
 /// OpenSSH signs and checks with our keys under its own format, for files beside a bundle.

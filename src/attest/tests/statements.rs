@@ -145,6 +145,26 @@ fn provenance_names_every_input_by_digest_and_the_record_by_its_file() {
 }
 
 #[test]
+fn a_link_has_the_inputs_and_the_output_of_the_provenance() {
+    let statement = provenance(&report("built"), &lock(), &packages());
+    let envelope = link(&statement);
+    let payload: Value = serde_json::from_slice(&envelope.payload).unwrap();
+    assert_eq!((&payload["_type"], &payload["name"]), (&json!("link"), &json!(STEP)));
+    let inputs = &statement.predicate["buildDefinition"]["resolvedDependencies"];
+    let inputs = inputs.as_array().unwrap();
+    assert_eq!(payload["materials"].as_object().unwrap().len(), inputs.len());
+    for input in inputs {
+        assert_eq!(payload["materials"][input["name"].as_str().unwrap()], input["digest"]);
+    }
+    let subject = &statement.subject[0];
+    assert_eq!(payload["products"], json!({ (subject.name.clone()): subject.digest }));
+    // Another time, another machine: the same link.
+    let mut later = report("built");
+    later.volatile.host = "another".into();
+    assert_eq!(link(&provenance(&later, &lock(), &packages())), envelope);
+}
+
+#[test]
 fn a_list_of_packages_is_checked_by_the_digest_that_the_record_has() {
     let (mut report, lock) = (report("built"), lock());
     report.packages_digest = Some(crate::record::digest(&packages()));

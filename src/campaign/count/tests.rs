@@ -1,0 +1,211 @@
+//! What counts, and what nobody can choose: every case of the rule, on reports and attempts that were written for it.
+
+use super::*;
+use crate::record::campaign::{COUNTING, INTERVAL, NOT_SCORED};
+use crate::record::task::TaskOf;
+
+fn now() -> Timestamp {
+    Timestamp::from_unix(1_700_000_000)
+}
+
+fn digest(text: &str) -> Digest {
+    Digest::sha256(text.as_bytes())
+}
+
+fn plan() -> CampaignPlan {
+    CampaignPlan {
+        schema: CampaignPlan::SCHEMA.to_string(),
+        name: "nightly".parse().unwrap(),
+        admit_version: "0".into(),
+        cells: vec![Cell {
+            provider: "understudy".parse().unwrap(),
+            lock: digest("lock"),
+            binary_sha256: digest("binary"),
+            model: "local/model".parse().unwrap(),
+            model_record: digest("record"),
+            fixture: "r1-string-slugify".parse().unwrap(),
+            fixture_digest: digest("fixture"),
+        }],
+        repeats: 4,
+        attempts: 3,
+        timeout_seconds: None,
+        success: vec![RunStatus::Pass],
+        not_scored: NOT_SCORED.to_vec(),
+        counting: COUNTING.into(),
+        interval: INTERVAL.into(),
+        pass_k: vec![1, 2, 4],
+    }
+}
+
+/// The report of attempt `attempt` at task `index`, as the plan wants it.
+fn report(index: u32, attempt: u32, class: Option<FailureClass>) -> RunReport {
+    let plan = plan();
+    let cell = plan.cells[0].clone();
+    let mut report = RunReport::draft(cell.fixture.as_str(), "case", &now());
+    report.status = if class.is_some() { RunStatus::Fail } else { RunStatus::Pass };
+    report.failure_class = class;
+    report.case_process_started = true;
+    report.provider = Some(cell.provider.to_string());
+    report.case_model_provider = Some("local".into());
+    report.case_model = Some("model".into());
+    report.fixture_digest = Some(cell.fixture_digest);
+    report.model_record_sha256 = Some(cell.model_record);
+    report.case_binary_sha256 = Some(cell.binary_sha256);
+    report.campaign = Some(TaskOf {
+        plan: plan.digest(),
+        index,
+        attempt,
+        scheduler: "slurm".into(),
+        job: None,
+        node: "n1".into(),
+    });
+    report
+}
+
+fn found(index: u32, attempt: u32, what: What) -> (u32, Attempt) {
+    let plan = plan();
+    let directory = format!("{index:06}.{attempt}");
+    (index, super::attempt(&plan, &plan.digest(), &Found { directory, index, attempt, what }))
+}
+
+fn ended(index: u32, attempt: u32, class: Option<FailureClass>) -> (u32, Attempt) {
+    sealed(index, attempt, report(index, attempt, class))
+}
+
+fn sealed(index: u32, attempt: u32, report: RunReport) -> (u32, Attempt) {
+    found(index, attempt, What::Sealed(digest("run"), Box::new(report)))
+}
+
+/// Attempts at a task that was begun and came to nothing that counts.
+fn blocked(index: u32, attempt: u32) -> (u32, Attempt) {
+    let mut report = report(index, attempt, Some(FailureClass::GateRefused));
+    report.status = RunStatus::Blocked;
+    report.case_process_started = false;
+    sealed(index, attempt, report)
+}
+
+fn bounds(record: &CampaignRecord) -> (&str, &str) {
+    (record.total.bounds.low.as_str(), record.total.bounds.high.as_str())
+}
+
+#[test]
+fn who_can_end_an_attempt_takes_no_failure_out_of_the_count() {
+    let killed = Some(FailureClass::KilledFromOutside);
+    let first = [ended(0, 1, None), ended(1, 1, None), ended(2, 1, None), ended(3, 1, None)];
+    let whole = record(&plan(), first.clone(), &now());
+    assert_eq!((whole.complete, whole.total.repeated), (true, 0));
+    assert_eq!(bounds(&whole), ("1.000000", "1.000000"));
+
+    // The agent of task 1 was killed, whoever did it; the run of task 2 was refused before anything was started.
+    let mut some = first.to_vec();
+    some[1] = ended(1, 2, None);
+    some.push(ended(1, 1, killed));
+    some[2] = ended(2, 2, None);
+    some.push(blocked(2, 1));
+    let ranged = record(&plan(), some.clone(), &now());
+    assert_eq!((ranged.complete, ranged.total.success, ranged.total.repeated), (true, 4, 1));
+    assert_eq!(bounds(&ranged), ("0.750000", "1.000000"));
+    assert!(ranged.tasks[1].repeated && !ranged.tasks[2].repeated);
+    assert_eq!(ranged.tasks[1].attempts[0].state, AttemptState::NotScored);
+
+    // What was cancelled, what lost its machine, what was changed and what was taken away say no more.
+    let foreign = report(0, 1, None);
+    for before in [
+        ended(1, 1, Some(FailureClass::Interrupted)),
+        found(1, 1, What::Unsealed),
+        found(1, 1, What::Changed("patch.diff".into())),
+        sealed(1, 1, foreign),
+    ] {
+        some.pop();
+        some.pop();
+        some.push(before);
+        some.push(blocked(2, 1));
+        let again = record(&plan(), some.clone(), &now());
+        assert_eq!((bounds(&again), again.total.repeated), (("0.750000", "1.000000"), 1));
+    }
+    some.retain(|(index, one)| (*index, one.attempt) != (1, 1));
+    let gone = record(&plan(), some.clone(), &now());
+    assert_eq!((bounds(&gone), gone.total.repeated), (("0.750000", "1.000000"), 1));
+    let row = &gone.tasks[1].attempts[0];
+    assert_eq!((row.state, row.directory.as_str()), (AttemptState::Absent, "000001.1"));
+
+    // A failure after it is no surer than a success.
+    some[3] = ended(3, 2, Some(FailureClass::JudgeRejected));
+    some.push(ended(3, 1, killed));
+    let failed = record(&plan(), some, &now());
+    assert_eq!((failed.total.failure, failed.total.repeated), (1, 2));
+    assert_eq!(bounds(&failed), ("0.500000", "1.000000"));
+}
+
+#[test]
+fn a_plan_may_score_what_is_left_out_and_not_leave_out_what_is_the_agents() {
+    assert_eq!(plan().faults(), Vec::<String>::new());
+    let mut strict = plan();
+    strict.not_scored.retain(|class| *class != FailureClass::KilledFromOutside);
+    assert_eq!(strict.faults(), Vec::<String>::new());
+    let mut report = report(0, 1, Some(FailureClass::KilledFromOutside));
+    report.campaign.as_mut().unwrap().plan = strict.digest();
+    let what = What::Sealed(digest("run"), Box::new(report));
+    let found = Found { directory: "000000.1".into(), index: 0, attempt: 1, what };
+    let row = attempt(&strict, &strict.digest(), &found);
+    assert_eq!(row.state, AttemptState::Scored);
+
+    let mut lax = plan();
+    lax.not_scored.push(FailureClass::JudgeRejected);
+    assert_eq!(lax.faults(), ["not_scored has a class of the agent's own"]);
+}
+
+#[test]
+fn the_lowest_scored_attempt_counts_and_the_node_that_came_back_is_listed() {
+    let all = [ended(0, 2, None), ended(0, 1, Some(FailureClass::JudgeRejected))];
+    let record = record(&plan(), all, &now());
+    let task = &record.tasks[0];
+    assert_eq!((task.state, task.counted), (TaskState::Failure, Some(1)));
+    assert!(task.attempts.iter().all(|one| one.state == AttemptState::Scored));
+    assert!(!record.complete);
+    assert_eq!(bounds(&record), ("0.000000", "0.750000"));
+}
+
+#[test]
+fn an_attempt_beyond_the_plan_does_not_count() {
+    let report = report(0, 4, None);
+    let beyond = sealed(0, 4, report);
+    assert_eq!(beyond.1.state, AttemptState::Foreign);
+    assert_eq!(beyond.1.why.as_deref(), Some("attempt: expected at most 3, found 4"));
+    let record = record(&plan(), [beyond, found(0, u32::MAX, What::Unsealed)], &now());
+    assert_eq!((record.tasks[0].state, record.tasks[0].attempts.len()), (TaskState::Lost, 2));
+    assert_eq!(bounds(&record), ("0.000000", "1.000000"));
+}
+
+/// What makes a report that of something else; given is a digest of something else.
+type Change = fn(&mut RunReport, Option<Digest>);
+
+#[test]
+fn the_run_of_anything_else_is_named_by_what_differs() {
+    let other = Some(digest("other"));
+    let cases: [(&str, Change); 9] = [
+        ("the run belongs to no campaign", |report, _| report.campaign = None),
+        ("plan: expected", |report, other| {
+            report.campaign.as_mut().unwrap().plan = other.unwrap();
+        }),
+        ("task: expected 0, found 1", |report, _| report.campaign.as_mut().unwrap().index = 1),
+        ("attempt: expected 1, found 2", |report, _| {
+            report.campaign.as_mut().unwrap().attempt = 2;
+        }),
+        ("provider: expected understudy, found none", |report, _| report.provider = None),
+        ("model: expected local/model, found local/larger", |report, _| {
+            report.case_model = Some("larger".into());
+        }),
+        ("fixture's digest: expected", |report, other| report.fixture_digest = other),
+        ("model record: expected", |report, other| report.model_record_sha256 = other),
+        ("binary: expected", |report, other| report.case_binary_sha256 = other),
+    ];
+    for (want, change) in cases {
+        let mut report = report(0, 1, None);
+        change(&mut report, other.clone());
+        let row = sealed(0, 1, report).1;
+        assert_eq!((row.state, row.started), (AttemptState::Foreign, None), "{want}");
+        assert!(row.why.as_deref().unwrap().starts_with(want), "{:?}", row.why);
+    }
+    assert_eq!(ended(0, 1, None).1.state, AttemptState::Scored);
+}

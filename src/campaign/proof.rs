@@ -1,0 +1,74 @@
+//! One task of a counted campaign shown alone: what proves that it belongs to the count, for those whom nothing else is shown.
+
+use std::path::Path;
+
+use super::tree;
+use crate::attest::{self, Held, Refused};
+use crate::context::Context;
+use crate::error::{Error, Reason, Result};
+use crate::host::files::{self, Links};
+use crate::record::campaign::{CampaignRecord, InclusionProof};
+use crate::record::signing::Kind;
+use crate::record::{self, Record as _};
+use crate::verify::Signatures;
+
+/// The longest proof that is read, in bytes: 20 attempts, each with a reason.
+const MAX_PROOF: u64 = 1 << 20;
+
+/// One task with what proves that it belongs to the count.
+///
+/// # Errors
+/// [`Reason::BadArgument`] for an index that it does not have.
+pub fn of(count: &CampaignRecord, index: u32) -> Result<InclusionProof> {
+    let leaves: Vec<Vec<u8>> = count.tasks.iter().map(record::canonical).collect();
+    let path = tree::path(&leaves, index as usize);
+    let (Some(task), Some(path)) = (count.tasks.get(index as usize), path) else {
+        return Err(Error::new(Reason::BadArgument, "the campaign has no such task")
+            .expected(format!("an index below {}", count.tasks.len()))
+            .found(index.to_string()));
+    };
+    Ok(InclusionProof {
+        schema: InclusionProof::SCHEMA.to_string(),
+        plan: count.plan.clone(),
+        record: record::digest(count),
+        root_hash: count.root_hash.clone(),
+        tree_size: leaves.len() as u64,
+        leaf_index: index.into(),
+        path,
+        task: task.clone(),
+    })
+}
+
+/// Reads a proof.
+///
+/// # Errors
+/// Those of a file that cannot be read; [`Reason::BadRecord`] for what is none.
+pub fn read(path: &Path) -> Result<InclusionProof> {
+    let bytes = files::read(path, Links::Follow, MAX_PROOF)?;
+    record::parse(&bytes).map_err(|err| {
+        Error::new(Reason::BadRecord, format!("it {err}")).at(path.display().to_string())
+    })
+}
+
+/// Whether a proof is one: its task is a leaf of the tree with its hash.
+pub fn proven(proof: &InclusionProof) -> bool {
+    let leaf = record::canonical(&proof.task);
+    let same = u64::from(proof.task.index) == proof.leaf_index;
+    same && tree::included(&leaf, proof.leaf_index, proof.tree_size, &proof.path, &proof.root_hash)
+}
+
+/// Who signed the count that the proof names, in the bundle that was given; `None` where none was.
+///
+/// # Errors
+/// Where the bundle or a key cannot be read.
+pub fn signed(
+    context: &Context,
+    proof: &InclusionProof,
+    signatures: &Signatures,
+) -> Result<Option<Result<Held, Refused>>> {
+    let Some(given) = signatures.given(context)? else { return Ok(None) };
+    let root = context.root()?;
+    let demand = signatures.demand(context, &root, Kind::Run)?;
+    let expected = [attest::campaign_of(proof)];
+    Ok(Some(attest::check(Some(&given), &expected, &demand, &context.clock.now())))
+}
