@@ -118,6 +118,10 @@ pub fn exit_text(exit: &Exit) -> String {
 fn step_result(argv: &[String], finished: &Finished, provider: &Name) -> Result<()> {
     let (reason, what) = match finished.exit {
         Exit::Code(0) => return Ok(()),
+        // Or the kernel, for want of memory: neither says that the step is at fault.
+        _ if finished.killed().is_some() => {
+            (Reason::KilledFromOutside, "somebody ended a build step")
+        }
         Exit::TimedOut { .. } => (Reason::TimedOut, "a build step did not end in time"),
         Exit::Limit { .. } => (Reason::LimitHit, "a build step went over a limit"),
         _ => (Reason::StepFailed, "a build step failed"),
@@ -132,6 +136,9 @@ fn step_result(argv: &[String], finished: &Finished, provider: &Name) -> Result<
         .expected("exit code 0")
         .found(exit_text(&finished.exit))
         .caused_by(format!("it printed:\n{}", said.trim()));
+    if finished.killed().is_some() {
+        error = error.hint("try again; the kernel sends signal 9 too, for want of memory");
+    }
     if matches!(finished.exit, Exit::Limit { .. }) {
         error = error
             .hint("where this machine's hard limit is below admit's own, raise it: ulimit -H -a");

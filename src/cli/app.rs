@@ -59,8 +59,10 @@ impl App {
             quiet: global.quiet || on(&host, "ADMIT_QUIET")?,
             colour: match global.color {
                 Some(colour) => colour,
-                None => typed(&host, "ADMIT_COLOR", |text| Colour::from_str(text, false))?
-                    .unwrap_or(Colour::Auto),
+                None => typed(&host, "ADMIT_COLOR", |text| {
+                    Colour::from_str(text, false).map_err(|_| "auto, always or never")
+                })?
+                .unwrap_or(Colour::Auto),
             },
             no_color: host.var("NO_COLOR")?.is_some(),
             columns: host.var("COLUMNS")?.and_then(|columns| columns.parse().ok()),
@@ -161,9 +163,14 @@ mod tests {
         assert_eq!(found.context.options.root.as_deref(), Some("/b".as_ref()));
         assert_eq!(found.context.options.state.as_deref(), Some("/s".as_ref()));
         assert!(found.ui.is_json());
-        for bad in [("ADMIT_JSON", "yes"), ("ADMIT_COLOR", "blue"), ("ADMIT_EXPECT_ROOT", "x")] {
-            let Err(err) = app(&[bad], &["admit", "stages"]) else { panic!("{bad:?}") };
-            assert!(err.what().contains(bad.0), "{err}");
+        for (name, text, want) in [
+            ("ADMIT_JSON", "yes", "1 or 0"),
+            ("ADMIT_COLOR", "blue", "auto, always or never"),
+            ("ADMIT_EXPECT_ROOT", "x", "digest"),
+        ] {
+            let Err(err) = app(&[(name, text)], &["admit", "stages"]) else { panic!("{name}") };
+            assert!(err.what().contains(name), "{err}");
+            assert!(err.expected_value().unwrap_or_default().contains(want), "{name}: {err:?}");
         }
     }
 }

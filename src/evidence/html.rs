@@ -131,9 +131,29 @@ fn status_class(status: RunStatus) -> &'static str {
     }
 }
 
+/// What the status means. A run that somebody else ended came to none of its own.
+fn lead(report: &RunReport) -> &'static str {
+    match report.failure_class {
+        Some(class) if class.says_nothing() => {
+            "The run was ended from outside before it came to an end of its own"
+        }
+        _ => explain::status(report.status),
+    }
+}
+
+/// Of what the second part tells.
+fn subject(report: &RunReport) -> &'static str {
+    if report.case_process_started || report.backend == "fake" {
+        "What ran"
+    } else {
+        "What was to run"
+    }
+}
+
 fn verdict(report: &RunReport) -> Markup {
+    let ran = subject(report).to_lowercase();
     let sections = [
-        ("ran", "what ran"),
+        ("ran", ran.as_str()),
         ("belief", "how far to believe it"),
         ("now", "what to do"),
         ("phases", "phases"),
@@ -148,7 +168,7 @@ fn verdict(report: &RunReport) -> Markup {
                 (badge(status_class(report.status), report.status.as_str())) " " (report.fixture)
                 @for said in aside(report) { " " (badge("even", &said)) }
             }
-            p .lead { (explain::status(report.status)) "." }
+            p .lead { (lead(report)) "." }
             @if let Some(class) = report.failure_class {
                 p .reason { (prose(explain::class(class).0)) "." }
                 @if let Some(reason) = &report.failure_reason {
@@ -173,6 +193,9 @@ fn verdict(report: &RunReport) -> Markup {
                         }
                     }
                 }
+            }
+            @if report.failure_class.is_some() {
+                p { b { "Next: " } (prose(action(report))) ". " a href="#now" { "More" } }
             }
             nav aria-label="Sections" { ul { @for (id, text) in sections { li { a href={ "#" (id) } { (text) } } } } }
         }
@@ -202,7 +225,7 @@ fn ran(report: &RunReport, exchanges: &[Exchange]) -> Markup {
     });
     let took = report.timeline.iter().map(|row| row.monotonic_ns).max();
     html! {
-        h2 #ran { "What ran" }
+        h2 #ran { (subject(report)) }
         dl {
             (pair("agent", agent))
             (pair("binary", code(report.case_bin.clone())))
@@ -240,7 +263,11 @@ fn belief(report: &RunReport) -> Markup {
     let name = report.run_directory.rsplit('/').next().unwrap_or_default();
     html! {
         h2 #belief { "How far to believe it" }
-        p { (explain::evidence_class(report.evidence_class)) "." }
+        @if report.failure_class.is_some_and(FailureClass::says_nothing) {
+            p { "It proves nothing about the agent, for or against it: the run was ended from outside." }
+        } @else {
+            p { (explain::evidence_class(report.evidence_class)) "." }
+        }
         p {
             "admit made this page from " code { "report.json" } " and the files beside it. Whether every file is as it was "
             "sealed, and whether the page is what these files give, says:"
@@ -254,9 +281,9 @@ fn belief(report: &RunReport) -> Markup {
     }
 }
 
-fn now(report: &RunReport) -> Markup {
-    let failed: Vec<&Finding> = report.gates.iter().filter(|row| row.is_failed()).collect();
-    let action = match (report.status, report.failure_class) {
+/// What to do first.
+fn action(report: &RunReport) -> &'static str {
+    match (report.status, report.failure_class) {
         (_, Some(class)) => explain::class(class).1,
         (RunStatus::Pass, None) => {
             "Nothing. To show it to others, sign it: `admit attest run latest --record`"
@@ -264,10 +291,14 @@ fn now(report: &RunReport) -> Markup {
         (_, None) => {
             "The set-up works. For evidence about an agent, run the real one: `admit run stage2 --model PROVIDER/MODEL`"
         }
-    };
+    }
+}
+
+fn now(report: &RunReport) -> Markup {
+    let failed: Vec<&Finding> = report.gates.iter().filter(|row| row.is_failed()).collect();
     html! {
         h2 #now { "What to do now" }
-        p { (prose(action)) "." }
+        p { (prose(action(report))) "." }
         @if !failed.is_empty() {
             p { (plural(failed.len() as u64, "check", "checks")) " said no:" }
             @for row in failed { (no(row)) }

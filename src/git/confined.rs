@@ -9,8 +9,9 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use rustix::fs::{CWD, Mode, OFlags};
 
@@ -21,6 +22,7 @@ use super::pack::Fault;
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::CommitId;
 use crate::sandbox::{self, Bounds};
+use crate::stop;
 use crate::store::Scratch;
 
 /// The hidden first argument of the reading process.
@@ -181,8 +183,15 @@ impl Confined {
             Ok(heard) => heard,
             Err(err) => {
                 running.ask = None;
+                // Without the end of what it says, it may have to be ended here.
+                let ended = err.kind() == io::ErrorKind::UnexpectedEof;
                 let _ = running.child.kill();
                 let status = running.child.wait();
+                let signal = status.as_ref().ok().and_then(ExitStatus::signal);
+                if let Some(signal) = signal.filter(|signal| ended && stop::ends_others(*signal)) {
+                    let what = "somebody ended the process that reads the source";
+                    return Err(sandbox::killed(what, signal).at(self.place.clone()));
+                }
                 let status = status.map_or_else(|err| err.to_string(), |status| status.to_string());
                 return Err(Error::new(
                     Reason::LimitHit,

@@ -250,7 +250,8 @@ impl Judged<'_> {
             findings.push(Finding::not_reached("tests_named", vec!["tests_end".into()]));
             return Ok((round.log, true));
         }
-        let judgement = judge::judge(judge, fixture, calls, &Snapshot::committed(solved.clone())?)?;
+        let judgement =
+            judge::judge_own(judge, fixture, calls, &Snapshot::committed(solved.clone())?)?;
         findings.push(match judgement.passed {
             true => Finding::ok(id, expected, "accepted"),
             false => failed(id, expected, judgement.note()).fix(fix),

@@ -146,7 +146,7 @@ impl Watch for Watcher<'_> {
     }
 
     fn judge(&mut self, workdir: &Dir) -> Result<bool> {
-        let work = self.reader.read(workdir);
+        let work = self.reader.read(workdir)?;
         let judgement = Watcher::judge(self, &work)?;
         let good = judgement.passed;
         self.judgement = Some((work.digest(), judgement));
@@ -204,6 +204,7 @@ fn hostname_and_program(
     let script = format!("uname -n && ls -A {dir}");
     let command = Command::new(["/bin/sh", "-c", &script], super::agent::path("/tmp")?);
     let asked = sandbox.run(&command)?;
+    let asked = asked.not_killed("somebody ended a program that admit asked in the sandbox")?;
     let text = asked.stdout.text();
     let mut lines = text.lines();
     let hostname = lines.next().map(str::to_owned).filter(|name| !name.is_empty());
@@ -332,7 +333,7 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
         sandbox.end();
         return Ok(seen(None, false));
     }
-    let work = watcher.reader.read(workdir);
+    let work = watcher.reader.read(workdir)?;
     let committed = work.committed_change(fixture);
     if let Some(head) = work.head.as_ref().filter(|_| committed) {
         run.event("workspace_commit", Author::Admit, json!({ "commit": head.id }))?;

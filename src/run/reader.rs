@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -19,6 +20,7 @@ use crate::error::Result;
 use crate::record;
 use crate::record::ids::Digest;
 use crate::sandbox::{self, Bounds, Launcher, Owner};
+use crate::stop;
 
 /// The hidden first argument of the reading process.
 const CHILD_ARGUMENT: &str = "__read-workspace";
@@ -57,10 +59,20 @@ impl Reader {
     }
 
     /// Reads the workspace. What could not be read within bounds is a fault of the work.
-    pub fn read(&self, dir: &Dir) -> Snapshot {
-        self.asked(dir).unwrap_or_else(|what| {
-            let what = format!("the workspace cannot be read within bounds: {what}");
-            Snapshot { faults: vec![what], ..Snapshot::default() }
+    ///
+    /// # Errors
+    /// [`Reason::KilledFromOutside`] where somebody ended the reading process: that is none.
+    ///
+    /// [`Reason::KilledFromOutside`]: crate::error::Reason::KilledFromOutside
+    pub fn read(&self, dir: &Dir) -> Result<Snapshot> {
+        self.asked(dir).or_else(|no| match no {
+            No::Killed(signal) => {
+                Err(sandbox::killed("somebody ended the process that reads the workspace", signal))
+            }
+            No::Bounds(what) => {
+                let what = format!("the workspace cannot be read within bounds: {what}");
+                Ok(Snapshot { faults: vec![what], ..Snapshot::default() })
+            }
         })
     }
 
@@ -69,7 +81,8 @@ impl Reader {
         let (this, dir) = (self.clone(), dir.try_clone()?);
         let (tell, heard) = mpsc::channel();
         std::thread::spawn(move || {
-            let seen = this.read(&dir);
+            // Without an answer it was not seen, and is looked at again.
+            let Ok(seen) = this.read(&dir) else { return };
             let digest = seen.digest();
             // Who asked may have gone.
             let _ = tell.send((seen, digest));
@@ -77,8 +90,8 @@ impl Reader {
         Ok(heard)
     }
 
-    fn asked(&self, dir: &Dir) -> Result<Snapshot, String> {
-        let words = |err: std::io::Error| err.to_string();
+    fn asked(&self, dir: &Dir) -> Result<Snapshot, No> {
+        let words = |err: std::io::Error| No::Bounds(err.to_string());
         let place: OwnedFd = dir.try_clone().map_err(words)?.into_std_file().into();
         let child = Command::new(&self.exe)
             .arg(CHILD_ARGUMENT)
@@ -91,25 +104,40 @@ impl Reader {
             .spawn()
             .map_err(words)?;
         let mut child = Ends(child);
-        let stdout = child.0.stdout.take().ok_or("its answer cannot be heard")?;
+        let stdout =
+            child.0.stdout.take().ok_or_else(|| No::Bounds("its answer cannot be heard".into()))?;
         let (tell, heard) = mpsc::channel();
         std::thread::spawn(move || {
             let mut bytes = Vec::new();
             let read = stdout.take(ANSWER + 1).read_to_end(&mut bytes).map(|_| bytes);
             let _ = tell.send(read);
         });
-        let answer = heard.recv_timeout(WALL).map_err(|_| format!("no answer in {WALL:?}"))?;
+        let answer = heard.recv_timeout(WALL);
+        let answer = answer.map_err(|_| No::Bounds(format!("no answer in {WALL:?}")))?;
         let answer = answer.map_err(words)?;
         if answer.len() as u64 > ANSWER {
-            return Err("its answer is too long".into());
+            return Err(No::Bounds("its answer is too long".into()));
         }
         let status = child.0.wait().map_err(words)?;
+        // At its bounds the kernel refuses memory, and ends it by SIGXCPU.
+        if let Some(signal) = status.signal().filter(|signal| stop::ends_others(*signal)) {
+            return Err(No::Killed(signal));
+        }
         if !status.success() {
             let said = String::from_utf8_lossy(&answer);
-            return Err(format!("{status} {}", said.chars().take(400).collect::<String>()));
+            let said = said.chars().take(400).collect::<String>();
+            return Err(No::Bounds(format!("{status} {said}")));
         }
-        serde_json::from_slice(&answer).map_err(|err| err.to_string())
+        serde_json::from_slice(&answer).map_err(|err| No::Bounds(err.to_string()))
     }
+}
+
+/// Why there is no answer.
+enum No {
+    /// It cannot be read within bounds, in words.
+    Bounds(String),
+    /// Somebody ended the process, by this signal.
+    Killed(i32),
 }
 
 /// A process that ends with this value.

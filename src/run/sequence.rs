@@ -492,7 +492,7 @@ impl Run<'_> {
         let committed = worked.snapshot.committed_change(fixture);
         run.event("workspace_commit", Author::Admit, json!({ "committed": committed }))?;
         let since = run.elapsed_ns();
-        let judgement = judge::judge(judge, fixture, &draw, &worked.snapshot)?;
+        let judgement = judge::judge_own(judge, fixture, &draw, &worked.snapshot)?;
         run.span("judge", since)?;
         let data = json!({ "accepted": judgement.passed, "note": judgement.note() });
         run.event("judge_finished", Author::Admit, data)?;

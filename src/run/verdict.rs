@@ -448,6 +448,7 @@ mod tests {
             changed_files: vec!["x".into()],
             commit: None,
             log: String::new(),
+            killed: None,
         }
     }
 

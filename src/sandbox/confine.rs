@@ -63,8 +63,10 @@ pub fn confine(
     ] {
         // A hard limit below it stays the one that binds.
         let hard = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
-        let value = Some(value.min(hard));
-        let limit = Rlimit { current: value, maximum: value };
+        // At the hard limit of time the kernel sends SIGKILL, as somebody outside would; before it SIGXCPU.
+        let above = u64::from(resource == Resource::Cpu);
+        let maximum = Some(value.saturating_add(above).min(hard));
+        let limit = Rlimit { current: Some(value.min(hard)), maximum };
         named(rustix::process::setrlimit(resource, limit), || format!("setrlimit({name})"))
             .map_err(step("limits"))?;
     }

@@ -15,8 +15,24 @@ pub fn sentence(failure: &Failure) -> String {
     format!("{}: {}: {errno}", failure.step, failure.call)
 }
 
+/// A sandbox of which somebody ended a process before it was built.
+pub fn killed_while_built(signal: i32) -> Error {
+    killed("somebody ended the sandbox while it was being built", signal)
+}
+
+/// A process that somebody else ended says nothing: not of itself, not of this machine.
+pub fn killed(what: &str, signal: i32) -> Error {
+    Error::new(Reason::KilledFromOutside, what)
+        .expected("an end of its own")
+        .found(format!("signal {signal}"))
+        .hint("try again")
+}
+
 /// The refusal for a wall that could not be built: the step, and the cause as far as this machine shows it.
 pub fn refusal(failure: &Failure) -> Error {
+    if let Some(signal) = failure.killed {
+        return killed_while_built(signal);
+    }
     if let Some((expected, found)) = failure.digest.as_deref() {
         return Error::new(Reason::DigestMismatch, failure.call.clone())
             .at(failure.step.clone())

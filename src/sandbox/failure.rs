@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::sys::Failed;
+use crate::stop;
 
 pub type Result<T> = std::result::Result<T, Failure>;
 
@@ -18,6 +19,9 @@ pub struct Failure {
     pub digest: Option<Box<(String, String)>>,
     /// The cause and its fix, as far as the place of the failure shows them.
     pub cause: Option<Box<(String, String)>>,
+    /// The signal by which somebody else ended a process that the step needed.
+    #[serde(default)]
+    pub killed: Option<i32>,
 }
 
 impl Failure {
@@ -30,11 +34,50 @@ impl Failure {
             errno: failed.errno,
             digest: None,
             cause: None,
+            killed: None,
         }
     }
 
     /// A failure that is not a system call's.
     pub fn plain(step: impl Into<String>, what: impl Into<String>) -> Failure {
-        Failure { step: step.into(), call: what.into(), errno: 0, digest: None, cause: None }
+        Failure {
+            step: step.into(),
+            call: what.into(),
+            errno: 0,
+            digest: None,
+            cause: None,
+            killed: None,
+        }
+    }
+
+    /// A process that ended before it had said anything, by its wait status.
+    pub fn silent(step: impl Into<String>, what: &str, status: i32) -> Failure {
+        let signal = Some(libc::WTERMSIG(status)).filter(|_| libc::WIFSIGNALED(status));
+        let failure =
+            Self::plain(step, format!("{what} ended with wait status {status} and no report"));
+        Failure { killed: signal.filter(|signal| stop::ends_others(*signal)), ..failure }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Reason;
+
+    #[test]
+    fn a_process_that_somebody_ended_says_nothing_of_this_machine() {
+        for (status, reason) in [
+            (libc::SIGKILL, Reason::KilledFromOutside),
+            (libc::SIGTERM, Reason::KilledFromOutside),
+            (libc::SIGSYS, Reason::SandboxUnavailable),
+            (libc::SIGXCPU, Reason::SandboxUnavailable),
+            (0x0100, Reason::SandboxUnavailable),
+            (0, Reason::SandboxUnavailable),
+        ] {
+            let failure = Failure::silent("probe the walls", "the probing process", status);
+            let crossed = serde_json::to_vec(&failure).unwrap();
+            let failure: Failure = serde_json::from_slice(&crossed).unwrap();
+            assert_eq!(super::super::explain::refusal(&failure).reason(), reason, "{status}");
+        }
     }
 }

@@ -93,6 +93,7 @@ pub(super) fn write_maps(pid: u32, owner: Owner, policy: &Policy) -> Result<()> 
                 errno: err.raw_os_error().unwrap_or(libc::EIO),
                 digest: None,
                 cause: None,
+                killed: None,
             })
         })?;
     }

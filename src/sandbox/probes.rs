@@ -64,10 +64,7 @@ pub fn run(setup: &Setup, facts: &StableFacts, own_program: &[String]) -> Result
     let seen: std::result::Result<Result<Vec<Probe>>, _> = serde_json::from_slice(&text);
     match seen {
         Ok(seen) if status == 0 => seen,
-        _ => Err(Failure::plain(
-            step,
-            format!("the probing process ended with wait status {status} and no report"),
-        )),
+        _ => Err(Failure::silent(step, "the probing process", status)),
     }
 }
 

@@ -11,6 +11,7 @@ use super::message::{FromInit, ToInit, receive, send};
 use super::policy::Command;
 use super::spawn::Sandbox;
 use crate::error::{Error, Reason, Result};
+use crate::stop;
 
 /// Which clock ran out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +50,28 @@ pub struct Finished {
     pub max_rss_kib: u64,
     /// Processes that it left behind and that were killed.
     pub leftovers: u32,
+}
+
+impl Finished {
+    /// The signal by which its first process was ended, where it is one that no process brings on itself. Who sent it the
+    /// kernel does not say.
+    pub fn killed(&self) -> Option<i32> {
+        match self.exit {
+            Exit::Signal(signal) if stop::ends_others(signal) => Some(signal),
+            _ => None,
+        }
+    }
+
+    /// Itself, unless somebody ended it: for what admit asks, and what nobody had a reason to end.
+    ///
+    /// # Errors
+    /// [`Reason::KilledFromOutside`].
+    pub fn not_killed(self, what: &str) -> Result<Self> {
+        match self.killed() {
+            Some(signal) => Err(super::explain::killed(what, signal)),
+            None => Ok(self),
+        }
+    }
 }
 
 /// The bare end of a command: wait status, leftovers and largest resident set in KiB.

@@ -83,15 +83,7 @@ impl Tree {
                 (None, None) => None,
             };
             if let Some(signal) = signal.filter(|signal| stop::ends_others(*signal)) {
-                return Some(
-                    Error::new(
-                        Reason::KilledFromOutside,
-                        "somebody ended the sandbox while it was being built",
-                    )
-                    .expected("an end of its own")
-                    .found(format!("signal {signal}"))
-                    .hint("try again"),
-                );
+                return Some(super::explain::killed_while_built(signal));
             }
             if init.is_some() || Instant::now() >= until {
                 return None;

@@ -66,6 +66,7 @@ pub fn verify(
         errno: 0,
         digest: Some(Box::new((want.to_string(), found.to_string()))),
         cause: None,
+        killed: None,
     };
     if got.0 != *sha256 {
         return Err(wrong(sha256, &got.0));
@@ -131,6 +132,7 @@ pub fn seal(
                 errno: 0,
                 digest: Some(Box::new((copy.blake3.to_string(), again.to_string()))),
                 cause: None,
+                killed: None,
             });
         }
     }

@@ -434,3 +434,22 @@ fn packages_with_other_bytes_are_not_installed() {
     let other = lock.replace("\"3.", "\"9.");
     assert_eq!(install(&other).unwrap_err().reason().as_str(), "python_not_locked");
 }
+
+#[test]
+fn work_that_ends_its_own_judge_is_rejected_each_time() {
+    let bench = Bench::new();
+    let ends = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n";
+    let script = format!("cat > strings.py <<'END'\n{ends}END\ngit commit -qam done");
+    let work = bench.agent(&script);
+    let judgement = bench.judge(&work);
+    assert!(!judgement.passed && !judgement.tests_passed, "{judgement:#?}");
+    assert_eq!(judgement.killed, Some(9));
+    let made = judgement.log.matches("== round 1").count();
+    assert_eq!(made, 2, "made anew once, and both are kept\n{}", judgement.log);
+    // The same of a baseline, in which no agent had a hand, is no judgement.
+    let draw = bench.draw(&bench.fixture);
+    let Err(err) = judge::judge_own(&*bench.the_judge(), &bench.fixture, &draw, &work) else {
+        panic!("somebody ended it");
+    };
+    assert_eq!(err.reason().as_str(), "killed_from_outside");
+}

@@ -1,8 +1,8 @@
 //! Packs that no git writes, by a source and by an agent: each is refused soon, and without much memory.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -265,7 +265,7 @@ fn a_hostile_pack_of_an_agent_is_a_fault_of_its_work() {
         let top = cap_std::fs::Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
         for found in [
             bounded(what, || snapshot::take(&top, "ws", &fixture).unwrap()),
-            bounded(what, || reader(&fixture, dir.path()).read(&top)),
+            bounded(what, || reader(&fixture, dir.path()).read(&top).unwrap()),
         ] {
             assert!(found.head.is_none(), "{what}");
             let told = |f: &String| f.contains("the commit cannot be read");
@@ -298,7 +298,7 @@ fn the_confined_reader_finds_what_admit_itself_would_whatever_an_agent_left() {
     repo.git(&["gc", "-q"]);
     let top = cap_std::fs::Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
     let reader = reader(&fixture, dir.path());
-    assert_eq!(reader.read(&top), snapshot::take(&top, "ws", &fixture).unwrap());
+    assert_eq!(reader.read(&top).unwrap(), snapshot::take(&top, "ws", &fixture).unwrap());
     let begin = Instant::now();
     (0..20).for_each(|_| drop(reader.read(&top)));
     eprintln!("a look through the confined reader: {:?}", begin.elapsed() / 20);
@@ -330,7 +330,7 @@ fn the_confined_reader_finds_what_admit_itself_would_whatever_an_agent_left() {
         let mode = fs::metadata(path).unwrap().permissions();
         fs::remove_file(path).unwrap();
         fs::write(path, bad).unwrap();
-        let found = bounded("a mutation", || reader.read(&top));
+        let found = bounded("a mutation", || reader.read(&top).unwrap());
         assert!(found.files.len() <= 4, "{}", path.display());
         fs::write(path, good).unwrap();
         fs::set_permissions(path, mode).unwrap();
@@ -338,8 +338,43 @@ fn the_confined_reader_finds_what_admit_itself_would_whatever_an_agent_left() {
     // A program that cannot confine itself reads nothing, and that is a fault of the work.
     let launcher = Launcher { exe: "/bin/false".into(), scratch: dir.path().into() };
     let nobody = Owner { uid: 1, gid: 1 };
-    let blind = Reader::new(&launcher, "ws", &fixture, nobody).unwrap().read(&top);
+    let blind = Reader::new(&launcher, "ws", &fixture, nobody).unwrap().read(&top).unwrap();
     assert!(blind.head.is_none() && blind.files.is_empty() && blind.faults.len() == 1, "{blind:?}");
+    // One that somebody ends says nothing of the work; one that the kernel ends at its bounds does.
+    for (signal, fault) in [("KILL", false), ("TERM", false), ("XCPU", true), ("ABRT", true)] {
+        let exe = dir.path().join(signal);
+        fs::write(&exe, format!("#!/bin/sh\nkill -{signal} $$\n")).unwrap();
+        fs::set_permissions(&exe, fs::Permissions::from_mode(0o755)).unwrap();
+        let launcher = Launcher { exe, scratch: dir.path().into() };
+        let read = Reader::new(&launcher, "ws", &fixture, nobody).unwrap().read(&top);
+        match read {
+            Ok(found) => assert!(fault && found.faults.len() == 1, "{signal}: {found:?}"),
+            Err(err) => assert!(!fault && err.reason() == Reason::KilledFromOutside, "{signal}"),
+        }
+    }
+}
+
+#[test]
+fn at_its_bound_of_time_a_reader_is_ended_otherwise_than_by_somebody() {
+    let dir = tempfile::tempdir().unwrap();
+    let meta = fs::metadata(dir.path()).unwrap();
+    let mut child = std::process::Command::new(admit())
+        .args(["__read-source", "objects", &meta.uid().to_string(), &meta.gid().to_string(), "0"])
+        .arg(dir.path())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It is confined once it answers.
+    child.stdout.as_mut().unwrap().read_exact(&mut [0; 9]).unwrap();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max cpu time")).unwrap();
+    let seconds: Vec<u64> =
+        line.split_whitespace().take(2).map(|word| word.parse().unwrap()).collect();
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    // At the soft limit comes SIGXCPU, at the hard one SIGKILL (setrlimit(2)).
+    assert!(seconds[0] < seconds[1], "{line}");
 }
 
 #[test]
@@ -351,7 +386,7 @@ fn a_submodule_in_the_workspace_is_a_fault_and_names_are_told_apart_by_their_cas
     let repo = Repo::new(&dir.path().join("ws"));
     let commit = repo.write("strings.py", "a").write("STRINGS.py", "b").commit();
     let top = cap_std::fs::Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
-    let look = || reader(&fixture, dir.path()).read(&top);
+    let look = || reader(&fixture, dir.path()).read(&top).unwrap();
     let found = look();
     assert_eq!(found.head.as_ref().map(|head| head.id.clone()), Some(commit), "{:?}", found.faults);
     let names: Vec<String> = found.files.keys().map(ToString::to_string).collect();

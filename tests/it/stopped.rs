@@ -175,3 +175,41 @@ fn a_sandbox_whose_init_somebody_killed_says_nothing_about_the_agent() {
     killer.join().unwrap();
     left.ends("killed_from_outside", "", 75);
 }
+
+/// Kills the first process that has `marker` in its arguments and descends from `admit`; whether there was one.
+fn kill_one(admit: u32, marker: &str, gone: impl Fn() -> bool) -> bool {
+    while !gone() {
+        let family = family(admit);
+        let ours = |pid: &i32| family.iter().any(|(member, _)| i32::try_from(*member) == Ok(*pid));
+        if let Some(pid) = marked(marker).find(ours) {
+            send(pid.try_into().unwrap(), Signal::KILL);
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn no_process_of_the_judge_that_somebody_killed_speaks_against_the_agent() {
+    let world = built();
+    let args = ["run", "--json", "stage2", "r2-duration", "--engine", "fake"];
+    for marker in ["bun\0test\0./tests/", "driver.mjs"] {
+        let mut killed = false;
+        // It may have ended by itself between the look and the signal, or before any look.
+        for _ in 0..5 {
+            let mut command = world.command(&args);
+            let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let id = child.id();
+            let ended = std::cell::RefCell::new(&mut child);
+            killed = kill_one(id, marker, || ended.borrow_mut().try_wait().unwrap().is_some());
+            let ran = Run::of(marker, world.cwd(), child.wait_with_output().unwrap());
+            // A judge's process is started anew.
+            let report = ran.expect(0).json()["report"].clone();
+            assert!(report["failure_class"].is_null(), "{marker}: {report:#}");
+            if killed {
+                break;
+            }
+        }
+        assert!(killed, "{marker}: no such process was caught");
+    }
+}

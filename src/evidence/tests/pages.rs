@@ -224,6 +224,15 @@ fn a_page_answers_in_this_order_and_needs_no_script() {
         assert!(places.is_sorted(), "{name}: {places:?}");
         assert!(!page.contains("<script") && page.contains("default-src 'none'"), "{name}");
         assert!(at("admit verify 20261120T120000Z-r1-string-slugify-4711") > 0);
+        // Before the first line that a person has to scroll to: what to do, and no word of a thing that did not happen.
+        if report.failure_class.is_some() {
+            assert!(at("<b>Next: </b>") < at("<nav"), "{name}");
+        }
+        let ran = page.contains(">What ran</h2>");
+        assert_eq!(ran, report.case_process_started, "{name}");
+        let nothing = report.failure_class.is_some_and(FailureClass::says_nothing);
+        assert_eq!(page.contains("before it came to an end of its own"), nothing, "{name}");
+        assert!(!(nothing && page.contains("Only this kind can be a pass")), "{name}");
         assert_eq!(page, html::page(&report, read), "{name} is made of what is sealed alone");
         if let Some(out) = &out {
             let _ = std::fs::create_dir_all(out);

@@ -41,7 +41,7 @@ pub fn work(
         let before = &fixture.workspace;
         workspace::commit(dir, below, before, &files, &first, owner)?;
     }
-    let snapshot = Reader::new(launcher, below, fixture, owner)?.read(dir);
+    let snapshot = Reader::new(launcher, below, fixture, owner)?.read(dir)?;
     let facts = sandbox.facts().clone();
     sandbox.end();
     Ok(Worked { snapshot, sandbox: facts })

@@ -109,7 +109,7 @@ pub fn attack(context: &Context, name: &Name) -> Result<Attacked> {
     })?;
     let ground = Ground { fixture: &fixture, judge: &*judge, earlier: &earlier, solved };
     let begin = Instant::now();
-    let reference = judge::judge(&*judge, &fixture, &draw, &ground.reference()?)?;
+    let reference = judge::judge_own(&*judge, &fixture, &draw, &ground.reference()?)?;
     if !reference.passed {
         return Err(Error::new(
             Reason::BadRecord,

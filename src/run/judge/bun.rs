@@ -179,7 +179,8 @@ impl Judge for Bun<'_> {
     }
 
     fn draw(&self, fixture: &Fixture, asking: &Asking) -> Result<Result<Drawn, String>> {
-        Ok(asking.read(&self.generate(fixture, asking, &asking.solved, ANSWER)?))
+        let made = self.generate(fixture, asking, &asking.solved, ANSWER)?;
+        Ok(asking.read(&made.not_killed(super::ENDED)?))
     }
 
     /// Calls and tests each in a sandbox of its own: what the calls leave in the home could steer the tests, and what
@@ -198,7 +199,8 @@ impl Judge for Bun<'_> {
         let mut log = super::note(&format!("round {round}, calls"), &calls);
         log.push_str(&super::note(&format!("round {round}, tests"), &tests));
         let late = super::is_late(&calls) || super::is_late(&tests);
-        Ok(Round { rows, log, passed: called.is_ok() && tested.is_ok(), late })
+        let killed = calls.killed().or(tests.killed());
+        Ok(Round { rows, log, passed: called.is_ok() && tested.is_ok(), late, killed })
     }
 }
 

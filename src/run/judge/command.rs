@@ -22,7 +22,7 @@ use crate::run::bun::BunTool;
 use crate::run::fixture::Fixture;
 use crate::run::patch::{Content, Files};
 use crate::run::tools::Tools;
-use crate::sandbox::{Exit, Finished, Launcher, Policy};
+use crate::sandbox::{self, Exit, Finished, Launcher, Policy};
 
 /// Most bytes that one call may print.
 const PRINTED: usize = 64 << 10;
@@ -63,6 +63,7 @@ struct Called {
     seen: Vec<Outcome>,
     log: String,
     late: bool,
+    killed: Option<i32>,
 }
 
 impl Judge for Command<'_> {
@@ -97,7 +98,7 @@ impl Judge for Command<'_> {
 
     fn draw(&self, fixture: &Fixture, asking: &Asking) -> Result<Result<Drawn, String>> {
         let bun = Bun { launcher: self.launcher, bun: self.bun, wall: self.wall };
-        let made = bun.generate(fixture, asking, &asking.solved, SAY)?;
+        let made = bun.generate(fixture, asking, &asking.solved, SAY)?.not_killed(super::ENDED)?;
         let mut drawn = match asking.read(&made) {
             Ok(drawn) => drawn,
             Err(what) => return Ok(Err(what)),
@@ -109,6 +110,9 @@ impl Judge for Command<'_> {
             Err(what) => return Ok(Err(what)),
         };
         let called = self.calls(fixture, &calls, &asking.solved)?;
+        if let Some(signal) = called.killed {
+            return Err(sandbox::killed(super::ENDED, signal));
+        }
         if called.late {
             let seconds = self.wall.as_secs();
             return Ok(Err(format!("the solution does not answer all calls within {seconds} s")));
@@ -122,7 +126,7 @@ impl Judge for Command<'_> {
         let mut rows = Rows::default();
         let read = |args| ProgramCall::of(args).map_err(|what| Error::new(Reason::Internal, what));
         let calls = draw.given().map(read).collect::<Result<Vec<_>>>()?;
-        let Called { seen, mut log, late } = self.calls(fixture, &calls, copy)?;
+        let Called { seen, mut log, late, mut killed } = self.calls(fixture, &calls, copy)?;
         let called = draw.compare(&seen);
         rows.held(&format!("held_out_{round}"), super::CALLED, &called);
         let expected = "the test command of the fixture ends with exit 0";
@@ -131,6 +135,7 @@ impl Judge for Command<'_> {
             false => {
                 let tests = self.run_tests(fixture, copy)?;
                 log.push_str(&super::note(&format!("round {round}, tests"), &tests));
+                killed = killed.or(tests.killed());
                 let said = crate::build::exit_text(&tests.exit);
                 let right = tests.exit == Exit::Code(0);
                 (if right { Ok(said) } else { Err(said) }, super::is_late(&tests))
@@ -138,7 +143,7 @@ impl Judge for Command<'_> {
         };
         rows.held(&format!("tests_{round}"), expected, &tested);
         let passed = called.is_ok() && tested.is_ok();
-        Ok(Round { rows, log, passed, late: late || tests_late })
+        Ok(Round { rows, log, passed, late: late || tests_late, killed })
     }
 }
 
@@ -169,7 +174,7 @@ impl Command<'_> {
     /// Starts the program for each call, one after the other, on one copy: what one leaves, the next finds, but no process
     /// (`sandbox::Running`). Everything is written before the first starts, so nothing inside can be in its way.
     fn calls(&self, fixture: &Fixture, calls: &[ProgramCall], copy: &Files) -> Result<Called> {
-        let mut called = Called { seen: Vec::new(), log: String::new(), late: false };
+        let mut called = Called { seen: Vec::new(), log: String::new(), late: false, killed: None };
         if calls.is_empty() {
             return Ok(called);
         }
@@ -212,6 +217,7 @@ impl Command<'_> {
                 called.log.push_str(&super::note("a call", &finished));
                 break;
             }
+            called.killed = called.killed.or(finished.killed());
             let outcome = outcome(&finished);
             if matches!(outcome, Outcome::Odd(_)) && called.log.is_empty() {
                 called.log.push_str(&super::note("a call", &finished));

@@ -28,7 +28,7 @@ use super::patch::{self, Content, Files};
 use super::snapshot::Snapshot;
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::{Digest, RelPath};
-use crate::sandbox::{Exit, Finished};
+use crate::sandbox::{self, Exit, Finished};
 use held_out::{Asking, Draw, Drawn, Seed};
 
 /// How often the tests and the calls are run.
@@ -56,7 +56,7 @@ pub trait Judge: Sync {
     /// or why there are none.
     ///
     /// # Errors
-    /// Those of the sandbox.
+    /// Those of the sandbox, and [`Reason::KilledFromOutside`].
     fn draw(&self, fixture: &Fixture, asking: &Asking) -> Result<Result<Drawn, String>>;
 
     /// Makes the drawn calls and runs the tests once on `copy`, in a sandbox of its own, with a row for each.
@@ -84,7 +84,12 @@ pub struct Round {
     pub passed: bool,
     /// Whether a clock ended one of them.
     pub late: bool,
+    /// The signal by which one of them was ended, where it is one that others send.
+    pub killed: Option<i32>,
 }
+
+/// Of what the fixture alone has in it, and no agent.
+const ENDED: &str = "somebody ended what the judge started, and again when it was started anew";
 
 /// Whether a clock ended it.
 fn is_late(finished: &Finished) -> bool {
@@ -136,6 +141,9 @@ pub struct Judgement {
     pub commit: Option<String>,
     /// What the tests and the calls printed.
     pub log: String,
+    /// The signal by which a round was ended, each time that it was made, where it is one that others send.
+    #[serde(skip)]
+    pub killed: Option<i32>,
 }
 
 impl Judgement {
@@ -152,6 +160,7 @@ impl Judgement {
             changed_files: Vec::new(),
             commit: None,
             log: String::new(),
+            killed: None,
         }
     }
 
@@ -198,7 +207,10 @@ impl Rows {
 /// [`Reason::BadRecord`] for a generator or a reference solution that gives no calls or no plain results; those of the
 /// sandbox.
 pub fn draw(judge: &dyn Judge, fixture: &Fixture, seed: &Seed) -> Result<Draw> {
-    held_out::draw(fixture, seed, |asking| judge.draw(fixture, asking))
+    held_out::draw(fixture, seed, |asking| match judge.draw(fixture, asking) {
+        Err(err) if err.reason() == Reason::KilledFromOutside => judge.draw(fixture, asking),
+        drawn => drawn,
+    })
 }
 
 /// Judges what an agent left, by the calls that were drawn for the run.
@@ -239,12 +251,13 @@ pub fn judge_in(
     let fits = applied.as_ref().is_ok_and(|files| *files == work.files);
     rows.add("patch_applies", fits, "the patch applies strictly to the fixture", same);
     let mut log = String::new();
-    let mut tests_passed = fits;
+    let (mut tests_passed, mut killed) = (fits, None);
     if let Ok(files) = applied {
         let copy = restored(judge, fixture, &files);
         for round in rounds(judge, fixture, draw, &copy, count) {
             let round = round?;
             tests_passed &= round.passed;
+            killed = killed.or(round.killed);
             rows.0.extend(round.rows.0);
             log.push_str(&round.log);
         }
@@ -262,7 +275,43 @@ pub fn judge_in(
         commit: work.head.as_ref().map(|head| head.id.to_string()),
         log,
         rows,
+        killed,
     })
+}
+
+/// As [`judge()`], of work that no agent had a hand in: what ends there, somebody else ended.
+///
+/// # Errors
+/// Those of [`judge()`], and [`Reason::KilledFromOutside`].
+pub fn judge_own(
+    judge: &dyn Judge,
+    fixture: &Fixture,
+    draw: &Draw,
+    work: &Snapshot,
+) -> Result<Judgement> {
+    let judgement = self::judge(judge, fixture, draw, work)?;
+    match judgement.killed {
+        Some(signal) => Err(sandbox::killed(ENDED, signal)),
+        None => Ok(judgement),
+    }
+}
+
+/// Makes a round, and makes it anew where a process of it was ended as others end one: what ends itself ends again and is
+/// judged by that, and whom somebody else ended is not.
+fn made(
+    judge: &dyn Judge,
+    fixture: &Fixture,
+    draw: &Draw,
+    round: u32,
+    copy: &Files,
+) -> Result<Round> {
+    let first = judge.round(fixture, draw, round, copy)?;
+    if first.killed.is_none() {
+        return Ok(first);
+    }
+    let mut again = judge.round(fixture, draw, round, copy)?;
+    again.log.insert_str(0, &first.log);
+    Ok(again)
 }
 
 /// The rounds, beside each other: each has a sandbox of its own.
@@ -275,7 +324,7 @@ fn rounds(
 ) -> Vec<Result<Round>> {
     let panicked = |_| Err(Error::new(Reason::Internal, "a round of the judge panicked"));
     std::thread::scope(|scope| {
-        let start = |round| scope.spawn(move || judge.round(fixture, draw, round, copy));
+        let start = |round| scope.spawn(move || made(judge, fixture, draw, round, copy));
         let started: Vec<_> = (1..=count).map(start).collect();
         started.into_iter().map(|round| round.join().unwrap_or_else(panicked)).collect()
     })

@@ -154,7 +154,7 @@ impl Judge for Python<'_> {
         }
         let finished = self.run(&mut room, DRAW, &names[0], &input)?;
         room.end();
-        Ok(asking.read(&finished))
+        Ok(asking.read(&finished.not_killed(super::ENDED)?))
     }
 
     fn round(&self, fixture: &Fixture, draw: &Draw, round: u32, copy: &Files) -> Result<Round> {
@@ -176,7 +176,8 @@ impl Judge for Python<'_> {
         rows.held(&format!("tests_{round}"), super::TESTED, &tested);
         let log = super::note(&format!("round {round}"), &finished);
         let late = super::is_late(&finished);
-        Ok(Round { rows, log, passed: called.is_ok() && tested.is_ok(), late })
+        let killed = finished.killed();
+        Ok(Round { rows, log, passed: called.is_ok() && tested.is_ok(), late, killed })
     }
 }
 
