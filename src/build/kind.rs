@@ -23,7 +23,7 @@ use crate::host::Timings;
 use crate::lock::Locked;
 use crate::lock::plan::{Plan, SOURCE_DATE_EPOCH};
 use crate::record::ids::AbsPath;
-use crate::record::lockfile::ProviderKind;
+use crate::record::lockfile::{Linker, ProviderKind};
 use crate::record::report::Runtime;
 use crate::sandbox::{Exit, Mapped, Mount};
 use crate::store::StoredFile;
@@ -77,17 +77,11 @@ impl ProviderKind {
     }
 
     /// The install command. No network is there: Bun finds every package in its cache or fails.
-    pub fn install_command(self) -> Vec<String> {
-        [
-            "bun",
-            "install",
-            "--frozen-lockfile",
-            "--ignore-scripts",
-            "--backend=hardlink",
-            "--linker=hoisted",
-        ]
-        .map(str::to_owned)
-        .to_vec()
+    pub fn install_command(self, linker: Linker) -> Vec<String> {
+        let linker = format!("--linker={}", linker.as_str());
+        let fixed =
+            ["bun", "install", "--frozen-lockfile", "--ignore-scripts", "--backend=hardlink"];
+        fixed.into_iter().chain([linker.as_str()]).map(str::to_owned).collect()
     }
 
     /// Puts everything that the source depends on into its place: cache, install, comparison, the locked scripts.
@@ -136,11 +130,15 @@ impl ProviderKind {
         for (argv, cwd) in before {
             steps.run(argv, cwd).map_err(skip)?;
         }
-        if inputs.bun_lock.config_version >= 1 && inputs.bun_lock.workspaces.len() > 1 {
-            steps.note("the source's lock asks for Bun's isolated linker, and packages are installed by the hoisted one: paths in the output can differ from those of a build by hand");
+        let asks = inputs.bun_lock.config_version >= 1 && inputs.bun_lock.workspaces.len() > 1;
+        if plan.linker == Linker::Hoisted && asks {
+            steps.note(&format!(
+                "the source's lock asks for Bun's isolated linker, and this lock for the hoisted one: paths in the output can differ from those of a build by hand. To follow the source: admit lock {} --linker isolated",
+                plan.provider
+            ));
         }
         let hidden = Hidden::hide(plan, inputs, steps)?;
-        steps.run(self.install_command(), here.clone())?;
+        steps.run(self.install_command(plan.linker), here.clone())?;
         hidden.restore(steps)?;
         timings.part("install");
         let below = match plan.project() {
@@ -149,11 +147,12 @@ impl ProviderKind {
         };
         let tree =
             left::directory(&steps.dir, &below).map_err(|err| Error::io("open", &below, err))?;
-        installed::require_equal(&tree, &below, &inputs.bun_lock, &required, &seeded)?;
+        let lock = &inputs.bun_lock;
+        installed::require_equal(&tree, &below, lock, &required, &seeded, plan.linker)?;
         if !project::trusts(plan, inputs)? {
             by_default(locked, inputs, steps, &below, here.clone())?;
         }
-        for (argv, cwd) in scripts(&plan.scripts, inputs, &below, steps)? {
+        for (argv, cwd) in scripts(plan, inputs, &below, steps)? {
             steps.run(argv, cwd)?;
         }
         for (argv, cwd) in after {
@@ -225,7 +224,7 @@ impl ProviderKind {
         let Some(scripts) = rest.len().checked_sub(plan.steps.len()) else { return false };
         let (scripts, steps) = rest.split_at(scripts);
         let known: &[&str] = if plan.lifecycle { &LIFECYCLE } else { &SCRIPTS };
-        *install == self.install_command()
+        *install == self.install_command(plan.linker)
             && steps == plan.steps
             && (plan.lifecycle || scripts.len() <= places(locked) * SCRIPTS.len())
             && scripts.iter().all(|argv| is_script(argv, known))
@@ -237,16 +236,20 @@ const SCRIPTS: [&str; 3] = ["preinstall", "install", "postinstall"];
 
 /// The lifecycle scripts of the packages that the lock names, as commands, each with its directory.
 fn scripts(
-    names: &[String],
+    plan: &Plan,
     inputs: &Inputs,
     project: &str,
     steps: &Steps<'_>,
 ) -> Result<Vec<(Vec<String>, AbsPath)>> {
     let mut commands = Vec::new();
     let top = &steps.work.top;
-    let installed: Vec<(String, String)> =
-        inputs.selected.iter().filter_map(|(package, _)| place(package)).collect();
-    for name in names {
+    let entries = entries(plan, project, steps)?;
+    let installed: Vec<(String, String)> = inputs
+        .selected
+        .iter()
+        .flat_map(|(package, _)| installed_at(package, entries.as_deref()))
+        .collect();
+    for name in &plan.scripts {
         let mut places: Vec<String> =
             installed.iter().filter(|(one, _)| one == name).map(|(_, at)| at.clone()).collect();
         if places.is_empty() {
@@ -292,6 +295,38 @@ fn place(package: &Package) -> Option<(String, String)> {
     Some((name, format!("node_modules/{}", parts.join("/node_modules/"))))
 }
 
+/// The entries of the isolated linker, which were compared with the lock before; `None` for the other.
+fn entries(plan: &Plan, project: &str, steps: &Steps<'_>) -> Result<Option<Vec<String>>> {
+    if plan.linker == Linker::Hoisted {
+        return Ok(None);
+    }
+    let at = format!("{project}/node_modules/.bun");
+    let io = |err| Error::io("list", &at, err);
+    let dir = match left::directory(&steps.dir, &at) {
+        Err(err) if left::is_absent(&err) => return Ok(Some(Vec::new())),
+        other => other.map_err(io)?,
+    };
+    let mut names = Vec::new();
+    for entry in dir.entries().map_err(io)? {
+        let name = entry.map_err(io)?.file_name();
+        names.extend(name.to_str().map(str::to_owned));
+    }
+    names.sort();
+    Ok(Some(names))
+}
+
+/// The name that a package is installed under, with each of the directories where it is.
+fn installed_at(package: &Package, entries: Option<&[String]>) -> Vec<(String, String)> {
+    let Some((name, at)) = place(package) else { return Vec::new() };
+    let Some(entries) = entries else { return vec![(name, at)] };
+    let own = format!("{}@{}", package.name.replace('/', "+"), package.resolution);
+    let of = |entry: &&String| {
+        entry.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with('+'))
+    };
+    let at = |entry: &String| format!("node_modules/.bun/{entry}/node_modules/{}", package.name);
+    entries.iter().filter(of).map(|entry| (name.clone(), at(entry))).collect()
+}
+
 /// The lifecycle scripts that the installed package `name` at `place` has.
 fn own_scripts(steps: &Steps<'_>, place: &str, name: &str) -> Result<Vec<&'static str>> {
     let manifest = format!("{place}/package.json");
@@ -327,15 +362,17 @@ fn by_default(
         steps.note(&format!("Bun {version} does not say which packages it trusts by itself: whose scripts it would run is not known; none runs"));
         return Ok(());
     }
+    let entries = entries(plan, project, steps)?;
     let decided = |name: &String| plan.scripts.contains(name) || skips.contains(name);
     let mut skipped = BTreeSet::new();
     // The list is about packages of a registry (seen: a tarball or commit of such a name is not trusted).
     for (package, _) in inputs.selected.iter().filter(|(one, _)| one.kind == Kind::Npm) {
         // Installed under another name, it is that name that Bun looks for.
-        let Some((name, place)) = place(package) else { continue };
-        let wanted = trusted.contains(name.as_str()) && !decided(&name);
-        if wanted && !own_scripts(steps, &format!("{project}/{place}"), &name)?.is_empty() {
-            skipped.insert(name);
+        for (name, place) in installed_at(package, entries.as_deref()) {
+            let wanted = trusted.contains(name.as_str()) && !decided(&name);
+            if wanted && !own_scripts(steps, &format!("{project}/{place}"), &name)?.is_empty() {
+                skipped.insert(name);
+            }
         }
     }
     if !skipped.is_empty() {

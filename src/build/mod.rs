@@ -9,6 +9,7 @@
 //! - [`published`]: what somebody else built. [`output`]: the file that comes out and its proofs. [`report`]: the record of a build. [`recorded`]: whether it is
 //!   the one that a lock asks for. [`stored`]: builds in the store.
 
+mod abbreviation;
 mod keep;
 pub mod kind;
 mod known;

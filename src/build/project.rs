@@ -277,8 +277,14 @@ const ASKED: &str = ".admit/git-asked";
 /// The `git` that steps find. Where the lock says so, it answers from the pin: which commit this is and when it was made;
 /// it knows no history and changes nothing. Everything else that it is asked for is an error, so that no step goes on with
 /// a wrong answer, and is remembered, since many a step goes on without one.
-pub fn git(plan: &Plan, work: &WorkDir, time: i64) -> String {
-    let (rev, short) = (plan.rev.as_str(), &plan.rev.as_str()[..7]);
+///
+/// `digits` is the length of a commit's short name.
+pub fn git(plan: &Plan, work: &WorkDir, time: i64, digits: usize) -> String {
+    let rev = plan.rev.as_str();
+    let short = rev.get(..digits).unwrap_or(rev);
+    let lengths: String = (4..=rev.len())
+        .map(|n| format!("  \"rev-parse --short={n} HEAD\") echo {} ;;\n", &rev[..n]))
+        .collect();
     let when = jiff::Timestamp::from_second(time).map(|time| time.to_string()).unwrap_or_default();
     let day = when.split('T').next().unwrap_or_default();
     let (source, asked) = (&work.source, work.inside(ASKED));
@@ -300,7 +306,7 @@ done
 none() {{ echo "git $*" >> {asked}; echo "git: a build knows its pin alone, and no answer to: git $*" >&2; exit 128; }}
 case "$*" in
   "rev-parse HEAD"|"rev-parse --verify HEAD") echo {rev} ;;
-  "rev-parse --short HEAD"|"rev-parse --short=7 HEAD"|"describe --always"|"describe --always --dirty"|"describe --tags --always"|"describe --tags --always --dirty"|"describe --always --tags") echo {short} ;;
+{lengths}  "rev-parse --short HEAD"|"describe --always"|"describe --always --dirty"|"describe --tags --always"|"describe --tags --always --dirty"|"describe --always --tags") echo {short} ;;
   "rev-parse --abbrev-ref HEAD") echo HEAD ;;
   "branch --show-current") ;;
   "status --porcelain"|"status -s"|"status --short"|"status --porcelain --untracked-files="*|"diff --quiet"|"diff --quiet HEAD"|"diff-index --quiet HEAD"|"diff-index --quiet HEAD --") ;;

@@ -15,7 +15,7 @@ use crate::lock::Locked;
 use crate::record::Record as _;
 use crate::record::ids::{Name, RelPath};
 use crate::record::lockfile::{
-    Ambient, Build, BunToolchain, Dependencies, Identity, License, LicenseStatus, Lockfile,
+    Ambient, Build, BunToolchain, Dependencies, Identity, License, LicenseStatus, Linker, Lockfile,
     Platform, ProviderKind, Published, PublishedFile, PublishedForm, RunShape, Source, Toolchain,
 };
 use crate::record::report::{Native, Runtime};
@@ -198,6 +198,7 @@ pub fn propose(
             skips: Vec::new(),
             lifecycle: None,
             git: false,
+            linker: Linker::Hoisted,
             lfs_pointers: Vec::new(),
             downloads: Vec::new(),
             writes: Vec::new(),

@@ -88,7 +88,7 @@ fn pulled(report: &BuildReport) -> Result<(), Difference> {
 fn built(locked: &Locked, report: &BuildReport, found: &Value) -> Result<(), Difference> {
     let plan = &locked.plan;
     if !plan.kind.could_run(locked, &report.build_command) {
-        let mut expected = vec![plan.kind.install_command()];
+        let mut expected = vec![plan.kind.install_command(plan.linker)];
         expected.extend(plan.steps.clone());
         return Err(Difference::new("build_command", json!(expected), &found["build_command"]));
     }
@@ -295,7 +295,7 @@ mod tests {
         let plan = locked.plan.clone();
         let script = |name: &str| ["bun", "run", name].map(str::to_owned).to_vec();
         let run = |locked: &Locked, scripts: &[&str]| {
-            let mut all = vec![plan.kind.install_command()];
+            let mut all = vec![plan.kind.install_command(plan.linker)];
             all.extend(scripts.iter().map(|name| script(name)));
             all.extend(plan.steps.clone());
             plan.kind.could_run(locked, &all)
@@ -316,7 +316,7 @@ mod tests {
         let four = ["install", "install", "install", "install"];
         assert!(!good(&four));
         assert!(!plan.kind.could_run(&one, &[]));
-        assert!(!plan.kind.could_run(&one, &[plan.kind.install_command()]));
+        assert!(!plan.kind.could_run(&one, &[plan.kind.install_command(plan.linker)]));
         // Installed at two places, it has them twice.
         locked.lock.dependencies.packages.iter_mut().for_each(|all| all.push(at("b/a")));
         assert!(run(&locked, &four) && !run(&locked, &["install"; 7]));

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::abbreviation;
 use super::options::Options;
 use super::output::{self, Proven};
 use super::step::Steps;
@@ -178,7 +179,11 @@ fn inside(
         source::copy_in(&inputs.source.files, &steps.dir, below, steps.owner)?;
     project::decided(&locked.lock, plan, inputs, &pointers)?;
     programs::place(plan, inputs, work, &steps.dir, steps.owner)?;
-    steps.program("git", &project::git(plan, work, inputs.source.time))?;
+    let digits = match plan.git {
+        true => abbreviation::digits(abbreviation::objects(&inputs.source.files.dir()?)?),
+        false => 7,
+    };
+    steps.program("git", &project::git(plan, work, inputs.source.time, digits))?;
     plan.kind.install(locked, inputs, &mut steps, timings)?;
     for step in &plan.steps {
         steps.run(step.clone(), project::directory(plan, &work.source))?;

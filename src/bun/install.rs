@@ -4,7 +4,7 @@
 //! another top directory, end in 0 with nothing installed. So the tree is compared with what the lock and the verified
 //! tarballs make it, file by file.
 //!
-//! Rules of the hoisted linker, as seen (where packages go stands in `place.rs`): commands are relative links in the
+//! Rules of the hoisted linker, as seen (where packages go stands in `place.rs`, for the isolated one in `isolated.rs`): commands are relative links in the
 //! `.bin` beside the package; one whose file is missing gets no link; of two with one name either may win. Their files
 //! become executable, and where the first line is `#!…\r\n` the `\r` is removed, in a file of its own.
 
@@ -12,10 +12,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use blake3::Hash;
 
+use super::isolated::{Commands, isolated};
 use super::lockfile::{Bin, Kind, Lockfile};
 use super::names::split_key;
 use super::place::{Places, places};
 use super::tree::{File, Found, Tree, Unpacked};
+use crate::record::lockfile::Linker;
 
 /// One thing that is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,10 +101,23 @@ fn is_mark(path: &str) -> bool {
 
 /// Compares `tree` with what `installed` (every selected package that is fetched) and the source's own packages make of
 /// it. Empty means equal. Sorted.
-pub fn compare(lock: &Lockfile, installed: &[Unpacked<'_>], tree: &Tree) -> Vec<Difference> {
+pub fn compare(
+    lock: &Lockfile,
+    installed: &[Unpacked<'_>],
+    tree: &Tree,
+    linker: Linker,
+) -> Vec<Difference> {
     let mut want: BTreeMap<String, Want<'_>> = BTreeMap::new();
     let mut dirs: BTreeMap<String, &str> = BTreeMap::new();
-    let places = places(lock, installed, tree);
+    let (places, isolated) = match linker {
+        Linker::Hoisted => (places(lock, installed, tree), None),
+        Linker::Isolated => {
+            let commands =
+                installed.iter().map(|one| (one.package.key.as_str(), bins(one))).collect();
+            let all = isolated(lock, installed, tree, &commands, &own_bins(lock));
+            (all.places, Some((all.links, all.commands)))
+        }
+    };
     for (dir, one) in &places.by_dir {
         for file in one.files {
             let path = format!("{dir}/{}", file.path);
@@ -120,6 +135,23 @@ pub fn compare(lock: &Lockfile, installed: &[Unpacked<'_>], tree: &Tree) -> Vec<
             want.extend(marks.filter(|path| is_mark(path)).map(|path| (path.clone(), Want::Mark)));
         }
         dirs.insert(dir.clone(), &one.package.key);
+    }
+    if let Some((links, commands)) = isolated {
+        for (dir, one) in &places.by_dir {
+            // Bun makes one file of all copies of it, so it may be executable for the sake of another.
+            for (_, file) in bins(one) {
+                if let Some(Want::File { role, .. }) = want.get_mut(&format!("{dir}/{file}")) {
+                    *role = Role::Perhaps;
+                }
+            }
+        }
+        for path in commands {
+            if let Some(Want::File { role, .. }) = want.get_mut(&path) {
+                *role = Role::Command;
+            }
+        }
+        want.extend(links.into_iter().map(|(link, targets)| (link, Want::Link(targets))));
+        return finished(&want, &dirs, &places, tree);
     }
     for package in lock.packages.values() {
         let linked =
@@ -164,7 +196,16 @@ pub fn compare(lock: &Lockfile, installed: &[Unpacked<'_>], tree: &Tree) -> Vec<
             want.entry(link).or_insert(Want::Link(targets));
         }
     }
-    let mut out = judge(&want, &dirs, tree);
+    finished(&want, &dirs, &places, tree)
+}
+
+fn finished(
+    want: &BTreeMap<String, Want<'_>>,
+    dirs: &BTreeMap<String, &str>,
+    places: &Places<'_>,
+    tree: &Tree,
+) -> Vec<Difference> {
+    let mut out = judge(want, dirs, tree);
     out.extend(places.clashes.iter().map(|(dir, key)| {
         let there = places.by_dir.get(dir).map_or("", |one| &one.package.resolution);
         difference(What::MissingPackage, dir, key, &format!("{there} in its place"))
@@ -222,6 +263,20 @@ fn own_commands(lock: &Lockfile) -> BTreeMap<String, BTreeSet<String>> {
         }
     }
     out
+}
+
+/// Names and files of the commands of the source's own packages, by their directories.
+fn own_bins(lock: &Lockfile) -> BTreeMap<&str, Commands> {
+    let own = |(path, files): (_, &BTreeMap<String, String>)| {
+        let name = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
+        let files = files.iter().filter_map(|(command, file)| Some((name(command), plain(file)?)));
+        (path, files.collect())
+    };
+    let all = lock.workspaces.iter().filter_map(|(path, workspace)| match &workspace.bin {
+        Bin::Files(files) => Some((path.as_str(), files)),
+        _ => None,
+    });
+    all.map(own).collect()
 }
 
 /// Names and files of a package's commands, the paths made plain.

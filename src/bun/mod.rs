@@ -18,6 +18,7 @@ pub mod graph;
 pub mod inject;
 pub mod inspect;
 pub mod install;
+mod isolated;
 mod jsonc;
 pub mod lockfile;
 pub mod manifest;

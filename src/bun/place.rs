@@ -50,7 +50,7 @@ impl Lockfile {
     }
 }
 
-fn modules_of(dir: &str) -> String {
+pub(super) fn modules_of(dir: &str) -> String {
     match dir {
         "" => "node_modules".to_owned(),
         dir => format!("{dir}/node_modules"),
@@ -121,7 +121,7 @@ impl<'a> Places<'a> {
         dir.is_some_and(|dir| !holds(tree, dir) && !self.by_dir.contains_key(dir))
     }
 
-    fn put(&mut self, dir: &str, one: Unpacked<'a>) {
+    pub(super) fn put(&mut self, dir: &str, one: Unpacked<'a>) {
         let key = one.package.key.as_str();
         if self.takes(dir, &one) {
             self.by_dir.entry(dir.to_owned()).or_insert(one);
@@ -163,6 +163,7 @@ mod tests {
     use super::super::install::{Difference, compare};
     use super::super::tree::{File, Found};
     use super::*;
+    use crate::record::lockfile::Linker;
 
     /// `mac` is for macOS and needs `x@2`, which the lock has at the top; `z` needs `x@1`.
     const LOCK: &str = r#"{"lockfileVersion": 1,
@@ -200,7 +201,7 @@ mod tests {
         };
         let tree = tree.iter().map(found).collect();
         let short = |one: Difference| format!("{} {}", one.what.as_str(), one.path);
-        compare(&lock, &unpacked, &tree).into_iter().map(short).collect()
+        compare(&lock, &unpacked, &tree, Linker::Hoisted).into_iter().map(short).collect()
     }
 
     #[test]

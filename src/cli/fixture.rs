@@ -10,9 +10,9 @@ use super::app::App;
 use super::findings::{self, Shown};
 use crate::error::{Error, Reason, Result};
 use crate::record;
-use crate::record::fixture::JudgeName;
+use crate::record::fixture::{AttackResult, FixtureLock, JudgeName};
 use crate::record::ids::{Name, RelPath};
-use crate::run::attack::{CLASSES, attack};
+use crate::run::attack::{Attacked, CLASSES, attack};
 use crate::run::examine::{self, Examined};
 use crate::run::{fixture, make};
 use crate::ui::Mark;
@@ -44,9 +44,9 @@ struct New {
     /// What it shall be called
     #[arg(value_name = "NAME")]
     name: Name,
-    /// The files as an agent shall find them
-    #[arg(long, value_name = "DIR")]
-    from: PathBuf,
+    /// The files as an agent shall find them, or a repository with its commit (40 hex digits, or newest)
+    #[arg(long, value_name = "DIR|URL@REV")]
+    from: make::From,
     /// The same files with the work done, or a patch that does it
     #[arg(long, value_name = "DIR|PATCH")]
     solution: Option<PathBuf>,
@@ -118,6 +118,9 @@ struct Attack {
     /// Show every attempt
     #[arg(long)]
     all: bool,
+    /// Keep the result in the fixture's record; where all is refused, record the fixture's digest with it
+    #[arg(long)]
+    record: bool,
 }
 
 /// Show a fixture and its digest, or record the digest that the gates expect
@@ -249,8 +252,9 @@ fn attacked(app: &App, args: &Attack) -> Result<u8> {
             |(class, refused, tried)| json!({ "class": class, "refused": refused, "tried": tried }),
         )
         .collect();
+    let kept = if args.record { keep(app, name, &attacked)? } else { None };
     app.ui.json(&json!({
-        "schema": "admit.fixture-attacked/1", "fixture": name, "holds": held, "refused": refused, "attempts": all,
+        "schema": "admit.fixture-attacked/2", "fixture": name, "record": kept, "holds": held, "refused": refused, "attempts": all,
         "classes": counts, "result": attacked,
     }));
     match held {
@@ -291,6 +295,7 @@ fn attacked(app: &App, args: &Attack) -> Result<u8> {
         let fix = "draw more calls, and calls whose results the solution alone gives: docs/own-fixture.md";
         app.ui.detail("fix", fix);
     }
+    kept.iter().for_each(|place| app.ui.value("record", &place.display().to_string()));
     match held {
         true => app.ui.verdict(Mark::Good, "holds", "nothing is accepted without the work"),
         false => app.ui.verdict(Mark::Bad, "fails", "work that solves nothing was accepted"),
@@ -298,22 +303,46 @@ fn attacked(app: &App, args: &Attack) -> Result<u8> {
     Ok(u8::from(!held))
 }
 
+/// Puts the result into the fixture's record, and its digest where nothing was accepted: where that was written.
+fn keep(app: &App, name: &Name, attacked: &Attacked) -> Result<Option<PathBuf>> {
+    let root = app.context.root()?;
+    let fixture = fixture::load(&root, name)?;
+    let result = Some(attacked.result());
+    let lock = match fixture::recorded(&root, name)? {
+        _ if attacked.held() && fixture.digest == attacked.digest => fixture.lock(result),
+        Some(old) => FixtureLock { attacked: result, ..old },
+        None => return Ok(None),
+    };
+    write(app, name, &lock).map(Some)
+}
+
+fn write(app: &App, name: &Name, lock: &FixtureLock) -> Result<PathBuf> {
+    let path = fixture::lock_path(name)
+        .parse()
+        .map_err(|err| Error::new(Reason::BadArgument, "the name").caused_by(err))?;
+    app.context.write_root(|root| root.put(&path, &record::pretty(lock)))
+}
+
 fn show(app: &App, args: &Show) -> Result<u8> {
     let root = app.context.root()?;
     let fixture = fixture::load(&root, &args.name)?;
     let path = fixture::lock_path(&args.name);
     if args.record {
-        let relative = path
-            .parse()
-            .map_err(|err| Error::new(Reason::BadArgument, "the name").caused_by(err))?;
-        app.context.write_root(|root| root.put(&relative, &record::pretty(&fixture.lock())))?;
+        let before = fixture::recorded(&root, &args.name)?.and_then(|lock| lock.attacked);
+        write(app, &args.name, &fixture.lock(before))?;
     }
     let root = app.context.root()?;
-    let locked = fixture::locked(&root, &args.name)?;
+    let lock = fixture::recorded(&root, &args.name)?;
+    let (locked, attacked) = match lock {
+        Some(lock) => (Some(lock.digest), lock.attacked),
+        None => (None, None),
+    };
+    let stale = attacked.as_ref().map(|result| result.digest != fixture.digest);
     let same = locked.as_ref() == Some(&fixture.digest);
     let place = locked.as_ref().map(|_| root.place(&path));
     app.ui.json(&json!({
-        "schema": "admit.fixture-shown/1", "fixture": args.name, "digest": fixture.digest,
+        "schema": "admit.fixture-shown/2", "fixture": args.name, "digest": fixture.digest,
+        "origin": fixture.record.origin, "attacked": attacked, "attack_stale": stale,
         "recorded": locked, "record": place, "task": fixture.record.task.title,
         "allowed_paths": fixture.record.allowed_paths, "tests": fixture.record.test_ids,
     }));
@@ -326,6 +355,21 @@ fn show(app: &App, args: &Show) -> Result<u8> {
     app.ui.verdict(mark, word, &format!("{name}: {}", fixture.record.task.title));
     app.ui.value("digest", &fixture.digest.to_string());
     place.iter().for_each(|place| app.ui.value("record", place));
+    if let Some(origin) = &fixture.record.origin {
+        app.ui.value("origin", &format!("{} at {}", origin.url, origin.rev));
+    }
+    let again = format!("admit fixture attack {name} --record");
+    app.ui.value(
+        "attack",
+        &match (&attacked, stale) {
+            (None, _) => format!("no result on record: {again}"),
+            (Some(_), Some(true)) => format!("stale, the fixture has changed since: {again}"),
+            (Some(result), _) => {
+                let AttackResult { refused, attempts, admit_version, .. } = result;
+                format!("{refused} of {attempts} attempts refused, by admit {admit_version}")
+            }
+        },
+    );
     if let Some(expected) = locked.as_ref().filter(|_| !same) {
         app.ui.detail("expected", &expected.to_string());
     }

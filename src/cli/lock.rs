@@ -14,7 +14,7 @@ use crate::lock::{self, Change};
 use crate::look::{self, Ask, Field, Rev, Wanted};
 use crate::record;
 use crate::record::ids::{AbsPath, CommitId, Digest, Name, RelPath, Sri};
-use crate::record::lockfile::{Ambient, Lifecycle, Lockfile, RunShape};
+use crate::record::lockfile::{Ambient, Lifecycle, Linker, Lockfile, RunShape};
 use crate::ui::{self, Mark};
 
 /// List the locks, show one, make one from what a source says, or change it
@@ -70,6 +70,9 @@ pub(super) struct Args {
     /// Leave that directory open: every build has one of its own, and no output can be locked
     #[arg(long, conflicts_with = "build_path")]
     open_build_path: bool,
+    /// Lock every program that the source compiles: NAME for the one of that name, NAME-PROGRAM for each other
+    #[arg(long, requires = "source", requires = "rev", conflicts_with_all = ["update", "show", "step", "output", "package"])]
+    each_output: bool,
     /// A build step, words separated by spaces; may be repeated
     #[arg(long, value_name = "COMMAND", value_parser = words)]
     step: Vec<Words>,
@@ -91,6 +94,9 @@ pub(super) struct Args {
     /// What becomes of the lifecycle scripts of the source's own packages
     #[arg(long, value_name = "run|skip", value_parser = lifecycle)]
     lifecycle: Option<Lifecycle>,
+    /// How Bun lays packages out [default: as the source has it]
+    #[arg(long, value_name = "hoisted|isolated", value_parser = linker)]
+    linker: Option<Linker>,
     /// Whether steps find a `git` that answers from the pin
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
     git: Option<bool>,
@@ -200,6 +206,14 @@ fn lifecycle(text: &str) -> Result<Lifecycle, String> {
     }
 }
 
+fn linker(text: &str) -> Result<Linker, String> {
+    match text {
+        "hoisted" => Ok(Linker::Hoisted),
+        "isolated" => Ok(Linker::Isolated),
+        _ => Err("expected hoisted or isolated".into()),
+    }
+}
+
 fn ambient(text: &str) -> Result<Ambient, String> {
     match text {
         "neutralise" => Ok(Ambient::Neutralise),
@@ -252,6 +266,7 @@ impl Args {
             scripts: some(&self.script),
             skips: some(&self.skip_script),
             lifecycle: self.lifecycle,
+            linker: self.linker,
             git: self.git,
             lfs_pointers: some(&self.lfs_pointer),
             downloads: some(&self.download),
@@ -292,6 +307,9 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let root = app.context.root()?;
     let path = lock::path_of(name);
     let ask = Ask { run: run_section(app, args)?, ..args.ask() };
+    if args.each_output {
+        return each(app, name, &ask);
+    }
     let there = root.get(&path).is_some();
     if args.show || (there && ask.is_empty() && !args.update && args.package.is_none()) {
         app.ui.raw(&record::pretty(&read(app, name)?));
@@ -326,6 +344,51 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     if !there {
         app.ui.remark(&format!("next: admit build {name} && admit lock {name} --update"));
     }
+    Ok(0)
+}
+
+/// A lock for every program that the source compiles. None is written before all are whole.
+fn each(app: &App, name: &Name, ask: &Ask) -> Result<u8> {
+    let root = app.context.root()?;
+    let mut all = Vec::new();
+    for (name, ask) in look::outputs(&app.context, name, ask)? {
+        let there = root.get(&lock::path_of(&name)).is_some();
+        let made = look::lock(&app.context, &name, ask)?;
+        all.push((name, made, there));
+    }
+    let (mut rows, mut lines) = (Vec::new(), Vec::new());
+    for (name, made, there) in &all {
+        let path = lock::path_of(name);
+        let relative = path
+            .parse()
+            .map_err(|err| Error::new(Reason::BadArgument, "the name").caused_by(err))?;
+        let place = match made.changes.is_empty() {
+            true => root.place(&path).into(),
+            false => {
+                app.context.write_root(|root| root.put(&relative, &record::pretty(&made.lock)))?
+            }
+        };
+        let word = match (there, made.changes.is_empty()) {
+            (false, _) => "locked",
+            (true, true) => "unchanged",
+            (true, false) => "changed",
+        };
+        rows.push(json!({
+            "provider": name, "output": made.lock.build.output, "path": place, "changes": made.changes,
+        }));
+        lines.push((name.as_str(), format!("{word}: {}", made.lock.build.output)));
+    }
+    let names: Vec<&str> = all.iter().map(|(name, ..)| name.as_str()).collect();
+    let count = ui::count(all.len(), "program", "programs");
+    app.ui.verdict(Mark::Good, "locked", &count);
+    lines.iter().for_each(|(name, text)| app.ui.row(Mark::Good, name, text));
+    app.ui.verdict(Mark::Good, "locked", &names.join(", "));
+    let next: Vec<String> = names
+        .iter()
+        .map(|name| format!("admit build {name} && admit lock {name} --update"))
+        .collect();
+    app.ui.remark(&format!("next: {}", next.join(" && ")));
+    app.ui.json(&json!({ "schema": "admit.locks-made/1", "locks": rows }));
     Ok(0)
 }
 

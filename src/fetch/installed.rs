@@ -13,6 +13,7 @@ use crate::bun::install::{Difference, compare};
 use crate::bun::lockfile::{Lockfile, Package, Required};
 use crate::bun::tree::{File, Found, Tree, Unpacked};
 use crate::error::{Error, Reason, Result};
+use crate::record::lockfile::Linker;
 
 /// Levels of directories that are listed. Paths end at 4,096 bytes, and npm's own trees stay below 40.
 const DEPTH: usize = 128;
@@ -101,9 +102,10 @@ pub fn differences(
     lock: &Lockfile,
     packages: &[Required<'_>],
     seeded: &Seeded,
+    linker: Linker,
 ) -> Result<Vec<Difference>> {
     let tree = list(source, place, &lock.module_dirs(), seeded)?;
-    Ok(compare(lock, &seeded.unpacked(packages)?, &tree))
+    Ok(compare(lock, &seeded.unpacked(packages)?, &tree, linker))
 }
 
 /// [`differences`] as an error: the first of them as expected and found, the others as hints.
@@ -116,8 +118,9 @@ pub fn require_equal(
     lock: &Lockfile,
     packages: &[Required<'_>],
     seeded: &Seeded,
+    linker: Linker,
 ) -> Result<()> {
-    let all = differences(source, place, lock, packages, seeded)?;
+    let all = differences(source, place, lock, packages, seeded, linker)?;
     let Some(first) = all.first() else { return Ok(()) };
     let what = match all.len() {
         1 => "the installed packages are not those of the lock".to_owned(),

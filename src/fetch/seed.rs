@@ -422,7 +422,15 @@ mod tests {
             let all = self.lock.packages.values();
             let required = self.lock.require_strong(all, &BTreeMap::new()).unwrap();
             let source = std::fs::File::open(self.dir.path().join("source")).unwrap();
-            installed::differences(&source, "source", &self.lock, &required, &self.seeded).unwrap()
+            installed::differences(
+                &source,
+                "source",
+                &self.lock,
+                &required,
+                &self.seeded,
+                crate::record::lockfile::Linker::Hoisted,
+            )
+            .unwrap()
         }
 
         /// What is found after `change`, in short.

@@ -181,7 +181,7 @@ impl<'a> Stage<'a> {
             && let Ok(fixture) = fixture::load(&*bare.root()?, &name(FIXTURE)?)
         {
             let path = data.join(fixture::lock_path(&fixture.record.name));
-            root::write_atomic(&path, &record::pretty(&fixture.lock()))?;
+            root::write_atomic(&path, &record::pretty(&fixture.lock(None)))?;
         }
         if world.strange_root {
             root::write_atomic(&bare.host.cwd().join(root::MARKER), b"")?;

@@ -8,7 +8,8 @@ use crate::error::{Error, Reason, Result};
 use crate::record;
 use crate::record::ids::{AbsPath, CommitId, Digest, Name, RelPath, Sri};
 use crate::record::lockfile::{
-    BunPackage, Download, Lifecycle, Lockfile, Platform, ProviderKind, PublishedFile, PublishedForm,
+    BunPackage, Download, Lifecycle, Linker, Lockfile, Platform, ProviderKind, PublishedFile,
+    PublishedForm,
 };
 
 /// `SOURCE_DATE_EPOCH` of every build: 1980-01-01T00:00:00Z, the first moment that every archive format can hold. A
@@ -52,6 +53,8 @@ pub struct Plan {
     /// Steps find a `git` that answers from the pin.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub git: bool,
+    #[serde(skip_serializing_if = "Linker::is_hoisted")]
+    pub linker: Linker,
     /// Files from elsewhere that steps find.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub downloads: Vec<Download>,
@@ -110,6 +113,7 @@ impl Plan {
             writes: lock.build.writes.clone(),
             lifecycle: lock.build.lifecycle == Some(Lifecycle::Run),
             git: lock.build.git,
+            linker: lock.build.linker,
             downloads: lock.build.downloads.clone(),
             without: lock.source.without.clone(),
             integrity: lock.dependencies.integrity.clone(),
@@ -163,6 +167,7 @@ mod tests {
         assert_ne!(base, key(&|l| l.build.path = Some("/tmp/x".parse().unwrap())));
         assert_ne!(base, key(&|l| l.build.steps.push(vec!["bun".into()])));
         assert_ne!(base, key(&|l| drop(l.build.env.insert("A".into(), "b".into()))));
+        assert_ne!(base, key(&|l| l.build.linker = Linker::Isolated));
         assert_ne!(base, key(&|l| l.toolchain.bun.version = "1.3.13".into()));
     }
 

@@ -16,7 +16,8 @@ use crate::record::Record as _;
 use crate::record::ids::{AbsPath, CommitId, Name, RelPath, Sri};
 use crate::record::lockfile::{
     AgentKind, Ambient, Build, BunToolchain, Dependencies, Download, Identity, License,
-    LicenseStatus, Lifecycle, Lockfile, Platform, ProviderKind, RunShape, Source, Toolchain,
+    LicenseStatus, Lifecycle, Linker, Lockfile, Platform, ProviderKind, RunShape, Source,
+    Toolchain,
 };
 use crate::root::Root;
 use propose::{From, Open, Proposal};
@@ -54,6 +55,7 @@ pub struct Ask {
     /// Trusted packages whose scripts do not run.
     pub skips: Option<Vec<String>>,
     pub lifecycle: Option<Lifecycle>,
+    pub linker: Option<Linker>,
     pub git: Option<bool>,
     pub lfs_pointers: Option<Vec<RelPath>>,
     /// Downloads that are declared.
@@ -155,6 +157,59 @@ pub fn lock(context: &Context, provider: &Name, ask: Ask) -> Result<Made> {
     lock::check(&lock, provider, &path_of(provider))?;
     let changes = lock::compare(old.as_ref(), &lock);
     Ok(Made { lock, changes, proposed })
+}
+
+/// The programs that a source compiles, each with the provider that it is locked as: `provider` itself for the program of
+/// its name, `provider-PROGRAM` for any other.
+///
+/// # Errors
+/// [`Reason::BadArgument`] where there is none, and where the source or its commit is not given; those of the source.
+pub fn outputs(context: &Context, provider: &Name, ask: &Ask) -> Result<Vec<(Name, Ask)>> {
+    let (Some(url), Some(rev)) = (&ask.source, &ask.rev) else {
+        return Err(Error::new(Reason::BadArgument, "whose outputs is not said")
+            .at("--each-output")
+            .expected("--source URL --rev COMMIT"));
+    };
+    let network = context.network()?;
+    let fetcher = network.fetcher();
+    let rev = match rev {
+        Rev::Commit(rev) => rev.clone(),
+        Rev::Newest => fetcher.newest(url)?,
+    };
+    let without = ask.without.as_deref().unwrap_or_default();
+    let locked = git::Locked { url, rev: &rev, tree: None, nar_hash: None, without };
+    let seen = Seen::of(&fetcher.source(&locked)?.files)?;
+    let path = propose::lockfile(&seen, ask.lockfile.as_ref())?
+        .map_err(|open| missing(provider, &[open]))?;
+    let said = propose::propose(&seen, path)?;
+    if said.outputs.is_empty() {
+        let why = "no script of the source says plainly what it compiles, and where to";
+        let open = Open { flag: "--step 'COMMAND' --output PATH".into(), why: why.into() };
+        return Err(missing(provider, &[open]));
+    }
+    let mut all: Vec<(Name, Ask)> = Vec::new();
+    for (step, output) in said.outputs {
+        let program = output.file_name();
+        let name = match program == provider.as_str() {
+            true => provider.clone(),
+            false => format!("{provider}-{program}").parse().map_err(|err| {
+                Error::new(Reason::BadArgument, "a program whose name no provider can have")
+                    .at(output.to_string())
+                    .caused_by(err)
+                    .hint("lock it by itself: --step and --output")
+            })?,
+        };
+        if let Some((_, other)) = all.iter().find(|(there, _)| *there == name) {
+            let other = other.output.as_ref().map(RelPath::to_string).unwrap_or_default();
+            return Err(Error::new(Reason::BadArgument, "two programs of one name")
+                .expected("one lock each")
+                .found(format!("{other}, {output}"))
+                .hint("lock each by itself: --step and --output"));
+        }
+        let (steps, rev) = (Some(vec![step]), Some(Rev::Commit(rev.clone())));
+        all.push((name, Ask { steps, output: Some(output), rev, ..ask.clone() }));
+    }
+    Ok(all)
 }
 
 /// The lock that what is not given comes from: the provider's own, one that was named, or one of the same source.
@@ -342,6 +397,9 @@ fn whole(
     if let Some(place) = said.git.as_ref().filter(|_| ask.git.is_none()) {
         note("build.git", "answers from the pin".into(), place);
     }
+    if let Some(place) = said.isolated.as_ref().filter(|_| ask.linker.is_none()) {
+        note("build.linker", "isolated".into(), place);
+    }
     let license = match &said.license {
         Some(spdx) if spdx::Expression::parse(spdx).is_ok() => {
             note("license.spdx", spdx.clone(), "package.json: license");
@@ -376,6 +434,10 @@ fn whole(
             scripts: Vec::new(),
             skips: Vec::new(),
             lifecycle,
+            linker: match said.isolated {
+                Some(_) => Linker::Isolated,
+                None => Linker::Hoisted,
+            },
             git: said.git.is_some(),
             lfs_pointers: Vec::new(),
             downloads: Vec::new(),
@@ -517,6 +579,7 @@ fn apply(context: &Context, root: &Root, lock: &mut Lockfile, ask: Ask) -> Resul
     set(&mut build.skips, ask.skips);
     build.lifecycle = ask.lifecycle.or(build.lifecycle);
     set(&mut build.git, ask.git);
+    set(&mut build.linker, ask.linker);
     set(&mut build.lfs_pointers, ask.lfs_pointers);
     let identity = &mut lock.identity;
     identity.help_first_line = ask.help_first_line.or(identity.help_first_line.take());

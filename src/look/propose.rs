@@ -54,6 +54,8 @@ pub struct Proposal {
     pub bun: Said<String>,
     pub steps: Said<Steps>,
     pub output: Said<RelPath>,
+    /// Every program that the source compiles for this machine, with its step.
+    pub outputs: Vec<(Vec<String>, RelPath)>,
     /// The source's own lifecycle scripts, with their directories.
     pub lifecycle: Vec<String>,
     /// These set hooks of a git repository and do nothing else.
@@ -63,6 +65,8 @@ pub struct Proposal {
     pub pointers: Vec<RelPath>,
     /// Packages that the source's lock binds to no bytes.
     pub weak: Vec<String>,
+    /// Where it is said that Bun's isolated linker is the one.
+    pub isolated: Option<String>,
     /// Where a script asks git which commit this is.
     pub git: Option<String>,
     /// As `package.json` has it.
@@ -194,15 +198,40 @@ pub fn propose(seen: &Seen, path: RelPath) -> Result<Proposal> {
         bun: bun(seen, project, root, lock.version),
         steps,
         output,
+        outputs: outputs(&found),
         lifecycle: own.collect(),
         hooks,
         trusted: trusted.into_iter().map(str::to_owned).collect(),
         pointers: seen.pointers.clone(),
         weak: lock.weak(&BTreeMap::new()).iter().map(|one| one.key.clone()).collect(),
+        isolated: isolated(seen, project, &lock, path.as_str()),
         git: found.iter().find_map(|one| one.git.clone()),
         license: root["license"].as_str().map(str::to_owned),
         lockfile: path,
     })
+}
+
+/// Where the source says that its packages are laid out by the isolated linker: `linker` of `[install]` in its
+/// `bunfig.toml`, else the lock of a workspace whose `configVersion` is 1 or more (bun.md, section A).
+fn isolated(seen: &Seen, project: &str, lock: &BunLock, place: &str) -> Option<String> {
+    let at = format!("{project}bunfig.toml");
+    let mut section = "";
+    for line in seen.text(&at).unwrap_or_default().lines().map(str::trim) {
+        if line.starts_with('[') {
+            section = line.trim_matches(['[', ']']).trim();
+            continue;
+        }
+        let Some((key, value)) = line.split_once('=') else { continue };
+        if (section, key.trim()) == ("install", "linker")
+            || (section, key.trim()) == ("", "install.linker")
+        {
+            let value = value.split('#').next().unwrap_or_default();
+            let value = value.trim().trim_matches(['"', '\'']);
+            return (value == "isolated").then(|| format!("{at}: install.linker"));
+        }
+    }
+    let own = lock.config_version >= 1 && lock.workspaces.len() > 1;
+    own.then(|| format!("{place}: a workspace of configVersion {}", lock.config_version))
 }
 
 const STALE: &str = "lock a commit whose lock is current, or bring it up to date in a clone: bun install, and commit bun.lock";
@@ -297,11 +326,15 @@ fn candidates(
                 };
                 words.into_iter().map(str::to_owned).collect()
             };
-            if let Some(words) = compiles(command) {
+            let compiled = compiles(command);
+            if !compiled.is_empty() {
                 let git = asks_git(command).then(|| place.clone());
-                let output = outfile(&words).and_then(|path| join(&base, &path));
-                let foreign = words.iter().any(|word| word.starts_with("--target"));
-                found.push(Candidate { step: run(name), output, place, git, foreign });
+                for words in compiled {
+                    let output = outfile(&words).and_then(|path| join(&base, &path));
+                    let foreign = words.iter().any(|word| word.starts_with("--target"));
+                    let (place, git) = (place.clone(), git.clone());
+                    found.push(Candidate { step: run(name), output, place, git, foreign });
+                }
                 continue;
             }
             let Some(file) = program(command).and_then(|path| join(&base, path)) else { continue };
@@ -310,15 +343,15 @@ fn candidates(
             if file.ends_with(".sh") {
                 for line in text.lines().map(str::trim) {
                     // A line with variables means something only in its script.
-                    let Some(words) =
-                        compiles(line).filter(|_| !line.contains(['$', '`', '(', '|']))
-                    else {
+                    if line.contains(['$', '`', '(', '|']) {
                         continue;
-                    };
-                    let output = outfile(&words).and_then(|path| join(project, &path));
-                    let foreign = words.iter().any(|word| word.starts_with("--target"));
-                    let (place, git) = (format!("{file} ({place})"), git.clone());
-                    found.push(Candidate { step: words, output, place, git, foreign });
+                    }
+                    for words in compiles(line) {
+                        let output = outfile(&words).and_then(|path| join(project, &path));
+                        let foreign = words.iter().any(|word| word.starts_with("--target"));
+                        let (place, git) = (format!("{file} ({place})"), git.clone());
+                        found.push(Candidate { step: words, output, place, git, foreign });
+                    }
                 }
             } else if ["Bun.build", "bun build", "'--compile'", "\"--compile\""]
                 .iter()
@@ -435,6 +468,8 @@ fn chosen(found: &[Candidate]) -> (Said<Steps>, Said<RelPath>) {
     let open = |flag: &str, why: String| Open { flag: flag.to_owned(), why };
     let one = match native.as_slice() {
         [one] => *one,
+        // One script that compiles several: its first, and the build names the others.
+        [first, rest @ ..] if rest.iter().all(|one| one.step == first.step) => *first,
         _ => {
             let choices: Vec<String> = native
                 .iter()
@@ -448,7 +483,10 @@ fn chosen(found: &[Candidate]) -> (Said<Steps>, Said<RelPath>) {
                     "no script of the source compiles an executable".to_owned()
                 }
                 true => "every script that compiles chooses another runtime (--target)".to_owned(),
-                false => format!("its scripts leave a choice: {}", choices.join("; ")),
+                false => format!(
+                    "its scripts leave a choice: {}; or a lock for each: --each-output",
+                    choices.join("; ")
+                ),
             };
             let output = open("--output PATH", "the file that the steps leave".into());
             return (Err(open("--step 'COMMAND'", why)), Err(output));
@@ -462,12 +500,24 @@ fn chosen(found: &[Candidate]) -> (Said<Steps>, Said<RelPath>) {
     (Ok(From { value: vec![one.step.clone()], place }), output)
 }
 
-/// The words of the part of a command line that compiles.
-fn compiles(command: &str) -> Option<Vec<String>> {
+/// Every program that is compiled for this machine to a place that is known, each once, with the first step that does.
+fn outputs(found: &[Candidate]) -> Vec<(Vec<String>, RelPath)> {
+    let mut all: Vec<(Vec<String>, RelPath)> = Vec::new();
+    for one in found.iter().filter(|one| !one.foreign) {
+        let Some(path) = one.output.as_deref().and_then(|path| path.parse().ok()) else { continue };
+        if !all.iter().any(|(_, known)| *known == path) {
+            all.push((one.step.clone(), path));
+        }
+    }
+    all
+}
+
+/// The words of each part of a command line that compiles.
+fn compiles(command: &str) -> Vec<Vec<String>> {
     let parts = command.split("&&").flat_map(|part| part.split(';'));
     let words = parts.map(|part| part.split_whitespace().map(unquoted).collect::<Vec<_>>());
-    let mut words = words.filter(|words| words.iter().any(|word| word == "--compile"));
-    words.find(|words| words.len() > 2 && words[0] == "bun" && words[1] == "build")
+    let words = words.filter(|words| words.iter().any(|word| word == "--compile"));
+    words.filter(|words| words.len() > 2 && words[0] == "bun" && words[1] == "build").collect()
 }
 
 fn unquoted(word: &str) -> String {
@@ -627,6 +677,53 @@ mod tests {
         let found = said(r#"{"scripts": {"build": "bun b.mjs"}}"#, &[("b.mjs", spawned)]);
         assert_eq!(found.steps.unwrap().value, [["bun", "run", "build"]]);
         assert_eq!(found.output.unwrap().value.as_str(), "release/x");
+    }
+
+    #[test]
+    fn every_program_that_is_compiled_is_an_output() {
+        let outputs = |package: &str| {
+            let said = said(package, &[]);
+            let all = said.outputs.into_iter();
+            let all: Vec<String> =
+                all.map(|(step, at)| format!("{} {at}", step.join(" "))).collect();
+            (all, said.output.map(|it| it.value.to_string()).ok())
+        };
+        let two = r#"{"scripts": {"a": "bun build --compile a.ts --outfile dist/a", "b": "bun build --compile b.ts --outfile dist/b",
+            "again": "bun build --compile a.ts --outfile dist/a", "win": "bun build --compile a.ts --target=bun-windows-x64 --outfile w"}}"#;
+        assert_eq!(
+            outputs(two),
+            (vec!["bun run a dist/a".into(), "bun run b dist/b".into()], None)
+        );
+        let one = r#"{"scripts": {"build": "bun build --compile a.ts --outfile dist/a && bun build --compile b.ts --outfile dist/b"}}"#;
+        let both = vec!["bun run build dist/a".into(), "bun run build dist/b".into()];
+        assert_eq!(outputs(one), (both, Some("dist/a".into())));
+    }
+
+    #[test]
+    fn the_linker_is_the_one_that_bun_would_take() {
+        let bunfig = |text: &str| said("{}", &[("bunfig.toml", text)]).isolated;
+        assert_eq!(bunfig(""), None);
+        let place = Some("bunfig.toml: install.linker".to_owned());
+        assert_eq!(bunfig("[install]\nlinker = \"isolated\" # each apart\n"), place);
+        assert_eq!(bunfig("install.linker = 'isolated'"), place);
+        assert_eq!(bunfig("[install]\nlinker = \"hoisted\""), None);
+        assert_eq!(bunfig("[test]\nlinker = \"isolated\""), None);
+        let workspace = |text: &str, version: u32| {
+            let lock = format!(
+                r#"{{"lockfileVersion": 1, "configVersion": {version}, "workspaces": {{"": {{"name": "x"}}, "a": {{"name": "a"}}}},
+                "packages": {{"a": ["a@workspace:a"]}}}}"#
+            );
+            let files = [
+                ("package.json", r#"{"name": "x", "workspaces": ["a"]}"#),
+                ("a/package.json", r#"{"name": "a"}"#),
+                ("bun.lock", lock.as_str()),
+                ("bunfig.toml", text),
+            ];
+            propose(&seen(&files), "bun.lock".parse().unwrap()).unwrap().isolated
+        };
+        assert!(workspace("", 1).is_some_and(|place| place.contains("configVersion 1")));
+        assert_eq!(workspace("", 0), None);
+        assert_eq!(workspace("[install]\nlinker = \"hoisted\"", 1), None);
     }
 
     #[test]

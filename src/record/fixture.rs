@@ -12,21 +12,59 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::canonical::{Record, Schema};
-use super::ids::{Digest, Name, RelPath};
+use super::ids::{CommitId, Digest, Name, ObjectId, RelPath};
 
-/// A fixture by digest, `lockfiles/fixtures/<name>.json` (`admit.fixture-lock/1`): what the gate holds a fixture against.
+/// A fixture by digest, `lockfiles/fixtures/<name>.json` (`admit.fixture-lock/2`): what the gate holds a fixture against.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FixtureLock {
-    /// Always `admit.fixture-lock/1`.
+    /// Always `admit.fixture-lock/2`. One of `admit.fixture-lock/1`, which has no `attacked`, is read too.
     pub schema: String,
     pub fixture: Name,
     /// SHA-256 over the canonical list of every file's path and SHA-256.
     pub digest: Digest,
+    /// What the last recorded `admit fixture attack` came to, perhaps of the fixture as it was before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attacked: Option<AttackResult>,
 }
 
 impl Record for FixtureLock {
-    const SCHEMA: Schema = Schema { name: "admit.fixture-lock", version: 1 };
+    const SCHEMA: Schema = Schema { name: "admit.fixture-lock", version: 2 };
+}
+
+/// What attempts at a fixture came to that must not be accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AttackResult {
+    /// The fixture that was attacked.
+    pub digest: Digest,
+    pub admit_version: String,
+    pub refused: u64,
+    pub attempts: u64,
+    /// Of each class.
+    pub classes: BTreeMap<String, AttackCount>,
+    /// Names of the attempts that were accepted.
+    pub accepted: Vec<String>,
+    /// Files that may change and in whose place nothing was tried.
+    pub untried: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AttackCount {
+    pub refused: u64,
+    pub attempts: u64,
+}
+
+/// The commit that a fixture's workspace was made from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FixtureOrigin {
+    /// `https://…`, `http://…` or `file:///…`.
+    pub url: String,
+    pub rev: CommitId,
+    /// The commit's git tree. The workspace is this without what no fixture holds, with a `.gitignore` of the fixture's.
+    pub tree: ObjectId,
 }
 
 /// `fixture.json`. Paths are below the fixture's directory or, where said so, below its workspace. Most fields have a
@@ -49,6 +87,9 @@ pub struct FixtureRecord {
     #[serde(default)]
     pub profile: Profile,
     pub task: TaskHead,
+    /// Where the workspace is from, where that is a commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<FixtureOrigin>,
     /// Paths in the workspace that may change.
     pub allowed_paths: Vec<RelPath>,
     /// What the task forbids, word for word. Default: touching tests, files of its own, the network, looking outside.

@@ -151,6 +151,7 @@ impl Lockfile {
         }
         let Build {
             path,
+            linker,
             steps,
             env,
             scripts,
@@ -164,6 +165,7 @@ impl Lockfile {
         } = &self.build;
         let more = !skips.is_empty() || lifecycle.is_some() || *git || !lfs_pointers.is_empty();
         let none = steps.is_empty() && env.is_empty() && scripts.is_empty() && writes.is_empty();
+        let more = more || !linker.is_hoisted();
         let more = more || !downloads.is_empty() || !self.dependencies.integrity.is_empty();
         if path.is_some() || more || !none {
             fault("build", "a published package is not built, and no script of it runs".into());

@@ -265,6 +265,9 @@ pub struct Build {
     /// build has a directory of its own choice, two builds may differ, and no output is locked from what was built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<AbsPath>,
+    /// How Bun lays packages out. Absent: `hoisted`.
+    #[serde(default, skip_serializing_if = "Linker::is_hoisted")]
+    pub linker: Linker,
     /// Commands after the install, in order; the first word is `bun` or `sh`.
     pub steps: Vec<Vec<String>>,
     /// Variables on top of admit's closed list.
@@ -306,6 +309,32 @@ pub struct Download {
     /// Where it is put in the source before anything runs; absent: a step fetches it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<RelPath>,
+}
+
+/// How Bun lays out the packages that it installs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Linker {
+    /// Each as far up as it can be, in one `node_modules`.
+    #[default]
+    Hoisted,
+    /// Each in a directory of its own, with links to what it needs.
+    Isolated,
+}
+
+impl Linker {
+    /// Whether it is the one that a lock does not name.
+    pub fn is_hoisted(&self) -> bool {
+        *self == Linker::Hoisted
+    }
+
+    /// As Bun's `--linker` has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Linker::Hoisted => "hoisted",
+            Linker::Isolated => "isolated",
+        }
+    }
 }
 
 /// What becomes of the lifecycle scripts of the source's own packages.

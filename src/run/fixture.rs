@@ -11,7 +11,9 @@ pub use defaults::{SOLUTION, fill};
 use super::patch::{self, Content, Files};
 use crate::check;
 use crate::error::{Error, Reason, Result};
-use crate::record::fixture::{FixtureLock, FixtureRecord, JudgeName, ProgramCall, Script};
+use crate::record::fixture::{
+    AttackResult, FixtureLock, FixtureRecord, JudgeName, ProgramCall, Script,
+};
 use crate::record::ids::{AbsPath, Digest, Name, RelPath, Timestamp};
 use crate::record::{self, Record as _, Schema};
 use crate::root::{self, Root};
@@ -63,10 +65,28 @@ pub fn lock_path(name: &Name) -> String {
 /// # Errors
 /// [`Reason::BadRecord`] for a record that cannot be read, or of another fixture.
 pub fn locked(root: &Root, name: &Name) -> Result<Option<Digest>> {
+    Ok(recorded(root, name)?.map(|lock| lock.digest))
+}
+
+/// The same with all that is on record.
+///
+/// # Errors
+/// Those of [`locked`].
+pub fn recorded(root: &Root, name: &Name) -> Result<Option<FixtureLock>> {
     let path = lock_path(name);
-    let Some(lock) = root.record::<FixtureLock>(&path)? else { return Ok(None) };
+    let Some(bytes) = root.get(&path) else { return Ok(None) };
+    let bad = |err| root::bad_record(&root.place(&path), &err);
+    let value = record::parse_value(bytes).map_err(bad)?;
+    let before = Schema { version: 1, ..FixtureLock::SCHEMA }.to_string();
+    let lock = match value.get("schema").and_then(Value::as_str) == Some(before.as_str()) {
+        true => FixtureLock {
+            schema: FixtureLock::SCHEMA.to_string(),
+            ..serde_json::from_slice(bytes).map_err(|err| bad(err.into()))?
+        },
+        false => record::parse(bytes).map_err(bad)?,
+    };
     match lock.fixture == *name {
-        true => Ok(Some(lock.digest)),
+        true => Ok(Some(lock)),
         false => Err(Error::new(Reason::BadRecord, "the record is of another fixture")
             .at(root.place(&path))
             .expected(name.to_string())
@@ -214,11 +234,12 @@ fn files(root: &Root, prefix: &str) -> Result<Files, String> {
 
 impl Fixture {
     /// The record by which the gate will know it again.
-    pub fn lock(&self) -> FixtureLock {
+    pub fn lock(&self, attacked: Option<AttackResult>) -> FixtureLock {
         FixtureLock {
             schema: FixtureLock::SCHEMA.to_string(),
             fixture: self.record.name.clone(),
             digest: self.digest.clone(),
+            attacked,
         }
     }
 

@@ -17,10 +17,12 @@ use super::patch::{self, Content, Files};
 use super::tools;
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
+use crate::fetch::git;
 use crate::record::fixture::{
-    FixtureRecord, HeldOut, HeldOutCase, JudgeName, Profile, ProgramCall, TaskHead, workspace,
+    FixtureOrigin, FixtureRecord, HeldOut, HeldOutCase, JudgeName, Profile, ProgramCall, TaskHead,
+    workspace,
 };
-use crate::record::ids::{Name, RelPath};
+use crate::record::ids::{CommitId, Name, RelPath};
 use crate::record::{self, Record as _};
 use crate::root::Root;
 use crate::sandbox::Launcher;
@@ -49,7 +51,7 @@ const TITLE: usize = 72;
 #[derive(Clone, Debug, Default)]
 pub struct Ask {
     /// The work that is to be done, as an agent shall find it.
-    pub from: PathBuf,
+    pub from: From,
     /// The same with the work done, or a patch that does it.
     pub solution: Option<PathBuf>,
     pub generator: Option<PathBuf>,
@@ -69,6 +71,45 @@ pub struct Ask {
     pub replace: bool,
     /// Longest time of a command of the judge.
     pub wall: Option<Duration>,
+}
+
+/// Where the work is.
+#[derive(Clone, Debug)]
+pub enum From {
+    Directory(PathBuf),
+    Commit {
+        /// `https://…`, `http://…` or `file:///…`.
+        url: String,
+        /// The tip of the default branch where there is none.
+        rev: Option<CommitId>,
+    },
+}
+
+impl Default for From {
+    fn default() -> Self {
+        From::Directory(PathBuf::new())
+    }
+}
+
+impl std::str::FromStr for From {
+    type Err = String;
+
+    /// A directory, or `URL@REV`, the latter a commit of 40 hex digits or `newest`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if !text.contains("://") {
+            return Ok(From::Directory(text.into()));
+        }
+        let Some((url, rev)) = text.rsplit_once('@').filter(|(_, rev)| !rev.contains('/')) else {
+            return Err(format!(
+                "a repository is named with its commit: {text}@COMMIT, or @newest"
+            ));
+        };
+        let rev = match rev {
+            "newest" => None,
+            rev => Some(rev.parse::<CommitId>().map_err(|err| err.to_string())?),
+        };
+        Ok(From::Commit { url: url.to_owned(), rev })
+    }
 }
 
 /// What was made.
@@ -103,7 +144,17 @@ pub fn make(context: &Context, name: &Name, ask: &Ask) -> Result<Made> {
     let host = &context.host;
     let mut open = Vec::new();
     let mut proposed = Vec::new();
-    let mut files = read(&host.absolute(&ask.from))?;
+    let (mut files, origin) = match &ask.from {
+        From::Directory(dir) => {
+            let dir = host.absolute(dir);
+            (read(&dir, &dir.display().to_string())?, None)
+        }
+        From::Commit { url, rev } => {
+            let (files, origin) = commit(context, url, rev.as_ref())?;
+            proposed.push(("origin", format!("{url} at {}", origin.rev)));
+            (files, Some(origin))
+        }
+    };
     let own = !ask.verify.is_empty() || !ask.program.is_empty();
     let judge = ask.judge.or_else(|| {
         if own {
@@ -138,6 +189,7 @@ pub fn make(context: &Context, name: &Name, ask: &Ask) -> Result<Made> {
         judge,
         repo: None,
         profile: Profile::default(),
+        origin,
         task: TaskHead { id: None, title: String::new(), issue: String::new() },
         allowed_paths: ask.allow.clone(),
         forbidden_actions: Vec::new(),
@@ -340,7 +392,7 @@ fn solution(path: &Path, files: &Files, open: &mut Vec<Open>) -> Result<Option<F
         });
     }
     let mut solved = files.clone();
-    let mut over = read(path)?;
+    let mut over = read(path, &path.display().to_string())?;
     over.remove(&at(".gitignore")?);
     solved.extend(over);
     Ok(Some(solved))
@@ -443,16 +495,32 @@ fn calls(texts: &[String], command: bool, open: &mut Vec<Open>) -> Vec<HeldOut> 
 ///
 /// # Errors
 /// [`Reason::BadArgument`] for what a fixture cannot hold: links, special files, names that are not UTF-8, too much.
-fn read(dir: &Path) -> Result<Files> {
+fn read(dir: &Path, place: &str) -> Result<Files> {
     let top = Dir::open_ambient_dir(dir, ambient_authority())
         .map_err(|err| Error::io("open", dir, err))?;
-    let mut reader = Reader { top: dir, files: Files::new(), bytes: 0 };
+    let mut reader = Reader { top: place, files: Files::new(), bytes: 0 };
     reader.directory(&top, "")?;
     Ok(reader.files)
 }
 
+/// The files of a commit, and where they are from. A submodule is a part of it.
+fn commit(context: &Context, url: &str, rev: Option<&CommitId>) -> Result<(Files, FixtureOrigin)> {
+    let network = context.network()?;
+    let fetcher = network.fetcher();
+    let rev = match rev {
+        Some(rev) => rev.clone(),
+        None => fetcher.newest(url)?,
+    };
+    let locked = git::Locked { url, rev: &rev, tree: None, nar_hash: None, without: &[] };
+    let source = fetcher.source(&locked)?;
+    let files = read(source.files.path(), &format!("{url}@{rev}"))?;
+    let origin = FixtureOrigin { url: url.to_owned(), rev, tree: source.tree };
+    Ok((files, origin))
+}
+
 struct Reader<'a> {
-    top: &'a Path,
+    /// What is read, for errors.
+    top: &'a str,
     files: Files,
     bytes: usize,
 }
@@ -460,13 +528,13 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn refused(&self, path: &str, what: &str) -> Error {
         Error::new(Reason::BadArgument, what)
-            .at(self.top.join(path).display().to_string())
+            .at(format!("{}: {path}", self.top))
             .expected(format!("regular files, at most {FILES} with {} MiB in all", BYTES >> 20))
             .hint("copy what the task needs into a directory of its own, and name that one")
     }
 
     fn directory(&mut self, dir: &Dir, below: &str) -> Result<()> {
-        let io = |err| Error::io("read", self.top.join(below), err);
+        let io = |err| Error::io("read", format!("{}/{below}", self.top), err);
         let mut entries =
             dir.entries().map_err(io)?.collect::<std::io::Result<Vec<_>>>().map_err(io)?;
         entries.sort_by_key(cap_std::fs::DirEntry::file_name);
@@ -478,7 +546,7 @@ impl Reader<'_> {
                 continue;
             }
             let path = if below.is_empty() { name.to_owned() } else { format!("{below}/{name}") };
-            let io = |err| Error::io("read", self.top.join(&path), err);
+            let io = |err| Error::io("read", format!("{}/{path}", self.top), err);
             let kind = entry.file_type().map_err(io)?;
             if kind.is_dir() {
                 let dir = entry.open_dir().map_err(io)?;

@@ -185,6 +185,45 @@ fn what_a_new_fixture_lacks_is_asked_for_in_one_error() {
 }
 
 #[test]
+fn a_fixture_of_a_commit_and_its_attack_are_on_record() {
+    let world = World::with_shared_store();
+    let work = project().join("fixtures").join(TYPESCRIPT);
+    let text = |path: &str| std::fs::read_to_string(work.join(path)).unwrap();
+    let (code, tests) =
+        (text("workspace/src/duration.ts"), text("workspace/tests/duration.test.ts"));
+    let repo = world.path().join("repo");
+    let files = [("src/duration.ts", code.as_str()), ("tests/duration.test.ts", tests.as_str())];
+    let rev = crate::lock::commit(&repo, &files);
+    let from = |rev: &str| format!("file://{}@{rev}", repo.display());
+    let (solution, generator) = (work.join("solution"), work.join("generator.ts"));
+    let new = |from: &str| {
+        let solution = solution.to_str().unwrap();
+        let args = ["fixture", "new", "mine", "--from", from, "--solution", solution];
+        let more = ["--generator", generator.to_str().unwrap(), "--issue", "Read durations."];
+        world.admit(&[&args[..], &more].concat())
+    };
+    new(&from("main")).expect(2);
+    new(&from(&"0".repeat(40))).refuse(4, "rev_not_in_remote");
+    let run = new(&from("newest")).expect(0);
+    assert!(run.stdout().contains(&rev), "{run}");
+    let fixture = world.home().join(".local/share/admit/root/fixtures/mine");
+    let value: Value =
+        serde_json::from_slice(&std::fs::read(fixture.join("fixture.json")).unwrap()).unwrap();
+    assert_eq!(value["origin"]["rev"], rev.as_str());
+    world.admit(&["fixture", "attack", "mine", "--record"]).expect(0);
+    let shown = |code| world.admit(&["fixture", "show", "mine", "--json"]).expect(code).json();
+    let json = shown(0);
+    assert_eq!(json["attack_stale"], false, "{json:#}");
+    assert_eq!(json["attacked"]["refused"], json["attacked"]["attempts"]);
+    assert_eq!(json["attacked"]["classes"]["steering"]["attempts"], 10);
+    // What was attacked is no longer what is there, also where that is recorded.
+    record(&fixture, |record| record["task"]["title"] = json!("Another title"));
+    assert_eq!(shown(5)["attack_stale"], true);
+    let run = world.admit(&["fixture", "mine", "--record"]).expect(0);
+    assert!(run.stdout().contains("stale"), "{run}");
+}
+
+#[test]
 fn a_program_that_calls_start_is_one_of_the_judges() {
     let world = World::with_shared_store();
     let write = |path: &str, text: &str| {

@@ -19,6 +19,7 @@ use admit::host::{Host, Silent};
 use admit::lock::plan::Plan;
 use admit::record;
 use admit::record::ids::{Algorithm, Digest};
+use admit::record::lockfile::Linker;
 use admit::record::lockfile::Platform;
 use admit::store::Store;
 
@@ -119,7 +120,7 @@ impl Build {
             env.insert(name.to_owned(), "http://127.0.0.1:9/".to_owned());
         }
         let output = Command::new(self.at("bin/bun"))
-            .args(&self.plan.kind.install_command()[1..])
+            .args(&self.plan.kind.install_command(self.plan.linker)[1..])
             .current_dir(self.at("source"))
             .env_clear()
             .envs(env)
@@ -132,13 +133,15 @@ impl Build {
     fn differences(&self) -> Vec<String> {
         let source = File::open(self.at("source")).unwrap();
         let required = required(&self.lock);
-        installed::differences(&source, "source", &self.lock, &required, &self.seeded)
+        installed::differences(&source, "source", &self.lock, &required, &self.seeded, HOISTED)
             .unwrap()
             .iter()
             .map(|one| format!("{} {}", one.what.as_str(), one.path))
             .collect()
     }
 }
+
+const HOISTED: Linker = Linker::Hoisted;
 
 fn required(lock: &Lockfile) -> Vec<Required<'_>> {
     let selection = lock.for_platform("linux", "x64", None).unwrap();
@@ -169,7 +172,7 @@ fn bun_installs_from_a_seeded_cache_alone_and_the_tree_is_the_expected_one() {
     );
     let source = File::open(build.at("source")).unwrap();
     let lock = &build.lock;
-    let err = installed::require_equal(&source, "s", lock, &required(lock), &build.seeded);
+    let err = installed::require_equal(&source, "s", lock, &required(lock), &build.seeded, HOISTED);
     assert_eq!(err.unwrap_err().reason(), Reason::InstallMismatch);
 }
 

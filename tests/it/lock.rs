@@ -244,9 +244,11 @@ fn a_workspace_with_commands_lifecycle_scripts_and_trust_is_built() {
     assert_eq!(lock["toolchain"]["bun"]["version"], "1.3.14");
     assert_eq!(lock["build"]["lifecycle"], "run");
     assert_eq!(lock["build"]["output"], "packages/cli/dist/tool");
+    assert_eq!(lock["build"]["linker"], "isolated", "as Bun takes it for this lock");
     let report = source.recorded();
     assert_eq!(report["identity"]["help_first_line"], "Usage: made at install 1");
     let ran = report["build_command"].to_string();
+    assert!(ran.contains("--linker=isolated"), "{ran}");
     assert!(ran.contains("postinstall") && ran.contains("packages/cli"), "{ran}");
 
     // A lock that does not decide is refused by name, and with --lifecycle skip the file is not made.
@@ -254,9 +256,38 @@ fn a_workspace_with_commands_lifecycle_scripts_and_trust_is_built() {
     let run = source.admit(&["build", &source.name]).refuse(3, "unsupported_source");
     assert!(run.stderr().contains("packages/cli:postinstall"), "{run}");
     assert!(run.stderr().contains("--lifecycle run"), "{run}");
-    source.admit(&["lock", &source.name, "--lifecycle", "skip"]).expect(0);
+    let other = ["--lifecycle", "skip", "--linker", "hoisted"];
+    source.admit(&[&["lock", &source.name][..], &other].concat()).expect(0);
     let run = source.admit(&["build", &source.name]).refuse(6, "step_failed");
     assert!(run.stderr().contains("asks for Bun's isolated linker"), "{run}");
+}
+
+#[test]
+fn every_program_of_a_source_gets_a_lock_of_its_own() {
+    let world = World::with_shared_store();
+    let package = r#"{"name": "x", "dependencies": {"parse-ms": "4.0.0"}, "scripts": {
+        "a": "bun build --compile a.ts --outfile dist/helper", "b": "bun build --compile b.ts --outfile dist/pair"}}"#;
+    let lock = format!(
+        r#"{{"lockfileVersion": 1, "workspaces": {{"": {{"name": "x", "dependencies": {{"parse-ms": "4.0.0"}}}}}}, "packages": {{ {PARSE_MS} }} }}"#
+    );
+    let files = [
+        ("package.json", package),
+        ("bun.lock", &lock),
+        ("a.ts", "console.log('Usage: helper')"),
+        ("b.ts", "console.log('Usage: pair')"),
+    ];
+    let source = Source::new(&world, "pair", &files);
+    let said = source.refused(&["--bun", "1.3.14"], 2, "bad_argument");
+    assert!(said.contains("--each-output"), "{said}");
+    let url = source.url();
+    let start = ["lock", "pair", "--source", &url, "--rev", &source.rev, "--bun", "1.3.14"];
+    let json = source.admit(&[&start[..], &["--each-output", "--json"]].concat()).expect(0).json();
+    assert_eq!(json["locks"][0]["provider"], "pair-helper");
+    assert_eq!(json["locks"][1]["output"], "dist/pair");
+    for (name, line) in [("pair", "Usage: pair"), ("pair-helper", "Usage: helper")] {
+        let json = source.admit(&["build", name, "--json"]).expect(0).json();
+        assert_eq!(json["report"]["identity"]["help_first_line"], line);
+    }
 }
 
 #[test]

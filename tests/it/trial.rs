@@ -456,7 +456,7 @@ impl Trial {
         // The fixture as it now is, is the recorded one.
         let root = shown("root", Root::find(&context.host, None, None));
         let fixture = shown("fixture", fixture::load(&root, &options.fixture));
-        let lock = record::pretty(&fixture.lock());
+        let lock = record::pretty(&fixture.lock(None));
         put(&self.world, &fixture::lock_path(&options.fixture), &lock);
         let outcome = run::run(&context, &options)?;
         let sealed = outcome.sealed.unwrap();

@@ -23,6 +23,7 @@ use super::tools;
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::host::nonce;
+use crate::record::fixture::{AttackCount, AttackResult};
 use crate::record::ids::{Digest, Name};
 use crate::sandbox::Launcher;
 use attempt::{Attempt, Ground};
@@ -74,6 +75,24 @@ pub struct Attacked {
 impl Attacked {
     pub fn held(&self) -> bool {
         !self.tried.is_empty() && self.tried.iter().all(|one| one.refused)
+    }
+
+    /// What a record keeps of it.
+    pub fn result(&self) -> AttackResult {
+        let count = |(class, refused, tried): (&str, usize, usize)| {
+            (class.to_owned(), AttackCount { refused: refused as u64, attempts: tried as u64 })
+        };
+        let accepted = self.tried.iter().filter(|one| !one.refused);
+        let accepted: Vec<String> = accepted.map(|one| one.name.clone()).collect();
+        AttackResult {
+            digest: self.digest.clone(),
+            admit_version: env!("CARGO_PKG_VERSION").into(),
+            refused: (self.tried.len() - accepted.len()) as u64,
+            attempts: self.tried.len() as u64,
+            classes: self.by_class().into_iter().map(count).collect(),
+            accepted,
+            untried: self.untried.clone(),
+        }
     }
 
     /// Refused and tried of each class, in the order of [`CLASSES`].

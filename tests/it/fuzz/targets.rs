@@ -97,7 +97,7 @@ fn lock(bytes: &[u8]) -> bool {
     let _ = (lock.check(), lock.digest());
     for platform in Platform::ALL {
         if let Ok(plan) = Plan::new(&lock, platform) {
-            let _ = (plan.digest(), plan.kind.install_command());
+            let _ = (plan.digest(), plan.kind.install_command(plan.linker));
         }
     }
     true
