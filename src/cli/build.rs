@@ -28,7 +28,7 @@ pub(super) struct Args {
     /// Build again, although the output is in the store, and compare
     #[arg(long)]
     rebuild: bool,
-    /// Ask no [cache] of the root: build what is not in the store
+    /// Ask no cache of the root: build what is not in the store
     #[arg(long)]
     no_cache: bool,
     /// Keep the files that a failed build leaves, and say where
