@@ -294,7 +294,7 @@ pub fn class(class: FailureClass) -> (&'static str, &'static str) {
             ("admit was told to stop", "Run it again: it says nothing about the agent")
         }
         C::KilledFromOutside => (
-            "A signal that admit did not send ended the agent or what admit had started, or the kernel for want of memory",
+            "A signal that admit did not send ended the agent or what admit had started. Whether the kernel sent it, somebody outside or another process of the same sandbox is known only where the detail says so",
             "Run it again: it says nothing about the agent. More memory, where the detail says so",
         ),
         C::NetworkNotAllowed => (

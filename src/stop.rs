@@ -1,6 +1,6 @@
-//! Being told to stop: SIGINT, SIGTERM and SIGHUP set a flag, which the work looks at, so that it comes to an end of its own
-//! and what it knows is sealed. What stands where no flag is looked at (a name that does not resolve, a file system that
-//! does not answer) is ended from here: what was left to do is done, and the process goes.
+//! Being told to stop: every signal that would end admit, and that can be taken, sets a flag, which the work looks at, so
+//! that it comes to an end of its own and what it knows is sealed. What stands where no flag is looked at (a name that does
+//! not resolve, a file system that does not answer) is ended from here: what was left to do is done, and the process goes.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -22,7 +22,31 @@ const ECHO: Duration = Duration::from_millis(300);
 /// How long an end that has begun may still take.
 const ENDING: Duration = Duration::from_secs(5);
 
-const SIGNALS: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+/// The signals whose default ends a process (signal(7)) and by which somebody, or a limit of time, ends one. Schedulers let
+/// their users choose. Not here: SIGKILL, which nobody can take, faults of a process itself, and SIGPIPE and SIGXFSZ: a
+/// reader that went away and a file that may not grow are failed writes.
+const NAMED: [i32; 13] = [
+    libc::SIGINT,
+    libc::SIGTERM,
+    libc::SIGHUP,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGXCPU,
+    libc::SIGIO,
+    libc::SIGPWR,
+    libc::SIGSTKFLT,
+];
+/// Those of [`NAMED`] that a process brings on itself, by a timer or a limit.
+const OWN: [i32; 4] = [libc::SIGALRM, libc::SIGVTALRM, libc::SIGPROF, libc::SIGXCPU];
+
+/// Every signal by which admit is told to stop. A real-time signal ends a process as well, where nobody takes it.
+pub fn signals() -> impl Iterator<Item = i32> {
+    NAMED.into_iter().chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
+}
 
 /// What was left to do is done.
 pub struct Done {
@@ -87,7 +111,7 @@ pub fn output(command: &mut Command) -> std::io::Result<Output> {
 
 /// Whether `signal` is one by which somebody, or the machine, ends a process: none that a process brings on itself.
 pub fn ends_others(signal: i32) -> bool {
-    SIGNALS.contains(&signal) || [libc::SIGQUIT, libc::SIGKILL].contains(&signal)
+    signal == libc::SIGKILL || signals().any(|other| other == signal) && !OWN.contains(&signal)
 }
 
 /// Has the process group of this leader end at once when admit is told to stop, as long as what this gives lives.
@@ -101,6 +125,16 @@ pub fn group(leader: u32) -> Option<Pending> {
         let _ = kill_process_group(group, Signal::KILL);
     }
     Some(Pending(id))
+}
+
+/// Has a write beyond the largest size that a file may have fail, as `setrlimit(2)` says, and not end admit: what it writes
+/// is a record of something. What admit starts has the default again.
+///
+/// # Errors
+/// As [`note`].
+pub fn outlive_large_files() -> Result<()> {
+    let heard = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(libc::SIGXFSZ, heard).map(drop).map_err(failed)
 }
 
 /// Has the signals set `flag` to their number. A second SIGINT, from a person who will not wait, ends the process at once; a
@@ -120,7 +154,7 @@ pub fn note(flag: &Arc<AtomicUsize>) -> Result<()> {
 fn watch(flag: &Arc<AtomicUsize>, once: &Arc<AtomicBool>) -> Result<()> {
     signal_hook::flag::register_conditional_default(libc::SIGINT, Arc::clone(once))
         .map_err(failed)?;
-    for signal in SIGNALS {
+    for signal in signals() {
         let value = usize::try_from(signal).unwrap_or_default();
         signal_hook::flag::register_usize(signal, Arc::clone(flag), value).map_err(failed)?;
     }
@@ -140,7 +174,7 @@ pub fn heed(
     let once = Arc::new(AtomicBool::new(false));
     watch(flag, &once)?;
     let (mut heard, tell) = UnixStream::pair().map_err(failed)?;
-    for signal in SIGNALS {
+    for signal in signals() {
         // After the flag was set, since actions are taken in the order in which they were asked for.
         let tell = tell.try_clone().map_err(failed)?;
         signal_hook::low_level::pipe::register(signal, tell).map_err(failed)?;

@@ -119,9 +119,10 @@ fn step_result(argv: &[String], finished: &Finished, provider: &Name) -> Result<
     let (reason, what) = match finished.exit {
         Exit::Code(0) => return Ok(()),
         // Or the kernel, for want of memory: neither says that the step is at fault.
-        _ if finished.killed().is_some() => {
-            (Reason::KilledFromOutside, "somebody ended a build step")
-        }
+        _ if finished.killed().is_some() => (
+            Reason::KilledFromOutside,
+            "a build step was ended by a signal that admit did not send",
+        ),
         Exit::TimedOut { .. } => (Reason::TimedOut, "a build step did not end in time"),
         Exit::Limit { .. } => (Reason::LimitHit, "a build step went over a limit"),
         _ => (Reason::StepFailed, "a build step failed"),

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::host::Host;
+use crate::stop;
 use crate::ui::{self, Ui};
 
 use app::{App, Global};
@@ -127,7 +128,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(app) => app,
         Err(err) => return fail(&Ui::bare(json), &err),
     };
-    if let Err(err) = answer_signals(&app, &cli.command) {
+    let signals = stop::outlive_large_files().and_then(|()| answer_signals(&app, &cli.command));
+    if let Err(err) = signals {
         return fail(&app.ui, &err);
     }
     match exec(&app, cli.command) {
@@ -215,16 +217,21 @@ fn answer_signals(app: &App, command: &Command) -> Result<()> {
     if own {
         return Ok(());
     }
-    let numbers = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
-    let mut signals = signal_hook::iterator::Signals::new(numbers)
+    let mut signals = signal_hook::iterator::Signals::new(stop::signals())
         .map_err(|err| Error::io("watch for", "signals", err))?;
     let ui = Arc::clone(&app.ui);
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a command that was told to stop does not return"
+    )]
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             ui.finish();
             ui.remark("stopped: what was fetched stays in the store; what was unfinished goes with the next command");
             // Ends admit as if nobody had listened; sandboxes end with it.
             drop(signal_hook::low_level::emulate_default_handler(signal));
+            // Where that signal's default is not known there.
+            std::process::exit(Reason::Interrupted.kind().exit_code().into());
         }
     });
     Ok(())

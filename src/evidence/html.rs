@@ -131,11 +131,11 @@ fn status_class(status: RunStatus) -> &'static str {
     }
 }
 
-/// What the status means. A run that somebody else ended came to none of its own.
+/// What the status means. A run that a signal ended came to none of its own.
 fn lead(report: &RunReport) -> &'static str {
     match report.failure_class {
         Some(class) if class.says_nothing() => {
-            "The run was ended from outside before it came to an end of its own"
+            "The run was ended by a signal before it came to an end of its own"
         }
         _ => explain::status(report.status),
     }
@@ -264,7 +264,7 @@ fn belief(report: &RunReport) -> Markup {
     html! {
         h2 #belief { "How far to believe it" }
         @if report.failure_class.is_some_and(FailureClass::says_nothing) {
-            p { "It proves nothing about the agent, for or against it: the run was ended from outside." }
+            p { "It proves nothing about the agent, for or against it: the run was ended by a signal." }
         } @else {
             p { (explain::evidence_class(report.evidence_class)) "." }
         }

@@ -189,7 +189,7 @@ impl Confined {
                 let status = running.child.wait();
                 let signal = status.as_ref().ok().and_then(ExitStatus::signal);
                 if let Some(signal) = signal.filter(|signal| ended && stop::ends_others(*signal)) {
-                    let what = "somebody ended the process that reads the source";
+                    let what = "the process that reads the source was ended";
                     return Err(sandbox::killed(what, signal).at(self.place.clone()));
                 }
                 let status = status.map_or_else(|err| err.to_string(), |status| status.to_string());

@@ -126,6 +126,6 @@ pub const FAILING: &[Validator] = &[
         .fails(C::KilledFromOutside, 75)
         .fields(&[text(
             "/failure_reason",
-            "run killed from outside: signal 9: by somebody outside, or by a process of the agent's own: the kernel does not say",
+            "run killed by a signal that admit did not send: signal 9, sent by the kernel, from outside or by another process of its own sandbox",
         )]),
 ];

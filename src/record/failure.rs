@@ -79,8 +79,9 @@ classes! {
     GateRefused = "gate_refused", "gate refused: {}", "gate-refused.txt";
     /// The run was told to stop: the detail is the signal.
     Interrupted = "interrupted", "run interrupted: {}", "run-interrupted.txt";
-    /// A signal that nobody here sent, or the kernel for want of memory, ended the agent: the detail says which.
-    KilledFromOutside = "killed_from_outside", "run killed from outside: {}", "run-killed-from-outside.txt";
+    /// A signal that admit did not send ended the agent or what admit had started: the detail says what is known of it.
+    /// The kernel sends one for want of memory, and keeps to itself who sent another.
+    KilledFromOutside = "killed_from_outside", "run killed by a signal that admit did not send: {}", "run-killed-from-outside.txt";
     /// An address of the endpoint lies outside of the network that the model's record allows.
     NetworkNotAllowed = "network_not_allowed", "model endpoint outside of its network", "provider-network-not-allowed.txt";
     /// None of the facts fits a class.

@@ -58,7 +58,7 @@ impl Gathered {
         let killed = killed.into_iter().flatten();
         let mut killed = killed.filter(|failure| failure.reason == Reason::KilledFromOutside);
         killed.next().map(|failure| {
-            Error::new(Reason::KilledFromOutside, "somebody ended what was asked before the run")
+            Error::new(Reason::KilledFromOutside, "what was asked before the run was ended")
                 .at(failure.found.clone())
                 .hint("try again")
         })

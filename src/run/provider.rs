@@ -204,7 +204,7 @@ fn hostname_and_program(
     let script = format!("uname -n && ls -A {dir}");
     let command = Command::new(["/bin/sh", "-c", &script], super::agent::path("/tmp")?);
     let asked = sandbox.run(&command)?;
-    let asked = asked.not_killed("somebody ended a program that admit asked in the sandbox")?;
+    let asked = asked.not_killed("a program that admit asked in the sandbox was ended")?;
     let text = asked.stdout.text();
     let mut lines = text.lines();
     let hostname = lines.next().map(str::to_owned).filter(|name| !name.is_empty());
@@ -291,9 +291,10 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
     }
     let killed = classify::foreign_signal(end, finished.wait_status).map(|signal| {
         let memory = around.memory.risen().filter(|_| signal == libc::SIGKILL);
-        let unknown =
-            "by somebody outside, or by a process of the agent's own: the kernel does not say";
-        format!("signal {signal}: {}", memory.as_deref().unwrap_or(unknown))
+        match memory {
+            Some(memory) => format!("signal {signal}: {memory}"),
+            None => sandbox::unknown_sender(signal),
+        }
     });
     let ended = json!({
         "end": format!("{end:?}"), "wait_status": finished.wait_status,

@@ -122,10 +122,10 @@ pub(super) fn clean(program: &Path, host: &Host) -> Command {
 pub(super) fn not_killed(program: &Path, output: Output) -> Result<Output> {
     match output.status.signal() {
         Some(signal) if stop::ends_others(signal) => {
-            Err(Error::new(Reason::KilledFromOutside, "somebody ended a program that admit asked")
+            Err(Error::new(Reason::KilledFromOutside, "a program that admit asked was ended")
                 .at(program.display().to_string())
                 .expected("an end of its own")
-                .found(format!("signal {signal}"))
+                .found(format!("signal {signal}, sent from outside or by the kernel"))
                 .hint("try again"))
         }
         _ => Ok(output),

@@ -67,7 +67,7 @@ impl Reader {
     pub fn read(&self, dir: &Dir) -> Result<Snapshot> {
         self.asked(dir).or_else(|no| match no {
             No::Killed(signal) => {
-                Err(sandbox::killed("somebody ended the process that reads the workspace", signal))
+                Err(sandbox::killed("the process that reads the workspace was ended", signal))
             }
             No::Bounds(what) => {
                 let what = format!("the workspace cannot be read within bounds: {what}");

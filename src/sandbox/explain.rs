@@ -15,16 +15,33 @@ pub fn sentence(failure: &Failure) -> String {
     format!("{}: {}: {errno}", failure.step, failure.call)
 }
 
-/// A sandbox of which somebody ended a process before it was built.
+/// A sandbox of which a process was ended before anything ran in it.
 pub fn killed_while_built(signal: i32) -> Error {
-    killed("somebody ended the sandbox while it was being built", signal)
+    killed("the sandbox was ended while it was being built", signal)
 }
 
-/// A process that somebody else ended says nothing: not of itself, not of this machine.
+/// A process that no other of its sandbox can reach, and that a signal ended which admit did not send: it says nothing, not
+/// of itself, not of this machine.
 pub fn killed(what: &str, signal: i32) -> Error {
+    ended_by(what, &format!("signal {signal}, sent from outside or by the kernel"))
+}
+
+/// The same of a process that shares its sandbox with others.
+pub fn killed_inside(what: &str, signal: i32) -> Error {
+    ended_by(what, &unknown_sender(signal))
+}
+
+/// Who may have sent a signal to a process of a sandbox, if admit did not. The kernel does not say.
+pub fn unknown_sender(signal: i32) -> String {
+    format!(
+        "signal {signal}, sent by the kernel, from outside or by another process of its own sandbox"
+    )
+}
+
+fn ended_by(what: &str, found: &str) -> Error {
     Error::new(Reason::KilledFromOutside, what)
         .expected("an end of its own")
-        .found(format!("signal {signal}"))
+        .found(found)
         .hint("try again")
 }
 

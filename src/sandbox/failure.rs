@@ -19,7 +19,7 @@ pub struct Failure {
     pub digest: Option<Box<(String, String)>>,
     /// The cause and its fix, as far as the place of the failure shows them.
     pub cause: Option<Box<(String, String)>>,
-    /// The signal by which somebody else ended a process that the step needed.
+    /// The signal, not admit's, that ended a process which the step needed.
     #[serde(default)]
     pub killed: Option<i32>,
 }

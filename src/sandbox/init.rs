@@ -3,6 +3,7 @@
 //! Both have one thread. The first makes the namespaces, starts init as its sibling (so that admit itself can wait for
 //! it) and ends. Init builds the walls, has them probed, and then starts what admit asks for, one command at a time.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -95,7 +96,10 @@ fn try_each() -> Vec<Option<Failure>> {
         .and_then(sys::wait_for)
         .map_err(Failure::of("try a namespace"));
         let errno = match outcome {
-            Ok(status) => libc::WEXITSTATUS(status),
+            Ok(status) if libc::WIFEXITED(status) => libc::WEXITSTATUS(status),
+            Ok(status) => {
+                return Some(Failure::silent("try a namespace", "the trying process", status));
+            }
             Err(failure) => return Some(failure),
         };
         let call = format!("unshare({:#x})", libc::CLONE_NEWUSER | flag);
@@ -152,8 +156,34 @@ fn prepare(control: &UnixStream, setup: &Setup) -> Result<()> {
         })
         .map_err(step("move the clocks"))?;
     }
+    let (introduced, introduce) =
+        named(std::io::pipe(), || "pipe2(O_CLOEXEC)".into()).map_err(step(INTRODUCE))?;
+    let introduce = Cell::new(Some(introduce));
+    let pid = sys::clone_sibling(Box::new(|| {
+        // Its copy of this end, so that the other one shows the end of who introduces it.
+        drop(introduce.take());
+        match (&introduced).read_exact(&mut [0]) {
+            Ok(()) => init(control, setup),
+            Err(_) => 70,
+        }
+    }))
+    .map_err(step("start the sandbox's init"))?;
+    introduce_init(control, pid)?;
     // From here on the socket is init's; this process only ends.
-    sys::clone_sibling(Box::new(|| init(control, setup))).map_err(step("start the sandbox's init"))
+    introduce.take().map_or(Ok(()), |mut pipe| {
+        named(pipe.write_all(&[1]), || "write(init)".into()).map_err(step(INTRODUCE))
+    })
+}
+
+const INTRODUCE: &str = "introduce init to admit";
+
+/// Gives admit its handle on init, by which it kills and waits for everything inside. Before init does anything: who ends
+/// it at whatever moment, admit sees that end.
+fn introduce_init(control: &UnixStream, init: Pid) -> Result<()> {
+    let pidfd = rustix::process::pidfd_open(init, rustix::process::PidfdFlags::empty());
+    let pidfd = named(pidfd, || format!("pidfd_open({init:?})")).map_err(Failure::of(INTRODUCE))?;
+    named(send(control, &FromInit::Init, &[pidfd.as_fd()]), || "sendmsg(init)".into())
+        .map_err(Failure::of(INTRODUCE))
 }
 
 fn say(control: &UnixStream, message: &FromInit) -> Result<()> {
@@ -170,22 +200,11 @@ fn go(control: &UnixStream) -> Result<()> {
 
 /// PID 1. Its end is the end of everything inside.
 fn init(control: &UnixStream, setup: &Setup) -> u8 {
-    let outcome = introduce(control).and_then(|()| serve(control, setup));
-    if let Err(failure) = outcome {
+    if let Err(failure) = serve(control, setup) {
         let _ = send(control, &FromInit::Failed(explained(failure)), &[]);
         return 70;
     }
     0
-}
-
-/// Gives admit its handle on this process, by which it kills and waits for everything inside.
-fn introduce(control: &UnixStream) -> Result<()> {
-    let step = "introduce init to admit";
-    let me = rustix::process::getpid();
-    let pidfd = rustix::process::pidfd_open(me, rustix::process::PidfdFlags::empty());
-    let pidfd = named(pidfd, || format!("pidfd_open({me:?})")).map_err(Failure::of(step))?;
-    named(send(control, &FromInit::Init, &[pidfd.as_fd()]), || "sendmsg(init)".into())
-        .map_err(Failure::of(step))
 }
 
 fn serve(control: &UnixStream, setup: &Setup) -> Result<()> {

@@ -62,13 +62,13 @@ impl Finished {
         }
     }
 
-    /// Itself, unless somebody ended it: for what admit asks, and what nobody had a reason to end.
+    /// Itself, unless such a signal ended it: for what admit asks, and what nobody had a reason to end.
     ///
     /// # Errors
     /// [`Reason::KilledFromOutside`].
     pub fn not_killed(self, what: &str) -> Result<Self> {
         match self.killed() {
-            Some(signal) => Err(super::explain::killed(what, signal)),
+            Some(signal) => Err(super::explain::killed_inside(what, signal)),
             None => Ok(self),
         }
     }
@@ -132,21 +132,20 @@ impl<'a> Running<'a> {
                 self.end = Some(End { status, leftovers, max_rss_kib });
                 Ok(status)
             }
-            other => Err(unexpected(Some(other))),
+            other => Err(unexpected(other)),
         }
     }
 
     fn receive(&self) -> Result<FromInit> {
         match receive::<FromInit>(&self.sandbox.control) {
             Ok(Some((message, _))) => Ok(message),
-            Ok(None) => Err(unexpected(None)),
-            Err(err) => Err(Error::io("hear from", "the sandbox", err)),
+            Ok(None) => Err(self.sandbox.gone(None)),
+            Err(err) => Err(self.sandbox.gone(Some(err))),
         }
     }
 
     fn tell(&self, message: &ToInit) -> Result<()> {
-        send(&self.sandbox.control, message, &[])
-            .map_err(|e| Error::io("talk to", "the sandbox", e))
+        send(&self.sandbox.control, message, &[]).map_err(|err| self.sandbox.gone(Some(err)))
     }
 
     /// When the last byte of output came, or the start.
@@ -178,7 +177,7 @@ impl<'a> Running<'a> {
                 FromInit::Exited { status, leftovers, max_rss_kib } => {
                     self.end = Some(End { status, leftovers, max_rss_kib });
                 }
-                other => return Err(unexpected(Some(other))),
+                other => return Err(unexpected(other)),
             }
         }
     }
@@ -221,10 +220,10 @@ impl<'a> Running<'a> {
     pub fn finish(mut self) -> Result<Finished> {
         let wait_status = match self.wait(None)? {
             Some(status) => status,
-            None => return Err(unexpected(None)),
+            None => return Err(self.sandbox.gone(None)),
         };
         let (Some(end), Some(drain)) = (self.end, self.drain.take()) else {
-            return Err(unexpected(None));
+            return Err(Error::new(Reason::Internal, "a command that ended without its output"));
         };
         let [stdout, stderr] = drain.finish(DRAIN);
         Ok(Finished {
@@ -257,16 +256,17 @@ impl Sandbox {
         let (err_read, err_write) = std::io::pipe().map_err(io("make a pipe for"))?;
         let message = ToInit::Spawn(command.clone());
         send(&self.control, &message, &[stdin.as_fd(), out_write.as_fd(), err_write.as_fd()])
-            .map_err(io("send a command to"))?;
+            .map_err(|err| self.gone(Some(err)))?;
         drop((stdin, out_write, err_write));
-        match receive::<FromInit>(&self.control).map_err(io("hear from"))? {
+        match receive::<FromInit>(&self.control).map_err(|err| self.gone(Some(err)))? {
             Some((FromInit::Started, _)) => {}
             Some((FromInit::NotStarted(failure), _)) => {
                 return Err(Error::new(Reason::StepFailed, "a command could not be started")
                     .at(command.argv.join(" "))
                     .caused_by(sentence(&failure)));
             }
-            other => return Err(unexpected(other.map(|(m, _)| m))),
+            Some((other, _)) => return Err(unexpected(other)),
+            None => return Err(self.gone(None)),
         }
         let caps = [command.stdout_cap, command.stderr_cap];
         let drain = Drain::start(out_read, err_read, caps, sink).map_err(io("drain"))?;
@@ -290,14 +290,12 @@ impl Sandbox {
     }
 }
 
-fn unexpected(message: Option<FromInit>) -> Error {
+fn unexpected(message: FromInit) -> Error {
     match message {
-        // Nothing inside can reach it, and admit did not end it.
-        None => Error::new(Reason::KilledFromOutside, "somebody ended the sandbox's init"),
-        Some(FromInit::Failed(failure)) => {
+        FromInit::Failed(failure) => {
             Error::new(Reason::Internal, "the sandbox's init failed").caused_by(sentence(&failure))
         }
-        Some(other) => Error::new(Reason::Internal, format!("the sandbox said {other:?}")),
+        other => Error::new(Reason::Internal, format!("the sandbox said {other:?}")),
     }
 }
 

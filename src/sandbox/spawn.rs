@@ -8,7 +8,8 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, WaitId, WaitIdOptions};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus};
 
 use super::facts::{SandboxFacts, VolatileFacts};
 use super::ids::{Owner, ids, write_maps};
@@ -64,33 +65,45 @@ impl Tree {
     }
 }
 
-/// How long the end of a process can come after the end of what it said.
+/// How long the end of a process can come after the end of its socket, on a machine with more work than it can do. Where
+/// the socket has not ended, a moment is enough: whoever has it may well go on.
+const LAST_MOMENTS: Duration = Duration::from_secs(5);
 const LAST_MOMENT: Duration = Duration::from_millis(100);
 
 impl Tree {
-    /// Whether somebody ended a process of the sandbox before it was built.
-    fn killed(&mut self) -> Option<Error> {
-        let until = Instant::now() + LAST_MOMENT;
+    /// Whether a signal that admit did not send ended a process of the sandbox before it was built.
+    fn killed(&mut self, control: &UnixStream) -> Option<Error> {
+        let until = Instant::now() + patience(control);
         loop {
-            let init = self.init.as_ref().and_then(|init| {
-                let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-                rustix::process::waitid(WaitId::PidFd(init.as_fd()), options).ok()?
-            });
+            let init = self.init_ended();
             let child = self.child.try_wait().ok().flatten();
-            let signal = match (&init, &child) {
-                (Some(init), _) => init.terminating_signal(),
-                (None, Some(child)) => child.signal(),
-                (None, None) => None,
-            };
-            if let Some(signal) = signal.filter(|signal| stop::ends_others(*signal)) {
+            // The first process ends well as soon as init is introduced, and before it is there is no other.
+            let signals = [
+                init.as_ref().and_then(|i| i.terminating_signal()),
+                child.and_then(|c| c.signal()),
+            ];
+            let mut signals = signals.into_iter().flatten();
+            if let Some(signal) = signals.find(|signal| stop::ends_others(*signal)) {
                 return Some(super::explain::killed_while_built(signal));
             }
-            if init.is_some() || Instant::now() >= until {
+            let over = init.is_some() || child.is_some_and(|c| !c.success() || self.init.is_none());
+            if over || Instant::now() >= until {
                 return None;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+
+    fn init_ended(&self) -> Option<WaitIdStatus> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        rustix::process::waitid(WaitId::PidFd(self.init.as_ref()?.as_fd()), options).ok()?
+    }
+}
+
+fn patience(control: &UnixStream) -> Duration {
+    let mut poll = [PollFd::new(control, PollFlags::IN)];
+    let _ = rustix::event::poll(&mut poll, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    if poll[0].revents().contains(PollFlags::HUP) { LAST_MOMENTS } else { LAST_MOMENT }
 }
 
 impl Drop for Tree {
@@ -169,7 +182,7 @@ pub fn start(launcher: &Launcher, policy: &Policy) -> Result<Sandbox> {
     let (stable, probes, mut fds) = match answer {
         Ok(ready) => ready,
         Err(error) => {
-            let error = tree.killed().unwrap_or(error);
+            let error = tree.killed(&control).unwrap_or(error);
             return Err(with_stderr(error, &mut tree));
         }
     };
@@ -296,6 +309,27 @@ impl Sandbox {
     /// The socket that listens on the sandbox's loopback: what the payload connects to, admit accepts here.
     pub fn listener(&self) -> Option<TcpListener> {
         self.listener.as_ref().and_then(|l| l.try_clone().ok())
+    }
+
+    /// Why it does not answer, `said` being how that showed: nothing inside can reach its init, and admit did not end it.
+    pub(super) fn gone(&self, said: Option<std::io::Error>) -> Error {
+        let until = Instant::now() + patience(&self.control);
+        let ended = loop {
+            match self.tree.init_ended() {
+                None if Instant::now() < until => std::thread::sleep(Duration::from_millis(5)),
+                ended => break ended,
+            }
+        };
+        let signal = ended.as_ref().and_then(|ended| ended.terminating_signal());
+        if let Some(signal) = signal.filter(|signal| stop::ends_others(*signal)) {
+            return super::explain::killed("the sandbox's init was ended", signal);
+        }
+        let error = Error::new(Reason::Internal, "the sandbox's init does not answer")
+            .found(format!("its end: {ended:?}"));
+        match said {
+            Some(err) => error.caused_by(err),
+            None => error,
+        }
     }
 
     /// Kills everything inside and proves that nothing is left.

@@ -139,7 +139,7 @@ pub fn fork(child: Child<'_>) -> Result<Pid> {
 }
 
 /// `clone(2)` with `CLONE_PARENT`: the new process is a child of *our parent*, who can so wait for it after we are gone.
-pub fn clone_sibling(child: Child<'_>) -> Result<()> {
+pub fn clone_sibling(child: Child<'_>) -> Result<Pid> {
     let flags = libc::CLONE_PARENT | libc::SIGCHLD;
     // SAFETY: one thread, as in `fork`; no new stack, so the child goes on with a copy of this one. The order of the last
     // arguments differs between architectures, but they are all null.
@@ -148,7 +148,8 @@ pub fn clone_sibling(child: Child<'_>) -> Result<()> {
         run_child(child);
     }
     check(pid, || format!("clone({flags:#x})"))?;
-    Ok(())
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    Ok(pid.expect("clone returned a positive id"))
 }
 
 /// `execve(2)`: returns only on failure.

@@ -6,6 +6,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::fuzz::Dice;
 use crate::sandbox::{begin, launcher, policy, sh};
 use crate::util;
 use admit::error::Reason;
@@ -84,6 +87,62 @@ fn a_sandbox_that_somebody_ended_while_it_was_built_is_not_unavailable() {
         let error = start(&launcher, &policy()).err().expect("refused");
         assert_eq!(error.reason() == Reason::KilledFromOutside, killed, "{signal}: {error:?}");
     }
+}
+
+/// The processes that have `marker` in their environment, oldest first.
+fn in_environment(marker: &str) -> Vec<Pid> {
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let mut all: Vec<i32> = processes
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let all = std::fs::read(entry.path().join("environ")).ok()?;
+            all.windows(marker.len()).any(|w| w == marker.as_bytes()).then_some(pid)
+        })
+        .collect();
+    all.sort_unstable();
+    all.into_iter().filter_map(Pid::from_raw).collect()
+}
+
+#[test]
+fn whichever_process_of_a_sandbox_is_killed_while_it_is_built_is_no_word_about_the_machine() {
+    let dir = tempfile::tempdir().expect("a scratch directory");
+    let marker = format!("SETUP_OF_A_TEST={}", std::process::id());
+    let launcher = wrapped(dir.path(), &format!("export {marker}; exec ADMIT \"$@\""));
+    let mut dice = Dice(0x00AD_317B_0831);
+    let (mut killed, mut rounds) = (0, 0);
+    while killed < 40 && rounds < 400 {
+        rounds += 1;
+        let (first, delay) = (dice.roll(2) == 0, dice.roll(12_000));
+        let error = std::thread::scope(|scope| {
+            let begun = scope.spawn(|| start(&launcher, &policy()).err());
+            while in_environment(&marker).is_empty() && !begun.is_finished() {}
+            std::thread::sleep(Duration::from_micros(delay as u64));
+            let all = in_environment(&marker);
+            let one = if first { all.first() } else { all.last() };
+            one.map(|pid| kill_process(*pid, Signal::KILL));
+            begun.join().expect("no panic")
+        });
+        // It may have stood already, or ended.
+        if let Some(error) = error {
+            killed += 1;
+            assert_eq!(error.reason(), Reason::KilledFromOutside, "{error:?}");
+        }
+    }
+    assert!(killed > 10, "killed {killed} in {rounds} rounds");
+}
+
+#[test]
+fn an_init_that_was_killed_with_words_unread_is_no_fault_of_admit() {
+    let mut sandbox = begin(&policy());
+    let init = Pid::from_raw(sandbox.facts().volatile.init_pid).expect("a process");
+    let running = sandbox.spawn(&sh("sleep 86281"), None).expect("starts");
+    kill_process(init, Signal::STOP).expect("stopped");
+    running.signal(libc::SIGCONT).expect("sent, and not read");
+    kill_process(init, Signal::KILL).expect("killed");
+    let error = running.finish().expect_err("no end of its own");
+    assert_eq!(error.reason(), Reason::KilledFromOutside, "{error:?}");
+    let error = sandbox.run(&sh("true")).expect_err("no init");
+    assert_eq!(error.reason(), Reason::KilledFromOutside, "{error:?}");
 }
 
 #[test]

@@ -27,8 +27,22 @@ fn a_group_that_is_told_to_end_at_any_instant_is_interrupted_and_sealed_within_t
     world.admit(&args).expect(0);
     let whole = begin.elapsed();
     let mut dice = Dice(0x00AD_317B_0751);
+    // What schedulers, shells and limits send, one in each round.
+    let signals = [
+        Signal::TERM,
+        Signal::QUIT,
+        Signal::USR1,
+        Signal::USR2,
+        Signal::XCPU,
+        Signal::HUP,
+        Signal::ALARM,
+        Signal::PROF,
+        Signal::VTALARM,
+        Signal::from_named_raw(libc::SIGIO).unwrap(),
+    ];
     let (mut stopped, mut slowest) = (0, Duration::ZERO);
-    while stopped < 10 {
+    while stopped < signals.len() {
+        let signal = signals[stopped];
         let before = runs(&world);
         let mut command = world.command(&args);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -41,17 +55,17 @@ fn a_group_that_is_told_to_end_at_any_instant_is_interrupted_and_sealed_within_t
         let agents_first = dice.roll(2) == 0;
         let told = Instant::now();
         if !agents_first {
-            send(child.id(), Signal::TERM);
+            send(child.id(), signal);
         }
         for (pid, _) in family.iter().filter(|(pid, _)| *pid != child.id()) {
-            send(*pid, Signal::TERM);
+            send(*pid, signal);
         }
         if agents_first {
-            send(child.id(), Signal::TERM);
+            send(child.id(), signal);
         }
         // And once more, as the shell of a job passes on what it was told itself.
         std::thread::sleep(Duration::from_millis(dice.roll(60) as u64));
-        send(child.id(), Signal::TERM);
+        send(child.id(), signal);
         let sealed_before = dir.join("seal.json").exists();
         let output = child.wait_with_output().unwrap();
         let took = told.elapsed();
@@ -61,7 +75,7 @@ fn a_group_that_is_told_to_end_at_any_instant_is_interrupted_and_sealed_within_t
             continue;
         }
         let outcome = ended.expect(75).json();
-        assert_eq!(outcome["report"]["failure_class"], "interrupted", "{outcome:#}");
+        assert_eq!(outcome["report"]["failure_class"], "interrupted", "{signal:?}: {outcome:#}");
         assert!(dir.join("backend/run-interrupted.txt").is_file());
         world.admit(&["verify", dir.to_str().unwrap(), "--accept", "fail"]).expect(0);
         (stopped, slowest) = (stopped + 1, slowest.max(took));

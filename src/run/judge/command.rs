@@ -111,7 +111,7 @@ impl Judge for Command<'_> {
         };
         let called = self.calls(fixture, &calls, &asking.solved)?;
         if let Some(signal) = called.killed {
-            return Err(sandbox::killed(super::ENDED, signal));
+            return Err(sandbox::killed_inside(super::ENDED, signal));
         }
         if called.late {
             let seconds = self.wall.as_secs();

@@ -89,7 +89,7 @@ pub struct Round {
 }
 
 /// Of what the fixture alone has in it, and no agent.
-const ENDED: &str = "somebody ended what the judge started, and again when it was started anew";
+const ENDED: &str = "what the judge started was ended, and again when it was started anew";
 
 /// Whether a clock ended it.
 fn is_late(finished: &Finished) -> bool {
@@ -291,7 +291,7 @@ pub fn judge_own(
 ) -> Result<Judgement> {
     let judgement = self::judge(judge, fixture, draw, work)?;
     match judgement.killed {
-        Some(signal) => Err(sandbox::killed(ENDED, signal)),
+        Some(signal) => Err(sandbox::killed_inside(ENDED, signal)),
         None => Ok(judgement),
     }
 }
