@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """A scripted model on the loopback for real agents: one tool call that solves the fixture, then the result. With a fault, it
-answers the probe well and does to the agent what the fault says. Runs COMMAND beside itself with its address in
-CTO_HARNESS_CASE_LOCAL_BASE_URL, and ends as that ends.
+answers the probe well and does to the agent what the fault says; with the fault `by-name`, what stands behind the last dot
+of the model's name. Where SCRIPTED_ACCOUNT names a file with an account, it is served as the real one of `openai-codex` is, by
+token and account. Runs COMMAND beside itself with its address in CTO_HARNESS_CASE_LOCAL_BASE_URL, and ends as that ends.
 
 usage: model.py REFERENCE_PATCH FAULT LOG ADDRESS COMMAND...
 """
@@ -16,6 +17,9 @@ import threading
 import time
 
 PATCH, FAULT, LOG, ADDRESS = sys.argv[1:5]
+# `account`: its id. `logins`: one token after the other, each with how many replies it holds for.
+SERVED = json.load(open(os.environ["SCRIPTED_ACCOUNT"])) if "SCRIPTED_ACCOUNT" in os.environ else None
+BASE = "backend-api" if SERVED else "v1"
 COMMAND = (
     "echo %s | base64 -d | git apply && git add -A && git -c user.name=a -c user.email=a@localhost commit -q -m done"
     % base64.b64encode(open(PATCH, "rb").read()).decode()
@@ -48,6 +52,24 @@ def shell_tool(body):
     return None, None
 
 
+def refusal(path, headers, body):
+    """Why the server of an account does not answer: status and code."""
+    if path != f"/{BASE}/codex/responses":
+        return 404, "not_found"
+    login = SERVED["logins"][0]
+    if headers["authorization"] != f"Bearer {login['token']}":
+        return 401, "token_expired"
+    if headers["chatgpt-account-id"] != SERVED["account"]:
+        return 403, "account_unknown"
+    wanted = body.get("store") is False and body.get("stream") is True and isinstance(body.get("instructions"), str)
+    if not wanted or "max_output_tokens" in body or headers["openai-beta"] is None or headers["originator"] is None:
+        return 400, "unsupported_parameter"
+    login["holds"] -= 1
+    if login["holds"] == 0 and len(SERVED["logins"]) > 1:
+        SERVED["logins"].pop(0)
+    return None
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -63,14 +85,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         responses = self.path.endswith("/responses")
         text = json.dumps(body)
         agent = "slugify" in text
+        asked = body["model"].rpartition(".")[2] if FAULT == "by-name" else FAULT
         items = body.get("input") if responses else body.get("messages")
         done = any(
             isinstance(item, dict) and (item.get("role") == "tool" or item.get("type") == "function_call_output")
             for item in items or []
         )
         with open(LOG, "a") as log:
-            log.write(json.dumps({"at": time.time(), "path": self.path, "agent": agent, "done": done}) + "\n")
-        fault = FAULT if agent else "none"
+            log.write(json.dumps({"at": time.time(), "path": self.path, "model": body["model"], "agent": agent, "done": done}) + "\n")
+        if SERVED and (no := refusal(self.path, self.headers, body)):
+            return self.whole(no[0], {"error": {"code": no[1], "message": "the account's own words"}})
+        fault = asked if agent else "none"
         if fault.isdigit():
             return self.whole(int(fault), {"error": {"message": "scripted fault", "type": "scripted"}})
         model = "another-model" if fault == "other_model" else body["model"]
@@ -109,11 +134,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("content-type", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
-        if fault in ("cut", "reset", "half_call"):
+        if fault in ("cut", "reset", "half_call", "error", "stall"):
             # Up to the finish; of a half call, half of its arguments.
             events = events[: max(1, len(events) // 2)]
+        if fault == "error":
+            error = {"message": "scripted fault", "type": "server_error", "code": "overloaded"}
+            events.append("data: " + json.dumps({"type": "error", "error": error}) + "\n\n")
         for event in events:
             self.chunk(event.encode())
+        if fault == "stall":
+            self.wfile.flush()
+            # As long as the one that asked is there.
+            self.connection.recv(1)
         if fault in ("reset", "half_call"):
             self.wfile.flush()
             self.close_connection = True
@@ -230,6 +262,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 server = http.server.ThreadingHTTPServer((ADDRESS, 0), Handler)
 server.daemon_threads = True
 threading.Thread(target=server.serve_forever, daemon=True).start()
-url = f"http://{ADDRESS}:{server.server_address[1]}/v1"
+url = f"http://{ADDRESS}:{server.server_address[1]}/{BASE}"
 env = {**os.environ, "CTO_HARNESS_CASE_LOCAL_BASE_URL": url}
 sys.exit(subprocess.run(sys.argv[5:], env=env, stdin=subprocess.DEVNULL, check=False).returncode)

@@ -15,16 +15,13 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
+sys.dont_write_bytecode = True
+from home import FIXTURE, HERE, PRIVATE, PROJECT, Home, left_by  # noqa: E402
+
 ADMIT, STORE = sys.argv[1:3]
-HERE = pathlib.Path(__file__).resolve().parent
-PROJECT = HERE.parent.parent
-FIXTURE = "r1-string-slugify"
 MODEL = "scripted-for-agents"
-# Of a private network, in a namespace that is made for it.
-PRIVATE = "10.23.0.9"
 # What each fault must be called, and at the latest how long after it the agent is gone.
 FAULTS = {
     "401": "auth_unavailable",
@@ -112,52 +109,23 @@ def need(held, text):
         say(f"  NOT SO: {text}")
 
 
-class World:
+class World(Home):
     """A home of its own for one agent."""
 
     def __init__(self, name):
+        super().__init__(ADMIT, STORE)
         self.name, self.agent = name, AGENTS[name]
-        self.home = pathlib.Path(tempfile.mkdtemp(prefix="admit-agents-"))
-        keep = ("PATH", "LANG", "SSL_CERT_FILE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "https_proxy", "http_proxy", "no_proxy")
-        self.env = {k: os.environ[k] for k in keep if k in os.environ}
-        self.env["HOME"] = str(self.home)
-        npmrc = pathlib.Path(os.environ.get("HOME", "/")) / ".npmrc"
-        config = os.environ.get("NPM_CONFIG_USERCONFIG") or (str(npmrc) if npmrc.is_file() else None)
-        if config:
-            self.env["NPM_CONFIG_USERCONFIG"] = config
-        for pip in (".config/pip/pip.conf", ".pip/pip.conf"):
-            path = pathlib.Path(os.environ.get("HOME", "/")) / pip
-            if path.is_file():
-                (self.home / pip).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(path, self.home / pip)
-        self.root = self.home / ".local/share/admit/root"
 
     def admit(self, *args, code=None, **env):
-        argv = [ADMIT, "--store", STORE, *args]
-        done = subprocess.run(argv, env={**self.env, **env}, cwd=self.home, capture_output=True, text=True, timeout=500)
+        done = super().admit(*args, **env)
         if code is not None and done.returncode != code:
             need(False, f"{self.name}: admit {' '.join(args)[:120]} ended {done.returncode}, not {code}\n{done.stdout[-1500:]}{done.stderr[-2500:]}")
         return done
 
-    def put(self, path, data):
-        path = self.root / path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(data)
-
-    def end(self):
-        subprocess.run(["chmod", "-R", "u+w", str(self.home)], check=False)
-        shutil.rmtree(self.home, ignore_errors=True)
-
     def admit_models(self):
         """The model as one that is served: `test` of the loopback, `lab` in a private network."""
-        record = json.loads((PROJECT / "admissions/models/scripted--understudy-script.json").read_text())
-        network = record.pop("allowed_network_class")
-        record.pop("credential_source_class")
-        record |= {"model": MODEL, "kind": "served", "schema": "admit.model-admission/2"}
-        record |= {"credential": {"kind": "none"}, "api": self.agent["api"]}
-        for provider, network in (("test", network), ("lab", "private")):
-            record |= {"provider": provider, "network": network}
-            self.put(f"admissions/models/{provider}--{MODEL}.json", json.dumps(record))
+        for provider, network in (("test", "loopback-test"), ("lab", "private")):
+            self.admit_model(provider, MODEL, network, api=self.agent["api"])
 
     def variant(self, fixture, files):
         """The fixture with further files in its workspace, on record under another name."""
@@ -192,15 +160,10 @@ class World:
         done = self.beside_the_model(fault, log, command, private)
         asked = [json.loads(line) for line in log.read_text().splitlines()]
         asked = [line for line in asked if line["agent"]]
-        try:
-            outcome = json.loads(done.stdout)
-        except ValueError:
+        left = left_by(done)
+        if not left:
             need(False, f"{self.name} {fault}: no outcome\n{done.stdout[-800:]}{done.stderr[-2500:]}")
-            return done.returncode, {}, None, asked
-        directory = pathlib.Path(outcome["directory"])
-        report = json.loads((directory / "report.json").read_text())
-        events = [json.loads(line) for line in (directory / "events.normalized.jsonl").read_text().splitlines()]
-        return done.returncode, {"report": report, "events": events, "directory": directory}, done, asked
+        return done.returncode, left, done, asked
 
     def passes(self):
         """A pass, and the same agent by hand in the same place."""

@@ -164,7 +164,10 @@ fn said(reply: &[u8]) -> Option<String> {
     };
     let message = |line: &str| -> Option<String> {
         let value: serde_json::Value = serde_json::from_str(line.trim()).ok()?;
-        let error = value.get("error").or_else(|| value.get("detail"))?;
+        // An event of Responses is an error itself, or has it in the response that failed.
+        let error = ["/error", "/response/error", "/detail"];
+        let error = error.iter().find_map(|at| value.pointer(at).filter(|error| !error.is_null()));
+        let error = error.or_else(|| (value["type"] == "error").then_some(&value))?;
         let words = error.get("message").unwrap_or(error);
         cut(words.as_str().map_or_else(|| words.to_string(), str::to_owned).as_str())
     };
@@ -184,4 +187,43 @@ fn class(exchange: &WireRecord) -> String {
         return format!("cut: {}", record::word(&cut.reason));
     }
     exchange.verdict.as_ref().map_or("passed".into(), |verdict| record::word(&verdict.class))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::said;
+
+    #[test]
+    fn a_servers_words_are_found_in_each_form_of_an_error() {
+        let stream = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+        let failed = r#"{"error": {"message": "no room", "type": "server_error"}}"#;
+        let created = r#"data: {"type":"response.created","response":{"error":null}}"#;
+        for body in [
+            format!("data: {failed}\n\ndata: [DONE]\n\n"),
+            format!("event: error\ndata: {}\n\n", failed.replacen('{', r#"{"type": "error", "#, 1)),
+            format!(
+                "{created}\n\nevent: error\ndata: {{\"type\":\"error\",\"code\":\"e\",\"message\":\"no room\"}}\n\n"
+            ),
+            format!(
+                "{created}\n\ndata: {{\"type\":\"response.failed\",\"response\":{failed}}}\n\n"
+            ),
+        ] {
+            assert_eq!(
+                said(format!("{stream}{body}").as_bytes()).as_deref(),
+                Some("no room"),
+                "{body}"
+            );
+        }
+        for body in
+            [failed, r#"{"detail": "no room"}"#, r#"{"error": "no room"}"#, "no room at all"]
+        {
+            let reply = format!("HTTP/1.1 503 X\r\n\r\n{body}");
+            assert!(said(reply.as_bytes()).unwrap().starts_with("no room"), "{body}");
+        }
+        // What went well says no word of an error.
+        let whole = r#"{"object":"response","error":null,"status":"completed"}"#;
+        for reply in [format!("{stream}{created}\n\n"), format!("HTTP/1.1 200 OK\r\n\r\n{whole}")] {
+            assert_eq!(said(reply.as_bytes()), None, "{reply}");
+        }
+    }
 }

@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::admission::Api;
+
 /// How an admitted binary may be started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -61,7 +63,7 @@ pub struct CommandRun {
     /// Files written before the start, by a path that begins with `{home}/`, as templates.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, String>,
-    /// The wire APIs that this way of starting it speaks: `openai-chat`, `openai-responses`, `anthropic-messages`.
+    /// The wire APIs that this way of starting it speaks, as models' records name them.
     pub wire_apis: Vec<String>,
     pub end: EndRule,
     /// Names in the workspace that it would load and that nothing switches off: one there refuses the run.
@@ -235,10 +237,10 @@ impl RunShape {
         if command.files.values().chain(command.env.values()).any(|t| holds(t, "prompt")) {
             fault("command", "{prompt} stands outside of the arguments");
         }
-        const APIS: [&str; 3] = ["openai-chat", "openai-responses", "anthropic-messages"];
-        let known = |api: &String| APIS.contains(&api.as_str());
+        let apis = Api::ALL.map(Api::as_str);
+        let known = |api: &String| apis.contains(&api.as_str());
         if command.wire_apis.is_empty() || !command.wire_apis.iter().all(known) {
-            fault("command.wire_apis", &format!("expected some of: {}", APIS.join(", ")));
+            fault("command.wire_apis", &format!("expected some of: {}", apis.join(", ")));
         }
         if command.end.types.is_empty() || !command.end.pointer.starts_with('/') {
             fault("command.end", "no type or no pointer: any line would decide");
@@ -355,6 +357,10 @@ mod tests {
             "run.command.files"
         );
         assert_eq!(command(|c| c.wire_apis = vec!["grpc".into()]), "run.command.wire_apis");
+        let every = |c: &mut CommandRun| {
+            c.wire_apis = Api::ALL.map(|api| api.as_str().to_owned()).to_vec();
+        };
+        assert_eq!(command(every), "");
         assert_eq!(command(|c| c.end.types.clear()), "run.command.end");
         assert_eq!(command(|c| c.refuse.push("../x".into())), "run.command.refuse");
         assert_eq!(command(|c| c.limits.requests = Some(0)), "run.command.limits");
