@@ -46,6 +46,18 @@ fn every_attempt_at_the_shipped_fixtures_is_refused() {
             "commit",
         ];
         assert_eq!(classes, all);
+        // What is said of them on record is what was seen now.
+        let shown = world.admit(&["fixture", "show", name, "--json"]).expect(0).json();
+        assert_eq!(shown["attack_stale"], false, "admit fixture attack {name} --record: {shown:#}");
+        let recorded = &shown["attacked"];
+        assert_eq!(
+            (&recorded["refused"], &recorded["attempts"]),
+            (&json["refused"], &json["attempts"])
+        );
+        for class in json["classes"].as_array().unwrap() {
+            let of_class = &recorded["classes"][class["class"].as_str().unwrap()];
+            assert_eq!(of_class["attempts"], class["tried"], "{name} {class}: {recorded:#}");
+        }
     }
 }
 
