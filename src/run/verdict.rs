@@ -326,15 +326,24 @@ pub fn fake(
     require(report, "workspace_commit", committed, Author::Admit);
     require(report, "judge_finished", true, Author::Admit);
     close_events(report);
-    let class = match (baselines.held(), target.passed, judgement) {
+    let class = rejected(baselines.held(), target.passed, judgement);
+    conclude(report, class.map(|class| Cause::new(class, "")), judgement);
+    Ok(())
+}
+
+/// Why a run without an agent does not count; a judge that is void decides before what it says.
+fn rejected(
+    baselines_held: bool,
+    target_untouched: bool,
+    judgement: &Judgement,
+) -> Option<FailureClass> {
+    match (baselines_held, target_untouched, judgement) {
         (false, ..) => Some(FailureClass::VoidBaseline),
         (_, false, _) => Some(FailureClass::TargetInspected),
         (_, _, j) if !j.allowed_writes_passed => Some(FailureClass::WritesOutside),
         (_, _, j) if !j.passed => Some(FailureClass::JudgeRejected),
         _ => None,
-    };
-    conclude(report, class.map(|class| Cause::new(class, "")), judgement);
-    Ok(())
+    }
 }
 
 /// Sets the status. Whatever it is, sealing computes it again and refuses what contradicts itself.
@@ -450,6 +459,78 @@ mod tests {
             log: String::new(),
             killed: None,
         }
+    }
+
+    #[test]
+    fn a_run_without_an_agent_names_the_first_thing_that_makes_it_count_for_nothing() {
+        use FailureClass::{JudgeRejected, TargetInspected, VoidBaseline, WritesOutside};
+        let good = judgement();
+        let no = Judgement { passed: false, ..judgement() };
+        let outside = Judgement { allowed_writes_passed: false, passed: false, ..judgement() };
+        for (held, untouched, judgement, class) in [
+            (true, true, &good, None),
+            (true, true, &no, Some(JudgeRejected)),
+            (true, true, &outside, Some(WritesOutside)),
+            (true, false, &outside, Some(TargetInspected)),
+            (true, false, &good, Some(TargetInspected)),
+            (false, false, &outside, Some(VoidBaseline)),
+            (false, true, &good, Some(VoidBaseline)),
+        ] {
+            assert_eq!(rejected(held, untouched, judgement), class, "{held} {untouched}");
+        }
+    }
+
+    fn draft() -> RunReport {
+        RunReport::draft("toy", backend(Engine::Provider), &Timestamp::from_unix(0))
+    }
+
+    #[test]
+    fn a_required_event_that_was_not_seen_blocks_and_one_that_was_does_not() {
+        let mut report = draft();
+        require(&mut report, "a", true, Author::Admit);
+        require_or(&mut report, "b", true, Author::Agent, "no b");
+        close_events(&mut report);
+        assert!(report.required_events_passed);
+        assert_eq!(report.blockers, Vec::<String>::new());
+        require(&mut report, "c", false, Author::Admit);
+        require_or(&mut report, "d", false, Author::Agent, "no d");
+        close_events(&mut report);
+        assert!(!report.required_events_passed);
+        assert_eq!(report.blockers, ["required event not seen: c", "d: no d"]);
+    }
+
+    #[test]
+    fn the_exit_code_says_what_a_caller_can_do() {
+        let of = |status, class| exit_code(&RunReport { status, failure_class: class, ..draft() });
+        assert_eq!(of(RunStatus::Pass, None), 0);
+        assert_eq!(of(RunStatus::Rehearsed, None), 0);
+        assert_eq!(of(RunStatus::Blocked, Some(FailureClass::GateRefused)), 3);
+        for &class in FailureClass::ALL {
+            let limits =
+                [FailureClass::Timeout, FailureClass::LifecycleTimeout, FailureClass::LimitHit];
+            let want = match class.says_nothing() {
+                true => 75,
+                false if limits.contains(&class) => 9,
+                false => 8,
+            };
+            assert_eq!(of(RunStatus::Fail, Some(class)), want, "{class:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_judge_says_of_a_run_that_was_ended_from_outside_is_left_out() {
+        let mut report = draft();
+        report.blockers.push("the work was rejected".into());
+        let no = Judgement { passed: false, ..judgement() };
+        let cause = Cause::new(FailureClass::Interrupted, "stopped by SIGTERM");
+        conclude(&mut report, Some(cause), &no);
+        assert_eq!(report.blockers, ["interrupted: stopped by SIGTERM"]);
+        assert_eq!(report.failure_class, Some(FailureClass::Interrupted));
+        let cause = Cause::new(FailureClass::WritesOutside, "a.txt");
+        let mut report = draft();
+        conclude(&mut report, Some(cause), &no);
+        assert_eq!(report.blockers[0], "writes_outside: a.txt");
+        assert!(report.blockers[1].starts_with("the judge: "), "{:?}", report.blockers);
     }
 
     proptest! {
