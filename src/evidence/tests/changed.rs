@@ -51,6 +51,36 @@ fn any_changed_byte_any_missing_and_any_added_file_is_named() {
     assert_eq!(check(&run.directory, None).unwrap().faults[0].kind, FaultKind::Extra);
 }
 
+#[test]
+fn what_is_said_of_a_changed_file_is_what_was_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = sealed(dir.path());
+    let file = run.directory.join(names::REPORT);
+    let good = std::fs::read(&file).unwrap();
+    let found = |bytes: &[u8]| {
+        std::fs::write(&file, bytes).unwrap();
+        let checked = check(&run.directory, None).unwrap();
+        let fault = checked.faults.iter().find(|fault| fault.path == names::REPORT).unwrap();
+        fault.found.clone()
+    };
+    let mut other = good.clone();
+    other[0] ^= 1;
+    assert_eq!(found(&other), format!("{} bytes, {}", good.len(), Digest::sha256(&other)));
+    // Of what is longer no more than one byte is read: a digest would be of a part.
+    let longer = [good.as_slice(), b"xx"].concat();
+    assert_eq!(found(&longer), format!("more than {} bytes", good.len()));
+    let shorter = &good[1..];
+    assert_eq!(found(shorter), format!("{} bytes, {}", shorter.len(), Digest::sha256(shorter)));
+    // Further faults are counted where there are any.
+    std::fs::write(&file, &good).unwrap();
+    for (extra, more) in [("extra.txt", false), ("further.txt", true)] {
+        std::fs::write(run.directory.join(extra), "").unwrap();
+        let checked = check(&run.directory, None).unwrap();
+        let said = format!("{:?}", checked.error().unwrap());
+        assert_eq!(said.contains("1 more faults"), more, "{said}");
+    }
+}
+
 /// Seals the directory anew after an attack: that takes no key.
 fn reseal(dir: &Path) -> Digest {
     let mut manifest: Manifest =
