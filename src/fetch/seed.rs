@@ -311,6 +311,36 @@ mod tests {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
     use std::path::Path;
 
+    /// Gives one byte at a time, as a reader may.
+    struct Slowly<'a>(&'a [u8]);
+    impl Read for Slowly<'_> {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            self.0.read(&mut buf[..1])
+        }
+    }
+
+    #[test]
+    fn a_scripts_first_line_is_known_however_its_bytes_come() {
+        let long = format!("#!{}\r\nx", "a".repeat(LINE_BYTES));
+        for (text, unix) in [
+            ("#!/bin/sh\r\nx\r\n", Some("#!/bin/sh\nx\r\n")),
+            ("#!/bin/sh\nx", None),
+            ("#/bin/sh\r\nx", None),
+            ("x\r\n", None),
+            ("#!\r", None),
+            (long.as_str(), None),
+        ] {
+            let of = |inner: &mut dyn Read| {
+                let mut hashing = Hashing::new(inner);
+                io::copy(&mut hashing, &mut io::sink()).unwrap();
+                hashing.finish()
+            };
+            let at_once = of(&mut text.as_bytes());
+            assert_eq!(at_once.1, unix.map(|unix| blake3::hash(unix.as_bytes())), "{text:.20}");
+            assert_eq!(of(&mut Slowly(text.as_bytes())), at_once, "{text:.20}");
+        }
+    }
+
     fn tarball(top: &str, files: &[(&str, u32, &str)]) -> Vec<u8> {
         let gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         let mut tar = tar::Builder::new(gz);

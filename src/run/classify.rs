@@ -409,6 +409,37 @@ mod tests {
     }
 
     #[test]
+    fn what_contributed_says_how_often_and_never_says_the_cause_again() {
+        use FailureClass as F;
+        use ReplyClass as R;
+        let phases = Phases::default();
+        let none = Work { accepted: false, ..GOOD };
+        let rows = |wire: &ProxyRecord, class| {
+            let end = ended(End::Exited, 0, wire, &phases, none);
+            let cause = Cause::new(class, "");
+            let rows = contributing(&end, Some(&cause)).into_iter();
+            rows.map(|row| (row.class, row.detail)).collect::<Vec<_>>()
+        };
+        let often = |times: u32| wire((1..=times).map(|n| chat(n, R::UpstreamError, "")).collect());
+        let once = rows(&often(1), F::JudgeRejected);
+        let three = rows(&often(3), F::JudgeRejected);
+        assert_eq!((once.len(), three.len()), (1, 1));
+        assert!(!once[0].1.contains("times"), "{once:?}");
+        assert_eq!(three[0].1, format!("{} (3 times)", once[0].1));
+        // The limit that ended the run is listed unless it is the cause, under either name of a clock's end.
+        for (limit, causes) in [
+            (Limit::Requests, &[F::LimitHit][..]),
+            (Limit::Wall, &[F::Timeout, F::LifecycleTimeout]),
+        ] {
+            for cause in [F::LimitHit, F::Timeout, F::LifecycleTimeout, F::JudgeRejected] {
+                let wire = ProxyRecord { limit_hit: Some(limit), ..wire(Vec::new()) };
+                let listed = rows(&wire, cause).len();
+                assert_eq!(listed, usize::from(!causes.contains(&cause)), "{limit:?} {cause:?}");
+            }
+        }
+    }
+
+    #[test]
     fn each_end_has_its_class() {
         use FailureClass as F;
         let good = wire(vec![chat(1, ReplyClass::OkText, RESULT)]);

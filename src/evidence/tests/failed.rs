@@ -79,6 +79,36 @@ fn a_dropped_recording_is_sealed_as_a_failure() {
 }
 
 #[test]
+fn a_dropped_recording_keeps_what_was_decided_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let dropped = |change: fn(&mut RunReport)| {
+        let run = begin(dir.path());
+        run.draft(change);
+        let at = run.path().to_owned();
+        drop(run);
+        let checked = check(&at, None).unwrap();
+        assert_eq!(checked.faults, []);
+        let report = checked.report.unwrap();
+        (report.status, report.failure_class, report.failure_reason)
+    };
+    let (status, class, _) = dropped(|report| {
+        report.status = RunStatus::Blocked;
+        report.fail(FailureClass::ModelNotAdmitted, "");
+    });
+    assert_eq!((status, class), (RunStatus::Blocked, Some(FailureClass::ModelNotAdmitted)));
+    let (status, class, _) = dropped(|report| report.fail(FailureClass::Timeout, "600 s"));
+    assert_eq!((status, class), (RunStatus::Fail, Some(FailureClass::Timeout)));
+    // A good end that was never sealed as one is none.
+    let (status, class, reason) = dropped(|report| {
+        report.status = RunStatus::Pass;
+        report.failure_class = None;
+        report.failure_reason = None;
+    });
+    assert_eq!((status, class), (RunStatus::Fail, Some(FailureClass::Unclassified)));
+    assert!(reason.unwrap().contains("ended without a report"));
+}
+
+#[test]
 fn a_blocked_run_leaves_its_marker() {
     let dir = tempfile::tempdir().unwrap();
     let run = begin(dir.path());

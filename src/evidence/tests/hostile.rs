@@ -39,6 +39,23 @@ fn a_secret_fails_the_run_and_is_withheld_everywhere() {
 }
 
 #[test]
+fn where_the_runs_own_sentinel_stands_is_said_and_fails_nothing() {
+    const SENTINEL: &str = "admit-sentinel-5bd7f1c06a";
+    let dir = tempfile::tempdir().unwrap();
+    for (text, stands) in [(SENTINEL, true), ("something else", false)] {
+        let run = begin(dir.path());
+        run.note_sentinel(Secret::new(SENTINEL.into()).unwrap());
+        fill(&run);
+        run.artifact(&path("backend/out"), "log", Author::Agent, text.as_bytes()).unwrap();
+        let sealed = run.seal(rehearsed()).unwrap();
+        assert_eq!(sealed.report.status, RunStatus::Rehearsed, "{:?}", sealed.report.blockers);
+        let said = sealed.report.limits.iter().find(|line| line.contains("sentinel"));
+        assert_eq!(said.is_some(), stands, "{said:?}");
+        assert!(said.is_none_or(|line| line.ends_with(": backend/out")), "{said:?}");
+    }
+}
+
+#[test]
 fn hostile_text_stays_text() {
     const EVIL: &str = "</pre><script>alert(1)</script><img src=x onerror=\"a\">'&| `x` \u{202e}\u{1b}[2J\n# h\n|x|";
     let mut report = rehearsed();
