@@ -159,16 +159,20 @@ impl Context {
         let runs = self.runs_dir()?.display().to_string();
         add("runs", runs, origin(options.state.is_some(), "--state", "ADMIT_STATE"));
         let place = root.place(crate::root::MARKER);
-        for rule in &options.mirror {
-            add("mirror", rule.replace('=', " -> "), "--mirror".to_owned());
-        }
-        for rule in self.host.var("ADMIT_MIRROR")?.unwrap_or_default().split_whitespace() {
-            add("mirror", rule.replace('=', " -> "), "ADMIT_MIRROR".to_owned());
+        for ((from, to), origin) in self.given_mirrors()? {
+            add("mirror", format!("{from} -> {to}"), origin.to_owned());
         }
         let config = root.config();
         for rule in &config.mirror {
             add("mirror", format!("{} -> {}", rule.from, rule.to), place.clone());
         }
+        let npm = self.reach()?.1;
+        let from = origin(options.registry.is_some(), "--registry", "ADMIT_REGISTRY");
+        let from = match options.registry.is_some() {
+            false if npm.has_custom_registry() => "npm's configuration".to_owned(),
+            _ => from,
+        };
+        add("registry", npm.registry(), from);
         for name in Reach::BUILT_IN {
             let words = Reach::built_in(name).map(|network| network.words()).unwrap_or_default();
             add(&format!("network.{name}"), words, "built in".to_owned());
@@ -232,6 +236,11 @@ impl Context {
         Ok(state.join("runs"))
     }
 
+    /// The registry of the flag or of its variable.
+    pub fn named_registry(&self) -> Option<&str> {
+        self.options.registry.as_deref()
+    }
+
     /// The way to the network: proxies and CA files from the environment, the registry from npm's configuration,
     /// mirrors from flags, `ADMIT_MIRROR` and `admit.toml`, in this order.
     ///
@@ -239,17 +248,8 @@ impl Context {
     /// [`Reason::BadArgument`] for a mirror that is not `FROM=TO`; those of root, store and npm's configuration.
     pub fn network(&self) -> Result<Network> {
         let (config, npm) = self.reach()?;
-        let variable = self.host.var("ADMIT_MIRROR")?.unwrap_or_default();
-        let given =
-            self.options.mirror.iter().map(String::as_str).chain(variable.split_whitespace());
-        let mut rules = Vec::new();
-        for rule in given {
-            let (from, to) = rule.split_once('=').ok_or_else(|| {
-                Error::new(Reason::BadArgument, "a mirror that is not FROM=TO")
-                    .found(rule.to_owned())
-            })?;
-            rules.push((from.to_owned(), to.to_owned()));
-        }
+        let given = self.given_mirrors()?;
+        let mut rules: Vec<_> = given.into_iter().map(|(rule, _)| rule).collect();
         let root = self.root()?;
         rules.extend(root.config().mirror.iter().map(|rule| (rule.from.clone(), rule.to.clone())));
         Ok(Network {
@@ -261,6 +261,21 @@ impl Context {
             store: self.store()?,
             progress: Arc::clone(&self.progress),
         })
+    }
+
+    /// The mirrors of flags and of the variable, each with which of the two.
+    fn given_mirrors(&self) -> Result<Vec<((String, String), &'static str)>> {
+        let variable = self.host.var("ADMIT_MIRROR")?.unwrap_or_default();
+        let flags = self.options.mirror.iter().map(|rule| (rule.as_str(), "--mirror"));
+        let all = flags.chain(variable.split_whitespace().map(|rule| (rule, "ADMIT_MIRROR")));
+        all.map(|(rule, origin)| match rule.split_once('=') {
+            Some((from, to)) => Ok(((from.to_owned(), to.to_owned()), origin)),
+            None => Err(Error::new(Reason::BadArgument, "a mirror that is not FROM=TO")
+                .at(origin)
+                .expected("the beginning of a URL, =, and what stands in for it")
+                .found(rule.to_owned())),
+        })
+        .collect()
     }
 
     /// A repository of a registry, reached as every other server is, with what this user's configuration has for it.

@@ -27,6 +27,8 @@ pub struct Setup<'a> {
     pub store: &'a Path,
     /// The pinned Bun of this platform, whose metadata the registry is asked for: version and package.
     pub bun: Option<(&'a str, &'a BunPackage)>,
+    /// The registry in place of the one that npm's configuration names.
+    pub registry: Option<&'a str>,
     /// How a sandbox is started, since one is built to see whether it can be.
     pub launcher: &'a Launcher,
     /// Longest time for one program or for the registry's answer.
@@ -40,7 +42,7 @@ pub fn examine(setup: &Setup<'_>) -> Vec<Check> {
     checks.extend([limits::memory(host::memory_available()), limits::disk(setup.store)]);
     checks.extend(store::store(setup.store));
     checks.extend(program::programs(setup.host, setup.patience));
-    checks.extend(registry::npm(setup.host, setup.bun, setup.patience));
+    checks.extend(registry::npm(setup.host, setup.registry, setup.bun, setup.patience));
     checks
 }
 

@@ -337,14 +337,18 @@ impl Error {
         path: impl AsRef<std::path::Path>,
         err: std::io::Error,
     ) -> Self {
-        let (reason, fix) = match err.raw_os_error() {
-            Some(libc::ENOSPC | libc::EDQUOT) => {
+        use std::io::ErrorKind;
+        // Where a library put a path around the kernel's number, the kind alone is left.
+        let (reason, fix) = match (err.raw_os_error(), err.kind()) {
+            (_, ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
                 (Reason::DiskFull, Some("free some space, or name another place with --store"))
             }
-            Some(libc::EMFILE | libc::ENFILE) => {
+            (Some(libc::EMFILE | libc::ENFILE), _) => {
                 (Reason::LimitHit, Some("allow more open files: ulimit -n"))
             }
-            Some(libc::EFBIG) => (Reason::LimitHit, Some("allow larger files: ulimit -f")),
+            (_, ErrorKind::FileTooLarge) => {
+                (Reason::LimitHit, Some("allow larger files: ulimit -f"))
+            }
             _ => (Reason::Io, None),
         };
         let mut error =

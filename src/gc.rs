@@ -79,6 +79,10 @@ impl Collected {
 /// # Errors
 /// That another admit has the store open; those of the roots, the runs and the store.
 pub fn collect(context: &Context, options: Options) -> Result<Collected> {
+    // A look makes nothing, and where there is no store there is nothing to remove.
+    if Store::open_read(&context.store_dir()?)?.is_none() {
+        return Ok(Collected { dry_run: options.dry_run, ..Collected::default() });
+    }
     let store = context.store()?;
     // Held while looking, too: what a build adds meanwhile is not yet named by anything.
     let mut wait = || context.progress.note("waiting for another admit that uses the store");

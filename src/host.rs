@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, RenameFlags, renameat, renameat_with, statat};
@@ -162,7 +163,8 @@ impl Host {
                         Reason::BadArgument,
                         format!("neither {variable} nor HOME names a directory"),
                     )
-                    .hint("set HOME, or name the directories with --store and --state")
+                    .expected("an absolute path")
+                    .hint("set HOME, or both XDG_DATA_HOME and XDG_STATE_HOME")
                 })?
                 .join(below_home),
         };
@@ -344,6 +346,12 @@ pub fn raise_open_files() {
     let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
     // Where it is not allowed, the old limit is a limit like any other: a fault with a name where it is hit.
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
+}
+
+/// A file that is longer than this process may write (`ulimit -f`) is a fault with a name, and ends nothing at once.
+pub fn outlive_file_size() {
+    // Where no handler can be set, the signal ends the process as ever.
+    let _ = signal_hook::flag::register(libc::SIGXFSZ, Arc::default());
 }
 
 /// How many files this process may have open; `None`: no limit.

@@ -15,5 +15,6 @@ fn main() -> ExitCode {
         return ExitCode::from(code);
     }
     admit::host::raise_open_files();
+    admit::host::outlive_file_size();
     ExitCode::from(admit::cli::main(std::env::args_os()))
 }

@@ -524,9 +524,14 @@ fn digest_of(files: &BTreeMap<String, Vec<u8>>) -> Digest {
 
 fn parse_config(bytes: &[u8], path: &Path) -> Result<Config> {
     let fail = |what: String| Error::new(Reason::BadRecord, what).at(path.display().to_string());
-    let text = std::str::from_utf8(bytes).map_err(|_| fail("is not UTF-8".into()))?;
+    let text = std::str::from_utf8(bytes).map_err(|err| {
+        let line = 1 + bytes[..err.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        fail(format!("the file is not UTF-8: line {line}"))
+            .expected("TOML, in UTF-8")
+            .hint("save it as UTF-8; docs/config.md has every key with its form")
+    })?;
     let config: Config = toml::from_str(text).map_err(|err| {
-        let words = err.to_string();
+        let words = short_lines(&err.to_string());
         let err = fail(words.trim_end().to_owned());
         match meant(&words) {
             Some(key) => err.hint(format!("did you mean `{key}`? docs/config.md has every key")),
@@ -537,6 +542,16 @@ fn parse_config(bytes: &[u8], path: &Path) -> Result<Config> {
     signing::check(&config.signer, &config.require).map_err(fail)?;
     cache::check(&config.cache, &config.signer, &config.require).map_err(fail)?;
     Ok(config)
+}
+
+/// The parser shows the line that is wrong, however long it is.
+fn short_lines(words: &str) -> String {
+    const LONGEST: usize = 200;
+    let short = |line: &str| match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{} …", &line[..end]),
+        None => line.to_owned(),
+    };
+    words.lines().map(short).collect::<Vec<_>>().join("\n")
 }
 
 /// The known key that is nearest to the one which the parser's words call unknown.

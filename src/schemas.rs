@@ -54,8 +54,12 @@ fn model_admissions() -> [(String, Value); 2] {
         }
         // What a version demands is there and never null.
         for key in with {
-            if let Some(kinds) = form["properties"][key]["type"].as_array_mut() {
+            let Some(property) = form["properties"].get_mut(*key) else { continue };
+            if let Some(kinds) = property.get_mut("type").and_then(Value::as_array_mut) {
                 kinds.retain(|kind| kind != "null");
+            }
+            if let Some(forms) = property.get_mut("anyOf").and_then(Value::as_array_mut) {
+                forms.retain(|form| form["type"] != "null");
             }
         }
         form

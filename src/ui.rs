@@ -10,6 +10,7 @@ use std::os::fd::AsFd as _;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use clap::error::{ContextKind, ContextValue};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
@@ -286,17 +287,21 @@ impl Ui {
 }
 
 /// Prints what clap has to say and gives the exit code: 0 for help and version (stdout), 2 for usage (stderr).
-pub fn usage(err: clap::Error, json: bool) -> u8 {
-    if json && err.use_stderr() {
-        let text = err.render().to_string();
-        let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        let error = Error::new(Reason::BadArgument, what);
-        Ui::bare(true).json(&error.to_json());
-    }
-    let printed = err.print().and_then(|()| std::io::stdout().flush());
+/// `command` is the one that was typed, as far as it is known.
+pub fn usage(mut err: clap::Error, command: &str, json: bool) -> u8 {
     if err.use_stderr() {
+        harmless(&mut err);
+        if json {
+            Ui::bare(true).json(&usage_error(&err, command).to_json());
+        }
+        let text = err.render().to_string();
+        match plain(&text) == text {
+            true => drop(err.print()),
+            false => drop(write!(std::io::stderr().lock(), "{}", plain(&text))),
+        }
         return 2;
     }
+    let printed = err.print().and_then(|()| std::io::stdout().flush());
     // Help and version are answers, too.
     match printed.err().and_then(not_written) {
         None => 0,
@@ -305,6 +310,66 @@ pub fn usage(err: clap::Error, json: bool) -> u8 {
             error.kind().exit_code()
         }
     }
+}
+
+/// What was typed may be anything, and clap repeats it: as one line, without what steers a terminal.
+fn harmless(err: &mut clap::Error) {
+    let one_line = |text: &String| plain(text).replace('\n', "\\n").replace('\t', "\\t");
+    let typed = [
+        ContextKind::InvalidArg,
+        ContextKind::InvalidValue,
+        ContextKind::InvalidSubcommand,
+        ContextKind::TrailingArg,
+    ];
+    for kind in typed {
+        let value = match err.get(kind) {
+            Some(ContextValue::String(text)) => ContextValue::String(one_line(text)),
+            Some(ContextValue::Strings(texts)) => {
+                ContextValue::Strings(texts.iter().map(one_line).collect())
+            }
+            _ => continue,
+        };
+        err.insert(kind, value);
+    }
+}
+
+/// What clap says, as an error of admit's.
+fn usage_error(err: &clap::Error, command: &str) -> Error {
+    let text = err.render().to_string();
+    let mut lines = text.lines();
+    let mut what: Vec<&str> = Vec::new();
+    let mut expected = None;
+    for line in lines.by_ref().map(str::trim).take_while(|line| !line.is_empty()) {
+        let list = ["[possible values: ", "[subcommands: "];
+        match list.iter().find_map(|start| line.strip_prefix(start)) {
+            Some(names) => expected = Some(format!("one of: {}", names.trim_end_matches(']'))),
+            None => what.push(line.trim_start_matches("error: ")),
+        }
+    }
+    if err.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        what = vec!["more is needed than this"];
+    }
+    let (tips, rest): (Vec<&str>, Vec<&str>) =
+        lines.map(str::trim).partition(|line| line.starts_with("tip: "));
+    let usage = rest.iter().find_map(|line| line.strip_prefix("Usage: ")).map(str::to_owned);
+    let mut error = Error::new(Reason::BadArgument, what.join(" "));
+    if let Some(expected) = expected.or(usage) {
+        error = error.expected(expected);
+    }
+    let found =
+        [ContextKind::InvalidValue, ContextKind::InvalidSubcommand, ContextKind::InvalidArg];
+    // A list is of what is missing, not of what was found.
+    let found = found.into_iter().find_map(|kind| match err.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    });
+    if let Some(found) = found {
+        error = error.found(found);
+    }
+    for tip in tips {
+        error = error.hint(tip.trim_start_matches("tip: "));
+    }
+    error.hint(format!("{command} --help"))
 }
 
 /// Writes all of it now. Not through the standard library's handle: that takes a descriptor which cannot be written for

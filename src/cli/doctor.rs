@@ -36,6 +36,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         host: &app.context.host,
         store: &store,
         bun: bun.as_ref().map(|(version, package)| (version.as_str(), package)),
+        registry: app.context.named_registry(),
         launcher: &launcher,
         patience: Duration::from_secs(args.patience),
     });

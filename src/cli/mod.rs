@@ -1,6 +1,8 @@
 //! The command line: one file a command, each arguments and `exec`; the stages do the work, `ui` prints.
 
+use std::any::Any;
 use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -121,7 +123,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         }
         Err(err) => {
             // Help and version are answers (stdout, 0); everything else is usage (stderr, 2), as clap has it.
-            return ui::usage(without_hidden(err), json);
+            return ui::usage(without_hidden(err), &typed(&args), json);
         }
     };
     let app = match host.and_then(|host| App::new(host, cli.global)) {
@@ -132,7 +134,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     if let Err(err) = signals {
         return fail(&app.ui, &err);
     }
-    match exec(&app, cli.command) {
+    let worked = catch_unwind(AssertUnwindSafe(|| exec(&app, cli.command)));
+    match worked.unwrap_or_else(|panic| Err(stopped_short(&*panic))) {
         Ok(code) => {
             app.ui.finish();
             match app.ui.lost() {
@@ -188,15 +191,29 @@ pub fn parses(args: &[String]) -> std::result::Result<(), String> {
     }
 }
 
-/// A typo is not answered with a command that no help lists.
+/// The command that `args` name, as far as they name one.
+fn typed(args: &[OsString]) -> String {
+    let root = Cli::command();
+    let (mut command, mut words) = (&root, vec!["admit"]);
+    for arg in args.iter().skip(1).filter_map(|arg| arg.to_str()) {
+        if let Some(below) = command.find_subcommand(arg) {
+            words.push(below.get_name());
+            command = below;
+        }
+    }
+    words.join(" ")
+}
+
+/// No answer names a command that no help lists.
 fn without_hidden(mut err: clap::Error) -> clap::Error {
     let command = Cli::command();
     let hidden = |name: &String| command.find_subcommand(name).is_some_and(|c| c.is_hide_set());
-    if let Some(ContextValue::Strings(names)) = err.get(ContextKind::SuggestedSubcommand) {
+    for kind in [ContextKind::SuggestedSubcommand, ContextKind::ValidSubcommand] {
+        let Some(ContextValue::Strings(names)) = err.get(kind) else { continue };
         let names: Vec<String> = names.iter().filter(|name| !hidden(name)).cloned().collect();
         match names.is_empty() {
-            true => err.remove(ContextKind::SuggestedSubcommand),
-            false => err.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(names)),
+            true => err.remove(kind),
+            false => err.insert(kind, ContextValue::Strings(names)),
         };
     }
     err
@@ -235,6 +252,21 @@ fn answer_signals(app: &App, command: &Command) -> Result<()> {
         }
     });
     Ok(())
+}
+
+/// What a panic says. Its place was printed where it happened.
+fn stopped_short(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
+    // The standard library has no other way to say that a scope can start no thread.
+    if text.starts_with("failed to spawn thread") {
+        return Error::new(Reason::LimitHit, "no further thread can be started")
+            .found(text)
+            .hint("allow more processes: ulimit -u");
+    }
+    Error::new(Reason::Internal, "admit stopped by a fault of its own; nothing was decided")
+        .found(text)
+        .hint("report it with all that was printed")
 }
 
 fn fail(ui: &Ui, err: &Error) -> u8 {
@@ -276,5 +308,19 @@ fn exec(app: &App, command: Command) -> Result<u8> {
         Command::Trust(args) => trust::exec(app, &args),
         Command::Validate(args) => validate::exec(app, &args),
         Command::Verify(args) => verify::exec(app, &args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_ends_with_the_code_of_its_kind() {
+        let code = |panic: Box<dyn Any + Send>| stopped_short(&*panic).kind().exit_code();
+        let full = "failed to spawn thread: Os { code: 11, kind: WouldBlock }".to_owned();
+        assert_eq!(code(Box::new(full)), 9);
+        assert_eq!(code(Box::new("index out of bounds")), 70);
+        assert_eq!(code(Box::new(7)), 70);
     }
 }

@@ -30,9 +30,15 @@ const REGISTRY: Need = Need {
     required: true,
 };
 
-pub(super) fn npm(host: &Host, bun: Option<(&str, &BunPackage)>, patience: Duration) -> Vec<Check> {
+/// `named` is the registry of a flag or its variable, in place of the configuration's.
+pub(super) fn npm(
+    host: &Host,
+    named: Option<&str>,
+    bun: Option<(&str, &BunPackage)>,
+    patience: Duration,
+) -> Vec<Check> {
     let fix = "correct npm's configuration (npm config list), or name a registry";
-    let sources = Sources { flag: None, env: host.vars(), home: host.home() };
+    let sources = Sources { flag: named, env: host.vars(), home: host.home() };
     let config = match NpmConfig::load(&sources) {
         Ok(config) => config,
         Err(e) => return vec![CONFIG.error(&e, fix)],

@@ -64,7 +64,7 @@ impl Machine {
         // Not admit: the sandbox is examined in the integration tests, where there is one.
         let launcher = Launcher { exe: "/nowhere/admit".into(), scratch: self.dir.path().into() };
         let launcher = &launcher;
-        let setup = Setup { host: &host, store: &store, bun, launcher, patience };
+        let setup = Setup { host: &host, store: &store, bun, registry: None, launcher, patience };
         let checks = examine(&setup);
         let count = checks.len();
         let by_id: BTreeMap<_, _> = checks.into_iter().map(|c| (c.finding.id.clone(), c)).collect();

@@ -165,6 +165,14 @@ impl NpmConfig {
         self.cafile.as_deref()
     }
 
+    /// The registry that serves unscoped packages, without a password that may stand in the address.
+    pub fn registry(&self) -> String {
+        let mut shown = self.registry.clone();
+        // Both fail only for addresses that cannot have either.
+        let _ = (shown.set_username(""), shown.set_password(None));
+        shown.to_string()
+    }
+
     /// Whether a registry other than the default serves unscoped packages.
     pub fn has_custom_registry(&self) -> bool {
         address("registry", deno_npmrc::NPM_DEFAULT_REGISTRY).is_ok_and(|d| d != self.registry)

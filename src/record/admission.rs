@@ -675,9 +675,15 @@ pub fn status(
     } else if record.status != ADMITTED {
         (S::NotAdmitted, format!("its status is \"{}\"", record.status.escape_debug()))
     } else if record.admission_timestamp.unix() > now.unix() {
-        (S::NotAdmitted, format!("it admits from {} on", record.admission_timestamp))
+        (
+            S::NotAdmitted,
+            format!(
+                "it admits from {} on, and this machine's clock says {now}",
+                record.admission_timestamp
+            ),
+        )
     } else if let Some(end) = record.expires.as_ref().filter(|end| end.unix() <= now.unix()) {
-        (S::NotAdmitted, format!("it expired at {end}"))
+        (S::NotAdmitted, format!("it expired at {end}, and this machine's clock says {now}"))
     } else if !record.stages.contains(&stage) {
         (S::NotAdmitted, format!("it admits stages {:?}, not {stage}", record.stages))
     } else {

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use include_dir::{Dir, include_dir};
 
 use super::owner::{own, own_path};
 use crate::error::{Error, Reason, Result};
+use crate::host::quoted;
 use crate::record::RecordError;
 
 /// The file that marks a root.
@@ -143,7 +144,9 @@ impl Reader<'_> {
         if bytes.len() as u64 > self.budget || self.files.len() >= MAX_FILES {
             return Err(Error::new(Reason::LimitHit, "the root is too large")
                 .at(path.display().to_string())
-                .expected(format!("at most {MAX_BYTES} bytes in {MAX_FILES} files")));
+                .expected(format!("at most {MAX_BYTES} bytes in {MAX_FILES} files"))
+                .found(format!("more, from this file on: it has {} bytes", meta.len()))
+                .hint("keep only admit.toml, locks and admissions in it"));
         }
         self.budget -= bytes.len() as u64;
         self.files.insert(name.to_owned(), bytes);
@@ -152,11 +155,24 @@ impl Reader<'_> {
 }
 
 fn irregular(path: &Path, expected: &str) -> Error {
+    let kind = std::fs::symlink_metadata(path).map(|meta| meta.file_type());
+    let (found, remove) = match kind {
+        Ok(kind) if kind.is_symlink() => ("a symbolic link", "rm"),
+        Ok(kind) if kind.is_dir() => ("a directory", "rm -r"),
+        Ok(kind) if kind.is_file() => ("a regular file", "rm"),
+        Ok(kind) if kind.is_fifo() => ("a named pipe", "rm"),
+        Ok(kind) if kind.is_socket() => ("a socket", "rm"),
+        Ok(_) => ("a device", "rm"),
+        Err(_) => ("something that cannot be looked at", "rm"),
+    };
     Error::new(Reason::BadRecord, "a root holds directories and regular files only")
         .at(path.display().to_string())
         .expected(expected)
-        .found("a symbolic link or something else")
-        .hint(format!("put a copy of what is meant there, or: rm '{}'", path.display()))
+        .found(found)
+        .hint(format!(
+            "put a copy of what is meant there, or: {remove} {}",
+            quoted(&path.display().to_string())
+        ))
 }
 
 /// A record that cannot be read, as an error with its place.

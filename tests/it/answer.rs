@@ -56,3 +56,57 @@ fn a_reader_that_went_away_has_what_it_wanted() {
         assert_eq!(run.stderr(), "", "{run}");
     }
 }
+
+#[test]
+fn what_was_typed_steers_no_terminal_and_no_reader() {
+    let world = World::new();
+    let typed = ["\u{202e}evil", "a\u{9b}31m", "a\u{200b}b", "x\rhidden", "x\nerror: y"];
+    let asked: [&[&str]; 5] = [
+        &["build"],
+        &["run", "stage2", "--model"],
+        &["lock", "case", "--expect-root"],
+        &["runs", "--status"],
+        &["config"],
+    ];
+    for args in asked {
+        for word in typed {
+            let run = world.admit(&[args, &[word]].concat()).expect(2);
+            let said = run.stderr();
+            let raw = |c: char| (c.is_control() && c != '\n') || "\u{202e}\u{200b}".contains(c);
+            assert!(!said.contains(raw), "{said:?}");
+            assert_eq!(said.matches("\nerror: ").count(), 0, "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_usage_error_is_whole_as_data() {
+    let world = World::new();
+    let said = |args: &[&str]| world.admit(&[&["--json"], args].concat()).expect(2).json();
+    let missing = said(&["attest", "run"]);
+    let what = "the following required arguments were not provided: <TARGET>";
+    assert_eq!(missing["what"], what, "{missing:#}");
+    assert_eq!(missing["expected"], "admit attest <WHAT> <TARGET>");
+    assert_eq!(missing["fix"], serde_json::json!(["admit attest --help"]));
+    let value = said(&["runs", "--status", "passed"]);
+    assert_eq!(value["expected"], "one of: pass, rehearsed, fail, blocked", "{value:#}");
+    assert_eq!(value["found"], "passed");
+    assert_eq!(value["fix"][1], "admit runs --help");
+    // A command without the one below it: not the help's first line.
+    let config = said(&["config"]);
+    assert_eq!(config["what"], "more is needed than this", "{config:#}");
+    assert_eq!(config["expected"], "admit config [OPTIONS] <COMMAND>");
+    let bare = world.admit(&["--json"]).expect(2);
+    assert!(!bare.stderr().contains("rebuild-round"), "{bare}");
+    assert!(bare.json()["expected"].as_str().unwrap().contains("adopt, attest, build"), "{bare}");
+}
+
+#[test]
+fn a_limit_of_the_file_size_is_a_fault_with_a_name() {
+    let world = World::new();
+    let shell = &["sh", "-c", "ulimit -f 1; exec \"$@\"", "sh"];
+    let output = world.command_behind(shell, &["schemas", "--write", "out"]).output().unwrap();
+    let run = Run::of("ulimit -f 1; admit schemas --write out", world.cwd(), output);
+    let run = run.refuse(9, "limit_hit");
+    assert!(run.stderr().contains("ulimit -f"), "{run}");
+}

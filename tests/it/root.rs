@@ -264,3 +264,46 @@ fn a_root_of_ones_own_is_made_explained_and_used() {
     assert_eq!(value("mirror")["value"], "https://github.com/ -> file:///srv/git/");
     assert!(value("mirror")["from"].as_str().unwrap().ends_with("records/admit.toml"));
 }
+
+#[test]
+fn a_marker_that_is_none_is_named_as_what_it_is() {
+    let world = World::new();
+    let dir = world.path().join("odd");
+    let marker = dir.join("admit.toml");
+    std::fs::create_dir_all(&marker).unwrap();
+    let trust = || world.admit(&["trust", dir.to_str().unwrap()]);
+    let run = trust().refuse(2, "bad_record");
+    assert!(run.stderr().contains("found:    a directory"), "{run}");
+    let fix = format!("or: rm -r {}", marker.display());
+    assert!(run.stderr().contains(&fix), "{run}");
+    std::fs::remove_dir(&marker).unwrap();
+    std::fs::write(&marker, [b"# fine\n\xff".as_slice(), &[b'['; 50_000]].concat()).unwrap();
+    let run = trust().refuse(2, "bad_record");
+    assert!(run.stderr().contains("not UTF-8: line 2"), "{run}");
+    assert!(run.stderr().contains("fix:"), "{run}");
+    // A line of any length is not printed whole.
+    std::fs::write(&marker, format!("a = {}", "[".repeat(50_000))).unwrap();
+    let run = trust().refuse(2, "bad_record");
+    assert!(run.stderr().len() < 2_000, "{} bytes", run.stderr().len());
+}
+
+#[test]
+fn what_is_shown_is_what_holds_and_a_look_makes_nothing() {
+    let mut world = World::new();
+    world.admit(&["--mirror", "nonsense", "config", "show"]).refuse(2, "bad_argument");
+    let shown = |world: &World, args: &[&str]| {
+        let args = [args, &["config", "show", "--json"]].concat();
+        let values = world.admit(&args).expect(0).json()["values"].clone();
+        values.as_array().unwrap().iter().find(|v| v["key"] == "registry").unwrap().clone()
+    };
+    let value = shown(&world, &["--registry", "http://me:secret@127.0.0.1:9/npm"]);
+    assert_eq!(value["value"], "http://127.0.0.1:9/npm/");
+    assert_eq!(value["from"], "--registry or ADMIT_REGISTRY");
+    world.set("npm_config_registry", "http://127.0.0.1:8/");
+    let value = shown(&world, &[]);
+    assert_eq!(value["value"], "http://127.0.0.1:8/");
+    assert_eq!(value["from"], "npm's configuration");
+    let store = world.path().join("nowhere");
+    world.admit(&["--store", store.to_str().unwrap(), "gc", "--dry-run"]).expect(0);
+    assert!(!store.exists());
+}

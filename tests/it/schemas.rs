@@ -66,3 +66,17 @@ pub fn validate_value(record: &serde_json::Value, file: &str) {
         validator.iter_errors(record).map(|e| format!("{}: {e}", e.instance_path())).collect();
     assert!(faults.is_empty(), "{file}: {}: {record:#}", faults.join("; "));
 }
+
+/// Others' validators refuse a schema that is none, whatever it is asked about.
+#[test]
+fn every_published_schema_is_a_schema() {
+    let mut checked = 0;
+    for entry in std::fs::read_dir(project().join("schemas")).unwrap() {
+        let path = entry.unwrap().path();
+        let schema = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let fault = jsonschema::meta::validate(&schema).err().map(|err| err.to_string());
+        assert_eq!(fault, None, "{}", path.display());
+        checked += 1;
+    }
+    assert!(checked >= 30, "{checked} schemas");
+}

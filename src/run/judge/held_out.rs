@@ -148,7 +148,16 @@ pub(super) fn draw(
     let seeded = seed.digest().to_hex();
     let input = json!({ "seed": seeded, "calls": calls, "delimiter": delimiter, "most": MOST });
     let drawn = run(&Asking { input, solved })?;
-    let drawn = drawn.map_err(|what| bad("the driver says", what))?;
+    let drawn = drawn.map_err(|what| {
+        let ended = what.starts_with("the process ended with signal");
+        let error = bad("the driver says", what);
+        match ended {
+            true => {
+                error.hint("where a limit did that (ulimit -v, ulimit -s, a cgroup): allow more")
+            }
+            false => error,
+        }
+    })?;
     let Drawn { calls, results } = drawn;
     if calls.len() != results.len() || calls.len() < fixed.len() || calls.is_empty() {
         return Err(bad("calls and results do not fit", format!("{} calls", calls.len())));
