@@ -61,7 +61,8 @@ def refusal(path, headers, body):
         return 401, "token_expired"
     if headers["chatgpt-account-id"] != SERVED["account"]:
         return 403, "account_unknown"
-    wanted = body.get("store") is False and body.get("stream") is True and isinstance(body.get("instructions"), str)
+    # codex of this version says what pi says in `instructions` as a developer's message.
+    wanted = body.get("store") is False and body.get("stream") is True and isinstance(body.get("instructions", ""), str)
     if not wanted or "max_output_tokens" in body or headers["openai-beta"] is None or headers["originator"] is None:
         return 400, "unsupported_parameter"
     login["holds"] -= 1
