@@ -3,8 +3,6 @@
 //! not resolve, a file system that does not answer) is ended from here: what was left to do is done, and the process goes.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -127,16 +125,6 @@ pub fn group(leader: u32) -> Option<Pending> {
     Some(Pending(id))
 }
 
-/// Has a write beyond the largest size that a file may have fail, as `setrlimit(2)` says, and not end admit: what it writes
-/// is a record of something. What admit starts has the default again.
-///
-/// # Errors
-/// As [`note`].
-pub fn outlive_large_files() -> Result<()> {
-    let heard = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(libc::SIGXFSZ, heard).map(drop).map_err(failed)
-}
-
 /// Has the signals set `flag` to their number. A second SIGINT, from a person who will not wait, ends the process at once; a
 /// second SIGTERM is the same one: schedulers tell every process of a job, and the job's shell passes it on.
 ///
@@ -173,16 +161,13 @@ pub fn heed(
 ) -> Result<()> {
     let once = Arc::new(AtomicBool::new(false));
     watch(flag, &once)?;
-    let (mut heard, tell) = UnixStream::pair().map_err(failed)?;
-    for signal in signals() {
-        // After the flag was set, since actions are taken in the order in which they were asked for.
-        let tell = tell.try_clone().map_err(failed)?;
-        signal_hook::low_level::pipe::register(signal, tell).map_err(failed)?;
-    }
+    // After the flag was set, since actions are taken in the order in which they were asked for. One socket for all of them:
+    // a process may have few descriptors.
+    let mut heard = signal_hook::iterator::Signals::new(signals()).map_err(failed)?;
     let flag = Arc::clone(flag);
     #[expect(clippy::disallowed_methods, reason = "main is what does not come to its end")]
     std::thread::spawn(move || {
-        if heard.read_exact(&mut [0]).is_ok() {
+        if heard.forever().next().is_some() {
             let signal = flag.load(Ordering::SeqCst);
             // Whoever reads what it says may have stopped reading, and the end must not wait for that.
             std::thread::spawn(hear);

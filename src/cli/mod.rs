@@ -130,7 +130,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(app) => app,
         Err(err) => return fail(&Ui::bare(json), &err),
     };
-    let signals = stop::outlive_large_files().and_then(|()| answer_signals(&app, &cli.command));
+    let signals = answer_signals(&app, &cli.command);
     if let Err(err) = signals {
         return fail(&app.ui, &err);
     }
