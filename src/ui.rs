@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::error::{Error, Reason, Result};
 use crate::evidence::{LineKind, diff_lines, visible};
 use crate::host::Progress;
+use crate::sandbox::stdout_was_closed;
 
 /// In a pipe, a stage that goes on says so whenever this much time has passed.
 const STILL_THERE: Duration = Duration::from_secs(10);
@@ -301,7 +302,8 @@ pub fn usage(mut err: clap::Error, command: &str, json: bool) -> u8 {
         }
         return 2;
     }
-    let printed = err.print().and_then(|()| std::io::stdout().flush());
+    let printed =
+        stdout_is_there().and_then(|()| err.print()).and_then(|()| std::io::stdout().flush());
     // Help and version are answers, too.
     match printed.err().and_then(not_written) {
         None => 0,
@@ -375,8 +377,16 @@ fn usage_error(err: &clap::Error, command: &str) -> Error {
 /// Writes all of it now. Not through the standard library's handle: that takes a descriptor which cannot be written for
 /// one that took everything.
 fn write_stdout(bytes: &[u8]) -> std::io::Result<()> {
+    stdout_is_there()?;
     let stdout = std::io::stdout().lock();
     File::from(stdout.as_fd().try_clone_to_owned()?).write_all(bytes)
+}
+
+fn stdout_is_there() -> std::io::Result<()> {
+    match stdout_was_closed() {
+        true => Err(std::io::Error::from_raw_os_error(libc::EBADF)),
+        false => Ok(()),
+    }
 }
 
 /// A failed write of the answer. `None`: the reader went away, by its own will.

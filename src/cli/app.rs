@@ -99,7 +99,11 @@ impl App {
             match answer {
                 Some(answer) => {
                     ui.json(&answer);
-                    ui.words(&told);
+                    // Where what is done so far was sealed.
+                    ui.words(&match answer["directory"].as_str() {
+                        Some(directory) => told.at(directory),
+                        None => told,
+                    });
                 }
                 None => ui.error(&told),
             }

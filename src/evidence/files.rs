@@ -31,7 +31,11 @@ pub(super) struct RunDir {
 impl RunDir {
     /// Makes `<runs>/<UTC>-<fixture>-<pid>`, with `-2`, `-3` and so on behind it where that is taken.
     pub(super) fn create(runs: &Path, fixture: &Name, now: &Timestamp) -> Result<Self> {
-        let io = |path: &Path, err| Error::io("make the run directory", path, err);
+        let io = |path: &Path, err| {
+            Error::io("make the run directory", path, err)
+                .expected("a directory that can be written")
+                .hint("name a directory that you can write with --state")
+        };
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)

@@ -50,4 +50,4 @@ pub mod oracle {
 pub use payload::{LANDLOCK_SCOPES, landlock_abi};
 pub use running::{Clock, Exit, Finished, Running};
 pub use spawn::{Ended, Launcher, Sandbox, start};
-pub use sys::{Mapped, end_with_thread};
+pub use sys::{Mapped, end_with_thread, stdout_was_closed};

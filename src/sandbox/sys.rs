@@ -7,6 +7,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::Pid;
 
@@ -25,6 +26,29 @@ impl std::fmt::Display for Failed {
 }
 
 impl std::error::Error for Failed {}
+
+/// Whether standard output was closed as this program was started. The runtime of Rust puts `/dev/null` in its place before
+/// `main`, so that later nobody can tell that from one who asked for it.
+static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Called by the C library before any code of Rust's.
+// SAFETY: the section holds pointers to functions that are called once each, with arguments that this one ignores (C's
+// calling convention allows it), and it neither allocates nor uses what the runtime sets up.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_START: extern "C" fn() = {
+    extern "C" fn look() {
+        // SAFETY: no memory is passed.
+        let flags = unsafe { libc::fcntl(1, libc::F_GETFD) };
+        STDOUT_CLOSED.store(flags == -1, Ordering::Relaxed);
+    }
+    look
+};
+
+/// Whether this program was started without a standard output: what is written there then goes nowhere.
+pub fn stdout_was_closed() -> bool {
+    STDOUT_CLOSED.load(Ordering::Relaxed)
+}
 
 /// What every wrapper returns.
 pub type Result<T> = std::result::Result<T, Failed>;

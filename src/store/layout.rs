@@ -160,11 +160,20 @@ impl Store {
 
     /// Where this process writes.
     pub(super) fn session(&self, what: &str) -> Result<&Lease> {
+        self.session_or(what, WRITABLE)
+    }
+
+    /// The same where something is removed: in another store there is nothing to remove.
+    pub(super) fn removing(&self) -> Result<&Lease> {
+        self.session_or("a removal", "nothing can be removed from here: run admit gc where this file system is mounted writable")
+    }
+
+    fn session_or(&self, what: &str, fix: &str) -> Result<&Lease> {
         self.inner.session.as_ref().ok_or_else(|| match self.inner.beside {
             Some(_) => Error::new(Reason::Io, "the store is on a read-only file system")
                 .at(self.inner.path.display().to_string())
                 .expected(format!("a place to write {what}"))
-                .hint(WRITABLE),
+                .hint(fix),
             None => scratch::reading_only(what),
         })
     }

@@ -60,7 +60,7 @@ impl Store {
     /// Moves an entry that is not what its name says into quarantine and gives its new path. `None`: there is no such
     /// entry, or it is sound.
     pub fn remove_corrupt(&self, entry: Entry<'_>) -> Result<Option<PathBuf>> {
-        self.session("a removal")?;
+        self.removing()?;
         let read = match entry {
             Entry::File(digest) => self.file(digest).map(|_| ()),
             Entry::Tree(nar) => self.tree(nar).map(|_| ()),

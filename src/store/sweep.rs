@@ -54,7 +54,7 @@ impl Store {
     /// # Errors
     /// Where the file system has no locks, so that nobody could tell.
     pub fn alone(&self, on_wait: &mut dyn FnMut()) -> Result<Alone<'_>> {
-        self.session("a removal")?;
+        self.removing()?;
         let mut taken = flock(self.top(), FlockOperation::NonBlockingLockExclusive);
         if taken == Err(Errno::WOULDBLOCK) {
             on_wait();
@@ -125,7 +125,7 @@ impl Store {
 
     /// Removes an entry: under its name it is whole until it is gone.
     pub fn remove(&self, _: &Alone<'_>, one: &Lying) -> Result<()> {
-        let session = self.session("a removal")?;
+        let session = self.removing()?;
         let place = self.path().join(one.parts.join("/"));
         let fail = |err: Errno| Error::io("remove", &place, err.into());
         let Some((name, dirs)) = one.parts.split_last() else { return Ok(()) };

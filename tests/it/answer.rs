@@ -39,6 +39,20 @@ fn a_full_disk_takes_no_answer() {
 }
 
 #[test]
+fn no_standard_output_takes_no_answer() {
+    let world = World::new();
+    let closed = ["sh", "-c", "exec \"$@\" >&-", "sh"];
+    for args in QUESTIONS {
+        let output = world.command_behind(&closed, args).output().unwrap();
+        let run = Run::of(&format!("admit {} >&-", args.join(" ")), world.cwd(), output).expect(2);
+        assert!(run.stderr().contains("error[io]: the answer could not be written"), "{run}");
+        // Who asks for it to go nowhere gets what was asked for, whatever way it was opened.
+        let null = OpenOptions::new().read(true).write(true).open("/dev/null").unwrap();
+        onto(&world, args, null).expect(0);
+    }
+}
+
+#[test]
 fn a_no_stays_the_no_that_it_is() {
     let world = World::new();
     let run = onto(&world, &["model", "check", "nobody/nothing"], full()).expect(3);
