@@ -166,6 +166,7 @@ fn while_the_judge_waits_for_the_tests() {
         });
         std::thread::sleep(Duration::from_secs(1));
     });
+    assert!(run.stderr().contains(runs.to_str().unwrap()), "where it was sealed, in words: {run}");
     is_sealed(&world, run);
 }
 

@@ -29,4 +29,16 @@ fn a_read_only_store_serves_a_run_and_takes_nothing() {
     let words = String::from_utf8_lossy(&built.stderr);
     assert!(words.contains("read-only") && words.contains("--store"), "{words}");
     assert_ne!(built.status.code(), Some(0));
+    // Another store has nothing to remove.
+    let gc = run(&["gc"]);
+    let words = String::from_utf8_lossy(&gc.stderr);
+    assert!(words.contains("mounted writable") && !words.contains("--store"), "{words}");
+    let store = store.display().to_string();
+    let ran = run(&[&RUN[..], &["--state", &store]].concat());
+    let words = String::from_utf8_lossy(&ran.stderr);
+    assert!(
+        words.contains("fix:      name a directory that you can write with --state"),
+        "{words}"
+    );
+    assert_eq!(ran.status.code(), Some(2));
 }
