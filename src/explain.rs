@@ -2,6 +2,7 @@
 //! `admit explain`, the report's page and the tables of `docs/operate.md` say the same, since a test holds them equal.
 
 use crate::error::{Kind, Reason};
+use crate::record::admission::AdmissionStatus;
 use crate::record::evidence::{EvidenceClass, RunStatus};
 use crate::record::failure::{FailureClass, Stage};
 
@@ -15,6 +16,9 @@ pub enum Sort {
     Reason,
     EvidenceClass,
     Stage,
+    /// What a line of output begins or ends with.
+    Verdict,
+    ModelStatus,
     Term,
 }
 
@@ -28,6 +32,8 @@ impl Sort {
             Self::Reason => "reason",
             Self::EvidenceClass => "evidence class",
             Self::Stage => "stage",
+            Self::Verdict => "verdict",
+            Self::ModelStatus => "status of a model",
             Self::Term => "word",
         }
     }
@@ -83,6 +89,11 @@ pub fn all() -> Vec<Topic> {
             false => format!("Does not run yet. Missing: {missing}"),
         };
         topic(Sort::Stage, &word, &format!("{}. {runs}", sentence(one.title())), "")
+    }));
+    out.extend(VERDICTS.map(|(word, meaning)| topic(Sort::Verdict, word, meaning, "")));
+    out.extend(AdmissionStatus::ALL.map(|one| {
+        let (meaning, action) = model(one);
+        topic(Sort::ModelStatus, one.as_str(), meaning, action)
     }));
     out.extend(TERMS.map(|(word, meaning, action)| topic(Sort::Term, word, meaning, action)));
     out
@@ -349,6 +360,100 @@ pub const CHECKS: [(&str, &str); 35] = [
     ("signature", "the signatures that are asked for are there and hold"),
 ];
 
+/// What was found of a model, and what to do about it.
+fn model(status: AdmissionStatus) -> (&'static str, &'static str) {
+    match status {
+        AdmissionStatus::MissingAdmission => {
+            ("No record of the root is of this model", "`admit model add` or `admit model import`")
+        }
+        AdmissionStatus::Mismatch => {
+            ("The record that was named is of another model", "`admit model show PROVIDER/MODEL`")
+        }
+        AdmissionStatus::InvalidAdmission => (
+            "The record cannot be read, breaks its form, or holds a secret or an address",
+            "`admit model show PROVIDER/MODEL`",
+        ),
+        AdmissionStatus::NotAdmitted => (
+            "The record is there and does not admit: revoked, expired, not yet valid, or for another stage",
+            "`admit model show PROVIDER/MODEL`",
+        ),
+        AdmissionStatus::Admitted => ("A record of the root admits the model now", ""),
+    }
+}
+
+/// The words by which a command says its answer, in capitals where it is the first or the last line; and the marks of a line.
+const VERDICTS: [(&str, &str); 57] = [
+    ("ok", "This held, or was done"),
+    ("note", "Not a no, but something to know"),
+    ("FAIL", "This did not hold: expected, found and fix follow"),
+    (
+        "skipped",
+        "It was not asked, since what it needs is not there; it counts neither as a yes nor as a no",
+    ),
+    ("next", "What to type next"),
+    ("holds", "Every check that was asked for holds"),
+    ("fails", "At least one check that was asked for does not hold"),
+    ("no", "What was asked is not so"),
+    ("same", "Byte for byte the same"),
+    ("same status", "Both runs ended alike"),
+    ("differ", "Not the same: the lines after it say in what"),
+    ("differs", "Not the same: the lines after it say in what"),
+    ("built", "The output was built here, or lies in the store as it was built before"),
+    (
+        "taken",
+        "A binary that was built elsewhere was taken, under the same checks as one built here",
+    ),
+    ("recorded", "It is on record now: the gate holds things against it"),
+    ("not recorded", "It is not on record, so the gate does not let it run"),
+    ("locked", "The lock names it by digest"),
+    ("unlocked", "The lock has no digest of the output yet, so that nothing was compared"),
+    ("matched", "The output has the digest that the lock names"),
+    ("made", "A new file or directory is there"),
+    ("written", "The files are written"),
+    ("left alone", "Something of yours stands there, and was not touched"),
+    ("trusted", "The directory's records decide, as long as nothing in it changes"),
+    ("revoked", "It counts no more, from now on"),
+    ("expired", "Its time is over"),
+    ("stale", "It was said of an earlier state, and says nothing of the present one"),
+    ("refused", "A rule says no, and nothing was done"),
+    ("would start", "Every check before a start holds; nothing was started"),
+    ("would not start", "A check before a start does not hold"),
+    ("signed", "A signature was made, and read back"),
+    ("signature", "What is said of who signed"),
+    ("pushed", "The registry has it, and gave it back unchanged"),
+    ("planned", "The plan of a campaign is fixed: its digest names the campaign"),
+    ("submitted", "The scheduler has the tasks"),
+    ("complete", "Every task of the plan has an attempt that counts"),
+    (
+        "incomplete",
+        "A task of the plan has no attempt that counts, or one is in doubt: the rate is a range",
+    ),
+    ("ready", "This machine has what admit needs"),
+    ("not ready", "This machine lacks something that admit needs"),
+    ("healthy", "Every fault that was made on purpose was named rightly"),
+    ("not healthy", "A fault that was made on purpose was not named rightly"),
+    ("not all known", "Some of what was looked at is not what admit knows"),
+    ("not known", "admit has never seen it, and says nothing of it"),
+    ("unknown", "admit has never seen it, and says nothing of it"),
+    ("not proven", "It may be so, and nothing shows it"),
+    ("proven", "The bytes show it, with nothing taken on trust"),
+    ("runtime", "The Bun inside of a binary"),
+    ("native", "A program that is no Bun executable"),
+    ("entry", "The module that a binary starts with"),
+    ("blame", "The variation that alone changes the output"),
+    ("answers", "The endpoint answers as its record says"),
+    ("does not answer", "Nothing at the endpoint, or not in a form that is known"),
+    ("not asked", "Nothing was sent there"),
+    ("stages", "The parts of the way to production, of which one runs"),
+    (
+        "served",
+        "Said of a model that a server elsewhere runs; a scripted one replays what was written",
+    ),
+    ("scripted", "Said of a model that replays what was written: a run with it is a rehearsal"),
+    ("build", "To make the output of a lock in a sandbox, from inputs that are known by digest"),
+    ("verify", "To hold what is here against its records again"),
+];
+
 /// Terms that are admit's own, or that mean something narrower here.
 const TERMS: [(&str, &str, &str); 39] = [
     ("admit", "To let run. Only what a record of the root names by digest is admitted", ""),
@@ -519,6 +624,33 @@ mod tests {
         assert!(find("no such word").is_empty());
         assert_eq!(nearest("judge_rejekted")[0], "judge_rejected");
         assert!(nearest("zzzzzzzzzz").is_empty());
+    }
+
+    #[test]
+    fn every_verdict_of_a_command_is_explained() {
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli");
+        let (mut words, mut files) = (BTreeSet::new(), vec![dir]);
+        while let Some(path) = files.pop() {
+            if path.is_dir() {
+                files.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+                continue;
+            }
+            // `Mark::Good, "word"`, with whatever blanks a formatter puts between.
+            let text = std::fs::read_to_string(&path).unwrap();
+            for part in text.split("Mark::").skip(1) {
+                let rest = part.trim_start_matches(char::is_alphabetic);
+                let Some(rest) = rest.strip_prefix(',') else { continue };
+                let Some(rest) = rest.trim_start().strip_prefix('"') else { continue };
+                let word = rest.split('"').next().unwrap();
+                // A name in the place of a verdict is the thing that is spoken of.
+                if !word.contains('{') {
+                    words.insert(word.to_owned());
+                }
+            }
+        }
+        assert!(words.len() > 40, "{words:?}");
+        let unknown: Vec<_> = words.iter().filter(|word| find(word).is_empty()).collect();
+        assert!(unknown.is_empty(), "without an explanation: {unknown:?}");
     }
 
     #[test]
