@@ -37,6 +37,9 @@ const RECORD: usize = 52;
 pub const NO_DOTENV: u32 = 1;
 /// Flag: `bunfig.toml` in the working directory is not loaded.
 pub const NO_BUNFIG: u32 = 1 << 1;
+/// Flag: `tsconfig.json` or `jsconfig.json` of the working directory does not say where modules lie. Set unless
+/// `--compile-autoload-tsconfig` was asked for.
+pub const NO_TSCONFIG: u32 = 1 << 2;
 /// Flag (1.4): one `u32` hash of each source follows the records.
 const SOURCE_HASHES: u32 = 1 << 5;
 /// Flag (1.4): a counted table of built-in bytecode follows.

@@ -8,6 +8,7 @@ use super::agent::{self, Agent, PORT, Parts, WORKDIR};
 use super::fixture::Fixture;
 use super::proof::Marks;
 use super::tools::Tools;
+use crate::bun::graph::NO_TSCONFIG;
 use crate::check::Content;
 use crate::check::launch::{Clocks, Launch, ProxyRules};
 use crate::error::Result;
@@ -17,7 +18,7 @@ use crate::proxy::server::Limits as ProxyLimits;
 use crate::record::admission::ModelAdmission;
 use crate::record::ids::Timestamp;
 use crate::record::lockfile::Ambient;
-use crate::record::report::BuildReport;
+use crate::record::report::{BuildReport, Runtime};
 use crate::record::run_shape::{FAULT_GRACE, REQUESTS_PER_SECOND};
 use crate::sandbox::{Mount, Policy};
 
@@ -105,7 +106,7 @@ pub fn make(inputs: &Inputs<'_>) -> Result<Launch> {
         binary: content.sha256.clone(),
         hardened,
         agent: locked.lock.run.agent,
-        refuse: command.map(|command| command.refuse.clone()).unwrap_or_default(),
+        refuse: refused(command.map_or(&[], |command| &command.refuse), runtime),
         clocks,
         proxy: ProxyRules {
             model: inputs.model.model.to_string(),
@@ -114,6 +115,20 @@ pub fn make(inputs: &Inputs<'_>) -> Result<Launch> {
         },
         nonce: marks.nonce.clone(),
     })
+}
+
+/// Names that refuse a workspace: those of the lock, and what the program loads by how it was compiled. Nothing at its start
+/// switches a `tsconfig.json` off, and its `paths` put a file of the workspace in the place of a module.
+fn refused(of_the_lock: &[String], runtime: &Runtime) -> Vec<String> {
+    let mut names = of_the_lock.to_vec();
+    if runtime.modules > 0 && runtime.flags & NO_TSCONFIG == 0 {
+        for name in ["tsconfig.json", "jsconfig.json"].map(str::to_owned) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    names
 }
 
 /// The sandbox of a run without a provider: the host's programs and the working directory.
@@ -132,4 +147,28 @@ pub fn sandbox(hostname: String, tools: &Tools) -> Result<Policy> {
 /// Host paths that belong in the sandbox beside the system's.
 pub fn expected(tools: &Tools) -> Vec<PathBuf> {
     tools.places().into_iter().filter_map(|path| path.canonicalize().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_was_compiled_to_read_a_tsconfig_refuses_a_workspace_with_one() {
+        let mut facts = crate::check::tests::good();
+        let mut runtime = crate::check::tests::known(&mut facts.recorded).report.runtime.clone();
+        let own = [".tool".to_owned(), "tsconfig.json".to_owned()];
+        // As Bun compiles where nothing else was asked for, and with both switches.
+        for flags in [0xc, 0xf] {
+            runtime.flags = flags;
+            assert_eq!(refused(&own, &runtime), own);
+            assert!(refused(&[], &runtime).is_empty());
+        }
+        runtime.flags = 0x3;
+        assert_eq!(refused(&own, &runtime), [".tool", "tsconfig.json", "jsconfig.json"]);
+        assert_eq!(refused(&[], &runtime), ["tsconfig.json", "jsconfig.json"]);
+        // No Bun is in there.
+        runtime.modules = 0;
+        assert!(refused(&[], &runtime).is_empty());
+    }
 }
