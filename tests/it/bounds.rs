@@ -39,8 +39,10 @@ struct Measured {
 /// Runs to the end, and looks at the process as often as can be.
 fn measured(world: &World, mut command: Command) -> Measured {
     let begin = Instant::now();
+    let program = std::fs::canonicalize(command.get_program()).unwrap();
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let status = format!("/proc/{}/status", child.id());
+    let exe = format!("/proc/{}/exe", child.id());
     let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let read = |mut from: Box<dyn std::io::Read + Send>| {
         std::thread::spawn(move || {
@@ -55,7 +57,9 @@ fn measured(world: &World, mut command: Command) -> Measured {
         if let Some(ended) = child.try_wait().unwrap() {
             break ended;
         }
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        // For a moment it still has the memory of this process, whose child it is.
+        let begun = std::fs::read_link(&exe).is_ok_and(|exe| exe == program);
+        let text = std::fs::read_to_string(&status).ok().filter(|_| begun).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
         peak = peak.max(kib.unwrap_or(0) << 10);
@@ -67,6 +71,7 @@ fn measured(world: &World, mut command: Command) -> Measured {
         stderr: stderr.join().unwrap(),
     };
     let took = begin.elapsed();
+    assert!(peak > 0 || took < Duration::from_millis(50), "it was never looked at");
     Measured { run: Run::of("measured", world.cwd(), output), peak, took }
 }
 

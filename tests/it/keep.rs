@@ -70,8 +70,12 @@ fn garbage_goes_and_everything_on_record_still_verifies() {
     for area in ["files", "trees"] {
         let from = shared_store().join("v1").join(area);
         if from.is_dir() {
-            let done = Command::new("cp").arg("-al").arg(&from).arg(store.join("v1")).status();
-            assert!(done.unwrap().success());
+            // A store on another file system cannot be linked to.
+            let copied = ["-al", "-a"].into_iter().any(|how| {
+                let to = store.join("v1");
+                Command::new("cp").arg(how).arg(&from).arg(to).status().unwrap().success()
+            });
+            assert!(copied);
         }
     }
     for dir in [store.clone(), store.join("v1")] {
