@@ -315,17 +315,20 @@ mod tests {
         let rest = chunk("{}", "\"tool_calls\"") + "data: [DONE]\n\n";
         let end = format!("{}data: [DONE]\n\n", chunk("{}", "\"length\""));
         let whole = format!("{HEAD}{}", call("{}"));
-        for (reply, rest, good) in [
-            (&half, rest.as_str(), false),
-            (&half, end.as_str(), false),
-            (&half, "", false),
-            (&whole, end.as_str(), false),
-            (&whole, rest.as_str(), true),
+        let head = HEAD.to_owned();
+        for (reply, rest, goes_on, good) in [
+            (&half, rest.as_str(), &half, false),
+            (&half, end.as_str(), &half, false),
+            (&half, "", &half, false),
+            // What could be taken as a whole call waits for how the reply ends.
+            (&whole, end.as_str(), &head, false),
+            (&whole, "", &head, false),
+            (&whole, rest.as_str(), &whole, true),
         ] {
             let all = format!("{reply}{rest}");
             for step in [1, 7, 5000] {
                 let (out, stop) = pass(all.as_bytes(), step);
-                let passed = if good { &all } else { reply };
+                let passed = if good { &all } else { goes_on };
                 assert_eq!(String::from_utf8(out).unwrap(), *passed, "{rest} {step}");
                 let half = matches!(stop, Some(Stop::Cut(CutReason::HalfToolCall, _)));
                 assert!(half != good, "{rest} {step}: {stop:?}");

@@ -54,6 +54,8 @@ struct ToolCall {
     free: bool,
     /// How often it ended.
     ends: u32,
+    /// What came so far ends like an object, so that a client which tries it after each piece may take it as whole.
+    closes: bool,
 }
 
 impl ToolCall {
@@ -126,7 +128,13 @@ impl Reply {
         let left = MAX_NAME.saturating_sub(call.name.chars().count());
         call.name.extend(name.chars().take(left));
         match arguments {
-            Some(text) if fits => call.arguments.push_str(text),
+            Some(text) if fits => {
+                call.arguments.push_str(text);
+                // White space leaves it as it was.
+                if let Some(last) = text.trim_end().chars().next_back() {
+                    call.closes = last == '}';
+                }
+            }
             Some(_) => {}
             None => call.odd = true,
         }
@@ -234,11 +242,12 @@ impl Reply {
         self.half_call || (ended && !self.tools.values().all(ToolCall::is_whole))
     }
 
-    /// Whether a call was said to be whole by an event of its own, and the reply has not said yet how it ends. With the token
-    /// budget, that call is one that some servers completed; clients run it before they know.
+    /// Whether a call was said to be whole by an event of its own, or can be taken as whole, and the reply has not said yet
+    /// how it ends. With the token budget, that call is one that some servers completed; clients run it before they know
+    /// (opencode as soon as the arguments are an object, seen).
     pub(super) fn awaits_end(&self) -> bool {
         let told = self.facts.finish_reason.is_some() || self.facts.error.is_some();
-        !told && self.tools.values().any(|call| call.ends > 0)
+        !told && self.tools.values().any(|call| call.ends > 0 || call.closes)
     }
 
     /// The arguments of a call that has none at all.
@@ -574,6 +583,28 @@ mod tests {
             reply.settle(|_| finish.unwrap_or(Finish::Done));
             let got = (reply.has_half_call(false), reply.has_half_call(true));
             assert_eq!(got, (half, at_end), "{calls:?} {finish:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_client_may_take_as_a_whole_call_waits_for_how_the_reply_ends() {
+        for (pieces, awaits) in [
+            (&["{\"a\": \"", "}"][..], true),
+            (&["{\"a\": {}"], true),
+            (&["{\"a\": {}", ", \"b\": "], false),
+            (&["{\"a\": {}", " \n"], true),
+            (&["{}", ""], true),
+            (&["{\"a\": 1"], false),
+            (&[""], false),
+        ] {
+            let mut reply = Reply::default();
+            pieces.iter().for_each(|piece| reply.tool_call(0, "bash", Some(piece)));
+            assert_eq!(reply.awaits_end(), awaits, "{pieces:?}");
+            // The next call does not make the first one less whole.
+            reply.tool_call(1, "bash", Some("{\"a"));
+            assert_eq!(reply.awaits_end(), awaits, "{pieces:?}");
+            reply.finish_reason("x");
+            assert!(!reply.awaits_end(), "{pieces:?}");
         }
     }
 
