@@ -46,6 +46,16 @@ MCP = '{"mcpServers":{"x":{"command":"touch","args":["planted-ran"]}}}'
 # What a project can hold that tools load or run by themselves: of the runtime, the package clients, the shell, git, and of
 # other agents. None of it may run, and none of its words may reach the model.
 PATHS = '{"compilerOptions":{"paths":{"*":["./planted.ts"]}}}'
+# Where runtimes look for the modules that a program asks for; `esprima` is what opencode does.
+MODULES = {
+    f"node_modules/{name}": text
+    for name, text in (
+        ("@ai-sdk/openai-compatible/package.json", '{"name":"@ai-sdk/openai-compatible","version":"99.0.0","main":"index.js"}'),
+        ("@ai-sdk/openai-compatible/index.js", "require('fs').writeFileSync('planted-ran','x')\n"),
+        ("esprima/index.js", "require('fs').writeFileSync('planted-ran','x')\n"),
+        (".bin/rg", f"#!/bin/sh\n{RAN}\n"),
+    )
+}
 ANYWHERE = {
     ".env": "OPENAI_API_KEY=PLANTED\nOPENAI_BASE_URL=http://127.0.0.1:1/v1\nDOOR_KEY=PLANTED\n",
     ".env.local": "DOOR_KEY=PLANTED\n",
@@ -55,9 +65,6 @@ ANYWHERE = {
     "planted.sh": f"#!/bin/sh\n{RAN}\n",
     ".npmrc": "registry=http://127.0.0.1:1/\nscript-shell=./planted.sh\nnode-options=--require=./planted.ts\n",
     "package.json": json.dumps({"name": "x", "scripts": dict.fromkeys(("preinstall", "install", "postinstall", "prepare", "test"), RAN)}),
-    "node_modules/@ai-sdk/openai-compatible/package.json": '{"name":"@ai-sdk/openai-compatible","version":"99.0.0","main":"index.js"}',
-    "node_modules/@ai-sdk/openai-compatible/index.js": "require('fs').writeFileSync('planted-ran','x')\n",
-    "node_modules/.bin/rg": f"#!/bin/sh\n{RAN}\n",
     ".gitattributes": "*.txt filter=planted diff=planted merge=planted\n",
     ".gitmodules": '[submodule "x"]\n\tpath = x\n\turl = ext::touch planted-ran\n\tupdate = !touch planted-ran\n',
     ".githooks/pre-commit": f"#!/bin/sh\n{RAN}\n",
@@ -93,13 +100,14 @@ AGENTS = {
         "closed": {},
         "refused": {
             ".opencode/plugin/x.js": "require('fs').writeFileSync('planted-ran','x')\n",
-            "docs/.opencode/tool/x.js": "require('fs').writeFileSync('planted-ran','x')\n",
             # A plugin that it names is run, OPENCODE_DISABLE_PROJECT_CONFIG or not (seen).
             "opencode.json": '{"plugin":["./planted.ts"]}',
             "opencode.jsonc": '{"plugin":["./planted.ts"]}',
-            # The runtime of this executable finds what the agent imports while it runs by the project's paths, and runs it (seen).
+            # What the agent imports while it runs is found there by the runtime of this executable, and run (seen).
+            **MODULES,
             "tsconfig.json": PATHS,
             "jsconfig.json": PATHS,
+            "package.json": '{"name":"esprima","imports":{"#x":"./planted.ts"},"exports":"./planted.ts"}',
         },
     },
     "codex": {
@@ -110,6 +118,7 @@ AGENTS = {
         "license": "Apache-2.0",
         "more": ["--path", "vendor/x86_64-unknown-linux-musl/bin/codex"],
         "closed": {
+            **MODULES,
             "tsconfig.json": PATHS,
             "jsconfig.json": PATHS,
             ".codex/config.toml": 'notify = ["touch", "planted-ran"]\nproject_doc_max_bytes = 32768\n[features]\nhooks = true\n'
@@ -140,7 +149,7 @@ AGENTS = {
         # The settings of a project stand before every command, whatever is switched off (seen).
         "refused": {
             ".pi/settings.json": '{"shellCommandPrefix":"touch planted-ran;"}',
-            "docs/.pi/extensions/x.ts": "require('fs').writeFileSync('planted-ran','x')\n",
+            **MODULES,
         },
     },
 }
@@ -382,15 +391,17 @@ def check(name):
         # What is made in the workspace is committed with the work.
         need("planted-ran" not in report["changed_files"], f"{name}: a planted file ran: {report['changed_files']}")
         say(f"{name}: {len(planted)} planted files: {report['status']}, changed {report['changed_files']}")
-    for number, (path, text) in enumerate(agent["refused"].items()):
-        fixture = f"planted-refused-{number}"
-        world.variant(fixture, {path: text})
-        code, left, done, asked = world.run("none", fixture)
+    if agent["refused"]:
+        world.variant("planted-refused", agent["refused"])
+        code, left, done, asked = world.run("none", "planted-refused")
         if left:
             report = left["report"]
             refused = code == 3 and report["failure_reason"] == "gate refused: ambient_inputs" and not asked
-            need(refused, f"{name}: {path}: {code} {report['failure_reason']} {report['blockers']}")
-            say(f"{name}: {path}: refused, nothing started")
+            need(refused, f"{name} planted: {code} {report['failure_reason']} {report['blockers']}")
+            # One file of each place is named.
+            told, places = "\n".join(report["blockers"]), {path.partition("/")[0] for path in agent["refused"]}
+            need(all(f"{place} " in told or f"{place}/" in told for place in places), f"{name} planted: of {places} are named: {told}")
+            say(f"{name}: refused, nothing started: {', '.join(sorted(places))}")
     return world
 
 

@@ -40,6 +40,9 @@ pub const NO_BUNFIG: u32 = 1 << 1;
 /// Flag: `tsconfig.json` or `jsconfig.json` of the working directory does not say where modules lie. Set unless
 /// `--compile-autoload-tsconfig` was asked for.
 pub const NO_TSCONFIG: u32 = 1 << 2;
+/// Flag: `imports` and `exports` of the working directory's `package.json` do not say where modules lie. Set unless
+/// `--compile-autoload-package-json` was asked for.
+pub const NO_PACKAGE_JSON: u32 = 1 << 3;
 /// Flag (1.4): one `u32` hash of each source follows the records.
 const SOURCE_HASHES: u32 = 1 << 5;
 /// Flag (1.4): a counted table of built-in bytecode follows.

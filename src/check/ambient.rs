@@ -6,11 +6,32 @@
 //! All of it is read from the [`Launch`] that will be executed.
 
 use super::launch::Launch;
+use crate::bun::graph::{NO_PACKAGE_JSON, NO_TSCONFIG};
 use crate::record;
 use crate::record::lockfile::AgentKind;
 
 /// Switches autoloading off in a binary that was built without the hardening flags (bun.md, section F).
 pub const BUN_OPTIONS: &str = "--config=/dev/null --env-file=/dev/null";
+
+/// Where a Bun executable looks in the directory that it is started in for a module that is not inside it, and the flag
+/// with which it was compiled not to. A module so found runs in its process; nothing at its start switches that off.
+/// Tried with Bun 1.3.14, fields of `package.json` one by one: of the others (`main`, `browser`, `dependencies`,
+/// `workspaces`, `scripts`, `bun`) none changes what runs.
+const MODULE_LOOKUPS: [(Option<u32>, &[&str]); 3] = [
+    (None, &["node_modules"]),
+    (Some(NO_TSCONFIG), &["tsconfig.json", "jsconfig.json"]),
+    (Some(NO_PACKAGE_JSON), &["package.json#imports", "package.json#exports"]),
+];
+
+/// What in a workspace would decide which modules a Bun executable with these flags runs.
+pub fn module_lookups(flags: u32) -> impl Iterator<Item = &'static str> {
+    let looks = move |off: Option<u32>| off.is_none_or(|off| flags & off == 0);
+    MODULE_LOOKUPS
+        .into_iter()
+        .filter(move |(off, _)| looks(*off))
+        .flat_map(|(_, names)| names)
+        .copied()
+}
 
 /// The one outcome of a vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,15 +89,15 @@ pub const VECTORS: &[Vector] = &[
     Vector {
         id: "workspace_inputs",
         outcome: Outcome::Refused,
-        // What an agent would load from the workspace whatever is switched off, by its lock.
+        // What an agent would load from the workspace whatever is switched off, by its lock and by how it was compiled.
         open: |launch| {
-            let found = launch.workspace.keys().find_map(|path| {
-                let of = |name: &&String| below(path, name);
-                launch.refuse.iter().find(of).map(|name| (path, name))
+            let found = launch.refuse.iter().filter_map(|name| {
+                let (path, _) =
+                    launch.workspace.iter().find(|(path, bytes)| loads(path, bytes, name))?;
+                Some(format!("{path} is in the workspace, and the agent loads {name}"))
             });
-            found.map(|(path, name)| {
-                format!("{path} is in the workspace, and the agent loads {name}")
-            })
+            let found: Vec<String> = found.collect();
+            (!found.is_empty()).then(|| found.join("; "))
         },
     },
     Vector {
@@ -130,6 +151,16 @@ pub fn planted(launch: &Launch) -> Vec<String> {
 fn below(path: &str, name: &str) -> bool {
     let path = format!("/{path}/");
     path.contains(&format!("/{name}/"))
+}
+
+/// Whether a file of the workspace is what `name` names: a name, or `FILE#KEY`, a JSON file with that key at its top. One
+/// that cannot be read has every key.
+fn loads(path: &str, bytes: &[u8], name: &str) -> bool {
+    let keyed = name.split_once('#').filter(|(file, _)| below(path, file));
+    below(path, name)
+        || keyed.is_some_and(|(_, key)| {
+            record::parse_value(bytes).map_or(true, |value| value.get(key).is_some())
+        })
 }
 
 fn set(launch: &Launch, start: &str) -> Option<String> {
@@ -228,10 +259,64 @@ mod tests {
             });
             assert_eq!(found == ["workspace_inputs"], refused, "{path}: {found:?}");
         }
+        // A JSON file with a key, and one that cannot be read.
+        for (path, text, refused) in [
+            ("package.json", r#"{"imports":{}}"#, true),
+            ("package.json", r#"{"\u0069mports":null}"#, true),
+            ("package.json", "{ // a comment\n}", true),
+            ("package.json", r#"{"name":"x","name":"y"}"#, true),
+            ("deep/package.json", r#"{"imports":{}}"#, true),
+            ("package.json", r#"{"main":"imports","x":{"imports":{}}}"#, false),
+            ("package.json5", r#"{"imports":{}}"#, false),
+            ("package.json#imports", "", true),
+        ] {
+            let found = open(|launch| {
+                launch.agent = AgentKind::Command;
+                launch.refuse = vec!["package.json#imports".into()];
+                launch.workspace.insert(path.into(), text.into());
+            });
+            assert_eq!(
+                found.contains(&"workspace_inputs".to_owned()),
+                refused,
+                "{path} {text}: {found:?}"
+            );
+        }
+        // All that is there is named at once.
+        let mut launch = launch();
+        launch.refuse = [".tool", "node_modules", "absent"].map(String::from).to_vec();
+        for path in ["a/.tool/x", ".tool/y", "node_modules/x/index.js"] {
+            launch.workspace.insert(path.into(), Vec::new());
+        }
+        assert_eq!(
+            planted(&launch),
+            ["workspace_inputs: .tool/y is in the workspace, and the agent loads .tool; \
+              node_modules/x/index.js is in the workspace, and the agent loads node_modules"]
+        );
         assert_eq!(
             open(|launch| launch.sandbox.mounts.clear()),
             ["file_beside_binary"],
             "the verified mount is gone"
         );
+    }
+
+    #[test]
+    fn how_a_bun_executable_was_compiled_decides_where_it_looks_for_modules() {
+        let all = [
+            "node_modules",
+            "tsconfig.json",
+            "jsconfig.json",
+            "package.json#imports",
+            "package.json#exports",
+        ];
+        for (flags, names) in [
+            // As Bun compiles where nothing was asked for, with every switch, with one of the two asked for, and with both.
+            (0xc, &all[..1]),
+            (0xf, &all[..1]),
+            (0xb, &all[..3]),
+            (0x7, &[all[0], all[3], all[4]]),
+            (0x3, &all[..]),
+        ] {
+            assert_eq!(module_lookups(flags).collect::<Vec<_>>(), names, "{flags:#x}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::app::App;
 use crate::build;
 use crate::bun::explain::KnownBun;
-use crate::bun::graph::{Gap, NO_TSCONFIG};
+use crate::bun::graph::{Gap, NO_PACKAGE_JSON, NO_TSCONFIG};
 use crate::bun::inspect::{Compiled, Content, Inspection, inspect};
 use crate::bun::native;
 use crate::error::{Error, Reason, Result};
@@ -95,12 +95,14 @@ fn compiled(app: &App, found: &Compiled) {
     let loads =
         |what: &str, yes: bool| format!("{what} is {}", if yes { "read" } else { "not read" });
     let tsconfig = graph.flags & NO_TSCONFIG == 0;
-    let any = graph.autoload_bunfig || graph.autoload_dotenv || tsconfig;
+    let package = graph.flags & NO_PACKAGE_JSON == 0;
+    let any = graph.autoload_bunfig || graph.autoload_dotenv || tsconfig || package;
     let mark = if any { Mark::Note } else { Mark::Good };
     let read = [
         loads("bunfig.toml", graph.autoload_bunfig),
         loads(".env", graph.autoload_dotenv),
         loads("tsconfig.json", tsconfig),
+        loads("package.json", package),
     ];
     app.ui.row(mark, "working directory", &read.join(", "));
     let mark = if graph.exec_argv.is_empty() { Mark::Good } else { Mark::Note };

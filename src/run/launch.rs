@@ -8,8 +8,8 @@ use super::agent::{self, Agent, PORT, Parts, WORKDIR};
 use super::fixture::Fixture;
 use super::proof::Marks;
 use super::tools::Tools;
-use crate::bun::graph::NO_TSCONFIG;
 use crate::check::Content;
+use crate::check::ambient::module_lookups;
 use crate::check::launch::{Clocks, Launch, ProxyRules};
 use crate::error::Result;
 use crate::lock::Locked;
@@ -117,14 +117,13 @@ pub fn make(inputs: &Inputs<'_>) -> Result<Launch> {
     })
 }
 
-/// Names that refuse a workspace: those of the lock, and what the program loads by how it was compiled. Nothing at its start
-/// switches a `tsconfig.json` off, and its `paths` put a file of the workspace in the place of a module.
+/// Names that refuse a workspace: those of the lock, and where the program looks for modules by how it was compiled.
 fn refused(of_the_lock: &[String], runtime: &Runtime) -> Vec<String> {
     let mut names = of_the_lock.to_vec();
-    if runtime.modules > 0 && runtime.flags & NO_TSCONFIG == 0 {
-        for name in ["tsconfig.json", "jsconfig.json"].map(str::to_owned) {
-            if !names.contains(&name) {
-                names.push(name);
+    if runtime.modules > 0 {
+        for name in module_lookups(runtime.flags) {
+            if !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
             }
         }
     }
@@ -154,21 +153,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_that_was_compiled_to_read_a_tsconfig_refuses_a_workspace_with_one() {
+    fn what_a_program_was_compiled_to_look_up_refuses_a_workspace_that_has_it() {
         let mut facts = crate::check::tests::good();
         let mut runtime = crate::check::tests::known(&mut facts.recorded).report.runtime.clone();
         let own = [".tool".to_owned(), "tsconfig.json".to_owned()];
-        // As Bun compiles where nothing else was asked for, and with both switches.
-        for flags in [0xc, 0xf] {
-            runtime.flags = flags;
-            assert_eq!(refused(&own, &runtime), own);
-            assert!(refused(&[], &runtime).is_empty());
-        }
-        runtime.flags = 0x3;
-        assert_eq!(refused(&own, &runtime), [".tool", "tsconfig.json", "jsconfig.json"]);
-        assert_eq!(refused(&[], &runtime), ["tsconfig.json", "jsconfig.json"]);
+        runtime.flags = 0xf;
+        assert_eq!(refused(&own, &runtime), [".tool", "tsconfig.json", "node_modules"]);
+        runtime.flags = 0xb;
+        let names = [".tool", "tsconfig.json", "node_modules", "jsconfig.json"];
+        assert_eq!(refused(&own, &runtime), names, "each once");
         // No Bun is in there.
         runtime.modules = 0;
-        assert!(refused(&[], &runtime).is_empty());
+        assert_eq!(refused(&own, &runtime), own);
     }
 }

@@ -1,12 +1,14 @@
 //! Ambient vectors planted around a real start: one run with everything that is neutralised, and a refusal for the rest.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use admit::check::ambient::{Outcome, VECTORS};
 use serde_json::{Value, json};
 
+use crate::command;
 use crate::run::{SCRIPTED, bash, built, directory, is_blocked, put, run, variant};
-use crate::trial::{CASE, build_case, real_case, understudy};
+use crate::trial::{CASE, Trial, build_case, bun, real_case, understudy};
 use crate::util::{World, project};
 
 /// What stands in everything that is planted.
@@ -194,4 +196,118 @@ fn what_is_not_neutralised_refuses() {
     // The names come from the lock of an agent that is data: `command.rs` plants them.
     refused.retain(|id| *id != "workspace_inputs");
     assert_eq!(refused, [""; 0], "every vector that refuses is planted");
+}
+
+/// Asks for modules that are not inside it, and says which files ran in their place and what a `.env` set.
+const LOOKS_UP: &str = "
+for (const parts of [['hel', 'per'], ['#in', 'ner'], ['its', 'elf']]) {
+  try { await import(parts.join('')); } catch {}
+}
+console.log(JSON.stringify({ type: 'end', ran: globalThis.ran ?? [], set: process.env.PLANTED ?? null }));
+";
+/// What each file of a project makes of that: its path, its text, and the file that then runs.
+const MODULES: [(&str, &str); 5] = [
+    ("node_modules/helper/index.js", "(globalThis.ran ??= []).push('planted');"),
+    ("tsconfig.json", r#"{"compilerOptions":{"paths":{"helper":["./planted.js"]}}}"#),
+    ("jsconfig.json", r#"{"compilerOptions":{"paths":{"*":["./planted.js"]}}}"#),
+    ("package.json", r##"{"imports":{"#inner":"./planted.js"}}"##),
+    ("package.json", r#"{"name":"itself","exports":"./planted.js"}"#),
+];
+const PLANTED: (&str, &str) = ("planted.js", MODULES[0].1);
+/// Fields of a `package.json` by which nothing else runs, and what is read at the start.
+const HARMLESS: [(&str, &str); 3] = [
+    (
+        "package.json",
+        r#"{"name":"itself","type":"module","main":"./planted.js","module":"./planted.js",
+            "browser":{"helper":"./planted.js"},"dependencies":{"helper":"file:./planted.js"},"workspaces":["."],
+            "overrides":{"helper":"./planted.js"},"scripts":{"preinstall":"touch planted-ran"},"preload":["./planted.js"],
+            "bun":{"preload":["./planted.js"],"macros":{"helper":{"default":"./planted.js"}}}}"#,
+    ),
+    ("bunfig.toml", "preload = [\"./planted.js\"]\n"),
+    (".env", "PLANTED=set\n"),
+];
+
+/// [`LOOKS_UP`] compiled with these switches.
+fn compiled(dir: &Path, name: &str, switches: &[&str]) -> PathBuf {
+    std::fs::write(dir.join("looks-up.js"), LOOKS_UP).unwrap();
+    let mut compile = Command::new(dir.join("bun"));
+    compile.args(["build", "--compile", "looks-up.js", "--outfile", name]).args(switches);
+    let done = compile.current_dir(dir).env_clear().env("HOME", dir).env("TMPDIR", dir).output();
+    let done = done.unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    dir.join(name)
+}
+
+#[test]
+fn what_a_bun_executable_would_run_of_a_project_refuses_it() {
+    let dir = tempfile::tempdir().unwrap();
+    bun(&dir.path().join("bun"));
+    let every = ["dotenv", "bunfig", "tsconfig", "package-json"];
+    let switches = |no: &str| every.map(|what| format!("--{no}compile-autoload-{what}"));
+    let (on, off) = (switches(""), switches("no-"));
+    let loads = compiled(dir.path(), "loads", &on.each_ref().map(String::as_str));
+    let plain = compiled(dir.path(), "plain", &off.each_ref().map(String::as_str));
+    // Alone, in a project with one of the files: what would run.
+    let alone = |program: &Path, files: &[(&str, &str)]| -> Value {
+        let project = tempfile::tempdir().unwrap();
+        for (path, text) in files.iter().chain([&PLANTED]) {
+            let path = project.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let done = Command::new(program).current_dir(project.path()).env_clear().output().unwrap();
+        serde_json::from_slice(&done.stdout).unwrap()
+    };
+    for (number, file) in MODULES.iter().enumerate() {
+        assert_eq!(alone(&loads, &[*file])["ran"], json!(["planted"]), "{file:?}");
+        let ran = if number == 0 { json!(["planted"]) } else { json!([]) };
+        assert_eq!(alone(&plain, &[*file])["ran"], ran, "{file:?}");
+    }
+    assert_eq!(alone(&loads, &HARMLESS[..1])["ran"], json!([]));
+    let started = alone(&loads, &HARMLESS);
+    assert_eq!((&started["ran"], &started["set"]), (&json!(["planted"]), &json!("set")));
+    // In a run: what would is refused, all of it by name, and nothing starts.
+    let trial = |program: &Path, ambient: &str, files: &[(&str, &str)]| {
+        let run = command::run(|run| {
+            run["ambient"] = json!(ambient);
+            run["command"]["end"] =
+                json!({ "types": ["end"], "pointer": "/type", "equals": "end", "exit": "zero" });
+        });
+        let trial = Trial::executable(program, run);
+        files.iter().fold(trial, |trial, (path, text)| trial.planted(path, text)).scripted()
+    };
+    for (program, ambient, files, named) in [
+        (
+            &loads,
+            "neutralise",
+            &MODULES[..4],
+            &["node_modules", "tsconfig.json", "jsconfig.json", "package.json#imports"][..],
+        ),
+        (&loads, "neutralise", &MODULES[4..], &["package.json#exports"]),
+        (&plain, "hardened", &MODULES[..1], &["node_modules"]),
+    ] {
+        let left = trial(program, ambient, files);
+        left.ends("gate_refused", "", 3);
+        assert!(!left.report().case_process_started);
+        let told = left.report().blockers.join("\n");
+        let of = |name: &&str| told.contains(&format!("the agent loads {name}"));
+        let all = [
+            "node_modules",
+            "tsconfig.json",
+            "jsconfig.json",
+            "package.json#imports",
+            "package.json#exports",
+        ];
+        let found: Vec<&str> = all.into_iter().filter(|name| of(name)).collect();
+        assert_eq!(found, named, "{told}");
+    }
+    // What cannot is let through, and nothing of it runs: by how it was compiled, or by how it is started.
+    let all: Vec<_> = HARMLESS.iter().chain(&MODULES[1..]).copied().collect();
+    for (program, ambient, files) in
+        [(&plain, "hardened", &all[..]), (&loads, "neutralise", &HARMLESS[..])]
+    {
+        let left = trial(program, ambient, &[files, &[PLANTED]].concat());
+        let said: Value = serde_json::from_str(&left.text("backend/stdout.log")).unwrap();
+        assert_eq!(said, json!({ "type": "end", "ran": [], "set": null }), "{ambient}");
+    }
 }

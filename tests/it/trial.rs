@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use admit::bun::exe::Executable;
 use admit::check::Engine;
 use admit::check::launch::Clocks;
 use admit::context::{self, Context};
@@ -57,6 +58,19 @@ impl Built {
         let records = records.into_iter().map(|(path, text)| (path, text.into_bytes())).collect();
         Self { binary, provider, records }
     }
+}
+
+/// The Bun that the stand-in's lock pins, as a program at `to`.
+pub fn bun(to: &Path) {
+    let lock = std::fs::read(util::project().join("lockfiles/understudy.lock.json")).unwrap();
+    let lock: Value = serde_json::from_slice(&lock).unwrap();
+    let platform = admit::host::platform().unwrap().to_string();
+    let sha256 = &lock["toolchain"]["bun"]["platforms"][&platform]["binary_sha256"];
+    let sha256: Digest = format!("sha256:{}", sha256.as_str().unwrap()).parse().unwrap();
+    understudy();
+    let store = shown("store", Store::open(&util::shared_store()));
+    std::fs::copy(store.file_path(&sha256), to).unwrap();
+    std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// What a test does when a stage of the run begins.
@@ -235,6 +249,32 @@ impl Trial {
         Self::of(world, "trial", Some(binary))
     }
 
+    /// A run of an executable that Bun compiled, with a recorded build that says how.
+    pub fn executable(binary: &Path, run: Value) -> Self {
+        let world = World::new();
+        put_records(&world, "trial", binary);
+        let bytes = std::fs::read(binary).unwrap();
+        let runtime = shown("executable", Executable::read(&bytes)).runtime(None);
+        let trial = Self::of(world, "trial", Some(binary.to_owned()));
+        trial.run_as(run).built_as(|report| {
+            report["runtime"]["modules"] = json!(runtime.modules);
+            report["runtime"]["flags"] = json!(runtime.flags);
+            report["runtime"]["autoload_bunfig"] = json!(runtime.autoload_bunfig);
+            report["runtime"]["autoload_dotenv"] = json!(runtime.autoload_dotenv);
+        })
+    }
+
+    /// The recorded build, changed.
+    fn built_as(self, change: impl FnOnce(&mut Value)) -> Self {
+        let root = self.world.home().join(".local/share/admit/root");
+        let builds = std::fs::read_dir(root.join("admissions/builds")).unwrap();
+        let place = builds.map(|entry| entry.unwrap().path()).next().unwrap();
+        let mut report: Value = serde_json::from_slice(&std::fs::read(&place).unwrap()).unwrap();
+        change(&mut report);
+        std::fs::write(&place, record::pretty(&report)).unwrap();
+        self
+    }
+
     /// A run of a Python program in the provider's place.
     pub fn python(text: &str) -> Self {
         Self::script(&format!("exec python3 - <<'PYTHON'\n{text}PYTHON"))
@@ -243,24 +283,18 @@ impl Trial {
     /// Another `run` section in the lock, with the record that fits it.
     pub fn run_as(self, run: Value) -> Self {
         let root = self.world.home().join(".local/share/admit/root");
-        let read = |path: &Path| -> Value {
-            serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-        };
         let place = root.join(format!("lockfiles/{}.lock.json", self.provider));
-        let mut lock = read(&place);
+        let mut lock: Value = serde_json::from_slice(&std::fs::read(&place).unwrap()).unwrap();
         lock["run"] = run;
         let bytes = record::pretty(&lock);
         let locked = shown("lock", Locked::new(record::parse(&bytes).unwrap(), "a trial's".into()));
         std::fs::write(&place, &bytes).unwrap();
-        let builds = std::fs::read_dir(root.join("admissions/builds")).unwrap();
-        let place = builds.map(|entry| entry.unwrap().path()).next().unwrap();
-        let mut report = read(&place);
-        report["lock_digest"] = json!(locked.digest);
-        // A script, which loads nothing by itself.
-        report["runtime"]["autoload_bunfig"] = json!(false);
-        report["runtime"]["autoload_dotenv"] = json!(false);
-        std::fs::write(&place, record::pretty(&report)).unwrap();
-        self
+        self.built_as(|report| {
+            report["lock_digest"] = json!(locked.digest);
+            // A script, which loads nothing by itself.
+            report["runtime"]["autoload_bunfig"] = json!(false);
+            report["runtime"]["autoload_dotenv"] = json!(false);
+        })
     }
 
     /// A further file in the fixture's workspace.
