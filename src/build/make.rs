@@ -123,6 +123,7 @@ fn find(
         return Ok(None);
     };
     report.verification = output::status(locked, &report.binary())?;
+    output::compiled(locked, &report.runtime)?;
     // A lock that asks for something else than was proven then is not answered by that build.
     match recorded::asked(locked, &report) {
         Ok(()) => {}

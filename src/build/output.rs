@@ -13,7 +13,7 @@ use crate::error::{Error, Reason, Result};
 use crate::host::Progress;
 use crate::lock::Locked;
 use crate::record::ids::{Algorithm, Blake3, Digest, Name, RelPath, Sha256};
-use crate::record::lockfile::{Identity, Output};
+use crate::record::lockfile::{Ambient, Identity, Output, ProviderKind};
 use crate::record::report::{IdentityProof, OutputStatus, Runtime};
 use crate::sandbox::{self, Command, Exit, Finished, Launcher, Mount, Policy, Sandbox};
 use crate::store::{Pending, Store, StoredFile};
@@ -122,12 +122,44 @@ pub fn prove_identity(
     launcher: &Launcher,
     progress: &dyn Progress,
 ) -> Result<Proof> {
+    compiled(locked, &runtime)?;
     let output = hashed(&mut pending)?;
     let file = pending.file();
     progress.stage("identity", &format!("{} --help", locked.plan.output.file_name()));
     let provider = &locked.lock.provider;
     let identity = identity(launcher, file.path(), file.digest(), provider, &locked.lock.identity)?;
     Ok(Proof { pending, output, runtime, identity })
+}
+
+/// Whether the binary was compiled as the lock asks: a run of one that was not is refused whatever it prints.
+///
+/// # Errors
+/// [`Reason::WrongIdentity`] with the flag that would lock what is there.
+pub fn compiled(locked: &Locked, runtime: &Runtime) -> Result<()> {
+    let provider = &locked.lock.provider;
+    let loads: Vec<&str> =
+        [(runtime.autoload_bunfig, "bunfig.toml"), (runtime.autoload_dotenv, ".env")]
+            .into_iter()
+            .filter_map(|(loads, name)| loads.then_some(name))
+            .collect();
+    if locked.lock.run.ambient == Ambient::Hardened && !loads.is_empty() {
+        return Err(wrong(
+            "run.ambient",
+            "hardened: compiled to load neither bunfig.toml nor .env",
+            &format!("it loads {}", loads.join(" and ")),
+        )
+        .hint(format!("where runs shall switch that off from outside: admit lock {provider} --ambient neutralise"))
+        .hint("or compile it with --no-compile-autoload-bunfig --no-compile-autoload-dotenv"));
+    }
+    if locked.plan.kind == ProviderKind::Bun && !runtime.exec_argv.is_empty() {
+        return Err(wrong(
+            "the arguments that are compiled in",
+            "none: a run gives all arguments itself",
+            &runtime.exec_argv,
+        )
+        .hint(format!("compile it without --compile-exec-argv, by a step of your own: admit lock {provider} --step 'COMMAND'")));
+    }
+    Ok(())
 }
 
 /// The digests that a file got while it was written.

@@ -144,7 +144,16 @@ pub(super) fn toolchain_digest(facts: &Facts) -> Finding {
 pub(super) fn binary_identity(facts: &Facts) -> Finding {
     let lock = facts.lock.known().map(|locked| &locked.lock);
     let expected = "the locked identity, proven of the recorded output";
-    let fix = build_fix(facts);
+    let hardened = lock.is_some_and(|lock| lock.run.ambient == Ambient::Hardened);
+    let loads =
+        |it: &Recorded| it.report.runtime.autoload_bunfig || it.report.runtime.autoload_dotenv;
+    let fix = match hardened && facts.recorded.known().is_some_and(loads) {
+        true => format!(
+            "where runs shall switch that off from outside: admit lock {} --ambient neutralise",
+            facts.provider
+        ),
+        false => build_fix(facts),
+    };
     hold(Check::BinaryIdentity, &facts.recorded, expected, &fix, |recorded| {
         let (report, Some(lock)) = (&recorded.report, lock) else {
             return Err((Reason::NotFound, "no lock says which".into()));

@@ -1,6 +1,7 @@
 //! What `admit lock` writes: what was asked for by flag, else what the lock has, else what the source says. What none of
 //! them says is asked for, all of it at once, and nothing is written before it is whole.
 
+mod moved;
 mod propose;
 mod source;
 
@@ -135,10 +136,15 @@ pub fn lock(context: &Context, provider: &Name, ask: Ask) -> Result<Made> {
     let mut proposed = Vec::new();
     let mut lock = match base {
         Some(base) => {
-            let rev = base.source.rev.clone();
-            let mut lock = moved(context, base, &ask)?;
+            let (rev, version) = (base.source.rev.clone(), base.identity.version.clone());
+            let mut lock = moved::moved(context, &root, provider, base, &ask, &mut proposed)?;
             // What another commit prints as its version, or whether it prints one, the pattern does not know.
-            if old.is_none() && lock.source.rev != rev && lock.identity.version.take().is_some() {
+            let same = lock.identity.version == version;
+            if old.is_none()
+                && same
+                && lock.source.rev != rev
+                && lock.identity.version.take().is_some()
+            {
                 let why = "not taken over from another commit; --version-text sets it";
                 proposed.push(("identity.version".into(), "not asked".into(), why.into()));
             }
@@ -244,29 +250,6 @@ fn base(
     Ok(None)
 }
 
-/// `base` at the source and commit that are asked for.
-fn moved(context: &Context, mut base: Lockfile, ask: &Ask) -> Result<Lockfile> {
-    if base.kind == ProviderKind::Package && (ask.source.is_some() || ask.rev.is_some()) {
-        return Err(Error::new(Reason::BadArgument, "a published package has no commit")
-            .at(base.source.url)
-            .expected("--package PACKAGE@VERSION")
-            .found("--source or --rev"));
-    }
-    let url = ask.source.clone().unwrap_or_else(|| base.source.url.clone());
-    let rev = match &ask.rev {
-        None => base.source.rev.clone(),
-        Some(Rev::Commit(rev)) => rev.clone(),
-        Some(Rev::Newest) => context.network()?.fetcher().newest(&url)?,
-    };
-    let without = ask.without.clone().unwrap_or_else(|| base.source.without.clone());
-    if (&url, &rev, &without) != (&base.source.url, &base.source.rev, &base.source.without) {
-        base.source = Source { url, rev, tree: None, nar_hash: None, without };
-        base.dependencies.packages = None;
-        base.outputs.clear();
-    }
-    Ok(base)
-}
-
 /// A lock made from the source alone.
 fn fresh(
     context: &Context,
@@ -335,10 +318,10 @@ fn whole(
         proposed.push((field.to_owned(), value, place.to_owned()));
     };
     note("dependencies.lockfile", said.lockfile.to_string(), "the source");
-    let bun = pick(ask.bun.clone(), said.bun, open, |it| {
+    let bun = pick(ask.bun.clone(), said.bun.clone(), open, |it| {
         note("toolchain.bun", it.value.clone(), &it.place)
     });
-    let steps = pick(ask.steps.clone(), said.steps, open, |it| {
+    let steps = pick(ask.steps.clone(), said.steps.clone(), open, |it| {
         let words: Vec<String> = it.value.iter().map(|step| step.join(" ")).collect();
         note("build.steps", words.join("; "), &it.place);
     });
@@ -347,16 +330,12 @@ fn whole(
         (Some(_), None) => {
             Err(Open { flag: "--output PATH".into(), why: "the file that the steps leave".into() })
         }
-        _ => said.output,
+        _ => said.output.clone(),
     };
     let output = pick(ask.output.clone(), output, open, |it| {
         note("build.output", it.value.to_string(), &it.place)
     });
-    let lifecycle = match (said.lifecycle.is_empty(), said.hooks) {
-        (true, _) => None,
-        (false, true) => Some(Lifecycle::Skip),
-        (false, false) => Some(Lifecycle::Run),
-    };
+    let lifecycle = said.what_becomes_of_lifecycle();
     if ask.lifecycle.is_none() && lifecycle.is_some() {
         let all = said.lifecycle.join(", ");
         let (word, place) = match said.hooks {
@@ -366,42 +345,16 @@ fn whole(
         note("build.lifecycle", word.into(), &place);
     }
     let lifecycle = ask.lifecycle.or(lifecycle);
-    let named =
-        |list: &Option<Vec<String>>, name: &String| list.iter().flatten().any(|it| it == name);
-    let undecided: Vec<&String> = said
-        .trusted
-        .iter()
-        .filter(|name| !named(&ask.scripts, name) && !named(&ask.skips, name))
-        .collect();
-    for name in undecided {
-        open.push(Open {
-            flag: format!("--script {name}, or --skip-script {name}"),
-            why: "the source trusts this package with scripts at install; they run in the sandbox, or not at all".into(),
-        });
-    }
-    let accepted: Vec<&RelPath> = ask.lfs_pointers.iter().flatten().collect();
-    for path in said.pointers.iter().filter(|path| !accepted.contains(path)) {
-        open.push(Open {
-            flag: format!("--lfs-pointer {path}"),
-            why: "a git-lfs pointer lies in place of the file; only the pointer can be built with"
-                .into(),
-        });
-    }
-    let given = |key: &String| ask.integrity.iter().flatten().any(|(one, _)| one == key);
-    for key in said.weak.iter().filter(|key| !given(key)) {
-        open.push(Open {
-            flag: format!("--integrity {key}"),
-            why: "the source's lock has no integrity for this package that can be used; that of the file as it is now is recorded, or the one that --integrity KEY=INTEGRITY names".into(),
-        });
-    }
+    open.extend(undecided(&said, ask, None, &[]));
     if let Some(place) = said.git.as_ref().filter(|_| ask.git.is_none()) {
         note("build.git", "answers from the pin".into(), place);
     }
     if let Some(place) = said.isolated.as_ref().filter(|_| ask.linker.is_none()) {
         note("build.linker", "isolated".into(), place);
     }
-    let license = match &said.license {
-        Some(spdx) if spdx::Expression::parse(spdx).is_ok() => {
+    let linker = said.linker();
+    let license = match said.license() {
+        Some(spdx) => {
             note("license.spdx", spdx.clone(), "package.json: license");
             License { status: LicenseStatus::Resolved, spdx: Some(spdx.clone()), allows: vec![2] }
         }
@@ -434,10 +387,7 @@ fn whole(
             scripts: Vec::new(),
             skips: Vec::new(),
             lifecycle,
-            linker: match said.isolated {
-                Some(_) => Linker::Isolated,
-                None => Linker::Hoisted,
-            },
+            linker,
             git: said.git.is_some(),
             lfs_pointers: Vec::new(),
             downloads: Vec::new(),
@@ -458,6 +408,54 @@ fn whole(
         package: None,
         license,
     })
+}
+
+/// What the source leaves to whoever locks it, and neither a flag nor the lock that there is decides. Of flags that give a
+/// whole list, what the lock has stands in the question too. A lock that does not name a package in `before`, which the
+/// source trusted when it was made, has decided: no script of it runs.
+fn undecided(said: &Proposal, ask: &Ask, there: Option<&Lockfile>, before: &[String]) -> Vec<Open> {
+    fn given<'a, T>(flag: &'a Option<Vec<T>>, there: Option<&'a Vec<T>>) -> &'a [T] {
+        flag.as_ref().or(there).map(Vec::as_slice).unwrap_or_default()
+    }
+    fn flags<T: ToString>(flag: &str, there: &[T], more: &T) -> String {
+        let all = there.iter().chain([more]);
+        all.map(|one| format!("{flag} {}", one.to_string())).collect::<Vec<_>>().join(" ")
+    }
+    let mut open = Vec::new();
+    let scripts = given(&ask.scripts, there.map(|lock| &lock.build.scripts));
+    let skips = given(&ask.skips, there.map(|lock| &lock.build.skips));
+    let decided =
+        |name: &String| scripts.contains(name) || skips.contains(name) || before.contains(name);
+    for name in said.trusted.iter().filter(|name| !decided(name)) {
+        let (run, skip) = (flags("--script", scripts, name), flags("--skip-script", skips, name));
+        open.push(Open {
+            flag: format!("{run}, or {skip}"),
+            why: "the source trusts this package with scripts at install; they run in the sandbox, or not at all".into(),
+        });
+    }
+    let accepted = given(&ask.lfs_pointers, there.map(|lock| &lock.build.lfs_pointers));
+    for path in said.pointers.iter().filter(|path| !accepted.contains(path)) {
+        open.push(Open {
+            flag: flags("--lfs-pointer", accepted, path),
+            why: "a git-lfs pointer lies in place of the file; only the pointer can be built with"
+                .into(),
+        });
+    }
+    let has = |key: &String| match (&ask.integrity, there) {
+        (Some(given), _) => given.iter().any(|(one, _)| one == key),
+        (None, there) => there.is_some_and(|lock| lock.dependencies.integrity.contains_key(key)),
+    };
+    // That of one package is asked for anew with those of all: the flag gives the whole list.
+    let all: Vec<&String> = said.weak.keys().collect();
+    if all.iter().any(|key| !has(key)) {
+        for key in all {
+            open.push(Open {
+                flag: format!("--integrity {key}"),
+                why: "the source's lock has no integrity for this package that can be used; that of the file as it is now is recorded, or the one that --integrity KEY=INTEGRITY names".into(),
+            });
+        }
+    }
+    open
 }
 
 /// What a flag says, else what the source says; `None` and a question where neither does.

@@ -13,6 +13,7 @@ use crate::bun::manifest;
 use crate::bun::origin::join;
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::RelPath;
+use crate::record::lockfile::{Lifecycle, Linker};
 
 /// Locks of other package managers, and Bun's old one.
 const FOREIGN: [(&str, &str); 6] = [
@@ -63,14 +64,39 @@ pub struct Proposal {
     /// Trusted packages that the source's lock has.
     pub trusted: Vec<String>,
     pub pointers: Vec<RelPath>,
-    /// Packages that the source's lock binds to no bytes.
-    pub weak: Vec<String>,
+    /// Packages that the source's lock binds to no bytes, by key, with what the lock says that each is.
+    pub weak: BTreeMap<String, String>,
     /// Where it is said that Bun's isolated linker is the one.
     pub isolated: Option<String>,
     /// Where a script asks git which commit this is.
     pub git: Option<String>,
     /// As `package.json` has it.
     pub license: Option<String>,
+    /// The version of each of its own packages, by directory.
+    pub versions: BTreeMap<String, String>,
+}
+
+impl Proposal {
+    /// What is proposed for the source's own lifecycle scripts.
+    pub fn what_becomes_of_lifecycle(&self) -> Option<Lifecycle> {
+        match (self.lifecycle.is_empty(), self.hooks) {
+            (true, _) => None,
+            (false, true) => Some(Lifecycle::Skip),
+            (false, false) => Some(Lifecycle::Run),
+        }
+    }
+
+    pub fn linker(&self) -> Linker {
+        match self.isolated {
+            Some(_) => Linker::Isolated,
+            None => Linker::Hoisted,
+        }
+    }
+
+    /// The licence, where it is an SPDX expression.
+    pub fn license(&self) -> Option<&String> {
+        self.license.as_ref().filter(|text| spdx::Expression::parse(text).is_ok())
+    }
 }
 
 /// Finds the source's own lock. `given` is what `--lockfile` names.
@@ -203,7 +229,17 @@ pub fn propose(seen: &Seen, path: RelPath) -> Result<Proposal> {
         hooks,
         trusted: trusted.into_iter().map(str::to_owned).collect(),
         pointers: seen.pointers.clone(),
-        weak: lock.weak(&BTreeMap::new()).iter().map(|one| one.key.clone()).collect(),
+        weak: lock
+            .weak(&BTreeMap::new())
+            .iter()
+            .map(|one| (one.key.clone(), format!("{}@{}", one.name, one.resolution)))
+            .collect(),
+        versions: manifests
+            .iter()
+            .filter_map(|(dir, (_, manifest))| {
+                Some(((*dir).to_owned(), manifest["version"].as_str()?.to_owned()))
+            })
+            .collect(),
         isolated: isolated(seen, project, &lock, path.as_str()),
         git: found.iter().find_map(|one| one.git.clone()),
         license: root["license"].as_str().map(str::to_owned),
@@ -331,7 +367,7 @@ fn candidates(
                 let git = asks_git(command).then(|| place.clone());
                 for words in compiled {
                     let output = outfile(&words).and_then(|path| join(&base, &path));
-                    let foreign = words.iter().any(|word| word.starts_with("--target"));
+                    let foreign = other_runtime(&words);
                     let (place, git) = (place.clone(), git.clone());
                     found.push(Candidate { step: run(name), output, place, git, foreign });
                 }
@@ -348,7 +384,7 @@ fn candidates(
                     }
                     for words in compiles(line) {
                         let output = outfile(&words).and_then(|path| join(project, &path));
-                        let foreign = words.iter().any(|word| word.starts_with("--target"));
+                        let foreign = other_runtime(&words);
                         let (place, git) = (format!("{file} ({place})"), git.clone());
                         found.push(Candidate { step: words, output, place, git, foreign });
                     }
@@ -512,6 +548,15 @@ fn outputs(found: &[Candidate]) -> Vec<(Vec<String>, RelPath)> {
     all
 }
 
+/// Whether a command that compiles names its runtime. `bun` is the target of everything that is compiled.
+fn other_runtime(words: &[String]) -> bool {
+    words.iter().enumerate().any(|(at, word)| match word.strip_prefix("--target") {
+        Some("") => words.get(at + 1).is_none_or(|target| target != "bun"),
+        Some(target) => target != "=bun",
+        None => false,
+    })
+}
+
 /// The words of each part of a command line that compiles.
 fn compiles(command: &str) -> Vec<Vec<String>> {
     let parts = command.split("&&").flat_map(|part| part.split(';'));
@@ -539,12 +584,21 @@ fn outfile(words: &[String]) -> Option<String> {
     name.rsplit_once('.').map(|(name, _)| name.to_owned())
 }
 
-/// The first path that a build script gives to `outfile`.
+/// The first path that a build script gives to `outfile`: in quotes, or as a shell has it.
 fn outfile_in(text: &str) -> Option<String> {
-    for (at, _) in text.match_indices("outfile") {
-        let rest = text[at + "outfile".len()..].trim_start_matches(['"', '\'', ':', '=', ' ', ',']);
-        let end = rest.find(['"', '\'', '`', ' ', '\n', ',', ';', ')']).unwrap_or(rest.len());
-        let path = &rest[..end];
+    for (at, name) in text.match_indices("outfile") {
+        let rest = &text[at + name.len()..];
+        if rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_') {
+            continue;
+        }
+        let path = rest.trim_start_matches(['"', '\'', '`', ':', '=', ' ', ',']);
+        let between = &rest[..rest.len() - path.len()];
+        let shell = text[..at].ends_with("--") && matches!(between, " " | "=");
+        if !shell && !between.ends_with(['"', '\'', '`']) {
+            continue;
+        }
+        let end = path.find(['"', '\'', '`', ' ', '\n', ',', ';', ')', ']']).unwrap_or(path.len());
+        let path = &path[..end];
         if !path.is_empty()
             && !path.contains(['$', '{', '}', '('])
             && path.parse::<RelPath>().is_ok()
@@ -677,6 +731,36 @@ mod tests {
         let found = said(r#"{"scripts": {"build": "bun b.mjs"}}"#, &[("b.mjs", spawned)]);
         assert_eq!(found.steps.unwrap().value, [["bun", "run", "build"]]);
         assert_eq!(found.output.unwrap().value.as_str(), "release/x");
+    }
+
+    #[test]
+    fn the_target_that_everything_compiled_has_is_no_other_runtime() {
+        for (target, output) in [
+            ("--target=bun", Some("dist/a")),
+            ("--target bun", Some("dist/a")),
+            ("--target=bun-darwin-arm64", None),
+            ("--target bun-linux-x64-baseline", None),
+        ] {
+            let package = format!(
+                r#"{{"scripts": {{"build": "tsc && bun build --compile {target} a.ts --outfile dist/a"}}}}"#
+            );
+            let found = said(&package, &[]).output.map(|it| it.value.to_string()).ok();
+            assert_eq!(found.as_deref(), output, "{target}");
+        }
+    }
+
+    #[test]
+    fn an_output_is_read_where_it_is_named_and_nowhere_else() {
+        for (text, path) in [
+            ("let outfileArchitecture = ''; const outfile = `release${a}/x`;", None),
+            ("const my_outfile_dir = 'x'; ['--outfile', 'dist/a']", Some("dist/a")),
+            ("compile: { outfile: \"dist/a\" }", Some("dist/a")),
+            ("['--outfile', outfile]; run(`bun build --outfile dist/a`)", Some("dist/a")),
+            ("const outfile = path.join(dir, name); outfile, target", None),
+            ("['--outfile=dist/a']", Some("dist/a")),
+        ] {
+            assert_eq!(outfile_in(text).as_deref(), path, "{text}");
+        }
     }
 
     #[test]

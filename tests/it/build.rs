@@ -720,7 +720,9 @@ fn real_case_has_the_digests_that_it_has_by_hand() {
             "--bun",
             "1.3.14",
         ];
-        world.admit(&[&args[..], &["--build-path", "/tmp/workos-case"]].concat()).expect(0);
+        let path = ["--build-path", "/tmp/workos-case"];
+        let more = [&path[..], &["--skip-script", "@ast-grep/cli", "--mirror", &mirror]].concat();
+        world.admit(&[&args[..], &more].concat()).expect(0);
         let json = world
             .admit(&["build", name, "--mirror", &mirror, "--rebuild", "--json"])
             .expect(0)

@@ -200,6 +200,75 @@ fn locks_are_listed_compared_and_moved_to_the_newest_commit() {
 }
 
 #[test]
+fn a_lock_that_moves_is_looked_at_anew() {
+    let world = World::with_shared_store();
+    let package = |version: &str, more: &str| {
+        format!(
+            r#"{{"name": "tool", "version": "{version}", "license": "MIT", "dependencies": {{"parse-ms": "4.0.0"}}, {more}}}"#
+        )
+    };
+    let main = |version: &str| format!("console.log('tool {version}\\n  run');\n");
+    let build = "bun build --compile --no-compile-autoload-bunfig --no-compile-autoload-dotenv main.ts --outfile";
+    let first = package("1.0.0", &format!(r#""scripts": {{"build": "{build} dist/tool"}}"#));
+    let files = [
+        ("package.json", first.as_str()),
+        ("bun.lock", &root_lock()),
+        ("main.ts", &main("1.0.0")),
+        (".bun-version", "1.3.14\n"),
+    ];
+    let source = Source::new(&world, "anew", &files);
+    source.lock(&["--ambient", "hardened"]).expect(0);
+    source.recorded();
+    let before = source.text();
+    assert!(before.contains("tool 1.0.0"), "{before}");
+
+    let second = package(
+        "1.1.0",
+        r#""trustedDependencies": ["parse-ms"],
+        "scripts": {"compile": "bun build --compile main.ts --outfile out/tool", "postinstall": "bun made.ts"}"#,
+    );
+    let made = "await Bun.write('made.json', '{}');";
+    let files = [("package.json", second.as_str()), ("main.ts", &main("1.1.0")), ("made.ts", made)];
+    let newer = commit(&mirror(&world).join(&source.name), &files);
+    let run = source.admit(&["lock", &source.name, "--rev", "newest"]).refuse(2, "bad_argument");
+    assert!(run.stderr().contains("--script parse-ms, or --skip-script parse-ms"), "{run}");
+    assert_eq!(source.text(), before, "nothing is written");
+    let moved = ["lock", &source.name, "--rev", "newest", "--skip-script", "parse-ms"];
+    source.admit(&moved).expect(0);
+    let lock = source.json();
+    assert_eq!(lock["source"]["rev"], newer.as_str());
+    assert_eq!(lock["build"]["steps"], serde_json::json!([["bun", "run", "compile"]]));
+    assert_eq!(lock["build"]["output"], "out/tool");
+    assert_eq!(lock["build"]["lifecycle"], "run");
+    assert_eq!(lock["identity"]["help_first_line"], "tool 1.1.0");
+
+    // How it was compiled shows in the output alone: the refusal names the flag, and nothing is built twice.
+    let run = source.admit(&["build", &source.name]).refuse(6, "wrong_provider_identity");
+    let fix = format!("admit lock {} --ambient neutralise", source.name);
+    assert!(run.stderr().contains(&fix), "{run}");
+    source.admit(&["lock", &source.name, "--ambient", "neutralise"]).expect(0);
+    source.recorded();
+    source.admit(&["verify", &source.name]).expect(0);
+    source.admit(&["lock", &source.name, "--ambient", "hardened"]).expect(0);
+    let run = source.admit(&["build", &source.name]).refuse(6, "wrong_provider_identity");
+    assert!(run.stderr().contains(&fix) && !run.stderr().contains("step "), "{run}");
+
+    // What was given by hand stays, and what the source says beside it is told.
+    let by_hand = ["--step", "bun build --compile main.ts --outfile own", "--output", "own"];
+    source.admit(&[&["lock", &source.name][..], &by_hand].concat()).expect(0);
+    let third = second.replace("out/tool", "bin/tool").replace("1.1.0", "1.2.0");
+    commit(&mirror(&world).join(&source.name), &[("package.json", &third)]);
+    let run = source.admit(&["lock", &source.name, "--rev", "newest"]).expect(0);
+    let lock = source.json();
+    assert_eq!(lock["build"]["output"], "own");
+    assert_eq!(lock["build"]["skips"], serde_json::json!(["parse-ms"]));
+    assert!(
+        run.stdout().contains("--output bin/tool") || run.stderr().contains("--output bin/tool"),
+        "{run}"
+    );
+}
+
+#[test]
 fn a_workspace_with_commands_lifecycle_scripts_and_trust_is_built() {
     let world = World::with_shared_store();
     let root = r#"{"name": "root", "private": true, "workspaces": ["packages/*"], "packageManager": "bun@1.3.14"}"#;
