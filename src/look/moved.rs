@@ -1,9 +1,10 @@
 //! A lock at another commit: what was looked at in the old one is looked at anew. What the old commit itself said follows
 //! the new one; what was given by hand stays, and where the new commit has something else to say, that is told.
 
+use super::ask::{Ask, Rev, missing, undecided};
 use super::propose::{self, Open, Proposal, Said};
 use super::source::Seen;
-use super::{Ask, Rev, missing, toolchain, undecided};
+use super::toolchain::toolchain;
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::fetch::{Fetcher, git};

@@ -1,0 +1,32 @@
+//! The Bun of a lock: its packages, by digest.
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::host::platform;
+use crate::lock;
+use crate::record::lockfile::{BunToolchain, Lockfile, Platform, Toolchain};
+use crate::root::Root;
+
+/// Bun `version` as some lock of this root has it, else as the registry has it.
+pub(super) fn toolchain(
+    context: &Context,
+    root: &Root,
+    version: &str,
+    all: bool,
+) -> Result<Toolchain> {
+    let here = platform()?;
+    if !all {
+        let names = lock::providers(root);
+        let locks = names.iter().filter_map(|name| {
+            root.record::<Lockfile>(&format!("lockfiles/{name}.lock.json")).ok().flatten()
+        });
+        let mut known = locks.map(|lock| lock.toolchain.bun);
+        let same = |bun: &BunToolchain| bun.version == version && bun.platforms.contains_key(&here);
+        if let Some(bun) = known.find(same) {
+            return Ok(Toolchain { bun });
+        }
+    }
+    let platforms = if all { Platform::ALL.as_slice() } else { &[here] };
+    let bun = context.network()?.fetcher().toolchain(version, platforms)?;
+    Ok(Toolchain { bun })
+}
