@@ -128,3 +128,43 @@ fn what_it_would_load_from_the_workspace_and_a_model_it_cannot_speak_to_refuse_t
         "expected openai-responses, found openai-chat",
     );
 }
+
+/// What an agent does that goes its own way: calls home past its configuration, over addresses and by name; updates itself;
+/// opens a browser; asks a person.
+const OWN_WAY: &str = "
+import shutil, socket
+def tries(what, do):
+    try:
+        line(type='went', what=what, how=repr(do()))
+    except (OSError, EOFError, subprocess.SubprocessError):
+        line(type='refused', what=what)
+for where in (('203.0.113.1', 443), ('2001:db8::1', 443), ('home.example', 443), ('127.0.0.1', 22)):
+    tries(where[0], lambda: socket.create_connection(where, 2))
+    if where[0] != 'home.example':
+        family = socket.AF_INET6 if ':' in where[0] else socket.AF_INET
+        if not where[0].startswith('127.'):
+            tries(where[0] + ' udp', lambda: socket.socket(family, socket.SOCK_DGRAM).sendto(b'x', where))
+program = '/opt/agent/bin/agent'
+tries('update', lambda: open(program, 'ab').write(b'x'))
+tries('update by another file', lambda: os.replace(shutil.copy(program, home + '/new'), program))
+tries('update beside it', lambda: open(program + '.new', 'wb'))
+tries('browser', lambda: subprocess.run(['xdg-open', 'https://home.example/login'], check=True))
+if any(name in os.environ for name in ('DISPLAY', 'WAYLAND_DISPLAY', 'DBUS_SESSION_BUS_ADDRESS', 'BROWSER')):
+    line(type='went', what='desktop')
+tries('terminal', lambda: open('/dev/tty'))
+tries('approval', lambda: input('May I? [y/N] '))
+";
+
+#[test]
+fn an_agent_that_goes_its_own_way_gets_nowhere_and_one_that_asks_no_model_fails() {
+    let end = "print()\nline(type='end', steps=[{'reason': 'stop'}])\n";
+    let left = agent(&format!("{OWN_WAY}{end}")).run_as(run(|_| ())).scripted();
+    left.ends("engine_failed", "", 8);
+    let blockers = left.report().blockers.join("\n");
+    assert!(blockers.contains("required event not seen: model_call"), "{blockers}");
+    let said = left.text("backend/stdout.log").replace("May I? [y/N] ", "");
+    let said = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let said: Vec<Value> = said.filter(|line| line["what"].is_string()).collect();
+    let went: Vec<_> = said.iter().filter(|line| line["type"] != "refused").collect();
+    assert!(went.is_empty() && said.len() == 12, "{said:#?}");
+}
