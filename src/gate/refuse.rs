@@ -62,7 +62,7 @@ impl Decision {
     }
 
     /// The kind for the exit code: a digest that does not match wins; else the one kind that all refusals have where
-    /// admit could not look (no sandbox, nothing to fetch); else the refusal. `None` where the run is admitted.
+    /// admit could not look (no sandbox, nothing to fetch, a limit, a process that was ended); else the refusal. `None` where the run is admitted.
     pub fn kind(&self) -> Option<Kind> {
         if self.admitted.is_some() {
             return None;
@@ -73,6 +73,8 @@ impl Decision {
             kinds if kinds.contains(&Kind::Digest) => Kind::Digest,
             _ if all(Kind::Sandbox) => Kind::Sandbox,
             _ if all(Kind::Fetch) => Kind::Fetch,
+            _ if all(Kind::Limit) => Kind::Limit,
+            _ if all(Kind::Stopped) => Kind::Stopped,
             _ => Kind::Refused,
         })
     }

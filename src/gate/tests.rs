@@ -82,6 +82,12 @@ fn the_kind_is_that_of_the_only_cause() {
     let mut facts = good();
     facts.sandbox = Found::Failed(failed(Reason::SandboxUnavailable));
     assert_eq!(decide(&facts, &policy()).kind(), Some(Kind::Sandbox));
+    for (reason, kind) in
+        [(Reason::LimitHit, Kind::Limit), (Reason::KilledFromOutside, Kind::Stopped)]
+    {
+        facts.sandbox = Found::Failed(failed(reason));
+        assert_eq!(decide(&facts, &policy()).kind(), Some(kind));
+    }
     let mut facts = good();
     facts.tools = Found::Failed(failed(Reason::PipFailed));
     assert_eq!(decide(&facts, &policy()).kind(), Some(Kind::Fetch));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -117,9 +117,18 @@ struct State {
     /// How many times something was given; the number of what holds now.
     number: u32,
     /// When asking again failed last, and how.
-    failed: Option<(Instant, String)>,
+    failed: Option<(Instant, Unanswered)>,
     /// What everything that may not be written is looked for with: taught each new secret before it is sent.
     known: Vec<Known>,
+}
+
+/// Why the helper, asked again, gave nothing.
+#[derive(Clone, Debug)]
+pub struct Unanswered {
+    /// In words that hold nothing of what it printed.
+    pub why: String,
+    /// A signal ended it that admit did not send.
+    pub killed: bool,
 }
 
 /// What the helper gave, for one request.
@@ -258,6 +267,10 @@ impl Helper {
             return Err(malformed("prints without end")
                 .expected(format!("at most {MAX_OUTPUT} bytes on each stream")));
         };
+        if let Some(signal) = status.signal().filter(|signal| stop::ends_others(*signal)) {
+            let what = format!("the credential helper was ended by a signal: {place}");
+            return Err(sandbox::killed(&what, signal));
+        }
         if !status.success() {
             let silent = format!("{} bytes on its standard error, withheld", err.len());
             return Err(fail(Reason::HelperFailed, "failed")
@@ -422,7 +435,7 @@ impl Account {
     /// # Errors
     /// Each way in which it fails with a reason of its own ([`Reason::HelperMissing`], [`Reason::HelperTimedOut`],
     /// [`Reason::HelperFailed`], [`Reason::HelperMalformed`], [`Reason::HelperLeaked`], [`Reason::CredentialExpired`],
-    /// [`Reason::DigestMismatch`], [`Reason::CredentialUnusable`]); never with what it printed.
+    /// [`Reason::KilledFromOutside`], [`Reason::DigestMismatch`], [`Reason::CredentialUnusable`]); never with what it printed.
     pub fn open(helper: Helper, now: &Timestamp) -> Result<Self> {
         let given = helper.ask(now)?;
         let state = State { given, number: 1, failed: None, known: Vec::new() };
@@ -434,9 +447,9 @@ impl Account {
     }
 
     /// How many times the helper gave something, and how it failed last where that was its last answer.
-    pub fn asked(&self) -> (u32, Option<String>) {
+    pub fn asked(&self) -> (u32, Option<Unanswered>) {
         let state = self.state();
-        (state.number, state.failed.as_ref().map(|(_, why)| why.clone()))
+        (state.number, state.failed.as_ref().map(|(_, failed)| failed.clone()))
     }
 
     /// The moment, by the wall clock of the first answer.
@@ -472,7 +485,7 @@ impl Account {
         if state.number != number {
             return true;
         }
-        let lately = |(at, _): &(Instant, String)| at.elapsed() < PAUSE;
+        let lately = |(at, _): &(Instant, Unanswered)| at.elapsed() < PAUSE;
         if state.number > MOST_RENEWALS || state.failed.as_ref().is_some_and(lately) {
             return false;
         }
@@ -487,7 +500,9 @@ impl Account {
             }
             Err(err) => {
                 let found = err.found_value().map_or(String::new(), |found| format!(" ({found})"));
-                state.failed = Some((Instant::now(), format!("{err}{found}")));
+                let killed = err.reason() == Reason::KilledFromOutside;
+                let why = format!("{err}{found}");
+                state.failed = Some((Instant::now(), Unanswered { why, killed }));
                 false
             }
         }

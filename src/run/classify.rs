@@ -37,6 +37,8 @@ pub struct Ended<'a> {
     pub wait_status: i32,
     /// Who else ended it, in words.
     pub killed: Option<String>,
+    /// Who ended the credential helper, asked again, where nothing came after it.
+    pub helper_killed: Option<String>,
     /// Whether what the agent itself says of its end, by event and exit status, is good as far as it counts.
     pub ended_well: bool,
     /// What went over the wire.
@@ -231,7 +233,13 @@ pub fn classify(ended: &Ended<'_>) -> Option<Cause> {
         let last = last_needed(ended);
         // Also where a limit ended it: an agent that is answered like this asks again until there is one.
         if let Some(fault) = last.and_then(fault) {
-            return Some(fault);
+            // The server would have taken what the helper was about to give.
+            return match &ended.helper_killed {
+                Some(why) if fault.class == FailureClass::AuthUnavailable => {
+                    because(FailureClass::KilledFromOutside, why)
+                }
+                _ => Some(fault),
+            };
         }
         match wire.limit_hit {
             Some(limit) if limit.is_time() => {
@@ -312,7 +320,8 @@ mod tests {
         let (exit_code, _) = exit_code(end, wait_status, wire.limit_hit);
         let killed = foreign_signal(end, wait_status).map(|signal| format!("signal {signal}"));
         let ended_well = true;
-        Ended { end, exit_code, wait_status, killed, ended_well, wire, phases, work }
+        let helper_killed = None;
+        Ended { end, exit_code, wait_status, killed, helper_killed, ended_well, wire, phases, work }
     }
 
     fn class(end: End, wait_status: i32, wire: &ProxyRecord, work: Work) -> Option<FailureClass> {
@@ -406,6 +415,28 @@ mod tests {
         assert_eq!(cause.class, F::MalformedToolCall);
         let before: Vec<_> = contributing(&end, Some(&cause)).iter().map(|c| c.class).collect();
         assert_eq!(before, [F::MalformedToolCall, F::LimitHit]);
+    }
+
+    #[test]
+    fn a_login_that_ends_while_its_helper_is_killed_says_nothing_of_the_agent() {
+        use FailureClass as F;
+        use ReplyClass as R;
+        let (phases, none) = (Phases::default(), Work { accepted: false, ..GOOD });
+        let cause = |reply, helper_killed: Option<&str>| {
+            let wire = wire(vec![chat(1, R::OkTools, ""), chat(2, reply, "")]);
+            let helper_killed = helper_killed.map(str::to_owned);
+            let end = Ended { helper_killed, ..ended(End::Exited, 0, &wire, &phases, none) };
+            let cause = classify(&end).unwrap();
+            let before: Vec<_> = contributing(&end, Some(&cause)).iter().map(|c| c.class).collect();
+            (cause.class, before)
+        };
+        let killed = Some("signal 9");
+        assert_eq!(
+            cause(R::AuthUnavailable, killed),
+            (F::KilledFromOutside, vec![F::AuthUnavailable])
+        );
+        assert_eq!(cause(R::AuthUnavailable, None), (F::AuthUnavailable, vec![]));
+        assert_eq!(cause(R::UpstreamError, killed), (F::UpstreamError, vec![]));
     }
 
     #[test]

@@ -54,13 +54,17 @@ pub(super) struct Gathered {
 impl Gathered {
     /// What somebody ended while it was found out, as an error: it says nothing about this machine.
     pub(super) fn killed(&self) -> Option<Error> {
-        let killed = [self.facts.tools.failure(), self.facts.sandbox.failure()];
-        let killed = killed.into_iter().flatten();
-        let mut killed = killed.filter(|failure| failure.reason == Reason::KilledFromOutside);
-        killed.next().map(|failure| {
-            Error::new(Reason::KilledFromOutside, "what was asked before the run was ended")
-                .at(failure.found.clone())
-                .hint("try again")
+        let Facts { tools, sandbox, credentials, .. } = &self.facts;
+        let asked = [
+            ("a program that was asked before the run", tools.failure()),
+            ("the sandbox that was tried before the run", sandbox.failure()),
+            ("the credential helper", credentials.failure()),
+        ];
+        asked.into_iter().find_map(|(what, failure)| {
+            let failure = failure.filter(|one| one.reason == Reason::KilledFromOutside)?;
+            let what = format!("{what} was ended by a signal");
+            let killed = Error::new(Reason::KilledFromOutside, what).at(failure.found.clone());
+            Some(killed.hint("try again"))
         })
     }
 }
@@ -186,7 +190,7 @@ fn launch(
 /// Builds a sandbox with nothing in it, and gives what its probes found.
 fn probes(launcher: &Launcher) -> Found<SandboxFact> {
     match sandbox::start(launcher, &sandbox::Policy::new("admit-gate")) {
-        Err(err) if matches!(err.kind(), Kind::Sandbox | Kind::Stopped) => {
+        Err(err) if matches!(err.kind(), Kind::Sandbox | Kind::Stopped | Kind::Limit) => {
             Found::Failed((&err).into())
         }
         // Whatever keeps a sandbox from being built, without one this machine can run nothing.

@@ -26,6 +26,7 @@ use crate::error::{Error, Reason, Result};
 use crate::evidence::{Recording, WireSink};
 use crate::gate::Admitted;
 use crate::host::{Clock, MemoryKills};
+use crate::proxy::account::Unanswered;
 use crate::proxy::server::{Proxy, ProxyConfig};
 use crate::proxy::upstream::Upstream;
 use crate::record::ids::{Digest, RelPath};
@@ -66,7 +67,7 @@ pub struct Seen {
     /// What went over the wire.
     pub wire: ProxyRecord,
     /// Why the credential helper, asked again, gave nothing, where that was its last answer.
-    pub helper_failed: Option<String>,
+    pub helper_failed: Option<Unanswered>,
     /// When the proxy began.
     pub began: Began,
     pub facts: SandboxFacts,
@@ -285,7 +286,8 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
     if let Some(account) = account {
         // An error's words hold nothing that the helper printed.
         let (given, failed) = account.asked();
-        let data = json!({ "given": given, "failed": failed });
+        let why = failed.as_ref().map(|failed| &failed.why);
+        let data = json!({ "given": given, "failed": why });
         run.event("credential_helper", Author::Admit, data)?;
         helper_failed = failed;
     }

@@ -276,11 +276,13 @@ pub fn provider(
         accepted: judgement.passed,
         target_untouched: target.passed,
     };
+    let helper = seen.helper_failed.as_ref();
     let ended = Ended {
         end: seen.end,
         exit_code: code,
         wait_status: seen.finished.wait_status,
         killed: seen.killed.clone(),
+        helper_killed: helper.filter(|failed| failed.killed).map(|failed| failed.why.clone()),
         ended_well,
         wire,
         phases: &phases,
@@ -301,7 +303,7 @@ pub fn provider(
         report.server_said = run.server_said(exchange);
     }
     if cause.as_ref().is_some_and(|cause| cause.class == FailureClass::AuthUnavailable) {
-        report.blockers.extend(seen.helper_failed.iter().map(|why| format!("asked again: {why}")));
+        report.blockers.extend(helper.iter().map(|failed| format!("asked again: {}", failed.why)));
     }
     conclude(report, cause, judgement);
     Ok(())

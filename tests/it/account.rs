@@ -198,7 +198,7 @@ fn what_a_helper_does_wrong_has_a_reason_of_its_own_before_anything_starts() {
         ("sleep 60".to_owned(), "helper_timed_out", "still running"),
         ("exec 1>&- 2>&-; sleep 60".to_owned(), "helper_timed_out", "still running"),
         ("echo no login; exit 3".to_owned(), "helper_failed", "exit status: 3"),
-        ("kill -9 $$".to_owned(), "helper_failed", "signal: 9"),
+        ("kill -11 $$".to_owned(), "helper_failed", "signal: 11"),
         ("echo garbage".to_owned(), "helper_malformed", "8 bytes, withheld"),
         ("echo '{}'".to_owned(), "helper_malformed", ""),
         (format!("echo '{{\"token\": \"short\"}}'; # {good}"), "helper_malformed", ""),
@@ -291,6 +291,35 @@ fn what_the_server_does_not_take_is_told_apart_before_and_after_the_start() {
         assert!((2..=8).contains(&started(dir.path())), "{}", started(dir.path()));
         shows_nothing(&left);
     }
+}
+
+#[test]
+fn a_helper_that_is_killed_says_nothing_of_login_or_agent() {
+    // Before the start, where the run came to nothing else.
+    let dir = tempfile::tempdir().unwrap();
+    let asked = server(Arc::new(Mutex::new(1)), |_| {});
+    let left = run(&helper(dir.path(), "kill -9 $$"), 30, &asked);
+    left.ends("killed_from_outside", "the credential helper was ended by a signal", 75);
+    assert!(!left.report().case_process_started);
+    assert_eq!((started(dir.path()), asked.count()), (1, 0));
+
+    // In the middle of a run, where the login it would have renewed ends: the server's 401 is no fault of its own.
+    let dir = tempfile::tempdir().unwrap();
+    let login = helper(dir.path(), &format!("[ $n = 1 ] || kill -9 $$; {}", prints(ACCOUNT, "")));
+    let valid = Arc::new(Mutex::new(1));
+    let current = Arc::clone(&valid);
+    let server = server(valid, move |number| {
+        if number == 2 {
+            *current.lock().unwrap() = 99;
+        }
+    });
+    let left = run(&login, 30, &server);
+    left.ends("killed_from_outside", "the credential helper was ended by a signal", 75);
+    let report = left.report();
+    assert!(report.case_process_started);
+    let before: Vec<_> = report.contributing.iter().map(|row| row.class.as_str()).collect();
+    assert!(before.contains(&"auth_unavailable"), "{before:?}");
+    shows_nothing(&left);
 }
 
 #[test]
