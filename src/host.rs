@@ -354,6 +354,53 @@ pub fn outlive_file_size() {
     let _ = signal_hook::flag::register(libc::SIGXFSZ, Arc::default());
 }
 
+/// Threads and processes that a build or a run has at once: with 28 to be had the embedded stand-in was not built and run,
+/// with 38 it was.
+const TASKS: usize = 36;
+/// A higher limit of processes is not looked into, since nobody comes near it.
+const MANY_TASKS: u64 = 4096;
+
+/// Whether the limits of this machine leave what a build or a run needs, tried out where one is set that could be too low:
+/// half of the work done is no place to find that out.
+///
+/// # Errors
+/// [`Reason::LimitHit`].
+pub fn enough_tasks() -> Result<()> {
+    use rustix::process::{Resource, getrlimit};
+    let few = getrlimit(Resource::Nproc).current.is_some_and(|most| most < MANY_TASKS);
+    if few || getrlimit(Resource::As).current.is_some() { can_start(TASKS) } else { Ok(()) }
+}
+
+/// Whether so many threads can be started beside those that run.
+///
+/// # Errors
+/// [`Reason::LimitHit`].
+pub fn can_start(threads: usize) -> Result<()> {
+    use rustix::process::{Resource, getrlimit};
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let ended = std::sync::Mutex::new(ended);
+    std::thread::scope(|scope| {
+        for count in 0..threads {
+            let wait = || drop(ended.lock().map(|ended| ended.recv()));
+            let Err(err) = std::thread::Builder::new().spawn_scoped(scope, wait) else { continue };
+            drop(end);
+            let mut found = format!("{count}, then: {err}");
+            let mut error = Error::new(Reason::LimitHit, "not enough threads can be started")
+                .expected(format!("{threads} threads or processes beside those that run"));
+            if let Some(space) = getrlimit(Resource::As).current {
+                found.push_str(&format!("; RLIMIT_AS is {space}"));
+                error = error.hint("allow more address space: ulimit -v unlimited");
+            }
+            let error = error.found(found);
+            return Err(error.hint(
+                "allow more processes: ulimit -u unlimited; or end other work of this user, or raise the cgroup's pids.max",
+            ));
+        }
+        drop(end);
+        Ok(())
+    })
+}
+
 /// How many files this process may have open; `None`: no limit.
 pub fn open_files() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current

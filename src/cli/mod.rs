@@ -4,12 +4,13 @@ use std::any::Any;
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::error::{Error, Reason, Result};
-use crate::host::Host;
+use crate::host::{self, Host};
 use crate::stop;
 use crate::ui::{self, Ui};
 
@@ -134,7 +135,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     if let Err(err) = signals {
         return fail(&app.ui, &err);
     }
-    let worked = catch_unwind(AssertUnwindSafe(|| exec(&app, cli.command)));
+    quiet_about_threads();
+    let worked = catch_unwind(AssertUnwindSafe(|| {
+        if works(&cli.command) {
+            host::enough_tasks()?;
+        }
+        exec(&app, cli.command)
+    }));
     match worked.unwrap_or_else(|panic| Err(stopped_short(&*panic))) {
         Ok(code) => {
             app.ui.finish();
@@ -254,15 +261,53 @@ fn answer_signals(app: &App, command: &Command) -> Result<()> {
     Ok(())
 }
 
+/// Whether a command starts threads and sandboxes enough for a limit to end it. A run finds that out itself, and seals it.
+fn works(command: &Command) -> bool {
+    use Command as C;
+    matches!(
+        command,
+        C::Adopt(_)
+            | C::Build(_)
+            | C::Campaign(_)
+            | C::Demo(_)
+            | C::Fixture(_)
+            | C::Health(_)
+            | C::Lock(_)
+            | C::Pull(_)
+            | C::Rebuild(_)
+            | C::Validate(_)
+    )
+}
+
+/// A thread could not be started, wherever that was: who waited for what it should have done says less.
+static NO_THREAD: AtomicBool = AtomicBool::new(false);
+
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no words")
+}
+
+/// The standard library, and tokio, have no other way to say that no thread can be started: no fault of admit's, so no
+/// place in its sources is printed.
+fn quiet_about_threads() {
+    let loud = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let said = words(info.payload());
+        if ["failed to spawn thread", "OS can't spawn"].iter().any(|it| said.starts_with(it)) {
+            NO_THREAD.store(true, Ordering::SeqCst);
+        } else if !NO_THREAD.load(Ordering::SeqCst) {
+            loud(info);
+        }
+    }));
+}
+
 /// What a panic says. Its place was printed where it happened.
 fn stopped_short(panic: &(dyn Any + Send)) -> Error {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
-    // The standard library has no other way to say that a scope can start no thread.
-    if text.starts_with("failed to spawn thread") {
+    let text = words(panic);
+    if text.starts_with("failed to spawn thread") || NO_THREAD.load(Ordering::SeqCst) {
         return Error::new(Reason::LimitHit, "no further thread can be started")
             .found(text)
-            .hint("allow more processes: ulimit -u");
+            .hint("allow more processes: ulimit -u unlimited");
     }
     Error::new(Reason::Internal, "admit stopped by a fault of its own; nothing was decided")
         .found(text)

@@ -17,7 +17,7 @@ use super::fault::{
     Fault, host, redirect, refused, shown, sink_error, stalled, too_large, transport_fault,
 };
 use crate::error::{Error, Reason, Result};
-use crate::host::{Progress, Silent, open_regular};
+use crate::host::{self, Progress, Silent, open_regular};
 
 #[derive(Clone)]
 pub struct Request<'a> {
@@ -185,6 +185,8 @@ impl Client {
         if let Some(engine) = &*slot {
             return Ok(engine.clone());
         }
+        // Where one of its threads cannot be started, tokio waits for the others for ever.
+        host::can_start(4)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("net")

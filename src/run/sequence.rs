@@ -26,7 +26,7 @@ use crate::context::Context;
 use crate::error::{Error, Kind, Reason, Result};
 use crate::evidence::{Recording, Sealed, names};
 use crate::gate::{self, Admitted, Decision};
-use crate::host::MemoryKills;
+use crate::host::{self, MemoryKills};
 use crate::lock::{self, Locked};
 use crate::record::evidence::{ProviderOrigin, RunReport, RunStatus};
 use crate::record::failure::FailureClass;
@@ -74,7 +74,7 @@ struct Run<'a> {
 pub fn run(context: &Context, options: &Options) -> Result<Outcome> {
     let root = context.root()?;
     let fixture = fixture::load(&root, &options.fixture)?;
-    let prepared = context.store().and_then(|store| {
+    let prepared = host::enough_tasks().and_then(|()| context.store()).and_then(|store| {
         let scratch = store.scratch()?;
         let marks = Marks::make(scratch.path())?;
         Ok((store, scratch, marks))
@@ -168,7 +168,7 @@ fn sealed_with(
         report.case_process_started |= draft.case_process_started;
     });
     // What was refused between the gate and the start is refused, not failed: nothing ran.
-    let refused = matches!(err.kind(), Kind::Refused | Kind::Digest | Kind::Sandbox);
+    let refused = matches!(err.kind(), Kind::Refused | Kind::Digest | Kind::Sandbox | Kind::Limit);
     if refused && !report.case_process_started {
         verdict::refused_late(&mut report, &err);
     } else {

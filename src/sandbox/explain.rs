@@ -1,7 +1,10 @@
 //! From a failed system call to what a person can do about it.
 
+use rustix::process::{Resource, getrlimit};
+
 use super::failure::Failure;
-use crate::error::{Error, Reason};
+use super::policy::Policy;
+use crate::error::{Error, Reason, Result};
 
 /// The step in which namespaces are made.
 pub const NAMESPACES: &str = "new namespaces";
@@ -56,6 +59,14 @@ pub fn refusal(failure: &Failure) -> Error {
             .expected(expected.clone())
             .found(found.clone());
     }
+    if let Some((found, fix)) = limit(failure) {
+        let what = format!("a limit of this machine ended a sandbox: {}", failure.step);
+        return Error::new(Reason::LimitHit, what)
+            .expected("a limit that leaves room for it")
+            .found(found)
+            .hint(fix)
+            .caused_by(sentence(failure));
+    }
     let error = Error::new(
         Reason::SandboxUnavailable,
         format!("the sandbox cannot be built on this machine: {}", failure.step),
@@ -64,6 +75,62 @@ pub fn refusal(failure: &Failure) -> Error {
     match explained(failure.clone()).cause.as_deref() {
         Some((cause, fix)) => error.found(cause).hint(fix),
         None => error.hint("run `admit doctor` to see what this machine allows"),
+    }
+}
+
+/// The least that a payload gets of what this machine may have less of than a policy, and what allows more. Bun's tests were
+/// seen to end by a signal with 700 MB of address space, which would speak against the work that they test.
+const LEAST: [(&str, Resource, u64, &str); 3] = [
+    ("RLIMIT_AS", Resource::As, 2_000_000 << 10, "allow more address space: ulimit -v unlimited"),
+    ("RLIMIT_NOFILE", Resource::Nofile, 128, "allow more open files: ulimit -n 4096"),
+    ("RLIMIT_FSIZE", Resource::Fsize, 64 << 20, "allow larger files: ulimit -f unlimited"),
+];
+
+/// Whether this machine's limits let a payload do what it is there for.
+///
+/// # Errors
+/// [`Reason::LimitHit`].
+pub fn room(policy: &Policy) -> Result<()> {
+    let wanted = &policy.limits;
+    let wanted = [wanted.address_space.unwrap_or(u64::MAX), wanted.open_files, wanted.file_size];
+    for ((name, resource, least, fix), wanted) in LEAST.into_iter().zip(wanted) {
+        let hard = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+        let least = least.min(wanted);
+        if hard < least {
+            let what = "a limit of this machine is below what runs in a sandbox needs";
+            return Err(Error::new(Reason::LimitHit, what)
+                .expected(format!("{name} of at least {least}"))
+                .found(format!("{name} is {hard}"))
+                .hint(fix));
+        }
+    }
+    Ok(())
+}
+
+/// The limit that a failed call ran into, and what raises it.
+fn limit(failure: &Failure) -> Option<(String, &'static str)> {
+    let is = |name: &str, resource| match getrlimit(resource).maximum {
+        Some(most) => format!("{name} is {most}"),
+        None => format!("{name} is unlimited here"),
+    };
+    match failure.errno {
+        libc::EFBIG => {
+            let fix = "allow larger files: ulimit -f unlimited";
+            Some((is("RLIMIT_FSIZE", Resource::Fsize), fix))
+        }
+        libc::EAGAIN if ["fork(", "clone"].iter().any(|it| failure.call.starts_with(it)) => {
+            let fix = "allow more processes: ulimit -u unlimited; or end other work of this user, or raise the cgroup's pids.max";
+            Some((is("RLIMIT_NPROC", Resource::Nproc), fix))
+        }
+        libc::EMFILE | libc::ENFILE => {
+            let fix = "allow more open files: ulimit -n 4096";
+            Some((is("RLIMIT_NOFILE", Resource::Nofile), fix))
+        }
+        libc::ENOMEM if getrlimit(Resource::As).maximum.is_some() => {
+            let fix = "allow more address space: ulimit -v unlimited";
+            Some((is("RLIMIT_AS", Resource::As), fix))
+        }
+        _ => None,
     }
 }
 

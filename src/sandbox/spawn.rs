@@ -129,9 +129,11 @@ const START: Duration = Duration::from_secs(30);
 /// # Errors
 /// [`Reason::SandboxUnavailable`] where a wall cannot be built, with the cause as far as it can be known;
 /// [`Reason::SandboxProbeFailed`] where a probe got something else than its wall's answer;
-/// [`Reason::DigestMismatch`] where a verified file differs; [`Reason::BadArgument`] for an impossible policy.
+/// [`Reason::DigestMismatch`] where a verified file differs; [`Reason::BadArgument`] for an impossible policy;
+/// [`Reason::LimitHit`] where this machine's limits are too low for what would run.
 pub fn start(launcher: &Launcher, policy: &Policy) -> Result<Sandbox> {
     policy.check()?;
+    super::explain::room(policy)?;
     let begin = Instant::now();
     let (ids, owner) = ids()?;
     for mount in &policy.mounts {

@@ -48,6 +48,46 @@ fn without_pip_or_python_nothing_starts() {
 }
 
 #[test]
+fn a_limit_of_the_machine_is_named_and_speaks_against_nobody() {
+    let world = built();
+    let run = [&["run", "--json"][..], &SCRIPTED].concat();
+    for (shell, found, fix) in [
+        // The judge's Bun needs more, and would end by a signal as if the work had done that.
+        ("ulimit -v 1500000", "RLIMIT_AS is 1536000000", "ulimit -v unlimited"),
+        ("ulimit -v 100000", "RLIMIT_AS is 102400000", "ulimit -v unlimited"),
+        ("ulimit -f 40000", "RLIMIT_FSIZE is 20480000", "ulimit -f unlimited"),
+        // More than a payload has to have, and less than the provider's binary.
+        ("ulimit -f 140000", "RLIMIT_FSIZE is 71680000", "ulimit -f unlimited"),
+        ("ulimit -n 100", "RLIMIT_NOFILE is 100", "ulimit -n 4096"),
+    ] {
+        let script = format!("{shell}; exec \"$@\"");
+        let output = world.command_behind(&["sh", "-c", &script, "sh"], &run).output().unwrap();
+        let run = Run::of(shell, world.cwd(), output);
+        let answer = run.json();
+        let said =
+            |at: &str| answer.pointer(at).unwrap_or_else(|| panic!("{at}: {run}")).to_string();
+        if run.code() == Some(9) && answer["schema"] == "admit.run/2" {
+            let failed = crate::verify::in_state(&answer["report"]["gates"], "failed");
+            assert_eq!(failed, ["sandbox"], "{run}");
+        } else {
+            assert_eq!(
+                (run.code(), answer["reason"].as_str()),
+                (Some(9), Some("limit_hit")),
+                "{run}"
+            );
+            let (said, fixes) = (said("/found"), said("/fix"));
+            assert!(said.contains(found) && fixes.contains(fix), "{found} {fix}: {said} {fixes}");
+        }
+        let shown = world.admit(&["show", "latest", "--json"]).expect(0).json();
+        let report = &shown["report"];
+        assert_eq!(report["status"], "blocked", "{shell}: {shown:#}");
+        assert_eq!(report["case_process_started"], false, "{shell}");
+        let blockers = report["blockers"].to_string();
+        assert!(blockers.contains(found), "{shell}: {blockers}");
+    }
+}
+
+#[test]
 fn a_place_for_evidence_that_cannot_be_written_is_named() {
     let world = World::with_shared_store();
     let file = world.path().join("file");
