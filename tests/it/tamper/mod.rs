@@ -56,6 +56,17 @@ pub fn link(from: &Path, to: &Path) {
     }
 }
 
+/// Copies a store without what running programs write there and take away: commands of other cases use the good one.
+fn copy_store(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let name = entry.unwrap().file_name();
+        if name != "tmp" && name != "locks" {
+            link(&from.join(&name), &to.join(&name));
+        }
+    }
+    mode(to, 0o700);
+}
+
 /// The place of a file in a store.
 fn file_of(digest: &Digest) -> String {
     let hex = digest.to_hex();
@@ -162,8 +173,7 @@ impl Copy {
         let (good, mut world) = (&good().world, World::new());
         let store = match own_store {
             true => {
-                link(&good.path().join("store"), &world.path().join("store"));
-                mode(&world.path().join("store/v1"), 0o700);
+                copy_store(&good.path().join("store/v1"), &world.path().join("store/v1"));
                 world.path().join("store")
             }
             false => good.path().join("store"),
