@@ -138,26 +138,32 @@ impl Context {
         let mut add = |key: &str, value: String, from: String| {
             out.push(Setting { key: key.to_owned(), value, from });
         };
-        // A flag wins over its variable, so one that says the same may be either.
-        let origin = |given: bool, flag: &str, variable: &str| match given {
-            true => format!("{flag} or {variable}"),
-            false => "default".to_owned(),
+        // A flag wins over its variable, and what is not the variable's value is the flag's.
+        let origin = |flag: &str, variable: &str, same: Option<bool>| match same {
+            Some(true) => variable.to_owned(),
+            Some(false) => flag.to_owned(),
+            None => "default".to_owned(),
+        };
+        let of_path = |given: &Option<PathBuf>, flag: &str, variable: &str| {
+            origin(flag, variable, given.as_ref().map(|_| *given == self.host.path_var(variable)))
         };
         let from = match (&options.root, root.directory()) {
-            (Some(_), _) => "--root or ADMIT_ROOT",
-            (None, Some(_)) => "the nearest admit.toml upward",
-            (None, None) => "default",
+            (Some(_), _) => of_path(&options.root, "--root", "ADMIT_ROOT"),
+            (None, Some(_)) => "the nearest admit.toml upward".to_owned(),
+            (None, None) => "default".to_owned(),
         };
-        add("root", root.label(), from.to_owned());
+        add("root", root.label(), from);
         add("root.digest", root.digest().to_string(), "the root's files".to_owned());
         let expected = options.expect_root.as_ref();
         let trusted = root.trusted().unwrap_or("not trusted").to_owned();
-        let from = origin(expected.is_some(), "--expect-root", "ADMIT_EXPECT_ROOT");
+        let variable = self.host.var("ADMIT_EXPECT_ROOT")?.and_then(|text| text.parse().ok());
+        let same = expected.map(|given| Some(given) == variable.as_ref());
+        let from = origin("--expect-root", "ADMIT_EXPECT_ROOT", same);
         add("root.trusted", trusted, from);
         let store = self.store_dir()?.display().to_string();
-        add("store", store, origin(options.store.is_some(), "--store", "ADMIT_STORE"));
+        add("store", store, of_path(&options.store, "--store", "ADMIT_STORE"));
         let runs = self.runs_dir()?.display().to_string();
-        add("runs", runs, origin(options.state.is_some(), "--state", "ADMIT_STATE"));
+        add("runs", runs, of_path(&options.state, "--state", "ADMIT_STATE"));
         let place = root.place(crate::root::MARKER);
         for ((from, to), origin) in self.given_mirrors()? {
             add("mirror", format!("{from} -> {to}"), origin.to_owned());
@@ -167,7 +173,9 @@ impl Context {
             add("mirror", format!("{} -> {}", rule.from, rule.to), place.clone());
         }
         let npm = self.reach()?.1;
-        let from = origin(options.registry.is_some(), "--registry", "ADMIT_REGISTRY");
+        let variable = self.host.var("ADMIT_REGISTRY")?;
+        let same = options.registry.as_deref().map(|given| Some(given) == variable);
+        let from = origin("--registry", "ADMIT_REGISTRY", same);
         let from = match options.registry.is_some() {
             false if npm.has_custom_registry() => "npm's configuration".to_owned(),
             _ => from,

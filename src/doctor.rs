@@ -39,7 +39,11 @@ pub struct Setup<'a> {
 pub fn examine(setup: &Setup<'_>) -> Vec<Check> {
     let mut checks = vec![platform()];
     checks.extend(sandbox::sandbox(setup.launcher));
-    checks.extend([limits::memory(host::memory_available()), limits::disk(setup.store)]);
+    checks.extend([
+        limits::memory(host::memory_available()),
+        limits::disk(setup.store),
+        limits::of_processes(),
+    ]);
     checks.extend(store::store(setup.store));
     checks.extend(program::programs(setup.host, setup.patience));
     checks.extend(registry::npm(setup.host, setup.registry, setup.bun, setup.patience));

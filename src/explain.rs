@@ -5,6 +5,8 @@ use crate::error::{Kind, Reason};
 use crate::record::admission::AdmissionStatus;
 use crate::record::evidence::{EvidenceClass, RunStatus};
 use crate::record::failure::{FailureClass, Stage};
+use crate::record::wire::ReplyClass;
+use crate::record::word;
 
 /// What a word is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub enum Sort {
     /// What a line of output begins or ends with.
     Verdict,
     ModelStatus,
+    /// What a reply of a model amounts to, in the record of an exchange.
+    ReplyClass,
     Term,
 }
 
@@ -34,6 +38,7 @@ impl Sort {
             Self::Stage => "stage",
             Self::Verdict => "verdict",
             Self::ModelStatus => "status of a model",
+            Self::ReplyClass => "class of a reply",
             Self::Term => "word",
         }
     }
@@ -95,6 +100,11 @@ pub fn all() -> Vec<Topic> {
         let (meaning, action) = model(one);
         topic(Sort::ModelStatus, one.as_str(), meaning, action)
     }));
+    out.extend(
+        ReplyClass::ALL
+            .iter()
+            .map(|one| topic(Sort::ReplyClass, &word(one), reply_class(*one), "")),
+    );
     out.extend(TERMS.map(|(word, meaning, action)| topic(Sort::Term, word, meaning, action)));
     out
 }
@@ -454,8 +464,29 @@ const VERDICTS: [(&str, &str); 57] = [
     ("verify", "To hold what is here against its records again"),
 ];
 
+fn reply_class(class: ReplyClass) -> &'static str {
+    match class {
+        ReplyClass::OkText => "Text, and the reply ended as its API says",
+        ReplyClass::OkTools => "Tool calls, and the reply ended as its API says",
+        ReplyClass::AuthUnavailable => "The server answered 401 or 403",
+        ReplyClass::ConnectionRefused => "Nothing answered at the endpoint",
+        ReplyClass::UpstreamError => {
+            "Another error status, an error in the stream, or a reply that is not of the API"
+        }
+        ReplyClass::StreamTruncated => "Cut off, or without the end that its API has",
+        ReplyClass::ModelMismatch => "The reply names another model than the admitted one, or none",
+        ReplyClass::MalformedToolCall => {
+            "A tool call whose arguments are no JSON object, that the token budget cut, or that came as text"
+        }
+        ReplyClass::ResponseShapeUnavailable => "Only reasoning: nothing that an agent can use",
+        ReplyClass::EmptyReply => "Neither text nor a tool call",
+        ReplyClass::ClientClosed => "The agent hung up first",
+        ReplyClass::CutByAdmit => "Stopped at one of admit's own limits",
+    }
+}
+
 /// Terms that are admit's own, or that mean something narrower here.
-const TERMS: [(&str, &str, &str); 39] = [
+const TERMS: [(&str, &str, &str); 43] = [
     ("admit", "To let run. Only what a record of the root names by digest is admitted", ""),
     (
         "adopt",
@@ -496,6 +527,11 @@ const TERMS: [(&str, &str, &str); 39] = [
         "`admit show`, `admit verify RUN`",
     ),
     (
+        "evidence class",
+        "What stood in for what in a run: only one with a served model and an agent of one's own can pass",
+        "`admit explain fake`",
+    ),
+    (
         "exchange",
         "One request of the agent to the model, and the reply",
         "`backend/wire/` of the run",
@@ -526,6 +562,7 @@ const TERMS: [(&str, &str, &str); 39] = [
         "The file that pins a provider: commit, toolchain, packages, build steps and output, by digest",
         "`admit lock PROVIDER --show`",
     ),
+    ("no_change", "The baseline without any work: the judge must reject it", ""),
     ("nonce", "Random bytes drawn for one run: what carries them was made in that run", ""),
     ("not_asked", "The check has no meaning for what was asked, or was left out", ""),
     (
@@ -537,6 +574,11 @@ const TERMS: [(&str, &str, &str); 39] = [
         "on record",
         "A build whose report lies in admissions/builds/ of the root. Only these are run",
         "`admit build PROVIDER --record`",
+    ),
+    (
+        "pass^k",
+        "How likely it is that k runs of a cell all pass, estimated from those that were scored",
+        "`admit campaign show DIR`",
     ),
     (
         "phase",
@@ -569,6 +611,11 @@ const TERMS: [(&str, &str, &str); 39] = [
         "rebuild",
         "The same build once more, to see whether it gives the same bytes",
         "`admit rebuild PROVIDER`",
+    ),
+    (
+        "reference_patch",
+        "The baseline with the fixture's own solution: the judge must accept it",
+        "",
     ),
     (
         "root",

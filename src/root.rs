@@ -174,7 +174,7 @@ impl Root {
         let key = trust_key(&root.dir)?;
         trust.coming.remove(&key);
         trust.roots.insert(key, digest);
-        write_atomic(&root.trust_file, &record::pretty(&trust))?;
+        write_atomic(&root.trust_file, &record::pretty(&trust), 0o600)?;
         Ok(root)
     }
 
@@ -408,7 +408,7 @@ impl Root {
         let mut trust = load_trust(&self.trust_file)?;
         if let Some(key) = &key {
             trust.coming.insert(key.clone(), self.digest());
-            write_atomic(&self.trust_file, &record::pretty(&trust))?;
+            write_atomic(&self.trust_file, &record::pretty(&trust), 0o600)?;
         }
         if lock.is_some() {
             sweep(&self.dir);
@@ -417,7 +417,7 @@ impl Root {
         if let Some(key) = key {
             let digest = trust.coming.remove(&key).expect("inserted above");
             trust.roots.insert(key, digest);
-            write_atomic(&self.trust_file, &record::pretty(&trust))?;
+            write_atomic(&self.trust_file, &record::pretty(&trust), 0o600)?;
         }
         Ok(())
     }
@@ -583,12 +583,13 @@ fn sweep(dir: &Path) {
     }
 }
 
-/// Writes a small file so that it is either the old or the new one at any instant.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_beside(path.parent().unwrap_or(Path::new("/")), path, bytes)
+/// Writes a small file so that it is either the old or the new one at any instant. `mode` are its permissions.
+pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let temporary = path.parent().unwrap_or(Path::new("/"));
+    write(temporary, path, bytes, mode, |temp| temp.persist(path))
 }
 
-/// The same, with the unfinished file in `temporary`, which is on the same file system.
+/// The same for a private file, with the unfinished one in `temporary`, which is on the same file system.
 fn write_beside(temporary: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     write(temporary, path, bytes, 0o600, |temp| temp.persist(path))
 }
@@ -693,7 +694,7 @@ mod tests {
         let key = trust_key(&root.dir).unwrap();
         root.files.insert("lockfiles/y.lock.json".into(), b"{}".to_vec());
         trust.coming.insert(key.clone(), root.digest());
-        write_atomic(&root.trust_file, &record::pretty(&trust)).unwrap();
+        write_atomic(&root.trust_file, &record::pretty(&trust), 0o600).unwrap();
         assert!(Root::find(&host, None, None).is_ok(), "nothing is written yet");
         std::fs::write(dir.path().join("work/lockfiles/y.lock.json"), "{}").unwrap();
         assert!(Root::find(&host, None, None).is_ok(), "it is written");

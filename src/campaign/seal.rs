@@ -93,14 +93,15 @@ pub fn seal(context: &Context, campaign: &Campaign) -> Result<Counted> {
         match other {
             Some(there) => now.record = there,
             None => {
-                write_atomic(&path, &record::pretty(&now.record))?;
+                write_atomic(&path, &record::pretty(&now.record), 0o644)?;
                 now.written = true;
             }
         }
     } else {
         now.record = there;
     }
-    write_atomic(&campaign.dir.join(PAGE), page::html(&campaign.plan, &now.record).as_bytes())?;
+    let page = page::html(&campaign.plan, &now.record);
+    write_atomic(&campaign.dir.join(PAGE), page.as_bytes(), 0o644)?;
     Ok(now)
 }
 

@@ -376,7 +376,7 @@ fn keep(app: &App, checked: &Checked, envelope: &Envelope) -> Result<PathBuf> {
 fn add(app: &App, path: &Path, envelope: &Envelope) -> Result<PathBuf> {
     let _lock = root::lock_writers(&app.context.host.data_dir()?)?;
     let old = verify::bundle(path)?.unwrap_or_default();
-    write_atomic(path, &with(&old, envelope, &path.display().to_string())?)?;
+    write_atomic(path, &with(&old, envelope, &path.display().to_string())?, 0o644)?;
     Ok(path.to_owned())
 }
 

@@ -44,7 +44,7 @@ pub(super) fn man(app: &App, args: &Man, whole: clap::Command) -> Result<u8> {
     pages(visible(whole), "admit", "admit", &mut all);
     for (name, command) in all {
         let name = format!("{name}.1");
-        write_atomic(&dir.join(&name), &page(command)?)?;
+        write_atomic(&dir.join(&name), &page(command)?, 0o644)?;
         names.push(name);
     }
     let pages = ui::count(names.len(), "page", "pages");

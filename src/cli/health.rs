@@ -59,7 +59,7 @@ pub(super) fn show(
         health::health(&app.context, set, validators, provider)?;
     if let Some(file) = junit {
         let text = evidence::junit_of_health(&report);
-        write_atomic(&app.context.host.absolute(file), text.as_bytes())?;
+        write_atomic(&app.context.host.absolute(file), text.as_bytes(), 0o644)?;
     }
     let counts = report.counts;
     let (mark, word) = match (report.passed, counts.failed) {

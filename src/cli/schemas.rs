@@ -24,7 +24,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     if let Some(dir) = &args.write {
         let dir = app.context.host.absolute(dir);
         for (name, schema) in &all {
-            write_atomic(&dir.join(name), &record::pretty(schema))?;
+            write_atomic(&dir.join(name), &record::pretty(schema), 0o644)?;
         }
         let files = ui::count(all.len(), "schema", "schemas");
         app.ui.verdict(Mark::Good, "written", &format!("{files} in {}", dir.display()));

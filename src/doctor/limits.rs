@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use rustix::process::Resource;
+
 use super::check::{Check, Need};
 use crate::error::{Error, Reason};
 
@@ -59,6 +61,47 @@ pub(super) fn disk(store: &Path) -> Check {
     need(space < DISK_LEAST).failed(found, fix)
 }
 
+/// What a shell or a service manager bounds for a process: its name, `ulimit`'s flag, and the least that a build and a run
+/// need. An output of 106 MB and the compiled Bun in it are written whole; with 64 open files a first build was refused, and
+/// with 128, or with an address space of 2 GB, build and run of the built-in provider were seen to work.
+const BOUNDS: [(Resource, &str, &str, u64); 3] = [
+    (Resource::Nofile, "open files", "-n", 128),
+    (Resource::Fsize, "size of a file in bytes", "-f", 256 << 20),
+    (Resource::As, "address space in bytes", "-v", 2 << 30),
+];
+
+/// The resource limits under which admit was started (getrlimit(2)); of open files the hard one, to which admit raises its own.
+pub(super) fn of_processes() -> Check {
+    processes(|resource| {
+        let limit = rustix::process::getrlimit(resource);
+        if resource == Resource::Nofile { limit.maximum } else { limit.current }
+    })
+}
+
+/// `None`: no limit.
+fn processes(limit: impl Fn(Resource) -> Option<u64>) -> Check {
+    let need = Need {
+        id: "process_limits",
+        needed_for: "build, run",
+        expected: "128 open files, files of 256 MiB, an address space of 2 GiB",
+        reason: Reason::LimitHit,
+        required: true,
+    };
+    let low = BOUNDS.iter().filter_map(|(resource, name, flag, least)| {
+        let found = limit(*resource).filter(|found| found < least)?;
+        Some((
+            format!("{name}: at most {found}, {least} needed"),
+            format!("ulimit {flag} unlimited"),
+        ))
+    });
+    let (found, flags): (Vec<String>, Vec<String>) = low.unzip();
+    if found.is_empty() {
+        return need.ok("no limit is lower");
+    }
+    let fix = format!("in the shell or service that starts admit: {}", flags.join("; "));
+    need.failed(found.join("; "), fix)
+}
+
 pub(super) fn size(bytes: u64) -> String {
     if bytes >= 10 << 30 { format!("{} GiB", bytes >> 30) } else { format!("{} MiB", bytes >> 20) }
 }
@@ -66,6 +109,16 @@ pub(super) fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_limit_that_is_too_low_is_named_with_both_values() {
+        assert!(!processes(|_| None).blocks());
+        assert!(!processes(|_| Some(u64::MAX)).blocks());
+        let low = processes(|one| (one == Resource::Fsize).then_some(1 << 20));
+        assert!(low.blocks());
+        assert_eq!(low.finding.found, "size of a file in bytes: at most 1048576, 268435456 needed");
+        assert!(low.finding.fix.contains("ulimit -f unlimited"), "{}", low.finding.fix);
+    }
 
     #[test]
     fn memory_is_judged_by_what_a_build_needs() {

@@ -181,10 +181,10 @@ impl<'a> Stage<'a> {
             && let Ok(fixture) = fixture::load(&*bare.root()?, &name(FIXTURE)?)
         {
             let path = data.join(fixture::lock_path(&fixture.record.name));
-            root::write_atomic(&path, &record::pretty(&fixture.lock(None)))?;
+            root::write_atomic(&path, &record::pretty(&fixture.lock(None)), 0o600)?;
         }
         if world.strange_root {
-            root::write_atomic(&bare.host.cwd().join(root::MARKER), b"")?;
+            root::write_atomic(&bare.host.cwd().join(root::MARKER), b"", 0o600)?;
         }
         let server = self.server(world, &bare)?;
         let mut vars: Vec<(&str, String)> = Vec::new();
@@ -238,7 +238,7 @@ impl<'a> Stage<'a> {
         let own = self.lock_path();
         let put = |path: &str, bytes: &[u8]| {
             let path = if path == LOCK { &own } else { path };
-            root::write_atomic(&data.join(path), bytes)
+            root::write_atomic(&data.join(path), bytes, 0o600)
         };
         if let Some(lock) = &self.lock {
             put(LOCK, lock)?;

@@ -49,8 +49,18 @@ pub fn own(context: &Context, name: &str) -> Result<Option<PathBuf>> {
     Ok((stamp(name).is_some() && dir.is_dir()).then_some(dir))
 }
 
-/// The run directory that `text` names: a path, the name of one of this user's runs, or `latest`.
+/// The run directory that `text` names: `latest`, the name of one of this user's runs, a path, or the beginning of the
+/// name or id (`sha256:…`) of just one of this user's runs.
+///
+/// # Errors
+/// [`Reason::BadArgument`] where `text` is empty, which as a path would be the current directory, or begins several.
 pub fn find(context: &Context, text: &str) -> Result<PathBuf> {
+    if text.is_empty() {
+        return Err(Error::new(Reason::BadArgument, "the name of a run is empty")
+            .expected("a run directory, the name of one of your runs, or latest")
+            .found("nothing")
+            .hint("admit runs list"));
+    }
     if text == "latest" {
         let latest = all(context)?.pop().ok_or_else(|| {
             Error::new(Reason::NotFound, "there are no runs yet").hint("admit run stage2")
@@ -67,8 +77,32 @@ pub fn find(context: &Context, text: &str) -> Result<PathBuf> {
             .hint(format!("admit verify {}", latest.display()))),
         };
     }
-    let own = own(context, text)?;
-    Ok(own.unwrap_or_else(|| context.host.absolute(Path::new(text))))
+    if let Some(own) = own(context, text)? {
+        return Ok(own);
+    }
+    let path = context.host.absolute(Path::new(text));
+    if text.contains('/') || path.symlink_metadata().is_ok() {
+        return Ok(path);
+    }
+    let mut begun = Vec::new();
+    for run in all(context)? {
+        let id = || glance(&run).ok()?.id.map(|id| id.to_string());
+        if name_of(&run).starts_with(text)
+            || text.starts_with("sha256:") && id().is_some_and(|id| id.starts_with(text))
+        {
+            begun.push(run);
+        }
+    }
+    match begun.as_slice() {
+        [] => Ok(path),
+        [one] => Ok(one.clone()),
+        [first, .., last] => {
+            Err(Error::new(Reason::BadArgument, format!("several runs begin with {text}"))
+                .expected("the beginning of one run's name or id")
+                .found(format!("{} runs, {} to {}", begun.len(), name_of(first), name_of(last)))
+                .hint(format!("admit show {}", name_of(last))))
+        }
+    }
 }
 
 fn name_of(run: &Path) -> String {

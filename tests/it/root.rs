@@ -298,11 +298,14 @@ fn what_is_shown_is_what_holds_and_a_look_makes_nothing() {
     };
     let value = shown(&world, &["--registry", "http://me:secret@127.0.0.1:9/npm"]);
     assert_eq!(value["value"], "http://127.0.0.1:9/npm/");
-    assert_eq!(value["from"], "--registry or ADMIT_REGISTRY");
+    assert_eq!(value["from"], "--registry");
     world.set("npm_config_registry", "http://127.0.0.1:8/");
     let value = shown(&world, &[]);
     assert_eq!(value["value"], "http://127.0.0.1:8/");
     assert_eq!(value["from"], "npm's configuration");
+    world.set("ADMIT_REGISTRY", "http://127.0.0.1:7/");
+    assert_eq!(shown(&world, &[])["from"], "ADMIT_REGISTRY");
+    assert_eq!(shown(&world, &["--registry", "http://127.0.0.1:6/"])["from"], "--registry");
     let store = world.path().join("nowhere");
     world.admit(&["--store", store.to_str().unwrap(), "gc", "--dry-run"]).expect(0);
     assert!(!store.exists());

@@ -76,6 +76,19 @@ fn a_run_is_verified_by_path_name_and_id() {
     let other = Digest::sha256(b"other").to_string();
     world.admit(&["verify", "latest", "--id", &other]).expect(5);
     world.admit(&["verify", "no-such-run"]).expect(2);
+    // Enough of a name or of an id is one, and what begins two runs is none.
+    for run in ["2", &id[..12]] {
+        assert_eq!(world.admit(&["show", run, "--json"]).expect(0).json()["check"]["id"], id);
+    }
+    world.admit(&["show", "sha256:"]).expect(0);
+    let (_, second) = blocked(&world);
+    world.admit(&["show", "2"]).refuse(2, "bad_argument");
+    let compared = ["runs", "compare", &id[..14], &second.to_string()[..14], "--json"];
+    assert_eq!(world.admit(&compared).expect(0).json()["b"], second.to_string());
+    // As a path it would be the directory that a person happens to be in.
+    for args in [["show", ""], ["verify", ""]] {
+        world.admit(&args).refuse(2, "bad_argument");
+    }
 }
 
 #[test]
