@@ -127,7 +127,17 @@ pub fn prove_identity(
     let file = pending.file();
     progress.stage("identity", &format!("{} --help", locked.plan.output.file_name()));
     let provider = &locked.lock.provider;
-    let identity = identity(launcher, file.path(), file.digest(), provider, &locked.lock.identity)?;
+    let identity = identity(launcher, file.path(), file.digest(), provider, &locked.lock.identity)
+        .map_err(|err| match locked.lock.build.lfs_pointers.as_slice() {
+            [] => err,
+            pointers => {
+                let names: Vec<&str> = pointers.iter().map(RelPath::as_str).collect();
+                err.hint(format!(
+                    "it was built with git-lfs pointers in place of files, and may need these: {}",
+                    names.join(", ")
+                ))
+            }
+        })?;
     Ok(Proof { pending, output, runtime, identity })
 }
 

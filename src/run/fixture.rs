@@ -232,6 +232,22 @@ fn files(root: &Root, prefix: &str) -> Result<Files, String> {
     below.map(file).collect()
 }
 
+/// What lies in `files` under a name by which git knows a repository, each once.
+fn repositories(files: &Files) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for path in files.keys() {
+        let parts: Vec<&str> = path.parts().collect();
+        let Some(at) = parts.iter().position(|part| part.eq_ignore_ascii_case(".git")) else {
+            continue;
+        };
+        let place = parts[..=at].join("/");
+        if !found.contains(&place) {
+            found.push(place);
+        }
+    }
+    found
+}
+
 impl Fixture {
     /// The record by which the gate will know it again.
     pub fn lock(&self, attacked: Option<AttackResult>) -> FixtureLock {
@@ -273,6 +289,15 @@ impl Fixture {
             "has no held-out cases and no generator".into(),
             "name a file that draws calls: docs/own-fixture.md shows one".into(),
         );
+        // The run makes the repository that the agent works in; a second history would have answers in it.
+        for path in repositories(&self.workspace) {
+            need(
+                false,
+                "workspace",
+                format!("has a git repository in its workspace: {path}"),
+                format!("take it out: rm -r {}/{path}", record.workspace),
+            );
+        }
         let own = record.judge == JudgeName::Command;
         let start: &[&str] = match record.judge {
             JudgeName::Python => &["python3", "-m", "pytest"],

@@ -132,6 +132,10 @@ fn a_check_names_every_fault_at_once() {
     std::fs::write(fixture.join("workspace/.gitignore"), "").unwrap();
     std::fs::write(fixture.join("workspace/old.ts"), &solved).unwrap();
     std::fs::write(fixture.join("generator.ts"), "export const generate = () => [];").unwrap();
+    for place in [".git", "lib/.git/refs"] {
+        std::fs::create_dir_all(fixture.join("workspace").join(place)).unwrap();
+        std::fs::write(fixture.join("workspace").join(place).join("HEAD"), "x").unwrap();
+    }
     let found = failed(&world, &[]);
     for (id, part) in [
         ("fixture_record", "names a file that is not there: task.md"),
@@ -139,12 +143,16 @@ fn a_check_names_every_fault_at_once() {
         ("fixture_record", "allows its own test to change"),
         ("fixture_record", "changes what it may not"),
         ("fixture_record", "node_modules/ in its .gitignore"),
+        ("fixture_record", "a git repository in its workspace: .git"),
+        ("fixture_record", "a git repository in its workspace: lib/.git"),
         ("answers_hidden", "old.ts"),
         ("calls_drawn", "no calls"),
         ("solution_accepted", "tests_1"),
     ] {
         assert!(found.iter().any(|(i, f)| i == id && f.contains(part)), "{id} {part}: {found:#?}");
     }
+    let run = world.admit(&["fixture", "mine", "--record"]).refuse(2, "bad_record");
+    assert!(run.stderr().contains("a git repository in its workspace: .git"), "{run}");
 }
 
 #[test]
