@@ -59,7 +59,7 @@ pub fn find(context: &Context, text: &str) -> Result<PathBuf> {
         return Err(Error::new(Reason::BadArgument, "the name of a run is empty")
             .expected("a run directory, the name of one of your runs, or latest")
             .found("nothing")
-            .hint("admit runs list"));
+            .hint("admit runs"));
     }
     if text == "latest" {
         let latest = all(context)?.pop().ok_or_else(|| {
