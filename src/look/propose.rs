@@ -342,6 +342,8 @@ struct Candidate {
     git: Option<String>,
     /// A runtime of another platform is asked for.
     foreign: bool,
+    /// It is a lifecycle script.
+    lifecycle: bool,
 }
 
 fn candidates(
@@ -355,6 +357,7 @@ fn candidates(
         for (name, command) in manifest["scripts"].as_object().into_iter().flatten() {
             let Some(command) = command.as_str() else { continue };
             let place = format!("{at}: scripts.{name}");
+            let lifecycle = manifest::LIFECYCLE.contains(&name.as_str());
             let run = |name: &str| -> Vec<String> {
                 let words = match *dir {
                     "" => vec!["bun", "run", name],
@@ -369,7 +372,14 @@ fn candidates(
                     let output = outfile(&words).and_then(|path| join(&base, &path));
                     let foreign = other_runtime(&words);
                     let (place, git) = (place.clone(), git.clone());
-                    found.push(Candidate { step: run(name), output, place, git, foreign });
+                    found.push(Candidate {
+                        step: run(name),
+                        output,
+                        place,
+                        git,
+                        foreign,
+                        lifecycle,
+                    });
                 }
                 continue;
             }
@@ -386,7 +396,14 @@ fn candidates(
                         let output = outfile(&words).and_then(|path| join(project, &path));
                         let foreign = other_runtime(&words);
                         let (place, git) = (format!("{file} ({place})"), git.clone());
-                        found.push(Candidate { step: words, output, place, git, foreign });
+                        found.push(Candidate {
+                            step: words,
+                            output,
+                            place,
+                            git,
+                            foreign,
+                            lifecycle,
+                        });
                     }
                 }
             } else if ["Bun.build", "bun build", "'--compile'", "\"--compile\""]
@@ -398,9 +415,13 @@ fn candidates(
                 // By that word such scripts build for the machine that they run on.
                 let single = command.split_whitespace().any(|word| word == "--single");
                 let foreign = !single && FOREIGN_TARGETS.iter().any(|word| text.contains(word));
-                found.push(Candidate { step: run(name), output, place, git, foreign });
+                found.push(Candidate { step: run(name), output, place, git, foreign, lifecycle });
             }
         }
+    }
+    // What runs at install anyway is the step only where nothing else compiles.
+    if found.iter().any(|one| !one.lifecycle) {
+        found.retain(|one| !one.lifecycle);
     }
     if found.iter().all(|one| one.foreign) {
         found.extend(natively(seen, project, &manifests[""].1));
@@ -432,7 +453,14 @@ fn candidates(
             let words = ["bun", "build", "--compile", path, "--outfile", &output];
             let step = words.map(str::to_owned).to_vec();
             let output = join(project, &output);
-            found.push(Candidate { step, output, place: place.clone(), git: None, foreign: false });
+            found.push(Candidate {
+                step,
+                output,
+                place: place.clone(),
+                git: None,
+                foreign: false,
+                lifecycle: false,
+            });
         }
     }
     found
@@ -492,6 +520,7 @@ fn natively(seen: &Seen, project: &str, root: &Value) -> Vec<Candidate> {
                 place,
                 git: None,
                 foreign: false,
+                lifecycle: false,
             });
         }
     }
@@ -731,6 +760,14 @@ mod tests {
         let found = said(r#"{"scripts": {"build": "bun b.mjs"}}"#, &[("b.mjs", spawned)]);
         assert_eq!(found.steps.unwrap().value, [["bun", "run", "build"]]);
         assert_eq!(found.output.unwrap().value.as_str(), "release/x");
+    }
+
+    #[test]
+    fn a_lifecycle_script_that_speaks_of_compiling_is_no_choice() {
+        let patch = "// so that bun build --compile can bundle it: see Bun.build, compile";
+        let package = r#"{"scripts": {"postinstall": "bun patch.js", "build": "bun build --compile a.ts --outfile dist/a"}}"#;
+        let found = said(package, &[("patch.js", patch)]);
+        assert_eq!(found.steps.unwrap().value, [["bun", "run", "build"]]);
     }
 
     #[test]

@@ -217,7 +217,7 @@ impl Lockfile {
                 ),
             }
             // A foreign target makes Bun embed a runtime that nobody verified (bun.md, section D).
-            if step.iter().any(|arg| {
+            if bun_words(step).iter().any(|arg| {
                 arg.starts_with("--target") || arg.starts_with("--compile-executable-path")
             }) {
                 fault(
@@ -276,6 +276,18 @@ impl Lockfile {
     }
 }
 
+/// The words of a step that Bun itself reads: what follows a script's file is that script's own. A script by name gets them
+/// appended to its command, which may be `bun build`.
+fn bun_words(step: &[String]) -> &[String] {
+    let script = |word: &String| {
+        [".ts", ".tsx", ".js", ".mjs", ".cjs", ".sh"].iter().any(|end| word.ends_with(end))
+    };
+    match step.iter().position(script) {
+        Some(at) if !step[..at].iter().any(|word| word == "build") => &step[..at],
+        _ => step,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::lockfile::tests::sample;
@@ -320,6 +332,21 @@ mod tests {
             faults(&|l| l.build.steps[0].push("--target=bun-linux-arm64".into())),
             "build.steps[0]"
         );
+        let step = |text: &str| {
+            let words = text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+            faults(&|l| l.build.steps[0].clone_from(&words))
+        };
+        // A script's own words are no flags of Bun; those of a command by name are appended to it.
+        for (text, fault) in [
+            ("bun run build/index.ts --target linux-x64", ""),
+            ("bun build.ts --target=linux", ""),
+            ("sh build.sh --target=linux", ""),
+            ("bun build main.ts --compile --target=bun-linux-arm64", "build.steps[0]"),
+            ("bun --silent build main.ts --target bun-linux-x64", "build.steps[0]"),
+            ("bun run build --target=bun-linux-arm64", "build.steps[0]"),
+        ] {
+            assert_eq!(step(text), fault, "{text}");
+        }
         for key in ["BUN_CONFIG_NO_VERIFY", "LD_PRELOAD", "HOME", "npm_config_registry"] {
             assert_eq!(
                 faults(&|l| drop(l.build.env.insert(key.into(), "x".into()))),
