@@ -189,7 +189,7 @@ fn new(app: &App, args: &New) -> Result<u8> {
             for (what, value) in &made.proposed {
                 app.ui.row(Mark::Note, what, value);
             }
-            let next = format!("admit fixture attack {name}; admit fixture {name} --record");
+            let next = format!("admit fixture attack {name} --record");
             app.ui.verdict(Mark::Good, "made", &next);
         }
         None => {
@@ -233,7 +233,9 @@ fn check(app: &App, args: &Check) -> Result<u8> {
     }
     examined(app, &found, args.shown);
     match found.holds() {
-        true => app.ui.verdict(Mark::Good, "holds", &format!("admit fixture attack {name}")),
+        true => {
+            app.ui.verdict(Mark::Good, "holds", &format!("admit fixture attack {name} --record"))
+        }
         false => app.ui.verdict(Mark::Bad, "fails", &counts),
     }
     Ok(u8::from(!found.holds()))
