@@ -52,9 +52,7 @@ pub(super) fn isolated<'a>(
     }
     let mut seen: BTreeSet<(String, &str)> = BTreeSet::new();
     while let Some((modules, from, needs, source)) = queue.pop_front() {
-        let groups = [Some(&needs.normal), Some(&needs.optional), Some(&needs.peer)];
-        let dev = source.then_some(&needs.dev);
-        for name in groups.into_iter().chain([dev]).flatten().flat_map(BTreeMap::keys) {
+        for name in needs.names(source) {
             let Some(package) = lock.resolve(from, name).filter(|one| !one.bundled) else {
                 continue;
             };

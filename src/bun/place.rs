@@ -74,9 +74,7 @@ pub(super) fn places<'a>(
     }
     let mut seen: BTreeSet<(String, &str)> = BTreeSet::new();
     while let Some((dir, from, needs, dev)) = queue.pop_front() {
-        let groups = [Some(&needs.normal), Some(&needs.optional), Some(&needs.peer)];
-        let dev = dev.then_some(&needs.dev);
-        for name in groups.into_iter().chain([dev]).flatten().flat_map(BTreeMap::keys) {
+        for name in needs.names(dev) {
             let Some(package) = lock.resolve(from, name) else { continue };
             let key = package.key.as_str();
             let at = if package.bundled {

@@ -24,6 +24,14 @@ pub struct Needs {
     pub optional_peers: Vec<String>,
 }
 
+impl Needs {
+    /// The names of everything needed, with those for development where `dev` says so.
+    pub(super) fn names(&self, dev: bool) -> impl Iterator<Item = &String> {
+        let always = [&self.normal, &self.optional, &self.peer];
+        always.into_iter().chain(dev.then_some(&self.dev)).flat_map(BTreeMap::keys)
+    }
+}
+
 /// One row of `packages`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Package {

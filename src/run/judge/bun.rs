@@ -160,11 +160,6 @@ impl Judge for Bun<'_> {
         steers(path)
     }
 
-    fn locked_paths(&self, fixture: &Fixture) -> BTreeSet<RelPath> {
-        let ids = fixture.record.test_ids.iter();
-        ids.filter_map(|id| id.split("::").next()?.parse().ok()).collect()
-    }
-
     fn steering(&self) -> &'static [(&'static str, &'static str, &'static str)] {
         STEERED
     }

@@ -40,8 +40,11 @@ pub trait Judge: Sync {
     /// fixture, or not at all.
     fn steers(&self, path: &RelPath) -> bool;
 
-    /// The files of the locked tests.
-    fn locked_paths(&self, fixture: &Fixture) -> BTreeSet<RelPath>;
+    /// The files of the locked tests, whose ids are `FILE::TEST`.
+    fn locked_paths(&self, fixture: &Fixture) -> BTreeSet<RelPath> {
+        let ids = fixture.record.test_ids.iter();
+        ids.filter_map(|id| id.split("::").next()?.parse().ok()).collect()
+    }
 
     /// Files by which an agent would try to steer the language or its test runner: what each would do, its path, its text.
     fn steering(&self) -> &'static [(&'static str, &'static str, &'static str)];

@@ -3,7 +3,6 @@
 //! One process is no weaker than two. The tests are in the hands of the code that they import, wherever they run; what no
 //! code can forge are the results of the calls, which are compared outside.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -114,11 +113,6 @@ pub struct Python<'a> {
 impl Judge for Python<'_> {
     fn steers(&self, path: &RelPath) -> bool {
         steers(path)
-    }
-
-    fn locked_paths(&self, fixture: &Fixture) -> BTreeSet<RelPath> {
-        let ids = fixture.record.test_ids.iter();
-        ids.filter_map(|id| id.split("::").next()?.parse().ok()).collect()
     }
 
     fn steering(&self) -> &'static [(&'static str, &'static str, &'static str)] {
