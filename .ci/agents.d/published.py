@@ -41,6 +41,8 @@ FAULTS = {
     "no_result": "agent_protocol",
 }
 GONE_AFTER = 10
+# A task whose judge takes a tenth of the time of the shipped one's: the rows below are about agent and wire.
+LIGHT = "slugify-sh"
 RAN = "touch planted-ran"
 MCP = '{"mcpServers":{"x":{"command":"touch","args":["planted-ran"]}}}'
 # What a project can hold that tools load or run by themselves: of the runtime, the package clients, the shell, git, and of
@@ -98,6 +100,8 @@ AGENTS = {
         "more": [],
         # Read or run by the agent where nothing closes it: closed ones must change nothing, the others refuse the run.
         "closed": {},
+        # It takes seconds to start, asks again after 429 as after 500, and after a broken stream as after one that ends.
+        "without": ("429", "reset"),
         "refused": {
             ".opencode/plugin/x.js": "require('fs').writeFileSync('planted-ran','x')\n",
             # A plugin that it names is run, OPENCODE_DISABLE_PROJECT_CONFIG or not (seen).
@@ -185,8 +189,38 @@ class World(Home):
         for provider, network in (("test", "loopback-test"), ("lab", "private")):
             self.admit_model(provider, MODEL, network, api=self.agent["api"])
 
+    def prepare(self):
+        """Lock, build and record; the models; the task, and the task with planted files."""
+        began, name, agent = time.time(), self.name, self.agent
+        run = ["--run", str(HERE / f"{name}.run.json"), "--license", agent["license"]]
+        if "source" in agent:
+            url, commit = repository(self, HERE / agent["source"])
+            self.admit("lock", name, "--source", url, "--rev", commit, *run, *agent["more"], code=0)
+            self.admit("build", name, code=0)
+            self.admit("lock", name, "--update", code=0)
+        else:
+            self.admit("lock", name, "--package", agent["package"], *run, *agent["more"], code=0)
+        lock = json.loads(self.admit("lock", name, "--show", code=0).stdout)
+        output = next(iter(lock["outputs"].values()))
+        need(output["sha256"] == agent["sha256"], f"{name}: sha256 {output['sha256']}")
+        if "package" in agent:
+            need(lock["package"]["form"] == agent["form"], f"{name}: form {lock['package']['form']}")
+        self.admit("build", name, "--record", code=0)
+        self.admit("verify", name, code=0)
+        shown = json.loads(self.admit("inspect", name, "--json", code=0).stdout)
+        say(f"{name}: locked, recorded, verified in {time.time() - began:.1f} s; inspect: {shown['format']}, "
+            f"proven {shown.get('runtime', {}).get('proven')}")
+        self.admit_models()
+        task = ["--issue", "sh slugify.sh must print its argument as the README says.", "--call", '[["Three Four"]]']
+        task += ["--from", str(HERE / "slugify/work"), "--solution", str(HERE / "slugify/reference.patch")]
+        self.admit("fixture", "new", LIGHT, *task, "--verify", "sh tests/run.sh", "--program", "sh slugify.sh", code=0)
+        self.admit("fixture", LIGHT, "--record", code=0)
+        self.variant("planted-closed", {**ANYWHERE, **agent["closed"]})
+        self.variant("planted-refused", agent["refused"])
+        return self
+
     def variant(self, fixture, files):
-        """The fixture with further files in its workspace, on record under another name."""
+        """The shipped task with further files in its workspace, on record under another name."""
         to = self.root / "fixtures" / fixture
         shutil.copytree(PROJECT / "fixtures" / FIXTURE, to)
         record = json.loads((to / "fixture.json").read_text())
@@ -198,22 +232,22 @@ class World(Home):
             path.write_text(text)
         self.admit("fixture", fixture, "--record", code=0)
 
-    def beside_the_model(self, fault, log, command, private=False):
+    def beside_the_model(self, fault, log, command, private=False, fixture=FIXTURE):
         """Runs a command beside a model with this fault: on the loopback, or in a namespace with a private network."""
-        patch = PROJECT / "fixtures" / FIXTURE / "reference.patch"
+        patch = (HERE / "slugify" if fixture == LIGHT else PROJECT / "fixtures" / FIXTURE) / "reference.patch"
         address = PRIVATE if private else "127.0.0.1"
         argv = [sys.executable, HERE / "model.py", patch, fault, log, address, *command]
         if private:
             argv = [sys.executable, HERE / "apart.py", PRIVATE, *argv]
         return subprocess.run(argv, env=self.env, cwd=self.home, capture_output=True, text=True, timeout=500)
 
-    def run(self, fault, fixture=FIXTURE, private=False, model=None):
+    def run(self, fault, fixture=LIGHT, private=False, model=None):
         """One run against a model with this fault: exit code, what it left, its process, the agent's requests."""
         log = self.home / f"model-{fault}-{fixture}.log"
         log.write_text("")
         model = model or f"{'lab' if private else 'test'}/{MODEL}"
         command = [ADMIT, "--store", STORE, "run", "stage2", fixture, "--provider", self.name, "--model", model, "--json"]
-        done = self.beside_the_model(fault, log, command, private)
+        done = self.beside_the_model(fault, log, command, private, fixture)
         asked = [json.loads(line) for line in log.read_text().splitlines()]
         asked = [line for line in asked if line["agent"]]
         left = left_by(done)
@@ -224,7 +258,7 @@ class World(Home):
     def passes(self):
         """A pass, and the same agent by hand in the same place."""
         began = time.time()
-        code, left, done, asked = self.run("none", private=True)
+        code, left, done, asked = self.run("none", FIXTURE, private=True)
         whole = time.time() - began
         if not left:
             return
@@ -241,7 +275,8 @@ class World(Home):
             program["output"], PROJECT / "fixtures" / FIXTURE / "workspace",
         ]
         times = []
-        for _ in range(3):
+        # Three times, or fewer of what takes long.
+        while len(times) < 3 and sum(times) < 4:
             done = self.beside_the_model("none", self.home / "by-hand.log", hand, private=True)
             if done.returncode != 0:
                 return need(False, f"{self.name} by hand: {done.returncode}\n{done.stdout[-800:]}{done.stderr[-2500:]}")
@@ -336,83 +371,69 @@ def repository(world, directory):
     return to.as_uri(), git("rev-parse", "HEAD").strip()
 
 
-def check(name):
-    world, agent = World(name), AGENTS[name]
-    began = time.time()
-    run = ["--run", str(HERE / f"{name}.run.json"), "--license", agent["license"]]
-    if "source" in agent:
-        url, commit = repository(world, HERE / agent["source"])
-        world.admit("lock", name, "--source", url, "--rev", commit, *run, *agent["more"], code=0)
-        world.admit("build", name, code=0)
-        world.admit("lock", name, "--update", code=0)
-    else:
-        world.admit("lock", name, "--package", agent["package"], *run, *agent["more"], code=0)
-    lock = json.loads(world.admit("lock", name, "--show", code=0).stdout)
-    output = next(iter(lock["outputs"].values()))
-    need(output["sha256"] == agent["sha256"], f"{name}: sha256 {output['sha256']}")
-    if "package" in agent:
-        need(lock["package"]["form"] == agent["form"], f"{name}: form {lock['package']['form']}")
-    world.admit("build", name, "--record", code=0)
-    world.admit("verify", name, code=0)
-    shown = json.loads(world.admit("inspect", name, "--json", code=0).stdout)
-    say(f"{name}: locked, recorded, verified in {time.time() - began:.1f} s; inspect: {shown['format']}, "
-        f"proven {shown.get('runtime', {}).get('proven')}")
-    world.admit_models()
+def bad(world, fault):
+    code, left, done, asked = world.run(fault)
+    if not left:
+        return
+    name, report, expected, took = world.name, left["report"], FAULTS[fault], gone_after(left["events"])
+    say(f"{name}: {fault}: {report['failure_class']}, {len(asked)} requests, gone after {took} s, status {report['backend_exit_code']}")
+    need(report["status"] == "fail", f"{name} {fault}: {report['status']}")
+    need(report["failure_class"] == expected, f"{name} {fault}: {report['failure_class']}, not {expected}; {report['blockers']}")
+    need(took is not None and took < GONE_AFTER, f"{name} {fault}: gone after {took} s")
+    if fault in ("half_call", "half_by_length", "whole_by_length"):
+        need(not report["changed_files"], f"{name} {fault}: of a tool call that was cut this was run: {report['changed_files']}")
 
-    code, left, done, asked = world.run("none")
-    if left:
-        report = left["report"]
-        good = code == 0 and report["status"] == "rehearsed" and report["tests_passed"]
-        need(good, f"{name}: ended {code} {report['status']} {report['failure_class']} {report['blockers']}")
-        say(f"{name}: {report['status']}, {len(asked)} requests, agent {gone_after(left['events'])} s")
-        done = world.admit("verify", str(left["directory"]), "--accept", "rehearsed")
-        need(done.returncode == 0, f"{name}: admit verify of its run ended {done.returncode}\n{done.stderr[-1500:]}")
-    for fault, expected in FAULTS.items():
-        code, left, done, asked = world.run(fault)
-        if not left:
-            continue
-        report = left["report"]
-        took = gone_after(left["events"])
-        say(f"{name}: {fault}: {report['failure_class']}, {len(asked)} requests, gone after {took} s, status {report['backend_exit_code']}")
-        need(report["status"] == "fail", f"{name} {fault}: {report['status']}")
-        need(report["failure_class"] == expected, f"{name} {fault}: {report['failure_class']}, not {expected}; {report['blockers']}")
-        need(took is not None and took < GONE_AFTER, f"{name} {fault}: gone after {took} s")
-        if fault in ("half_call", "half_by_length", "whole_by_length"):
-            need(not report["changed_files"], f"{name}: of a tool call that was cut this was run: {report['changed_files']}")
-    planted = {**ANYWHERE, **agent["closed"]}
-    world.variant("planted-closed", planted)
+
+def planted(world):
+    """A good run in a project that is full of what tools load."""
     code, left, done, asked = world.run("none", "planted-closed")
-    if left:
-        report = left["report"]
-        need(report["status"] == "rehearsed", f"{name} planted: {report['status']} {report['failure_class']} {report['blockers']}")
-        wire = "".join(path.read_text(errors="replace") for path in (left["directory"] / "backend/wire").iterdir())
-        need("slugify" in wire, f"{name}: no request on record")
-        need("PLANTED" not in wire, f"{name}: a planted file reached the model")
-        # What is made in the workspace is committed with the work.
-        need("planted-ran" not in report["changed_files"], f"{name}: a planted file ran: {report['changed_files']}")
-        say(f"{name}: {len(planted)} planted files: {report['status']}, changed {report['changed_files']}")
-    if agent["refused"]:
-        world.variant("planted-refused", agent["refused"])
-        code, left, done, asked = world.run("none", "planted-refused")
-        if left:
-            report = left["report"]
-            refused = code == 3 and report["failure_reason"] == "gate refused: ambient_inputs" and not asked
-            need(refused, f"{name} planted: {code} {report['failure_reason']} {report['blockers']}")
-            # One file of each place is named.
-            told, places = "\n".join(report["blockers"]), {path.partition("/")[0] for path in agent["refused"]}
-            need(all(f"{place} " in told or f"{place}/" in told for place in places), f"{name} planted: of {places} are named: {told}")
-            say(f"{name}: refused, nothing started: {', '.join(sorted(places))}")
-    return world
+    if not left:
+        return
+    name, report = world.name, left["report"]
+    good = code == 0 and report["status"] == "rehearsed" and report["tests_passed"]
+    need(good, f"{name} planted: ended {code} {report['status']} {report['failure_class']} {report['blockers']}")
+    wire = "".join(path.read_text(errors="replace") for path in (left["directory"] / "backend/wire").iterdir())
+    need("slugify" in wire, f"{name}: no request on record")
+    need("PLANTED" not in wire, f"{name}: a planted file reached the model")
+    # What is made in the workspace is committed with the work.
+    need("planted-ran" not in report["changed_files"], f"{name}: a planted file ran: {report['changed_files']}")
+    done = world.admit("verify", str(left["directory"]), "--accept", "rehearsed")
+    need(done.returncode == 0, f"{name}: admit verify of its run ended {done.returncode}\n{done.stderr[-1500:]}")
+    files = len(ANYWHERE) + len(world.agent["closed"])
+    say(f"{name}: {report['status']}, verified, among {files} planted files; {len(asked)} requests, agent {gone_after(left['events'])} s, changed {report['changed_files']}")
+
+
+def refused(world):
+    """A project with what the agent would load whatever is switched off."""
+    code, left, done, asked = world.run("none", "planted-refused")
+    if not left:
+        return
+    name, report = world.name, left["report"]
+    no = code == 3 and report["failure_reason"] == "gate refused: ambient_inputs" and not asked
+    need(no, f"{name} planted: {code} {report['failure_reason']} {report['blockers']}")
+    # One file of each place is named.
+    told, places = "\n".join(report["blockers"]), {path.partition("/")[0] for path in world.agent["refused"]}
+    need(all(f"{place} " in told or f"{place}/" in told for place in places), f"{name} planted: of {places} are named: {told}")
+    say(f"{name}: refused, nothing started: {', '.join(sorted(places))}")
 
 
 names = sys.argv[3:] or list(AGENTS)
+worlds = [World(name) for name in names]
+# Its lock is another's.
+account = World("codex") if "codex" in names else None
 with concurrent.futures.ThreadPoolExecutor(2) as pool:
-    worlds = [future.result() for future in [pool.submit(check, name) for name in names]]
+    list(pool.map(World.prepare, [*worlds, *filter(None, [account])]))
 # One after the other, for the figures.
 for world in worlds:
     world.passes()
-    if world.name == "codex":
-        world.account()
+# Agents wait for what they were told to wait for after a fault: more at a time than there are cores, and of different agents.
+with concurrent.futures.ThreadPoolExecutor(3) as pool:
+    jobs = [pool.submit(bad, world, fault) for fault in FAULTS for world in worlds if fault not in world.agent.get("without", ())]
+    jobs += [pool.submit(job, world) for world in worlds for job in (planted, refused) if job is planted or world.agent["refused"]]
+    jobs += [pool.submit(account.account)] if account else []
+    for job in jobs:
+        job.result()
+for world in [*worlds, *filter(None, [account])]:
     world.end()
 for failure in failures:
     say(f"NOT SO: {failure}")

@@ -1,0 +1,2 @@
+# Prints its argument as the README says.
+printf '%s\n' "$1"

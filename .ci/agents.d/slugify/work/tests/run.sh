@@ -1,0 +1,1 @@
+[ "$(sh slugify.sh 'One Two')" = one-two ]
