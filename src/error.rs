@@ -340,14 +340,21 @@ impl Error {
         use std::io::ErrorKind;
         // Where a library put a path around the kernel's number, the kind alone is left.
         let (reason, fix) = match (err.raw_os_error(), err.kind()) {
-            (_, ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
-                (Reason::DiskFull, Some("free some space, or name another place with --store"))
-            }
+            (_, ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => (
+                Reason::DiskFull,
+                Some(
+                    "free some space there, or name another place: --store for what is fetched and built, --state for evidence",
+                ),
+            ),
             (Some(libc::EMFILE | libc::ENFILE), _) => {
                 (Reason::LimitHit, Some("allow more open files: ulimit -n"))
             }
             (_, ErrorKind::FileTooLarge) => {
                 (Reason::LimitHit, Some("allow larger files: ulimit -f"))
+            }
+            (_, ErrorKind::ReadOnlyFilesystem) => {
+                let fix = "that file system is mounted read-only: mount it writable, or name another place (--store, --state, --root, XDG_DATA_HOME)";
+                (Reason::Io, Some(fix))
             }
             _ => (Reason::Io, None),
         };

@@ -67,7 +67,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     match &out {
         None => app.ui.raw(&bytes),
         Some(file) => {
-            std::fs::write(file, &bytes).map_err(|err| Error::io("write", file, err))?;
+            files::replace(file, &bytes)?;
             app.ui.verdict(Mark::Good, "written", &file.display().to_string());
         }
     }

@@ -26,6 +26,8 @@ const UNEXPECTED: &str = "unexpected";
 const DIFF_BYTES: usize = 256 << 10;
 /// Exchanges that a report shows.
 const WIRE_ROWS: usize = 200;
+/// So many seconds the clock and the time that passed may differ: both are rounded, and clocks are set right in small steps.
+const JUMP: i64 = 5;
 /// Bytes of a proof that is read back while sealing.
 const PROOF_BYTES: u64 = 16 << 20;
 
@@ -75,6 +77,18 @@ impl Recording {
         result
     }
 
+    /// What the machine's clock did beside going on, if it did.
+    fn jump(&self, report: &RunReport) -> Option<String> {
+        let by_the_clock = report.finished.unix().saturating_sub(report.started.unix());
+        let took = i64::try_from(self.elapsed_ns() / 1_000_000_000).unwrap_or(i64::MAX);
+        let jumped = by_the_clock.saturating_sub(took);
+        (jumped.saturating_abs() > JUMP).then(|| {
+            format!(
+                "the machine's clock was set by {jumped:+} s while the run took {took} s (or the machine slept): no time in this report is to be relied on"
+            )
+        })
+    }
+
     /// Seals what there is as a failure.
     fn seal_draft(&self) -> Result<Sealed> {
         let mut report = self.state().draft.clone();
@@ -94,6 +108,7 @@ impl Recording {
         report.run_directory = self.dir.path().display().to_string();
         report.admit_version = env!("CARGO_PKG_VERSION").into();
         report.finished = self.clock.now();
+        report.limits.extend(self.jump(&report));
         report.events = chain;
         (report.timeline, report.timeline_omitted) = Self::timeline(state);
         report.wire_omitted += report.wire.len().saturating_sub(WIRE_ROWS) as u64;

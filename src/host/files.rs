@@ -1,9 +1,11 @@
 //! Files that a user names or that others could have put in place. What is opened here is a regular file, and a pipe in
 //! the place of one is an error, not a wait without end.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Read, Write as _};
+use std::os::unix::fs::{
+    FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::Path;
 
 use crate::error::{Error, Reason, Result};
@@ -14,6 +16,31 @@ pub enum Links {
     Follow,
     /// An error: the link could lead to a file that others change.
     Refuse,
+}
+
+/// Writes the file that a user named: what was there stays whole until what replaces it is. A link's own file is replaced.
+///
+/// # Errors
+/// [`Reason::NotFound`] where its directory is not there, those of [`Error::io`].
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let real = path.canonicalize();
+    let path = real.as_deref().unwrap_or(path);
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    if !dir.is_dir() {
+        return Err(Error::new(Reason::NotFound, "no such directory")
+            .at(dir.display().to_string())
+            .expected("a directory to write the file into")
+            .hint(format!("mkdir -p '{}'", dir.display())));
+    }
+    let io = |err| Error::io("write", path, err);
+    let mut temp = tempfile::Builder::new();
+    // As of any new file: what of it stays is the umask's.
+    temp.prefix(".admit-").permissions(Permissions::from_mode(0o666));
+    let mut temp = temp.tempfile_in(dir).map_err(io)?;
+    temp.write_all(bytes).map_err(io)?;
+    temp.as_file().sync_all().map_err(io)?;
+    temp.persist(path).map_err(|err| io(err.error))?;
+    Ok(())
 }
 
 /// Opens the regular file at `path` for reading.
@@ -141,7 +168,7 @@ mod tests {
         assert_eq!(get("none", Links::Follow).unwrap_err().reason(), Reason::NotFound);
         let mode = |mode| {
             use std::os::unix::fs::PermissionsExt as _;
-            std::fs::set_permissions(at("file"), std::fs::Permissions::from_mode(mode)).unwrap();
+            std::fs::set_permissions(at("file"), Permissions::from_mode(mode)).unwrap();
             read_own(&at("link"), Links::Follow, 5)
         };
         assert_eq!(mode(0o644).unwrap(), b"12345");

@@ -124,3 +124,23 @@ fn a_limit_of_the_file_size_is_a_fault_with_a_name() {
     let run = run.refuse(9, "limit_hit");
     assert!(run.stderr().contains("ulimit -f"), "{run}");
 }
+
+#[test]
+fn a_bill_that_cannot_be_written_whole_leaves_the_one_that_is_there() {
+    let world = crate::run::built();
+    let asked = ["sbom", "understudy", "--out", "bill.json"];
+    world.admit(&asked).expect(0);
+    let bill = world.cwd().join("bill.json");
+    let before = std::fs::read(&bill).unwrap();
+    let shell = &["sh", "-c", "ulimit -f 1; exec \"$@\"", "sh"];
+    let output = world.command_behind(shell, &asked).output().unwrap();
+    Run::of("ulimit -f 1; admit sbom", world.cwd(), output).refuse(9, "limit_hit");
+    assert_eq!(std::fs::read(&bill).unwrap(), before);
+    assert_eq!(
+        std::fs::read_dir(world.cwd()).unwrap().count(),
+        1,
+        "nothing half-written beside it"
+    );
+    let nowhere = world.admit(&["sbom", "understudy", "--out", "no/where/bill.json"]);
+    assert!(nowhere.refuse(2, "not_found").stderr().contains("mkdir -p"), "{bill:?}");
+}

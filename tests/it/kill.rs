@@ -320,6 +320,8 @@ fn a_clock_that_jumps_breaks_no_evidence() {
         let sealed = run.seal(report).unwrap();
         let checked = check(&sealed.directory, Some(&sealed.id)).unwrap();
         assert_eq!(checked.level, Some(Level::EqualToId), "{:?}", checked.faults);
+        let said = sealed.report.limits.iter().any(|limit| limit.contains("clock was set by"));
+        assert_eq!(said, sealed.report.finished != sealed.report.started, "{:?}", sealed.report);
         seen.set(seen.get() + 1);
     }
     assert_eq!(seen.get(), 3, "each run has a directory of its own, whatever its clock says");
