@@ -35,7 +35,9 @@ enum What {
     Plan(PlanArgs),
     Submit(SubmitArgs),
     Task(TaskArgs),
+    /// Count what is there so far, and name every task without a score; writes nothing
     Status(DirArgs),
+    /// Count every run that was sealed, and write the record and its page
     Seal(DirArgs),
     Show(ShowArgs),
 }
