@@ -57,9 +57,15 @@ pub struct Done {
 type Last = Box<dyn FnOnce(usize) -> Option<Done> + Send>;
 
 /// Signals come to the process, and so does this belong to the process.
-static LEFT: Mutex<Left> =
-    Mutex::new(Left { next: 0, last: BTreeMap::new(), groups: BTreeMap::new(), ending: false });
+static LEFT: Mutex<Left> = Mutex::new(Left {
+    next: 0,
+    last: BTreeMap::new(),
+    groups: BTreeMap::new(),
+    ending: false,
+    ended: false,
+});
 
+#[derive(Default)]
 struct Left {
     next: u64,
     last: BTreeMap<u64, Last>,
@@ -67,6 +73,27 @@ struct Left {
     groups: BTreeMap<u64, Pid>,
     /// The groups that were there are ended; what comes now is too late.
     ending: bool,
+    /// Work came to an end of its own after that: its answer is still to be given.
+    ended: bool,
+}
+
+impl Left {
+    /// Takes out what is no longer left to do.
+    fn remove(&mut self, id: u64) -> Option<Last> {
+        self.groups.remove(&id);
+        let work = self.last.remove(&id);
+        self.ended |= self.ending && work.is_some();
+        work
+    }
+
+    /// What is left to do, in the order in which it was begun. Work that has ended by itself gives its own answer.
+    fn take(&mut self) -> Vec<Last> {
+        let work: Vec<Last> = std::mem::take(&mut self.last).into_values().collect();
+        match work.is_empty() && self.ended {
+            true => vec![Box::new(|_| None)],
+            false => work,
+        }
+    }
 }
 
 fn left() -> MutexGuard<'static, Left> {
@@ -78,11 +105,8 @@ pub struct Pending(u64);
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        let mut left = left();
-        left.groups.remove(&self.0);
         // Dropped after the lock is let go: it may hold what registers itself here.
-        let work = left.last.remove(&self.0);
-        drop(left);
+        let work = left().remove(self.0);
         drop(work);
     }
 }
@@ -197,7 +221,7 @@ fn end(signal: usize, once: &AtomicBool) -> Done {
     std::thread::sleep(ECHO);
     once.store(true, Ordering::SeqCst);
     std::thread::sleep(GRACE - ECHO);
-    let work: Vec<Last> = std::mem::take(&mut left().last).into_values().collect();
+    let work = left().take();
     let mut done = Done { code: Reason::Interrupted.kind().exit_code(), answer: None };
     // The last that was begun goes first.
     for last in work.into_iter().rev() {
@@ -225,5 +249,17 @@ mod tests {
             None
         }));
         assert!(heard.recv().is_err(), "dropped, and never called");
+    }
+
+    #[test]
+    fn work_that_ends_by_itself_after_the_signal_gives_its_own_answer() {
+        let of = |ending| {
+            let mut left = Left { ending, ..Left::default() };
+            left.last.insert(1, Box::new(|_| None));
+            drop(left.remove(1));
+            left.take().len()
+        };
+        assert_eq!(of(false), 0, "what ended before it was told to stop is not waited for");
+        assert_eq!(of(true), 1, "the process does not go before the answer was given");
     }
 }
