@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use admit::host::{Clock as _, SystemClock};
+use admit::record::ids::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::fuzz::Dice;
@@ -53,7 +55,7 @@ fn a_group_that_is_told_to_end_at_any_instant_is_interrupted_and_sealed_within_t
         let family = family(child.id());
         // In any order: the agent may go first, or admit.
         let agents_first = dice.roll(2) == 0;
-        let told = Instant::now();
+        let (told, told_at) = (Instant::now(), SystemClock.now());
         if !agents_first {
             send(child.id(), signal);
         }
@@ -71,7 +73,12 @@ fn a_group_that_is_told_to_end_at_any_instant_is_interrupted_and_sealed_within_t
         let took = told.elapsed();
         let ended = Run::of("stopped", world.cwd(), output);
         nobody_lives(&family);
-        if sealed_before {
+        // A run whose end was decided before is what it was: only its seal was still being written.
+        let decided_before = ended.code() == Some(0) && {
+            let finished = ended.json()["report"]["finished"].clone();
+            finished.as_str().unwrap().parse::<Timestamp>().unwrap().unix() <= told_at.unix()
+        };
+        if sealed_before || decided_before {
             continue;
         }
         let outcome = ended.expect(75).json();
