@@ -88,7 +88,8 @@ fn a_group_that_is_told_to_end_at_any_instant_is_interrupted_and_sealed_within_t
         world.admit(&["verify", dir.to_str().unwrap(), "--accept", "fail"]).expect(0);
         (stopped, slowest) = (stopped + 1, slowest.max(took));
     }
-    assert!(slowest < Duration::from_secs(2), "sealed after {slowest:?}");
+    // Two seconds, and one more in which other tests have the processor.
+    assert!(slowest < Duration::from_secs(3), "sealed after {slowest:?}");
 }
 
 #[test]
