@@ -67,7 +67,7 @@ pub(super) fn disk(store: &Path) -> Check {
 const BOUNDS: [(Resource, &str, &str, u64); 3] = [
     (Resource::Nofile, "open files", "-n", 128),
     (Resource::Fsize, "size of a file in bytes", "-f", 256 << 20),
-    (Resource::As, "address space in bytes", "-v", 2 << 30),
+    (Resource::As, "address space in bytes", "-v", 2_000_000 << 10),
 ];
 
 /// The resource limits under which admit was started (getrlimit(2)); of open files the hard one, to which admit raises its own.
@@ -83,7 +83,7 @@ fn processes(limit: impl Fn(Resource) -> Option<u64>) -> Check {
     let need = Need {
         id: "process_limits",
         needed_for: "build, run",
-        expected: "128 open files, files of 256 MiB, an address space of 2 GiB",
+        expected: "128 open files, files of 256 MiB, an address space of 2,000,000 KiB",
         reason: Reason::LimitHit,
         required: true,
     };
