@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, RenameFlags, renameat, renameat_with, statat};
 use rustix::io::Errno;
 
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, MORE_ADDRESS_SPACE, MORE_PROCESSES, Reason, Result};
 use crate::record::ids::Timestamp;
 use crate::record::lockfile::Platform;
 
@@ -313,11 +313,9 @@ pub fn nonce() -> Result<String> {
 /// # Errors
 /// [`Reason::Io`] where it gives none.
 pub fn random<const N: usize>() -> Result<[u8; N]> {
-    use std::io::Read as _;
     let mut bytes = [0; N];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .map_err(|err| Error::io("read", "/dev/urandom", err))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|err| Error::new(Reason::Io, "the kernel gives no random bytes").caused_by(err))?;
     Ok(bytes)
 }
 
@@ -389,12 +387,10 @@ pub fn can_start(threads: usize) -> Result<()> {
                 .expected(format!("{threads} threads or processes beside those that run"));
             if let Some(space) = getrlimit(Resource::As).current {
                 found.push_str(&format!("; RLIMIT_AS is {space}"));
-                error = error.hint("allow more address space: ulimit -v unlimited");
+                error = error.hint(MORE_ADDRESS_SPACE);
             }
             let error = error.found(found);
-            return Err(error.hint(
-                "allow more processes: ulimit -u unlimited; or end other work of this user, or raise the cgroup's pids.max",
-            ));
+            return Err(error.hint(MORE_PROCESSES));
         }
         drop(end);
         Ok(())

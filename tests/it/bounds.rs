@@ -11,10 +11,10 @@ use admit::record::ids::CommitId;
 use base64::Engine as _;
 use serde_json::{Value, json};
 
-use crate::fetch_git::Repo;
 use crate::fuzz::Dice;
 use crate::loopback::{Reply, Server, git_http};
 use crate::packs::{CASES, sent};
+use crate::repo::Repo;
 use crate::run::{SCRIPTED, bash, built, variant};
 use crate::trial::{ASKS_FOREVER, Trial};
 use crate::upstream::{MODEL, raw, said, stream};

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::repo::commit;
 use crate::util::{Run, World, admit, wait_for};
 
 /// A provider that is a variation of the stand-in: its lock lies in this world's own records.
@@ -51,24 +52,13 @@ pub fn provider(
     change: impl FnOnce(&mut serde_json::Value),
 ) -> Run {
     let repo = world.path().join("mirror").join(name);
-    std::fs::create_dir_all(&repo).unwrap();
-    let git = git2::Repository::init(&repo).unwrap();
     let base = [
         ("package.json", PACKAGE_JSON),
         ("bun.lock", BUN_LOCK),
         ("build.ts", BUILD),
         ("main.ts", MAIN),
     ];
-    for (path, text) in base.iter().chain(files) {
-        let path = repo.join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    }
-    let mut index = git.index().unwrap();
-    index.add_all(["*"], git2::IndexAddOption::DEFAULT, None).unwrap();
-    let tree = git.find_tree(index.write_tree().unwrap()).unwrap();
-    let who = git2::Signature::new("t", "t@localhost", &git2::Time::new(1, 0)).unwrap();
-    let rev = git.commit(Some("HEAD"), &who, &who, "x", &tree, &[]).unwrap().to_string();
+    let rev = commit(&repo, &[&base[..], files].concat());
     variation(world, name, |lock| {
         lock["source"] = serde_json::json!({ "url": format!("https://provider.invalid/{name}.git"), "rev": rev });
         lock["identity"] = serde_json::json!({ "help_first_line": "Usage: ca <command> [options]", "commands": ["run"] });

@@ -14,82 +14,9 @@ use admit::store::nar_hash_path;
 
 use crate::fetch::{Lab, sha512};
 use crate::loopback::{Reply, git_http};
+use crate::repo::Repo;
 
 pub const URL: &str = "https://github.com/o/r.git";
-
-/// A repository made with git itself.
-pub struct Repo(pub PathBuf);
-
-impl Repo {
-    pub fn new(dir: &Path) -> Self {
-        std::fs::create_dir_all(dir).unwrap();
-        let repo = Self(dir.to_owned());
-        repo.git(&["init", "-q", "-b", "main"]);
-        repo
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("git");
-        command
-            .args(args)
-            .current_dir(&self.0)
-            .env_clear()
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-            .env("HOME", &self.0)
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_AUTHOR_DATE", "1700000000 +0100")
-            .env("GIT_COMMITTER_DATE", "1700000001 +0100")
-            .args([""; 0]);
-        for who in ["AUTHOR", "COMMITTER"] {
-            command.env(format!("GIT_{who}_NAME"), "t").env(format!("GIT_{who}_EMAIL"), "t@t");
-        }
-        command
-    }
-
-    pub fn git(&self, args: &[&str]) -> String {
-        self.git_with(args, b"")
-    }
-
-    fn git_with(&self, args: &[&str], input: &[u8]) -> String {
-        String::from_utf8(self.bytes(args, input)).unwrap().trim().to_owned()
-    }
-
-    fn bytes(&self, args: &[&str], input: &[u8]) -> Vec<u8> {
-        use std::io::Write as _;
-        let mut command = self.command(args);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input).unwrap();
-        let out = child.wait_with_output().unwrap();
-        assert!(out.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&out.stderr));
-        out.stdout
-    }
-
-    pub fn write(&self, path: &str, data: &str) -> &Self {
-        let path = self.0.join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, data).unwrap();
-        self
-    }
-
-    pub fn commit(&self) -> CommitId {
-        self.git(&["add", "-A"]);
-        self.git(&["commit", "-q", "--allow-empty", "-m", "m"]);
-        self.git(&["rev-parse", "HEAD"]).parse().unwrap()
-    }
-
-    /// A commit of a tree with these raw bytes; git itself would refuse to make most of them.
-    fn commit_raw_tree(&self, entries: &[(&str, &str, &str)]) -> CommitId {
-        let mut data = Vec::new();
-        for (mode, name, id) in entries {
-            data.extend(format!("{mode} {name}\0").as_bytes());
-            data.extend(hex::decode(id).unwrap());
-        }
-        let args = ["hash-object", "-t", "tree", "--literally", "-w", "--stdin"];
-        let tree = self.git_with(&args, &data);
-        self.git(&["commit-tree", "-m", "m", &tree]).parse().unwrap()
-    }
-}
 
 /// A lab whose mirror of [`URL`] is a repository made by `fill`, and the commit that `fill` gave.
 pub fn mirrored(fill: impl FnOnce(&Repo) -> CommitId) -> (Lab, Repo, CommitId) {

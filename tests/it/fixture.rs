@@ -213,7 +213,7 @@ fn a_fixture_of_a_commit_and_its_attack_are_on_record() {
         (text("workspace/src/duration.ts"), text("workspace/tests/duration.test.ts"));
     let repo = world.path().join("repo");
     let files = [("src/duration.ts", code.as_str()), ("tests/duration.test.ts", tests.as_str())];
-    let rev = crate::lock::commit(&repo, &files);
+    let rev = crate::repo::commit(&repo, &files);
     let from = |rev: &str| format!("file://{}@{rev}", repo.display());
     let (solution, generator) = (work.join("solution"), work.join("generator.ts"));
     let new = |from: &str| {

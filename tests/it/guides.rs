@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use crate::lock::{MAIN, PACKAGE, commit, mirror, root_lock};
+use crate::lock::{MAIN, PACKAGE, mirror, root_lock};
+use crate::repo::commit;
 use crate::util::{Run, World, project};
 
 /// A document with what stands in for its names, and the lines that end otherwise than with 0.

@@ -1,8 +1,9 @@
 //! Kinds of dependencies and layouts of a source, from its lock to a verified record, and what is refused of them. The
 //! sources are small repositories made here, behind a mirror.
 
-use crate::lock::{PARSE_MS, Source, commit, mirror};
+use crate::lock::{PARSE_MS, Source, mirror};
 use crate::loopback::{Reply, Server};
+use crate::repo::{Repo, commit};
 use crate::util::World;
 
 /// What `bun patch --commit` writes for a change of one line and a new file.
@@ -149,13 +150,10 @@ fn links_are_made_by_a_bun_that_makes_them() {
 
 /// Commits what `repo` has and a submodule at `lib` with this commit; gives the new commit.
 fn with_submodule(repo: &std::path::Path, submodule: &str) -> String {
-    let git = git2::Repository::open(repo).unwrap();
-    let head = git.head().unwrap().peel_to_commit().unwrap();
-    let mut tree = git.treebuilder(Some(&head.tree().unwrap())).unwrap();
-    tree.insert("lib", git2::Oid::from_str(submodule).unwrap(), 0o160_000).unwrap();
-    let tree = git.find_tree(tree.write().unwrap()).unwrap();
-    let who = git2::Signature::new("t", "t@localhost", &git2::Time::new(1, 0)).unwrap();
-    git.commit(Some("HEAD"), &who, &who, "x", &tree, &[&head]).unwrap().to_string()
+    let repo = Repo(repo.to_owned());
+    repo.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{submodule},lib")]);
+    repo.git(&["commit", "-q", "-m", "x"]);
+    repo.git(&["rev-parse", "HEAD"])
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! `admit lock` from a source to a record: what it proposes, asks for and refuses, and that what it wrote builds. The
 //! sources are small repositories made here, behind a mirror.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
 use crate::loopback::{Reply, Server};
+use crate::repo::{Repo, commit};
 use crate::util::{Run, World, project};
 
 /// A package of the registry that the sources depend on.
@@ -98,25 +99,6 @@ impl<'a> Source<'a> {
 
 pub fn mirror(world: &World) -> PathBuf {
     world.path().join("mirror")
-}
-
-/// Commits `files` in the repository at `repo`, which is made where it is not there, and gives the commit.
-pub fn commit(repo: &Path, files: &[(&str, &str)]) -> String {
-    std::fs::create_dir_all(repo).unwrap();
-    let git = git2::Repository::init(repo).unwrap();
-    for (path, text) in files {
-        let path = repo.join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    }
-    let mut index = git.index().unwrap();
-    index.add_all(["*"], git2::IndexAddOption::FORCE, None).unwrap();
-    index.write().unwrap();
-    let tree = git.find_tree(index.write_tree().unwrap()).unwrap();
-    let who = git2::Signature::new("t", "t@localhost", &git2::Time::new(1, 0)).unwrap();
-    let head = git.head().ok().and_then(|head| head.peel_to_commit().ok());
-    let parents: Vec<&git2::Commit<'_>> = head.iter().collect();
-    git.commit(Some("HEAD"), &who, &who, "x", &tree, &parents).unwrap().to_string()
 }
 
 #[test]
@@ -532,20 +514,17 @@ fn what_is_no_current_bun_project_is_refused_by_name_and_leaves_nothing() {
 fn a_source_of_20_000_files_is_built_with_1_024_descriptors() {
     let world = World::with_shared_store();
     let mut source = Source::plain(&world, "many");
-    let git = git2::Repository::open(mirror(&world).join(&source.name)).unwrap();
-    let blob = git.blob(b"x").unwrap();
-    let tree = |entries: usize, id: git2::Oid, mode: i32| {
-        let mut tree = git.treebuilder(None).unwrap();
-        (0..entries).for_each(|n| drop(tree.insert(n.to_string(), id, mode).unwrap()));
-        tree.write().unwrap()
+    let repo = Repo(mirror(&world).join(&source.name));
+    let blob = repo.git_with(&["hash-object", "-w", "--stdin"], b"x");
+    let tree = |entries: usize, kind: &str, id: &str| {
+        let rows: String = (0..entries).map(|n| format!("{kind} {id}\t{n}\n")).collect();
+        repo.git_with(&["mktree"], rows.as_bytes())
     };
-    let data = tree(100, tree(200, blob, 0o100_644), 0o040_000);
-    let head = git.head().unwrap().peel_to_commit().unwrap();
-    let mut root = git.treebuilder(Some(&head.tree().unwrap())).unwrap();
-    root.insert("data", data, 0o040_000).unwrap();
-    let root = git.find_tree(root.write().unwrap()).unwrap();
-    let who = git2::Signature::new("t", "t@localhost", &git2::Time::new(1, 0)).unwrap();
-    source.rev = git.commit(Some("HEAD"), &who, &who, "x", &root, &[&head]).unwrap().to_string();
+    let data = tree(100, "040000 tree", &tree(200, "100644 blob", &blob));
+    let rows = repo.git(&["ls-tree", "HEAD"]) + &format!("\n040000 tree {data}\tdata\n");
+    let root = repo.git_with(&["mktree"], rows.as_bytes());
+    source.rev = repo.git(&["commit-tree", "-p", "HEAD", "-m", "x", &root]);
+    repo.git(&["update-ref", "HEAD", &source.rev]);
     let mirror = format!("https://provider.invalid/=file://{}/", mirror(&world).display());
     let few = |args: &[&str]| {
         let args = [args, &["--mirror", &mirror]].concat();

@@ -43,6 +43,7 @@ mod network;
 mod package;
 mod packs;
 mod rebuild;
+mod repo;
 mod root;
 mod run;
 mod runs;

@@ -18,10 +18,11 @@ use cap_std::ambient_authority;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 
-use crate::fetch_git::{Repo, URL, mirrored, refused};
+use crate::fetch_git::{URL, mirrored, refused};
 use crate::fuzz::Dice;
 use crate::judge::{host, shown};
 use crate::loopback::{Reply, git_http};
+use crate::repo::Repo;
 use crate::util::admit;
 
 /// A pack under construction, and where each object is.

@@ -28,7 +28,7 @@ use admit::store::{Hashes, Store};
 use serde_json::{Value, json};
 
 use crate::judge::{host, shown};
-use crate::lock::commit;
+use crate::repo::commit;
 use crate::run::put;
 use crate::upstream::{MODEL, MockServer, key, serve_during};
 use crate::util::{self, World};
