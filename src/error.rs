@@ -280,6 +280,12 @@ impl fmt::Display for Reason {
     }
 }
 
+/// What allows more of what a shell, a service manager or a container may limit for a process.
+pub const MORE_OPEN_FILES: &str = "allow more open files: ulimit -n 4096";
+pub const LARGER_FILES: &str = "allow larger files: ulimit -f unlimited";
+pub const MORE_ADDRESS_SPACE: &str = "allow more address space: ulimit -v unlimited";
+pub const MORE_PROCESSES: &str = "allow more processes: ulimit -u unlimited; or end other work of this user, or raise the cgroup's pids.max";
+
 /// A failure with everything a person needs to act on it.
 #[derive(Debug)]
 pub struct Error {
@@ -346,12 +352,8 @@ impl Error {
                     "free some space there, or name another place: --store for what is fetched and built, --state for evidence",
                 ),
             ),
-            (Some(libc::EMFILE | libc::ENFILE), _) => {
-                (Reason::LimitHit, Some("allow more open files: ulimit -n"))
-            }
-            (_, ErrorKind::FileTooLarge) => {
-                (Reason::LimitHit, Some("allow larger files: ulimit -f"))
-            }
+            (Some(libc::EMFILE | libc::ENFILE), _) => (Reason::LimitHit, Some(MORE_OPEN_FILES)),
+            (_, ErrorKind::FileTooLarge) => (Reason::LimitHit, Some(LARGER_FILES)),
             (_, ErrorKind::ReadOnlyFilesystem) => {
                 let fix = "that file system is mounted read-only: mount it writable, or name another place (--store, --state, --root, XDG_DATA_HOME)";
                 (Reason::Io, Some(fix))

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, MORE_PROCESSES, Reason, Result};
 use crate::host::{self, Host};
 use crate::stop;
 use crate::ui::{self, Ui};
@@ -307,7 +307,7 @@ fn stopped_short(panic: &(dyn Any + Send)) -> Error {
     if text.starts_with("failed to spawn thread") || NO_THREAD.load(Ordering::SeqCst) {
         return Error::new(Reason::LimitHit, "no further thread can be started")
             .found(text)
-            .hint("allow more processes: ulimit -u unlimited");
+            .hint(MORE_PROCESSES);
     }
     Error::new(Reason::Internal, "admit stopped by a fault of its own; nothing was decided")
         .found(text)

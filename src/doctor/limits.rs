@@ -6,6 +6,7 @@ use rustix::process::Resource;
 
 use super::check::{Check, Need};
 use crate::error::{Error, Reason};
+use crate::sandbox::BOUNDS;
 
 /// `bun build` of Case takes 630 MB of memory (measured), and with less it is killed.
 const MEMORY_LEAST: u64 = 630 << 20;
@@ -61,15 +62,6 @@ pub(super) fn disk(store: &Path) -> Check {
     need(space < DISK_LEAST).failed(found, fix)
 }
 
-/// What a shell or a service manager bounds for a process: its name, `ulimit`'s flag, and the least that a build and a run
-/// need. An output of 106 MB and the compiled Bun in it are written whole; with 64 open files a first build was refused, and
-/// with 128, or with an address space of 2 GB, build and run of the built-in provider were seen to work.
-const BOUNDS: [(Resource, &str, &str, u64); 3] = [
-    (Resource::Nofile, "open files", "-n", 128),
-    (Resource::Fsize, "size of a file in bytes", "-f", 256 << 20),
-    (Resource::As, "address space in bytes", "-v", 2_000_000 << 10),
-];
-
 /// The resource limits under which admit was started (getrlimit(2)); of open files the hard one, to which admit raises its own.
 pub(super) fn of_processes() -> Check {
     processes(|resource| {
@@ -87,18 +79,15 @@ fn processes(limit: impl Fn(Resource) -> Option<u64>) -> Check {
         reason: Reason::LimitHit,
         required: true,
     };
-    let low = BOUNDS.iter().filter_map(|(resource, name, flag, least)| {
-        let found = limit(*resource).filter(|found| found < least)?;
-        Some((
-            format!("{name}: at most {found}, {least} needed"),
-            format!("ulimit {flag} unlimited"),
-        ))
+    let low = BOUNDS.iter().filter_map(|bound| {
+        let found = limit(bound.resource).filter(|found| *found < bound.build)?;
+        Some((format!("{} is {found}, {} needed", bound.name, bound.build), bound.fix))
     });
-    let (found, flags): (Vec<String>, Vec<String>) = low.unzip();
+    let (found, fixes): (Vec<String>, Vec<&str>) = low.unzip();
     if found.is_empty() {
         return need.ok("no limit is lower");
     }
-    let fix = format!("in the shell or service that starts admit: {}", flags.join("; "));
+    let fix = format!("in the shell or service that starts admit: {}", fixes.join("; "));
     need.failed(found.join("; "), fix)
 }
 
@@ -116,7 +105,7 @@ mod tests {
         assert!(!processes(|_| Some(u64::MAX)).blocks());
         let low = processes(|one| (one == Resource::Fsize).then_some(1 << 20));
         assert!(low.blocks());
-        assert_eq!(low.finding.found, "size of a file in bytes: at most 1048576, 268435456 needed");
+        assert_eq!(low.finding.found, "RLIMIT_FSIZE is 1048576, 268435456 needed");
         assert!(low.finding.fix.contains("ulimit -f unlimited"), "{}", low.finding.fix);
     }
 

@@ -22,6 +22,8 @@ use crate::secrets::{Known, Rules, Scanner, Secret};
 
 /// The role of a file that was not recorded.
 const UNEXPECTED: &str = "unexpected";
+/// The role of the file that names a failure.
+const MARKER: &str = "marker";
 /// Bytes of the patch that a report shows.
 const DIFF_BYTES: usize = 256 << 10;
 /// Exchanges that a report shows.
@@ -40,6 +42,13 @@ pub struct Sealed {
     pub directory: PathBuf,
 }
 
+/// What an attempt to seal came to.
+enum Written {
+    Sealed(Sealed),
+    /// All but the seal is there, and is to be written anew for this report.
+    Instead(RunReport),
+}
+
 impl Recording {
     /// Writes a record of admit's own as one file.
     pub fn record<T: Serialize>(&self, name: &str, role: &str, value: &T) -> Result<()> {
@@ -55,26 +64,44 @@ impl Recording {
     /// # Errors
     /// Where the files cannot be written, or the run is sealed already.
     pub fn seal(&self, report: RunReport) -> Result<Sealed> {
+        self.seal_unless(report, &|_| None)
+    }
+
+    /// As [`Recording::seal`], with what `instead` makes of `report` where it makes something of it: asked once all is
+    /// written but the seal, so that nothing that comes before the seal comes too late.
+    ///
+    /// # Errors
+    /// As [`Recording::seal`].
+    pub fn seal_unless(
+        &self,
+        report: RunReport,
+        instead: &dyn Fn(&RunReport) -> Option<RunReport>,
+    ) -> Result<Sealed> {
         self.dir.release();
         let mut state = self.state();
         if state.sealed {
             return Err(Error::new(Reason::Internal, "the run is sealed already"));
         }
-        let first = self.seal_locked(&mut state, report.clone());
-        let result = match first {
-            // No space for all of it: what decides fits into much less.
-            Err(err) if err.reason() == Reason::DiskFull => {
-                let mut small = report;
-                small.fail(FailureClass::Unclassified, "the disk is full");
-                small.blockers.push(err.to_string());
-                small.wire.clear();
-                state.broken.get_or_insert(err.to_string());
-                self.seal_locked(&mut state, small)
+        let (mut report, mut asked, mut full) = (report, false, false);
+        loop {
+            let other = || if asked { None } else { instead(&report) };
+            match self.seal_locked(&mut state, report.clone(), &other) {
+                Ok(Written::Sealed(sealed)) => {
+                    state.sealed = true;
+                    return Ok(sealed);
+                }
+                Ok(Written::Instead(other)) => (report, asked) = (other, true),
+                // No space for all of it: what decides fits into much less.
+                Err(err) if err.reason() == Reason::DiskFull && !full => {
+                    full = true;
+                    report.fail(FailureClass::Unclassified, "the disk is full");
+                    report.blockers.push(err.to_string());
+                    report.wire.clear();
+                    state.broken.get_or_insert(err.to_string());
+                }
+                Err(err) => return Err(err),
             }
-            other => other,
-        };
-        state.sealed = result.is_ok();
-        result
+        }
     }
 
     /// What the machine's clock did beside going on, if it did.
@@ -101,7 +128,12 @@ impl Recording {
         self.seal(report)
     }
 
-    fn seal_locked(&self, state: &mut State, mut report: RunReport) -> Result<Sealed> {
+    fn seal_locked(
+        &self,
+        state: &mut State,
+        mut report: RunReport,
+        instead: &dyn Fn() -> Option<RunReport>,
+    ) -> Result<Written> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let chain = self.finish_logs(state)?;
         self.fill_in(state, &report)?;
@@ -151,9 +183,15 @@ impl Recording {
         let manifest = Manifest { schema: Manifest::SCHEMA.to_string(), files: entries };
         let seal = Seal::of(&manifest);
         self.dir.write(names::MANIFEST, &record::pretty(&manifest), true)?;
+        if let Some(other) = instead() {
+            for marker in manifest.files.iter().filter(|entry| entry.role == MARKER) {
+                self.dir.remove(marker.path.as_str());
+            }
+            return Ok(Written::Instead(other));
+        }
         self.dir.write(names::SEAL, &record::pretty(&seal), true)?;
         self.dir.sync()?;
-        Ok(Sealed { id: seal.id, report, directory: self.dir.path().to_owned() })
+        Ok(Written::Sealed(Sealed { id: seal.id, report, directory: self.dir.path().to_owned() }))
     }
 
     /// Writes every file that a run directory has and that the run did not come to write.
@@ -338,7 +376,7 @@ impl Recording {
             text.push_str(&format!("blocker: {blocker}\n"));
         }
         self.dir.write(&name, text.as_bytes(), true)?;
-        entries.push(entry(&name, "marker", "text/plain", text.as_bytes())?);
+        entries.push(entry(&name, MARKER, "text/plain", text.as_bytes())?);
         let slot = match class {
             FailureClass::AgentProtocol => &mut report.protocol_marker,
             FailureClass::LifecycleTimeout => &mut report.lifecycle_marker,

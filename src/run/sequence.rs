@@ -221,13 +221,22 @@ impl Run<'_> {
         }
         match ended {
             Ok((code, decision)) => {
-                let sealed = recording.seal(report)?;
-                let code = match (code, sealed.report.status) {
-                    (Some(code), _) => code,
-                    (None, RunStatus::Rehearsed) if self.options.require_pass => {
+                let sealed = recording.seal_unless(report, &|report| {
+                    let mut report = report.clone();
+                    self.stopped(&mut report).then_some(report)
+                })?;
+                let code = match (code, &sealed.report) {
+                    (Some(code), report)
+                        if report.failure_class != Some(FailureClass::Interrupted) =>
+                    {
+                        code
+                    }
+                    (None, report)
+                        if self.options.require_pass && report.status == RunStatus::Rehearsed =>
+                    {
                         Kind::No.exit_code()
                     }
-                    (None, _) => verdict::exit_code(&sealed.report),
+                    (_, report) => verdict::exit_code(report),
                 };
                 Ok(Outcome { code, sealed: Some(sealed), decision })
             }

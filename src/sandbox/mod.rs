@@ -27,7 +27,7 @@ mod verified;
 pub use capture::{Captured, Sink, Stream};
 pub use confine::{Bounds, confine};
 pub use diagnose::namespaces;
-pub use explain::{killed, killed_inside, unknown_sender};
+pub use explain::{BOUNDS, killed, killed_inside, unknown_sender};
 pub use facts::{Probe, SandboxFacts, StableFacts, VerifiedCopy, VolatileFacts};
 pub use ids::{AsOwner, Owner};
 pub use init::maybe_child;

@@ -33,6 +33,35 @@ fn no_rehearsal_can_be_sealed_as_a_pass() {
 }
 
 #[test]
+fn what_comes_while_the_files_are_written_decides_still() {
+    let dir = tempfile::tempdir().unwrap();
+    // A good run, and one whose own class left a marker that must not stay.
+    for good in [true, false] {
+        let run = begin(dir.path());
+        fill(&run);
+        let mut report = rehearsed();
+        if !good {
+            report.fail(FailureClass::AgentProtocol, "no_result");
+        }
+        let told = |report: &RunReport| {
+            assert!(!run.dir.path().join("seal.json").exists());
+            let mut report = report.clone();
+            let class = FailureClass::Interrupted;
+            report.status = RunStatus::Fail;
+            report.failure_class = Some(class);
+            report.failure_reason = Some(class.failure_reason("signal 15"));
+            Some(report)
+        };
+        let sealed = run.seal_unless(report, &told).unwrap();
+        assert_eq!(sealed.report.status, RunStatus::Fail);
+        assert_eq!(sealed.report.failure_class, Some(FailureClass::Interrupted));
+        assert_eq!(sealed.report.protocol_marker, None);
+        let checked = check(&sealed.directory, Some(&sealed.id)).unwrap();
+        assert_eq!((checked.faults, checked.level), (vec![], Some(Level::EqualToId)));
+    }
+}
+
+#[test]
 fn a_rehearsal_without_its_evidence_is_a_failure() {
     type Change = fn(&mut RunReport);
     let changes: [Change; 8] = [
