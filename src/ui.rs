@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,8 @@ pub struct Ui {
     stage: Arc<(Mutex<Stage>, Condvar)>,
     /// The first write to stdout that failed.
     failed: Mutex<Option<std::io::Error>>,
+    /// Whether the object that `--json` asks for was given.
+    answered: AtomicBool,
 }
 
 /// What is being done.
@@ -107,7 +110,8 @@ impl Ui {
         };
         let stage = Arc::new((Mutex::new(stage), Condvar::new()));
         let failed = Mutex::default();
-        Self { json, colour, colour_out, quiet, width, bar, stage, failed }
+        let answered = AtomicBool::new(false);
+        Self { json, colour, colour_out, quiet, width, bar, stage, failed, answered }
     }
 
     /// One that shows no progress and no colour: for what is said before the settings are known.
@@ -146,7 +150,15 @@ impl Ui {
     /// One object on stdout, where `--json` asks for it.
     pub fn json(&self, value: &Value) {
         if self.json {
+            self.answered.store(true, Ordering::SeqCst);
             self.out(&format!("{value:#}"));
+        }
+    }
+
+    /// As [`Ui::json`], for a command that is at its end before its answer: nothing where the answer was given.
+    pub fn json_at_last(&self, value: &Value) {
+        if !self.answered.load(Ordering::SeqCst) {
+            self.json(value);
         }
     }
 

@@ -88,13 +88,12 @@ impl App {
 
     /// From now on a signal is no sudden death: the command comes to an end, and what it knows is sealed.
     pub(super) fn heed_signals(&self) -> Result<()> {
-        let (ui, told) = (Arc::clone(&self.ui), Arc::clone(&self.ui));
+        let (ui, listener) = (Arc::clone(&self.ui), Arc::clone(&self.ui));
         let hear = move || {
-            told.remark("stopping: what is done so far is kept; Ctrl-C again ends it at once");
+            listener.remark("stopping: what is done so far is kept; Ctrl-C again ends it at once");
         };
         stop::heed(&self.context.stop, hear, move |signal, answer| {
-            let what = format!("told to stop by signal {signal}");
-            let told = Error::new(Reason::Interrupted, what).hint("run it again");
+            let told = told(i32::try_from(signal).unwrap_or_default());
             ui.finish();
             match answer {
                 Some(answer) => {
@@ -138,6 +137,11 @@ fn typed<T, E: Display>(
             Err(Error::new(Reason::BadArgument, what).expected(err.to_string()).found(text))
         }
     }
+}
+
+/// What a command says that was told to stop.
+pub(super) fn told(signal: i32) -> Error {
+    Error::new(Reason::Interrupted, format!("told to stop by signal {signal}")).hint("run it again")
 }
 
 #[cfg(test)]

@@ -250,12 +250,16 @@ fn answer_signals(app: &App, command: &Command) -> Result<()> {
     )]
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
-            ui.finish();
-            ui.remark("stopped: what was fetched stays in the store; what was unfinished goes with the next command");
+            let told = app::told(signal).hint("what was fetched stays in the store; what was unfinished goes with the next command");
+            let mut answer = told.to_json();
+            // What a shell makes of an end by a signal.
+            answer["exit_code"] = (128 + signal).into();
+            ui.json_at_last(&answer);
+            ui.words(&told);
             // Ends admit as if nobody had listened; sandboxes end with it.
             drop(signal_hook::low_level::emulate_default_handler(signal));
             // Where that signal's default is not known there.
-            std::process::exit(Reason::Interrupted.kind().exit_code().into());
+            std::process::exit(told.kind().exit_code().into());
         }
     });
     Ok(())

@@ -175,9 +175,11 @@ fn while_something_is_downloaded_or_built() {
     let mut world = World::new();
     let (address, heard) = silent();
     let registry = format!("http://{address}/");
-    let build = ["build", "understudy", "--registry", &registry];
+    let build = ["build", "understudy", "--json", "--registry", &registry];
     let run = told(&world, &build, Signal::TERM, || heard.recv().unwrap());
     assert_eq!(run.code(), None, "ended by the signal: {run}");
+    let answer = run.json();
+    assert_eq!((&answer["reason"], &answer["exit_code"]), (&json!("interrupted"), &json!(143)));
     // `health` builds too, and takes its scratch directory with it.
     let temp = world.path().join("tmp");
     std::fs::create_dir(&temp).unwrap();
