@@ -99,7 +99,11 @@ pub(super) fn gather(sources: &Sources<'_>, policy: &Policy) -> Gathered {
     let place = gather::binary_path(request.binary.as_deref(), &facts, Some(store));
     // Hashing the binary takes the longest; programs and sandbox are found out beside it.
     let (binary, tools, sandbox) = std::thread::scope(|scope| {
-        let tools = scope.spawn(|| tools::of(context, root, store, &fixture.record));
+        let tools = scope.spawn(|| {
+            let tools = tools::of(context, root, store, &fixture.record)?;
+            let run = options.directory.iter().try_for_each(|run| tools.keep_from(run));
+            run.map(|()| tools)
+        });
         let sandbox = scope.spawn(|| probes(sources.launcher));
         let binary = if provider { gather::binary(place.as_ref()) } else { Found::Unknown };
         (binary, tools.join(), sandbox.join())

@@ -115,8 +115,10 @@ pub fn tools(context: &Context, root: &Root, store: &Store, wanted: &[Tool]) -> 
     let host = &context.host;
     let python = wanted.contains(&Tool::Python3).then(|| python(host)).transpose()?;
     let git = wanted.contains(&Tool::Git).then(|| git(host)).transpose()?;
-    for place in places(python.as_ref(), git.as_ref()) {
-        not_private(host, store, &place)?;
+    let private = Private::of(context, root, store)?;
+    let system = SYSTEM.iter().map(PathBuf::from);
+    for place in system.chain(places(python.as_ref(), git.as_ref())) {
+        private.keep_from(&place)?;
     }
     let pytest = python.map(|python| {
         let (tree, lock) = pytest::install(host, root, store, &python, &*context.progress)?;
@@ -173,21 +175,52 @@ fn places(python: Option<&Python>, git: Option<&Git>) -> Vec<PathBuf> {
     out
 }
 
-/// Refuses a place that would show the agent what is this user's own.
-fn not_private(host: &Host, store: &Store, place: &Path) -> Result<()> {
-    let real = |path: PathBuf| path.canonicalize().unwrap_or(path);
-    let own = [host.data_dir()?, host.state_dir()?, store.path().to_path_buf()].map(real);
-    let home = host.home().map(real);
-    let private = own.iter().find(|own| own.starts_with(place) || place.starts_with(own));
-    let Some(private) = private.or(home.as_ref().filter(|home| home.starts_with(place))) else {
-        return Ok(());
-    };
-    let what = "a program's directory would show this user's own files in the sandbox";
-    Err(Error::new(Reason::RequestRefused, what)
-        .at(place.display().to_string())
-        .expected("a directory that holds the program alone")
-        .found(format!("it is, holds or lies in {}", private.display()))
-        .hint("put a python3 and a git that are installed elsewhere first on PATH, such as PATH=/usr/bin:$PATH"))
+/// What no sandbox may show: it holds keys, records, answers, or what a run's calls are drawn from.
+struct Private {
+    /// Nothing of these, and nothing in them.
+    whole: Vec<PathBuf>,
+    /// Not these; what is installed in them may be shown.
+    itself: Vec<PathBuf>,
+}
+
+impl Private {
+    fn of(context: &Context, root: &Root, store: &Store) -> Result<Self> {
+        let host = &context.host;
+        let real = |path: PathBuf| path.canonicalize().unwrap_or(path);
+        let whole = [host.data_dir()?, context.runs_dir()?, store.path().to_path_buf()];
+        let files = ["ADMIT_MODEL_KEY_FILE", "ADMIT_MODEL_ENDPOINT_FILE"];
+        let itself = [host.home(), root.directory().map(Path::to_path_buf)]
+            .into_iter()
+            .chain(files.map(|name| host.path_var(name).map(|path| host.absolute(&path))));
+        Ok(Self { whole: whole.map(real).to_vec(), itself: itself.flatten().map(real).collect() })
+    }
+
+    /// Refuses a place, mounted in every sandbox of a fixture, that would show the agent something of these.
+    fn keep_from(&self, place: &Path) -> Result<()> {
+        let place = &place.canonicalize().unwrap_or_else(|_| place.to_path_buf());
+        let shown = |own: &&PathBuf| own.starts_with(place);
+        let within = self.whole.iter().find(|own| shown(own) || place.starts_with(own));
+        match within.or_else(|| self.itself.iter().find(shown)) {
+            None => Ok(()),
+            Some(own) if SYSTEM.iter().any(|system| place.starts_with(system)) => {
+                let what =
+                    "every sandbox shows this directory, and this user's own files are in it";
+                Err(Error::new(Reason::RequestRefused, what)
+                    .at(place.display().to_string())
+                    .expected("what the system's packages install")
+                    .found(own.display().to_string())
+                    .hint("move it to where no sandbox looks, such as below your home"))
+            }
+            Some(own) => {
+                let what = "a program's directory would show this user's own files in the sandbox";
+                Err(Error::new(Reason::RequestRefused, what)
+                    .at(place.display().to_string())
+                    .expected("a directory that holds the program alone")
+                    .found(format!("it is, holds or lies in {}", own.display()))
+                    .hint("put a python3 and a git that are installed elsewhere first on PATH, such as PATH=/usr/bin:$PATH"))
+            }
+        }
+    }
 }
 
 impl Tools {
@@ -238,6 +271,16 @@ impl Tools {
 
     fn python(&self) -> Option<&Python> {
         self.pytest.as_ref().map(|pytest| &pytest.python)
+    }
+
+    /// Refuses a run directory that a sandbox of these programs would show.
+    ///
+    /// # Errors
+    /// [`Reason::RequestRefused`].
+    pub fn keep_from(&self, run: &Path) -> Result<()> {
+        let private = Private { whole: Vec::new(), itself: vec![run.to_path_buf()] };
+        let system = SYSTEM.iter().map(PathBuf::from);
+        system.chain(places_of(self)).try_for_each(|place| private.keep_from(&place))
     }
 
     /// What a report says.
@@ -349,21 +392,66 @@ fn absolute(path: &Path) -> Result<AbsPath> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::context::Options;
+    use crate::host::{Silent, SystemClock};
 
     #[test]
     fn a_program_in_a_directory_that_holds_private_files_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().canonicalize().unwrap().join("home");
         std::fs::create_dir_all(home.join("tools/python")).unwrap();
-        let store = Store::open(&dir.path().join("store")).unwrap();
-        let host = Host::with([("HOME".to_owned(), home.display().to_string())], "/");
-        let judge = |place: &Path| not_private(&host, &store, place).map_err(|e| e.reason());
+        let (context, root, store) = at(&home, dir.path());
+        let private = Private::of(&context, &root, &store).unwrap();
+        let judge = |place: &Path| private.keep_from(place).map_err(|e| e.reason());
         for place in [&home, home.parent().unwrap(), &home.join(".local/share/admit/keys")] {
             assert_eq!(judge(place), Err(Reason::RequestRefused), "{}", place.display());
         }
         assert_eq!(judge(store.path()), Err(Reason::RequestRefused));
         assert_eq!(judge(&home.join("tools/python")), Ok(()));
+    }
+
+    /// A user with this home, whose root and store lie in `dir`.
+    fn at(home: &Path, dir: &Path) -> (Context, Root, Store) {
+        let (records, store) = (dir.join("records"), dir.join("store"));
+        std::fs::create_dir_all(&records).unwrap();
+        std::fs::write(records.join(crate::root::MARKER), "").unwrap();
+        let host = Host::with([("HOME".to_owned(), home.display().to_string())], "/");
+        let root = Root::read_untrusted(&host, &records).unwrap();
+        let options = Options { state: Some(dir.join("state")), ..Options::default() };
+        let (clock, silent) = (Arc::new(SystemClock), Arc::new(Silent));
+        (Context::new(host, clock, silent, options), root, Store::open(&store).unwrap())
+    }
+
+    #[test]
+    fn what_is_the_users_own_lies_in_no_directory_that_every_sandbox_shows() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let home = dir.join("home");
+        std::fs::create_dir_all(&home).unwrap();
+        let (context, root, store) = at(&home, &dir);
+        let private = Private::of(&context, &root, &store).unwrap();
+        for system in SYSTEM {
+            assert!(private.keep_from(Path::new(system)).is_ok(), "{system}");
+        }
+        // Of a directory of records, of runs and of keys, wherever a fixture's programs lie.
+        let mounted = dir.join("mounted");
+        let own = ["records", "state/runs", "home/.local/share/admit", "home"];
+        for own in own.map(|own| dir.join(own)).into_iter().chain([store.path().to_path_buf()]) {
+            let shown = Private { whole: Vec::new(), itself: vec![own.clone()] };
+            assert!(shown.keep_from(own.parent().unwrap()).is_err(), "{}", own.display());
+            assert!(shown.keep_from(&mounted).is_ok());
+            let all = private.whole.iter().chain(&private.itself);
+            assert!(all.into_iter().any(|known| *known == own), "{}", own.display());
+        }
+        // A Python of its own in the directory of records is no reason to refuse.
+        assert!(private.keep_from(&dir.join("records/.venv")).is_ok());
+        let below = Private { whole: Vec::new(), itself: vec!["/usr/src/app".into()] };
+        let error = below.keep_from(Path::new("/usr")).unwrap_err();
+        assert_eq!(error.reason(), Reason::RequestRefused);
+        assert_eq!(error.found_value(), Some("/usr/src/app"));
     }
 
     #[test]

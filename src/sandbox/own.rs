@@ -2,7 +2,8 @@
 //! device that cannot be opened lies over it.
 //!
 //! It is known by device and inode. It is looked for under its own path, and, where it has more than one name, in the
-//! directories of programs: a whole `/usr` would take longer to search than the sandbox takes to start.
+//! directories of programs: a whole `/usr` would take longer to search than the sandbox takes to start. Another admit that
+//! is installed there, of whatever version, holds the same, and is known by its name.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,21 +17,28 @@ use super::attach::{NODEV, NOEXEC, NOSUID, RDONLY, attach, clone_tree, source};
 use super::failure::{Failure, Result};
 use super::policy::{Mount, Policy, Wall};
 use super::sys::{self, named};
+use crate::record::ids::AbsPath;
 
 /// Directories of programs below a mounted one.
 const PROGRAMS: [&str; 6] = ["", "bin", "sbin", "libexec", "local/bin", "local/sbin"];
 
-/// Hides the program that runs here, below the new root, and gives the places inside at which it would be seen.
+/// The name under which admit is installed.
+const NAME: &str = "admit";
+
+/// A program to hide, known by device and inode, and the place inside at which it may be seen.
+type Candidate = (String, (u64, u64));
+
+/// Hides the program that runs here and every other admit, below the new root, and gives the places inside at which it would be seen.
 pub fn hide(policy: &Policy, root: BorrowedFd<'_>) -> Result<Vec<String>> {
     let step = |text: &str| Failure::of(format!("hide admit's own program: {text}"));
     let own = named(std::fs::metadata("/proc/self/exe"), || "stat(/proc/self/exe)".into())
         .map_err(step("look"))?;
     let mut hidden = Vec::new();
-    for place in candidates(policy, &own) {
+    for (place, id) in candidates(policy, &own) {
         let Some(target) = open(root, &place).map_err(step("look"))? else { continue };
         let seen =
             named(rustix::fs::fstat(&target), || "fstat(place)".into()).map_err(step("look"))?;
-        if (seen.st_dev, seen.st_ino) != (own.dev(), own.ino()) {
+        if (seen.st_dev, seen.st_ino) != id {
             continue;
         }
         if policy.has(Wall::OwnProgram) {
@@ -45,34 +53,48 @@ pub fn hide(policy: &Policy, root: BorrowedFd<'_>) -> Result<Vec<String>> {
     Ok(hidden)
 }
 
-/// Places inside at which the program may be seen.
-fn candidates(policy: &Policy, own: &std::fs::Metadata) -> BTreeSet<String> {
+/// Places inside at which the program, or another admit, may be seen.
+fn candidates(policy: &Policy, own: &std::fs::Metadata) -> BTreeSet<Candidate> {
     // Of a program that was removed since it started, the link names no path.
     let path = std::fs::read_link("/proc/self/exe").unwrap_or_default();
-    let mut places = BTreeSet::new();
-    for mount in &policy.mounts {
-        let (Mount::ReadOnly { host, inside } | Mount::Writable { host, inside }) = mount else {
-            continue;
-        };
-        let mut add = |below: &Path| {
-            places.extend(Path::new(inside.as_str()).join(below).to_str().map(str::to_owned));
-        };
-        if host == &path {
-            add(Path::new(""));
-        } else if let Ok(below) = path.strip_prefix(host) {
-            add(below);
-        }
-        if own.nlink() > 1 {
-            for below in PROGRAMS {
-                let names = std::fs::read_dir(host.join(below)).into_iter().flatten().flatten();
+    let hosts: Vec<(&PathBuf, &AbsPath)> = policy.mounts.iter().filter_map(shown).collect();
+    let mut programs = BTreeSet::from([(path, (own.dev(), own.ino()))]);
+    for (host, _) in &hosts {
+        for below in PROGRAMS {
+            let dir = host.join(below);
+            let installed = dir.join(NAME);
+            // Behind a link is the program.
+            if let (Ok(real), Ok(meta)) = (installed.canonicalize(), installed.metadata())
+                && meta.is_file()
+            {
+                programs.insert((real, (meta.dev(), meta.ino())));
+            }
+            if own.nlink() > 1 {
+                let names = std::fs::read_dir(&dir).into_iter().flatten().flatten();
                 for entry in names.filter(|entry| entry.ino() == own.ino()) {
-                    add(&PathBuf::from(below).join(entry.file_name()));
+                    programs.insert((entry.path(), (own.dev(), own.ino())));
                 }
             }
         }
     }
-    // A path that ends with a slash would ask for a directory.
-    places.into_iter().map(|place| place.trim_end_matches('/').to_owned()).collect()
+    let mut places = BTreeSet::new();
+    for (program, id) in programs {
+        for (host, inside) in &hosts {
+            let Ok(below) = program.strip_prefix(host) else { continue };
+            // A path that ends with a slash would ask for a directory.
+            let place = Path::new(inside.as_str()).join(below);
+            places.extend(place.to_str().map(|place| (place.trim_end_matches('/').to_owned(), id)));
+        }
+    }
+    places
+}
+
+/// What of the host a mount shows, and where.
+fn shown(mount: &Mount) -> Option<(&PathBuf, &AbsPath)> {
+    match mount {
+        Mount::ReadOnly { host, inside } | Mount::Writable { host, inside } => Some((host, inside)),
+        _ => None,
+    }
 }
 
 /// What lies at `place`, a link as itself; `None` where nothing does, or where no program in the sandbox can reach it. Any

@@ -178,6 +178,33 @@ fn admits_own_program_is_hidden_under_every_name_below_a_mounted_prefix() {
     assert_eq!(error.found_value(), Some("admit's own program=/opt/prefix/bin/admit"));
 }
 
+#[test]
+fn another_admit_that_is_installed_below_a_mounted_prefix_is_hidden_too() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(dir.path(), open).expect("everybody may enter");
+    let prefix = dir.path().join("prefix");
+    for below in ["local/bin", "sbin", "lib/admit", "other"] {
+        std::fs::create_dir_all(prefix.join(below)).expect("a directory");
+    }
+    // Another version: neither the bytes nor the size are those of the program that runs.
+    std::fs::write(prefix.join("local/bin/admit"), "the answers").expect("a file");
+    std::fs::write(prefix.join("lib/admit/program"), "the answers").expect("a file");
+    std::os::unix::fs::symlink("../lib/admit/program", prefix.join("sbin/admit")).expect("a link");
+    std::fs::create_dir(prefix.join("other/admit")).expect("a directory of that name");
+    let mut policy = policy();
+    policy.mounts.push(Mount::ReadOnly { host: prefix, inside: place("/opt/prefix") });
+    let mut sandbox = begin(&policy);
+    for name in ["local/bin/admit", "lib/admit/program", "sbin/admit"] {
+        let done = sandbox.run(&sh(&format!("cat /opt/prefix/{name}"))).expect("runs");
+        assert_ne!(done.exit, Exit::Code(0), "{name}");
+        assert_eq!(done.stdout.text(), "", "{name}");
+    }
+    drop(sandbox);
+    let seen = noticed(&policy, &[Wall::OwnProgram]);
+    assert_eq!(seen, ["admit's own program=/opt/prefix/lib/admit/program"]);
+}
+
 /// Leaves walls out, and returns the probes that failed because of it.
 fn noticed(policy: &Policy, walls: &[Wall]) -> Vec<String> {
     let removed_by_test = walls.iter().copied().collect();
