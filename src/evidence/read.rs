@@ -17,8 +17,8 @@ use crate::record::{self, RecordError};
 
 /// A manifest, report or proof larger than this is not read.
 const MAX_RECORD: u64 = 64 << 20;
-/// No run leaves a file as large as this (the recorder's own limits are far below), and its digest would take minutes.
-const MAX_FILE: u64 = 4 << 30;
+/// No run leaves as much as this (the recorder's own limits are far below), and its digests would take minutes.
+const MAX_BYTES: u64 = 4 << 30;
 
 /// How far a run directory can be believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -182,6 +182,7 @@ impl RunCheck {
     fn check_files(&mut self, dir: &RunDir, manifest: &Manifest) -> Result<()> {
         let present = dir.list()?;
         let names: BTreeSet<&str> = present.iter().map(|listed| listed.name.as_str()).collect();
+        let mut left = MAX_BYTES;
         for entry in &manifest.files {
             let path = entry.path.as_str();
             let want = format!("{} bytes, {}", entry.size, entry.sha256);
@@ -189,11 +190,12 @@ impl RunCheck {
                 self.fault(FaultKind::Missing, path, want, "absent");
                 continue;
             }
-            if entry.size > MAX_FILE {
-                let found = format!("{} bytes", entry.size);
-                self.fault(FaultKind::Changed, path, "a file of a run", found);
+            let Some(rest) = left.checked_sub(entry.size) else {
+                let found = format!("{} bytes, and others before it", entry.size);
+                self.fault(FaultKind::Changed, path, "files as large as a run's", found);
                 continue;
-            }
+            };
+            left = rest;
             // Of a file that is too long, one byte too many is read and no more.
             let found = match dir.digest(path, entry.size + 1, |_| {}) {
                 Ok((size, digest)) if size == entry.size && digest == entry.sha256 => continue,

@@ -307,6 +307,8 @@ pub struct CampaignRecord {
 
 impl Record for CampaignRecord {
     const SCHEMA: Schema = Schema { name: "admit.campaign", version: 2 };
+    /// A task has six, and each of its attempts up to fourteen.
+    const MAX_VALUES: usize = MAX_TASKS as usize * (6 + 14 * MAX_ATTEMPTS as usize);
 }
 
 /// One task shown alone, with what proves that it belongs to the campaign.

@@ -4,6 +4,7 @@
 //! `schema` that this version knows. Writing is deterministic: indented for people with sorted keys, and a compact
 //! canonical form (sorted keys, no spaces, integers only) over which digests of records are taken.
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
@@ -34,6 +35,8 @@ impl fmt::Display for Schema {
 pub trait Record: DeserializeOwned + Serialize {
     /// The schema that the record's `schema` key must name.
     const SCHEMA: Schema;
+    /// Most values that it may have.
+    const MAX_VALUES: usize = MAX_VALUES;
 }
 
 /// Why a text is not the record asked for.
@@ -71,22 +74,36 @@ impl From<serde_json::Error> for RecordError {
 /// Nesting deeper than this is refused: no record of ours is deeper than ten, and a parser that recurses must stop.
 const MAX_DEPTH: usize = 64;
 
+/// Most values in one text: the manifest of a run that left as many files as it may has 160,000. A value takes 32 bytes, an
+/// object about 700, so a text of a few megabytes could take gigabytes.
+pub const MAX_VALUES: usize = 250_000;
+
 /// A JSON value in which every object had distinct keys.
-struct Strict {
+struct Strict<'a> {
     depth: usize,
+    /// Values that may still come.
+    left: &'a Cell<usize>,
 }
 
-impl<'de> DeserializeSeed<'de> for Strict {
+impl Strict<'_> {
+    fn below(&self) -> Self {
+        Self { depth: self.depth + 1, left: self.left }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
     fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<Value, D::Error> {
         if self.depth > MAX_DEPTH {
             return Err(D::Error::custom(format!("nested deeper than {MAX_DEPTH}")));
         }
+        let left = self.left.get().checked_sub(1);
+        self.left.set(left.ok_or_else(|| D::Error::custom("has too many values"))?);
         d.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -114,7 +131,7 @@ impl<'de> Visitor<'de> for Strict {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut out = Vec::new();
-        while let Some(v) = seq.next_element_seed(Strict { depth: self.depth + 1 })? {
+        while let Some(v) = seq.next_element_seed(self.below())? {
             out.push(v);
         }
         Ok(out.into())
@@ -126,15 +143,21 @@ impl<'de> Visitor<'de> for Strict {
             if out.contains_key(&key) {
                 return Err(A::Error::custom(format!("duplicate key \"{}\"", key.escape_debug())));
             }
-            let value = map.next_value_seed(Strict { depth: self.depth + 1 })?;
+            let value = map.next_value_seed(self.below())?;
             out.insert(key, value);
         }
         Ok(out.into())
     }
 }
 
-/// Reads any JSON text strictly: no BOM, no duplicate key, nothing after the value.
+/// Reads any JSON text strictly: no BOM, no duplicate key, nothing after the value, no more than [`MAX_VALUES`].
 pub fn parse_value(bytes: &[u8]) -> Result<Value, RecordError> {
+    let mut left = MAX_VALUES;
+    parse_within(bytes, &mut left)
+}
+
+/// The same of one of several texts that may have `left` values together.
+pub fn parse_within(bytes: &[u8], left: &mut usize) -> Result<Value, RecordError> {
     if bytes.starts_with(b"\xef\xbb\xbf") {
         return Err(RecordError {
             line: 1,
@@ -149,7 +172,10 @@ pub fn parse_value(bytes: &[u8]) -> Result<Value, RecordError> {
         RecordError { line, column, what: "is not UTF-8".into() }
     })?;
     let mut de = serde_json::Deserializer::from_str(text);
-    let value = Strict { depth: 0 }.deserialize(&mut de)?;
+    let counted = Cell::new(*left);
+    let value = Strict { depth: 0, left: &counted }.deserialize(&mut de);
+    *left = counted.get();
+    let value = value?;
     de.end().map_err(|err| RecordError {
         what: "something follows the JSON value".into(),
         ..err.into()
@@ -159,8 +185,10 @@ pub fn parse_value(bytes: &[u8]) -> Result<Value, RecordError> {
 
 /// Reads a record of type `R`: strict JSON, the right schema, no unknown key.
 pub fn parse<R: Record>(bytes: &[u8]) -> Result<R, RecordError> {
-    let value = parse_value(bytes)?;
+    let mut left = R::MAX_VALUES;
+    let value = parse_within(bytes, &mut left)?;
     check_schema(&value, R::SCHEMA)?;
+    drop(value);
     // The second pass goes over the text again, so that an unknown key or a wrong value is named with its place.
     Ok(serde_json::from_slice(bytes)?)
 }
@@ -272,6 +300,28 @@ mod tests {
         assert!(fault("").contains("EOF"));
         let err = parse::<Sample>(b"{\n\"\xff\"").unwrap_err();
         assert_eq!((err.line, err.column), (2, 2));
+    }
+
+    #[test]
+    fn a_number_is_read_to_its_last_digit() {
+        for text in ["31.245270191439438", "-0.1", "5e-324", "1.7976931348623157e308"] {
+            let read = parse_value(text.as_bytes()).unwrap().as_f64();
+            assert_eq!(read.map(f64::to_bits), text.parse().ok().map(f64::to_bits), "{text}");
+        }
+        assert_eq!(parse_value(b"18446744073709551615").unwrap(), u64::MAX);
+    }
+
+    #[test]
+    fn no_text_becomes_more_values_than_a_record_has() {
+        let list = |count: usize| format!("[{}0]", "0,".repeat(count - 2));
+        assert!(parse_value(list(MAX_VALUES).as_bytes()).is_ok());
+        let err = parse_value(list(MAX_VALUES + 1).as_bytes()).unwrap_err();
+        assert_eq!(err.what, "has too many values");
+        let objects = format!("[{}0]", "{\"a\":0},".repeat(4 << 20));
+        assert_eq!(parse_value(objects.as_bytes()).unwrap_err().what, "has too many values");
+        let mut left = 5;
+        assert!(parse_within(b"[0, 0]", &mut left).is_ok());
+        assert!(parse_within(b"[0, 0]", &mut left).is_err());
     }
 
     #[test]

@@ -35,6 +35,6 @@ mod text;
 pub mod wire;
 
 pub use canonical::{
-    Record, RecordError, Schema, canonical, check_schema, digest, parse, parse_value, pretty,
-    to_value, word,
+    MAX_VALUES, Record, RecordError, Schema, canonical, check_schema, digest, parse, parse_value,
+    parse_within, pretty, to_value, word,
 };

@@ -160,13 +160,11 @@ pub fn holds(template: &str, name: &str) -> bool {
 }
 
 impl EndRule {
-    /// Whether the last deciding line says that it ended well; `None` where no line decides.
-    pub fn read(&self, lines: &[Value]) -> Option<bool> {
-        let of_type = |line: &&Value| {
-            line["type"].as_str().is_some_and(|found| self.types.iter().any(|name| name == found))
-        };
-        let last = lines.iter().rev().find(of_type)?;
-        Some(at(last, &self.pointer) == Some(&self.equals))
+    /// Whether a line says that it ended well; `None` where it does not decide. The last one that does counts.
+    pub fn read(&self, line: &Value) -> Option<bool> {
+        let found = line["type"].as_str()?;
+        let decides = self.types.iter().any(|name| name == found);
+        decides.then(|| at(line, &self.pointer) == Some(&self.equals))
     }
 }
 
@@ -312,17 +310,15 @@ mod tests {
     }
 
     #[test]
-    fn the_last_deciding_line_decides() {
+    fn a_line_of_a_type_that_decides_says_how_it_ended() {
         let rule = shape().command.unwrap().end;
         let good = json!({ "type": "end", "messages": [{ "stop": "x" }, { "stop": "stop" }] });
         let bad = json!({ "type": "end", "messages": [{ "stop": "stop" }, { "stop": "error" }] });
-        let error = json!({ "type": "error" });
-        let other = json!({ "type": "other", "messages": [] });
-        assert_eq!(rule.read(&[]), None);
-        assert_eq!(rule.read(std::slice::from_ref(&other)), None);
-        assert_eq!(rule.read(&[bad.clone(), good.clone(), other]), Some(true));
-        assert_eq!(rule.read(&[good.clone(), bad]), Some(false));
-        assert_eq!(rule.read(&[good, error]), Some(false));
+        assert_eq!(rule.read(&json!({ "type": "other", "messages": [] })), None);
+        assert_eq!(rule.read(&json!({ "messages": [{ "stop": "stop" }] })), None);
+        assert_eq!(rule.read(&good), Some(true));
+        assert_eq!(rule.read(&bad), Some(false));
+        assert_eq!(rule.read(&json!({ "type": "error" })), Some(false));
     }
 
     #[test]

@@ -123,6 +123,26 @@ fn a_manifest_made_anew_does_not_fit_the_old_seal() {
 }
 
 #[test]
+fn more_than_a_run_leaves_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = sealed(dir.path());
+    let path = run.directory.join(names::MANIFEST);
+    let mut manifest: Manifest = record::parse(&std::fs::read(&path).unwrap()).unwrap();
+    let log = manifest.files.iter_mut().find(|entry| entry.path.as_str() == names::TEST_LOG);
+    // As large as one alone may be, and without a block on the disk.
+    let log = log.unwrap();
+    log.size = 4 << 30;
+    let file = std::fs::File::options().write(true).open(run.directory.join(names::TEST_LOG));
+    file.unwrap().set_len(log.size).unwrap();
+    std::fs::write(&path, record::pretty(&manifest)).unwrap();
+    std::fs::write(run.directory.join(names::SEAL), record::pretty(&Seal::of(&manifest))).unwrap();
+    let checked = check(&run.directory, None).unwrap();
+    let fault = &checked.faults[0];
+    assert_eq!((fault.kind, fault.path.as_str()), (FaultKind::Changed, names::TEST_LOG));
+    assert_eq!(fault.found, "4294967296 bytes, and others before it");
+}
+
+#[test]
 fn sealing_anew_hides_neither_a_cut_chain_nor_a_made_up_pass() {
     let dir = tempfile::tempdir().unwrap();
     let run = sealed(dir.path());

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::log::Claimed;
 use super::{Agent, PORT, Parts, Prepared, Required, WORKDIR};
@@ -101,20 +101,21 @@ impl Agent for Command {
     fn read(&self, log: &[u8]) -> Claimed {
         // The last line may be cut where the process was ended: then it claims nothing.
         let whole = log.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
-        let lines: Vec<Value> = log[..whole]
-            .split(|b| *b == b'\n')
-            .take(MAX_LINES)
-            .filter_map(|line| record::parse_value(line).ok())
-            .filter(|line| line["type"].is_string())
-            .collect();
+        // Of each line only what it claims is kept: all of them as values could take a hundred times their bytes.
+        let (mut any, mut claim) = (false, None);
+        for line in log[..whole].split(|b| *b == b'\n').take(MAX_LINES) {
+            let Ok(line) = record::parse_value(line) else { continue };
+            any |= line["type"].is_string();
+            claim = self.run.end.read(&line).or(claim);
+        }
         let mut out = Claimed::default();
-        if lines.is_empty() {
+        if !any {
             return out;
         }
         let phase = "implement";
         out.events.push(json!({ "event": "pipeline_start" }));
         out.events.push(json!({ "event": "phase_start", "phase": phase }));
-        if let Some(good) = self.run.end.read(&lines) {
+        if let Some(good) = claim {
             let outcome = if good { "completed" } else { "failed" };
             out.events.push(json!({ "event": "phase_end", "phase": phase, "outcome": outcome }));
             out.events.push(json!({ "event": "pipeline_end", "outcome": outcome }));
@@ -161,6 +162,20 @@ mod tests {
             "end": { "types": ["end", "error"], "pointer": "/reason", "equals": "stop", "exit": "zero" },
         });
         Command { run: serde_json::from_value(run).unwrap() }
+    }
+
+    #[test]
+    fn no_log_of_a_command_takes_more_than_its_longest_line() {
+        let good = "{\"type\":\"end\",\"reason\":\"stop\"}\n";
+        let objects =
+            |count| format!("{{\"type\":\"x\",\"a\":[{}0]}}\n", "{\"a\":0},".repeat(count));
+        let text = objects(1000).repeat(200) + good;
+        let claimed = agent().read(text.as_bytes());
+        assert_eq!(claimed.pipeline_outcome(), Some("completed"));
+        // Of what is read nothing is kept but the claim; a line of too many values is no claim.
+        assert_eq!(claimed.events.len(), 4);
+        let long = objects(200_000).replace("\"x\"", "\"end\"");
+        assert_eq!(agent().read(long.as_bytes()), Claimed::default());
     }
 
     #[test]

@@ -3,10 +3,10 @@
 
 use serde_json::Value;
 
-use crate::record;
 use crate::record::agent_result::ResultStatus;
 use crate::record::evidence::PhaseOutcome;
 use crate::record::wire::{ProxyRecord, ReplyClass, WireRecord};
+use crate::record::{self, MAX_VALUES};
 use crate::run::phases::{ClaimedPhase, chats};
 
 /// More phases than this are not told.
@@ -26,6 +26,8 @@ pub struct Claimed {
 pub fn read(bytes: &[u8]) -> Claimed {
     let mut out = Claimed::default();
     let mut run = None;
+    // All of them stay in memory, and a short text can hold many.
+    let mut left = MAX_VALUES;
     // The last line may be cut where the process was ended: then it claims nothing.
     let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
     for (index, line) in bytes[..whole].split(|b| *b == b'\n').enumerate() {
@@ -36,9 +38,16 @@ pub fn read(bytes: &[u8]) -> Claimed {
             out.faults.push(format!("more than {MAX_EVENTS} events"));
             break;
         }
-        let Ok(value) = record::parse_value(line) else {
-            out.faults.push(format!("line {} is no JSON object with distinct keys", index + 1));
-            break;
+        let value = match record::parse_within(line, &mut left) {
+            Ok(value) => value,
+            Err(_) if left == 0 => {
+                out.faults.push(format!("more than {MAX_VALUES} values"));
+                break;
+            }
+            Err(_) => {
+                out.faults.push(format!("line {} is no JSON object with distinct keys", index + 1));
+                break;
+            }
         };
         let id = value.get("runId").and_then(Value::as_str).map(str::to_owned);
         let known = run.get_or_insert_with(|| id.clone());
@@ -183,6 +192,15 @@ mod tests {
         format!(
             "{{\"event\":\"{event}\"{more},\"ts\":\"t\",\"sequence\":{sequence},\"runId\":\"r\"}}\n"
         )
+    }
+
+    #[test]
+    fn a_log_of_more_values_than_anybody_keeps_is_a_fault() {
+        let objects = format!(",\"x\":[{}0]", "{\"a\":0},".repeat(20_000));
+        let text: String = (1..20).map(|n| line(n, "tool_start", &objects)).collect();
+        let log = read(text.as_bytes());
+        assert_eq!(log.faults, ["more than 250000 values"]);
+        assert!(log.events.len() < 10);
     }
 
     #[test]
