@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::api::WireApi;
 use super::relay::{Relay, Released, Stop};
 use super::reply::classify;
-use super::state::{Part, Shared, WireEvent};
+use super::state::{Held, MOST_HELD, Part, Shared, WireEvent};
 use super::upstream::{Ask, Io, Opened, open};
 use crate::record::agent_result::find_agent_result;
 use crate::record::wire::{
@@ -84,6 +84,7 @@ pub(super) async fn answer(
         first_byte: None,
         longest_gap: Duration::ZERO,
         passed: 0,
+        held: Held::new(shared),
         given: None,
     };
     let mut asked_again = false;
@@ -120,6 +121,8 @@ struct Pass<'a> {
     longest_gap: Duration,
     /// Bytes that went to the agent.
     passed: u64,
+    /// What is kept of the reply.
+    held: Held<'a>,
     /// Which of all that the account's helper gave this request has, where it may be asked again.
     given: Option<u32>,
 }
@@ -193,7 +196,12 @@ impl Pass<'_> {
         self.first_byte.get_or_insert(now - self.begun);
         self.longest_gap = self.longest_gap.max(now - self.last);
         self.last = now;
-        match relay.feed(bytes) {
+        let fed = relay.feed(bytes);
+        if !self.held.hold(relay.kept() as u64) {
+            let what = format!("more than {MOST_HELD} bytes of requests and replies at a time");
+            return Some(self.too_long(Limit::ReplyBytes, what));
+        }
+        match fed {
             Ok(_) if relay.status() == Some(401) && self.renewed().await => Some(End::Renewed),
             Ok(released) => self.send(client, released).await.err(),
             Err(stop) => Some(End::Stopped(stop)),

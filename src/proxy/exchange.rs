@@ -10,7 +10,7 @@ use super::answer::{READ, answer, tell_client};
 use super::api::{Request, WireApi, passed_headers, read_request};
 use super::http1::{Body, KEYS, Refusal, RequestHead, parse_request};
 use super::request::{read_body, read_head};
-use super::state::{Part, Shared, WireEvent};
+use super::state::{Held, MOST_HELD, Part, Shared, WireEvent};
 use super::upstream::Ask;
 use crate::record::ids::Digest;
 use crate::record::wire::{ExchangeKind, Limit, RequestRefusal, WireRecord};
@@ -35,9 +35,10 @@ pub(super) async fn serve(
         return;
     }
     let mut record = begin(&shared);
+    let mut held = Held::new(&shared);
     let done = tokio::select! {
         _ = stop.changed() => Err((RequestRefusal::Slow, "the run ended".to_owned())),
-        got = tokio::time::timeout(shared.limits.request, receive(&mut client, &mut buf, &shared, &mut record)) => {
+        got = tokio::time::timeout(shared.limits.request, receive(&mut client, &mut buf, &mut held, &mut record)) => {
             got.unwrap_or_else(|_| Err((RequestRefusal::Slow, "the request did not arrive in time".into())))
         }
     };
@@ -78,9 +79,14 @@ enum Wanted {
 async fn receive(
     client: &mut TcpStream,
     buf: &mut Vec<u8>,
-    shared: &Shared,
+    held: &mut Held<'_>,
     record: &mut WireRecord,
 ) -> Result<Wanted, Refusal> {
+    let shared = held.shared;
+    // Before anything else: what is refused for whatever reason is counted, recorded and told, and takes memory for it.
+    if record.exchange > shared.limits.requests {
+        return Err(over(shared, Limit::Requests));
+    }
     let api = shared.upstream.api();
     let end = read_head(client, buf).await?;
     let head = parse_request(&buf[..end])?;
@@ -93,8 +99,16 @@ async fn receive(
     }
     record.kind = route(api, &head)?;
     let headers = passed_headers(api, &head.others)?;
-    within_limits(shared, record)?;
-    let body = read_body(client, buf.split_off(end), head.body, shared.limits.request_size).await?;
+    within_limits(shared)?;
+    let (rest, most) = (buf.split_off(end), shared.limits.request_size);
+    let take = |more: usize| match held.take(more as u64) {
+        true => Ok(()),
+        false => {
+            let what = format!("more than {MOST_HELD} bytes of requests and replies at a time");
+            Err((RequestRefusal::TooLarge, what))
+        }
+    };
+    let body = read_body(client, rest, head.body, most, take).await?;
     record.request_bytes = body.len() as u64;
     let mut whole = std::mem::take(buf);
     whole.extend_from_slice(&body);
@@ -144,12 +158,10 @@ fn route(api: &dyn WireApi, head: &RequestHead) -> Result<ExchangeKind, Refusal>
     }
 }
 
-fn within_limits(shared: &Shared, record: &WireRecord) -> Result<(), Refusal> {
+fn within_limits(shared: &Shared) -> Result<(), Refusal> {
     let limits = &shared.limits;
-    let mut state = shared.state();
-    let limit = if record.exchange > limits.requests {
-        Limit::Requests
-    } else if state.record.request_bytes >= limits.request_bytes {
+    let state = shared.state();
+    let limit = if state.record.request_bytes >= limits.request_bytes {
         Limit::RequestBytes
     } else if state.record.reply_bytes >= limits.reply_bytes {
         Limit::ReplyBytes
@@ -160,8 +172,13 @@ fn within_limits(shared: &Shared, record: &WireRecord) -> Result<(), Refusal> {
     } else {
         return Ok(());
     };
-    state.hit_limit(limit);
-    Err((RequestRefusal::LimitHit, format!("the limit of the run is reached: {limit:?}")))
+    drop(state);
+    Err(over(shared, limit))
+}
+
+fn over(shared: &Shared, limit: Limit) -> Refusal {
+    shared.state().hit_limit(limit);
+    (RequestRefusal::LimitHit, format!("the limit of the run is reached: {limit:?}"))
 }
 
 /// The request with the value of every header that carries a key replaced.

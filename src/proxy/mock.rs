@@ -413,7 +413,7 @@ async fn receive(
     let end = read_head(stream, &mut head).await?;
     let rest = head.split_off(end);
     let head = parse_request(&head)?;
-    let body = read_body(stream, rest, head.body, MAX_REQUEST).await?;
+    let body = read_body(stream, rest, head.body, MAX_REQUEST, |_| Ok(())).await?;
     match head.method.as_str() {
         "GET" => Ok(None),
         _ => read_request(api, &body, model).map(Some),

@@ -110,6 +110,16 @@ impl ReplyReader {
         Ok(Seen { decoded, text: self.reply.take_fresh() })
     }
 
+    /// Bytes that are kept: what no event is made of yet, and the text.
+    pub fn kept(&self) -> usize {
+        let raw = match &self.kind {
+            Kind::Sse(sse) => sse.kept(),
+            Kind::Whole(body) => body.len(),
+            Kind::Read => 0,
+        };
+        raw + self.reply.kept()
+    }
+
     /// Whether the body is complete, so that nothing more may come.
     pub fn is_whole(&self) -> bool {
         self.body.is_whole(false)

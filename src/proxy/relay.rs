@@ -182,6 +182,11 @@ impl Relay {
         self.status
     }
 
+    /// Bytes that are kept of it.
+    pub fn kept(&self) -> usize {
+        self.held.len() + self.reader.as_ref().map_or(0, ReplyReader::kept)
+    }
+
     /// Whether the reply is complete: by its own framing, or, where only the end of the connection is its end and nothing
     /// goes on any more, by its last event.
     pub fn is_whole(&self) -> bool {

@@ -330,6 +330,11 @@ impl Reply {
         self.kept > MAX_TEXT
     }
 
+    /// Bytes of text that are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.kept.min(MAX_TEXT)
+    }
+
     pub(super) fn take_fresh(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.fresh)
     }

@@ -26,12 +26,13 @@ pub(super) async fn read_head(
     }
 }
 
-/// Reads the body that begins with `raw`, at most `max` bytes of it.
+/// Reads the body that begins with `raw`, at most `max` bytes of it. `take` is told of all that comes, and may refuse it.
 pub(super) async fn read_body(
     client: &mut (impl AsyncRead + Unpin),
     mut raw: Vec<u8>,
     mut framing: Body,
     max: u64,
+    mut take: impl FnMut(usize) -> Result<(), Refusal>,
 ) -> Result<Vec<u8>, Refusal> {
     let too_long = || Err((RequestRefusal::TooLarge, "the body is longer than allowed".into()));
     if matches!(framing, Body::Length(n) if n > max) {
@@ -39,6 +40,7 @@ pub(super) async fn read_body(
     }
     let mut out = Vec::new();
     loop {
+        take(raw.len())?;
         framing.feed(&raw, &mut out).map_err(|what| (RequestRefusal::AmbiguousFraming, what))?;
         if out.len() as u64 > max {
             return too_long();

@@ -8,6 +8,7 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -76,6 +77,7 @@ impl Proxy {
             shown_key,
             limits: config.limits,
             started: Instant::now(),
+            held: AtomicU64::new(0),
             state: Mutex::new(State {
                 record: ProxyRecord::new(
                     config.model.clone(),

@@ -88,6 +88,11 @@ impl SseDecoder {
     pub fn overflowed(&self) -> bool {
         self.overflow
     }
+
+    /// Bytes of what is no whole event yet.
+    pub fn kept(&self) -> usize {
+        self.line.len() + self.name.len() + self.data.len()
+    }
 }
 
 /// The value of the field `name`; one space after the colon is not part of it.

@@ -1,6 +1,7 @@
 //! What all exchanges of one proxy share: its limits, its record, and where bytes and events go.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -111,6 +112,8 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) known: Known,
     pub(super) started: Instant,
+    /// Bytes that the exchanges under way hold.
+    pub(super) held: AtomicU64,
     pub(super) state: Mutex<State>,
 }
 
@@ -130,6 +133,40 @@ impl Shared {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Bytes that all exchanges under way may hold together: two of the largest requests.
+pub(super) const MOST_HELD: u64 = 32 << 20;
+
+/// What one exchange holds of its request or its reply, as long as this value is there.
+pub(super) struct Held<'a> {
+    pub(super) shared: &'a Shared,
+    bytes: u64,
+}
+
+impl<'a> Held<'a> {
+    pub(super) fn new(shared: &'a Shared) -> Self {
+        Self { shared, bytes: 0 }
+    }
+
+    /// Takes `more`, and says whether that is within the bound.
+    pub(super) fn take(&mut self, more: u64) -> bool {
+        self.bytes += more;
+        self.shared.held.fetch_add(more, Ordering::Relaxed) + more <= MOST_HELD
+    }
+
+    /// Holds so much from now on, and says whether that is within the bound.
+    pub(super) fn hold(&mut self, bytes: u64) -> bool {
+        self.shared.held.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.bytes = 0;
+        self.take(bytes)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.shared.held.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

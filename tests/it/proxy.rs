@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use admit::download::config::NetConfig;
 use admit::proxy::api::WireApi;
@@ -419,6 +419,51 @@ fn limits_cut_or_refuse() {
     send(running.addr, &request(&[], &body()));
     let record = running.proxy.stop().unwrap();
     assert_eq!(record.exchanges[0].refused, Some(RequestRefusal::TooLarge));
+}
+
+#[test]
+fn what_is_refused_counts_as_a_request() {
+    let server = serve(Behaviour::Plays);
+    let running = open(http(server.addr), Limits { requests: 2, ..quick() }, usize::MAX);
+    for _ in 0..3 {
+        send(running.addr, b"GET / HTTP/1.1\r\n\r\n");
+    }
+    let record = running.proxy.stop().unwrap();
+    let refused: Vec<_> = record.exchanges.iter().filter_map(|one| one.refused).collect();
+    use RequestRefusal::{BadHttp, LimitHit};
+    assert_eq!(refused, [BadHttp, BadHttp, LimitHit]);
+    assert_eq!(record.limit_hit, Some(Limit::Requests));
+}
+
+#[test]
+fn requests_at_the_same_time_have_one_bound_together() {
+    let server = serve(Behaviour::Plays);
+    let running = open(http(server.addr), quick(), usize::MAX);
+    let large = request(&[], &"x".repeat(15 << 20));
+    let begin = |_| {
+        let stream = TcpStream::connect(running.addr).unwrap();
+        let (mut to, all) = (stream.try_clone().unwrap(), large.clone());
+        // One that is refused is not read to its end.
+        std::thread::spawn(move || to.write_all(&all[..all.len() - 1]));
+        stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        stream
+    };
+    let three: Vec<TcpStream> = (0..3).map(begin).collect();
+    let mut said = [0; 12];
+    let until = Instant::now() + Duration::from_secs(20);
+    while !three.iter().any(|stream| matches!(stream.peek(&mut said), Ok(12))) {
+        assert!(Instant::now() < until);
+    }
+    assert_eq!(&said, b"HTTP/1.1 413");
+    drop(three);
+    // What is gone takes nothing any more.
+    let until = Instant::now() + Duration::from_secs(20);
+    while !send(running.addr, &request(&[], &body())).0.starts_with(b"HTTP/1.1 200 ") {
+        assert!(Instant::now() < until);
+    }
+    let record = running.proxy.stop().unwrap();
+    let mut exchanges = record.exchanges.iter();
+    assert!(exchanges.any(|one| one.refused == Some(RequestRefusal::TooLarge)));
 }
 
 #[test]
