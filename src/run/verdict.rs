@@ -136,7 +136,7 @@ fn judged(run: &Recording, report: &mut RunReport, worked: &Worked<'_>) -> Resul
     report.allowed_writes_passed = judgement.allowed_writes_passed;
     report.changed_files = judgement.changed_files.clone();
     report.tests_passed = judgement.passed;
-    run.artifact(&path(names::PATCH)?, "patch", Author::Agent, judgement.patch.as_bytes())?;
+    run.artifact(&path(names::PATCH)?, "patch", Author::Agent, &judgement.patch)?;
     run.artifact(&path(names::TEST_LOG)?, "test_log", Author::Admit, judgement.log.as_bytes())?;
     run.record("backend/judgement.json", "judgement", &judgement.rows)?;
     run.record("backend/tools.json", "tools", &tools.facts())?;
@@ -454,7 +454,7 @@ mod tests {
             rows: Vec::new(),
             tests_passed: true,
             allowed_writes_passed: true,
-            patch: "x".into(),
+            patch: b"x".to_vec(),
             patch_digest: Digest::sha256(b"x"),
             changed_files: vec!["x".into()],
             commit: None,

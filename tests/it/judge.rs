@@ -175,7 +175,7 @@ fn reference_and_nothing(name: &str, file: &str) {
     assert_eq!(failed(none), BTreeSet::from(wrong), "{none:#?}");
     assert!(reference.passed && reference.tests_passed && reference.allowed_writes_passed);
     assert_eq!(reference.changed_files, [file]);
-    assert_eq!(reference.patch.as_bytes(), bench.fixture.reference_patch);
+    assert_eq!(reference.patch, bench.fixture.reference_patch);
 }
 
 #[test]
@@ -194,6 +194,20 @@ fn an_agent_with_a_real_git_passes() {
     let packed = bench.agent(&format!("{}git gc -q --prune=now\n", solve(&bench)));
     assert_eq!(packed.files, work.files);
     assert!(bench.judge(&packed).passed, "{:?}", packed.faults);
+}
+
+#[test]
+fn the_patch_of_work_that_is_not_utf_8_is_the_one_that_was_judged() {
+    let bench = Bench::new();
+    let script = "sed -i '1i # -*- coding: latin-1 -*-' strings.py\n\
+                  printf 'LETTER = \"\\351\"\\n' >> strings.py\n\
+                  git commit -q --amend -a --no-edit\n";
+    let work = bench.agent(&format!("{}{script}", solve(&bench)));
+    let judgement = bench.judge(&work);
+    assert!(judgement.passed, "{}\n{}", judgement.note(), judgement.log);
+    assert!(judgement.patch.contains(&0o351));
+    let applied = patch::apply(&bench.fixture.workspace, &judgement.patch);
+    assert_eq!(applied.unwrap(), work.files);
 }
 
 #[test]
@@ -340,6 +354,9 @@ fn calls_that_cannot_be_drawn_are_no_calls() {
         ("def generate(random): return [['strings', 'slugify', [{1}]]]", "not JSON serializable"),
         ("def generate(random): return [['strings', 'slugify']]", "IndexError"),
         ("def generate(random): return [['json', 'JSONDecoder', []]]", "JSONDecoder"),
+        // What readers of JSON round would be equal to another number.
+        ("def generate(random): return [['math', 'factorial', [30]]]", "gives a int"),
+        ("def generate(random): return [['math', 'log2', [2**70]]]", "beyond 64 bits"),
         ("raise SystemExit(0)", "not one line"),
         ("import os; os._exit(0)", "not one line"),
         ("def generate(random):\n  while True: yield ['strings', 'slugify', ['']]", "at most"),

@@ -135,8 +135,8 @@ pub struct Judgement {
     pub tests_passed: bool,
     /// Whether every change lies within the allowed paths.
     pub allowed_writes_passed: bool,
-    /// The difference to the fixture, as text; what is not UTF-8 is replaced in this copy.
-    pub patch: String,
+    /// The difference to the fixture, byte for byte: work need not be UTF-8.
+    pub patch: Vec<u8>,
     /// SHA-256 of the difference's bytes; of nothing where there is none.
     pub patch_digest: Digest,
     /// What changed, in order.
@@ -158,7 +158,7 @@ impl Judgement {
             rows: vec![JudgeRow { id, passed: false, expected, found }],
             tests_passed: false,
             allowed_writes_passed: false,
-            patch: String::new(),
+            patch: Vec::new(),
             patch_digest: Digest::sha256(b""),
             changed_files: Vec::new(),
             commit: None,
@@ -272,8 +272,8 @@ pub fn judge_in(
         passed: rows.iter().all(|row| row.passed),
         tests_passed,
         allowed_writes_passed: allowed,
-        patch: String::from_utf8_lossy(&text).into_owned(),
         patch_digest: Digest::sha256(&text),
+        patch: text,
         changed_files: changed.iter().map(RelPath::to_string).collect(),
         commit: work.head.as_ref().map(|head| head.id.to_string()),
         log,

@@ -48,14 +48,16 @@ pub(super) fn steers(path: &RelPath) -> bool {
 }
 
 /// What both drivers begin with. A result of any type but JSON's own is no result: a subclass of `str` may say what it
-/// likes about itself.
+/// likes about itself. Nor is a whole number beyond 64 bits, which readers of JSON round: another one would equal it.
 const CALLS: &str = r#"
 import importlib, importlib.util, itertools, json, os, random, sys
 sys.dont_write_bytecode = True
 
 def plain(value):
     kind = type(value)
-    if value is None or kind in (bool, int, float, str):
+    if kind is int:
+        return -(2**63) <= value < 2**64
+    if value is None or kind in (bool, float, str):
         return True
     if kind is list:
         return all(plain(item) for item in value)
@@ -84,6 +86,9 @@ if request["generator"]:
     if not made:
         sys.exit("the generator gives no calls")
     calls = calls + json.loads(json.dumps(made))
+for call in calls:
+    if not plain(call):
+        sys.exit("a call with what is no value of JSON, or a whole number beyond 64 bits: " + repr(call)[:200])
 sys.path.insert(0, os.getcwd())
 results = [outcome(call[0], call[1], json.loads(json.dumps(call[2]))) for call in calls]
 sys.stdout.write("\n" + request["delimiter"] + " " + json.dumps({"calls": calls, "results": results}) + "\n")
