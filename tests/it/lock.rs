@@ -382,7 +382,8 @@ fn a_lock_in_a_subdirectory_and_a_step_that_asks_git() {
     assert!(run.stderr().contains("went on: git tag. the git of a build"), "{run}");
     let report =
         source.admit(&["build", &source.name, "--json"]).expect(0).json()["report"].clone();
-    let said = format!("Usage: 1970-01-01 {}1", &source.rev[..7]);
+    // The day on which `Repo` commits.
+    let said = format!("Usage: 2023-11-14 {}1", &source.rev[..7]);
     assert_eq!(report["identity"]["help_first_line"], said.as_str());
 }
 
