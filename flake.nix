@@ -15,7 +15,7 @@
         cargoLock.lockFile = ./Cargo.lock;
         # The tests need user namespaces and a package registry: neither is inside Nix's own sandbox.
         doCheck = false;
-        ADMIT_COMMIT = self.rev or "";
+        RELEASE_COMMIT = self.rev or "";
         postInstall = ''
           export HOME=$TMPDIR
           for shell in bash zsh fish; do $out/bin/admit completions $shell > admit.$shell; done

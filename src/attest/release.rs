@@ -24,7 +24,7 @@ const MAX_PROGRAM: u64 = 256 << 20;
 
 /// The commit that this program was compiled with. Set where a release is built; a build of one's own is of no known commit.
 pub fn own_commit() -> Option<&'static str> {
-    option_env!("ADMIT_COMMIT").filter(|commit| !commit.is_empty())
+    option_env!("RELEASE_COMMIT").filter(|commit| !commit.is_empty())
 }
 
 /// What a release is told from.
