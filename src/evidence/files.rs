@@ -184,7 +184,9 @@ impl RunDir {
         let mut file = self.open_file(path)?.take(limit);
         let mut hash = sha2::Sha256::new();
         let mut size = 0u64;
-        let mut buffer = vec![0; 256 * 1024];
+        // Most files are a few hundred bytes: no more memory than a file can fill.
+        let most = usize::try_from(limit).unwrap_or(usize::MAX).clamp(1, 256 * 1024);
+        let mut buffer = vec![0; most];
         loop {
             let n = file.read(&mut buffer)?;
             if n == 0 {

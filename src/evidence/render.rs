@@ -102,6 +102,10 @@ pub fn millis(ns: u64) -> String {
 /// `text` with everything made visible that a terminal or a reader's eye could be fooled by: control characters
 /// (line ends and tabs stay) and the marks that turn or hide text.
 pub fn visible(text: &str) -> String {
+    // As nearly all text is: nothing to hide.
+    if text.bytes().all(|b| matches!(b, b'\n' | b'\t' | b' '..=b'~')) {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         let hidden = matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
@@ -201,7 +205,15 @@ pub fn markdown(report: &RunReport) -> String {
         let (id, word) = (code(&row.id), state_word(row.state));
         line(format!("| {id} | {word} | {expected} | {found} | {fix} |"));
     }
-    line("\n## Baselines\n\n| name | must be accepted | was accepted | held | note |\n|---|---|---|---|---|".into());
+    line("\n## Baselines\n".into());
+    if let Some(of) = &report.baselines_of {
+        let (directory, run) = (code(&of.directory), code(&of.run.to_string()));
+        line(format!(
+            "Those of {directory} of the same campaign, {run}, {} s before.\n",
+            of.seconds
+        ));
+    }
+    line("| name | must be accepted | was accepted | held | note |\n|---|---|---|---|---|".into());
     for row in &report.baselines {
         line(format!(
             "| {} | {} | {} | {} | {} |",
