@@ -14,7 +14,7 @@ use super::tree;
 use crate::record::campaign::{
     Attempt, AttemptState, CampaignPlan, CampaignRecord, Cell, Count, Interval, Task, TaskState,
 };
-use crate::record::evidence::{RunReport, RunStatus};
+use crate::record::evidence::{BaselinesOf, RunReport, RunStatus};
 use crate::record::failure::FailureClass;
 use crate::record::ids::{Digest, Timestamp};
 use crate::record::{self, Record as _};
@@ -37,6 +37,52 @@ pub enum What {
     /// Sealed, and something is wrong: the first fault.
     Changed(String),
     Sealed(Digest, Box<RunReport>),
+}
+
+/// Which baselines an attempt was judged with, and whose they are.
+#[derive(Clone, Debug)]
+pub struct Baselines {
+    rows: Digest,
+    of: Option<BaselinesOf>,
+}
+
+impl What {
+    pub fn baselines(&self) -> Option<Baselines> {
+        let Self::Sealed(_, report) = self else { return None };
+        let rows = record::digest(&report.baselines);
+        Some(Baselines { rows, of: report.baselines_of.clone() })
+    }
+}
+
+/// One attempt at a task, with what its run says of its baselines.
+pub type Row = (u32, Attempt, Option<Baselines>);
+
+/// Another run's baselines count where that run is there, was scored on the same node, and made them itself; an attempt with
+/// any other is none of this campaign.
+pub fn hold_baselines(found: Vec<Row>) -> Vec<(u32, Attempt)> {
+    let made: BTreeMap<String, (Digest, Option<String>, Digest)> = found
+        .iter()
+        .filter(|(_, one, _)| one.state == AttemptState::Scored)
+        .filter_map(|(_, one, baselines)| {
+            let Some(Baselines { rows, of: None }) = baselines else { return None };
+            let run = (one.run.clone()?, one.node.clone(), rows.clone());
+            Some((one.directory.clone(), run))
+        })
+        .collect();
+    let held = |(index, mut one, baselines): Row| {
+        if let Some(Baselines { rows, of: Some(of) }) = baselines {
+            let wanted = (of.run, one.node.clone(), rows);
+            if made.get(&of.directory) != Some(&wanted) {
+                one.state = AttemptState::Foreign;
+                one.why = Some(format!(
+                    "its baselines are those of {}, {}, which is no scored run of the campaign with these baselines",
+                    of.directory, wanted.0
+                ));
+            }
+        }
+        (index, one)
+    };
+    found.into_iter().map(held).collect()
 }
 
 /// What an attempt is under the plan with this digest.

@@ -4,8 +4,9 @@
 //! must not happen twice, beginning an attempt, is the making of a directory, which is atomic on all of them.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::count::{self, Found, What};
+use super::count::{self, Found, Row, What};
 use crate::error::{Error, Reason, Result};
 use crate::evidence;
 use crate::host::files::{self, Links};
@@ -117,38 +118,65 @@ impl Campaign {
             if dir.symlink_metadata().is_err() {
                 break;
             }
-            out.push(self.look(&dir, index, attempt)?);
+            out.push(self.look(&dir, index, attempt)?.1);
         }
         Ok(out)
     }
 
     /// What lies in the directory of an attempt.
-    fn look(&self, dir: &Path, index: u32, attempt: u32) -> Result<Attempt> {
+    fn look(&self, dir: &Path, index: u32, attempt: u32) -> Result<Row> {
         let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let what = look(dir)?;
         let found = Found { directory: name, index, attempt, what };
-        Ok(count::attempt(&self.plan, &self.digest, &found))
+        let row = count::attempt(&self.plan, &self.digest, &found);
+        Ok((index, row, found.what.baselines()))
     }
 
     /// What lies in the directory of runs.
     pub fn all(&self) -> Result<Listing> {
         let runs = self.dir.join(RUNS);
         let mut out = Listing::default();
+        let mut named = Vec::new();
         let entries = std::fs::read_dir(&runs).map_err(|err| Error::io("list", &runs, err))?;
         for entry in entries {
             let entry = entry.map_err(|err| Error::io("list", &runs, err))?;
             let name = entry.file_name();
             match name.to_str().and_then(numbers) {
                 Some((index, attempt)) if index < self.plan.tasks() && entry.path().is_dir() => {
-                    let attempt = self.look(&entry.path(), index, attempt)?;
-                    out.attempts.push((index, attempt));
+                    named.push((entry.path(), index, attempt));
                 }
                 _ => out.other.push(name.to_string_lossy().into_owned()),
             }
         }
-        out.attempts.sort_by_key(|(index, attempt)| (*index, attempt.attempt));
+        named.sort_by_key(|(_, index, attempt)| (*index, *attempt));
+        out.attempts = count::hold_baselines(self.look_at(&named)?);
         out.other.sort();
         Ok(out)
+    }
+
+    /// What lies in each of these directories, in their order: as many at a time as there are processors.
+    fn look_at(&self, named: &[(PathBuf, u32, u32)]) -> Result<Vec<Row>> {
+        let many = std::thread::available_parallelism().map_or(1, usize::from);
+        let next = AtomicUsize::new(0);
+        let mine = || {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            named.get(at).map(|one| (at, one))
+        };
+        let work = || -> Result<Vec<(usize, Row)>> {
+            let mut out = Vec::new();
+            while let Some((at, (dir, index, attempt))) = mine() {
+                out.push((at, self.look(dir, *index, *attempt)?));
+            }
+            Ok(out)
+        };
+        let panicked = |_| Err(Error::new(Reason::Internal, "a look at the runs panicked"));
+        let parts: Result<Vec<_>> = std::thread::scope(|scope| {
+            let started: Vec<_> = (0..many).map(|_| scope.spawn(work)).collect();
+            started.into_iter().map(|one| one.join().unwrap_or_else(panicked)).collect()
+        });
+        let mut all: Vec<(usize, Row)> = parts?.into_iter().flatten().collect();
+        all.sort_by_key(|(at, _)| *at);
+        Ok(all.into_iter().map(|(_, row)| row).collect())
     }
 
     /// The record of a campaign that was counted; `None` where it was not yet.

@@ -108,7 +108,12 @@ fn text(app: &App, report: &RunReport, shown: Shown) {
         }
     }
     findings::show(&app.ui, &gates, shown);
-    app.ui.line("\nbaselines");
+    match &report.baselines_of {
+        None => app.ui.line("\nbaselines"),
+        Some(of) => {
+            app.ui.line(&format!("\nbaselines, of {} of the same campaign", show(&of.directory)));
+        }
+    }
     for row in &report.baselines {
         let mark = if row.held() { Mark::Good } else { Mark::Bad };
         app.ui.row(mark, &show(&row.name), &show(&row.note));

@@ -481,6 +481,10 @@ fn passed(report: &RunReport) -> Markup {
         ]
     };
     let baselines: Vec<_> = report.baselines.iter().map(baseline).collect();
+    let whose = match &report.baselines_of {
+        None => "the same run".to_owned(),
+        Some(of) => format!("{} of the same campaign", of.directory),
+    };
     html! {
         h2 #passed { "What passed, and the rest" }
         details {
@@ -495,7 +499,7 @@ fn passed(report: &RunReport) -> Markup {
         }
         @if !baselines.is_empty() {
             details {
-                summary { (plural(baselines.len() as u64, "baseline", "baselines")) " of the same run" }
+                summary { (plural(baselines.len() as u64, "baseline", "baselines")) " of " (whose) }
                 (table(&["patch", "must be", "was", "held", "note"], &baselines))
             }
         }

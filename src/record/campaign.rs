@@ -167,7 +167,8 @@ pub enum AttemptState {
     Unsealed,
     /// Sealed, and changed since.
     Changed,
-    /// The run of another plan, task, binary, model or fixture, or an attempt that the plan does not have.
+    /// The run of another plan, task, binary, model or fixture, an attempt that the plan does not have, or one whose
+    /// baselines are said to be those of a run that is not here.
     Foreign,
     /// Without a directory, although a later attempt has one: it was taken away.
     Absent,

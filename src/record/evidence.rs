@@ -79,6 +79,23 @@ impl Baseline {
     }
 }
 
+/// The run that made another run's baselines.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BaselinesOf {
+    /// Its id.
+    pub run: Digest,
+    /// Its directory, in the same campaign.
+    pub directory: String,
+    /// How long before it was sealed, in seconds.
+    pub seconds: u64,
+}
+
+impl BaselinesOf {
+    /// How long baselines are those of other runs, in seconds.
+    pub const LONGEST: u64 = 600;
+}
+
 /// One moment of the timeline in a report.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -271,8 +288,11 @@ pub struct RunReport {
     /// could be made.
     pub launch_digest: Option<Digest>,
     pub root: RootRow,
-    /// The baselines of the same run.
+    /// The baselines of the same run, or of an earlier one of the same campaign on the same node.
     pub baselines: Vec<Baseline>,
+    /// That earlier run; absent where the run made its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baselines_of: Option<BaselinesOf>,
     pub limits: Vec<String>,
     pub events: ChainEnd,
     /// The timeline, cut.
@@ -347,6 +367,7 @@ impl RunReport {
             launch_digest: None,
             root: RootRow { label: "not found out".into(), digest: None },
             baselines: Vec::new(),
+            baselines_of: None,
             limits: Vec::new(),
             events: ChainEnd { count: 0, head: nothing },
             timeline: Vec::new(),
@@ -406,6 +427,14 @@ pub fn contradictions(report: &RunReport) -> Vec<&'static str> {
         (!report.no_target_inspection_passed, "no proof that no target was inspected"),
         (report.baselines.len() < 2, "fewer than two baselines"),
         (report.baselines.iter().any(|b| !b.held()), "a baseline that ended wrong"),
+        (
+            report.baselines_of.is_some() && report.campaign.is_none(),
+            "baselines of another run, and no campaign",
+        ),
+        (
+            report.baselines_of.as_ref().is_some_and(|of| of.seconds > BaselinesOf::LONGEST),
+            "baselines of a run too long before",
+        ),
     ];
     let pass_only = [
         (!report.evidence_class.can_pass(), "evidence of a class that cannot pass"),

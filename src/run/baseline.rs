@@ -6,16 +6,18 @@ use super::fixture::Fixture;
 use super::judge::held_out::Draw;
 use super::judge::{self, Judge, Judgement};
 use crate::error::Result;
-use crate::record::evidence::Baseline;
+use crate::record::evidence::{Baseline, BaselinesOf};
 use crate::sandbox::{Launcher, Policy};
 
 /// Both baselines with what the judge said.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Baselines {
     /// For the report: `no_change`, then `reference_patch`.
     pub rows: Vec<Baseline>,
     /// The judgements, in the same order.
     pub judgements: Vec<Judgement>,
+    /// The run that made them, where it was another.
+    pub of: Option<BaselinesOf>,
 }
 
 impl Baselines {
@@ -38,7 +40,7 @@ pub fn baselines(
     policy: &Policy,
     below: &str,
 ) -> Result<Baselines> {
-    let mut all = Baselines { rows: Vec::new(), judgements: Vec::new() };
+    let mut all = Baselines { rows: Vec::new(), judgements: Vec::new(), of: None };
     let cases: [(&str, bool, &[u8]); 2] =
         [("no_change", false, b""), ("reference_patch", true, &fixture.reference_patch)];
     for (name, expected_accept, change) in cases {

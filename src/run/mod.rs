@@ -23,6 +23,7 @@ pub mod make;
 
 // The launch, the provider's process, and what its end means.
 pub mod classify;
+mod earlier;
 mod options;
 mod facts;
 pub mod gate_record;

@@ -105,14 +105,18 @@ pub fn freshness<'a>(
             seen("first_request", in_request),
         ],
         directory_made_empty: true,
-        boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .ok()
-            .map(|id| id.trim().to_owned()),
+        boot_id: boot_id(),
         kernel: kernel(),
         started: started.clone(),
         finished,
         monotonic_span_ns: span_ns,
     }
+}
+
+/// Which boot of the kernel this is.
+pub fn boot_id() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned())
 }
 
 /// All that was visible, and whether a target was among it. `expected` are the host paths that belong in the sandbox.

@@ -1,7 +1,7 @@
 //! The sequence of a run: facts, gate, baselines, the provider, the judge, the seal.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::json;
@@ -9,6 +9,7 @@ use serde_json::json;
 use super::agent::case::Case;
 use super::agent::{self, Agent, fake};
 use super::baseline::{self, Baselines};
+use super::earlier::Earlier;
 use super::facts::{self, Gathered, Sources};
 use super::fixture::{self, Fixture};
 use super::gate_record::GateRecord;
@@ -64,6 +65,8 @@ struct Run<'a> {
     marks: Marks,
     /// As the run began.
     memory: MemoryKills,
+    /// The baselines of a campaign's run, and where they are kept for those after it.
+    made: OnceLock<(Earlier<'a>, Baselines)>,
 }
 
 /// Runs, or says why not.
@@ -109,6 +112,7 @@ pub fn run(context: &Context, options: &Options) -> Result<Outcome> {
         launcher: &launcher,
         marks,
         memory: MemoryKills::now(),
+        made: OnceLock::new(),
     };
     if options.dry_run {
         let (gathered, decision) = run.gate()?;
@@ -225,6 +229,7 @@ impl Run<'_> {
                     let mut report = report.clone();
                     self.stopped(&mut report).then_some(report)
                 })?;
+                self.keep(&sealed);
                 let code = match (code, &sealed.report) {
                     (Some(code), report)
                         if report.failure_class != Some(FailureClass::Interrupted) =>
@@ -241,6 +246,16 @@ impl Run<'_> {
                 Ok(Outcome { code, sealed: Some(sealed), decision })
             }
             Err(err) => Err(sealed_with(self.context, &recording, report, err)?),
+        }
+    }
+
+    /// Keeps the baselines of a run that ended well for those after it. Without them those make their own.
+    fn keep(&self, sealed: &Sealed) {
+        let good = matches!(sealed.report.status, RunStatus::Pass | RunStatus::Rehearsed);
+        if let Some((earlier, made)) = self.made.get().filter(|_| good)
+            && let Err(err) = earlier.keep(made.clone(), &sealed.id, &sealed.directory)
+        {
+            self.context.progress.note(&format!("the baselines are not kept: {err}"));
         }
     }
 
@@ -398,22 +413,25 @@ impl Run<'_> {
         Ok(draw)
     }
 
+    /// Those of an earlier run where there is one of the same campaign on this node, else this run's own.
     fn baselines(
         &self,
         run: &Recording,
         judge: &dyn Judge,
         draw: &Draw,
         policy: &SandboxPolicy,
+        earlier: Option<&Earlier<'_>>,
     ) -> Result<Baselines> {
         let below = self.agent.workspace(self.fixture);
         let since = run.elapsed_ns();
-        let baselines =
-            baseline::baselines(self.launcher, judge, self.fixture, draw, policy, &below)?;
+        let own = || baseline::baselines(self.launcher, judge, self.fixture, draw, policy, &below);
+        let baselines = earlier.and_then(Earlier::get).map_or_else(own, Ok)?;
         run.span("baselines", since)?;
         let rows: Vec<_> = baselines
             .rows
             .iter()
             .map(|row| json!({ "name": row.name, "held": row.held() }))
+            .chain(baselines.of.iter().map(|of| json!({ "of": of })))
             .collect();
         run.event("baselines", Author::Admit, json!(rows))?;
         Ok(baselines)
@@ -438,9 +456,12 @@ impl Run<'_> {
             return Err(Error::new(Reason::Internal, "no provider was admitted"));
         };
         let draw = self.draw(run, judge)?;
+        let task = self.options.campaign.as_ref();
+        let earlier = task
+            .and_then(|task| Earlier::of(self.store, task, run.path(), &launch.record(), tools));
         let baselines = || {
             progress.stage("baseline", "no change, and the reference patch");
-            self.baselines(run, judge, &draw, &launch.sandbox)
+            self.baselines(run, judge, &draw, &launch.sandbox, earlier.as_ref())
         };
         // One processor does one thing at a time: there they would only disturb the agent's clocks.
         let alone = std::thread::available_parallelism().is_ok_and(|count| count.get() == 1);
@@ -483,7 +504,11 @@ impl Run<'_> {
             proofs: self.proofs(&expected),
             origin,
         };
-        verdict::provider(run, report, admitted, self.agent, &seen, &worked)
+        verdict::provider(run, report, admitted, self.agent, &seen, &worked)?;
+        if let Some(earlier) = earlier {
+            let _ = self.made.set((earlier, baselines));
+        }
+        Ok(())
     }
 
     fn fake(&self, run: &Recording, report: &mut RunReport, tools: &Tools) -> Result<()> {
@@ -491,7 +516,7 @@ impl Run<'_> {
         let judge = &*judge;
         let policy = launch::sandbox(self.marks.hostname(), tools)?;
         let draw = self.draw(run, judge)?;
-        let baselines = self.baselines(run, judge, &draw, &policy)?;
+        let baselines = self.baselines(run, judge, &draw, &policy, None)?;
         if self.stopped(report) {
             return Ok(());
         }

@@ -22,7 +22,8 @@ use crate::gate::{Admitted, Decision};
 use crate::record;
 use crate::record::admission::AdmissionStatus;
 use crate::record::evidence::{
-    EvidenceClass, ProviderOrigin, RequiredEvent, RootRow, RunReport, RunStatus, evidence_class,
+    BaselinesOf, EvidenceClass, ProviderOrigin, RequiredEvent, RootRow, RunReport, RunStatus,
+    evidence_class,
 };
 use crate::record::failure::FailureClass;
 use crate::record::finding::Finding;
@@ -141,6 +142,12 @@ fn judged(run: &Recording, report: &mut RunReport, worked: &Worked<'_>) -> Resul
     run.record("backend/judgement.json", "judgement", &judgement.rows)?;
     run.record("backend/tools.json", "tools", &tools.facts())?;
     report.baselines = baselines.rows.clone();
+    report.baselines_of.clone_from(&baselines.of);
+    if let Some(BaselinesOf { directory, seconds, .. }) = &baselines.of {
+        report.limits.push(format!(
+            "the baselines are those of {directory} of the same campaign, {seconds} s before, on this node: judged by that run's calls, with the same fixture, sandbox, tools, kernel and boot"
+        ));
+    }
     for (row, judgement) in baselines.rows.iter().zip(&baselines.judgements) {
         run.record(&format!("baseline/{}.json", row.name), "baseline", &judgement.rows)?;
         let log = path(&format!("baseline/{}.log", row.name))?;

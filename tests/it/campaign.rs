@@ -255,6 +255,53 @@ fn a_task_is_one_integer_and_what_is_missing_makes_the_rate_a_range() {
 }
 
 #[test]
+fn baselines_are_made_once_a_node_and_held_against_the_run_that_made_them() {
+    let mut world = built();
+    let dir = planned(&world, "once", "4", &[]);
+    let done = |world: &World, index: &str| -> (String, Value) {
+        campaign(world, "task", &dir, &["--index", index]).expect(0);
+        let run = dir.join(format!("runs/{index:0>6}.1"));
+        world.admit(&["verify", run.to_str().unwrap(), "--accept", "rehearsed"]).expect(0);
+        let read = |name: &str| -> Value {
+            serde_json::from_slice(&std::fs::read(run.join(name)).unwrap()).unwrap()
+        };
+        (read("seal.json")["id"].as_str().unwrap().to_owned(), read("report.json"))
+    };
+    world.set("SLURMD_NODENAME", "n1");
+    let (first, made) = done(&world, "0");
+    assert_eq!(made["baselines_of"], Value::Null);
+    let (_, second) = done(&world, "1");
+    let of = &second["baselines_of"];
+    assert_eq!((of["run"].as_str(), of["directory"].as_str()), (Some(&*first), Some("000000.1")));
+    assert_eq!(second["baselines"], made["baselines"]);
+    let said = second["limits"].as_array().unwrap().iter().filter_map(Value::as_str);
+    assert_eq!(said.filter(|limit| limit.contains("those of 000000.1")).count(), 1);
+    for name in ["no_change.json", "no_change.log", "reference_patch.json"] {
+        let [one, two] = ["000000.1", "000001.1"]
+            .map(|run| std::fs::read(dir.join("runs").join(run).join("baseline").join(name)));
+        assert_eq!(one.unwrap(), two.unwrap(), "{name}");
+    }
+    // The third has them of the one that made them, and another node makes its own.
+    let (_, third) = done(&world, "2");
+    assert_eq!(third["baselines_of"]["run"], first.as_str());
+    world.set("SLURMD_NODENAME", "n2");
+    assert_eq!(done(&world, "3").1["baselines_of"], Value::Null);
+    let sealed = campaign(&world, "seal", &dir, &[]).expect(0).json();
+    assert_eq!(sealed["total"]["success"], 4);
+
+    // Without that run nothing shows them.
+    std::fs::rename(dir.join("runs/000000.1"), world.path().join("away")).unwrap();
+    let check = verify(&world, &dir).expect(5).json();
+    assert_eq!(places(&check)[..3], ["task 0", "task 1", "task 2"]);
+    assert!(!places(&check).contains(&"task 3"));
+    assert!(found(&check, "task 1").contains("its baselines are those of 000000.1"), "{check:#}");
+    // One that is begun now looks for it, and makes its own.
+    std::fs::rename(dir.join("runs/000001.1"), world.path().join("again")).unwrap();
+    world.set("SLURMD_NODENAME", "n1");
+    assert_eq!(done(&world, "1").1["baselines_of"], Value::Null);
+}
+
+#[test]
 fn a_cluster_gets_an_array_and_a_collector_and_a_refusal_is_told() {
     let mut world = built();
     let dir = planned(&world, "array", "5", &[]);

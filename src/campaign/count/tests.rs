@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::record::campaign::{COUNTING, INTERVAL, NOT_SCORED};
+use crate::record::evidence::Baseline;
 use crate::record::task::TaskOf;
 
 fn now() -> Timestamp {
@@ -208,4 +209,64 @@ fn the_run_of_anything_else_is_named_by_what_differs() {
         assert!(row.why.as_deref().unwrap().starts_with(want), "{:?}", row.why);
     }
     assert_eq!(ended(0, 1, None).1.state, AttemptState::Scored);
+}
+
+#[test]
+fn baselines_of_another_run_count_where_that_run_made_them_and_is_there() {
+    let plan = plan();
+    let row = |index: u32, change: &dyn Fn(&mut RunReport)| -> Row {
+        let mut report = report(index, 1, None);
+        report.baselines = vec![Baseline {
+            name: "no_change".into(),
+            expected_accept: false,
+            accepted: false,
+            patch_digest: digest(""),
+            note: "rejected".into(),
+        }];
+        change(&mut report);
+        let what = What::Sealed(digest(&format!("run {index}")), Box::new(report));
+        let baselines = what.baselines();
+        let directory = format!("{index:06}.1");
+        let found = Found { directory, index, attempt: 1, what };
+        (index, attempt(&plan, &plan.digest(), &found), baselines)
+    };
+    let of = |run: u32, index: u32| {
+        let (run, directory) = (digest(&format!("run {run}")), format!("{index:06}.1"));
+        Some(BaselinesOf { run, directory, seconds: 3 })
+    };
+    let states = |rows: [Row; 3]| -> Vec<AttemptState> {
+        hold_baselines(rows.into()).iter().map(|(_, one)| one.state).collect()
+    };
+    use AttemptState::{Foreign, NotScored, Scored};
+    let own = || row(0, &|_| {});
+    let good = row(2, &|report| report.baselines_of = of(0, 0));
+    assert_eq!(states([own(), row(1, &|_| {}), good.clone()]), [Scored; 3]);
+    for (bad, why) in [
+        (row(1, &|report| report.baselines_of = of(9, 0)), "another run lies there"),
+        (row(1, &|report| report.baselines_of = of(0, 9)), "it lies elsewhere"),
+        (row(1, &|report| report.baselines_of = of(2, 2)), "that run did not make them"),
+        (row(1, &|report| report.baselines_of = of(1, 1)), "they are its own"),
+        (
+            row(1, &|report| {
+                report.baselines_of = of(0, 0);
+                report.baselines[0].note = "rejected otherwise".into();
+            }),
+            "they are others",
+        ),
+        (
+            row(1, &|report| {
+                report.baselines_of = of(0, 0);
+                report.campaign.as_mut().unwrap().node = "n2".into();
+            }),
+            "it ran on another node",
+        ),
+    ] {
+        assert_eq!(states([own(), bad, good.clone()]), [Scored, Foreign, Scored], "{why}");
+    }
+    // What is not scored vouches for nobody.
+    let stopped = row(0, &|report| {
+        report.status = RunStatus::Fail;
+        report.failure_class = Some(FailureClass::Interrupted);
+    });
+    assert_eq!(states([stopped, row(1, &|_| {}), good]), [NotScored, Scored, Foreign]);
 }
