@@ -25,6 +25,9 @@ pub const LOGS: &str = "log";
 /// Longest plan or record that is read: 100,000 tasks with their attempts.
 const MAX_RECORD: u64 = 512 << 20;
 
+/// Runs that are looked at at a time, at most: what a hostile one takes of memory is bounded for each.
+const AT_A_TIME: usize = 8;
+
 /// What lies in a campaign's directory of runs.
 #[derive(Debug, Default)]
 pub struct Listing {
@@ -154,9 +157,10 @@ impl Campaign {
         Ok(out)
     }
 
-    /// What lies in each of these directories, in their order: as many at a time as there are processors.
+    /// What lies in each of these directories, in their order: as many at a time as there are processors, and no more than
+    /// [`AT_A_TIME`].
     fn look_at(&self, named: &[(PathBuf, u32, u32)]) -> Result<Vec<Row>> {
-        let many = std::thread::available_parallelism().map_or(1, usize::from);
+        let many = std::thread::available_parallelism().map_or(1, usize::from).min(AT_A_TIME);
         let next = AtomicUsize::new(0);
         let mine = || {
             let at = next.fetch_add(1, Ordering::Relaxed);
