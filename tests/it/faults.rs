@@ -1,11 +1,17 @@
 //! The table of faults: each on the wire and in the agent's work, alone and behind one that the agent recovers from, in runs
-//! of a real provider against a scripted server. The class of each must be its cause, and what was recovered from must be
-//! listed and not decide. With the stand-in always; with real Case where a mirror of it is named.
+//! of a real provider against a scripted server that speaks one of the wire APIs. The class of each must be its cause, and
+//! what was recovered from must be listed and not decide. With the stand-in always; with real Case where a mirror of it is
+//! named, then every row over every API.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use admit::proxy::api::{End, Said, WireApi, list};
+use admit::record;
+use admit::record::admission::Api;
+use admit::record::fixture;
+use admit::record::wire::ReasoningField;
 use serde_json::{Value, json};
 
 use crate::loopback::{Asked, Server};
@@ -19,8 +25,13 @@ pub enum Fault {
     Status(u16),
     /// Closes without a reply.
     Closed,
+    /// Ends the connection in the middle of a stream.
     Cut,
+    /// Ends the stream before its last event.
+    MissingDone,
     ErrorEvent,
+    /// Declines to answer.
+    Refuses,
     ReasoningOnly,
     Empty,
     OtherModel,
@@ -37,8 +48,8 @@ pub enum Fault {
     Does(&'static str),
 }
 use Fault::{
-    BadTool, Closed, Cut, CutTool, Does, Empty, ErrorEvent, OtherModel, ReasoningOnly, Says,
-    SaysLate, Status, Thinks,
+    BadTool, Closed, Cut, CutTool, Does, Empty, ErrorEvent, MissingDone, OtherModel, ReasoningOnly,
+    Refuses, Says, SaysLate, Status, Thinks,
 };
 
 /// In which requests.
@@ -61,6 +72,7 @@ struct Row {
     faults: Vec<(When, Fault)>,
     /// None for a rehearsal that holds.
     class: Option<&'static str>,
+    detail: &'static str,
     /// What must be listed beside it.
     contributing: Vec<&'static str>,
 }
@@ -69,42 +81,57 @@ const BROKEN: &str = "<<<AGENT_RESULT\n{\"status\": \nAGENT_RESULT>>>";
 pub const FAILED: &str =
     "<<<AGENT_RESULT\n{\"status\": \"failed\", \"error\": \"no\"}\nAGENT_RESULT>>>";
 
-/// Faults without which the run would have gone on, each with its class.
-fn decisive() -> Vec<(When, Fault, &'static str)> {
+/// Faults of a server without which the run would have gone on, each with its class and, where it has one, its detail.
+fn of_the_server() -> Vec<(When, Fault, &'static str, &'static str)> {
     vec![
-        (Turn(0), Status(400), "upstream_error"),
-        (Turn(0), Status(401), "auth_unavailable"),
-        (Turn(0), Status(403), "auth_unavailable"),
-        (Turn(0), Status(404), "upstream_error"),
-        (Turn(1), Status(429), "upstream_error"),
-        (Turn(1), Status(500), "upstream_error"),
-        (Turn(2), Status(502), "upstream_error"),
-        (Turn(2), Status(529), "upstream_error"),
-        (Turn(3), Closed, "stream_truncated"),
-        (Turn(1), Cut, "stream_truncated"),
-        (Turn(1), ErrorEvent, "upstream_error"),
-        (Turn(1), ReasoningOnly, "response_shape_unavailable"),
-        (Turn(1), Empty, "empty_reply"),
-        (Turn(4), OtherModel, "model_mismatch"),
-        (Always, BadTool, "malformed_tool_call"),
-        (Always, CutTool, "malformed_tool_call"),
-        (Turn(0), Says("All done."), "agent_protocol"),
-        (Turn(4), Says("All done."), "agent_protocol"),
-        (Turn(4), Says(BROKEN), "agent_protocol"),
-        (Turn(4), Says(FAILED), "agent_protocol"),
-        (Turn(3), Does("true"), "judge_rejected"),
-        (
-            Turn(3),
-            Does("echo 'def slugify(text): return text' > strings.py; git commit -qam x"),
+        (Turn(0), Status(400), "upstream_error", "http_4xx"),
+        (Turn(0), Status(401), "auth_unavailable", "http_401"),
+        (Turn(0), Status(403), "auth_unavailable", "http_403"),
+        (Turn(0), Status(404), "upstream_error", "http_404"),
+        (Turn(1), Status(429), "upstream_error", "http_429"),
+        (Turn(1), Status(500), "upstream_error", "http_5xx"),
+        (Turn(2), Status(502), "upstream_error", "http_5xx"),
+        (Turn(2), Status(529), "upstream_error", "http_5xx"),
+        (Turn(3), Closed, "stream_truncated", "no_reply_head"),
+        (Turn(1), Cut, "stream_truncated", "cut"),
+        (Turn(1), MissingDone, "stream_truncated", "missing_done"),
+        (Turn(1), ErrorEvent, "upstream_error", "error_after_200"),
+        (Turn(1), Refuses, "upstream_error", "refusal"),
+        (Turn(1), ReasoningOnly, "response_shape_unavailable", "reasoning_only_no_close"),
+        (Turn(1), Empty, "empty_reply", "empty"),
+        (Turn(4), OtherModel, "model_mismatch", "other_model"),
+        (Always, BadTool, "malformed_tool_call", "arguments_not_json"),
+        (Always, CutTool, "malformed_tool_call", "cut_by_length"),
+        (Turn(0), Says("All done."), "agent_protocol", ""),
+        (Turn(4), Says("All done."), "agent_protocol", ""),
+        (Turn(4), Says(BROKEN), "agent_protocol", ""),
+        (Turn(4), Says(FAILED), "agent_protocol", ""),
+    ]
+}
+
+/// Work that is not what was asked for.
+fn of_the_work() -> Vec<(When, Fault, &'static str, &'static str)> {
+    let does = |command, class| (Turn(3), Does(command), class, "");
+    vec![
+        does("true", "judge_rejected"),
+        does(
+            "echo 'def slugify(text): return text' > strings.py; git commit -qam x",
             "judge_rejected",
         ),
-        (Turn(3), Does("echo x > more.py; git add -A; git commit -qm x"), "writes_outside"),
-        (
-            Turn(3),
-            Does("echo > tests/test_strings.py; git add -A; git commit -qm x"),
-            "writes_outside",
-        ),
+        does("echo x > more.py; git add -A; git commit -qm x", "writes_outside"),
+        does("echo > tests/test_strings.py; git add -A; git commit -qm x", "writes_outside"),
     ]
+}
+
+/// Each fault of this list alone.
+fn alone(all: Vec<(When, Fault, &'static str, &'static str)>) -> Vec<Row> {
+    let row = |(when, fault, class, detail)| Row {
+        faults: vec![(when, fault)],
+        class: Some(class),
+        detail,
+        contributing: vec![],
+    };
+    all.into_iter().map(row).collect()
 }
 
 /// Faults that an agent recovers from, each with what it is listed as.
@@ -112,30 +139,28 @@ const RECOVERED: [(Fault, &str); 2] =
     [(Status(500), "upstream_error"), (Status(429), "upstream_error")];
 
 fn table() -> Vec<Row> {
-    let mut rows = Vec::new();
-    let row = |faults, class, contributing| Row { faults, class, contributing };
-    for (when, fault, class) in decisive() {
-        rows.push(row(vec![(when, fault)], Some(class), vec![]));
-    }
+    let decisive = || [of_the_server(), of_the_work()].concat();
+    let mut rows = alone(decisive());
+    let row = |faults, class, detail, contributing| Row { faults, class, detail, contributing };
     // After the work nothing decides.
     for fault in
         [Status(401), Status(500), Cut, Empty, Says("All done."), Says(BROKEN), Says(FAILED)]
     {
-        rows.push(row(vec![(Later, fault)], None, vec![]));
+        rows.push(row(vec![(Later, fault)], None, "", vec![]));
     }
     for (fault, listed) in RECOVERED {
-        rows.push(row(vec![(Once(0), fault)], None, vec![listed]));
+        rows.push(row(vec![(Once(0), fault)], None, "", vec![listed]));
     }
     // The agent sees that the reply was cut, and asks again.
-    rows.push(row(vec![(Once(1), BadTool)], None, vec!["malformed_tool_call"]));
+    rows.push(row(vec![(Once(1), BadTool)], None, "", vec!["malformed_tool_call"]));
     // First one that is recovered from, then one that decides.
-    for (n, (when, fault, class)) in decisive().into_iter().enumerate() {
+    for (n, (when, fault, class, detail)) in decisive().into_iter().enumerate() {
         let (first, listed) = RECOVERED[n % 2];
         let turn = match when {
             Turn(0) | Always => continue,
             _ => Once(0),
         };
-        rows.push(row(vec![(turn, first), (when, fault)], Some(class), vec![listed]));
+        rows.push(row(vec![(turn, first), (when, fault)], Some(class), detail, vec![listed]));
     }
     rows
 }
@@ -151,7 +176,8 @@ fn ends() -> Vec<Row> {
     ];
     let mut rows = Vec::new();
     for (when, fault, class) in all {
-        let row = |faults, contributing| Row { faults, class: Some(class), contributing };
+        let row =
+            |faults, contributing| Row { faults, class: Some(class), detail: "", contributing };
         rows.push(row(vec![(when, fault)], vec![]));
         rows.push(row(vec![(Once(0), Status(500)), (when, fault)], vec!["upstream_error"]));
     }
@@ -160,7 +186,8 @@ fn ends() -> Vec<Row> {
 
 /// Hangs, before the work is committed and after it: each of them lasts as long as the clock.
 fn hangs() -> Vec<Row> {
-    let row = |faults, class, contributing| Row { faults, class: Some(class), contributing };
+    let row =
+        |faults, class, contributing| Row { faults, class: Some(class), detail: "", contributing };
     let late = SaysLate(120, "All done.");
     vec![
         row(vec![(Turn(1), late)], "timeout", vec![]),
@@ -171,97 +198,85 @@ fn hangs() -> Vec<Row> {
     ]
 }
 
-/// A reply as a stream.
-fn events(model: &str, deltas: &[Value], reason: Option<&str>) -> Vec<u8> {
-    let mut body = String::new();
-    let mut event = |value: &Value| body.push_str(&format!("data: {value}\n\n"));
-    for delta in deltas {
-        event(&json!({ "model": model, "choices": [{ "index": 0, "delta": delta }] }));
-    }
-    if let Some(reason) = reason {
-        event(
-            &json!({ "model": model, "choices": [{ "index": 0, "delta": {}, "finish_reason": reason }],
-            "usage": { "prompt_tokens": 11, "completion_tokens": 5, "total_tokens": 16 } }),
-        );
-        body.push_str("data: [DONE]\n\n");
-    }
-    stream("", body.as_bytes())
+/// What is said in the reply with this number, before anything is.
+fn silence(number: usize) -> Said<'static> {
+    let reasoning = (ReasoningField::ReasoningContent, Vec::new());
+    Said { model: MODEL, number, reasoning, text: None, calls: Vec::new(), end: End::Reason }
 }
 
-fn says(text: &str) -> Vec<u8> {
-    events(MODEL, &[json!({ "content": text })], Some("stop"))
+/// As a stream whose end is the connection's: what some clients would take for an end however it comes.
+fn streamed(events: &[String]) -> Vec<u8> {
+    stream("", events.concat().as_bytes())
 }
 
-fn calls(all: &[(String, String)]) -> Vec<u8> {
-    let call = |(at, (name, arguments)): (usize, &(String, String))| {
-        json!({ "index": at, "id": format!("call_{at}"), "type": "function",
-            "function": { "name": name, "arguments": arguments } })
-    };
-    let all: Vec<Value> = all.iter().enumerate().map(call).collect();
-    events(MODEL, &[json!({ "tool_calls": all })], Some("tool_calls"))
-}
-
-fn faulty(fault: Fault) -> Vec<u8> {
-    match fault {
+/// The reply with this number, over this API.
+fn faulty(api: &dyn WireApi, number: usize, fault: Fault) -> Vec<u8> {
+    let plain = silence(number);
+    let says = |text| Said { text: Some(text), ..plain.clone() };
+    let calls = |name, arguments| Said { calls: vec![(0, name, arguments)], ..plain.clone() };
+    let half = || calls("read", "{\"path\": ".to_owned());
+    let said = match fault {
         Status(status) => {
-            let body = json!({ "error": { "message": "the server's own words", "type": "x" } })
-                .to_string();
+            let body = api.error("x", "the server's own words").to_string();
             let length = body.len();
-            format!("HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}").into_bytes()
+            return format!("HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}").into_bytes();
         }
-        Closed => Vec::new(),
+        Closed => return Vec::new(),
         Cut => {
             let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
-            format!("{head}40\r\ndata: {{\"mod").into_bytes()
+            let first = &api.render(&says("All done."), true)[0];
+            return format!("{head}{:x}\r\n{first}\r\n40\r\ndata: {{\"mod", first.len())
+                .into_bytes();
         }
-        ErrorEvent => {
-            stream("", b"data: {\"error\":{\"message\":\"no\",\"code\":\"overloaded\"}}\n\n")
+        MissingDone => {
+            let mut events = api.render(&says("All done."), true);
+            events.pop();
+            return streamed(&events);
         }
-        ReasoningOnly => events(MODEL, &[json!({ "reasoning_content": "hm" })], Some("stop")),
-        // With tokens and without text it would be reasoning that is not shown.
-        Empty => {
-            let body = String::from_utf8(says(" \n")).unwrap();
-            body.replace("\"completion_tokens\":5", "\"completion_tokens\":0").into_bytes()
-        }
-        OtherModel => events("another-model", &[json!({ "content": "x" })], Some("stop")),
-        BadTool => calls(&[("read".into(), "{\"path\": ".into())]),
-        CutTool => {
-            let body = String::from_utf8(faulty(BadTool)).unwrap();
-            body.replace("\"tool_calls\"}", "\"length\"}").into_bytes()
-        }
+        ErrorEvent => Said { end: End::Error("overloaded"), ..plain },
+        Refuses => Said { end: End::Refused, ..says("I cannot help with that.") },
+        ReasoningOnly => Said { reasoning: (plain.reasoning.0, vec!["hm"]), ..plain },
+        Empty => says(" \n"),
+        OtherModel => Said { model: "another-model", ..says("x") },
+        BadTool => half(),
+        CutTool => Said { end: End::Length, ..half() },
         Says(text) => says(text),
         SaysLate(seconds, text) => {
             std::thread::sleep(Duration::from_secs(seconds));
             says(text)
         }
-        Thinks(text) => {
-            let all = [json!({ "reasoning_content": text }), json!({ "content": "All done." })];
-            events(MODEL, &all, Some("stop"))
-        }
-        Does(command) => calls(&[("bash".into(), json!({ "command": command }).to_string())]),
-    }
+        Thinks(text) => Said { reasoning: (plain.reasoning.0, vec![text]), ..says("All done.") },
+        Does(command) => calls("bash", json!({ "command": command }).to_string()),
+    };
+    streamed(&api.render(&said, true))
 }
 
-/// The fixture's own turns, and who comes after the implementer.
-fn scripted(turn: usize, script: &Value) -> Vec<u8> {
-    let turn = script["turns"].get(turn).unwrap_or(&script["closing"]);
-    match turn["tool_calls"].as_array() {
-        Some(all) => {
-            let all = all.iter().map(|call| {
-                (call["name"].as_str().unwrap().to_owned(), call["arguments"].to_string())
-            });
-            calls(&all.collect::<Vec<_>>())
-        }
-        None => says(turn["text"].as_str().unwrap()),
-    }
+/// A turn of the fixture's script.
+fn scripted(api: &dyn WireApi, number: usize, turn: &fixture::Turn) -> Vec<u8> {
+    let calls = turn.tool_calls.iter().enumerate().map(|(at, call)| {
+        (at, call.name.as_str(), Value::Object(call.arguments.clone()).to_string())
+    });
+    let said = Said { text: turn.text.as_deref(), calls: calls.collect(), ..silence(number) };
+    streamed(&api.render(&said, true))
 }
 
-/// A run with these faults.
-fn run(built: &Built, faults: Vec<(When, Fault)>) -> Left {
+/// How many turns of the model's a request tells of: each is what it said between two words of the agent.
+fn turns(request: &Value) -> usize {
+    let all = request.get("messages").or(request.get("input")).unwrap().as_array().unwrap();
+    let of_model = |item: &Value| {
+        item["role"] == "assistant"
+            || ["function_call", "reasoning"].iter().any(|kind| item["type"] == *kind)
+    };
+    let all: Vec<bool> = all.iter().map(of_model).collect();
+    all.iter().enumerate().filter(|(at, model)| **model && (*at == 0 || !all[at - 1])).count()
+}
+
+/// A run over this API with these faults.
+fn run(built: &Built, api: Api, faults: Vec<(When, Fault)>) -> Left {
     let faults_hang =
         faults.iter().any(|(_, fault)| matches!(fault, SaysLate(..) | Does("sleep 120")));
-    let server = player(faults);
-    let mut trial = Trial::built(built.clone());
+    let server = player(api, faults);
+    let mut trial = Trial::built(built.clone()).speaking(api);
     // An agent that is answered the same for ever is ended by a limit.
     trial.proxy.requests = 40;
     if faults_hang {
@@ -270,38 +285,40 @@ fn run(built: &Built, faults: Vec<(When, Fault)>) -> Left {
     trial.served_at(server.url("/v1"))
 }
 
-/// A server that plays the fixture's script for one run, with these faults.
-pub fn player(faults: Vec<(When, Fault)>) -> Server {
+/// A server that speaks this API and plays the fixture's script for one run, with these faults.
+pub fn player(api: Api, faults: Vec<(When, Fault)>) -> Server {
+    let api = list::of(api);
     let path = project().join("fixtures/r1-string-slugify/script.json");
-    let script: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let script: fixture::Script = record::parse(&std::fs::read(path).unwrap()).unwrap();
     let (asked, implementer) = (AtomicU32::new(0), Mutex::new(Vec::<usize>::new()));
     raw(move |request: &Asked| {
-        if asked.fetch_add(1, Ordering::SeqCst) == 0 {
+        let probed = asked.fetch_add(1, Ordering::SeqCst) > 0;
+        if !probed {
             let fault = faults.iter().find(|(when, _)| *when == Probe);
-            return fault.map_or_else(|| says("ready"), |(_, fault)| faulty(*fault));
+            return faulty(api, 0, fault.map_or(Says("ready"), |(_, fault)| *fault));
         }
         let body: Value = serde_json::from_slice(&request.body).unwrap();
-        let said = body["messages"].as_array().unwrap().iter();
-        let turn = said.filter(|message| message["role"] == "assistant").count();
+        let turn = turns(&body);
         // The retrospective has the implementer's tools, and comes when the five turns are over.
-        let writes = body["tools"].to_string().contains("\"write\"");
+        let writes = api.outline(&body).1.iter().any(|tool| tool == "write");
         let mut seen = implementer.lock().unwrap();
         let works = writes && !seen.contains(&usize::MAX);
-        if !works {
-            seen.push(usize::MAX);
-            let fault = faults.iter().find(|(when, _)| *when == Later);
-            return fault
-                .map_or_else(|| scripted(usize::MAX, &script), |(_, fault)| faulty(*fault));
-        }
-        let first = !seen.contains(&turn);
-        seen.push(turn);
+        let first = works && !seen.contains(&turn);
+        seen.push(if works { turn } else { usize::MAX });
         let hit = |(when, _): &&(When, Fault)| match when {
             Once(at) => first && *at == turn,
-            Turn(at) => *at == turn,
-            Always => true,
-            Later | Probe => false,
+            Turn(at) => works && *at == turn,
+            Always => works,
+            Later => !works,
+            Probe => false,
         };
-        faults.iter().find(hit).map_or_else(|| scripted(turn, &script), |(_, fault)| faulty(*fault))
+        match faults.iter().find(hit) {
+            Some((_, fault)) => faulty(api, turn, *fault),
+            None => {
+                let own = script.turns.get(turn).filter(|_| works);
+                scripted(api, turn, own.unwrap_or(&script.closing))
+            }
+        }
     })
 }
 
@@ -314,47 +331,64 @@ fn wrong(row: &Row, left: &Left) -> Option<String> {
     let status = if row.class.is_none() { "rehearsed" } else { "fail" };
     let said = !matches!(row.faults[..], [(Turn(_), Status(_))])
         || report.server_said.as_deref() == Some("the server's own words");
-    (class != row.class || missing || report.status.as_str() != status || !said).then(|| {
+    let told = row.class.filter(|_| !row.detail.is_empty()).is_none_or(|class| {
+        let told = format!("{class}: {}", row.detail);
+        left.code == 8 && report.blockers.iter().any(|line| line.starts_with(&told))
+    });
+    let right = class == row.class && !missing && report.status.as_str() == status && said && told;
+    (!right).then(|| {
         format!(
-            "{:?}: expected {:?} beside {:?}, found {class:?} beside {listed:?}, the server said {:?}: {:#?}",
-            row.faults, row.class, row.contributing, report.server_said, report.blockers
+            "{:?}: expected {:?} {} beside {:?}, found {class:?} beside {listed:?}, exit code {}, the server said {:?}: {:#?}",
+            row.faults,
+            row.class,
+            row.detail,
+            row.contributing,
+            left.code,
+            report.server_said,
+            report.blockers
         )
     })
 }
 
+/// The API and the row of each run whose cause is wrong.
 #[expect(clippy::print_stderr, reason = "the figure must be seen")]
-fn all_right(name: &str, built: &Built, rows: &[Row]) {
+fn wrong_causes(name: &str, built: &Built, api: Api, rows: &[Row]) -> Vec<String> {
     let (next, faults) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
                 while let Some(row) = rows.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let left = run(built, row.faults.clone());
-                    faults.lock().unwrap().extend(wrong(row, &left));
+                    let left = run(built, api, row.faults.clone());
+                    let wrong = wrong(row, &left).map(|what| format!("{}: {what}", api.as_str()));
+                    faults.lock().unwrap().extend(wrong);
                 }
             });
         }
     });
     let faults = faults.into_inner().unwrap();
-    eprintln!("{name}: {} of {} causes right", rows.len() - faults.len(), rows.len());
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    let (right, all) = (rows.len() - faults.len(), rows.len());
+    eprintln!("{name} over {}: {right} of {all} causes right", api.as_str());
+    faults
 }
 
 #[test]
 fn every_fault_of_the_table_is_the_cause_with_the_stand_in() {
-    all_right(
-        "stand-in",
-        &understudy(),
-        &[table(), ends()].into_iter().flatten().collect::<Vec<_>>(),
-    );
+    let built = understudy();
+    let rows: Vec<Row> = table().into_iter().chain(ends()).collect();
+    let mut wrong = wrong_causes("stand-in", &built, Api::OpenaiChat, &rows);
+    for api in [Api::OpenaiResponses, Api::AnthropicMessages] {
+        wrong.extend(wrong_causes("stand-in", &built, api, &alone(of_the_server())));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
 fn every_fault_of_the_table_is_the_cause_with_real_case() {
     let Some(built) = real_case() else { return };
-    all_right(
-        "real Case",
-        &built,
-        &[table(), ends(), hangs()].into_iter().flatten().collect::<Vec<_>>(),
-    );
+    let rows: Vec<Row> = table().into_iter().chain(ends()).chain(hangs()).collect();
+    let mut wrong = Vec::new();
+    for api in [Api::OpenaiChat, Api::OpenaiResponses, Api::AnthropicMessages] {
+        wrong.extend(wrong_causes("real Case", &built, api, &rows));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use admit::record::admission::Api;
 use admit::record::evidence::{RunReport, RunStatus, contradictions};
 use admit::record::finding::State;
 use serde_json::{Value, json};
@@ -71,6 +72,7 @@ struct Row {
     what: &'static str,
     trial: Box<dyn Fn(Trial) -> Trial + Send + Sync>,
     faults: Vec<(When, Fault)>,
+    api: Api,
     at: Network,
     /// The tables of the stand-in have it too: it is run with real Case alone.
     elsewhere: bool,
@@ -86,6 +88,7 @@ impl Row {
             what,
             trial,
             faults: Vec::new(),
+            api: Api::OpenaiChat,
             at: Network::Private,
             elsewhere: false,
             status,
@@ -106,8 +109,8 @@ impl Row {
     }
 
     fn run(&self, built: &Built) -> Left {
-        let server = player(self.faults.clone());
-        let trial = Trial::built(built.clone()).admission(private);
+        let server = player(self.api, self.faults.clone());
+        let trial = Trial::built(built.clone()).speaking(self.api).admission(private);
         let mut trial = (self.trial)(trial);
         trial.proxy.requests = trial.proxy.requests.min(40);
         let address = match self.at {
@@ -267,10 +270,20 @@ fn table() -> Vec<Row> {
     ]
 }
 
-/// A whole pass, which `admit verify` believes; and no field of its report may be otherwise.
-fn passes(built: &Built) {
-    let left = Row::of("nothing is otherwise", "pass", "served_model").run(built);
+/// A whole pass over each wire API, which `admit verify` believes; and no field of its report may be otherwise.
+#[expect(clippy::print_stderr, reason = "the figure must be seen")]
+fn passes(name: &str, built: &Built) {
+    for api in [Api::OpenaiChat, Api::OpenaiResponses, Api::AnthropicMessages] {
+        passes_over(api, built);
+        eprintln!("{name} over {}: a pass that admit verify believes", api.as_str());
+    }
+}
+
+fn passes_over(api: Api, built: &Built) {
+    let row = Row::of("nothing is otherwise", "pass", "served_model");
+    let left = Row { api, ..row }.run(built);
     let report = left.report();
+    assert_eq!(report.wire_api.as_deref(), Some(api.as_str()));
     assert_eq!(report.status, RunStatus::Pass, "{:#?}", report.blockers);
     assert_eq!(report.evidence_class.as_str(), "served_model");
     assert_eq!((left.code, &report.blockers[..]), (0, &[][..]));
@@ -398,7 +411,7 @@ fn inside(test: &str, build: impl FnOnce() -> Option<Built>) -> Option<Built> {
 fn a_provider_of_its_own_source_passes_and_every_condition_of_it_is_needed() {
     let test = "served::a_provider_of_its_own_source_passes_and_every_condition_of_it_is_needed";
     let Some(built) = inside(test, || Some(sourced())) else { return };
-    passes(&built);
+    passes("a provider of its own source", &built);
     every_condition("a provider of its own source", &built, false);
 }
 
@@ -406,7 +419,7 @@ fn a_provider_of_its_own_source_passes_and_every_condition_of_it_is_needed() {
 fn real_case_passes_and_every_condition_of_it_is_needed() {
     let test = "served::real_case_passes_and_every_condition_of_it_is_needed";
     let Some(built) = inside(test, real_case) else { return };
-    passes(&built);
+    passes("real Case", &built);
     every_condition("real Case", &built, true);
 }
 
