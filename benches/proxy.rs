@@ -166,6 +166,7 @@ fn proxy(api: &'static dyn WireApi, server: SocketAddr, key: &[u8]) -> (Proxy, S
             endpoint,
             credential: Some(Credential::from_value("KEY", key.to_vec()).unwrap()),
         },
+        names: None,
         limits: Limits { reply_bytes: 1 << 30, ..Limits::default() },
         also_secret: Vec::new(),
         recorder: Box::new(ToFile(tempfile::tempfile().unwrap())),

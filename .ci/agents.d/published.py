@@ -283,7 +283,8 @@ class World(Home):
             times.append(float(done.stdout))
         by_hand = statistics.median(times)
         say(f"{self.name}: {report['status']}, {report['evidence_class']}, verified; agent {agent:.2f} s, by hand {by_hand:.2f} s "
-            f"(x {agent / by_hand:.2f}); the whole run with gate, baselines, judge and seal {whole:.1f} s")
+            f"(x {agent / by_hand:.2f}); the whole run with gate, baselines, judge and seal {whole:.1f} s; "
+            f"asked for other hosts: {', '.join(report.get('hosts_asked', ['none']))}")
 
     def account(self):
         """codex with the account of a person: `openai-codex/gpt-5.5`, its credential helper, and a server of that kind."""

@@ -71,6 +71,16 @@ fn split(request: &[u8]) -> (&[u8], &[u8]) {
     request.split_at(end.map_or(request.len(), |at| at + 4))
 }
 
+/// Puts words in the place of the run's sentinel, as the report has it.
+fn cleaner(dir: &RunDir) -> impl Fn(&str) -> String + use<> {
+    let nonce = typed::<Freshness>(dir, names::FRESHNESS).map(|fresh| fresh.nonce);
+    let sentinel = nonce.ok().filter(|nonce| !nonce.is_empty()).map(|n| Freshness::sentinel(&n));
+    move |text| match &sentinel {
+        Some(sentinel) => text.replace(sentinel, "[sentinel]"),
+        None => text.to_owned(),
+    }
+}
+
 /// Whether every row of a judgement passed; an empty one did not.
 fn all_passed(rows: &Value) -> bool {
     rows.as_array().is_some_and(|rows| {
@@ -161,6 +171,11 @@ impl Differences {
         let reported = agents as u64 + report.wire_omitted;
         self.probe(dir, report, &gates);
         self.same(PROXY, "exchanges", reported, proxy.exchanges.len() as u64);
+        if !proxy.hosts_asked.is_empty() || !report.hosts_asked.is_empty() {
+            let clean = cleaner(dir);
+            let asked: Vec<String> = proxy.hosts_asked.iter().map(|name| clean(name)).collect();
+            self.same(PROXY, "hosts_asked", &report.hosts_asked, &asked);
+        }
         self.requests(dir, &proxy);
         self.shown(dir, report);
         let nothing: &[String] = &[];
@@ -193,15 +208,8 @@ impl Differences {
 
     /// What the report shows of the wire is what the files hold, but for the run's sentinel.
     fn shown(&mut self, dir: &RunDir, report: &RunReport) {
-        let nonce = typed::<Freshness>(dir, names::FRESHNESS).map(|fresh| fresh.nonce);
-        let sentinel =
-            nonce.ok().filter(|nonce| !nonce.is_empty()).map(|n| Freshness::sentinel(&n));
-        let cleaned = |mut excerpt: Excerpt| {
-            if let Some(sentinel) = &sentinel {
-                excerpt.text = excerpt.text.replace(sentinel, "[sentinel]");
-            }
-            excerpt
-        };
+        let clean = cleaner(dir);
+        let cleaned = |excerpt: Excerpt| Excerpt { text: clean(&excerpt.text), ..excerpt };
         for row in &report.wire {
             for (name, reported) in
                 [(&row.request_file, &row.request), (&row.reply_file, &row.reply)]

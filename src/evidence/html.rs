@@ -194,6 +194,10 @@ fn verdict(report: &RunReport) -> Markup {
                     }
                 }
             }
+            @if !report.hosts_asked.is_empty() {
+                h2 .small { "Other hosts that were asked for, and not reached" }
+                ul { @for host in &report.hosts_asked { li { code { (host) } } } }
+            }
             @if report.failure_class.is_some() {
                 p { b { "Next: " } (prose(action(report))) ". " a href="#now" { "More" } }
             }

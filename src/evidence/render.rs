@@ -180,6 +180,12 @@ pub fn markdown(report: &RunReport) -> String {
     for fault in &report.contributing {
         line(format!("- {}", inline(&contributed(fault))));
     }
+    if !report.hosts_asked.is_empty() {
+        line(format!(
+            "\nOther hosts that were asked for, and not reached: {}",
+            inline(&report.hosts_asked.join(", "))
+        ));
+    }
     line("\n## Facts\n\n| name | value |\n|---|---|".into());
     for (name, value) in facts(report) {
         line(format!("| `{name}` | {} |", inline(&value)));

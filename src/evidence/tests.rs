@@ -139,6 +139,7 @@ fn proxied() -> ProxyRecord {
             cut: None,
         }],
         silent_connections: 0,
+        hosts_asked: Vec::new(),
         request_bytes: 11,
         reply_bytes: 24,
         tokens: 0,

@@ -38,6 +38,7 @@ pub(super) fn withhold(report: &mut RunReport, sentinel: &Secret) {
     report.blockers.iter_mut().for_each(clean);
     report.failure_reason.iter_mut().for_each(clean);
     report.server_said.iter_mut().for_each(clean);
+    report.hosts_asked.iter_mut().for_each(clean);
     report.timeline.iter_mut().for_each(|row| clean(&mut row.data.text));
     report.baselines.iter_mut().for_each(|row| clean(&mut row.note));
     clean(&mut report.diff.text);
@@ -69,6 +70,7 @@ pub(super) fn clean_texts(
                 report.timeline.clear();
                 report.wire.clear();
                 report.server_said = None;
+                report.hosts_asked.clear();
                 report.diff =
                     Excerpt { text: String::new(), omitted_bytes: report.diff.text.len() as u64 };
                 report.blockers.push(line);

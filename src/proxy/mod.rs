@@ -10,6 +10,7 @@ mod exchange;
 pub mod http1;
 mod json;
 pub mod mock;
+mod names;
 pub mod probe;
 pub mod reader;
 pub mod relay;

@@ -7,7 +7,7 @@
 //! One request a connection, and one thread for all of it: what the proxy adds to a chunk is a scan and a copy.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::exchange;
 pub use super::state::{Limits, Part, Recorder, WireEvent};
 use super::state::{Shared, State};
 use super::upstream::Upstream;
+use super::{exchange, names};
 use crate::error::{Error, Reason, Result};
 use crate::record::wire::ProxyRecord;
 use crate::secrets::Secret;
@@ -37,6 +37,8 @@ pub struct ProxyConfig {
     /// What the agent must show as its key.
     pub sentinel: Secret,
     pub upstream: Upstream,
+    /// Where the sandbox's programs ask for host names.
+    pub names: Option<UdpSocket>,
     pub limits: Limits,
     /// Values beside the upstream's own that no request and no reply may hold.
     pub also_secret: Vec<(String, Secret)>,
@@ -92,11 +94,11 @@ impl Proxy {
             model: config.model,
             upstream: config.upstream,
         });
-        let started = shared.started;
+        let (started, names) = (shared.started, config.names);
         let thread = std::thread::Builder::new()
             .name("proxy".into())
             .spawn(move || {
-                runtime.block_on(serve(listener, Arc::clone(&shared), stopped));
+                runtime.block_on(serve(listener, names, Arc::clone(&shared), stopped));
                 // Tasks that outlived the drain end here; what they held of `shared` goes with them.
                 drop(runtime);
                 let mut state = shared.state();
@@ -133,13 +135,20 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+async fn serve(
+    listener: TcpListener,
+    asked: Option<UdpSocket>,
+    shared: Arc<Shared>,
+    mut stop: watch::Receiver<bool>,
+) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     let mut tasks = JoinSet::new();
     let stopped = stop.clone();
+    let mut asked = std::pin::pin!(names::serve(asked, &shared));
     loop {
         tokio::select! {
             _ = stop.changed() => break,
+            () = &mut asked => {}
             Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
             accepted = listener.accept(), if tasks.len() < MAX_CONNECTIONS => match accepted {
                 Ok((client, _)) => {

@@ -218,6 +218,10 @@ pub struct RunReport {
     pub contributing: Vec<Contributing>,
     /// The server's own words in the reply that decided, cut; absent where it said none, or where they hold a secret.
     pub server_said: Option<String>,
+    /// Host names that the agent, or what it ran, asked a resolver for, in lower case, each once and the first 32. None was
+    /// given an address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts_asked: Vec<String>,
     /// What the agent did one after the other, as far as its log tells.
     pub phases: Vec<Phase>,
     pub fixture: String,
@@ -325,6 +329,7 @@ impl RunReport {
             blockers: Vec::new(),
             contributing: Vec::new(),
             server_said: None,
+            hosts_asked: Vec::new(),
             phases: Vec::new(),
             fixture: fixture.into(),
             fixture_digest: None,

@@ -353,6 +353,10 @@ pub struct ProxyRecord {
     pub exchanges: Vec<WireRecord>,
     /// Connections that ended without sending a byte.
     pub silent_connections: u64,
+    /// Host names that a program in the sandbox asked for, in lower case, each once and the first 32. There is no resolver:
+    /// none was given an address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts_asked: Vec<String>,
     /// Bytes of request bodies passed on.
     pub request_bytes: u64,
     /// Bytes of replies passed to the agent.
@@ -389,6 +393,7 @@ impl ProxyRecord {
             tls,
             exchanges: Vec::new(),
             silent_connections: 0,
+            hosts_asked: Vec::new(),
             request_bytes: 0,
             reply_bytes: 0,
             tokens: 0,

@@ -245,6 +245,7 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
             model: launch.proxy.model.clone(),
             sentinel: marks.sentinel.clone(),
             upstream,
+            names: sandbox.names(),
             limits: launch.proxy.limits,
             also_secret: Vec::new(),
             recorder: Box::new(WireSink::new(Arc::clone(run))),

@@ -209,6 +209,7 @@ pub fn started(
     run.trace_exchanges(&rows)?;
     report.wire.extend(rows);
     run.record("backend/bridge.json", "bridge", wire)?;
+    report.hosts_asked.clone_from(&wire.hosts_asked);
     let phases = Phases::of(&agent.phases(&seen.claimed), wire, began);
     report.phases.clone_from(&phases.rows);
     Ok(phases)

@@ -266,7 +266,7 @@ fn everyone(signal: i32) -> Result<()> {
 }
 
 /// Builds all walls that init itself builds, and returns where admit's own program would be seen and what goes out to
-/// admit: listener first, then directory.
+/// admit: listener, socket for host names, directory.
 fn build(setup: &Setup) -> Result<(StableFacts, Vec<String>, Vec<OwnedFd>)> {
     let policy = &setup.policy;
     let mut fds = Vec::new();
@@ -282,6 +282,12 @@ fn build(setup: &Setup) -> Result<(StableFacts, Vec<String>, Vec<OwnedFd>)> {
         let listener = named(listener, || format!("bind(127.0.0.1:{port})"))
             .map_err(Failure::of("open the listener"))?;
         fds.push(listener.into());
+        if policy.answers_names() {
+            let names = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 53));
+            let names = named(names, || "bind(127.0.0.1:53)".into())
+                .map_err(Failure::of("open the socket for host names"))?;
+            fds.push(names.into());
+        }
     }
     if policy.has(Wall::UtsNamespace) {
         named(rustix::system::sethostname(policy.hostname.as_bytes()), || {

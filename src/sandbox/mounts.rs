@@ -219,14 +219,16 @@ fn proc(policy: &Policy, root: BorrowedFd<'_>) -> Result<()> {
     attach(tree.as_fd(), target.as_fd()).map_err(step("attach"))
 }
 
-/// The generated `/etc`: names for the ids, the host's own name, no resolver. A policy's own file wins.
+/// The generated `/etc`: names for the ids, the host's own name, no resolver; where admit hears what is asked, it is at the
+/// address that an empty `resolv.conf` stands for. A policy's own file wins.
 fn etc(policy: &Policy) -> Vec<(String, String)> {
     let host = &policy.hostname;
+    let hosts = if policy.answers_names() { "files dns" } else { "files" };
     let all = [
         ("passwd", "root:x:0:0::/:/sbin/nologin\nadmit:x:1000:1000::/home/admit:/bin/sh\nnobody:x:65534:65534::/:/sbin/nologin\n".to_owned()),
         ("group", "root:x:0:\nadmit:x:1000:\nnogroup:x:65534:\n".to_owned()),
         ("hosts", format!("127.0.0.1 localhost {host}\n::1 localhost\n")),
-        ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n".to_owned()),
+        ("nsswitch.conf", format!("passwd: files\ngroup: files\nhosts: {hosts}\n")),
         ("resolv.conf", String::new()),
     ];
     all.into_iter()

@@ -289,6 +289,11 @@ impl Policy {
         !self.removed_by_test.contains(&wall)
     }
 
+    /// Whether a socket comes out, beside the listener, on which the payload's questions for host names come in.
+    pub(super) fn answers_names(&self) -> bool {
+        self.listener.is_some() && self.has(Wall::NetworkNamespace)
+    }
+
     /// Adds what dynamically linked programs need: `/usr`, and `/bin`, `/lib`, `/lib64` as the host has them.
     pub fn with_host_programs(mut self) -> Result<Self> {
         for path in ["/usr", "/bin", "/lib", "/lib64"] {

@@ -1,7 +1,7 @@
 //! Admit's side: starts the sandbox, asks it to run commands, and takes it down.
 
 use std::io::Read;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
@@ -118,6 +118,7 @@ pub struct Sandbox {
     tree: Tree,
     facts: SandboxFacts,
     listener: Option<TcpListener>,
+    names: Option<UdpSocket>,
     directory: Option<cap_std::fs::Dir>,
 }
 
@@ -191,6 +192,7 @@ pub fn start(launcher: &Launcher, policy: &Policy) -> Result<Sandbox> {
     refuse_open_walls(policy, &probes)?;
     let mut take = || if fds.is_empty() { None } else { Some(fds.remove(0)) };
     let listener = policy.listener.and_then(|_| take()).map(TcpListener::from);
+    let names = policy.answers_names().then(&mut take).flatten().map(UdpSocket::from);
     let directory = policy
         .handout
         .as_ref()
@@ -208,7 +210,7 @@ pub fn start(launcher: &Launcher, policy: &Policy) -> Result<Sandbox> {
             start_us: u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX),
         },
     };
-    Ok(Sandbox { control, tree, facts, listener, directory })
+    Ok(Sandbox { control, tree, facts, listener, names, directory })
 }
 
 type Ready = (super::facts::StableFacts, Vec<super::facts::Probe>, Vec<OwnedFd>);
@@ -311,6 +313,11 @@ impl Sandbox {
     /// The socket that listens on the sandbox's loopback: what the payload connects to, admit accepts here.
     pub fn listener(&self) -> Option<TcpListener> {
         self.listener.as_ref().and_then(|l| l.try_clone().ok())
+    }
+
+    /// The socket on which the payload's questions for host names come in.
+    pub fn names(&self) -> Option<UdpSocket> {
+        self.names.as_ref().and_then(|socket| socket.try_clone().ok())
     }
 
     /// Why it does not answer, `said` being how that showed: nothing inside can reach its init, and admit did not end it.

@@ -167,4 +167,9 @@ fn an_agent_that_goes_its_own_way_gets_nowhere_and_one_that_asks_no_model_fails(
     let said: Vec<Value> = said.filter(|line| line["what"].is_string()).collect();
     let went: Vec<_> = said.iter().filter(|line| line["type"] != "refused").collect();
     assert!(went.is_empty() && said.len() == 12, "{said:#?}");
+    // By name, which was asked for and not given; and on every page.
+    assert_eq!(left.report().hosts_asked, ["home.example"]);
+    for page in ["report.md", "report.html"] {
+        assert!(left.text(page).contains("home.example"), "{page}");
+    }
 }

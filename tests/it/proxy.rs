@@ -77,6 +77,7 @@ pub fn open(upstream: Upstream, limits: Limits, writes: usize) -> Running {
         model: MODEL.into(),
         sentinel: Secret::new(SENTINEL.into()).unwrap(),
         upstream,
+        names: None,
         limits,
         also_secret: Vec::new(),
         recorder: Box::new(Memory { written: Arc::clone(&written), left: writes }),

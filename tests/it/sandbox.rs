@@ -531,6 +531,28 @@ fn the_listener_comes_out_and_is_the_only_door() {
 }
 
 #[test]
+fn a_question_for_a_host_comes_out_and_is_answered_by_nobody_else() {
+    let mut sandbox = begin(&Policy { listener: Some(8080), ..policy() });
+    let names = sandbox.names().expect("handed out");
+    names.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit");
+    let asks = "import socket\nsocket.getaddrinfo('home.example', 443)\n";
+    let server = std::thread::spawn(move || {
+        let mut question = [0; 512];
+        let (length, from) = names.recv_from(&mut question).expect("a question");
+        // No such name.
+        question[2..4].copy_from_slice(&[0x81, 0x83]);
+        names.send_to(&question[..length], from).expect("answered");
+        question[12..length].to_vec()
+    });
+    let done =
+        sandbox.run(&Command::new(["/usr/bin/python3", "-c", asks], place("/work"))).expect("runs");
+    assert_eq!(done.exit, Exit::Code(1), "{done:?}");
+    let asked = server.join().expect("answered");
+    assert!(asked.starts_with(b"\x04home\x07example\0"), "{asked:?}");
+    assert!(begin(&policy()).names().is_none());
+}
+
+#[test]
 fn a_program_that_cannot_start_says_why() {
     let mut sandbox = begin(&policy());
     let error = sandbox.run(&Command::new(["/no/such"], place("/work"))).expect_err("refused");

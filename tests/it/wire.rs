@@ -722,6 +722,7 @@ fn child() {
         model: MODEL.into(),
         sentinel: Secret::new(SENTINEL.into()).unwrap(),
         upstream: Upstream::Http { api, endpoint, credential },
+        names: None,
         limits: Limits { silence: Duration::from_secs(60), ..Limits::default() },
         also_secret: Vec::new(),
         recorder: Box::new(Nowhere),

@@ -184,7 +184,7 @@ fn sealing_anew_hides_neither_a_cut_chain_nor_a_made_up_pass() {
 fn an_embellished_report_does_not_agree_with_the_other_files() {
     let dir = tempfile::tempdir().unwrap();
     type Change = fn(&mut serde_json::Value);
-    let changes: [(&str, Change); 13] = [
+    let changes: [(&str, Change); 14] = [
         (names::GATE, |v| v["gates"][0]["state"] = json!("failed")),
         (names::GATE, |v| v["admitted"] = json!(false)),
         (names::GATE, |v| v["engine"] = json!("fake")),
@@ -195,6 +195,7 @@ fn an_embellished_report_does_not_agree_with_the_other_files() {
         ("backend/bridge.json", |v| v["upstream"] = json!("http")),
         ("backend/bridge.json", |v| v["exchanges"] = json!([])),
         ("backend/bridge.json", |v| v["secrets_seen"] = json!(["model_key"])),
+        ("backend/bridge.json", |v| v["hosts_asked"] = json!(["home.example"])),
         ("backend/bridge.json", |v| v["limit_hit"] = json!("requests")),
         (names::SANDBOX, |v| v["stable"]["verified"][0]["sha256"] = json!("sha256:00")),
         (names::FRESHNESS, |v| v["seen"][0]["found"] = json!(false)),
