@@ -284,6 +284,7 @@ fn passes_over(api: Api, built: &Built) {
     let left = Row { api, ..row }.run(built);
     let report = left.report();
     assert_eq!(report.wire_api.as_deref(), Some(api.as_str()));
+    assert!(report.hosts_asked.is_empty(), "{:?}", report.hosts_asked);
     assert_eq!(report.status, RunStatus::Pass, "{:#?}", report.blockers);
     assert_eq!(report.evidence_class.as_str(), "served_model");
     assert_eq!((left.code, &report.blockers[..]), (0, &[][..]));
