@@ -8,7 +8,7 @@ use admit::record::admission::Api;
 use admit::record::evidence::RunStatus;
 
 use crate::loopback::Server;
-use crate::trial::{Trial, real_case, understudy};
+use crate::trial::{QUICK, Trial, real_case, understudy};
 use crate::upstream::{Behaviour, MODEL, Mock, raw, stream};
 
 #[test]
@@ -57,7 +57,7 @@ fn a_half_tool_call_is_run_by_no_agent() {
                 [(Behaviour::BadTool, "arguments_not_json"), (Behaviour::CutTool, "cut_by_length")]
             {
                 let (server, asked) = cuts(list::of(api), fault);
-                let mut trial = Trial::built(built.clone()).speaking(api);
+                let mut trial = Trial::built(built.clone()).task(QUICK).speaking(api);
                 // What asks for ever is ended by a limit, which is not the cause.
                 trial.proxy.requests = 20;
                 let left = trial.served_at(server.url("/v1"));

@@ -8,16 +8,14 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use admit::proxy::api::{End, Said, WireApi, list};
-use admit::record;
 use admit::record::admission::Api;
 use admit::record::fixture;
 use admit::record::wire::ReasoningField;
 use serde_json::{Value, json};
 
 use crate::loopback::{Asked, Server};
-use crate::trial::{Built, Left, Trial, real_case, understudy};
+use crate::trial::{Built, Left, PYTHON, QUICK, Trial, real_case, script, understudy};
 use crate::upstream::{MODEL, raw, stream};
-use crate::util::project;
 
 /// What the server does in place of the scripted turn.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -109,17 +107,24 @@ fn of_the_server() -> Vec<(When, Fault, &'static str, &'static str)> {
     ]
 }
 
-/// Work that is not what was asked for.
-fn of_the_work() -> Vec<(When, Fault, &'static str, &'static str)> {
+/// Work that is not what this fixture asks for.
+fn of_the_work(task: &str) -> Vec<(When, Fault, &'static str, &'static str)> {
+    let (wrong, tests) = match task {
+        QUICK => (
+            "echo 'export const parse = () => 0, format = () => \"\"' > src/duration.ts; git commit -qam x",
+            "echo > tests/duration.test.ts; git add -A; git commit -qm x",
+        ),
+        _ => (
+            "echo 'def slugify(text): return text' > strings.py; git commit -qam x",
+            "echo > tests/test_strings.py; git add -A; git commit -qm x",
+        ),
+    };
     let does = |command, class| (Turn(3), Does(command), class, "");
     vec![
         does("true", "judge_rejected"),
-        does(
-            "echo 'def slugify(text): return text' > strings.py; git commit -qam x",
-            "judge_rejected",
-        ),
-        does("echo x > more.py; git add -A; git commit -qm x", "writes_outside"),
-        does("echo > tests/test_strings.py; git add -A; git commit -qm x", "writes_outside"),
+        does(wrong, "judge_rejected"),
+        does("echo x > more.txt; git add -A; git commit -qm x", "writes_outside"),
+        does(tests, "writes_outside"),
     ]
 }
 
@@ -138,8 +143,8 @@ fn alone(all: Vec<(When, Fault, &'static str, &'static str)>) -> Vec<Row> {
 const RECOVERED: [(Fault, &str); 2] =
     [(Status(500), "upstream_error"), (Status(429), "upstream_error")];
 
-fn table() -> Vec<Row> {
-    let decisive = || [of_the_server(), of_the_work()].concat();
+fn table(task: &str) -> Vec<Row> {
+    let decisive = || [of_the_server(), of_the_work(task)].concat();
     let mut rows = alone(decisive());
     let row = |faults, class, detail, contributing| Row { faults, class, detail, contributing };
     // After the work nothing decides.
@@ -271,12 +276,12 @@ fn turns(request: &Value) -> usize {
     all.iter().enumerate().filter(|(at, model)| **model && (*at == 0 || !all[at - 1])).count()
 }
 
-/// A run over this API with these faults.
-fn run(built: &Built, api: Api, faults: Vec<(When, Fault)>) -> Left {
+/// A run at this fixture over this API with these faults.
+fn run(built: &Built, task: &'static str, api: Api, faults: Vec<(When, Fault)>) -> Left {
     let faults_hang =
         faults.iter().any(|(_, fault)| matches!(fault, SaysLate(..) | Does("sleep 120")));
-    let server = player(api, faults);
-    let mut trial = Trial::built(built.clone()).speaking(api);
+    let server = player(task, api, faults);
+    let mut trial = Trial::built(built.clone()).task(task).speaking(api);
     // An agent that is answered the same for ever is ended by a limit.
     trial.proxy.requests = 40;
     if faults_hang {
@@ -285,11 +290,9 @@ fn run(built: &Built, api: Api, faults: Vec<(When, Fault)>) -> Left {
     trial.served_at(server.url("/v1"))
 }
 
-/// A server that speaks this API and plays the fixture's script for one run, with these faults.
-pub fn player(api: Api, faults: Vec<(When, Fault)>) -> Server {
-    let api = list::of(api);
-    let path = project().join("fixtures/r1-string-slugify/script.json");
-    let script: fixture::Script = record::parse(&std::fs::read(path).unwrap()).unwrap();
+/// A server that speaks this API and plays this fixture's script for one run, with these faults.
+pub fn player(task: &str, api: Api, faults: Vec<(When, Fault)>) -> Server {
+    let (api, script) = (list::of(api), script(task));
     let (asked, implementer) = (AtomicU32::new(0), Mutex::new(Vec::<usize>::new()));
     raw(move |request: &Asked| {
         let probed = asked.fetch_add(1, Ordering::SeqCst) > 0;
@@ -352,13 +355,19 @@ fn wrong(row: &Row, left: &Left) -> Option<String> {
 
 /// The API and the row of each run whose cause is wrong.
 #[expect(clippy::print_stderr, reason = "the figure must be seen")]
-fn wrong_causes(name: &str, built: &Built, api: Api, rows: &[Row]) -> Vec<String> {
+fn wrong_causes(
+    name: &str,
+    built: &Built,
+    task: &'static str,
+    api: Api,
+    rows: &[Row],
+) -> Vec<String> {
     let (next, faults) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
                 while let Some(row) = rows.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let left = run(built, api, row.faults.clone());
+                    let left = run(built, task, api, row.faults.clone());
                     let wrong = wrong(row, &left).map(|what| format!("{}: {what}", api.as_str()));
                     faults.lock().unwrap().extend(wrong);
                 }
@@ -374,10 +383,10 @@ fn wrong_causes(name: &str, built: &Built, api: Api, rows: &[Row]) -> Vec<String
 #[test]
 fn every_fault_of_the_table_is_the_cause_with_the_stand_in() {
     let built = understudy();
-    let rows: Vec<Row> = table().into_iter().chain(ends()).collect();
-    let mut wrong = wrong_causes("stand-in", &built, Api::OpenaiChat, &rows);
+    let rows: Vec<Row> = table(QUICK).into_iter().chain(ends()).collect();
+    let mut wrong = wrong_causes("stand-in", &built, QUICK, Api::OpenaiChat, &rows);
     for api in [Api::OpenaiResponses, Api::AnthropicMessages] {
-        wrong.extend(wrong_causes("stand-in", &built, api, &alone(of_the_server())));
+        wrong.extend(wrong_causes("stand-in", &built, QUICK, api, &alone(of_the_server())));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
@@ -385,10 +394,10 @@ fn every_fault_of_the_table_is_the_cause_with_the_stand_in() {
 #[test]
 fn every_fault_of_the_table_is_the_cause_with_real_case() {
     let Some(built) = real_case() else { return };
-    let rows: Vec<Row> = table().into_iter().chain(ends()).chain(hangs()).collect();
+    let rows: Vec<Row> = table(PYTHON).into_iter().chain(ends()).chain(hangs()).collect();
     let mut wrong = Vec::new();
     for api in [Api::OpenaiChat, Api::OpenaiResponses, Api::AnthropicMessages] {
-        wrong.extend(wrong_causes("real Case", &built, api, &rows));
+        wrong.extend(wrong_causes("real Case", &built, PYTHON, api, &rows));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

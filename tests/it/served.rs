@@ -15,7 +15,7 @@ use crate::faults::Fault::{Cut, Does, ReasoningOnly, Says, SaysLate, Thinks};
 use crate::faults::When::{Later, Probe, Turn};
 use crate::faults::{FAILED, Fault, When, player};
 use crate::namespace::{entered_with, lead};
-use crate::trial::{Built, Left, Trial, real_case, sourced, understudy};
+use crate::trial::{Built, Left, PYTHON, Trial, real_case, sourced, understudy};
 use crate::util::{World, var};
 
 /// Where a test in its namespace finds what was built outside.
@@ -109,7 +109,7 @@ impl Row {
     }
 
     fn run(&self, built: &Built) -> Left {
-        let server = player(self.api, self.faults.clone());
+        let server = player(PYTHON, self.api, self.faults.clone());
         let trial = Trial::built(built.clone()).speaking(self.api).admission(private);
         let mut trial = (self.trial)(trial);
         trial.proxy.requests = trial.proxy.requests.min(40);

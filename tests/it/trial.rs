@@ -21,6 +21,7 @@ use admit::proxy::server::Limits as ProxyLimits;
 use admit::record;
 use admit::record::admission::Api;
 use admit::record::evidence::RunReport;
+use admit::record::fixture::Script;
 use admit::record::ids::{Algorithm, Digest};
 use admit::root::Root;
 use admit::run::{self, Options, fixture};
@@ -33,7 +34,10 @@ use crate::run::put;
 use crate::upstream::{MODEL, MockServer, key, serve_during};
 use crate::util::{self, World};
 
-const FIXTURE: &str = "r1-string-slugify";
+/// Judged by Python.
+pub const PYTHON: &str = "r1-string-slugify";
+/// Judged by the pinned Bun, in less than half the time: for runs that are about something else.
+pub const QUICK: &str = "r2-duration";
 
 /// A binary, and the records that fit it.
 #[derive(Clone)]
@@ -88,6 +92,8 @@ pub struct Trial {
     pub binary: Option<PathBuf>,
     /// Below it run directories are made.
     pub state: PathBuf,
+    /// The fixture.
+    task: &'static str,
     provider: String,
     api: Option<Api>,
     admission: Option<Change>,
@@ -208,6 +214,13 @@ fn left_by_build(world: &World, provider: &str) -> Built {
     Built { binary: store.file_path(&sha256), provider: provider.to_owned(), records }
 }
 
+/// What the scripted model says in a fixture that admit ships.
+pub fn script(task: &str) -> Script {
+    let world = World::new();
+    let root = shown("root", Root::find(&host(&world.home()), None, None));
+    shown("fixture", fixture::load(&root, &task.parse().unwrap())).script
+}
+
 /// An agent that asks the model for ever, and says what it is told.
 pub const ASKS_FOREVER: &str = "import json, os, urllib.request
 body = json.dumps({'model': 'test-model', 'stream': True, 'messages': [{'role': 'user', 'content': 'x'}]})
@@ -301,7 +314,7 @@ impl Trial {
 
     /// A further file in the fixture's workspace.
     pub fn planted(self, path: &str, text: &str) -> Self {
-        put(&self.world, &format!("fixtures/{FIXTURE}/workspace/{path}"), text.as_bytes());
+        put(&self.world, &format!("fixtures/{}/workspace/{path}", self.task), text.as_bytes());
         self
     }
 
@@ -327,9 +340,16 @@ impl Trial {
             key: true,
             credential: None,
             world,
+            task: PYTHON,
             at: None,
             stop: Arc::default(),
         }
+    }
+
+    /// Another fixture of those that admit ships.
+    pub fn task(mut self, name: &'static str) -> Self {
+        self.task = name;
+        self
     }
 
     /// What happens when the run's stage of this name begins.
@@ -346,7 +366,7 @@ impl Trial {
 
     /// A file of the fixture, changed. The digest of the whole is recorded before the run.
     pub fn fixture(self, file: &str, change: impl FnOnce(String) -> String) -> Self {
-        let path = format!("fixtures/{FIXTURE}/{file}");
+        let path = format!("fixtures/{}/{file}", self.task);
         let text = std::fs::read_to_string(util::project().join(&path)).unwrap();
         put(&self.world, &path, change(text).as_bytes());
         self
@@ -475,7 +495,7 @@ impl Trial {
             ..Options::new(
                 from_old_variables(&vars, flags)?,
                 self.provider.parse().unwrap(),
-                FIXTURE.parse().unwrap(),
+                self.task.parse().unwrap(),
             )
         };
         let mut context = Context::new(
