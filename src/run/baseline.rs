@@ -2,9 +2,7 @@
 //! accepted. Where one of them does not hold, the judge tells nothing, and the run is void whatever the agent did.
 
 use super::agent::fake;
-use super::fixture::Fixture;
-use super::judge::held_out::Draw;
-use super::judge::{self, Judge, Judgement};
+use super::judge::{Bench, Judgement};
 use crate::error::Result;
 use crate::record::evidence::{Baseline, BaselinesOf};
 use crate::sandbox::{Launcher, Policy};
@@ -34,18 +32,17 @@ impl Baselines {
 /// Where sandbox or judge cannot work. A baseline that does not hold is a value.
 pub fn baselines(
     launcher: &Launcher,
-    judge: &dyn Judge,
-    fixture: &Fixture,
-    draw: &Draw,
+    bench: Bench<'_>,
     policy: &Policy,
     below: &str,
 ) -> Result<Baselines> {
+    let fixture = bench.fixture;
     let mut all = Baselines { rows: Vec::new(), judgements: Vec::new(), of: None };
     let cases: [(&str, bool, &[u8]); 2] =
         [("no_change", false, b""), ("reference_patch", true, &fixture.reference_patch)];
     for (name, expected_accept, change) in cases {
         let worked = fake::work(launcher, policy, below, fixture, change)?;
-        let judgement = judge::judge_own(judge, fixture, draw, &worked.snapshot)?;
+        let judgement = bench.judge_own(&worked.snapshot)?;
         // An empty change is rejected for being empty too: what must be seen is that the tests reject it.
         let accepted = if expected_accept { judgement.passed } else { judgement.tests_passed };
         all.rows.push(Baseline {

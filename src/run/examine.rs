@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::fixture::{self, Fixture};
 use super::judge::held_out::{Draw, Seed};
-use super::judge::{self, Judge};
+use super::judge::{self, Bench, Judge};
 use super::patch::{self, Files};
 use super::snapshot::Snapshot;
 use super::tools;
@@ -250,8 +250,8 @@ impl Judged<'_> {
             findings.push(Finding::not_reached("tests_named", vec!["tests_end".into()]));
             return Ok((round.log, true));
         }
-        let judgement =
-            judge::judge_own(judge, fixture, calls, &Snapshot::committed(solved.clone())?)?;
+        let bench = Bench { judge, fixture, draw: calls };
+        let judgement = bench.judge_own(&Snapshot::committed(solved.clone())?)?;
         findings.push(match judgement.passed {
             true => Finding::ok(id, expected, "accepted"),
             false => failed(id, expected, judgement.note()).fix(fix),

@@ -12,8 +12,7 @@ use super::agent::Agent;
 use super::agent::log::Claimed;
 use super::classify;
 use super::fixture::Fixture;
-use super::judge::held_out::Draw;
-use super::judge::{self, Judge, Judgement};
+use super::judge::{Bench, Judgement};
 use super::launch::BEHIND;
 use super::phases::Began;
 use super::proof::Marks;
@@ -43,9 +42,7 @@ pub struct Around<'a> {
     pub run: &'a Arc<Recording>,
     pub agent: &'a dyn Agent,
     pub fixture: &'a Fixture,
-    pub judge: &'a dyn Judge,
-    /// The held-out calls of this run.
-    pub draw: &'a Draw,
+    pub bench: Bench<'a>,
     /// Starts sandboxes.
     pub launcher: &'a Launcher,
     /// Nonce, sentinel, canary.
@@ -114,9 +111,8 @@ impl Watcher<'_> {
     }
 
     fn judge(&self, work: &snapshot::Snapshot) -> Result<Judgement> {
-        let Around { judge, fixture, draw, .. } = *self.around;
         let since = self.around.run.elapsed_ns();
-        let judgement = judge::judge(judge, fixture, draw, work)?;
+        let judgement = self.around.bench.judge(work)?;
         self.around.run.span("judge", since)?;
         Ok(judgement)
     }

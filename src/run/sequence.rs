@@ -14,7 +14,7 @@ use super::facts::{self, Gathered, Sources};
 use super::fixture::{self, Fixture};
 use super::gate_record::GateRecord;
 use super::judge::held_out::{Draw, Seed};
-use super::judge::{self, Judge};
+use super::judge::{self, Bench, Judge};
 use super::launch;
 use super::options::Options;
 use super::proof::Marks;
@@ -417,14 +417,13 @@ impl Run<'_> {
     fn baselines(
         &self,
         run: &Recording,
-        judge: &dyn Judge,
-        draw: &Draw,
+        bench: Bench<'_>,
         policy: &SandboxPolicy,
         earlier: Option<&Earlier<'_>>,
     ) -> Result<Baselines> {
         let below = self.agent.workspace(self.fixture);
         let since = run.elapsed_ns();
-        let own = || baseline::baselines(self.launcher, judge, self.fixture, draw, policy, &below);
+        let own = || baseline::baselines(self.launcher, bench, policy, &below);
         let baselines = earlier.and_then(Earlier::get).map_or_else(own, Ok)?;
         run.span("baselines", since)?;
         let rows: Vec<_> = baselines
@@ -456,12 +455,13 @@ impl Run<'_> {
             return Err(Error::new(Reason::Internal, "no provider was admitted"));
         };
         let draw = self.draw(run, judge)?;
+        let bench = Bench { judge, fixture: self.fixture, draw: &draw };
         let task = self.options.campaign.as_ref();
         let earlier = task
             .and_then(|task| Earlier::of(self.store, task, run.path(), &launch.record(), tools));
         let baselines = || {
             progress.stage("baseline", "no change, and the reference patch");
-            self.baselines(run, judge, &draw, &launch.sandbox, earlier.as_ref())
+            self.baselines(run, bench, &launch.sandbox, earlier.as_ref())
         };
         // One processor does one thing at a time: there they would only disturb the agent's clocks.
         let alone = std::thread::available_parallelism().is_ok_and(|count| count.get() == 1);
@@ -474,8 +474,7 @@ impl Run<'_> {
             run,
             agent: self.agent,
             fixture: self.fixture,
-            judge,
-            draw: &draw,
+            bench,
             launcher: self.launcher,
             marks: &self.marks,
             signal: &self.context.stop,
@@ -491,7 +490,7 @@ impl Run<'_> {
         });
         let seen = seen?;
         let Some(judgement) = &seen.judgement else {
-            return verdict::started(run, report, self.agent, &seen).map(drop);
+            return verdict::started(run, report, &seen).map(drop);
         };
         let missing = || Error::new(Reason::Internal, "a run without baselines");
         let baselines = baselines.transpose()?.or(before).ok_or_else(missing)?;
@@ -516,7 +515,8 @@ impl Run<'_> {
         let judge = &*judge;
         let policy = launch::sandbox(self.marks.hostname(), tools)?;
         let draw = self.draw(run, judge)?;
-        let baselines = self.baselines(run, judge, &draw, &policy, None)?;
+        let bench = Bench { judge, fixture: self.fixture, draw: &draw };
+        let baselines = self.baselines(run, bench, &policy, None)?;
         if self.stopped(report) {
             return Ok(());
         }
@@ -526,7 +526,7 @@ impl Run<'_> {
         let committed = worked.snapshot.committed_change(fixture);
         run.event("workspace_commit", Author::Admit, json!({ "committed": committed }))?;
         let since = run.elapsed_ns();
-        let judgement = judge::judge_own(judge, fixture, &draw, &worked.snapshot)?;
+        let judgement = bench.judge_own(&worked.snapshot)?;
         run.span("judge", since)?;
         let data = json!({ "accepted": judgement.passed, "note": judgement.note() });
         run.event("judge_finished", Author::Admit, data)?;

@@ -190,12 +190,7 @@ fn close_events(report: &mut RunReport) {
 }
 
 /// What every report of a provider that was started has, however it ended.
-pub fn started(
-    run: &Recording,
-    report: &mut RunReport,
-    agent: &dyn Agent,
-    seen: &Seen,
-) -> Result<Phases> {
+pub fn started(run: &Recording, report: &mut RunReport, seen: &Seen) -> Result<Phases> {
     let (wire, began) = (&seen.wire, seen.began);
     let (code, source) = classify::exit_code(seen.end, seen.finished.wait_status, wire.limit_hit);
     report.case_process_started = true;
@@ -210,7 +205,7 @@ pub fn started(
     report.wire.extend(rows);
     run.record("backend/bridge.json", "bridge", wire)?;
     report.hosts_asked.clone_from(&wire.hosts_asked);
-    let phases = Phases::of(&agent.phases(&seen.claimed), wire, began);
+    let phases = Phases::of(&seen.claimed.phases(), wire, began);
     report.phases.clone_from(&phases.rows);
     Ok(phases)
 }
@@ -226,7 +221,7 @@ pub fn provider(
 ) -> Result<()> {
     let (baselines, proofs, judgement) = (worked.baselines, &worked.proofs, worked.judgement);
     let wire = &seen.wire;
-    let phases = started(run, report, agent, seen)?;
+    let phases = started(run, report, seen)?;
     judged(run, report, worked)?;
     let missing = || Error::new(Reason::Internal, "no provider was admitted");
     let (launch, model) = admitted.provider().ok_or_else(missing)?;

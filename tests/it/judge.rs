@@ -132,7 +132,9 @@ impl Bench {
     }
 
     fn judge_as(&self, fixture: &Fixture, work: &Snapshot) -> Judgement {
-        shown("judge", judge::judge(&*self.the_judge(), fixture, &self.draw(fixture), work))
+        let (judge, draw) = (self.the_judge(), self.draw(fixture));
+        let bench = judge::Bench { judge: &*judge, fixture, draw: &draw };
+        shown("judge", bench.judge(work))
     }
 
     /// The calls of a new run.
@@ -166,8 +168,8 @@ fn reference_and_nothing(name: &str, file: &str) {
     let bench = Bench::of(name);
     let (judge, policy) = (bench.the_judge(), bench.policy());
     let draw = bench.draw(&bench.fixture);
-    let both = baselines(&bench.launcher, &*judge, &bench.fixture, &draw, &policy, "home/ws");
-    let both = shown("baselines", both);
+    let by = judge::Bench { judge: &*judge, fixture: &bench.fixture, draw: &draw };
+    let both = shown("baselines", baselines(&bench.launcher, by, &policy, "home/ws"));
     assert!(both.held(), "{:#?}\n{}", both.rows, both.judgements[1].log);
     let [none, reference] = both.judgements.as_slice() else { panic!("two baselines") };
     assert_eq!(none.patch_digest, admit::record::ids::Digest::sha256(b""));
@@ -465,8 +467,8 @@ fn work_that_ends_its_own_judge_is_rejected_each_time() {
     assert_eq!(made, 2, "made anew once, and both are kept\n{}", judgement.log);
     // The same of a baseline, in which no agent had a hand, is no judgement.
     let draw = bench.draw(&bench.fixture);
-    let Err(err) = judge::judge_own(&*bench.the_judge(), &bench.fixture, &draw, &work) else {
-        panic!("somebody ended it");
-    };
+    let judge = bench.the_judge();
+    let by = judge::Bench { judge: &*judge, fixture: &bench.fixture, draw: &draw };
+    let Err(err) = by.judge_own(&work) else { panic!("somebody ended it") };
     assert_eq!(err.reason().as_str(), "killed_from_outside");
 }

@@ -6,13 +6,11 @@ use serde_json::{Value, json};
 
 use super::log::{self, Claimed};
 use super::{Agent, PORT, Parts, Prepared, Required, WORKDIR};
-use crate::check::ambient::BUN_OPTIONS;
 use crate::check::launch::File;
 use crate::error::Result;
 use crate::record;
 use crate::record::admission::{Api, ModelAdmission};
 use crate::run::fixture::Fixture;
-use crate::run::phases::ClaimedPhase;
 
 /// The variable in which Case looks for the key, by the name of its provider and nothing else; two names speak every API.
 fn key_variable(model: &ModelAdmission) -> &'static str {
@@ -92,10 +90,6 @@ impl Agent for Case {
         claimed.implement_outcome() == Some("completed")
     }
 
-    fn phases(&self, claimed: &Claimed) -> Vec<ClaimedPhase> {
-        claimed.phases()
-    }
-
     fn required(&self, claimed: &Claimed, _: Option<i32>) -> Vec<Required> {
         let plain = |kind, made| Required { kind, made, found: None };
         let ended = claimed.implement_outcome().map(|outcome| {
@@ -117,28 +111,13 @@ fn environment(
     hardened: bool,
     tools: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
-    let mut env: BTreeMap<String, String> = [
-        ("HOME", format!("{WORKDIR}/home")),
-        ("TMPDIR", format!("{WORKDIR}/tmp")),
-        ("PATH", "/usr/bin:/bin".to_owned()),
-        ("LANG", "C.UTF-8".to_owned()),
-        ("TZ", "UTC".to_owned()),
+    let mut env = super::environment(hardened, tools);
+    let own = [
         ("CASE_DATA_DIR", format!("{WORKDIR}/case-data")),
         ("PI_CODING_AGENT_DIR", format!("{WORKDIR}/case-data/pi-agent")),
         (key, sentinel.to_owned()),
-        ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
-        ("PYTHONNOUSERSITE", "1".to_owned()),
-        ("GIT_CONFIG_NOSYSTEM", "1".to_owned()),
-        ("GIT_TERMINAL_PROMPT", "0".to_owned()),
-    ]
-    .map(|(key, value)| (key.to_owned(), value))
-    .into();
-    if !hardened {
-        env.insert("BUN_OPTIONS".into(), BUN_OPTIONS.into());
-    }
-    for (key, value) in tools {
-        env.insert(key.clone(), value.clone());
-    }
+    ];
+    env.extend(own.map(|(key, value)| (key.to_owned(), value)));
     env
 }
 
@@ -192,6 +171,7 @@ fn config(workspace: &str, model: &ModelAdmission, fixture: &Fixture) -> Vec<(St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::ambient::BUN_OPTIONS;
 
     #[test]
     fn the_environment_is_closed_and_holds_no_switch() {

@@ -6,14 +6,12 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::log::Claimed;
-use super::{Agent, PORT, Parts, Prepared, Required, WORKDIR};
-use crate::check::ambient::BUN_OPTIONS;
+use super::{Agent, PORT, Parts, Prepared, Required, WORKDIR, environment};
 use crate::check::launch::File;
 use crate::error::{Error, Reason, Result};
 use crate::record;
 use crate::record::run_shape::{CommandRun, ExitRule, fill};
 use crate::run::fixture::Fixture;
-use crate::run::phases::ClaimedPhase;
 
 /// More lines than these are not read.
 const MAX_LINES: usize = 100_000;
@@ -60,23 +58,7 @@ impl Agent for Command {
         ]);
         let mut values = outside.clone();
         values.insert("prompt", task.markdown.as_str());
-        let mut environment: BTreeMap<String, String> = [
-            ("HOME", home.clone()),
-            ("TMPDIR", format!("{WORKDIR}/tmp")),
-            ("PATH", "/usr/bin:/bin".to_owned()),
-            ("LANG", "C.UTF-8".to_owned()),
-            ("TZ", "UTC".to_owned()),
-            ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
-            ("PYTHONNOUSERSITE", "1".to_owned()),
-            ("GIT_CONFIG_NOSYSTEM", "1".to_owned()),
-            ("GIT_TERMINAL_PROMPT", "0".to_owned()),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into();
-        if !parts.hardened {
-            environment.insert("BUN_OPTIONS".into(), BUN_OPTIONS.into());
-        }
-        environment.extend(parts.tools.clone());
+        let mut environment = environment(parts.hardened, &parts.tools);
         environment.extend(self.run.env.iter().map(|(k, v)| (k.clone(), fill(v, &outside))));
         let mut files = BTreeMap::new();
         let mut put = |path: String, role, bytes| drop(files.insert(path, File { role, bytes }));
@@ -126,10 +108,6 @@ impl Agent for Command {
     /// Never: such an agent has no work after the work. It is done when it ends.
     fn work_done(&self, _: &Claimed) -> bool {
         false
-    }
-
-    fn phases(&self, claimed: &Claimed) -> Vec<ClaimedPhase> {
-        claimed.phases()
     }
 
     fn required(&self, claimed: &Claimed, status: Option<i32>) -> Vec<Required> {

@@ -8,12 +8,12 @@ pub mod log;
 
 use std::collections::BTreeMap;
 
+use crate::check::ambient::BUN_OPTIONS;
 use crate::check::launch::File;
 use crate::error::Result;
 use crate::record::admission::ModelAdmission;
 use crate::record::ids::{AbsPath, Timestamp};
 use crate::run::fixture::Fixture;
-use crate::run::phases::ClaimedPhase;
 use log::Claimed;
 
 /// The one writable place in the sandbox: a file system in memory with a limit, whose directory comes out to admit.
@@ -84,9 +84,6 @@ pub trait Agent: Sync {
     /// Whether the log claims that the work itself is done, whatever the agent still does.
     fn work_done(&self, claimed: &Claimed) -> bool;
 
-    /// What the agent says that it did one after the other, and on which of it the work hangs.
-    fn phases(&self, claimed: &Claimed) -> Vec<ClaimedPhase>;
-
     /// The claims without which the work is not whole. Nothing that comes after the work is among them. `status`: how it
     /// ended where it ended by itself.
     fn required(&self, claimed: &Claimed, status: Option<i32>) -> Vec<Required>;
@@ -96,6 +93,28 @@ pub trait Agent: Sync {
     fn ends_with_the_work(&self) -> bool {
         false
     }
+}
+
+/// The variables that every agent has, and those by which the host's programs work, which count first.
+fn environment(hardened: bool, tools: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut env: BTreeMap<String, String> = [
+        ("HOME", format!("{WORKDIR}/home")),
+        ("TMPDIR", format!("{WORKDIR}/tmp")),
+        ("PATH", "/usr/bin:/bin".to_owned()),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("TZ", "UTC".to_owned()),
+        ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
+        ("PYTHONNOUSERSITE", "1".to_owned()),
+        ("GIT_CONFIG_NOSYSTEM", "1".to_owned()),
+        ("GIT_TERMINAL_PROMPT", "0".to_owned()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into();
+    if !hardened {
+        env.insert("BUN_OPTIONS".into(), BUN_OPTIONS.into());
+    }
+    env.extend(tools.clone());
+    env
 }
 
 /// A constant path as a value.

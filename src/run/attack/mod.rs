@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::fixture::{self, Fixture};
-use super::judge::held_out::{Draw, Seed};
-use super::judge::{self, Judge};
+use super::fixture;
+use super::judge::held_out::Seed;
+use super::judge::{self, Bench};
 use super::patch;
 use super::tools;
 use crate::context::Context;
@@ -128,7 +128,8 @@ pub fn attack(context: &Context, name: &Name) -> Result<Attacked> {
     })?;
     let ground = Ground { fixture: &fixture, judge: &*judge, earlier: &earlier, solved };
     let begin = Instant::now();
-    let reference = judge::judge_own(&*judge, &fixture, &draw, &ground.reference()?)?;
+    let bench = Bench { judge: &*judge, fixture: &fixture, draw: &draw };
+    let reference = bench.judge_own(&ground.reference()?)?;
     if !reference.passed {
         return Err(Error::new(
             Reason::BadRecord,
@@ -145,17 +146,12 @@ pub fn attack(context: &Context, name: &Name) -> Result<Attacked> {
     Ok(Attacked {
         digest: fixture.digest.clone(),
         untried: ground.untried(),
-        tried: judged(&*quick, &fixture, &draw, &attempts)?,
+        tried: judged(Bench { judge: &*quick, ..bench }, &attempts)?,
     })
 }
 
 /// Judges all of them, as many at a time as the machine has processors.
-fn judged(
-    judge: &dyn Judge,
-    fixture: &Fixture,
-    draw: &Draw,
-    attempts: &[Attempt],
-) -> Result<Vec<Tried>> {
+fn judged(bench: Bench<'_>, attempts: &[Attempt]) -> Result<Vec<Tried>> {
     let next = AtomicUsize::new(0);
     let done: Mutex<BTreeMap<usize, Result<Tried>>> = Mutex::default();
     let work = || {
@@ -164,7 +160,7 @@ fn judged(
             let Some(attempt) = attempts.get(at) else { return };
             // What the structure of the work has to refuse needs no round, and what one round refuses no second one.
             let runs = attempt.refused_by == attempt::CALLS;
-            let judgement = judge::judge_in(judge, fixture, draw, &attempt.work, u32::from(runs));
+            let judgement = bench.judge_in(&attempt.work, u32::from(runs));
             let tried = judgement.map(|judgement| {
                 let failed = judgement.rows.iter().filter(|row| !row.passed);
                 let by: Vec<String> = failed.map(|row| row.id.clone()).collect();

@@ -216,183 +216,163 @@ pub fn draw(judge: &dyn Judge, fixture: &Fixture, seed: &Seed) -> Result<Draw> {
     })
 }
 
-/// Judges what an agent left, by the calls that were drawn for the run.
-///
-/// # Errors
-/// Where the judge itself cannot work: no sandbox, no space, no interpreter. Whatever the work does is a judgement.
-pub fn judge(
-    judge: &dyn Judge,
-    fixture: &Fixture,
-    draw: &Draw,
-    work: &Snapshot,
-) -> Result<Judgement> {
-    judge_in(judge, fixture, draw, work, ROUNDS)
+/// What work is judged by.
+#[derive(Clone, Copy)]
+pub struct Bench<'a> {
+    pub judge: &'a dyn Judge,
+    pub fixture: &'a Fixture,
+    /// The calls that were drawn for the run.
+    pub draw: &'a Draw,
 }
 
-/// The same in as many rounds as the caller says: what one round rejects, no run accepts.
-///
-/// # Errors
-/// Those of [`judge()`].
-pub fn judge_in(
-    judge: &dyn Judge,
-    fixture: &Fixture,
-    draw: &Draw,
-    work: &Snapshot,
-    count: u32,
-) -> Result<Judgement> {
-    let base = &fixture.workspace;
-    let mut rows = Rows::default();
-    let changed = patch::changed(base, &work.files);
-    let text = patch::make(base, &work.files);
-    let allowed = structure(judge, fixture, work, &changed, &mut rows);
-    let applied = patch::apply(base, &text);
-    let same = match &applied {
-        Ok(files) if *files == work.files => "it applies and gives the work tree".to_owned(),
-        Ok(_) => "it applies and gives something else".to_owned(),
-        Err(what) => what.clone(),
-    };
-    let fits = applied.as_ref().is_ok_and(|files| *files == work.files);
-    rows.add("patch_applies", fits, "the patch applies strictly to the fixture", same);
-    let mut log = String::new();
-    let (mut tests_passed, mut killed) = (fits, None);
-    if let Ok(files) = applied {
-        let copy = restored(judge, fixture, &files);
-        for round in rounds(judge, fixture, draw, &copy, count) {
-            let round = round?;
-            tests_passed &= round.passed;
-            killed = killed.or(round.killed);
-            rows.0.extend(round.rows.0);
-            log.push_str(&round.log);
-        }
-    } else {
-        rows.add("tests", false, "the locked tests pass", "not run: there is nothing to run");
+impl Bench<'_> {
+    /// Judges what an agent left.
+    ///
+    /// # Errors
+    /// Where the judge itself cannot work: no sandbox, no space, no interpreter. Whatever the work does is a judgement.
+    pub fn judge(&self, work: &Snapshot) -> Result<Judgement> {
+        self.judge_in(work, ROUNDS)
     }
-    let rows = rows.0;
-    Ok(Judgement {
-        passed: rows.iter().all(|row| row.passed),
-        tests_passed,
-        allowed_writes_passed: allowed,
-        patch_digest: Digest::sha256(&text),
-        patch: text,
-        changed_files: changed.iter().map(RelPath::to_string).collect(),
-        commit: work.head.as_ref().map(|head| head.id.to_string()),
-        log,
-        rows,
-        killed,
-    })
-}
 
-/// As [`judge()`], of work that no agent had a hand in: what ends there, somebody else ended.
-///
-/// # Errors
-/// Those of [`judge()`], and [`Reason::KilledFromOutside`].
-pub fn judge_own(
-    judge: &dyn Judge,
-    fixture: &Fixture,
-    draw: &Draw,
-    work: &Snapshot,
-) -> Result<Judgement> {
-    let judgement = self::judge(judge, fixture, draw, work)?;
-    match judgement.killed {
-        Some(signal) => Err(sandbox::killed_inside(ENDED, signal)),
-        None => Ok(judgement),
-    }
-}
-
-/// Makes a round, and makes it anew where a process of it was ended as others end one: what ends itself ends again and is
-/// judged by that, and whom somebody else ended is not.
-fn made(
-    judge: &dyn Judge,
-    fixture: &Fixture,
-    draw: &Draw,
-    round: u32,
-    copy: &Files,
-) -> Result<Round> {
-    let first = judge.round(fixture, draw, round, copy)?;
-    if first.killed.is_none() {
-        return Ok(first);
-    }
-    let mut again = judge.round(fixture, draw, round, copy)?;
-    again.log.insert_str(0, &first.log);
-    Ok(again)
-}
-
-/// The rounds, beside each other: each has a sandbox of its own.
-fn rounds(
-    judge: &dyn Judge,
-    fixture: &Fixture,
-    draw: &Draw,
-    copy: &Files,
-    count: u32,
-) -> Vec<Result<Round>> {
-    let panicked = |_| Err(Error::new(Reason::Internal, "a round of the judge panicked"));
-    std::thread::scope(|scope| {
-        let start = |round| scope.spawn(move || made(judge, fixture, draw, round, copy));
-        let started: Vec<_> = (1..=count).map(start).collect();
-        started.into_iter().map(|round| round.join().unwrap_or_else(panicked)).collect()
-    })
-}
-
-/// What can be said without running anything. Gives whether every change is allowed.
-fn structure(
-    judge: &dyn Judge,
-    fixture: &Fixture,
-    work: &Snapshot,
-    changed: &[RelPath],
-    rows: &mut Rows,
-) -> bool {
-    let (base, record) = (&fixture.workspace, &fixture.record);
-    rows.none("readable", "everything in the workspace can be read", &work.faults);
-    rows.none("git_untouched", "a .git that nobody prepared", &work.git_faults);
-    rows.add("change", !changed.is_empty(), "a change", format!("{} files", changed.len()));
-    let list = |broken: &dyn Fn(&RelPath) -> bool| -> Vec<String> {
-        changed.iter().filter(|path| broken(path)).map(RelPath::to_string).collect()
-    };
-    let special =
-        list(&|path| work.files.get(path).is_some_and(|c| !matches!(c, Content::File { .. })));
-    rows.none("regular_files", "no links and no special files", &special);
-    let modes = list(&|path| match (base.get(path), work.files.get(path)) {
-        (Some(before), Some(after)) => before.mode() != after.mode(),
-        (None, Some(after)) => after.mode() == "100755",
-        _ => false,
-    });
-    rows.none("modes", "no file with another mode", &modes);
-    let outside = list(&|path| !record.allowed_paths.contains(path));
-    rows.none("allowed_paths", "no change outside of the allowed paths", &outside);
-    let tests = judge.locked_paths(fixture);
-    let touched = list(&|path| tests.contains(path) || judge.steers(path));
-    rows.none("tests_untouched", "no change to tests and their configuration", &touched);
-    let (on_base, equal) = match &work.head {
-        None => (false, "there is no readable commit".to_owned()),
-        Some(head) => {
-            let differing = patch::changed(&head.files, &work.files);
-            let names: Vec<&str> = differing.iter().map(RelPath::as_str).collect();
-            let equal = if names.is_empty() {
-                "equal".to_owned()
-            } else {
-                format!("differs in {}", names.join(", "))
-            };
-            (head.on_base, equal)
-        }
-    };
-    let found = if on_base { "it does" } else { "it does not" };
-    rows.add("commit_on_base", on_base, "the commit follows the fixture's", found);
-    rows.add("commit_is_worktree", equal == "equal", "the commit equals the work tree", equal);
-    special.is_empty() && outside.is_empty() && work.faults.is_empty()
-}
-
-/// The copy that is judged: of the work only what it was allowed to change; tests and configuration from the fixture.
-fn restored(judge: &dyn Judge, fixture: &Fixture, work: &Files) -> Files {
-    let mut copy = fixture.workspace.clone();
-    let tests = judge.locked_paths(fixture);
-    for path in &fixture.record.allowed_paths {
-        if tests.contains(path) || judge.steers(path) {
-            continue;
-        }
-        match work.get(path) {
-            Some(content) => copy.insert(path.clone(), content.clone()),
-            None => copy.remove(path),
+    /// The same in as many rounds as the caller says: what one round rejects, no run accepts.
+    ///
+    /// # Errors
+    /// Those of [`Bench::judge`].
+    pub fn judge_in(&self, work: &Snapshot, count: u32) -> Result<Judgement> {
+        let base = &self.fixture.workspace;
+        let mut rows = Rows::default();
+        let changed = patch::changed(base, &work.files);
+        let text = patch::make(base, &work.files);
+        let allowed = self.structure(work, &changed, &mut rows);
+        let applied = patch::apply(base, &text);
+        let same = match &applied {
+            Ok(files) if *files == work.files => "it applies and gives the work tree".to_owned(),
+            Ok(_) => "it applies and gives something else".to_owned(),
+            Err(what) => what.clone(),
         };
+        let fits = applied.as_ref().is_ok_and(|files| *files == work.files);
+        rows.add("patch_applies", fits, "the patch applies strictly to the fixture", same);
+        let mut log = String::new();
+        let (mut tests_passed, mut killed) = (fits, None);
+        if let Ok(files) = applied {
+            let copy = self.restored(&files);
+            for round in self.rounds(&copy, count) {
+                let round = round?;
+                tests_passed &= round.passed;
+                killed = killed.or(round.killed);
+                rows.0.extend(round.rows.0);
+                log.push_str(&round.log);
+            }
+        } else {
+            rows.add("tests", false, "the locked tests pass", "not run: there is nothing to run");
+        }
+        let rows = rows.0;
+        Ok(Judgement {
+            passed: rows.iter().all(|row| row.passed),
+            tests_passed,
+            allowed_writes_passed: allowed,
+            patch_digest: Digest::sha256(&text),
+            patch: text,
+            changed_files: changed.iter().map(RelPath::to_string).collect(),
+            commit: work.head.as_ref().map(|head| head.id.to_string()),
+            log,
+            rows,
+            killed,
+        })
     }
-    copy
+
+    /// As [`Bench::judge`], of work that no agent had a hand in: what ends there, somebody else ended.
+    ///
+    /// # Errors
+    /// Those of [`Bench::judge`], and [`Reason::KilledFromOutside`].
+    pub fn judge_own(&self, work: &Snapshot) -> Result<Judgement> {
+        let judgement = self.judge(work)?;
+        match judgement.killed {
+            Some(signal) => Err(sandbox::killed_inside(ENDED, signal)),
+            None => Ok(judgement),
+        }
+    }
+
+    /// Makes a round, and makes it anew where a process of it was ended as others end one: what ends itself ends again and is
+    /// judged by that, and whom somebody else ended is not.
+    fn made(&self, round: u32, copy: &Files) -> Result<Round> {
+        let Self { judge, fixture, draw } = *self;
+        let first = judge.round(fixture, draw, round, copy)?;
+        if first.killed.is_none() {
+            return Ok(first);
+        }
+        let mut again = judge.round(fixture, draw, round, copy)?;
+        again.log.insert_str(0, &first.log);
+        Ok(again)
+    }
+
+    /// The rounds, beside each other: each has a sandbox of its own.
+    fn rounds(&self, copy: &Files, count: u32) -> Vec<Result<Round>> {
+        let panicked = |_| Err(Error::new(Reason::Internal, "a round of the judge panicked"));
+        std::thread::scope(|scope| {
+            let start = |round| scope.spawn(move || self.made(round, copy));
+            let started: Vec<_> = (1..=count).map(start).collect();
+            started.into_iter().map(|round| round.join().unwrap_or_else(panicked)).collect()
+        })
+    }
+
+    /// What can be said without running anything. Gives whether every change is allowed.
+    fn structure(&self, work: &Snapshot, changed: &[RelPath], rows: &mut Rows) -> bool {
+        let Self { judge, fixture, .. } = *self;
+        let (base, record) = (&fixture.workspace, &fixture.record);
+        rows.none("readable", "everything in the workspace can be read", &work.faults);
+        rows.none("git_untouched", "a .git that nobody prepared", &work.git_faults);
+        rows.add("change", !changed.is_empty(), "a change", format!("{} files", changed.len()));
+        let list = |broken: &dyn Fn(&RelPath) -> bool| -> Vec<String> {
+            changed.iter().filter(|path| broken(path)).map(RelPath::to_string).collect()
+        };
+        let special =
+            list(&|path| work.files.get(path).is_some_and(|c| !matches!(c, Content::File { .. })));
+        rows.none("regular_files", "no links and no special files", &special);
+        let modes = list(&|path| match (base.get(path), work.files.get(path)) {
+            (Some(before), Some(after)) => before.mode() != after.mode(),
+            (None, Some(after)) => after.mode() == "100755",
+            _ => false,
+        });
+        rows.none("modes", "no file with another mode", &modes);
+        let outside = list(&|path| !record.allowed_paths.contains(path));
+        rows.none("allowed_paths", "no change outside of the allowed paths", &outside);
+        let tests = judge.locked_paths(fixture);
+        let touched = list(&|path| tests.contains(path) || judge.steers(path));
+        rows.none("tests_untouched", "no change to tests and their configuration", &touched);
+        let (on_base, equal) = match &work.head {
+            None => (false, "there is no readable commit".to_owned()),
+            Some(head) => {
+                let differing = patch::changed(&head.files, &work.files);
+                let names: Vec<&str> = differing.iter().map(RelPath::as_str).collect();
+                let equal = if names.is_empty() {
+                    "equal".to_owned()
+                } else {
+                    format!("differs in {}", names.join(", "))
+                };
+                (head.on_base, equal)
+            }
+        };
+        let found = if on_base { "it does" } else { "it does not" };
+        rows.add("commit_on_base", on_base, "the commit follows the fixture's", found);
+        rows.add("commit_is_worktree", equal == "equal", "the commit equals the work tree", equal);
+        special.is_empty() && outside.is_empty() && work.faults.is_empty()
+    }
+
+    /// The copy that is judged: of the work only what it was allowed to change; tests and configuration from the fixture.
+    fn restored(&self, work: &Files) -> Files {
+        let Self { judge, fixture, .. } = *self;
+        let mut copy = fixture.workspace.clone();
+        let tests = judge.locked_paths(fixture);
+        for path in &fixture.record.allowed_paths {
+            if tests.contains(path) || judge.steers(path) {
+                continue;
+            }
+            match work.get(path) {
+                Some(content) => copy.insert(path.clone(), content.clone()),
+                None => copy.remove(path),
+            };
+        }
+        copy
+    }
 }
