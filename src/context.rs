@@ -127,6 +127,17 @@ impl Context {
         done
     }
 
+    /// Writes one record of the root that holds.
+    ///
+    /// # Errors
+    /// [`Reason::BadArgument`] for a path that is none, and those of [`Root::put`].
+    pub fn put(&self, path: &str, bytes: &[u8]) -> Result<PathBuf> {
+        let path = path
+            .parse()
+            .map_err(|err| Error::new(Reason::BadArgument, "the name").caused_by(err))?;
+        self.write_root(|root| root.put(&path, bytes))
+    }
+
     /// Every value that holds, with its origin. Keys, addresses of models and their files are not among them.
     ///
     /// # Errors

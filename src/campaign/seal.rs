@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::directory::{Campaign, PAGE, RECORD};
 use super::{count, page};
 use crate::attest::{self, Held, Refused};
@@ -131,7 +133,7 @@ fn continues(before: &CampaignRecord, now: &CampaignRecord) -> bool {
 }
 
 /// Something of a count that the runs do not say.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Difference {
     /// `task 12`, `root_hash`.
     pub place: String,

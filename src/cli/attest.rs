@@ -19,9 +19,9 @@ use crate::host::files::{self, Links};
 use crate::lock::{self, Locked, Spec};
 use crate::record;
 use crate::record::admission::{AdmissionStatus, ModelPair};
-use crate::record::dsse::{self, Envelope};
+use crate::record::dsse::Envelope;
 use crate::record::finding::Finding;
-use crate::record::ids::{Digest, Name, RelPath};
+use crate::record::ids::{Digest, Name};
 use crate::record::lockfile::LockedPackage;
 use crate::record::report::{BuildReport, Origin};
 use crate::root::{self, Root, bad_record, write_atomic};
@@ -210,6 +210,9 @@ fn holding(app: &App, root: &Root, target: &str) -> Result<(Locked, BuildReport)
 fn provider(app: &App, args: &Args) -> Result<Checked> {
     let root = app.context.root()?;
     let (locked, report) = holding(app, &root, &args.target)?;
+    if args.what == What::Rebuild {
+        rebuilt(app, args, &locked)?;
+    }
     let statement = match args.what {
         What::Build if matches!(report.origin, Origin::Adopted | Origin::Pulled) => {
             return Err(Error::new(Reason::AttestRefused, "admit did not build this binary")
@@ -221,14 +224,8 @@ fn provider(app: &App, args: &Args) -> Result<Checked> {
                     args.target
                 )));
         }
-        What::Rebuild if args.format != Some(Form::Link) => {
-            rebuilt(app, args, &locked)?;
-            attest::rebuild(&report, &locked.lock)
-        }
+        What::Rebuild if args.format != Some(Form::Link) => attest::rebuild(&report, &locked.lock),
         What::Build | What::Rebuild => {
-            if args.what == What::Rebuild {
-                rebuilt(app, args, &locked)?;
-            }
             let packages = match report.origin {
                 Origin::Published => Vec::new(),
                 _ => packages(app, &locked, &report)?,
@@ -356,47 +353,16 @@ fn keep(app: &App, checked: &Checked, envelope: &Envelope) -> Result<PathBuf> {
     if let Some(path) = &checked.beside {
         return add(app, path, envelope);
     }
-    let root = app.context.root()?;
     let subject = checked.statement.statement.sha256();
     let subject = subject.ok_or_else(|| Error::new(Reason::Internal, "no subject"))?;
-    let path = attest::bundle_path(&subject);
-    let place = root.place(&path);
-    let path: RelPath = path
-        .parse()
-        .map_err(|err| Error::new(Reason::Internal, "the name of a bundle").caused_by(err))?;
-    app.context.write_root(|root| {
-        root.update(&path, |now| {
-            let old = now.unwrap_or_default();
-            with(old, envelope, &place).map(|new| (new != old).then_some(new))
-        })
-    })
+    verify::keep(&app.context, &subject, std::slice::from_ref(envelope))
 }
 
 /// Adds a line to a bundle on disk, while no other call of admit does.
 fn add(app: &App, path: &Path, envelope: &Envelope) -> Result<PathBuf> {
     let _lock = root::lock_writers(&app.context.host.data_dir()?)?;
     let old = verify::bundle(path)?.unwrap_or_default();
-    write_atomic(path, &with(&old, envelope, &path.display().to_string())?, 0o644)?;
+    let place = path.display().to_string();
+    write_atomic(path, &verify::with(&old, std::slice::from_ref(envelope), &place)?, 0o644)?;
     Ok(path.to_owned())
-}
-
-/// The bundle with one more line; the same as before where it has that line. What is no bundle is not written to.
-fn with(old: &[u8], envelope: &Envelope, place: &str) -> Result<Vec<u8>> {
-    dsse::parse_bundle(old).map_err(|err| {
-        Error::new(Reason::BadEnvelope, "the file is no bundle, so nothing is added to it")
-            .at(place)
-            .expected("one envelope a line")
-            .found(err.to_string())
-    })?;
-    let line = envelope.line();
-    let mut out = old.to_vec();
-    if old.split(|b| *b == b'\n').any(|have| have == line.as_bytes()) {
-        return Ok(out);
-    }
-    if !out.is_empty() && !out.ends_with(b"\n") {
-        out.push(b'\n');
-    }
-    out.extend(line.as_bytes());
-    out.push(b'\n');
-    Ok(out)
 }

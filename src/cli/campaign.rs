@@ -6,6 +6,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 
 use super::app::App;
+use super::findings;
 use crate::campaign::count::title;
 use crate::campaign::plan::{self, Wanted};
 use crate::campaign::seal::{self, Counted, Difference};
@@ -442,10 +443,7 @@ pub(super) fn verify(
         ui.value("signed", &format!("by {}", held.names()));
     }
     if let Some(Err(no)) = &signed {
-        ui.row(Mark::Bad, "signature", no.reason.as_str());
-        ui.detail("expected", &no.expected);
-        ui.detail("found", &no.found);
-        ui.detail("fix", &no.fix);
+        findings::unsigned(ui, no);
     }
     if good {
         lines(app, &campaign, &checked.record);
@@ -461,20 +459,11 @@ pub(super) fn verify(
     }
     let last = if holds { checked.digest.to_string() } else { first };
     ui.verdict(mark, word, &last);
-    let rows: Vec<_> = checked
-        .differences
-        .iter()
-        .map(|one| json!({ "place": one.place, "expected": one.expected, "found": one.found }))
-        .collect();
     ui.json(&json!({
         "schema": "admit.campaign-check/2", "plan": campaign.digest, "digest": checked.digest,
-        "holds": good, "complete": checked.record.complete, "differences": rows,
+        "holds": good, "complete": checked.record.complete, "differences": checked.differences,
         "other": checked.other, "total": checked.record.total,
-        "signature": match &signed {
-            None => serde_json::Value::Null,
-            Some(Ok(held)) => json!({ "signed_by": held.by }),
-            Some(Err(no)) => json!({ "reason": no.reason.as_str(), "expected": no.expected, "found": no.found }),
-        },
+        "signature": findings::signature(signed.as_ref()),
     }));
     Ok(match (good, signed) {
         (false, _) => Kind::Digest.exit_code(),
@@ -536,11 +525,7 @@ pub(super) fn verify_proof(
     ui.json(&json!({
         "schema": "admit.campaign-proof-check/1", "holds": holds, "plan": shown.plan, "record": shown.record,
         "root_hash": shown.root_hash, "task": task,
-        "signature": match &signed {
-            None => serde_json::Value::Null,
-            Some(Ok(held)) => json!({ "signed_by": held.by }),
-            Some(Err(no)) => json!({ "reason": no.reason.as_str(), "expected": no.expected, "found": no.found }),
-        },
+        "signature": findings::signature(signed.as_ref()),
     }));
     Ok(match &signed {
         Some(Err(no)) => no.reason.kind().exit_code(),

@@ -1,5 +1,8 @@
 //! Findings for people: what failed, with why it matters and what to type; all else is a count, unless all is asked for.
 
+use serde_json::{Value, json};
+
+use crate::attest::{Held, Refused};
 use crate::explain;
 use crate::record::finding::{Finding, State};
 use crate::ui::{Mark, Ui};
@@ -40,6 +43,25 @@ pub(super) fn one(ui: &Ui, finding: &Finding) {
             if !finding.fix.is_empty() {
                 ui.detail("fix", &finding.fix);
             }
+        }
+    }
+}
+
+/// The row of signatures that do not do.
+pub(super) fn unsigned(ui: &Ui, no: &Refused) {
+    ui.row(Mark::Bad, "signature", no.reason.as_str());
+    ui.detail("expected", &no.expected);
+    ui.detail("found", &no.found);
+    ui.detail("fix", &no.fix);
+}
+
+/// What signatures say, as data.
+pub(super) fn signature(signed: Option<&Result<Held, Refused>>) -> Value {
+    match signed {
+        None => Value::Null,
+        Some(Ok(held)) => json!({ "signed_by": held.by }),
+        Some(Err(no)) => {
+            json!({ "reason": no.reason.as_str(), "expected": no.expected, "found": no.found })
         }
     }
 }

@@ -315,14 +315,7 @@ fn keep(app: &App, name: &Name, attacked: &Attacked) -> Result<Option<PathBuf>> 
         Some(old) => FixtureLock { attacked: result, ..old },
         None => return Ok(None),
     };
-    write(app, name, &lock).map(Some)
-}
-
-fn write(app: &App, name: &Name, lock: &FixtureLock) -> Result<PathBuf> {
-    let path = fixture::lock_path(name)
-        .parse()
-        .map_err(|err| Error::new(Reason::BadArgument, "the name").caused_by(err))?;
-    app.context.write_root(|root| root.put(&path, &record::pretty(lock)))
+    app.context.put(&fixture::lock_path(name), &record::pretty(&lock)).map(Some)
 }
 
 fn show(app: &App, args: &Show) -> Result<u8> {
@@ -331,7 +324,7 @@ fn show(app: &App, args: &Show) -> Result<u8> {
     let path = fixture::lock_path(&args.name);
     if args.record {
         let before = fixture::recorded(&root, &args.name)?.and_then(|lock| lock.attacked);
-        write(app, &args.name, &fixture.lock(before))?;
+        app.context.put(&path, &record::pretty(&fixture.lock(before)))?;
     }
     let root = app.context.root()?;
     let lock = fixture::recorded(&root, &args.name)?;

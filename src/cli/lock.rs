@@ -328,12 +328,9 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         let made = look::lock(&app.context, name, ask)?;
         (made.lock, made.changes, made.proposed)
     };
-    let relative =
-        path.parse().map_err(|err| Error::new(Reason::BadArgument, "the name").caused_by(err))?;
-    let place = if changes.is_empty() {
-        root.place(&path).into()
-    } else {
-        app.context.write_root(|root| root.put(&relative, &record::pretty(&next)))?
+    let place = match changes.is_empty() {
+        true => root.place(&path).into(),
+        false => app.context.put(&path, &record::pretty(&next))?,
     };
     for (field, value, from) in &proposed {
         app.ui.remark(&format!("{field}: {value}   ({from})"));
@@ -359,14 +356,9 @@ fn each(app: &App, name: &Name, ask: &Ask) -> Result<u8> {
     let (mut rows, mut lines) = (Vec::new(), Vec::new());
     for (name, made, there) in &all {
         let path = lock::path_of(name);
-        let relative = path
-            .parse()
-            .map_err(|err| Error::new(Reason::BadArgument, "the name").caused_by(err))?;
         let place = match made.changes.is_empty() {
             true => root.place(&path).into(),
-            false => {
-                app.context.write_root(|root| root.put(&relative, &record::pretty(&made.lock)))?
-            }
+            false => app.context.put(&path, &record::pretty(&made.lock))?,
         };
         let word = match (there, made.changes.is_empty()) {
             (false, _) => "locked",

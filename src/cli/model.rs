@@ -249,7 +249,7 @@ fn revoke(app: &App, pair: &ModelPair) -> Result<u8> {
         admission::parse(bytes).map_err(|err| crate::root::bad_record(&root.place(&path), &err))?;
     record.status = admission::REVOKED.into();
     let record = record.in_present_form();
-    let place = super::model_write::put(app, &path, &record::pretty(&record))?;
+    let place = app.context.put(&path, &record::pretty(&record))?;
     app.ui.verdict(Mark::Good, "revoked", &format!("{pair}: no run may use it any more"));
     app.ui.verdict(Mark::Good, "revoked", &place.display().to_string());
     app.ui.json(

@@ -21,7 +21,7 @@ use crate::record::admission::{
 };
 use crate::record::credential::Credential;
 use crate::record::decision::{self, Decision, DecisionStatus, ProviderClass};
-use crate::record::ids::{Name, RelPath, Timestamp};
+use crate::record::ids::{Name, Timestamp};
 use crate::record::network::Network;
 use crate::record::wire::ReplyClass;
 use crate::record::{self, Record};
@@ -179,13 +179,6 @@ fn credential(app: &App, args: &Add) -> Result<Credential> {
     }
 }
 
-/// Writes a record of the root.
-pub(super) fn put(app: &App, path: &str, bytes: &[u8]) -> Result<PathBuf> {
-    let path: RelPath =
-        path.parse().map_err(|err| Error::new(Reason::BadArgument, "the name").caused_by(err))?;
-    app.context.write_root(|root| root.put(&path, bytes))
-}
-
 /// The record that the arguments mean.
 fn meant(app: &App, args: &Add) -> Result<ModelAdmission> {
     Ok(ModelAdmission {
@@ -241,7 +234,7 @@ pub(super) fn add(app: &App, args: &Add) -> Result<u8> {
             .expected("admitted")
             .found(format!("{}: {}", found.status.as_str(), found.reason)));
     }
-    let place = put(app, &path, &bytes)?;
+    let place = app.context.put(&path, &bytes)?;
     let pair = &args.pair;
     let first = format!("{pair}, in the network {}", args.network);
     app.ui.verdict(Mark::Good, "admitted", &first);
@@ -423,7 +416,7 @@ pub(super) fn decide(app: &App, args: &Decide) -> Result<u8> {
     decision::parse(&bytes, &secrets::rule_of).map_err(|err| {
         Error::new(Reason::BadRecord, "the decision cannot be recorded").found(err.to_string())
     })?;
-    let place = put(app, &path, &bytes)?;
+    let place = app.context.put(&path, &bytes)?;
     app.ui.verdict(Mark::Good, "recorded", &format!("{}: {}", args.id, args.status));
     app.ui.verdict(Mark::Good, "recorded", &place.display().to_string());
     app.ui.json(&json!({ "schema": "admit.decided/1", "file": place, "record": record }));

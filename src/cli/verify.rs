@@ -185,13 +185,10 @@ fn verify_run(app: &App, run: &Path, args: &Args, signatures: &Signatures) -> Re
     answer["accepts"] = json!(accepts);
     answer["holds"] =
         json!(checked.level.is_some() && checked.report.as_ref().is_some_and(accepted));
-    answer["signature"] = match &signed {
-        None => Value::Null,
-        Some(Ok(held)) => json!({ "signed_by": held.by }),
-        Some(Err(no)) => json!({
-            "reason": no.reason.as_str(), "expected": no.expected, "found": no.found, "fix": no.fix,
-        }),
-    };
+    answer["signature"] = findings::signature(signed.as_ref());
+    if let Some(Err(no)) = &signed {
+        answer["signature"]["fix"] = json!(no.fix);
+    }
     app.ui.json(&answer);
     let name = checked.directory.file_name().unwrap_or_default().to_string_lossy();
     if let Some(err) = checked.error() {
@@ -209,10 +206,7 @@ fn verify_run(app: &App, run: &Path, args: &Args, signatures: &Signatures) -> Re
     checked.notes.iter().for_each(|note| app.ui.remark(note));
     if let Some(Err(no)) = &signed {
         app.ui.verdict(Mark::Bad, "fails", &format!("{name}: the signatures do not do"));
-        app.ui.row(Mark::Bad, "signature", no.reason.as_str());
-        app.ui.detail("expected", &no.expected);
-        app.ui.detail("found", &no.found);
-        app.ui.detail("fix", &no.fix);
+        findings::unsigned(&app.ui, no);
         let files = format!("all {} files are as they were sealed", checked.files);
         app.ui.verdict(Mark::Bad, "fails", &format!("{}; {files}", no.reason));
         return Ok(no.reason.kind().exit_code());

@@ -18,7 +18,7 @@ use crate::error::{Error, Reason, Result};
 use crate::lock::{self, Locked, Spec};
 use crate::record;
 use crate::record::dsse::{self, Envelope};
-use crate::record::ids::{Algorithm, Digest, Name, RelPath};
+use crate::record::ids::{Algorithm, Digest, Name};
 use crate::record::lockfile::Output;
 use crate::record::reference::{Reference, Which};
 use crate::record::report::{BuildReport, Origin, Pulled, SignedBy};
@@ -26,6 +26,7 @@ use crate::record::signing::Kind as Signed;
 use crate::registry::client::{Found, Repository, altered};
 use crate::registry::manifest::Manifest;
 use crate::store::Pending;
+use crate::verify;
 
 /// Builds of one output that are looked at, at most.
 const MAX_BUILDS: usize = 64;
@@ -174,7 +175,7 @@ pub fn record(context: &Context, locked: &Locked, report: &BuildReport) -> Resul
         let envelopes = dsse::parse_bundle(&bundle).map_err(|err| {
             Error::new(Reason::BadEnvelope, "the statements in the store").caused_by(err)
         })?;
-        keep(context, report, &envelopes)?;
+        verify::keep(context, report.sha256.digest(), &envelopes)?;
     }
     build::record(context, report)
 }
@@ -406,39 +407,4 @@ fn fetch(
     }
     let pending = pending.require(expected.blake3.digest())?;
     Ok((Fetched::New(Box::new(pending)), expected.size))
-}
-
-/// Adds the statements to the root's bundle about the output.
-fn keep(context: &Context, report: &BuildReport, envelopes: &[Envelope]) -> Result<()> {
-    let path: RelPath = attest::bundle_path(report.sha256.digest())
-        .parse()
-        .map_err(|err| Error::new(Reason::Internal, "the name of a bundle").caused_by(err))?;
-    context.write_root(|root| {
-        let place = root.place(path.as_str());
-        root.update(&path, |now| {
-            let old = now.unwrap_or_default();
-            dsse::parse_bundle(old).map_err(|err| {
-                Error::new(
-                    Reason::BadEnvelope,
-                    "the root's bundle is none, so nothing is added to it",
-                )
-                .at(place)
-                .expected("one envelope a line")
-                .found(err.to_string())
-            })?;
-            let mut new = old.to_vec();
-            for line in envelopes.iter().map(Envelope::line) {
-                if old.split(|b| *b == b'\n').any(|have| have == line.as_bytes()) {
-                    continue;
-                }
-                if !new.is_empty() && !new.ends_with(b"\n") {
-                    new.push(b'\n');
-                }
-                new.extend(line.as_bytes());
-                new.push(b'\n');
-            }
-            Ok((new != old).then_some(new))
-        })
-    })?;
-    Ok(())
 }

@@ -24,7 +24,7 @@ use crate::root::Root;
 use crate::sandbox::Launcher;
 use crate::store::Store;
 
-pub use signatures::{Signatures, bundle};
+pub use signatures::{Signatures, bundle, keep, with};
 
 /// What to verify.
 #[derive(Debug, Default)]
