@@ -87,32 +87,17 @@ pub fn hold_baselines(found: Vec<Row>) -> Vec<(u32, Attempt)> {
 
 /// What an attempt is under the plan with this digest.
 pub fn attempt(plan: &CampaignPlan, digest: &Digest, found: &Found) -> Attempt {
-    let mut row = Attempt {
-        directory: found.directory.clone(),
-        attempt: found.attempt,
-        state: AttemptState::Unsealed,
-        started: None,
-        run: None,
-        status: None,
-        class: None,
-        why: None,
-        seconds: None,
-        scheduler: None,
-        job: None,
-        node: None,
-    };
+    let without =
+        |state, why: &str| without_run(found.directory.clone(), found.attempt, state, why);
     let (id, report) = match &found.what {
         What::Unsealed => {
-            row.why = Some("it has no seal: it is going on, or its machine was lost".into());
-            return row;
+            let why = "it has no seal: it is going on, or its machine was lost";
+            return without(AttemptState::Unsealed, why);
         }
-        What::Changed(fault) => {
-            row.state = AttemptState::Changed;
-            row.why = Some(fault.clone());
-            return row;
-        }
+        What::Changed(fault) => return without(AttemptState::Changed, fault),
         What::Sealed(id, report) => (id, report),
     };
+    let mut row = without(AttemptState::NotScored, "");
     row.run = Some(id.clone());
     row.status = Some(report.status);
     row.class = report.failure_class;
@@ -136,8 +121,28 @@ pub fn attempt(plan: &CampaignPlan, digest: &Digest, found: &Found) -> Attempt {
             report.failure_class.is_some_and(|class| !plan.not_scored.contains(&class))
         }
     };
-    row.state = if scored { AttemptState::Scored } else { AttemptState::NotScored };
+    if scored {
+        row.state = AttemptState::Scored;
+    }
     row
+}
+
+/// An attempt of which no run says anything.
+fn without_run(directory: String, attempt: u32, state: AttemptState, why: &str) -> Attempt {
+    Attempt {
+        directory,
+        attempt,
+        state,
+        started: None,
+        run: None,
+        status: None,
+        class: None,
+        why: Some(why.to_owned()),
+        seconds: None,
+        scheduler: None,
+        job: None,
+        node: None,
+    }
 }
 
 /// What makes it the run of something else; `None` where it is the planned one.
@@ -160,12 +165,16 @@ fn foreign(
         let (most, attempt) = (plan.attempts, found.attempt);
         return Some(format!("attempt: expected at most {most}, found {attempt}"));
     }
-    let text = |digest: &Option<Digest>| digest.as_ref().map_or("none".into(), Digest::to_string);
+    // A run that was refused may not have come so far as to know its digests.
+    let digest_differs = |what: &str, expected: &Digest, got: &Option<Digest>| {
+        let text = got.as_ref().map_or("none".into(), Digest::to_string);
+        let known = report.case_process_started || got.is_some();
+        known.then(|| differs(what, expected.to_string(), text)).flatten()
+    };
     let of = |provider: &Option<String>, model: &Option<String>| match (provider, model) {
         (Some(provider), Some(model)) => format!("{provider}/{model}"),
         _ => "none".into(),
     };
-    let started = report.case_process_started;
     let provider = report.provider.clone().unwrap_or_else(|| "none".into());
     differs("plan", digest.to_string(), task.plan.to_string())
         .or_else(|| differs("task", found.index.to_string(), task.index.to_string()))
@@ -176,27 +185,11 @@ fn foreign(
             let found = of(&report.case_model_provider, &report.case_model);
             differs("model", cell.model.to_string(), found)
         })
-        // A run that was refused may not have come so far as to know these.
-        .or_else(|| match started || report.fixture_digest.is_some() {
-            true => {
-                let found = text(&report.fixture_digest);
-                differs("fixture's digest", cell.fixture_digest.to_string(), found)
-            }
-            false => None,
+        .or_else(|| {
+            digest_differs("fixture's digest", &cell.fixture_digest, &report.fixture_digest)
         })
-        .or_else(|| match started || report.model_record_sha256.is_some() {
-            true => {
-                let found = text(&report.model_record_sha256);
-                differs("model record", cell.model_record.to_string(), found)
-            }
-            false => None,
-        })
-        .or_else(|| match started || report.case_binary_sha256.is_some() {
-            true => {
-                differs("binary", cell.binary_sha256.to_string(), text(&report.case_binary_sha256))
-            }
-            false => None,
-        })
+        .or_else(|| digest_differs("model record", &cell.model_record, &report.model_record_sha256))
+        .or_else(|| digest_differs("binary", &cell.binary_sha256, &report.case_binary_sha256))
 }
 
 /// What came of task `index`.
@@ -205,7 +198,9 @@ fn task(plan: &CampaignPlan, index: u32, mut attempts: Vec<Attempt>) -> Task {
     let last = attempts.iter().map(|one| one.attempt).filter(|attempt| planned(*attempt)).max();
     for attempt in 1..last.unwrap_or(0) {
         if attempts.iter().all(|one| one.attempt != attempt) {
-            attempts.push(absent(index, attempt));
+            let why = "its directory is not there, and that of a later attempt is";
+            let directory = format!("{index:06}.{attempt}");
+            attempts.push(without_run(directory, attempt, AttemptState::Absent, why));
         }
     }
     attempts.sort_by(|a, b| (a.attempt, &a.directory).cmp(&(b.attempt, &b.directory)));
@@ -227,24 +222,6 @@ fn task(plan: &CampaignPlan, index: u32, mut attempts: Vec<Attempt>) -> Task {
     let repeated = before.any(|one| one.started != Some(false));
     let cell = plan.cell(index).map_or(0, |(place, _)| u32::try_from(place).unwrap_or(u32::MAX));
     Task { index, cell, state, counted, repeated, attempts }
-}
-
-/// An attempt that was made, since there is a later one, and is gone.
-fn absent(index: u32, attempt: u32) -> Attempt {
-    Attempt {
-        directory: format!("{index:06}.{attempt}"),
-        attempt,
-        state: AttemptState::Absent,
-        started: None,
-        run: None,
-        status: None,
-        class: None,
-        why: Some("its directory is not there, and that of a later attempt is".into()),
-        seconds: None,
-        scheduler: None,
-        job: None,
-        node: None,
-    }
 }
 
 fn count<'a>(plan: &CampaignPlan, tasks: impl Iterator<Item = &'a Task>) -> Count {

@@ -89,15 +89,8 @@ pub fn outputs(context: &Context, provider: &Name, ask: &Ask) -> Result<Vec<(Nam
             .at("--each-output")
             .expected("--source URL --rev COMMIT"));
     };
-    let network = context.network()?;
-    let fetcher = network.fetcher();
-    let rev = match rev {
-        Rev::Commit(rev) => rev.clone(),
-        Rev::Newest => fetcher.newest(url)?,
-    };
-    let without = ask.without.as_deref().unwrap_or_default();
-    let locked = git::Locked { url, rev: &rev, tree: None, nar_hash: None, without };
-    let seen = Seen::of(&fetcher.source(&locked)?.files)?;
+    let (rev, fetched) = source(context, url, rev, ask)?;
+    let seen = Seen::of(&fetched.files)?;
     let path = propose::lockfile(&seen, ask.lockfile.as_ref())?
         .map_err(|open| missing(provider, &[open]))?;
     let said = propose::propose(&seen, path)?;
@@ -129,6 +122,20 @@ pub fn outputs(context: &Context, provider: &Name, ask: &Ask) -> Result<Vec<(Nam
         all.push((name, Ask { steps, output: Some(output), rev, ..ask.clone() }));
     }
     Ok(all)
+}
+
+/// The source at the commit that is asked for.
+fn source(context: &Context, url: &str, rev: &Rev, ask: &Ask) -> Result<(CommitId, git::Source)> {
+    let network = context.network()?;
+    let fetcher = network.fetcher();
+    let rev = match rev {
+        Rev::Commit(rev) => rev.clone(),
+        Rev::Newest => fetcher.newest(url)?,
+    };
+    let without = ask.without.as_deref().unwrap_or_default();
+    let locked = git::Locked { url, rev: &rev, tree: None, nar_hash: None, without };
+    let fetched = fetcher.source(&locked)?;
+    Ok((rev, fetched))
 }
 
 /// The lock that what is not given comes from: the provider's own, one that was named, or one of the same source.
@@ -182,15 +189,7 @@ fn fresh(
         }
         return Err(missing(provider, &open));
     };
-    let network = context.network()?;
-    let fetcher = network.fetcher();
-    let rev = match rev {
-        Rev::Commit(rev) => rev.clone(),
-        Rev::Newest => fetcher.newest(url)?,
-    };
-    let without = ask.without.as_deref().unwrap_or_default();
-    let locked = git::Locked { url, rev: &rev, tree: None, nar_hash: None, without };
-    let fetched = fetcher.source(&locked)?;
+    let (rev, fetched) = source(context, url, rev, ask)?;
     context.progress.stage("look", &format!("{url} at {}", rev.short()));
     let seen = Seen::of(&fetched.files)?;
     let path = match propose::lockfile(&seen, ask.lockfile.as_ref())? {

@@ -346,6 +346,13 @@ struct Candidate {
     lifecycle: bool,
 }
 
+impl Candidate {
+    /// A step that no script names as it stands: for this machine, and without git.
+    fn plain(step: Vec<String>, output: Option<String>, place: String) -> Self {
+        Self { step, output, place, git: None, foreign: false, lifecycle: false }
+    }
+}
+
 fn candidates(
     seen: &Seen,
     project: &str,
@@ -368,44 +375,31 @@ fn candidates(
             let compiled = compiles(command);
             if !compiled.is_empty() {
                 let git = asks_git(command).then(|| place.clone());
-                for words in compiled {
-                    let output = outfile(&words).and_then(|path| join(&base, &path));
-                    let foreign = other_runtime(&words);
-                    let (place, git) = (place.clone(), git.clone());
-                    found.push(Candidate {
-                        step: run(name),
-                        output,
-                        place,
-                        git,
-                        foreign,
-                        lifecycle,
-                    });
-                }
+                found.extend(compiled.into_iter().map(|words| Candidate {
+                    step: run(name),
+                    output: outfile(&words).and_then(|path| join(&base, &path)),
+                    place: place.clone(),
+                    git: git.clone(),
+                    foreign: other_runtime(&words),
+                    lifecycle,
+                }));
                 continue;
             }
             let Some(file) = program(command).and_then(|path| join(&base, path)) else { continue };
             let Some(text) = seen.text(&file) else { continue };
             let git = asks_git(text).then(|| file.clone());
             if file.ends_with(".sh") {
-                for line in text.lines().map(str::trim) {
-                    // A line with variables means something only in its script.
-                    if line.contains(['$', '`', '(', '|']) {
-                        continue;
-                    }
-                    for words in compiles(line) {
-                        let output = outfile(&words).and_then(|path| join(project, &path));
-                        let foreign = other_runtime(&words);
-                        let (place, git) = (format!("{file} ({place})"), git.clone());
-                        found.push(Candidate {
-                            step: words,
-                            output,
-                            place,
-                            git,
-                            foreign,
-                            lifecycle,
-                        });
-                    }
-                }
+                // A line with variables means something only in its script.
+                let lines = text.lines().map(str::trim);
+                let plain = lines.filter(|line| !line.contains(['$', '`', '(', '|']));
+                found.extend(plain.flat_map(compiles).map(|words| Candidate {
+                    output: outfile(&words).and_then(|path| join(project, &path)),
+                    place: format!("{file} ({place})"),
+                    git: git.clone(),
+                    foreign: other_runtime(&words),
+                    lifecycle,
+                    step: words,
+                }));
             } else if ["Bun.build", "bun build", "'--compile'", "\"--compile\""]
                 .iter()
                 .any(|it| text.contains(it))
@@ -452,15 +446,7 @@ fn candidates(
             let output = format!("dist/{name}");
             let words = ["bun", "build", "--compile", path, "--outfile", &output];
             let step = words.map(str::to_owned).to_vec();
-            let output = join(project, &output);
-            found.push(Candidate {
-                step,
-                output,
-                place: place.clone(),
-                git: None,
-                foreign: false,
-                lifecycle: false,
-            });
+            found.push(Candidate::plain(step, join(project, &output), place.clone()));
         }
     }
     found
@@ -513,15 +499,8 @@ fn natively(seen: &Seen, project: &str, root: &Value) -> Vec<Candidate> {
             let output = format!("dist/{name}");
             words.extend(["--outfile".to_owned(), output.clone()]);
             let place = format!("{file}, for this machine");
-            let output = join(project, &output);
-            found.entry(entry).or_insert(Candidate {
-                step: words,
-                output,
-                place,
-                git: None,
-                foreign: false,
-                lifecycle: false,
-            });
+            let candidate = Candidate::plain(words, join(project, &output), place);
+            found.entry(entry).or_insert(candidate);
         }
     }
     found.into_values().collect()

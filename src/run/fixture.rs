@@ -466,9 +466,4 @@ impl Fixture {
             markdown: self.task.clone(),
         }
     }
-
-    /// Whether a part of `path` is something that tools make and nobody judges.
-    pub fn ignores(&self, path: &RelPath) -> bool {
-        path.parts().any(|part| self.record.ignored.iter().any(|name| name.as_str() == part))
-    }
 }

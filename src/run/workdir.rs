@@ -5,8 +5,10 @@ use std::io::Read as _;
 
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _, OpenOptions, OpenOptionsExt as _};
 
+use super::repository::open_dir;
 use crate::check::launch::Launch;
 use crate::error::{Error, Result};
+use crate::host::open_regular;
 use crate::sandbox::Owner;
 
 /// Longest log that is read.
@@ -43,13 +45,7 @@ pub fn files(workdir: &Dir, launch: &Launch, owner: Owner) -> Result<()> {
 
 /// The one log in `directory` below the working directory; `None` where there is none, or more than one.
 pub fn log(workdir: &Dir, directory: &str) -> Option<Vec<u8>> {
-    let mut here = workdir.try_clone().ok()?;
-    for part in directory.split('/') {
-        if !here.symlink_metadata(part).ok()?.is_dir() {
-            return None;
-        }
-        here = here.open_dir(part).ok()?;
-    }
+    let here = open_dir(workdir, directory).ok()?;
     let mut names: Vec<String> = here
         .entries()
         .ok()?
@@ -60,10 +56,7 @@ pub fn log(workdir: &Dir, directory: &str) -> Option<Vec<u8>> {
     names.sort();
     // One run has one log; with more of them it is not known which is this run's.
     let [name] = &names[..] else { return None };
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    let file = here.open_with(name, &options).ok()?;
-    file.metadata().ok().filter(|meta| meta.is_file())?;
+    let file = open_regular(&here, name).ok()?;
     let mut bytes = Vec::new();
     file.take(MAX_LOG).read_to_end(&mut bytes).ok()?;
     Some(bytes)
