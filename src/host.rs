@@ -53,8 +53,13 @@ pub fn quoted(word: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+:,@%=".contains(&b);
     match !word.is_empty() && word.bytes().all(plain) && !word.starts_with('-') {
         true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
+        false => quotes(word),
     }
+}
+
+/// A text in quotes, as one word of a shell whatever it holds.
+pub fn quotes(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// Everything that admit takes from its surroundings, captured once at the start.

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use super::directory::{Campaign, LOGS};
 use crate::context::Context;
 use crate::error::{Error, Kind, Reason, Result};
+use crate::host::quotes;
 
 /// What the scheduler is asked for.
 #[derive(Clone, Debug)]
@@ -22,17 +23,12 @@ pub struct Slurm {
 /// Seconds before its time limit at which a task is told to stop: sealing takes two.
 const NOTICE: u32 = 45;
 
-/// A text as one word of a shell.
-fn word(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
 /// The two scripts: of the array, and of the collector that is submitted behind it. `admit` is the program to start, with
 /// its global flags.
 pub fn scripts(campaign: &Campaign, slurm: &Slurm, admit: &[String]) -> (String, String) {
     let plan = &campaign.plan;
     let dir = campaign.dir.display().to_string();
-    let admit = admit.iter().map(|part| word(part)).collect::<Vec<_>>().join(" ");
+    let admit = admit.iter().map(|part| quotes(part)).collect::<Vec<_>>().join(" ");
     let name = format!("admit-{}", plan.name);
     let logs = Path::new(&dir).join(LOGS);
     let partition = match &slurm.partition {
@@ -66,7 +62,7 @@ pub fn scripts(campaign: &Campaign, slurm: &Slurm, admit: &[String]) -> (String,
          fi\n\
          exit \"$code\"\n",
         logs = logs.display(),
-        dir = word(&dir),
+        dir = quotes(&dir),
         digest = campaign.digest,
         retries = plan.attempts - 1,
     );
@@ -79,7 +75,7 @@ pub fn scripts(campaign: &Campaign, slurm: &Slurm, admit: &[String]) -> (String,
          #SBATCH --output={logs}/count.txt\n\
          exec {admit} campaign seal {dir} --plan {digest}\n",
         logs = logs.display(),
-        dir = word(&dir),
+        dir = quotes(&dir),
         digest = campaign.digest,
     );
     (array, collector)

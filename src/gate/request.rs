@@ -67,37 +67,14 @@ impl fmt::Debug for Endpoint {
 }
 
 /// What was asked for; nothing is filled in that nobody asked for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Request {
-    pub stage: Option<u8>,
-    pub provider: Option<Name>,
-    pub engine: Option<Engine>,
-    pub model: Option<ModelPair>,
-    /// The model's admission record.
-    pub admission_file: Option<String>,
-    pub binary: Option<String>,
-    pub timeout: Option<Duration>,
+    /// The flags, with what the variables say in their place.
+    pub flags: Flags,
     /// The endpoint, from the environment.
     pub endpoint: Option<Endpoint>,
     /// Whether an auth bridge is claimed.
     pub bridge_claimed: bool,
-}
-
-impl From<Flags> for Request {
-    /// The flags alone.
-    fn from(flags: Flags) -> Self {
-        Self {
-            stage: flags.stage,
-            provider: flags.provider,
-            engine: flags.engine,
-            model: flags.model,
-            admission_file: flags.admission_file,
-            binary: flags.binary,
-            timeout: flags.timeout,
-            endpoint: None,
-            bridge_claimed: false,
-        }
-    }
 }
 
 /// The class of a run whose request is malformed, by the variable that [`from_old_variables`] refused.
@@ -243,18 +220,18 @@ pub fn from_old_variables(env: &BTreeMap<String, String>, flags: Flags) -> Resul
     let text = |name| get(name).map(|found| found.map(str::to_owned));
     let file = text("CTO_HARNESS_CASE_MODEL_ADMISSION_FILE")?;
     let binary = text("CTO_HARNESS_CASE_BIN")?;
-    Ok(Request {
+    let names = ("--admission-file", "CTO_HARNESS_CASE_MODEL_ADMISSION_FILE");
+    let flags = Flags {
         stage,
-        provider: flags.provider,
         engine,
         model,
-        admission_file: agree(
-            flags.admission_file,
-            file,
-            ("--admission-file", "CTO_HARNESS_CASE_MODEL_ADMISSION_FILE"),
-        )?,
+        admission_file: agree(flags.admission_file, file, names)?,
         binary: agree(flags.binary, binary, ("--binary", "CTO_HARNESS_CASE_BIN"))?,
         timeout: timeout.map(Duration::from_secs),
+        ..flags
+    };
+    Ok(Request {
+        flags,
         endpoint: text("CTO_HARNESS_CASE_LOCAL_BASE_URL")?.map(Endpoint),
         bridge_claimed: is_one("CTO_HARNESS_CASE_OPENAI_CODEX_AUTH_BRIDGE")?,
     })
@@ -290,17 +267,16 @@ mod tests {
             Flags { model: "qwen-local/qwen3.6-35b-a3b".parse().ok(), ..Flags::default() },
         )
         .unwrap();
-        assert_eq!(request.engine, Some(Engine::Provider));
-        assert_eq!((request.stage, request.bridge_claimed), (Some(2), true));
-        assert_eq!(request.timeout, Some(Duration::from_secs(90)));
+        assert_eq!(request.flags.engine, Some(Engine::Provider));
+        assert_eq!((request.flags.stage, request.bridge_claimed), (Some(2), true));
+        assert_eq!(request.flags.timeout, Some(Duration::from_secs(90)));
         assert_eq!(request.endpoint.as_ref().unwrap().reveal(), "http://h.test/v1");
         assert!(!format!("{request:?}").contains("h.test"));
     }
 
     #[test]
     fn nothing_asked_is_nothing_chosen() {
-        let request = ask(&[], Flags::default()).unwrap();
-        assert_eq!((request.model, request.stage, request.engine), (None, None, None));
+        assert_eq!(ask(&[], Flags::default()).unwrap(), Request::default());
     }
 
     #[test]

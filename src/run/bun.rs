@@ -29,10 +29,8 @@ const AREA: &str = "bun";
 
 #[derive(Debug)]
 pub struct BunTool {
-    version: String,
-    /// SHA-256 of the program.
-    sha256: Digest,
-    /// It alone, verified.
+    facts: BunFacts,
+    /// The program alone, verified.
     tree: StoredTree,
 }
 
@@ -62,7 +60,8 @@ pub(super) fn find(context: &Context, root: &Root, store: &Store) -> Result<BunT
             .found(platform.to_string())
     })?;
     let sha256 = pin.binary_sha256.digest().clone();
-    let made = |tree| BunTool { version: lock.bun.version.clone(), sha256: sha256.clone(), tree };
+    let facts = BunFacts { version: lock.bun.version.clone(), sha256: sha256.clone() };
+    let made = |tree| BunTool { facts, tree };
     let _lock = store.lock(&sha256, &mut || context.progress.note("waiting for another fetch"))?;
     if let Some(tree) = store.tree_of(AREA, &sha256)? {
         return Ok(made(tree));
@@ -89,11 +88,11 @@ pub(super) fn find(context: &Context, root: &Root, store: &Store) -> Result<BunT
 
 impl BunTool {
     pub(super) fn facts(&self) -> BunFacts {
-        BunFacts { version: self.version.clone(), sha256: self.sha256.clone() }
+        self.facts.clone()
     }
 
     pub(super) fn words(&self) -> String {
-        format!("Bun {}", self.version)
+        format!("Bun {}", self.facts.version)
     }
 
     /// Its directory in the store.
@@ -106,9 +105,6 @@ impl BunTool {
     /// # Errors
     /// Where the store's path cannot be resolved.
     pub(super) fn mount(&self) -> Result<Mount> {
-        let inside = DIRECTORY
-            .parse()
-            .map_err(|err| Error::new(Reason::Internal, "a constant path").caused_by(err))?;
-        Mount::read_only(self.tree.path(), inside)
+        Mount::read_only(self.tree.path(), super::agent::path(DIRECTORY)?)
     }
 }

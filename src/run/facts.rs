@@ -88,7 +88,7 @@ pub(super) fn gather(sources: &Sources<'_>, policy: &Policy) -> Gathered {
     facts.build_signed = gather::build_signed(root, &facts, now);
     let keys = context.host.data_dir().and_then(|dir| Keys::new(&dir).all());
     facts.pulled_signed = gather::pulled_signed(root, keys, &facts, now);
-    facts.stage = request.stage.map_or(Found::Absent, Found::Known);
+    facts.stage = request.flags.stage.map_or(Found::Absent, Found::Known);
     let task = fixture.task_files(now);
     facts.task = Found::Known(TaskFact { json: task.json, markdown: task.markdown });
     let name = &fixture.record.name;
@@ -96,7 +96,7 @@ pub(super) fn gather(sources: &Sources<'_>, policy: &Policy) -> Gathered {
     let found = || fixture.digest.clone();
     let compared = |expected| Compared { expected, found: found() };
     facts.fixture = recorded.map(|locked| locked.map(compared)).into();
-    let place = gather::binary_path(request.binary.as_deref(), &facts, Some(store));
+    let place = gather::binary_path(request.flags.binary.as_deref(), &facts, Some(store));
     // Hashing the binary takes the longest; programs and sandbox are found out beside it.
     let (binary, tools, sandbox) = std::thread::scope(|scope| {
         let tools = scope.spawn(|| {
@@ -127,9 +127,9 @@ pub(super) fn gather(sources: &Sources<'_>, policy: &Policy) -> Gathered {
             now,
             vars: &vars,
             net: &net,
-            pair: request.model.as_ref(),
-            admission_file: request.admission_file.as_deref(),
-            stage: request.stage.unwrap_or_default(),
+            pair: request.flags.model.as_ref(),
+            admission_file: request.flags.admission_file.as_deref(),
+            stage: request.flags.stage.unwrap_or_default(),
             bridge_claimed: request.bridge_claimed,
             endpoint: request.endpoint.as_ref().map(|endpoint| endpoint.reveal()),
             script: Some(&fixture.script),
@@ -143,7 +143,7 @@ pub(super) fn gather(sources: &Sources<'_>, policy: &Policy) -> Gathered {
         && let Some(upstream) = &model.upstream
         && asks_the_model(&facts, policy)
     {
-        let id = request.model.as_ref().map_or("", |pair| pair.model.as_str());
+        let id = request.flags.model.as_ref().map_or("", |pair| pair.model.as_str());
         probe = model::ask(upstream, id, &context.stop, &mut facts);
     }
     Gathered { facts, model, tools, probe }
@@ -181,7 +181,7 @@ fn launch(
         model,
         tools,
         marks: sources.marks,
-        clocks: match options.request.timeout {
+        clocks: match options.request.flags.timeout {
             Some(wall) => options.clocks.with_wall(wall),
             None => options.clocks,
         },

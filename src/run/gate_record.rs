@@ -59,7 +59,7 @@ impl GateRecord {
             provider_origin: verdict::origin(&gathered.facts),
             model_kind: model.map(|record| record.kind),
             admitted: decision.admitted.is_some(),
-            model: options.request.model.as_ref().map(ToString::to_string),
+            model: options.request.flags.model.as_ref().map(ToString::to_string),
             runtime_model_provider: model.map(|record| record.runtime_provider.to_string()),
             gates: decision.findings.clone(),
             probe: gathered.probe.clone(),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
+use cap_std::fs::Dir;
 use serde_json::Value;
 
 use super::examine::{self, Examined};
@@ -18,6 +18,7 @@ use super::tools;
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::fetch::git;
+use crate::host::open_regular;
 use crate::record::fixture::{
     FixtureOrigin, FixtureRecord, HeldOut, HeldOutCase, JudgeName, Profile, ProgramCall, TaskHead,
     workspace,
@@ -448,35 +449,13 @@ fn generator(
 /// The calls that are made in every run, by module and function; of a program those that a `command` judge makes.
 fn calls(texts: &[String], command: bool, open: &mut Vec<Open>) -> Vec<HeldOut> {
     let mut groups: Vec<HeldOut> = Vec::new();
-    for text in texts.iter().filter(|_| command) {
-        let args = serde_json::from_str::<Vec<Value>>(text).map_err(|err| err.to_string());
-        match args.and_then(|args| ProgramCall::of(&args).map(|_| args)) {
-            Ok(args) => {
-                if groups.is_empty() {
-                    groups.push(HeldOut {
-                        module: String::new(),
-                        function: String::new(),
-                        cases: Vec::new(),
-                    });
-                }
-                let case = HeldOutCase { args, expected: None };
-                groups.iter_mut().for_each(|group| group.cases.push(case.clone()));
+    for text in texts {
+        let (module, function, args) = match if command { started(text) } else { called(text) } {
+            Ok(call) => call,
+            Err(why) => {
+                open.push(Open("--call", format!("{text:?} is not: {why}")));
+                continue;
             }
-            Err(what) => {
-                let why = format!("{text:?} is not: [[\"word\"], \"standard input\"]: {what}");
-                open.push(Open("--call", why));
-            }
-        }
-    }
-    for text in texts.iter().filter(|_| !command) {
-        let mut words = text.trim().splitn(3, ' ');
-        let parts = (words.next(), words.next(), words.next());
-        let args = parts.2.and_then(|args| serde_json::from_str::<Vec<Value>>(args).ok());
-        let (Some(module), Some(function), Some(args)) = (parts.0, parts.1, args) else {
-            let why =
-                format!("{text:?} is not: MODULE FUNCTION [ARGUMENTS], the last a list in JSON");
-            open.push(Open("--call", why));
-            continue;
         };
         let case = HeldOutCase { args, expected: None };
         match groups.iter_mut().find(|one| one.module == module && one.function == function) {
@@ -489,6 +468,27 @@ fn calls(texts: &[String], command: bool, open: &mut Vec<Open>) -> Vec<HeldOut> 
         }
     }
     groups
+}
+
+/// Module, function and arguments.
+type Call<'a> = (&'a str, &'a str, Vec<Value>);
+
+/// The call of a program, which has no module and no function.
+fn started(text: &str) -> Result<Call<'_>, String> {
+    let args = serde_json::from_str::<Vec<Value>>(text).map_err(|err| err.to_string());
+    let args = args.and_then(|args| ProgramCall::of(&args).map(|_| args));
+    let args = args.map_err(|what| format!("[[\"word\"], \"standard input\"]: {what}"))?;
+    Ok(("", "", args))
+}
+
+fn called(text: &str) -> Result<Call<'_>, String> {
+    let mut words = text.trim().splitn(3, ' ');
+    let parts = (words.next(), words.next(), words.next());
+    let args = parts.2.and_then(|args| serde_json::from_str::<Vec<Value>>(args).ok());
+    match (parts.0, parts.1, args) {
+        (Some(module), Some(function), Some(args)) => Ok((module, function, args)),
+        _ => Err("MODULE FUNCTION [ARGUMENTS], the last a list in JSON".into()),
+    }
 }
 
 /// The files of a directory, without what no fixture holds.
@@ -558,11 +558,9 @@ impl Reader<'_> {
                     self.refused(&path, "a link or a special file has no place in a fixture")
                 );
             }
-            let mut options = OpenOptions::new();
-            options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
             let mut bytes = Vec::new();
             let room = (BYTES + 1 - self.bytes) as u64;
-            let file = dir.open_with(name, &options).map_err(io)?;
+            let file = open_regular(dir, name).map_err(io)?;
             file.take(room).read_to_end(&mut bytes).map_err(io)?;
             self.bytes += bytes.len();
             if self.bytes > BYTES || self.files.len() >= FILES {

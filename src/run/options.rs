@@ -49,7 +49,7 @@ impl Options {
     ) -> Self {
         let (request, malformed) = match from_old_variables(vars, flags.clone()) {
             Ok(request) => (request, None),
-            Err(err) => (flags.into(), Some(err)),
+            Err(err) => (Request { flags, ..Request::default() }, Some(err)),
         };
         Self { malformed, ..Self::new(request, provider, fixture) }
     }

@@ -79,7 +79,8 @@ pub struct Seen {
     pub committed: bool,
 }
 
-fn rel(text: &str) -> Result<RelPath> {
+/// A constant path of a run directory as a value.
+pub(super) fn rel(text: &str) -> Result<RelPath> {
     text.parse().map_err(|err| Error::new(Reason::Internal, "a path of a run").caused_by(err))
 }
 

@@ -139,7 +139,7 @@ pub fn run(context: &Context, options: &Options) -> Result<Outcome> {
 }
 
 fn engine(options: &Options) -> Engine {
-    options.request.engine.unwrap_or(Engine::Provider)
+    options.request.flags.engine.unwrap_or(Engine::Provider)
 }
 
 /// The run directory with its first event, and the report as it is before anything was found out.
@@ -335,9 +335,7 @@ impl Run<'_> {
         let gates = GateRecord::of(self.engine, self.options, &gathered, &decision);
         run.record(names::GATE, "gates", &gates)?;
         if let Some(record) = &gathered.model.record {
-            let path = names::MODEL_RECORD
-                .parse()
-                .map_err(|err| Error::new(Reason::Internal, "a path of a run").caused_by(err))?;
+            let path = provider::rel(names::MODEL_RECORD)?;
             run.artifact(&path, "model_admission", Author::Admit, record)?;
         }
         if let Some(launch) = gathered.facts.launch.known() {

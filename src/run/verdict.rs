@@ -11,7 +11,7 @@ use super::judge::Judgement;
 use super::judge::held_out::Draw;
 use super::phases::Phases;
 use super::proof::{self, Marks};
-use super::provider::Seen;
+use super::provider::{Seen, rel};
 use super::supervise::End;
 use super::tools::Tools;
 use crate::check::launch::Launch;
@@ -27,7 +27,7 @@ use crate::record::evidence::{
 };
 use crate::record::failure::FailureClass;
 use crate::record::finding::Finding;
-use crate::record::ids::{RelPath, Timestamp};
+use crate::record::ids::Timestamp;
 use crate::record::report::SourceAdmission;
 use crate::record::sealed::Author;
 use crate::root::Root;
@@ -131,14 +131,11 @@ pub struct Worked<'a> {
 /// What of the judge and the tools goes into every report of a run that worked on the fixture.
 fn judged(run: &Recording, report: &mut RunReport, worked: &Worked<'_>) -> Result<()> {
     let Worked { judgement, baselines, draw, tools, .. } = worked;
-    let path = |name: &str| -> Result<RelPath> {
-        name.parse().map_err(|err| Error::new(Reason::Internal, "a file's name").caused_by(err))
-    };
     report.allowed_writes_passed = judgement.allowed_writes_passed;
     report.changed_files = judgement.changed_files.clone();
     report.tests_passed = judgement.passed;
-    run.artifact(&path(names::PATCH)?, "patch", Author::Agent, &judgement.patch)?;
-    run.artifact(&path(names::TEST_LOG)?, "test_log", Author::Admit, judgement.log.as_bytes())?;
+    run.artifact(&rel(names::PATCH)?, "patch", Author::Agent, &judgement.patch)?;
+    run.artifact(&rel(names::TEST_LOG)?, "test_log", Author::Admit, judgement.log.as_bytes())?;
     run.record("backend/judgement.json", "judgement", &judgement.rows)?;
     run.record("backend/tools.json", "tools", &tools.facts())?;
     report.baselines = baselines.rows.clone();
@@ -150,7 +147,7 @@ fn judged(run: &Recording, report: &mut RunReport, worked: &Worked<'_>) -> Resul
     }
     for (row, judgement) in baselines.rows.iter().zip(&baselines.judgements) {
         run.record(&format!("baseline/{}.json", row.name), "baseline", &judgement.rows)?;
-        let log = path(&format!("baseline/{}.log", row.name))?;
+        let log = rel(&format!("baseline/{}.log", row.name))?;
         run.artifact(&log, "baseline_log", Author::Admit, judgement.log.as_bytes())?;
     }
     if !draw.record.drawn {
@@ -294,10 +291,7 @@ pub fn provider(
     if seen.end == End::HarnessCompleted {
         let text = "completed by the harness: the diff was committed, stable and judged good\n";
         let name = "backend/provider-lifecycle-harness-completed.txt";
-        let path = name
-            .parse()
-            .map_err(|err| Error::new(Reason::Internal, "a file's name").caused_by(err))?;
-        run.artifact(&path, "marker", Author::Admit, text.as_bytes())?;
+        run.artifact(&rel(name)?, "marker", Author::Admit, text.as_bytes())?;
         report.lifecycle_marker = Some(name.into());
     }
     let cause = classify::classify(&ended);

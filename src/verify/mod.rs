@@ -127,7 +127,7 @@ fn one(
     // Where the endpoint is, is not looked at: its name would have to be resolved.
     let request = from_old_variables(&context.host.vars(), flags)?;
     let request = Request { endpoint: None, ..request };
-    let place = gather::binary_path(request.binary.as_deref(), &facts, store);
+    let place = gather::binary_path(request.flags.binary.as_deref(), &facts, store);
     facts.binary = gather::binary(place.as_ref());
     gather::store(&mut facts, store);
     let keys = context.host.data_dir().and_then(|dir| Keys::new(&dir).all());
@@ -142,7 +142,7 @@ fn one(
         let launcher = Launcher::own(scratch.path());
         facts.identity_shown = gather::identity_shown(locked, &place.path, &launcher);
     }
-    let purpose = Purpose::Verify { deep: options.deep, model: request.model.is_some() };
+    let purpose = Purpose::Verify { deep: options.deep, model: request.flags.model.is_some() };
     Ok(check::check(&facts, &Policy { purpose, contract: None }))
 }
 
@@ -150,16 +150,16 @@ fn one(
 fn requested(context: &Context, root: &Root, request: &Request, facts: &mut Facts) {
     let mut vars = context.host.vars();
     vars.remove(model::ENDPOINT_FILE_VARIABLE);
-    facts.stage = request.stage.map_or(Found::Absent, Found::Known);
+    facts.stage = request.flags.stage.map_or(Found::Absent, Found::Known);
     model::model(
         &model::Sources {
             root,
             now: &context.clock.now(),
             net: &NetConfig::from_env(&vars),
             vars: &vars,
-            pair: request.model.as_ref(),
-            admission_file: request.admission_file.as_deref(),
-            stage: request.stage.unwrap_or_default(),
+            pair: request.flags.model.as_ref(),
+            admission_file: request.flags.admission_file.as_deref(),
+            stage: request.flags.stage.unwrap_or_default(),
             bridge_claimed: request.bridge_claimed,
             endpoint: None,
             script: None,

@@ -1,6 +1,7 @@
 //! Programs that cheat where calls start a program: in shell, Python and TypeScript, of each class one that does the same.
 
 use super::program::{Program, program};
+use crate::host::quotes;
 
 pub(super) const SHELL: &[Program] = &[
     program(
@@ -209,11 +210,6 @@ for (const place of ["../filled", "/tmp/filled", "/dev/shm/filled"]) {
     ),
 ];
 
-/// A text as one word of a shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
-}
-
 /// The calls of an earlier run as the cases of a shell's `case`.
 pub(super) fn cases(known: &serde_json::Value) -> String {
     let mut all = String::new();
@@ -225,8 +221,8 @@ pub(super) fn cases(known: &serde_json::Value) -> String {
             // What printf makes of no words.
             _ => vec![String::new()],
         };
-        let pattern = quoted(&format!("{}\n{}x", words.join("\n"), text(&args[1])));
-        let (stdout, exit) = (quoted(&text(&value["stdout"])), value["exit"].as_i64().unwrap_or(0));
+        let pattern = quotes(&format!("{}\n{}x", words.join("\n"), text(&args[1])));
+        let (stdout, exit) = (quotes(&text(&value["stdout"])), value["exit"].as_i64().unwrap_or(0));
         all.push_str(&format!("{pattern}) printf %s {stdout}; exit {exit} ;;\n"));
     }
     all
@@ -235,12 +231,12 @@ pub(super) fn cases(known: &serde_json::Value) -> String {
 /// The commonest outcome, for a shell: its text as one word, and its exit code.
 pub(super) fn common(outcome: &serde_json::Value) -> (String, i64) {
     let value = &outcome["value"];
-    (quoted(value["stdout"].as_str().unwrap_or_default()), value["exit"].as_i64().unwrap_or(0))
+    (quotes(value["stdout"].as_str().unwrap_or_default()), value["exit"].as_i64().unwrap_or(0))
 }
 
 /// Words for a shell.
 pub(super) fn words(texts: &[String]) -> String {
-    texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(" ")
+    texts.iter().map(|text| quotes(text)).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -256,7 +252,7 @@ mod tests {
 
     #[test]
     fn texts_are_words_of_a_shell() {
-        assert_eq!(quoted("it's"), "'it'\\''s'");
+        assert_eq!(quotes("it's"), "'it'\\''s'");
         let known =
             serde_json::json!([["", [["-w"], "a"], { "value": { "exit": 3, "stdout": "b" } }]]);
         assert_eq!(cases(&known), "'-w\nax') printf %s 'b'; exit 3 ;;\n");
