@@ -67,10 +67,10 @@ enum Scope {
     Run,
 }
 
-/// Declares [`Check`]: name, stable id, scope, and the checks that it hangs on.
+/// Declares [`Check`]: name, stable id, scope, the checks that it hangs on, and what makes it.
 macro_rules! checks {
-    ($($(#[$doc:meta])* $name:ident = $id:literal, $scope:ident, [$($needs:ident),* $(,)?];)*) => {
-        /// The checks, in the order in which they are made and reported.
+    ($($(#[$doc:meta])* $name:ident = $id:literal, $scope:ident, [$($needs:ident),* $(,)?], $make:expr;)*) => {
+        /// The checks, in the order in which they are made and reported. When each holds: [`crate::explain::CHECKS`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Check { $($(#[$doc])* $name,)* }
 
@@ -90,83 +90,60 @@ macro_rules! checks {
             pub fn needs(self) -> &'static [Check] {
                 match self { $(Check::$name => &[$(Check::$needs),*],)* }
             }
+
+            fn make(self) -> fn(&Facts, &Policy) -> Finding {
+                match self { $(Check::$name => $make,)* }
+            }
         }
     };
 }
 
 checks! {
-    /// What was asked for is whole, and flags and variables agree.
-    Request = "request", Run, [];
-    /// Stage 2 was asked for. Nothing else matters for a stage that does not run.
-    Stage = "stage", Run, [Request];
-    /// The root of the records is this user's, or trusted.
-    RootTrusted = "root_trusted", Both, [Request, Stage];
-    /// The provider's lock is there and valid.
-    LockValid = "lock_valid", Provider, [RootTrusted];
-    /// The lock has the output's digest for this platform.
-    OutputLocked = "output_locked", Provider, [LockValid];
-    /// The binary is there, as a regular file.
-    BinaryPresent = "binary_present", Provider, [OutputLocked];
-    BinaryExecutable = "binary_executable", Provider, [BinaryPresent];
-    /// The binary is the one that the lock names.
-    BinaryDigest = "binary_digest", Provider, [BinaryPresent];
-    /// The build is on record, and the source by it admitted.
-    BuildRecorded = "build_report_recorded", Provider, [OutputLocked];
-    /// The build was made here, or is one of those which count by the word of others: a pulled one by the signatures that it was
-    /// pulled by, which must hold now.
-    BuiltBy = "built_by", Provider, [BuildRecorded];
-    /// The recorded build is of the locked commit.
-    SourcePin = "source_pin", Provider, [BuildRecorded];
-    /// The recorded build used the locked toolchain.
-    ToolchainDigest = "toolchain_digest", Provider, [BuildRecorded];
-    /// The locked identity was proven of this output.
-    BinaryIdentity = "binary_identity", Provider, [BuildRecorded];
-    /// Everything else that the recorded build says is what the lock asks for and what was built here.
-    BuildMatches = "build_report_matches", Provider, [BuiltBy, SourcePin, ToolchainDigest, BinaryIdentity];
-    /// The recorded build is signed by those whom the root's policy or the user names.
-    BuildSigned = "build_signed", Provider, [BuildRecorded];
-    /// The source that was built lies in the store.
-    SourceStored = "source_stored", Verify, [BinaryPresent, BuildRecorded];
-    /// The pinned toolchain lies in the store.
-    ToolchainStored = "toolchain_stored", Verify, [BinaryPresent];
-    /// The source's packages lie in the store.
-    PackagesStored = "packages_stored", Verify, [SourceStored];
-    /// The output shows the locked identity when it is run again.
-    IdentityShown = "identity_shown", Verify, [BinaryDigest];
-    /// The provider's licence allows the stage.
-    Licence = "licence", Provider, [LockValid];
-    /// One model was asked for.
-    ModelRequested = "model_requested", Model, [RootTrusted];
-    /// Its admission record admits it.
-    ModelAdmitted = "model_admitted", Model, [ModelRequested];
-    /// The admission record is signed by those whom the root's policy names.
-    ModelSigned = "model_signed", Model, [ModelAdmitted];
-    /// Its credentials are there.
-    Credentials = "credentials", Model, [ModelSigned];
-    /// The auth bridge is claimed, where one is needed.
-    AuthBridge = "auth_bridge", Launch, [ModelSigned];
-    /// The endpoint is configured, and not by an argument.
-    Endpoint = "endpoint_configured", Launch, [ModelSigned];
-    /// Every address of the endpoint is inside the record's network class.
-    Network = "network_class", Launch, [Endpoint];
-    /// The fixture is the recorded one.
-    FixtureDigest = "fixture_digest", Run, [RootTrusted];
-    /// The task keeps the fixture's contract.
-    TaskContract = "task_contract", Run, [RootTrusted];
-    /// The host's programs that the fixture asks for are there.
-    Tools = "tools", Run, [RootTrusted];
-    /// The one argument list.
-    CommandShape = "command_shape", Launch, [BinaryDigest, BuildRecorded, ModelAdmitted, Tools];
-    /// Every ambient vector is closed.
-    Ambient = "ambient_inputs", Launch, [BinaryDigest, BuildRecorded, ModelAdmitted, Tools];
-    /// The sandbox can be built here, and every probe of it held.
-    Sandbox = "sandbox", Run, [Request, Stage];
-    /// The model answers in a shape that the agent can use. It hangs on every other check that decides a start: to
-    /// ask sends the key, and no key goes out for a run that is refused.
+    Request = "request", Run, [], |f, _| run::request(f);
+    /// Nothing else matters for a stage that does not run.
+    Stage = "stage", Run, [Request], |f, _| run::stage(f);
+    RootTrusted = "root_trusted", Both, [Request, Stage], |f, _| provider::root_trusted(f);
+    LockValid = "lock_valid", Provider, [RootTrusted], |f, _| provider::lock_valid(f);
+    OutputLocked = "output_locked", Provider, [LockValid], |f, _| provider::output_locked(f);
+    BinaryPresent = "binary_present", Provider, [OutputLocked], |f, _| provider::binary_present(f);
+    BinaryExecutable = "binary_executable", Provider, [BinaryPresent], |f, _| provider::binary_executable(f);
+    BinaryDigest = "binary_digest", Provider, [BinaryPresent], |f, _| provider::binary_digest(f);
+    BuildRecorded = "build_report_recorded", Provider, [OutputLocked], |f, _| provider::build_recorded(f);
+    /// A pulled build counts by the signatures that it was pulled by, which must hold now.
+    BuiltBy = "built_by", Provider, [BuildRecorded], |f, _| provider::built_by(f);
+    SourcePin = "source_pin", Provider, [BuildRecorded], |f, _| provider::source_pin(f);
+    ToolchainDigest = "toolchain_digest", Provider, [BuildRecorded], |f, _| provider::toolchain_digest(f);
+    BinaryIdentity = "binary_identity", Provider, [BuildRecorded], |f, _| provider::binary_identity(f);
+    /// Held against the lock, and against what was built here.
+    BuildMatches = "build_report_matches", Provider, [BuiltBy, SourcePin, ToolchainDigest, BinaryIdentity],
+        provider::build_matches;
+    BuildSigned = "build_signed", Provider, [BuildRecorded], |f, _| signed(Check::BuildSigned, &f.build_signed);
+    SourceStored = "source_stored", Verify, [BinaryPresent, BuildRecorded], |f, _| store::source_stored(f);
+    ToolchainStored = "toolchain_stored", Verify, [BinaryPresent], |f, _| store::toolchain_stored(f);
+    PackagesStored = "packages_stored", Verify, [SourceStored], |f, _| store::packages_stored(f);
+    IdentityShown = "identity_shown", Verify, [BinaryDigest], |f, _| store::identity_shown(f);
+    Licence = "licence", Provider, [LockValid], |f, _| provider::licence(f);
+    ModelRequested = "model_requested", Model, [RootTrusted], |f, _| model::requested(f);
+    ModelAdmitted = "model_admitted", Model, [ModelRequested], |f, _| model::admitted(f);
+    ModelSigned = "model_signed", Model, [ModelAdmitted], |f, _| signed(Check::ModelSigned, &f.model_signed);
+    Credentials = "credentials", Model, [ModelSigned], |f, _| model::credentials(f);
+    AuthBridge = "auth_bridge", Launch, [ModelSigned], |f, _| model::auth_bridge(f);
+    Endpoint = "endpoint_configured", Launch, [ModelSigned], |f, _| model::endpoint(f);
+    Network = "network_class", Launch, [Endpoint], |f, _| model::network(f);
+    FixtureDigest = "fixture_digest", Run, [RootTrusted], |f, _| run::fixture_digest(f);
+    TaskContract = "task_contract", Run, [RootTrusted], run::task_contract;
+    Tools = "tools", Run, [RootTrusted], |f, _| run::tools(f);
+    CommandShape = "command_shape", Launch, [BinaryDigest, BuildRecorded, ModelAdmitted, Tools],
+        |f, _| run::command_shape(f);
+    Ambient = "ambient_inputs", Launch, [BinaryDigest, BuildRecorded, ModelAdmitted, Tools],
+        |f, _| run::ambient_inputs(f);
+    Sandbox = "sandbox", Run, [Request, Stage], |f, _| run::sandbox(f);
+    /// It hangs on every other check that decides a start: to ask sends the key, and no key goes out for a run that is
+    /// refused.
     ResponseShape = "response_shape", Launch, [
         BinaryExecutable, BuildMatches, BuiltBy, BuildSigned, Licence, Credentials, AuthBridge, Network, FixtureDigest,
         TaskContract, CommandShape, Ambient, Sandbox,
-    ];
+    ], |f, _| model::response_shape(f);
 }
 
 /// The token limit of the probe. Small limits make reasoning models look as if they answered nothing.
@@ -242,7 +219,7 @@ pub(crate) fn check_but(off: Option<Check>, facts: &Facts, policy: &Policy) -> V
             let because = std::iter::once(first.id().to_owned()).chain(more).collect();
             Finding::not_reached(check.id(), because)
         } else {
-            make(check, facts, policy)
+            check.make()(facts, policy)
         };
         if matches!(finding.state, State::Failed | State::NotReached) {
             no.insert(check, finding.state);
@@ -250,45 +227,6 @@ pub(crate) fn check_but(off: Option<Check>, facts: &Facts, policy: &Policy) -> V
         out.push(finding);
     }
     out
-}
-
-fn make(check: Check, facts: &Facts, policy: &Policy) -> Finding {
-    match check {
-        Check::Request => run::request(facts),
-        Check::Stage => run::stage(facts),
-        Check::RootTrusted => provider::root_trusted(facts),
-        Check::LockValid => provider::lock_valid(facts),
-        Check::OutputLocked => provider::output_locked(facts),
-        Check::BinaryPresent => provider::binary_present(facts),
-        Check::BinaryExecutable => provider::binary_executable(facts),
-        Check::BinaryDigest => provider::binary_digest(facts),
-        Check::BuildRecorded => provider::build_recorded(facts),
-        Check::SourcePin => provider::source_pin(facts),
-        Check::ToolchainDigest => provider::toolchain_digest(facts),
-        Check::BinaryIdentity => provider::binary_identity(facts),
-        Check::BuildMatches => provider::build_matches(facts, policy),
-        Check::BuiltBy => provider::built_by(facts),
-        Check::BuildSigned => signed(check, &facts.build_signed),
-        Check::SourceStored => store::source_stored(facts),
-        Check::ToolchainStored => store::toolchain_stored(facts),
-        Check::PackagesStored => store::packages_stored(facts),
-        Check::IdentityShown => store::identity_shown(facts),
-        Check::Licence => provider::licence(facts),
-        Check::ModelRequested => model::requested(facts),
-        Check::ModelAdmitted => model::admitted(facts),
-        Check::ModelSigned => signed(check, &facts.model_signed),
-        Check::Credentials => model::credentials(facts),
-        Check::AuthBridge => model::auth_bridge(facts),
-        Check::Endpoint => model::endpoint(facts),
-        Check::Network => model::network(facts),
-        Check::FixtureDigest => run::fixture_digest(facts),
-        Check::TaskContract => run::task_contract(facts, policy),
-        Check::Tools => run::tools(facts),
-        Check::CommandShape => run::command_shape(facts),
-        Check::Ambient => run::ambient_inputs(facts),
-        Check::Sandbox => run::sandbox(facts),
-        Check::ResponseShape => model::response_shape(facts),
-    }
 }
 
 /// Holds one fact against `test`. `Ok` is what was found where it passes, `Err` where it does not. A fact that is no
@@ -328,6 +266,15 @@ const NOT_FOUND_OUT: &str = "could not be found out";
 /// A yes, or a no for `reason`.
 fn ok_if(good: bool, reason: Reason, found: impl Into<String>) -> Result<String, (Reason, String)> {
     if good { Ok(found.into()) } else { Err((reason, found.into())) }
+}
+
+/// A yes where nothing is wrong, or a no with all that is.
+fn no_faults(
+    reason: Reason,
+    faults: &[String],
+    found: impl FnOnce() -> String,
+) -> Result<String, (Reason, String)> {
+    if faults.is_empty() { Ok(found()) } else { Err((reason, faults.join("; "))) }
 }
 
 fn signed(check: Check, fact: &Found<Signed>) -> Finding {

@@ -1,6 +1,6 @@
 //! Root, lock, binary and the build on record.
 
-use super::{Check, Facts, Found, Policy, Purpose, Recorded, hold, ok_if};
+use super::{Check, Facts, Found, Policy, Purpose, Recorded, hold, no_faults, ok_if};
 use crate::build;
 use crate::bun::native;
 use crate::error::Reason;
@@ -22,10 +22,8 @@ pub(super) fn lock_valid(facts: &Facts) -> Finding {
     let fix = format!("give its source and commit: admit lock {} --help", facts.provider);
     hold(Check::LockValid, &facts.lock, "a valid lock of the provider", &fix, |locked| {
         let faults: Vec<String> = locked.lock.check().iter().map(ToString::to_string).collect();
-        match faults.is_empty() {
-            true => Ok(format!("{} {}", locked.place, locked.digest)),
-            false => Err((Reason::HostileLock, faults.join("; "))),
-        }
+        let valid = || format!("{} {}", locked.place, locked.digest);
+        no_faults(Reason::HostileLock, &faults, valid)
     })
 }
 
@@ -65,10 +63,8 @@ pub(super) fn binary_executable(facts: &Facts) -> Finding {
     let place = facts.binary.known().map_or("FILE", |binary| &binary.place);
     let fix = format!("chmod +x {place}");
     hold(Check::BinaryExecutable, &facts.binary, "executable", &fix, |binary| {
-        match binary.executable {
-            true => Ok("executable".into()),
-            false => Err((Reason::OutputNotExecutable, "not executable".into())),
-        }
+        let found = if binary.executable { "executable" } else { "not executable" };
+        ok_if(binary.executable, Reason::OutputNotExecutable, found)
     })
 }
 

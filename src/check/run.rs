@@ -1,6 +1,6 @@
 //! What only a run needs: stage, fixture, task, host programs, the launch and the sandbox.
 
-use super::{Check, Facts, Policy, ambient, hold, ok_if, task};
+use super::{Check, Facts, Policy, ambient, hold, no_faults, ok_if, task};
 use crate::error::Reason;
 use crate::record::failure::Stage;
 use crate::record::finding::Finding;
@@ -47,10 +47,7 @@ pub(super) fn task_contract(facts: &Facts, policy: &Policy) -> Finding {
             return Err((Reason::Internal, "no contract to hold it to".into()));
         };
         let faults = task::task_faults(&found.json, &found.markdown, contract);
-        match faults.is_empty() {
-            true => Ok("names every path, action and command".into()),
-            false => Err((Reason::GateRefused, faults.join("; "))),
-        }
+        no_faults(Reason::GateRefused, &faults, || "names every path, action and command".into())
     })
 }
 
@@ -83,11 +80,7 @@ pub(super) fn ambient_inputs(facts: &Facts) -> Finding {
     let expected = "nothing that the provider would load by itself";
     let fix = "remove what is named, or run from a clean directory";
     hold(Check::Ambient, &facts.launch, expected, fix, |launch| {
-        let planted = ambient::planted(launch);
-        match planted.is_empty() {
-            true => Ok(closed(facts)),
-            false => Err((Reason::GateRefused, planted.join("; "))),
-        }
+        no_faults(Reason::GateRefused, &ambient::planted(launch), || closed(facts))
     })
 }
 
