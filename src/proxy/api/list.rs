@@ -21,13 +21,15 @@ pub fn of(api: Api) -> &'static dyn WireApi {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use serde_json::Value;
+
     use super::*;
-    use crate::proxy::api::read_request;
-    use crate::proxy::http1::{ReplyHead, parse_reply};
+    use crate::proxy::api::{Request, read_request};
+    use crate::proxy::http1::{Refusal, ReplyHead, parse_reply};
     use crate::proxy::mock::{Behaviour, Mock};
     use crate::proxy::reader::ReplyReader;
     use crate::proxy::reply::classify;
-    use crate::record::wire::{ReplyClass, ReplyFacts};
+    use crate::record::wire::{ReplyClass, ReplyFacts, RequestRefusal};
 
     /// What a reply amounts to.
     #[derive(Debug, PartialEq)]
@@ -40,7 +42,8 @@ pub(super) mod tests {
         pub detail: String,
     }
 
-    fn read(api: &'static dyn WireApi, head: &ReplyHead, body: &[u8], step: usize) -> Read {
+    /// Reads `body` in pieces of `step` bytes.
+    pub fn read(api: &'static dyn WireApi, head: &ReplyHead, body: &[u8], step: usize) -> Read {
         let mut reader = ReplyReader::new(api, head).unwrap();
         let mut text = Vec::new();
         for piece in body.chunks(step) {
@@ -53,12 +56,17 @@ pub(super) mod tests {
         Read { facts, content, text, class: verdict.class, detail: verdict.detail }
     }
 
+    /// The head of a stream, with these lines besides.
+    pub fn head(more: &str) -> ReplyHead {
+        let text = format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{more}\r\n");
+        parse_reply(text.as_bytes()).unwrap()
+    }
+
     /// Reads a stream, in several ways that must not differ.
     pub fn read_stream(api: &'static dyn WireApi, body: &str) -> Read {
-        let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
-        let head = parse_reply(head).unwrap();
+        let head = head("");
         let whole = read(api, &head, body.as_bytes(), body.len().max(1));
-        for step in [1, 3, 64] {
+        for step in [1, 2, 3, 5, 64] {
             assert_eq!(read(api, &head, body.as_bytes(), step), whole, "step {step}");
             let crlf = body.replace('\n', "\r\n");
             let mut got = read(api, &head, crlf.as_bytes(), step);
@@ -69,12 +77,62 @@ pub(super) mod tests {
     }
 
     /// Reads a body that is no stream.
-    pub fn read_whole(api: &'static dyn WireApi, status: u16, body: &str) -> Read {
+    fn read_whole(api: &'static dyn WireApi, status: u16, body: &str) -> Read {
         let head = format!(
-            "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "HTTP/1.1 {status} X\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
         read(api, &parse_reply(head.as_bytes()).unwrap(), body.as_bytes(), 10)
+    }
+
+    /// Events as a stream, each with its type as its name.
+    pub fn stream(events: &[Value]) -> String {
+        let name = |event: &Value| event["type"].as_str().unwrap_or_default().to_owned();
+        events.iter().map(|one| format!("event: {}\ndata: {one}\n\n", name(one))).collect()
+    }
+
+    /// Whether each of these streams is of this class, with this detail.
+    pub fn streams<T: AsRef<str>>(
+        api: &'static dyn WireApi,
+        class: ReplyClass,
+        detail: &str,
+        bodies: impl IntoIterator<Item = T>,
+    ) {
+        for body in bodies {
+            let (body, got) = (body.as_ref(), read_stream(api, body.as_ref()));
+            assert_eq!((got.class, &*got.detail), (class, detail), "{body}\n{got:?}");
+        }
+    }
+
+    /// Whether bodies that are no streams, each with its status, are of these classes, with these details.
+    pub fn wholes<T: ToString>(
+        api: &'static dyn WireApi,
+        cases: impl IntoIterator<Item = (u16, T, ReplyClass, &'static str)>,
+    ) {
+        for (status, body, class, detail) in cases {
+            let body = body.to_string();
+            let got = read_whole(api, status, &body);
+            assert_eq!((got.class, &*got.detail), (class, detail), "{status} {body}");
+        }
+    }
+
+    pub fn check(api: &dyn WireApi, request: &Value) -> Result<Request, Refusal> {
+        read_request(api, request.to_string().as_bytes(), "m")
+    }
+
+    /// Whether this request is refused with each of these values at its place, for which reason and in which words.
+    pub fn refused<'a>(
+        api: &dyn WireApi,
+        request: &Value,
+        changes: impl IntoIterator<Item = (&'a str, Value, RequestRefusal, &'a str)>,
+    ) {
+        for (at, value, reason, words) in changes {
+            let mut request = request.clone();
+            let (place, key) = at.rsplit_once('/').unwrap();
+            request.pointer_mut(place).unwrap()[key] = value;
+            let (found, what) = check(api, &request).unwrap_err();
+            assert!(found == reason && what.contains(words), "{at}: {found:?} {what}");
+        }
     }
 
     #[test]

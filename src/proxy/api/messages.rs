@@ -434,13 +434,14 @@ fn counted(value: &Value, reply: &mut Reply) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::api::list::tests::{Read, read_stream, read_whole};
-    use crate::proxy::api::{passed_headers, read_request};
+    use crate::proxy::api::list::tests::{
+        Read, check, read_stream, refused, stream, streams, wholes,
+    };
+    use crate::proxy::api::passed_headers;
     use crate::record::wire::{ReplyClass, RequestRefusal};
 
     fn read(events: &[Value]) -> Read {
-        let event = |value: &Value| format!("event: {}\ndata: {value}\n\n", text(&value["type"]));
-        read_stream(&Messages, &events.iter().map(event).collect::<String>())
+        read_stream(&Messages, &stream(events))
     }
 
     fn start() -> Value {
@@ -540,101 +541,77 @@ mod tests {
     #[test]
     fn every_fault_has_its_class() {
         use ReplyClass::*;
-        let without = |at: usize| {
+        let changed = |change: &dyn Fn(&mut Vec<Value>)| {
             let mut events = saying("end_turn");
-            events.remove(at);
+            change(&mut events);
             events
         };
-        let with = |at: usize, event: Value| {
-            let mut events = saying("end_turn");
-            events.insert(at, event);
-            events
+        let without = |at: usize| changed(&|events| drop(events.remove(at)));
+        let with = |at: usize, event: Value| changed(&|events| events.insert(at, event.clone()));
+        let replaced = |at: usize, event: Value| changed(&|events| events[at] = event.clone());
+        // A reply of these events between its start and its end.
+        let around = |events: Vec<Value>, end: &str| {
+            [vec![start()], events, vec![reason(end.into()), stop()]].concat()
         };
         let thinks = |end: &str| {
-            vec![
-                start(),
-                begins(0, json!({"type": "thinking", "thinking": ""})),
-                delta(0, "thinking_delta", "thinking", "hm"),
-                ends(0),
-                reason(end.into()),
-                stop(),
-            ]
+            let begins = begins(0, json!({"type": "thinking", "thinking": ""}));
+            around(vec![begins, delta(0, "thinking_delta", "thinking", "hm"), ends(0)], end)
         };
         let error =
             json!({"type": "error", "error": {"type": "overloaded_error", "message": "no"}});
         let other = json!({"type": "message_start", "message": {"model": "n", "usage": {}}});
         let unnamed = json!({"type": "message_start", "message": {"usage": {}}});
-        let replaced = |at: usize, event: Value| {
-            let mut events = saying("end_turn");
-            events[at] = event;
-            events
-        };
+        let nameless = begins(0, json!({"type": "tool_use", "input": {}}));
+        let twice = begins(0, json!({"type": "tool_use", "name": "read", "input": {"a": 1}}));
         let redacted = json!({"type": "redacted_thinking", "data": "x"});
         let silent = json!({"type": "message_start", "message": {"model": "m", "usage": {}}});
-        let uncounted = |reason: &str| json!({"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {}});
-        let cases: Vec<(Vec<Value>, ReplyClass, &str)> = vec![
-            (saying("end_turn"), OkText, "text"),
-            (saying("stop_sequence"), OkText, "text"),
-            (saying("max_tokens"), OkText, "length"),
-            (saying("model_context_window_exceeded"), OkText, "length"),
-            (saying("refusal"), UpstreamError, "refusal"),
-            (saying("pause_turn"), UpstreamError, "unknown_finish_reason"),
-            (calling(&["{\"a\":"], "max_tokens"), MalformedToolCall, "cut_by_length"),
-            (calling(&["{\"a\":"], "tool_use"), MalformedToolCall, "arguments_not_json"),
-            (calling(&["[1]"], "tool_use"), MalformedToolCall, "arguments_not_json"),
+        let uncounted =
+            json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {}});
+        let hidden = vec![silent.clone(), begins(0, redacted), ends(0), uncounted.clone(), stop()];
+        let cases: [(ReplyClass, &str, Vec<Vec<Value>>); 16] = [
+            (OkText, "text", vec![saying("end_turn"), saying("stop_sequence")]),
+            (OkText, "length", vec![saying("max_tokens"), saying("model_context_window_exceeded")]),
+            (UpstreamError, "refusal", vec![saying("refusal")]),
+            (UpstreamError, "unknown_finish_reason", vec![saying("pause_turn")]),
+            (MalformedToolCall, "cut_by_length", vec![calling(&["{\"a\":"], "max_tokens")]),
             (
-                vec![start(), begins(0, tool()), part(0, "{}"), reason("tool_use".into()), stop()],
                 MalformedToolCall,
                 "arguments_not_json",
-            ),
-            (
                 vec![
-                    start(),
-                    begins(0, json!({"type": "tool_use", "input": {}})),
-                    ends(0),
-                    reason("tool_use".into()),
-                    stop(),
+                    calling(&["{\"a\":"], "tool_use"),
+                    calling(&["[1]"], "tool_use"),
+                    around(vec![begins(0, tool()), part(0, "{}")], "tool_use"),
                 ],
-                MalformedToolCall,
-                "no_name",
             ),
-            (without(5), StreamTruncated, "missing_done"),
-            (without(4), StreamTruncated, "missing_finish_reason"),
-            (replaced(4, reason(Value::Null)), StreamTruncated, "missing_finish_reason"),
-            (with(4, error.clone()), UpstreamError, "error_after_200"),
-            (vec![error], UpstreamError, "error_after_200"),
-            (thinks("end_turn"), ResponseShapeUnavailable, "reasoning_only_no_close"),
-            (thinks("max_tokens"), ResponseShapeUnavailable, "reasoning_only_length"),
+            (MalformedToolCall, "no_name", vec![around(vec![nameless, ends(0)], "tool_use")]),
+            (StreamTruncated, "missing_done", vec![without(5)]),
             (
-                vec![silent.clone(), begins(0, redacted), ends(0), uncounted("end_turn"), stop()],
-                ResponseShapeUnavailable,
-                "hidden_reasoning",
+                StreamTruncated,
+                "missing_finish_reason",
+                vec![without(4), replaced(4, reason(Value::Null))],
             ),
-            (vec![silent, uncounted("end_turn"), stop()], EmptyReply, "empty"),
-            (replaced(0, other), ModelMismatch, "other_model"),
-            (replaced(0, unnamed), ModelMismatch, "model_not_named"),
-            // What clients pass over or take in two ways.
-            (without(1), UpstreamError, "malformed_reply"),
-            (with(2, begins(0, words())), UpstreamError, "malformed_reply"),
-            (with(3, part(0, "{}")), UpstreamError, "malformed_reply"),
-            (with(6, said(0, "more")), UpstreamError, "malformed_reply"),
-            (with(3, json!({"type": "content_block_stop"})), UpstreamError, "malformed_reply"),
-            (
-                vec![
-                    start(),
-                    begins(0, json!({"type": "tool_use", "name": "read", "input": {"a": 1}})),
-                    ends(0),
-                    reason("tool_use".into()),
-                    stop(),
-                ],
-                UpstreamError,
-                "malformed_reply",
-            ),
+            (UpstreamError, "error_after_200", vec![with(4, error.clone()), vec![error]]),
+            (ResponseShapeUnavailable, "reasoning_only_no_close", vec![thinks("end_turn")]),
+            (ResponseShapeUnavailable, "reasoning_only_length", vec![thinks("max_tokens")]),
+            (ResponseShapeUnavailable, "hidden_reasoning", vec![hidden]),
+            (EmptyReply, "empty", vec![vec![silent, uncounted, stop()]]),
+            (ModelMismatch, "other_model", vec![replaced(0, other)]),
+            (ModelMismatch, "model_not_named", vec![replaced(0, unnamed)]),
         ];
-        for (events, class, detail) in cases {
-            let got = read(&events);
-            assert_eq!((got.class, &*got.detail), (class, detail), "{events:#?}\n{got:?}");
+        for (class, detail, replies) in cases {
+            streams(&Messages, class, detail, replies.iter().map(|events| stream(events)));
         }
+        // What clients pass over or take in two ways.
+        let malformed = [
+            without(1),
+            with(2, begins(0, words())),
+            with(3, part(0, "{}")),
+            with(6, said(0, "more")),
+            with(3, json!({"type": "content_block_stop"})),
+            around(vec![twice, ends(0)], "tool_use"),
+        ];
+        let malformed = malformed.map(|events| stream(&events));
+        streams(&Messages, UpstreamError, "malformed_reply", malformed);
         // An event without its name, or with another one.
         for name in ["", "event: ping\n"] {
             let body = format!("{name}data: {}\n\n", start());
@@ -656,25 +633,19 @@ mod tests {
         let tool = json!({"type": "tool_use", "id": "t", "name": "read", "input": {"a": 1}});
         let odd = json!({"type": "tool_use", "id": "t", "name": "read", "input": "a"});
         let error = |kind: &str, message: &str| json!({"type": "error", "error": {"type": kind, "message": message}});
-        for (code, body, class, detail) in [
+        let only = whole(json!([thought]), "end_turn");
+        let cases = [
             (200, whole(json!([words]), "end_turn"), OkText, "text"),
-            (200, whole(json!([thought.clone(), tool]), "tool_use"), OkTools, "tools"),
+            (200, whole(json!([thought, tool]), "tool_use"), OkTools, "tools"),
             (200, whole(json!([odd]), "tool_use"), MalformedToolCall, "arguments_not_json"),
-            (
-                200,
-                whole(json!([thought]), "end_turn"),
-                ResponseShapeUnavailable,
-                "reasoning_only_no_close",
-            ),
+            (200, only, ResponseShapeUnavailable, "reasoning_only_no_close"),
             (200, json!({"object": "response"}), UpstreamError, "malformed_reply"),
             (200, error("overloaded_error", "x"), UpstreamError, "error_after_200"),
             (404, error("not_found_error", "model: x"), UpstreamError, "model_not_found"),
             (404, error("not_found_error", "Not Found"), UpstreamError, "http_404"),
             (529, error("overloaded_error", "Overloaded"), UpstreamError, "http_5xx"),
-        ] {
-            let got = read_whole(&Messages, code, &body.to_string());
-            assert_eq!((got.class, &*got.detail), (class, detail), "{body}");
-        }
+        ];
+        wholes(&Messages, cases);
     }
 
     /// A conversation as Case sends it, reasoning included.
@@ -705,69 +676,37 @@ mod tests {
     #[test]
     fn what_case_sends_passes_and_every_other_key_is_refused_by_name() {
         use RequestRefusal::*;
-        let check = |value: &Value| read_request(&Messages, value.to_string().as_bytes(), "m");
-        let taken = check(&of_case()).unwrap();
+        let taken = check(&Messages, &of_case()).unwrap();
         assert_eq!((taken.messages, taken.tools), (3, vec!["bash".to_owned()]));
         assert_eq!(taken.headers, [("anthropic-version", "2023-06-01".to_owned())]);
-        for (place, key, value, reason, words) in [
-            ("", "mcp_servers", json!([]), UnknownKey, "mcp_servers"),
-            ("", "container", json!("c"), UnknownKey, "container"),
-            ("", "max_tokens", Value::Null, BadValue, "max_tokens is not a number"),
-            ("", "thinking", json!({"type": "other"}), BadValue, "thinking.type"),
-            ("", "metadata", json!({"x": 1}), UnknownKey, "metadata.x"),
-            ("/messages/0", "role", json!("tool"), BadValue, "messages[0].role"),
+        let source = json!({"type": "url", "url": "http://x"});
+        let kind = "/messages/0/content/0/type";
+        let inner = "/messages/2/content/0/content/0/type";
+        let cached = "/messages/0/content/0/cache_control/type";
+        let changes = [
+            ("/mcp_servers", json!([]), UnknownKey, "mcp_servers"),
+            ("/container", json!("c"), UnknownKey, "container"),
+            ("/max_tokens", Value::Null, BadValue, "max_tokens is not a number"),
+            ("/thinking", json!({"type": "other"}), BadValue, "thinking.type"),
+            ("/metadata", json!({"x": 1}), UnknownKey, "metadata.x"),
+            ("/messages/0/role", json!("tool"), BadValue, "messages[0].role"),
+            (kind, json!("image"), BadValue, "content[0].type is not text or"),
+            (kind, json!("document"), BadValue, "content[0].type"),
+            (kind, json!("container_upload"), BadValue, "content[0].type"),
+            ("/messages/0/content/0/source", source, UnknownKey, "content[0].source"),
+            (cached, json!("persistent"), BadValue, "cache_control.type"),
+            (inner, json!("image"), BadValue, "content[0].type is not text"),
             (
-                "/messages/0/content/0",
-                "type",
-                json!("image"),
-                BadValue,
-                "content[0].type is not text or",
-            ),
-            ("/messages/0/content/0", "type", json!("document"), BadValue, "content[0].type"),
-            (
-                "/messages/0/content/0",
-                "type",
-                json!("container_upload"),
-                BadValue,
-                "content[0].type",
-            ),
-            (
-                "/messages/0/content/0",
-                "source",
-                json!({"type": "url", "url": "http://x"}),
-                UnknownKey,
-                "content[0].source",
-            ),
-            (
-                "/messages/0/content/0/cache_control",
-                "type",
-                json!("persistent"),
-                BadValue,
-                "cache_control.type",
-            ),
-            (
-                "/messages/2/content/0/content/0",
-                "type",
-                json!("image"),
-                BadValue,
-                "content[0].type is not text",
-            ),
-            (
-                "/tools/0",
-                "type",
+                "/tools/0/type",
                 json!("web_search_20250305"),
                 BadValue,
                 "tools[0].type is not custom",
             ),
-            ("/tools/0", "type", json!("bash_20250124"), BadValue, "tools[0].type"),
-            ("/tools/0", "url", json!("http://x"), UnknownKey, "tools[0].url"),
-            ("", "tool_choice", json!({"type": "tool"}), BadValue, "tool_choice.name is missing"),
-        ] {
-            let mut request = of_case();
-            request.pointer_mut(place).unwrap()[key] = value;
-            let (found, what) = check(&request).unwrap_err();
-            assert!(found == reason && what.contains(words), "{place} {key}: {found:?} {what}");
-        }
+            ("/tools/0/type", json!("bash_20250124"), BadValue, "tools[0].type"),
+            ("/tools/0/url", json!("http://x"), UnknownKey, "tools[0].url"),
+            ("/tool_choice", json!({"type": "tool"}), BadValue, "tool_choice.name is missing"),
+        ];
+        refused(&Messages, &of_case(), changes);
     }
 
     #[test]

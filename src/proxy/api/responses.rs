@@ -538,17 +538,10 @@ fn usage(value: &Value) -> Option<Usage> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::api::list::tests::{Read, read_stream, read_whole};
-    use crate::proxy::api::read_request;
+    use crate::proxy::api::list::tests::{
+        Read, check, read_stream, refused, stream, streams, wholes,
+    };
     use crate::record::wire::{ReplyClass, RequestRefusal};
-
-    fn event(value: &Value) -> String {
-        format!("event: {}\ndata: {value}\n\n", text(&value["type"]))
-    }
-
-    fn stream(events: &[Value]) -> String {
-        events.iter().map(event).collect()
-    }
 
     fn read(events: &[Value]) -> Read {
         read_stream(&Responses, &stream(events))
@@ -671,128 +664,82 @@ mod tests {
     #[test]
     fn every_fault_has_its_class() {
         use ReplyClass::*;
+        let begun = |item: Value, more: &[Value]| [&[created(), added(0, item)], more].concat();
         let thinks = |end: &Value| {
-            vec![
-                created(),
-                added(0, json!({"type": "reasoning"})),
-                delta("reasoning_text", 0, "hm"),
-                end.clone(),
-            ]
+            begun(json!({"type": "reasoning"}), &[delta("reasoning_text", 0, "hm"), end.clone()])
         };
         let named = |name: &str| json!({"type": "response.completed", "response": {"model": name, "status": "completed"}});
         let status = |status: Value| json!({"type": "response.completed", "response": {"model": "m", "status": status}});
+        let hi = |end: Value| with(saying("hi"), &[end]);
+        let called = |arguments: &str| with(calling(arguments), &[completed()]);
+        let cut = || incomplete("max_output_tokens");
         let declines =
             json!({"type": "message", "content": [{"type": "refusal", "refusal": "no"}]});
-        let cases: Vec<(Vec<Value>, ReplyClass, &str)> = vec![
-            (with(saying("hi"), &[completed()]), OkText, "text"),
-            (with(saying("hi"), &[incomplete("max_output_tokens")]), OkText, "length"),
+        let declined = [delta("refusal", 0, "I cannot"), ends(0, declines), completed()];
+        let error = json!({"type": "error", "code": "server_error", "message": "no"});
+        let failed = json!({"type": "response.failed", "response": {"status": "failed", "error": {"code": "server_error"}}});
+        let encrypted = json!({"type": "reasoning", "encrypted_content": "x"});
+        let unnamed = json!({"type": "response.completed", "response": {"status": "completed"}});
+        let arguments = delta("function_call_arguments", 0, "{}");
+        let cases: [(ReplyClass, &str, Vec<Vec<Value>>); 16] = [
+            (OkText, "text", vec![hi(completed())]),
+            (OkText, "length", vec![hi(cut())]),
+            (MalformedToolCall, "cut_by_length", vec![with(calling("{\"a\":"), &[cut()])]),
             (
-                with(calling("{\"a\":"), &[incomplete("max_output_tokens")]),
-                MalformedToolCall,
-                "cut_by_length",
-            ),
-            (with(calling("{\"a\":"), &[completed()]), MalformedToolCall, "arguments_not_json"),
-            (with(calling(""), &[completed()]), MalformedToolCall, "arguments_not_json"),
-            (with(calling("[1]"), &[completed()]), MalformedToolCall, "arguments_not_json"),
-            // Begun and never ended.
-            (
-                vec![added(0, call("")), delta("function_call_arguments", 0, "{}"), completed()],
                 MalformedToolCall,
                 "arguments_not_json",
-            ),
-            (with(saying("hi"), &[]), StreamTruncated, "missing_done"),
-            (with(calling("{}"), &[]), StreamTruncated, "missing_done"),
-            (with(saying("hi"), &[status(Value::Null)]), StreamTruncated, "missing_finish_reason"),
-            (with(saying("hi"), &[status("odd".into())]), UpstreamError, "unknown_finish_reason"),
-            (with(saying("hi"), &[incomplete("content_filter")]), UpstreamError, "refusal"),
-            (
                 vec![
-                    created(),
-                    added(0, message("")),
-                    delta("refusal", 0, "I cannot"),
-                    ends(0, declines),
-                    completed(),
+                    called("{\"a\":"),
+                    called(""),
+                    called("[1]"),
+                    // Begun and never ended.
+                    vec![added(0, call("")), arguments.clone(), completed()],
                 ],
+            ),
+            (StreamTruncated, "missing_done", vec![saying("hi"), calling("{}")]),
+            (StreamTruncated, "missing_finish_reason", vec![hi(status(Value::Null))]),
+            (UpstreamError, "unknown_finish_reason", vec![hi(status("odd".into()))]),
+            (
                 UpstreamError,
                 "refusal",
+                vec![hi(incomplete("content_filter")), begun(message(""), &declined)],
             ),
             (
-                with(
-                    saying("hi"),
-                    &[json!({"type": "error", "code": "server_error", "message": "no"})],
-                ),
                 UpstreamError,
                 "error_after_200",
+                vec![hi(error), hi(failed), vec![json!({"error": {"message": "no"}})]],
             ),
+            (ResponseShapeUnavailable, "reasoning_only_no_close", vec![thinks(&completed())]),
+            (ResponseShapeUnavailable, "reasoning_only_length", vec![thinks(&cut())]),
             (
-                with(
-                    saying("hi"),
-                    &[
-                        json!({"type": "response.failed", "response": {"status": "failed", "error": {"code": "server_error"}}}),
-                    ],
-                ),
-                UpstreamError,
-                "error_after_200",
-            ),
-            (vec![json!({"error": {"message": "no"}})], UpstreamError, "error_after_200"),
-            (thinks(&completed()), ResponseShapeUnavailable, "reasoning_only_no_close"),
-            (
-                thinks(&incomplete("max_output_tokens")),
-                ResponseShapeUnavailable,
-                "reasoning_only_length",
-            ),
-            (
-                vec![ends(0, json!({"type": "reasoning", "encrypted_content": "x"})), named("m")],
                 ResponseShapeUnavailable,
                 "hidden_reasoning",
+                vec![vec![ends(0, encrypted), named("m")]],
             ),
-            (vec![created(), named("m")], EmptyReply, "empty"),
-            (with(saying("hi"), &[named("n")]), ModelMismatch, "other_model"),
-            (
-                vec![
-                    ends(0, message("hi")),
-                    json!({"type": "response.completed", "response": {"status": "completed"}}),
-                ],
-                ModelMismatch,
-                "model_not_named",
-            ),
+            (EmptyReply, "empty", vec![vec![created(), named("m")]]),
+            (ModelMismatch, "other_model", vec![hi(named("n"))]),
+            (ModelMismatch, "model_not_named", vec![vec![ends(0, message("hi")), unnamed]]),
             // Pieces and wholes that say different things, and text of nothing that began.
             (
+                UpstreamError,
+                "malformed_reply",
                 vec![
-                    added(0, message("")),
-                    delta("output_text", 0, "a"),
-                    ends(0, message("b")),
-                    completed(),
+                    vec![
+                        added(0, message("")),
+                        delta("output_text", 0, "a"),
+                        ends(0, message("b")),
+                        completed(),
+                    ],
+                    vec![added(0, call("")), arguments, ends(0, call("{\"a\":1}")), completed()],
+                    vec![delta("output_text", 0, "a"), completed()],
+                    vec![added(0, call("")), ends(0, message("x")), completed()],
+                    with(hi(completed()), &[delta("output_text", 0, "more")]),
+                    with(saying("hi"), &[json!(1), completed()]),
                 ],
-                UpstreamError,
-                "malformed_reply",
             ),
-            (
-                vec![
-                    added(0, call("")),
-                    delta("function_call_arguments", 0, "{}"),
-                    ends(0, call("{\"a\":1}")),
-                    completed(),
-                ],
-                UpstreamError,
-                "malformed_reply",
-            ),
-            (vec![delta("output_text", 0, "a"), completed()], UpstreamError, "malformed_reply"),
-            (
-                vec![added(0, call("")), ends(0, message("x")), completed()],
-                UpstreamError,
-                "malformed_reply",
-            ),
-            (
-                with(saying("hi"), &[completed(), delta("output_text", 0, "more")]),
-                UpstreamError,
-                "malformed_reply",
-            ),
-            (with(saying("hi"), &[json!(1), completed()]), UpstreamError, "malformed_reply"),
         ];
-        for (events, class, detail) in cases {
-            let got = read(&events);
-            assert_eq!((got.class, &*got.detail), (class, detail), "{events:#?}\n{got:?}");
+        for (class, detail, replies) in cases {
+            streams(&Responses, class, detail, replies.iter().map(|events| stream(events)));
         }
         let lied = "event: response.completed\ndata: {\"type\":\"response.output_text.delta\"}\n\n";
         assert_eq!(read_stream(&Responses, lied).facts.malformed, 1);
@@ -801,29 +748,23 @@ mod tests {
     #[test]
     fn a_reply_that_is_no_stream_has_the_same_classes() {
         use ReplyClass::*;
-        let whole = |status: &str, output: Value| {
-            json!({"object": "response", "model": "m", "status": status, "output": output, "error": null,
+        let whole = |output: Value| {
+            json!({"object": "response", "model": "m", "status": "completed", "output": output, "error": null,
                 "usage": {"input_tokens": 1, "output_tokens": 1}})
         };
         let thought =
             json!({"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]});
-        for (code, body, class, detail) in [
-            (200, whole("completed", json!([message("hi")])), OkText, "text"),
-            (200, whole("completed", json!([thought.clone(), call("{}")])), OkTools, "tools"),
-            (200, whole("completed", json!([call("{")])), MalformedToolCall, "arguments_not_json"),
-            (
-                200,
-                whole("completed", json!([thought])),
-                ResponseShapeUnavailable,
-                "reasoning_only_no_close",
-            ),
+        let only = whole(json!([thought]));
+        let cases = [
+            (200, whole(json!([message("hi")])), OkText, "text"),
+            (200, whole(json!([thought, call("{}")])), OkTools, "tools"),
+            (200, whole(json!([call("{")])), MalformedToolCall, "arguments_not_json"),
+            (200, only, ResponseShapeUnavailable, "reasoning_only_no_close"),
             (200, json!({"object": "chat.completion"}), UpstreamError, "malformed_reply"),
             (200, json!({"error": {"code": "x"}}), UpstreamError, "error_after_200"),
             (404, json!({"error": {"code": "model_not_found"}}), UpstreamError, "model_not_found"),
-        ] {
-            let got = read_whole(&Responses, code, &body.to_string());
-            assert_eq!((got.class, &*got.detail), (class, detail), "{body}");
-        }
+        ];
+        wholes(&Responses, cases);
     }
 
     /// A conversation as Case and codex send it, reasoning included.
@@ -865,53 +806,32 @@ mod tests {
     #[test]
     fn what_agents_send_passes_and_every_other_key_is_refused_by_name() {
         use RequestRefusal::*;
-        let check = |value: &Value| read_request(&Responses, value.to_string().as_bytes(), "m");
-        let taken = check(&of_agents()).unwrap();
+        let taken = check(&Responses, &of_agents()).unwrap();
         assert_eq!(taken.messages, 8);
         assert_eq!(taken.tools, ["apply_patch", "bash"]);
-        assert!(check(&json!({"model": "m", "input": "hi"})).is_ok());
-        for (place, key, value, reason, words) in [
-            ("", "store", json!(true), BadValue, "store is not false"),
-            ("", "previous_response_id", json!("r"), UnknownKey, "previous_response_id"),
-            ("", "background", json!(true), UnknownKey, "background"),
-            ("", "prompt", json!({"id": "p"}), UnknownKey, "prompt"),
-            ("", "conversation", json!("c"), UnknownKey, "conversation"),
-            ("", "input", json!(1), BadValue, "input is not a text or a list"),
-            ("", "include", json!(["file_search_call.results"]), BadValue, "include[0]"),
-            (
-                "/input/0",
-                "type",
-                json!("item_reference"),
-                BadValue,
-                "input[0].type is not message or",
-            ),
-            ("/input/1/content/0", "type", json!("input_image"), BadValue, "content[0].type"),
-            ("/input/1/content/0", "type", json!("input_file"), BadValue, "content[0].type"),
-            ("/input/1/content/0", "file_id", json!("f"), UnknownKey, "content[0].file_id"),
-            ("/input/3", "server_label", json!("x"), UnknownKey, "input[3].server_label"),
-            (
-                "/tools/0",
-                "type",
-                json!("web_search"),
-                BadValue,
-                "tools[0].type is not function or custom",
-            ),
-            ("/tools/0", "type", json!("mcp"), BadValue, "tools[0].type"),
-            ("/tools/0", "server_url", json!("http://x"), UnknownKey, "tools[0].server_url"),
-            ("/tools/1/format", "url", json!("x"), UnknownKey, "tools[1].format.url"),
-            ("/reasoning", "x", json!(1), UnknownKey, "reasoning.x"),
-            (
-                "",
-                "tool_choice",
-                json!({"type": "mcp", "server_label": "x"}),
-                BadValue,
-                "tool_choice.type",
-            ),
-        ] {
-            let mut request = of_agents();
-            request.pointer_mut(place).unwrap()[key] = value;
-            let (found, what) = check(&request).unwrap_err();
-            assert!(found == reason && what.contains(words), "{place} {key}: {found:?} {what}");
-        }
+        assert!(check(&Responses, &json!({"model": "m", "input": "hi"})).is_ok());
+        let (part, tool) = ("/input/1/content/0/type", "/tools/0/type");
+        let mcp = json!({"type": "mcp", "server_label": "x"});
+        let changes = [
+            ("/store", json!(true), BadValue, "store is not false"),
+            ("/previous_response_id", json!("r"), UnknownKey, "previous_response_id"),
+            ("/background", json!(true), UnknownKey, "background"),
+            ("/prompt", json!({"id": "p"}), UnknownKey, "prompt"),
+            ("/conversation", json!("c"), UnknownKey, "conversation"),
+            ("/input", json!(1), BadValue, "input is not a text or a list"),
+            ("/include", json!(["file_search_call.results"]), BadValue, "include[0]"),
+            ("/input/0/type", json!("item_reference"), BadValue, "input[0].type is not message or"),
+            (part, json!("input_image"), BadValue, "content[0].type"),
+            (part, json!("input_file"), BadValue, "content[0].type"),
+            ("/input/1/content/0/file_id", json!("f"), UnknownKey, "content[0].file_id"),
+            ("/input/3/server_label", json!("x"), UnknownKey, "input[3].server_label"),
+            (tool, json!("web_search"), BadValue, "tools[0].type is not function or custom"),
+            (tool, json!("mcp"), BadValue, "tools[0].type"),
+            ("/tools/0/server_url", json!("http://x"), UnknownKey, "tools[0].server_url"),
+            ("/tools/1/format/url", json!("x"), UnknownKey, "tools[1].format.url"),
+            ("/reasoning/x", json!(1), UnknownKey, "reasoning.x"),
+            ("/tool_choice", mcp, BadValue, "tool_choice.type"),
+        ];
+        refused(&Responses, &of_agents(), changes);
     }
 }
