@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::fault::{Fault, FaultKind, fault};
@@ -38,31 +39,30 @@ pub(super) fn differences(
     report: &RunReport,
     kinds: &BTreeSet<String>,
 ) -> Vec<Fault> {
-    let mut out = Differences { faults: Vec::new() };
+    let mut out = Differences { dir, report, faults: Vec::new() };
     if matches!(report.status, RunStatus::Pass | RunStatus::Rehearsed) {
-        out.gates(dir, report);
-        out.events(report, kinds);
-        out.judge(dir, report);
+        out.gates();
+        out.events(kinds);
+        out.judge();
         if report.evidence_class != EvidenceClass::Fake {
-            out.wire(dir, report);
-            out.model(dir, report);
-            out.sandbox(dir, report);
+            out.wire();
+            out.model();
+            out.sandbox();
         }
     }
     out.faults
 }
 
-struct Differences {
+struct Differences<'a> {
+    dir: &'a RunDir,
+    report: &'a RunReport,
     faults: Vec<Fault>,
 }
 
-fn value(dir: &RunDir, name: &str) -> Result<Value, String> {
+fn typed<T: DeserializeOwned>(dir: &RunDir, name: &str) -> Result<T, String> {
     let bytes = dir.read(name, MAX_RECORD).map_err(|err| err.to_string())?;
-    record::parse_value(&bytes).map_err(|err| err.to_string())
-}
-
-fn typed<T: serde::de::DeserializeOwned>(dir: &RunDir, name: &str) -> Result<T, String> {
-    serde_json::from_value(value(dir, name)?).map_err(|err| err.to_string())
+    let value = record::parse_value(&bytes).map_err(|err| err.to_string())?;
+    serde_json::from_value(value).map_err(|err| err.to_string())
 }
 
 /// Head and body of a request as it is kept.
@@ -88,7 +88,7 @@ fn all_passed(rows: &Value) -> bool {
     })
 }
 
-impl Differences {
+impl Differences<'_> {
     fn same<T: PartialEq + std::fmt::Debug>(
         &mut self,
         name: &str,
@@ -107,15 +107,24 @@ impl Differences {
         self.faults.push(fault(FaultKind::Report, name, short(expected), short(found)));
     }
 
-    fn unreadable(&mut self, name: &str, why: String) {
-        self.add(name, "a record that the report can be held against".into(), why);
+    fn readable<T>(&mut self, name: &str, read: Result<T, impl ToString>) -> Option<T> {
+        let expected = "a record that the report can be held against".to_owned();
+        read.map_err(|why| self.add(name, expected, why.to_string())).ok()
     }
 
-    fn gates(&mut self, dir: &RunDir, report: &RunReport) {
-        let gates = match value(dir, names::GATE) {
-            Ok(gates) => gates,
-            Err(why) => return self.unreadable(names::GATE, why),
-        };
+    /// The record of this name; where it cannot be read, that is what differs.
+    fn record<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
+        self.readable(name, typed(self.dir, name))
+    }
+
+    /// The bytes of this name, likewise.
+    fn bytes(&mut self, name: &str) -> Option<Vec<u8>> {
+        self.readable(name, self.dir.read(name, MAX_RECORD))
+    }
+
+    fn gates(&mut self) {
+        let Some(gates) = self.record::<Value>(names::GATE) else { return };
+        let report = self.report;
         if serde_json::to_value(&report.gates).ok().as_ref() != Some(&gates["gates"]) {
             let expected = format!("the {} gates of report.json", report.gates.len());
             self.add(names::GATE, expected, "other gates or answers".into());
@@ -124,8 +133,8 @@ impl Differences {
         self.same(names::GATE, "backend", Some(report.backend.as_str()), gates["engine"].as_str());
     }
 
-    fn events(&mut self, report: &RunReport, kinds: &BTreeSet<String>) {
-        for event in &report.required_events {
+    fn events(&mut self, kinds: &BTreeSet<String>) {
+        for event in &self.report.required_events {
             if event.by == Author::Admit && event.seen && !kinds.contains(&event.kind) {
                 let expected = format!("the required event {} in the chain", event.kind);
                 self.add(names::EVENTS, expected, "no such event of admit's own".into());
@@ -133,30 +142,24 @@ impl Differences {
         }
     }
 
-    fn judge(&mut self, dir: &RunDir, report: &RunReport) {
+    fn judge(&mut self) {
         const JUDGEMENT: &str = "backend/judgement.json";
-        match value(dir, JUDGEMENT) {
-            Ok(rows) => {
-                self.same(JUDGEMENT, "tests_passed", report.tests_passed, all_passed(&rows))
-            }
-            Err(why) => self.unreadable(JUDGEMENT, why),
+        if let Some(rows) = self.record(JUDGEMENT) {
+            self.same(JUDGEMENT, "tests_passed", self.report.tests_passed, all_passed(&rows));
         }
-        for row in &report.baselines {
+        for row in &self.report.baselines {
             let name = format!("baseline/{}.json", row.name);
-            match value(dir, &name) {
-                Ok(rows) => self.same(&name, "accepted", row.accepted, all_passed(&rows)),
-                Err(why) => self.unreadable(&name, why),
+            if let Some(rows) = self.record(&name) {
+                self.same(&name, "accepted", row.accepted, all_passed(&rows));
             }
         }
     }
 
-    fn wire(&mut self, dir: &RunDir, report: &RunReport) {
+    fn wire(&mut self) {
         const PROXY: &str = "backend/bridge.json";
-        let proxy: ProxyRecord = match typed(dir, PROXY) {
-            Ok(proxy) => proxy,
-            Err(why) => return self.unreadable(PROXY, why),
-        };
-        let gates = value(dir, names::GATE).unwrap_or_default();
+        let Some(proxy) = self.record::<ProxyRecord>(PROXY) else { return };
+        let report = self.report;
+        let gates: Value = typed(self.dir, names::GATE).unwrap_or_default();
         // What does not stand there is the one that can be less.
         let origin = serde_json::from_value(gates["provider_origin"].clone());
         let kind = serde_json::from_value(gates["model_kind"].clone());
@@ -169,15 +172,15 @@ impl Differences {
         // Exchange 0 was before the proxy was there.
         let agents = report.wire.iter().filter(|row| row.number > 0).count();
         let reported = agents as u64 + report.wire_omitted;
-        self.probe(dir, report, &gates);
+        self.probe(&gates);
         self.same(PROXY, "exchanges", reported, proxy.exchanges.len() as u64);
         if !proxy.hosts_asked.is_empty() || !report.hosts_asked.is_empty() {
-            let clean = cleaner(dir);
+            let clean = cleaner(self.dir);
             let asked: Vec<String> = proxy.hosts_asked.iter().map(|name| clean(name)).collect();
             self.same(PROXY, "hosts_asked", &report.hosts_asked, &asked);
         }
-        self.requests(dir, &proxy);
-        self.shown(dir, report);
+        self.requests(&proxy);
+        self.shown();
         let nothing: &[String] = &[];
         self.same(PROXY, "secrets seen", nothing, &proxy.secrets_seen);
         self.same(PROXY, "failure of the record", None, proxy.recorder_failure);
@@ -192,29 +195,26 @@ impl Differences {
     }
 
     /// What went on to the model is what the proxy counted. None of it is ever left out of the files.
-    fn requests(&mut self, dir: &RunDir, proxy: &ProxyRecord) {
+    fn requests(&mut self, proxy: &ProxyRecord) {
         for exchange in &proxy.exchanges {
             let Some(digest) = &exchange.forwarded_sha256 else { continue };
             let name = forwarded(exchange.exchange);
-            match dir.read(&name, MAX_RECORD) {
-                Ok(bytes) => {
-                    let body = Digest::sha256(split(&bytes).1);
-                    self.same(&name, "forwarded_sha256 of the proxy's record", digest, &body);
-                }
-                Err(err) => self.unreadable(&name, err.to_string()),
+            if let Some(bytes) = self.bytes(&name) {
+                let body = Digest::sha256(split(&bytes).1);
+                self.same(&name, "forwarded_sha256 of the proxy's record", digest, &body);
             }
         }
     }
 
     /// What the report shows of the wire is what the files hold, but for the run's sentinel.
-    fn shown(&mut self, dir: &RunDir, report: &RunReport) {
-        let clean = cleaner(dir);
+    fn shown(&mut self) {
+        let clean = cleaner(self.dir);
         let cleaned = |excerpt: Excerpt| Excerpt { text: clean(&excerpt.text), ..excerpt };
-        for row in &report.wire {
+        for row in &self.report.wire {
             for (name, reported) in
                 [(&row.request_file, &row.request), (&row.reply_file, &row.reply)]
             {
-                if *reported != cleaned(shown(dir, name)) {
+                if *reported != cleaned(shown(self.dir, name)) {
                     let expected = format!("exchange {} as report.json shows it", row.number);
                     self.add(name, expected, "something else".into());
                 }
@@ -224,8 +224,8 @@ impl Differences {
 
     /// What the model was asked before the start: the requests are those that a probe makes, and the replies, read once
     /// more, are what the gate saw.
-    fn probe(&mut self, dir: &RunDir, report: &RunReport, gates: &Value) {
-        let probe = &gates["probe"];
+    fn probe(&mut self, gates: &Value) {
+        let (report, probe) = (self.report, &gates["probe"]);
         let kept = report.wire.iter().filter(|row| row.number == 0).count();
         let asked = report
             .gates
@@ -247,90 +247,68 @@ impl Differences {
         self.same(names::GATE, "probe/outcome", Some("ready"), probe["outcome"].as_str());
         let (request, name) = probe_question();
         let model = report.case_model.as_deref().unwrap_or_default();
-        match (dir.read(&name, MAX_RECORD), api) {
-            (Ok(reply), Some(api)) => {
-                let again = probe::read_again(api, model, &reply);
-                let again = serde_json::to_value(&again).unwrap_or_default();
-                self.same(&name, "the probe's verdict", &probe["verdict"], &again);
-                self.asked(dir, &request, probe::asked(api, model, false));
-                if lists {
-                    self.asked(dir, PROBE_LIST.0, probe::asked(api, model, true));
-                    self.listed(dir, model, probe);
-                }
-            }
-            (Err(err), _) => self.unreadable(&name, err.to_string()),
-            (_, None) => self.unreadable(&name, "no wire API that is known".into()),
+        let Some(reply) = self.bytes(&name) else { return };
+        let Some(api) = self.readable(&name, api.ok_or("no wire API that is known")) else {
+            return;
+        };
+        let again = probe::read_again(api, model, &reply);
+        let again = serde_json::to_value(&again).unwrap_or_default();
+        self.same(&name, "the probe's verdict", &probe["verdict"], &again);
+        self.asked(&request, probe::asked(api, model, false));
+        if lists {
+            self.asked(PROBE_LIST.0, probe::asked(api, model, true));
+            self.listed(model, probe);
         }
     }
 
     /// A request of the probe's is the one that is always made; further headers are the model's record's.
-    fn asked(&mut self, dir: &RunDir, name: &str, made: Result<(String, Vec<u8>), Error>) {
-        match (dir.read(name, MAX_RECORD), made) {
-            (Ok(bytes), Ok((line, body))) => {
-                let (head, sent) = split(&bytes);
-                let first = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                let made = (line, text(&body));
-                if (text(first), text(sent)) != made {
-                    let expected = format!("the probe's request: {} {}", made.0, made.1);
-                    self.add(name, expected, format!("{} {}", text(first), text(sent)));
-                }
-            }
-            (Err(err), _) => self.unreadable(name, err.to_string()),
-            (_, Err(err)) => self.unreadable(name, err.to_string()),
+    fn asked(&mut self, name: &str, made: Result<(String, Vec<u8>), Error>) {
+        let Some(bytes) = self.bytes(name) else { return };
+        let Some((line, body)) = self.readable(name, made) else { return };
+        let (head, sent) = split(&bytes);
+        let first = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let made = (line, text(&body));
+        if (text(first), text(sent)) != made {
+            let expected = format!("the probe's request: {} {}", made.0, made.1);
+            self.add(name, expected, format!("{} {}", text(first), text(sent)));
         }
     }
 
     /// The list of models that the probe was given names the model.
-    fn listed(&mut self, dir: &RunDir, model: &str, probe: &Value) {
+    fn listed(&mut self, model: &str, probe: &Value) {
         let name = PROBE_LIST.1;
-        let ids = match dir.read(name, MAX_RECORD) {
-            Ok(reply) => probe::ids(&reply).unwrap_or_default(),
-            Err(err) => return self.unreadable(name, err.to_string()),
-        };
+        let Some(reply) = self.bytes(name) else { return };
+        let ids = probe::ids(&reply).unwrap_or_default();
         self.same(name, "models_listed", probe["models_listed"].as_u64(), Some(ids.len() as u64));
         self.same(name, "that the model is listed", true, ids.contains(model));
     }
 
-    fn model(&mut self, dir: &RunDir, report: &RunReport) {
-        match value(dir, names::MODEL_RECORD) {
-            Ok(there) => {
-                let digest = Some(record::digest(&there));
-                self.same(
-                    names::MODEL_RECORD,
-                    "model_record_sha256",
-                    report.model_record_sha256.clone(),
-                    digest,
-                );
-                self.same(
-                    names::MODEL_RECORD,
-                    "case_model",
-                    report.case_model.as_deref(),
-                    there["model"].as_str(),
-                );
-            }
-            Err(why) => self.unreadable(names::MODEL_RECORD, why),
-        }
+    fn model(&mut self) {
+        let name = names::MODEL_RECORD;
+        let Some(there) = self.record::<Value>(name) else { return };
+        let report = self.report;
+        let digest = Some(record::digest(&there));
+        self.same(
+            name,
+            "model_record_sha256",
+            report.model_record_sha256.as_ref(),
+            digest.as_ref(),
+        );
+        self.same(name, "case_model", report.case_model.as_deref(), there["model"].as_str());
     }
 
-    fn sandbox(&mut self, dir: &RunDir, report: &RunReport) {
-        match value(dir, names::SANDBOX) {
-            Ok(sandbox) => {
-                let there = sandbox["stable"]["verified"][0]["sha256"].as_str();
-                let reported = report.case_binary_sha256.as_ref().map(ToString::to_string);
-                self.same(names::SANDBOX, "case_binary_sha256", reported.as_deref(), there);
-            }
-            Err(why) => self.unreadable(names::SANDBOX, why),
+    fn sandbox(&mut self) {
+        if let Some(sandbox) = self.record::<Value>(names::SANDBOX) {
+            let there = sandbox["stable"]["verified"][0]["sha256"].as_str();
+            let reported = self.report.case_binary_sha256.as_ref().map(ToString::to_string);
+            self.same(names::SANDBOX, "case_binary_sha256", reported.as_deref(), there);
         }
-        match typed::<Freshness>(dir, names::FRESHNESS) {
-            Ok(fresh) => {
-                self.same(names::FRESHNESS, "nonce seen", true, fresh.passed());
-                // Runs of before had none.
-                if let Ok(drawn) = typed::<HeldOutRecord>(dir, names::HELD_OUT) {
-                    self.same(names::HELD_OUT, "nonce", &fresh.nonce, &drawn.nonce);
-                }
-            }
-            Err(why) => self.unreadable(names::FRESHNESS, why),
+        let Some(fresh) = self.record::<Freshness>(names::FRESHNESS) else { return };
+        self.same(names::FRESHNESS, "nonce seen", true, fresh.passed());
+        // Runs of before had none.
+        if let Ok(drawn) = typed::<HeldOutRecord>(self.dir, names::HELD_OUT) {
+            self.same(names::HELD_OUT, "nonce", &fresh.nonce, &drawn.nonce);
         }
     }
 }
