@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::proxy::http1;
 use crate::record::evidence::WireRow;
@@ -39,16 +39,16 @@ pub struct Cut {
     pub omitted: usize,
 }
 
-/// A piece of a turn.
+/// A piece of a turn: with its text as it is shown, or as it was written in whatever API.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
-    Text(Cut),
-    Reasoning(Cut),
+pub enum Part<T = Cut> {
+    Text(T),
+    Reasoning(T),
     Call {
         name: String,
-        input: Cut,
+        input: T,
     },
-    Output(Cut),
+    Output(T),
     /// Something that is no text, such as a picture.
     Other(String),
 }
@@ -168,7 +168,7 @@ impl Known {
         match piece {
             Piece::Text(text) => Part::Text(self.cut(text)),
             Piece::Reasoning(text) => Part::Reasoning(self.cut(text)),
-            Piece::Call(name, input) => {
+            Piece::Call { name, input } => {
                 Part::Call { name: name.chars().take(200).collect(), input: self.cut(input) }
             }
             Piece::Output(text) => Part::Output(self.cut(text)),
@@ -199,14 +199,7 @@ fn body(message: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// A piece of a message, in whatever API it was written.
-enum Piece {
-    Text(String),
-    Reasoning(String),
-    Call(String, String),
-    Output(String),
-    Other(String),
-}
+type Piece = Part<String>;
 
 struct Message {
     speaker: Speaker,
@@ -355,6 +348,10 @@ fn laid_out(value: &Value) -> String {
     fields.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
+fn called(name: &Value, input: &Value) -> Piece {
+    Piece::Call { name: name.as_str().unwrap_or("?").to_owned(), input: arguments(input) }
+}
+
 fn chat_message(message: &Value) -> Message {
     let speaker = match message["role"].as_str() {
         Some("system" | "developer") => Speaker::Instructions,
@@ -375,8 +372,7 @@ fn chat_pieces(message: &Value) -> Vec<Piece> {
         reasoning.iter().map(|text| Piece::Reasoning((*text).to_owned())).collect();
     out.extend(texts(&message["content"]));
     for call in message["tool_calls"].as_array().into_iter().flatten() {
-        let name = call["function"]["name"].as_str().unwrap_or("?").to_owned();
-        out.push(Piece::Call(name, arguments(&call["function"]["arguments"])));
+        out.push(called(&call["function"]["name"], &call["function"]["arguments"]));
     }
     out
 }
@@ -405,16 +401,10 @@ fn chat_reply(whole: Option<&Value>, events: &[Value]) -> Reply {
             entry.1.push_str(call["function"]["arguments"].as_str().unwrap_or_default());
         }
     }
-    let mut out = Vec::new();
-    if !reasoning.is_empty() {
-        out.push(Piece::Reasoning(reasoning));
-    }
-    if !text.is_empty() {
-        out.push(Piece::Text(text));
-    }
-    let calls = calls.into_values();
-    out.extend(calls.map(|(name, input)| Piece::Call(name, arguments(&Value::String(input)))));
-    (out, usage)
+    let call = |(name, arguments)| json!({ "function": { "name": name, "arguments": arguments } });
+    let calls: Vec<Value> = calls.into_values().map(call).collect();
+    let message = json!({ "reasoning": reasoning, "content": text, "tool_calls": calls });
+    (chat_pieces(&message), usage)
 }
 
 fn responses_item(item: &Value) -> Message {
@@ -444,7 +434,7 @@ fn responses_pieces(item: &Value) -> Vec<Piece> {
             let name = item["name"].as_str().unwrap_or(kind).to_owned();
             let input = ["arguments", "input", "action"].map(|name| &item[name]);
             let input = input.into_iter().find(|value| !value.is_null()).unwrap_or(&Value::Null);
-            vec![Piece::Call(name, arguments(input))]
+            vec![Piece::Call { name, input: arguments(input) }]
         }
         _ => texts(&item["content"]),
     }
@@ -500,10 +490,7 @@ fn block_piece(block: &Value) -> Option<Piece> {
     match block["type"].as_str() {
         Some("text") => text("text").filter(|text| !text.is_empty()).map(Piece::Text),
         Some("thinking") => text("thinking").map(Piece::Reasoning),
-        Some("tool_use") => {
-            let name = text("name").unwrap_or_else(|| "?".into());
-            Some(Piece::Call(name, arguments(&block["input"])))
-        }
+        Some("tool_use") => Some(called(&block["name"], &block["input"])),
         Some("tool_result") => Some(output(&block["content"])),
         other => Some(Piece::Other(other.unwrap_or("something").to_owned())),
     }
@@ -538,14 +525,15 @@ fn messages_reply(whole: Option<&Value>, events: &[Value]) -> Reply {
             _ => {}
         }
     }
-    let pieces = blocks.into_values().filter_map(|(block, text)| match block["type"].as_str() {
-        Some("text") => (!text.is_empty()).then_some(Piece::Text(text)),
-        Some("thinking") => Some(Piece::Reasoning(text)),
-        Some("tool_use") => {
-            let name = block["name"].as_str().unwrap_or("?").to_owned();
-            Some(Piece::Call(name, arguments(&Value::String(text))))
-        }
-        _ => block_piece(&block),
+    let pieces = blocks.into_values().filter_map(|(mut block, text)| {
+        let key = match block["type"].as_str() {
+            Some("tool_use") => "input",
+            Some("thinking") => "thinking",
+            Some("text") => "text",
+            _ => return block_piece(&block),
+        };
+        block[key] = text.into();
+        block_piece(&block)
     });
     (pieces.collect(), input.zip(output))
 }
@@ -554,7 +542,6 @@ fn messages_reply(whole: Option<&Value>, events: &[Value]) -> Reply {
 mod tests {
     use super::*;
     use crate::record::sealed::Excerpt;
-    use serde_json::json;
 
     fn row(number: u32, path: &str) -> WireRow {
         WireRow {
