@@ -109,28 +109,34 @@ fn bun(report: &BuildReport, lock: &Lockfile) -> Option<Value> {
 /// Where a published executable comes from: a file of a package, taken out of it and looked at. Who built it and how,
 /// nothing here says.
 fn published(report: &BuildReport, lock: &Lockfile, file: &PublishedFile) -> Statement {
-    let volatile = &report.volatile;
     let mut resolved = vec![json!({
         "name": "published package",
         "uri": purl::npm(&file.package, &file.version),
         "digest": digest_set(&file.integrity.0),
     })];
     resolved.extend(bun(report, lock));
-    let predicate = json!({
-        "buildDefinition": {
-            "buildType": PUBLISHED_TYPE,
-            "externalParameters": {
-                "provider": report.provider,
-                "platform": report.platform,
-                "origin": report.origin.not_built_here(),
-                "package": file.package,
-                "version": file.version,
-                "output": report.output,
-                "lock": report.lock_digest,
-            },
-            "internalParameters": { "plan": report.plan_digest, "runtime": report.runtime },
-            "resolvedDependencies": resolved,
+    let definition = json!({
+        "buildType": PUBLISHED_TYPE,
+        "externalParameters": {
+            "provider": report.provider,
+            "platform": report.platform,
+            "origin": report.origin.not_built_here(),
+            "package": file.package,
+            "version": file.version,
+            "output": report.output,
+            "lock": report.lock_digest,
         },
+        "internalParameters": { "plan": report.plan_digest, "runtime": report.runtime },
+        "resolvedDependencies": resolved,
+    });
+    told(report, definition)
+}
+
+/// The statement about a recorded build that was defined so.
+fn told(report: &BuildReport, definition: Value) -> Statement {
+    let volatile = &report.volatile;
+    let predicate = json!({
+        "buildDefinition": definition,
         "runDetails": {
             "builder": { "id": BUILDER, "version": { "admit": volatile.admit_version } },
             "metadata": { "startedOn": volatile.started, "finishedOn": volatile.finished },
@@ -172,37 +178,23 @@ pub fn provenance(report: &BuildReport, lock: &Lockfile, packages: &[LockedPacka
         }));
     }
     resolved.extend(packages.iter().map(self::package));
-    let place = report.path();
-    let volatile = &report.volatile;
-    let predicate = json!({
-        "buildDefinition": {
-            "buildType": BUILD_TYPE,
-            "externalParameters": {
-                "provider": report.provider,
-                "platform": report.platform,
-                "source": source,
-                "commit": report.pinned_commit,
-                "output": report.output,
-                "lock": report.lock_digest,
-            },
-            "internalParameters": {
-                "buildPath": report.build_path,
-                "commands": report.build_command,
-                "plan": report.plan_digest,
-                "sandbox": report.sandbox,
-            },
-            "resolvedDependencies": resolved,
+    let definition = json!({
+        "buildType": BUILD_TYPE,
+        "externalParameters": {
+            "provider": report.provider,
+            "platform": report.platform,
+            "source": source,
+            "commit": report.pinned_commit,
+            "output": report.output,
+            "lock": report.lock_digest,
         },
-        "runDetails": {
-            "builder": { "id": BUILDER, "version": { "admit": volatile.admit_version } },
-            "metadata": { "startedOn": volatile.started, "finishedOn": volatile.finished },
-            "byproducts": [{
-                "name": place,
-                "digest": digest_set(&Digest::sha256(&record::pretty(report))),
-                "mediaType": "application/json",
-                "annotations": { "core": report.core_digest() },
-            }],
+        "internalParameters": {
+            "buildPath": report.build_path,
+            "commands": report.build_command,
+            "plan": report.plan_digest,
+            "sandbox": report.sandbox,
         },
+        "resolvedDependencies": resolved,
     });
-    Statement::about(report.output.as_str(), report.sha256.digest(), PROVENANCE, predicate)
+    told(report, definition)
 }
