@@ -14,7 +14,8 @@ use url::Url;
 
 use super::config::{NetConfig, http_client};
 use super::fault::{
-    Fault, host, redirect, refused, shown, sink_error, stalled, too_large, transport_fault,
+    Fault, cut_off, host, redirect, refused, shown, sink_error, stalled, too_large, too_long,
+    transport_fault,
 };
 use crate::error::{Error, Reason, Result};
 use crate::host::{self, Progress, Silent, open_regular};
@@ -131,17 +132,9 @@ impl Client {
             let mut done = from;
             let once = self.once(&engine.http, request, &url, (&mut sink, &mut done), on_bytes);
             let outcome = runtime.block_on(async {
-                match tokio::time::timeout(self.config.deadline, once).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => Err(Fault::Lasting(
-                        Error::new(Reason::TimedOut, "the download took too long")
-                            .at(shown(&url))
-                            .expected(format!(
-                                "an end within {} s",
-                                self.config.deadline.as_secs()
-                            )),
-                    )),
-                }
+                let limit = self.config.deadline;
+                let outcome = tokio::time::timeout(limit, once).await;
+                outcome.unwrap_or_else(|_| Err(too_long("download", &url, limit)))
             });
             let (err, at_least) = match outcome {
                 Ok(()) => return Ok(sink),
@@ -314,14 +307,7 @@ impl Client {
             let chunk = match next {
                 Some(Ok(Some(chunk))) => chunk,
                 Some(Ok(None)) => break,
-                Some(Err(err)) => {
-                    let err = Error::new(Reason::Truncated, "the answer ended early")
-                        .at(shown(url))
-                        .expected(total.map_or("a whole body".into(), |t| format!("{t} bytes")))
-                        .found(format!("{done} bytes"))
-                        .caused_by(err.without_url());
-                    return Err(Fault::Passing(err, Duration::ZERO));
-                }
+                Some(Err(err)) => return Err(cut_off(url, total, *done, err)),
                 None => return Err(stalled(url, self.config.stall, *done)),
             };
             let known = usize::try_from(again).unwrap_or(usize::MAX).min(chunk.len());

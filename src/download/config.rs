@@ -123,14 +123,10 @@ pub(crate) fn http_client(config: &NetConfig) -> Result<reqwest::Client> {
 /// The TLS configuration: CA certificates from the named files, else from the system; always verified.
 pub(crate) fn tls_config(config: &NetConfig) -> Result<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
-    match &config.ca_roots {
-        Some(file) => {
-            roots.add_parsable_certificates(certificates(file)?);
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
+    roots.add_parsable_certificates(match &config.ca_roots {
+        Some(file) => certificates(file)?,
+        None => rustls_native_certs::load_native_certs().certs,
+    });
     for file in &config.extra_ca {
         roots.add_parsable_certificates(certificates(file)?);
     }

@@ -10,25 +10,18 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+pub use reqwest::Method;
+use reqwest::StatusCode;
 use reqwest::header::AUTHORIZATION;
-use reqwest::{Method, StatusCode};
 use url::Url;
 
 use super::client::{Client, bug, parse_url};
-use super::fault::{Fault, host, refused, shown, stalled, too_large, transport_fault};
-use crate::error::{Error, Reason, Result};
+use super::fault::{Fault, cut_off, host, refused, stalled, too_large, too_long, transport_fault};
+use crate::error::{Error, Result};
 use crate::host::Progress;
 
-/// What is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
-    Get,
-    Head,
-    Post,
-    Put,
-}
-
-/// What goes with it.
+/// What goes with a request.
+#[derive(Clone, Copy)]
 pub enum Sent<'a> {
     Nothing,
     Bytes(&'a [u8]),
@@ -37,7 +30,7 @@ pub enum Sent<'a> {
 }
 
 pub struct Exchange<'a> {
-    pub verb: Verb,
+    pub method: Method,
     /// `https://` or `http://`.
     pub url: &'a str,
     pub headers: Vec<(&'static str, String)>,
@@ -105,13 +98,8 @@ impl Client {
 
     async fn try_once(&self, exchange: &Exchange<'_>, url: &Url) -> Result<Answer, Fault> {
         let engine = self.engine().map_err(Fault::Lasting)?;
-        let method = match exchange.verb {
-            Verb::Get => Method::GET,
-            Verb::Head => Method::HEAD,
-            Verb::Post => Method::POST,
-            Verb::Put => Method::PUT,
-        };
-        let mut builder = engine.http.request(method, url.clone());
+        let method = &exchange.method;
+        let mut builder = engine.http.request(method.clone(), url.clone());
         for (name, value) in &exchange.headers {
             builder = builder.header(*name, value);
         }
@@ -121,7 +109,7 @@ impl Client {
         let sent = Arc::new(AtomicU64::new(0));
         builder = match &exchange.sent {
             // A length of nothing is said too: some servers insist.
-            Sent::Nothing if matches!(exchange.verb, Verb::Post | Verb::Put) => {
+            Sent::Nothing if matches!(*method, Method::POST | Method::PUT) => {
                 builder.body(Vec::new())
             }
             Sent::Nothing => builder,
@@ -134,14 +122,9 @@ impl Client {
             }
         };
         let whole = self.finish(exchange, url, builder, &sent);
-        match tokio::time::timeout(self.config.deadline, whole).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Fault::Lasting(
-                Error::new(Reason::TimedOut, "the exchange took too long")
-                    .at(shown(url))
-                    .expected(format!("an end within {} s", self.config.deadline.as_secs())),
-            )),
-        }
+        let limit = self.config.deadline;
+        let outcome = tokio::time::timeout(limit, whole).await;
+        outcome.unwrap_or_else(|_| Err(too_long("exchange", url, limit)))
     }
 
     async fn finish(
@@ -174,14 +157,7 @@ impl Client {
             match tokio::time::timeout(self.config.stall, response.chunk()).await {
                 Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
                 Ok(Ok(None)) => break,
-                Ok(Err(err)) => {
-                    let err = Error::new(Reason::Truncated, "the answer ended early")
-                        .at(shown(url))
-                        .expected("a whole body")
-                        .found(format!("{} bytes", body.len()))
-                        .caused_by(err.without_url());
-                    return Err(Fault::Passing(err, Duration::ZERO));
-                }
+                Ok(Err(err)) => return Err(cut_off(url, None, body.len() as u64, err)),
                 Err(_) => return Err(stalled(url, self.config.stall, body.len() as u64)),
             }
             if body.len() as u64 > exchange.max_bytes {

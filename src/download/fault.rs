@@ -28,6 +28,24 @@ pub(super) fn stalled(url: &Url, limit: Duration, done: u64) -> Fault {
     Fault::Silence(err)
 }
 
+/// The whole of it took longer than `limit`.
+pub(super) fn too_long(what: &str, url: &Url, limit: Duration) -> Fault {
+    let err = Error::new(Reason::TimedOut, format!("the {what} took too long"))
+        .at(shown(url))
+        .expected(format!("an end within {} s", limit.as_secs()));
+    Fault::Lasting(err)
+}
+
+/// The body ended after `done` bytes and before its end.
+pub(super) fn cut_off(url: &Url, total: Option<u64>, done: u64, err: reqwest::Error) -> Fault {
+    let err = Error::new(Reason::Truncated, "the answer ended early")
+        .at(shown(url))
+        .expected(total.map_or("a whole body".into(), |total| format!("{total} bytes")))
+        .found(format!("{done} bytes"))
+        .caused_by(err.without_url());
+    Fault::Passing(err, Duration::ZERO)
+}
+
 /// An address as it may be printed: without user, password and query, which can be credentials.
 pub(super) fn shown(url: &Url) -> String {
     let mut url = url.clone();

@@ -1,7 +1,6 @@
 //! A repository of a registry, by the distribution specification (1.1): manifests, blobs, tags, referrers, and the login that
 //! a registry asks for.
 
-use std::fs::File;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -11,7 +10,7 @@ use url::Url;
 use super::credentials::Secret;
 use super::manifest::{INDEX, Index, MANIFEST};
 use crate::download::client::{Client, OnBytes, Request};
-use crate::download::exchange::{Answer, Exchange, Sent, Verb};
+use crate::download::exchange::{Answer, Exchange, Method, Sent};
 use crate::error::{Error, Reason, Result};
 use crate::host::Progress;
 use crate::record::ids::Digest;
@@ -85,7 +84,7 @@ impl<'a> Repository<'a> {
         };
         let url = self.url(&format!("manifests/{name}"));
         let accept = vec![("accept", format!("{MANIFEST}, {INDEX}"))];
-        let answer = self.ask(Verb::Get, &url, accept, Sent::Nothing, MAX_MANIFEST)?;
+        let answer = self.ask(Method::GET, &url, accept, Sent::Nothing, MAX_MANIFEST)?;
         if answer.status == 404 {
             return Ok(None);
         }
@@ -97,14 +96,7 @@ impl<'a> Repository<'a> {
             _ => said.filter(|said: &Digest| said.algorithm() == digest.algorithm()),
         };
         if let Some(want) = want.filter(|want| *want != digest) {
-            return Err(Error::new(
-                Reason::DigestMismatch,
-                "the registry's manifest has another digest",
-            )
-            .at(url)
-            .expected(want.to_string())
-            .found(digest.to_string())
-            .hint("what lies in the registry was changed: push it again from where it was built"));
+            return Err(altered("manifest", url, &want, &digest));
         }
         Ok(Some(Found { digest, bytes: answer.body }))
     }
@@ -118,7 +110,7 @@ impl<'a> Repository<'a> {
         let first = Url::parse(&url).map_err(|err| bad_answer(&url, &err.to_string()))?;
         let (mut out, mut seen) = (Vec::new(), 0);
         for _ in 0..MAX_PAGES {
-            let answer = self.ask(Verb::Get, &url, Vec::new(), Sent::Nothing, MAX_MANIFEST)?;
+            let answer = self.ask(Method::GET, &url, Vec::new(), Sent::Nothing, MAX_MANIFEST)?;
             // A repository that nobody pushed to yet has no tags.
             if answer.status == 404 {
                 return Ok(out);
@@ -156,7 +148,7 @@ impl<'a> Repository<'a> {
     /// Those of the network; [`Reason::RegistryDenied`].
     pub fn has(&self, digest: &Digest) -> Result<bool> {
         let url = self.url(&format!("blobs/{digest}"));
-        let answer = self.ask(Verb::Head, &url, Vec::new(), Sent::Nothing, 0)?;
+        let answer = self.ask(Method::HEAD, &url, Vec::new(), Sent::Nothing, 0)?;
         match answer.status {
             404 => Ok(false),
             // Where it is kept elsewhere, the download is sent there.
@@ -202,7 +194,7 @@ impl<'a> Repository<'a> {
         let found = Digest::sha256(&bytes);
         match found == *digest {
             true => Ok(bytes),
-            false => Err(altered(self.url(&format!("blobs/{digest}")), digest, &found)),
+            false => Err(altered("blob", self.url(&format!("blobs/{digest}")), digest, &found)),
         }
     }
 
@@ -210,34 +202,27 @@ impl<'a> Repository<'a> {
     ///
     /// # Errors
     /// Those of the network; [`Reason::RegistryDenied`]; [`Reason::HttpStatus`] where the registry does not take it.
-    pub fn upload(&self, digest: &Digest, body: &Body<'_>) -> Result<bool> {
+    pub fn upload(&self, digest: &Digest, body: Sent<'_>) -> Result<bool> {
         if self.has(digest)? {
             return Ok(false);
         }
-        let mut attempt = 1;
-        loop {
+        let passing = [Reason::Unreachable, Reason::Truncated, Reason::HttpStatus];
+        for attempt in 2..=UPLOADS {
             match self.upload_once(digest, body) {
-                Ok(()) => return Ok(true),
-                Err(err) => {
-                    let passing = matches!(
-                        err.reason(),
-                        Reason::Unreachable | Reason::Truncated | Reason::HttpStatus
-                    );
-                    if !passing || attempt == UPLOADS {
-                        return Err(err);
-                    }
-                    attempt += 1;
+                Err(err) if passing.contains(&err.reason()) => {
                     let text =
                         format!("{}: {}; attempt {attempt}", self.reference.host, err.what());
                     self.progress.note(&text);
                 }
+                done => return done.map(|()| true),
             }
         }
+        self.upload_once(digest, body).map(|()| true)
     }
 
-    fn upload_once(&self, digest: &Digest, body: &Body<'_>) -> Result<()> {
+    fn upload_once(&self, digest: &Digest, body: Sent<'_>) -> Result<()> {
         let url = self.url("blobs/uploads/");
-        let answer = self.ask(Verb::Post, &url, Vec::new(), Sent::Nothing, MAX_MANIFEST)?;
+        let answer = self.ask(Method::POST, &url, Vec::new(), Sent::Nothing, MAX_MANIFEST)?;
         let answer = expect(&url, answer, &[202, 201])?;
         let place = answer.header("location").ok_or_else(|| bad_answer(&url, "no Location"))?;
         let first = Url::parse(&url).map_err(|err| bad_answer(&url, &err.to_string()))?;
@@ -251,11 +236,7 @@ impl<'a> Repository<'a> {
         }
         place.query_pairs_mut().append_pair("digest", &digest.to_string());
         let headers = vec![("content-type", "application/octet-stream".to_owned())];
-        let sent = match body {
-            Body::Bytes(bytes) => Sent::Bytes(bytes),
-            Body::File(file, size) => Sent::File(file, *size),
-        };
-        let answer = self.ask(Verb::Put, place.as_str(), headers, sent, MAX_MANIFEST)?;
+        let answer = self.ask(Method::PUT, place.as_str(), headers, body, MAX_MANIFEST)?;
         expect(&url, answer, &[201, 202, 204]).map(drop)
     }
 
@@ -266,7 +247,7 @@ impl<'a> Repository<'a> {
     pub fn put(&self, name: &str, media_type: &str, bytes: &[u8]) -> Result<bool> {
         let url = self.url(&format!("manifests/{name}"));
         let headers = vec![("content-type", media_type.to_owned())];
-        let answer = self.ask(Verb::Put, &url, headers, Sent::Bytes(bytes), MAX_MANIFEST)?;
+        let answer = self.ask(Method::PUT, &url, headers, Sent::Bytes(bytes), MAX_MANIFEST)?;
         let answer = expect(&url, answer, &[201, 200, 202])?;
         Ok(answer.header("oci-subject").is_some())
     }
@@ -278,7 +259,7 @@ impl<'a> Repository<'a> {
     pub fn referrers(&self, digest: &Digest) -> Result<Option<Index>> {
         let url = self.url(&format!("referrers/{digest}"));
         let accept = vec![("accept", INDEX.to_owned())];
-        let answer = self.ask(Verb::Get, &url, accept, Sent::Nothing, MAX_MANIFEST)?;
+        let answer = self.ask(Method::GET, &url, accept, Sent::Nothing, MAX_MANIFEST)?;
         // A registry that does not know the interface answers as it likes.
         if answer.status != 200 {
             return Ok(None);
@@ -293,7 +274,7 @@ impl<'a> Repository<'a> {
     /// One exchange, and, where the registry wants a login, one more after it.
     fn ask(
         &self,
-        verb: Verb,
+        method: Method,
         url: &str,
         headers: Vec<(&'static str, String)>,
         sent: Sent<'_>,
@@ -301,20 +282,14 @@ impl<'a> Repository<'a> {
     ) -> Result<Answer> {
         self.in_time()?;
         let exchange = |line: Option<String>| {
-            let sent = match &sent {
-                Sent::Nothing => Sent::Nothing,
-                Sent::Bytes(bytes) => Sent::Bytes(bytes),
-                Sent::File(file, size) => Sent::File(file, *size),
-            };
-            let again = !matches!(sent, Sent::File(..));
             self.client.exchange(&Exchange {
-                verb,
+                method: method.clone(),
                 url,
                 headers: headers.clone(),
                 authorization: line.as_deref(),
                 sent,
                 max_bytes,
-                again,
+                again: !matches!(sent, Sent::File(..)),
                 progress: self.progress,
             })
         };
@@ -366,27 +341,21 @@ impl<'a> Repository<'a> {
         if place.scheme() != "https" && place.origin() != first.origin() {
             return Err(moved(url, place.host_str().unwrap_or("another address")));
         }
-        let (service, scope) = (part("service"), part("scope"));
+        let asked = ["service", "scope"].into_iter().filter_map(|name| Some((name, part(name)?)));
+        let asked: Vec<(&str, String)> = asked.collect();
         let answer = if let Some(Secret::Identity(token)) = secret {
             let mut form = url::form_urlencoded::Serializer::new(String::new());
             form.append_pair("grant_type", "refresh_token").append_pair("client_id", "admit");
-            for (name, value) in [("service", &service), ("scope", &scope)] {
-                if let Some(value) = value {
-                    form.append_pair(name, value);
-                }
-            }
-            let form = form.append_pair("refresh_token", token).finish();
+            let form = form.extend_pairs(asked).append_pair("refresh_token", token).finish();
             let kind = "application/x-www-form-urlencoded".to_owned();
             let headers = vec![("content-type", kind)];
-            self.at_realm(Verb::Post, &place, headers, None, Sent::Bytes(form.as_bytes()))?
+            self.at_realm(Method::POST, &place, headers, None, Sent::Bytes(form.as_bytes()))?
         } else {
-            for (name, value) in [("service", &service), ("scope", &scope)] {
-                if let Some(value) = value {
-                    place.query_pairs_mut().append_pair(name, value);
-                }
+            for (name, value) in &asked {
+                place.query_pairs_mut().append_pair(name, value);
             }
             let line = secret.and_then(Secret::basic);
-            self.at_realm(Verb::Get, &place, Vec::new(), line.as_deref(), Sent::Nothing)?
+            self.at_realm(Method::GET, &place, Vec::new(), line.as_deref(), Sent::Nothing)?
         };
         let token = serde_json::from_slice::<serde_json::Value>(&answer.body).ok();
         let token = token.as_ref().and_then(|t| t["token"].as_str().or(t["access_token"].as_str()));
@@ -407,14 +376,14 @@ impl<'a> Repository<'a> {
 
     fn at_realm(
         &self,
-        verb: Verb,
+        method: Method,
         place: &Url,
         headers: Vec<(&'static str, String)>,
         line: Option<&str>,
         sent: Sent<'_>,
     ) -> Result<Answer> {
         self.client.exchange(&Exchange {
-            verb,
+            method,
             url: place.as_str(),
             headers,
             authorization: line,
@@ -426,16 +395,9 @@ impl<'a> Repository<'a> {
     }
 }
 
-/// What is put there.
-pub enum Body<'a> {
-    Bytes(&'a [u8]),
-    /// From its beginning, and its size.
-    File(&'a File, u64),
-}
-
-/// A blob that is not what its name says.
-pub fn altered(place: String, expected: &Digest, found: &Digest) -> Error {
-    Error::new(Reason::DigestMismatch, "the registry's blob has another digest")
+/// A blob or manifest that is not what its name says.
+pub fn altered(what: &str, place: String, expected: &Digest, found: &Digest) -> Error {
+    Error::new(Reason::DigestMismatch, format!("the registry's {what} has another digest"))
         .at(place)
         .expected(expected.to_string())
         .found(found.to_string())

@@ -403,7 +403,7 @@ fn fetch(
     let mut pending = writer.pend(Algorithm::Sha256)?;
     let found = pending.file().digest().clone();
     if found != *digest {
-        return Err(altered(place, digest, &found));
+        return Err(altered("blob", place, digest, &found));
     }
     let pending = pending.require(expected.blake3.digest())?;
     Ok((Fetched::New(Box::new(pending)), expected.size))

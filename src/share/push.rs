@@ -8,6 +8,7 @@ use crate::attest::keys::Keys;
 use crate::attest::{self, Demand};
 use crate::check::gather;
 use crate::context::Context;
+use crate::download::exchange::Sent;
 use crate::error::{Error, Kind, Reason, Result};
 use crate::lock::{self, Spec};
 use crate::record;
@@ -16,7 +17,7 @@ use crate::record::ids::Digest;
 use crate::record::reference::{Reference, Which};
 use crate::record::report::Origin;
 use crate::record::signing::Kind as Signed;
-use crate::registry::client::{Body, Repository};
+use crate::registry::client::Repository;
 use crate::registry::manifest::{Descriptor, INDEX, Index, MANIFEST, NOTHING};
 use crate::verify;
 
@@ -66,13 +67,13 @@ pub fn push(context: &Context, spec: &Spec, reference: &Reference) -> Result<Pus
     let progress = &*context.progress;
     progress.stage("push", &format!("{name} to {}", reference.repository()));
     let mut sent = 0;
-    let mut put = |digest: &Digest, body: &Body<'_>, size: u64| -> Result<()> {
+    let mut put = |digest: &Digest, body: Sent<'_>, size: u64| -> Result<()> {
         sent += if repository.upload(digest, body)? { size } else { 0 };
         Ok(())
     };
-    put(report.sha256.digest(), &Body::File(output.shared(), report.size), report.size)?;
-    put(&Digest::sha256(&bytes), &Body::Bytes(&bytes), bytes.len() as u64)?;
-    put(&Digest::sha256(NOTHING), &Body::Bytes(NOTHING), NOTHING.len() as u64)?;
+    put(report.sha256.digest(), Sent::File(output.shared(), report.size), report.size)?;
+    put(&Digest::sha256(&bytes), Sent::Bytes(&bytes), bytes.len() as u64)?;
+    put(&Digest::sha256(NOTHING), Sent::Bytes(NOTHING), NOTHING.len() as u64)?;
     let manifest = artifact::build(&report, &bytes).bytes();
     let mut subject = Descriptor::of(MANIFEST, &manifest);
     let tag = artifact::build_tag(&report.sha256, &subject.digest);
@@ -82,7 +83,7 @@ pub fn push(context: &Context, spec: &Spec, reference: &Reference) -> Result<Pus
     let mut listed = Vec::new();
     for envelope in &envelopes {
         let line = envelope.line().into_bytes();
-        put(&Digest::sha256(&line), &Body::Bytes(&line), line.len() as u64)?;
+        put(&Digest::sha256(&line), Sent::Bytes(&line), line.len() as u64)?;
         let about = artifact::statement(envelope, &line, &subject);
         let bytes = about.bytes();
         let tag = artifact::statement_tag(&subject.digest, &Digest::sha256(&line));

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use admit::download::client::Client;
 use admit::download::config::NetConfig;
+use admit::download::exchange::Sent;
 use admit::error::{Error, Reason};
 use admit::host::{Host, Silent};
 use admit::record::ids::Digest;
 use admit::record::reference::{Reference, Which};
-use admit::registry::client::{Body, Repository};
+use admit::registry::client::Repository;
 use admit::registry::credentials;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -446,8 +447,8 @@ fn a_registry_that_is_slow_moves_or_lies_is_named() {
     let registry = Registry::new();
     let here = registry.repository();
     let digest = Digest::sha256(b"output");
-    assert!(here.upload(&digest, &Body::Bytes(b"output")).unwrap());
-    assert!(!here.upload(&digest, &Body::Bytes(b"output")).unwrap());
+    assert!(here.upload(&digest, Sent::Bytes(b"output")).unwrap());
+    assert!(!here.upload(&digest, Sent::Bytes(b"output")).unwrap());
     let fetch = || registry.repository().small(&digest, 6);
     assert_eq!(fetch().unwrap(), b"output");
     let with = |reply: fn() -> Reply| {
@@ -502,7 +503,7 @@ fn a_registry_that_is_slow_moves_or_lies_is_named() {
         _ => Some(answer(202, &[("location", "http://127.0.0.1:9/up".into())], Vec::new())),
     });
     assert_eq!(
-        reason(registry.repository().upload(&other, &Body::Bytes(b"more"))),
+        reason(registry.repository().upload(&other, Sent::Bytes(b"more"))),
         Reason::RedirectRefused
     );
     // Its own word for a manifest's digest does not fit; or it gives another one than was asked for.
