@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::shape::{Key, Shape, may, must};
-use super::{End, Finish, Said, WireApi, error_name, spent};
+use super::shape::Shape::*;
+use super::shape::{Key, may, must};
+use super::{End, Finish, Said, WireApi, error_name, spent, text, usage};
 use crate::proxy::json;
 use crate::proxy::reply::Reply;
 use crate::proxy::sse::Event;
 use crate::record::admission::Api;
-use crate::record::wire::{ReasoningField, Usage};
+use crate::record::wire::ReasoningField;
 
 #[derive(Debug)]
 pub struct Chat;
@@ -17,106 +18,100 @@ pub struct Chat;
 /// reach outside the model. `store: true` would keep the conversation, an image's URL would be fetched by the server,
 /// a tool that is no function would be run by it, and a chat template takes any variable that a request names.
 const KEYS: &[Key] = &[
-    must("model", Shape::Text),
-    must("messages", Shape::List(&Shape::Object(MESSAGE))),
-    may("stream", Shape::Bool),
-    may("stream_options", Shape::Object(&[may("include_usage", Shape::Bool)])),
-    may("store", Shape::Just("false")),
-    may("max_completion_tokens", Shape::Number),
-    may("tools", Shape::List(&Shape::Object(TOOL))),
+    must("model", Text),
+    must("messages", List(&Object(MESSAGE))),
+    may("stream", Bool),
+    may("stream_options", Object(&[may("include_usage", Bool)])),
+    may("store", Just("false")),
+    may("max_completion_tokens", Number),
+    may("tools", List(&Object(TOOL))),
     may(
         "chat_template_kwargs",
-        Shape::Object(&[
-            may("enable_thinking", Shape::Bool),
-            may("preserve_thinking", Shape::Bool),
-            may("thinking", Shape::Bool),
+        Object(&[
+            may("enable_thinking", Bool),
+            may("preserve_thinking", Bool),
+            may("thinking", Bool),
         ]),
     ),
-    may("enable_thinking", Shape::Bool),
-    may("frequency_penalty", Shape::Number),
-    may("include_reasoning", Shape::Bool),
-    may("logit_bias", Shape::Map(&Shape::Number)),
-    may("logprobs", Shape::Bool),
-    may("max_tokens", Shape::Number),
-    may("min_p", Shape::Number),
-    may("n", Shape::Just("1")),
-    may("parallel_tool_calls", Shape::Bool),
-    may("presence_penalty", Shape::Number),
-    may("prompt_cache_key", Shape::Text),
-    may("reasoning_effort", Shape::Text),
-    may("repetition_penalty", Shape::Number),
+    may("enable_thinking", Bool),
+    may("frequency_penalty", Number),
+    may("include_reasoning", Bool),
+    may("logit_bias", Map(&Number)),
+    may("logprobs", Bool),
+    may("max_tokens", Number),
+    may("min_p", Number),
+    may("n", Just("1")),
+    may("parallel_tool_calls", Bool),
+    may("presence_penalty", Number),
+    may("prompt_cache_key", Text),
+    may("reasoning_effort", Text),
+    may("repetition_penalty", Number),
     may(
         "response_format",
-        Shape::Object(&[
-            must("type", Shape::Word(&["text", "json_object", "json_schema"])),
+        Object(&[
+            must("type", Word(&["text", "json_object", "json_schema"])),
             may(
                 "json_schema",
-                Shape::Object(&[
-                    must("name", Shape::Text),
-                    may("description", Shape::Text),
-                    may("schema", Shape::Map(&Shape::Any)),
-                    may("strict", Shape::Bool),
+                Object(&[
+                    must("name", Text),
+                    may("description", Text),
+                    may("schema", Map(&Any)),
+                    may("strict", Bool),
                 ]),
             ),
         ]),
     ),
-    may("seed", Shape::Number),
-    may("stop", Shape::Either(&[Shape::Text, Shape::List(&Shape::Text)])),
-    may("temperature", Shape::Number),
+    may("seed", Number),
+    may("stop", Either(&[Text, List(&Text)])),
+    may("temperature", Number),
     may(
         "tool_choice",
-        Shape::Either(&[
-            Shape::Word(&["none", "auto", "required"]),
-            Shape::Object(&[
-                must("type", Shape::Word(&["function"])),
-                must("function", Shape::Object(&[must("name", Shape::Text)])),
+        Either(&[
+            Word(&["none", "auto", "required"]),
+            Object(&[
+                must("type", Word(&["function"])),
+                must("function", Object(&[must("name", Text)])),
             ]),
         ]),
     ),
-    may("top_k", Shape::Number),
-    may("top_logprobs", Shape::Number),
-    may("top_p", Shape::Number),
+    may("top_k", Number),
+    may("top_logprobs", Number),
+    may("top_p", Number),
 ];
 
 /// One message. Case sends reasoning back under the name that it came under, and its details as the server made them.
 const MESSAGE: &[Key] = &[
-    must("role", Shape::Word(&["system", "developer", "user", "assistant", "tool"])),
-    may("content", Shape::Either(&[Shape::Text, Shape::List(&Shape::Object(PART))])),
-    may("name", Shape::Text),
-    may("refusal", Shape::Text),
+    must("role", Word(&["system", "developer", "user", "assistant", "tool"])),
+    may("content", Either(&[Text, List(&Object(PART))])),
+    may("name", Text),
+    may("refusal", Text),
     may(
         "tool_calls",
-        Shape::List(&Shape::Object(&[
-            may("index", Shape::Number),
-            must("id", Shape::Text),
-            must("type", Shape::Word(&["function"])),
-            must(
-                "function",
-                Shape::Object(&[must("name", Shape::Text), must("arguments", Shape::Text)]),
-            ),
+        List(&Object(&[
+            may("index", Number),
+            must("id", Text),
+            must("type", Word(&["function"])),
+            must("function", Object(&[must("name", Text), must("arguments", Text)])),
         ])),
     ),
-    may("tool_call_id", Shape::Text),
-    may("reasoning", Shape::Text),
-    may("reasoning_content", Shape::Text),
-    may("reasoning_details", Shape::List(&Shape::Map(&Shape::Any))),
+    may("tool_call_id", Text),
+    may("reasoning", Text),
+    may("reasoning_content", Text),
+    may("reasoning_details", List(&Map(&Any))),
 ];
 
-const PART: &[Key] = &[
-    must("type", Shape::Word(&["text", "refusal"])),
-    may("text", Shape::Text),
-    may("refusal", Shape::Text),
-];
+const PART: &[Key] =
+    &[must("type", Word(&["text", "refusal"])), may("text", Text), may("refusal", Text)];
 
 const TOOL: &[Key] = &[
-    must("type", Shape::Word(&["function"])),
+    must("type", Word(&["function"])),
     must(
         "function",
-        Shape::Object(&[
-            must("name", Shape::Text),
-            may("description", Shape::Text),
-            may("parameters", Shape::Map(&Shape::Any)),
-            may("strict", Shape::Bool),
+        Object(&[
+            must("name", Text),
+            may("description", Text),
+            may("parameters", Map(&Any)),
+            may("strict", Bool),
         ]),
     ),
 ];
@@ -146,7 +141,7 @@ impl WireApi for Chat {
 
     fn outline(&self, request: &Value) -> (u64, Vec<String>) {
         let list = |key: &str| request[key].as_array().into_iter().flatten();
-        let name = |tool: &Value| tool["function"]["name"].as_str().unwrap_or_default().to_owned();
+        let name = |tool: &Value| text(&tool["function"]["name"]).to_owned();
         (list("messages").count() as u64, list("tools").map(name).collect())
     }
 
@@ -283,7 +278,8 @@ fn object(value: &Value, part: &str, reply: &mut Reply) -> bool {
     if let Some(model) = value["model"].as_str() {
         reply.model(model);
     }
-    if let Some(usage) = usage(&value["usage"]) {
+    let counts = ["prompt_tokens", "completion_tokens", "completion_tokens_details"];
+    if let Some(usage) = usage(&value["usage"], counts) {
         reply.usage(usage);
     }
     let choices = value["choices"].as_array().map_or(&[][..], Vec::as_slice);
@@ -317,7 +313,7 @@ fn said(part: &Value, reply: &mut Reply) {
     }
     for (at, piece) in part["tool_calls"].as_array().into_iter().flatten().enumerate() {
         let index = piece["index"].as_u64().unwrap_or(at as u64);
-        let name = piece["function"]["name"].as_str().unwrap_or_default();
+        let name = text(&piece["function"]["name"]);
         let arguments = match &piece["function"]["arguments"] {
             Value::Null => Some(""),
             other => other.as_str(),
@@ -338,18 +334,6 @@ fn text_of(value: &Value) -> String {
             .collect(),
         _ => String::new(),
     }
-}
-
-fn usage(value: &Value) -> Option<Usage> {
-    let prompt_tokens = value["prompt_tokens"].as_u64().unwrap_or(0);
-    let completion_tokens = value["completion_tokens"].as_u64()?;
-    let sum = prompt_tokens.saturating_add(completion_tokens);
-    Some(Usage {
-        prompt_tokens,
-        completion_tokens,
-        total_tokens: value["total_tokens"].as_u64().unwrap_or(0).max(sum),
-        reasoning_tokens: value["completion_tokens_details"]["reasoning_tokens"].as_u64(),
-    })
 }
 
 #[cfg(test)]

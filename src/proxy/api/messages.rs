@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::shape::{Key, Kind, Shape, may, must};
-use super::{End, Finish, Header, Said, WireApi, error_name, spent};
+use super::shape::Shape::*;
+use super::shape::{Key, Kind, may, must};
+use super::{End, Finish, Header, Said, WireApi, error_name, named_event, spent, text};
 use crate::proxy::json;
 use crate::proxy::reply::{Part, Reply};
 use crate::proxy::sse::Event;
@@ -16,86 +17,77 @@ pub struct Messages;
 /// What passes. `container` and `mcp_servers` would reach beyond the model, and a tool of a type other than `custom`
 /// would be run by the server or have a schema of the server's.
 const KEYS: &[Key] = &[
-    must("model", Shape::Text),
+    must("model", Text),
     must(
         "messages",
-        Shape::List(&Shape::Object(&[
-            must("role", Shape::Word(&["user", "assistant", "system"])),
-            must("content", Shape::Either(&[Shape::Text, Shape::List(&Shape::Kinds(BLOCKS))])),
+        List(&Object(&[
+            must("role", Word(&["user", "assistant", "system"])),
+            must("content", Either(&[Text, List(&Kinds(BLOCKS))])),
         ])),
     ),
-    must("max_tokens", Shape::Number),
-    may("stream", Shape::Bool),
-    may("system", Shape::Either(&[Shape::Text, Shape::List(&Shape::Kinds(TEXT))])),
-    may("tools", Shape::List(&Shape::KindsOr(TOOLS))),
+    must("max_tokens", Number),
+    may("stream", Bool),
+    may("system", Either(&[Text, List(&Kinds(TEXT))])),
+    may("tools", List(&KindsOr(TOOLS))),
     may(
         "tool_choice",
-        Shape::Kinds(&[
-            ("auto", &[may("disable_parallel_tool_use", Shape::Bool)]),
-            ("any", &[may("disable_parallel_tool_use", Shape::Bool)]),
+        Kinds(&[
+            ("auto", &[may("disable_parallel_tool_use", Bool)]),
+            ("any", &[may("disable_parallel_tool_use", Bool)]),
             ("none", &[]),
-            ("tool", &[must("name", Shape::Text), may("disable_parallel_tool_use", Shape::Bool)]),
+            ("tool", &[must("name", Text), may("disable_parallel_tool_use", Bool)]),
         ]),
     ),
     may(
         "thinking",
-        Shape::Kinds(&[
+        Kinds(&[
             ("disabled", &[]),
-            ("enabled", &[must("budget_tokens", Shape::Number), may("display", Shape::Text)]),
-            ("adaptive", &[may("display", Shape::Text)]),
+            ("enabled", &[must("budget_tokens", Number), may("display", Text)]),
+            ("adaptive", &[may("display", Text)]),
         ]),
     ),
-    may("output_config", Shape::Object(&[may("effort", Shape::Text)])),
-    may("metadata", Shape::Object(&[may("user_id", Shape::Text)])),
-    may("service_tier", Shape::Word(&["auto", "standard_only"])),
-    may("stop_sequences", Shape::List(&Shape::Text)),
-    may("temperature", Shape::Number),
-    may("top_k", Shape::Number),
-    may("top_p", Shape::Number),
+    may("output_config", Object(&[may("effort", Text)])),
+    may("metadata", Object(&[may("user_id", Text)])),
+    may("service_tier", Word(&["auto", "standard_only"])),
+    may("stop_sequences", List(&Text)),
+    may("temperature", Number),
+    may("top_k", Number),
+    may("top_p", Number),
     CACHE,
 ];
 
 const CACHE: Key =
-    may("cache_control", Shape::Kinds(&[("ephemeral", &[may("ttl", Shape::Word(&["5m", "1h"]))])]));
+    may("cache_control", Kinds(&[("ephemeral", &[may("ttl", Word(&["5m", "1h"]))])]));
 
 const TEXT: &[Kind] = &[("text", TEXT_KEYS)];
 /// Citations come back with the text that they stand in.
-const TEXT_KEYS: &[Key] =
-    &[must("text", Shape::Text), may("citations", Shape::List(&Shape::Map(&Shape::Any))), CACHE];
+const TEXT_KEYS: &[Key] = &[must("text", Text), may("citations", List(&Map(&Any))), CACHE];
 
 /// What a message is made of. An image or a document could be an address that the server fetches, or a file that it keeps.
 const BLOCKS: &[Kind] = &[
     ("text", TEXT_KEYS),
-    (
-        "tool_use",
-        &[
-            must("id", Shape::Text),
-            must("name", Shape::Text),
-            must("input", Shape::Map(&Shape::Any)),
-            CACHE,
-        ],
-    ),
+    ("tool_use", &[must("id", Text), must("name", Text), must("input", Map(&Any)), CACHE]),
     (
         "tool_result",
         &[
-            must("tool_use_id", Shape::Text),
-            may("content", Shape::Either(&[Shape::Text, Shape::List(&Shape::Kinds(TEXT))])),
-            may("is_error", Shape::Bool),
+            must("tool_use_id", Text),
+            may("content", Either(&[Text, List(&Kinds(TEXT))])),
+            may("is_error", Bool),
             CACHE,
         ],
     ),
-    ("thinking", &[must("thinking", Shape::Text), must("signature", Shape::Text)]),
-    ("redacted_thinking", &[must("data", Shape::Text)]),
+    ("thinking", &[must("thinking", Text), must("signature", Text)]),
+    ("redacted_thinking", &[must("data", Text)]),
 ];
 
 const TOOLS: &[Kind] = &[(
     "custom",
     &[
-        must("name", Shape::Text),
-        may("description", Shape::Text),
-        must("input_schema", Shape::Map(&Shape::Any)),
-        may("eager_input_streaming", Shape::Bool),
-        may("strict", Shape::Bool),
+        must("name", Text),
+        may("description", Text),
+        must("input_schema", Map(&Any)),
+        may("eager_input_streaming", Bool),
+        may("strict", Bool),
         CACHE,
     ],
 )];
@@ -172,7 +164,7 @@ impl WireApi for Messages {
 
     fn outline(&self, request: &Value) -> (u64, Vec<String>) {
         let list = |key: &str| request[key].as_array().into_iter().flatten();
-        let name = |tool: &Value| tool["name"].as_str().unwrap_or_default().to_owned();
+        let name = |tool: &Value| text(&tool["name"]).to_owned();
         (list("messages").count() as u64, list("tools").map(name).collect())
     }
 
@@ -312,15 +304,8 @@ impl WireApi for Messages {
                 "delta": {"stop_reason": reason, "stop_sequence": null}})),
         }
         events.push(json!({"type": "message_stop"}));
-        let line = |event: &Value| {
-            format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or_default())
-        };
-        events.iter().map(line).collect()
+        events.iter().map(named_event).collect()
     }
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }
 
 /// An error's type; the API has one for what does not exist, and says in words whether that is the model.

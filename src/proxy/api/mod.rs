@@ -19,7 +19,7 @@ pub use super::reply::Finish;
 use super::reply::Reply;
 use super::sse::Event;
 use crate::record::admission::Api;
-use crate::record::wire::{ReasoningField, RequestRefusal};
+use crate::record::wire::{ReasoningField, RequestRefusal, Usage};
 
 /// One way to speak to a model.
 pub trait WireApi: fmt::Debug + Send + Sync {
@@ -170,6 +170,28 @@ fn error_name(error: &Value) -> String {
         None if names.is_empty() => field("message").unwrap_or_else(|| "unnamed".into()),
         None => names.join(" "),
     }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// Token counts by an API's names for what went in, what came out, and the details of that.
+fn usage(value: &Value, [input, output, details]: [&str; 3]) -> Option<Usage> {
+    let prompt_tokens = value[input].as_u64().unwrap_or(0);
+    let completion_tokens = value[output].as_u64()?;
+    let sum = prompt_tokens.saturating_add(completion_tokens);
+    Some(Usage {
+        prompt_tokens,
+        completion_tokens,
+        total_tokens: value["total_tokens"].as_u64().unwrap_or(0).max(sum),
+        reasoning_tokens: value[details]["reasoning_tokens"].as_u64(),
+    })
+}
+
+/// An event of a stream whose events have names: its type is its name.
+fn named_event(event: &Value) -> String {
+    format!("event: {}\ndata: {event}\n\n", text(&event["type"]))
 }
 
 /// What a mock model says in one reply.

@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::shape::{Key, Kind, Shape, may, must};
-use super::{End, Finish, Said, WireApi, error_name, spent};
+use super::shape::Shape::*;
+use super::shape::{Key, Kind, may, must};
+use super::{End, Finish, Said, WireApi, error_name, named_event, spent, text, usage};
 use crate::proxy::json;
 use crate::proxy::reply::{Part, Reply};
 use crate::proxy::sse::Event;
 use crate::record::admission::Api;
-use crate::record::wire::{ReasoningField, Usage};
+use crate::record::wire::ReasoningField;
 
 #[derive(Debug)]
 pub struct Responses;
@@ -16,68 +17,61 @@ pub struct Responses;
 /// What passes. `store: true`, `previous_response_id`, `conversation`, `prompt` and `background` would keep something
 /// at the server or take something that is kept there; a tool that is neither a function nor custom would be run by it.
 const KEYS: &[Key] = &[
-    must("model", Shape::Text),
-    must("input", Shape::Either(&[Shape::Text, Shape::List(&Shape::KindsOr(ITEMS))])),
-    may("stream", Shape::Bool),
-    may("stream_options", Shape::Object(&[may("include_obfuscation", Shape::Bool)])),
-    may("store", Shape::Just("false")),
-    may("instructions", Shape::Text),
-    may("max_output_tokens", Shape::Number),
-    may("tools", Shape::List(&Shape::Kinds(TOOLS))),
+    must("model", Text),
+    must("input", Either(&[Text, List(&KindsOr(ITEMS))])),
+    may("stream", Bool),
+    may("stream_options", Object(&[may("include_obfuscation", Bool)])),
+    may("store", Just("false")),
+    may("instructions", Text),
+    may("max_output_tokens", Number),
+    may("tools", List(&Kinds(TOOLS))),
     may(
         "tool_choice",
-        Shape::Either(&[
-            Shape::Word(&["none", "auto", "required"]),
-            Shape::Kinds(&[
-                ("function", &[must("name", Shape::Text)]),
-                ("custom", &[must("name", Shape::Text)]),
-            ]),
+        Either(&[
+            Word(&["none", "auto", "required"]),
+            Kinds(&[("function", &[must("name", Text)]), ("custom", &[must("name", Text)])]),
         ]),
     ),
-    may("parallel_tool_calls", Shape::Bool),
-    may("max_tool_calls", Shape::Number),
-    may("include", Shape::List(&Shape::Word(&["reasoning.encrypted_content"]))),
+    may("parallel_tool_calls", Bool),
+    may("max_tool_calls", Number),
+    may("include", List(&Word(&["reasoning.encrypted_content"]))),
     may(
         "reasoning",
-        Shape::Object(&[
-            may("effort", Shape::Text),
-            may("summary", Shape::Text),
-            may("generate_summary", Shape::Text),
-        ]),
+        Object(&[may("effort", Text), may("summary", Text), may("generate_summary", Text)]),
     ),
     may(
         "text",
-        Shape::Object(&[
-            may("verbosity", Shape::Text),
+        Object(&[
+            may("verbosity", Text),
             may(
                 "format",
-                Shape::Kinds(&[
+                Kinds(&[
                     ("text", &[]),
                     ("json_object", &[]),
                     (
                         "json_schema",
                         &[
-                            must("name", Shape::Text),
-                            may("description", Shape::Text),
-                            must("schema", Shape::Map(&Shape::Any)),
-                            may("strict", Shape::Bool),
+                            must("name", Text),
+                            may("description", Text),
+                            must("schema", Map(&Any)),
+                            may("strict", Bool),
                         ],
                     ),
                 ]),
             ),
         ]),
     ),
-    may("metadata", Shape::Map(&Shape::Text)),
-    may("client_metadata", Shape::Map(&Shape::Text)),
-    may("prompt_cache_key", Shape::Text),
-    may("prompt_cache_retention", Shape::Text),
-    may("safety_identifier", Shape::Text),
-    may("service_tier", Shape::Text),
-    may("temperature", Shape::Number),
-    may("top_logprobs", Shape::Number),
-    may("top_p", Shape::Number),
-    may("truncation", Shape::Word(&["auto", "disabled"])),
-    may("user", Shape::Text),
+    may("metadata", Map(&Text)),
+    may("client_metadata", Map(&Text)),
+    may("prompt_cache_key", Text),
+    may("prompt_cache_retention", Text),
+    may("safety_identifier", Text),
+    may("service_tier", Text),
+    may("temperature", Number),
+    may("top_logprobs", Number),
+    may("top_p", Number),
+    may("truncation", Word(&["auto", "disabled"])),
+    may("user", Text),
 ];
 
 /// What a conversation is made of. An item that names another one would be taken from what the server keeps.
@@ -85,94 +79,94 @@ const ITEMS: &[Kind] = &[
     (
         "message",
         &[
-            must("role", Shape::Word(&["system", "developer", "user", "assistant"])),
-            must("content", Shape::Either(&[Shape::Text, Shape::List(&Shape::Kinds(PARTS))])),
-            may("id", Shape::Text),
-            may("status", Shape::Text),
-            may("phase", Shape::Text),
+            must("role", Word(&["system", "developer", "user", "assistant"])),
+            must("content", Either(&[Text, List(&Kinds(PARTS))])),
+            may("id", Text),
+            may("status", Text),
+            may("phase", Text),
         ],
     ),
     (
         "function_call",
         &[
-            must("call_id", Shape::Text),
-            must("name", Shape::Text),
-            must("arguments", Shape::Text),
-            may("id", Shape::Text),
-            may("status", Shape::Text),
+            must("call_id", Text),
+            must("name", Text),
+            must("arguments", Text),
+            may("id", Text),
+            may("status", Text),
         ],
     ),
     ("function_call_output", OUTPUT),
     (
         "custom_tool_call",
         &[
-            must("call_id", Shape::Text),
-            must("name", Shape::Text),
-            must("input", Shape::Text),
-            may("id", Shape::Text),
-            may("status", Shape::Text),
+            must("call_id", Text),
+            must("name", Text),
+            must("input", Text),
+            may("id", Text),
+            may("status", Text),
         ],
     ),
     ("custom_tool_call_output", OUTPUT),
     (
         "reasoning",
         &[
-            may("id", Shape::Text),
-            may("summary", Shape::List(&Shape::Kinds(THOUGHTS))),
-            may("content", Shape::List(&Shape::Kinds(THOUGHTS))),
-            may("encrypted_content", Shape::Text),
-            may("status", Shape::Text),
+            may("id", Text),
+            may("summary", List(&Kinds(THOUGHTS))),
+            may("content", List(&Kinds(THOUGHTS))),
+            may("encrypted_content", Text),
+            may("status", Text),
         ],
     ),
 ];
 
 const OUTPUT: &[Key] = &[
-    must("call_id", Shape::Text),
-    must("output", Shape::Either(&[Shape::Text, Shape::List(&Shape::Kinds(PARTS))])),
-    may("id", Shape::Text),
-    may("name", Shape::Text),
-    may("status", Shape::Text),
+    must("call_id", Text),
+    must("output", Either(&[Text, List(&Kinds(PARTS))])),
+    may("id", Text),
+    may("name", Text),
+    may("status", Text),
 ];
 
 const PARTS: &[Kind] = &[
-    ("input_text", &[must("text", Shape::Text)]),
+    ("input_text", &[must("text", Text)]),
     (
         "output_text",
         &[
-            must("text", Shape::Text),
-            may("annotations", Shape::List(&Shape::Map(&Shape::Any))),
-            may("logprobs", Shape::List(&Shape::Map(&Shape::Any))),
+            must("text", Text),
+            may("annotations", List(&Map(&Any))),
+            may("logprobs", List(&Map(&Any))),
         ],
     ),
-    ("refusal", &[must("refusal", Shape::Text)]),
+    ("refusal", &[must("refusal", Text)]),
 ];
 
 const THOUGHTS: &[Kind] = &[
-    ("summary_text", &[must("text", Shape::Text)]),
-    ("reasoning_text", &[must("text", Shape::Text)]),
-    ("text", &[must("text", Shape::Text)]),
+    ("summary_text", &[must("text", Text)]),
+    ("reasoning_text", &[must("text", Text)]),
+    ("text", &[must("text", Text)]),
 ];
 
 const TOOLS: &[Kind] = &[
     (
         "function",
         &[
-            must("name", Shape::Text),
-            may("description", Shape::Text),
-            may("parameters", Shape::Map(&Shape::Any)),
-            may("strict", Shape::Bool),
+            must("name", Text),
+            may("description", Text),
+            may("parameters", Map(&Any)),
+            may("strict", Bool),
         ],
     ),
     (
         "custom",
         &[
-            must("name", Shape::Text),
-            may("description", Shape::Text),
+            must("name", Text),
+            may("description", Text),
             may(
                 "format",
-                Shape::Kinds(&[
+                Kinds(&[
                     ("text", &[]),
-                    ("grammar", &[must("syntax", Shape::Text), must("definition", Shape::Text)]),
+                    ("grammar", &[must("syntax", Text), must("definition", Text)]),
                 ]),
             ),
         ],
@@ -199,7 +193,7 @@ impl WireApi for Responses {
     fn outline(&self, request: &Value) -> (u64, Vec<String>) {
         let items = request["input"].as_array().map_or(1, Vec::len);
         let tools = request["tools"].as_array().into_iter().flatten();
-        let name = |tool: &Value| tool["name"].as_str().unwrap_or_default().to_owned();
+        let name = |tool: &Value| text(&tool["name"]).to_owned();
         (items as u64, tools.map(name).collect())
     }
 
@@ -327,7 +321,7 @@ impl WireApi for Responses {
                 events.push(added(at, &item));
                 output.push(item);
             }
-            let all = output[at]["arguments"].as_str().unwrap_or_default().to_owned() + arguments;
+            let all = text(&output[at]["arguments"]).to_owned() + arguments;
             output[at]["arguments"] = all.into();
             events
                 .push(json!({"type": "response.function_call_arguments.delta", "output_index": at,
@@ -361,15 +355,10 @@ impl WireApi for Responses {
         });
         let line = |(at, mut event): (usize, Value)| {
             event["sequence_number"] = at.into();
-            let name = event["type"].as_str().unwrap_or_default();
-            format!("event: {name}\ndata: {event}\n\n")
+            named_event(&event)
         };
         events.into_iter().enumerate().map(line).collect()
     }
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }
 
 fn items(response: &Value) -> &[Value] {
@@ -510,7 +499,8 @@ fn ended(response: &Value, reply: &mut Reply) {
     if !response["error"].is_null() {
         reply.error(&error_name(&response["error"]));
     }
-    if let Some(usage) = usage(&response["usage"]) {
+    let counts = ["input_tokens", "output_tokens", "output_tokens_details"];
+    if let Some(usage) = usage(&response["usage"], counts) {
         reply.usage(usage);
     }
     match response["status"].as_str() {
@@ -521,18 +511,6 @@ fn ended(response: &Value, reply: &mut Reply) {
         Some(status) => reply.finish_reason(status),
         None => {}
     }
-}
-
-fn usage(value: &Value) -> Option<Usage> {
-    let prompt_tokens = value["input_tokens"].as_u64().unwrap_or(0);
-    let completion_tokens = value["output_tokens"].as_u64()?;
-    let sum = prompt_tokens.saturating_add(completion_tokens);
-    Some(Usage {
-        prompt_tokens,
-        completion_tokens,
-        total_tokens: value["total_tokens"].as_u64().unwrap_or(0).max(sum),
-        reasoning_tokens: value["output_tokens_details"]["reasoning_tokens"].as_u64(),
-    })
 }
 
 #[cfg(test)]
