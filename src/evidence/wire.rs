@@ -90,7 +90,7 @@ impl Recording {
     fn probe_row(&self, probe: &Probe, kept: &Kept) -> Result<WireRow> {
         let (request_file, reply_file) = match kept.list {
             true => (PROBE_LIST.0.to_owned(), PROBE_LIST.1.to_owned()),
-            false => (file(0, Part::Forwarded), file(0, Part::Reply)),
+            false => probe_question(),
         };
         self.artifact(&rel(&request_file)?, "probe_request", Author::Admit, &kept.request)?;
         self.artifact(&rel(&reply_file)?, "probe_reply", Author::Model, &kept.reply)?;

@@ -104,18 +104,18 @@ struct Printed {
 
 /// What it gave, and holds until it expires.
 #[derive(Clone)]
-struct Given {
-    token: Option<Secret>,
-    headers: Vec<(String, Secret)>,
+pub(super) struct Given {
+    pub(super) token: Option<Secret>,
+    pub(super) headers: Vec<(String, Secret)>,
     /// When to ask anew; `None` where it does not expire.
     due: Option<Instant>,
+    /// Which of all that was given, counted from one.
+    pub(super) number: u32,
 }
 
 /// What changes during a run.
 struct State {
     given: Given,
-    /// How many times something was given; the number of what holds now.
-    number: u32,
     /// When asking again failed last, and how.
     failed: Option<(Instant, Unanswered)>,
     /// What everything that may not be written is looked for with: taught each new secret before it is sent.
@@ -129,14 +129,6 @@ pub struct Unanswered {
     pub why: String,
     /// A signal ended it that admit did not send.
     pub killed: bool,
-}
-
-/// What the helper gave, for one request.
-pub(super) struct Current {
-    pub(super) token: Option<Secret>,
-    pub(super) headers: Vec<(String, Secret)>,
-    /// Which of all that was given.
-    pub(super) number: u32,
 }
 
 /// An account for the length of a run.
@@ -366,7 +358,7 @@ fn given(printed: Printed) -> Result<(Given, Option<Timestamp>), String> {
                 .map_err(|_| "gives a time of expiry that is none".to_owned())?,
         ),
     };
-    Ok((Given { token, headers, due: None }, expires))
+    Ok((Given { token, headers, due: None, number: 1 }, expires))
 }
 
 impl Given {
@@ -438,7 +430,7 @@ impl Account {
     /// [`Reason::KilledFromOutside`], [`Reason::DigestMismatch`], [`Reason::CredentialUnusable`]); never with what it printed.
     pub fn open(helper: Helper, now: &Timestamp) -> Result<Self> {
         let given = helper.ask(now)?;
-        let state = State { given, number: 1, failed: None, known: Vec::new() };
+        let state = State { given, failed: None, known: Vec::new() };
         Ok(Self { helper, state: Mutex::new(state), begun: (now.clone(), Instant::now()) })
     }
 
@@ -449,7 +441,7 @@ impl Account {
     /// How many times the helper gave something, and how it failed last where that was its last answer.
     pub fn asked(&self) -> (u32, Option<Unanswered>) {
         let state = self.state();
-        (state.number, state.failed.as_ref().map(|(_, failed)| failed.clone()))
+        (state.given.number, state.failed.as_ref().map(|(_, failed)| failed.clone()))
     }
 
     /// The moment, by the wall clock of the first answer.
@@ -460,41 +452,35 @@ impl Account {
 
     /// What holds now; asked for anew where it is about to expire. Where that fails, the server is to say whether what is
     /// there still holds. May take as long as the helper.
-    pub(super) fn current(&self) -> Current {
-        let (number, due) = {
-            let state = self.state();
-            (state.number, state.given.due)
-        };
-        if due.is_some_and(|due| due <= Instant::now()) {
-            self.renew(number);
+    pub(super) fn current(&self) -> Given {
+        let held = self.held();
+        if held.due.is_some_and(|due| due <= Instant::now()) {
+            self.renew(held.number);
         }
         self.held()
     }
 
     /// What holds now, as it is.
-    pub(super) fn held(&self) -> Current {
-        let state = self.state();
-        let (token, headers) = (state.given.token.clone(), state.given.headers.clone());
-        Current { token, headers, number: state.number }
+    pub(super) fn held(&self) -> Given {
+        self.state().given.clone()
     }
 
     /// Asks again, unless somebody did since `number` was given. `false`: what is there is all there is.
     pub(super) fn renew(&self, number: u32) -> bool {
         // Held while the helper runs: who waits meanwhile gets what it gives.
         let mut state = self.state();
-        if state.number != number {
+        if state.given.number != number {
             return true;
         }
         let lately = |(at, _): &(Instant, Unanswered)| at.elapsed() < PAUSE;
-        if state.number > MOST_RENEWALS || state.failed.as_ref().is_some_and(lately) {
+        if number > MOST_RENEWALS || state.failed.as_ref().is_some_and(lately) {
             return false;
         }
         match self.helper.ask(&self.now()) {
             Ok(given) => {
                 let values = given.values();
                 state.known.iter().for_each(|known| known.learn(&values));
-                state.given = given;
-                state.number += 1;
+                state.given = Given { number: number + 1, ..given };
                 state.failed = None;
                 true
             }

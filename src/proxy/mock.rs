@@ -350,9 +350,7 @@ impl MockServer {
     pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.addr)
     }
-}
 
-impl MockServer {
     /// Answers nobody any more, and keeps the port: a connection to it is refused.
     pub fn leave(&mut self) {
         if let Some((stop, thread)) = self.serving.take() {

@@ -272,10 +272,6 @@ impl Reply {
         self.facts.saw_done
     }
 
-    pub fn finished(&self) -> bool {
-        self.facts.finish_reason.is_some()
-    }
-
     pub fn model(&mut self, name: &str) {
         if self.models.len() < MAX_MODELS {
             self.models.insert(short(name));

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
-use super::account::{Account, Current};
+use super::account::Account;
 use super::api::{Request, WireApi};
 use super::endpoint::{Credential, Endpoint};
 use super::mock::Mock;
@@ -192,23 +192,19 @@ impl Ask<'_> {
     pub(super) fn recorded_head(&self, upstream: &Upstream) -> Vec<u8> {
         let withheld: &[u8] = b"[withheld]";
         let none = BTreeMap::new();
-        let with = |held: Option<&Current>, headers, key: bool| {
-            let token = held.is_some_and(|held| held.token.is_some());
-            let headers_of =
-                |held: &Current| held.headers.iter().map(|(name, _)| name.clone()).collect();
-            let names: Vec<String> = held.map_or(Vec::new(), headers_of);
-            let key = (key || token).then_some(withheld);
-            let path = |tail: &str| format!("[base]{tail}");
-            let account = names.iter().map(|name| (name.as_str(), withheld)).collect();
-            self.head(upstream.api(), "[endpoint]", path, &With { headers, key, account }).to_vec()
-        };
-        match upstream {
+        let (headers, credential) = match upstream {
             Upstream::Http { endpoint, credential, .. } => {
-                let held = endpoint.account().map(|account| account.held());
-                with(held.as_ref(), endpoint.headers(), credential.is_some())
+                (endpoint.headers(), credential.is_some())
             }
-            Upstream::Local(_) => with(None, &none, false),
-        }
+            Upstream::Local(_) => (&none, false),
+        };
+        let held = upstream.account().map(|account| account.held());
+        let token = held.as_ref().is_some_and(|held| held.token.is_some());
+        let given = held.iter().flat_map(|held| &held.headers);
+        let key = (credential || token).then_some(withheld);
+        let account = given.map(|(name, _)| (name.as_str(), withheld)).collect();
+        let path = |tail: &str| format!("[base]{tail}");
+        self.head(upstream.api(), "[endpoint]", path, &With { headers, key, account }).to_vec()
     }
 }
 
