@@ -66,7 +66,7 @@ pub struct Hit {
 
 /// One form of one known value.
 struct Pattern {
-    id: u32,
+    value: usize,
     encoding: Encoding,
     len: usize,
     /// A value shorter than [`encodings::SHORTEST_DERIVED`] counts only where no letter or digit touches it.
@@ -79,7 +79,6 @@ pub struct Known(Arc<Mutex<Arc<KnownInner>>>);
 
 struct KnownInner {
     values: Vec<(String, Secret)>,
-    ids: Vec<String>,
     patterns: Vec<Pattern>,
     machine: Automaton,
 }
@@ -115,29 +114,37 @@ impl Known {
 
 impl KnownInner {
     fn new(values: Vec<(String, Secret)>) -> Self {
-        let mut ids = Vec::new();
         let mut patterns = Vec::new();
         let mut texts: Vec<Zeroizing<Vec<u8>>> = Vec::new();
-        for (id, value) in &values {
-            let index = ids.len() as u32;
-            ids.push(id.clone());
+        for (index, (_, value)) in values.iter().enumerate() {
             let alone = value.expose().len() < encodings::SHORTEST_DERIVED;
             for (encoding, text) in encodings::forms(value.expose()) {
                 if texts.contains(&text) {
                     continue;
                 }
-                patterns.push(Pattern { id: index, encoding, len: text.len(), alone });
+                patterns.push(Pattern { value: index, encoding, len: text.len(), alone });
                 texts.push(text);
             }
         }
         let machine = Automaton::new(&texts);
-        Self { values, ids, patterns, machine }
+        Self { values, patterns, machine }
+    }
+
+    /// That this form ends with the byte before `end`.
+    fn hit(&self, pattern: &Pattern, end: u64) -> Hit {
+        Hit {
+            id: self.values[pattern.value].0.clone(),
+            encoding: Some(pattern.encoding),
+            offset: end - pattern.len as u64,
+        }
     }
 }
 
 impl fmt::Debug for Known {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Known").field(&self.now().ids).finish()
+        let known = self.now();
+        let ids: Vec<&String> = known.values.iter().map(|(id, _)| id).collect();
+        f.debug_tuple("Known").field(&ids).finish()
     }
 }
 
@@ -274,11 +281,7 @@ impl Scanner {
         self.state = known.machine.step(self.state, byte);
         for index in known.machine.ends(self.state) {
             let pattern = &known.patterns[index as usize];
-            let hit = Hit {
-                id: known.ids[pattern.id as usize].clone(),
-                encoding: Some(pattern.encoding),
-                offset: self.seen - pattern.len as u64,
-            };
+            let hit = known.hit(pattern, self.seen);
             if !pattern.alone {
                 out.push(hit);
             } else if !self.word_before(pattern.len) {
@@ -296,11 +299,7 @@ impl Scanner {
             let start = self.squeezed_at - pattern.len as u64;
             // Without a gap inside, the plain pass has found it already.
             if !pattern.alone && self.squeezed_gap.is_some_and(|gap| gap > start) {
-                out.push(Hit {
-                    id: known.ids[pattern.id as usize].clone(),
-                    encoding: Some(pattern.encoding),
-                    offset: self.seen - pattern.len as u64,
-                });
+                out.push(known.hit(pattern, self.seen));
             }
         }
     }
