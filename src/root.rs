@@ -281,7 +281,8 @@ impl Root {
 
     /// SHA-256 over the canonical list of every file's path and SHA-256.
     pub fn digest(&self) -> Digest {
-        digest_of(&self.files)
+        let all = self.files.iter().map(|(path, bytes)| (path.as_str(), Digest::sha256(bytes)));
+        record::digest(&all.collect::<BTreeMap<&str, Digest>>())
     }
 
     /// The bytes of a record.
@@ -365,7 +366,9 @@ impl Root {
         self.files.insert(path.as_str().to_owned(), bytes);
         let root = &*self;
         root.with_trust(lock.as_ref(), listed.as_deref(), || {
-            write_beside(&root.dir, &target, &root.files[path.as_str()])
+            write(&root.dir, &target, &root.files[path.as_str()], 0o600, |temp| {
+                temp.persist(&target)
+            })
         })?;
         self.added += usize::from(fresh && self.origin == Origin::Embedded);
         Ok(target)
@@ -516,12 +519,6 @@ fn nearest(from: &Path) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-fn digest_of(files: &BTreeMap<String, Vec<u8>>) -> Digest {
-    let list: BTreeMap<&str, Digest> =
-        files.iter().map(|(p, b)| (p.as_str(), Digest::sha256(b))).collect();
-    record::digest(&list)
-}
-
 fn parse_config(bytes: &[u8], path: &Path) -> Result<Config> {
     let fail = |what: String| Error::new(Reason::BadRecord, what).at(path.display().to_string());
     let text = std::str::from_utf8(bytes).map_err(|err| {
@@ -589,11 +586,6 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     write(temporary, path, bytes, mode, |temp| temp.persist(path))
 }
 
-/// The same for a private file, with the unfinished one in `temporary`, which is on the same file system.
-fn write_beside(temporary: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
-    write(temporary, path, bytes, 0o600, |temp| temp.persist(path))
-}
-
 /// Writes a small file that is whole or absent at any instant.
 ///
 /// # Errors
@@ -603,6 +595,7 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     write(temporary, path, bytes, mode, |temp| temp.persist_noclobber(path))
 }
 
+/// With the unfinished file in `temporary`, which is on the same file system.
 fn write(
     temporary: &Path,
     path: &Path,

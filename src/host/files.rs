@@ -84,8 +84,14 @@ pub fn open(path: &Path, links: Links) -> Result<File> {
 /// # Errors
 /// Those of [`open`]; [`Reason::LimitHit`] where they are more than `limit`.
 pub fn read(path: &Path, links: Links, limit: u64) -> Result<Vec<u8>> {
-    bounded(open(path, links)?, limit).map_err(|err| match err.kind() {
-        ErrorKind::FileTooLarge => too_large(path, limit),
+    whole(open(path, links)?, path, limit)
+}
+
+fn whole(file: File, path: &Path, limit: u64) -> Result<Vec<u8>> {
+    bounded(file, limit).map_err(|err| match err.kind() {
+        ErrorKind::FileTooLarge => Error::new(Reason::LimitHit, "the file is too large")
+            .at(path.display().to_string())
+            .expected(format!("at most {limit} bytes")),
         _ => Error::io("read", path, err),
     })
 }
@@ -111,16 +117,7 @@ pub fn read_own(path: &Path, links: Links, limit: u64) -> Result<Vec<u8>> {
     if meta.mode() & 0o022 != 0 {
         return Err(refused().hint(format!("chmod go-w '{place}'")));
     }
-    bounded(file, limit).map_err(|err| match err.kind() {
-        ErrorKind::FileTooLarge => too_large(path, limit),
-        _ => Error::io("read", path, err),
-    })
-}
-
-fn too_large(path: &Path, limit: u64) -> Error {
-    Error::new(Reason::LimitHit, "the file is too large")
-        .at(path.display().to_string())
-        .expected(format!("at most {limit} bytes"))
+    whole(file, path, limit)
 }
 
 /// All that `from` gives.
