@@ -49,23 +49,6 @@ impl Kind {
             Kind::Stopped => 75,
         }
     }
-
-    /// The word that starts the error line a person reads.
-    pub fn label(self) -> &'static str {
-        match self {
-            Kind::No => "no",
-            Kind::Usage => "usage",
-            Kind::Refused => "refused",
-            Kind::Fetch => "fetch failed",
-            Kind::Digest => "digest mismatch",
-            Kind::Build => "build failed",
-            Kind::Sandbox => "sandbox unavailable",
-            Kind::Run => "run failed",
-            Kind::Limit => "limit hit",
-            Kind::Bug => "bug",
-            Kind::Stopped => "stopped",
-        }
-    }
 }
 
 /// Declares [`Reason`]: one line a reason, so that the list, the text form and the kind cannot drift apart.
