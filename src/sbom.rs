@@ -10,6 +10,7 @@ pub mod parts;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::bun::lockfile::{Kind, Package};
 use crate::record::ids::{Algorithm, Digest};
@@ -22,37 +23,6 @@ const SCHEMA: &str = "http://cyclonedx.org/schema/bom-1.6.schema.json";
 /// References of the components that are no packages.
 const OUTPUT: &str = "output";
 const SOURCE: &str = "source";
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Bom {
-    #[serde(rename = "$schema")]
-    schema: &'static str,
-    bom_format: &'static str,
-    spec_version: &'static str,
-    version: u32,
-    metadata: Metadata,
-    components: Vec<Component>,
-    dependencies: Vec<Dependency>,
-}
-
-#[derive(Debug, Serialize)]
-struct Metadata {
-    lifecycles: [Lifecycle; 1],
-    tools: Tools,
-    component: Component,
-    properties: Vec<Property>,
-}
-
-#[derive(Debug, Serialize)]
-struct Lifecycle {
-    phase: &'static str,
-}
-
-#[derive(Debug, Serialize)]
-struct Tools {
-    components: Vec<Component>,
-}
 
 /// A component; the members are CycloneDX's.
 #[derive(Debug, Default, Serialize)]
@@ -67,28 +37,15 @@ struct Component {
     name: String,
     version: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    hashes: Vec<Hash>,
+    hashes: Vec<Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    licenses: Vec<License>,
+    licenses: Vec<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     purl: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    external_references: Vec<External>,
+    external_references: Vec<Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     properties: Vec<Property>,
-}
-
-#[derive(Debug, Serialize)]
-struct Hash {
-    alg: &'static str,
-    content: String,
-}
-
-#[derive(Debug, Serialize)]
-struct External {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    url: String,
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -97,32 +54,8 @@ struct Property {
     value: String,
 }
 
-/// A licence as its package states it.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum License {
-    /// One of the SPDX list's, or another name.
-    License {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        id: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        name: Option<String>,
-        acknowledgement: &'static str,
-    },
-    #[serde(untagged)]
-    Expression { expression: String, acknowledgement: &'static str },
-}
-
-#[derive(Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Dependency {
-    #[serde(rename = "ref")]
-    of: String,
-    depends_on: BTreeSet<String>,
-}
-
 /// The bill of materials of what `parts` describe.
-pub fn bom(parts: &Parts) -> Bom {
+pub fn bom(parts: &Parts) -> Value {
     let mut components = BTreeMap::from([(SOURCE.to_owned(), source(parts))]);
     components.extend(parts.bun.as_ref().map(|package| {
         let bun = bun(parts, package);
@@ -151,23 +84,21 @@ pub fn bom(parts: &Parts) -> Bom {
             needs.insert(to.clone());
         }
     }
-    Bom {
-        schema: SCHEMA,
-        bom_format: "CycloneDX",
-        spec_version: "1.6",
-        version: 1,
-        metadata: Metadata {
-            lifecycles: [Lifecycle { phase: "build" }],
-            tools: Tools { components: vec![tool()] },
-            component: output_component(parts),
-            properties: vec![property("cdx:reproducible", "true")],
+    let needs = needs.iter().map(|(of, needs)| json!({ "ref": of, "dependsOn": needs }));
+    json!({
+        "$schema": SCHEMA,
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {
+            "lifecycles": [{ "phase": "build" }],
+            "tools": { "components": [tool()] },
+            "component": output_component(parts),
+            "properties": [property("cdx:reproducible", "true")],
         },
-        components: components.into_values().collect(),
-        dependencies: needs
-            .into_iter()
-            .map(|(of, depends_on)| Dependency { of, depends_on })
-            .collect(),
-    }
+        "components": components.into_values().collect::<Vec<_>>(),
+        "dependencies": needs.collect::<Vec<_>>(),
+    })
 }
 
 fn tool() -> Component {
@@ -238,7 +169,7 @@ fn source(parts: &Parts) -> Component {
         name: format!("{} source", report.provider),
         version: report.pinned_commit.to_string(),
         purl: github_purl(&report.source_url, report.pinned_commit.as_str()),
-        external_references: vec![External { kind: "vcs", url: report.source_url.clone() }],
+        external_references: vec![json!({ "type": "vcs", "url": report.source_url })],
         properties,
         ..Component::default()
     }
@@ -304,25 +235,24 @@ fn property(name: &'static str, value: impl Into<String>) -> Property {
     Property { name, value: value.into() }
 }
 
-fn hash(digest: &Digest) -> Hash {
+fn hash(digest: &Digest) -> Value {
     let alg = match digest.algorithm() {
         Algorithm::Sha256 => "SHA-256",
         Algorithm::Sha384 => "SHA-384",
         Algorithm::Sha512 => "SHA-512",
         Algorithm::Blake3 => "BLAKE3",
     };
-    Hash { alg, content: digest.to_hex() }
+    json!({ "alg": alg, "content": digest.to_hex() })
 }
 
 /// `text` as one SPDX identifier, as an SPDX expression, or, where it is neither, as a name.
-fn license(text: &str, acknowledgement: &'static str) -> License {
-    let named = |id, name| License::License { id, name, acknowledgement };
+fn license(text: &str, acknowledgement: &str) -> Value {
     if spdx::license_id(text).is_some_and(|id| id.name == text) {
-        return named(Some(text.to_owned()), None);
+        return json!({ "license": { "id": text, "acknowledgement": acknowledgement } });
     }
     match spdx::Expression::parse(text) {
-        Ok(_) => License::Expression { expression: text.to_owned(), acknowledgement },
-        Err(_) => named(None, Some(text.to_owned())),
+        Ok(_) => json!({ "expression": text, "acknowledgement": acknowledgement }),
+        Err(_) => json!({ "license": { "name": text, "acknowledgement": acknowledgement } }),
     }
 }
 
@@ -356,24 +286,22 @@ mod tests {
 
     #[test]
     fn a_licence_is_an_identifier_an_expression_or_a_name() {
-        let json = |text| serde_json::to_value(license(text, "declared")).unwrap();
         let declared = "declared";
         for id in ["MIT", "Apache-2.0", "0BSD", "CC0-1.0"] {
-            let license = serde_json::json!({ "id": id, "acknowledgement": declared });
-            assert_eq!(json(id), serde_json::json!({ "license": license }));
+            let stated = json!({ "id": id, "acknowledgement": declared });
+            assert_eq!(license(id, declared), json!({ "license": stated }));
         }
         for expression in [
             "MIT OR Apache-2.0",
             "(MIT AND CC-BY-3.0)",
             "GPL-2.0-only WITH Classpath-exception-2.0",
         ] {
-            let expected =
-                serde_json::json!({ "expression": expression, "acknowledgement": declared });
-            assert_eq!(json(expression), expected);
+            let expected = json!({ "expression": expression, "acknowledgement": declared });
+            assert_eq!(license(expression, declared), expected);
         }
         for name in ["Apache 2.0", "mit", "SEE LICENSE IN LICENSE.md", "UNLICENSED", "(MIT"] {
-            let license = serde_json::json!({ "name": name, "acknowledgement": declared });
-            assert_eq!(json(name), serde_json::json!({ "license": license }), "{name}");
+            let stated = json!({ "name": name, "acknowledgement": declared });
+            assert_eq!(license(name, declared), json!({ "license": stated }), "{name}");
         }
     }
 
@@ -393,8 +321,7 @@ mod tests {
     #[test]
     fn digests_are_hex_of_what_the_lock_asks_for() {
         let sri: Sri = "sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=".parse().unwrap();
-        let Hash { alg, content } = hash(&sri.0);
         let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!((alg, content.as_str()), ("SHA-256", hex));
+        assert_eq!(hash(&sri.0), json!({ "alg": "SHA-256", "content": hex }));
     }
 }
