@@ -202,10 +202,14 @@ fn fill_with(run: &Recording, report: &RunReport, probe: Option<&Probe>) {
     run.span("gate", 0).unwrap();
 }
 
-fn sealed(dir: &Path) -> Sealed {
+fn filled(dir: &Path) -> Recording {
     let run = begin(dir);
     fill(&run);
-    run.seal(rehearsed()).unwrap()
+    run
+}
+
+fn sealed(dir: &Path) -> Sealed {
+    filled(dir).seal(rehearsed()).unwrap()
 }
 
 /// A rehearsal whose model was asked before.
@@ -252,6 +256,14 @@ fn probe() -> Probe {
         secret_seen: None,
         kept: vec![kept(true, reply("application/json", &list)), kept(false, answer)],
     }
+}
+
+/// What is wrong first with a run directory.
+#[track_caller]
+fn wrong(dir: &Path) -> (FaultKind, String) {
+    let checked = check(dir, None).unwrap();
+    assert_eq!(checked.level, None);
+    (checked.faults[0].kind, checked.faults[0].path.clone())
 }
 
 /// Every file below `dir`.

@@ -57,22 +57,18 @@ fn child_with_a_full_disk() {
     std::fs::remove_dir_all(&sealed.directory).unwrap();
 
     // Another process takes even that: nothing half-written reads as sealed.
-    let run = begin(&root);
-    fill(&run);
+    let run = filled(&root);
     let place = run.path().to_owned();
     run.dir.release();
     stuff(&root, "filler");
     let err = run.seal(rehearsed()).unwrap_err();
     assert_eq!((err.reason(), err.kind().exit_code()), (Reason::DiskFull, 9), "{err:?}");
     drop(run);
-    let checked = check(&place, None).unwrap();
-    assert_eq!(checked.level, None);
-    assert_eq!(checked.faults[0].kind, FaultKind::NotSealed, "{:?}", checked.faults);
+    assert_eq!(wrong(&place).0, FaultKind::NotSealed);
     // And there is space again: the next run is as if nothing had been.
     std::fs::remove_file(root.join("filler")).unwrap();
     std::fs::remove_dir_all(place).unwrap();
-    let run = begin(&root);
-    fill(&run);
+    let run = filled(&root);
     assert_eq!(run.seal(rehearsed()).unwrap().report.status, RunStatus::Rehearsed);
     std::fs::write(done, "").unwrap();
 }

@@ -12,8 +12,7 @@ fn no_rehearsal_can_be_sealed_as_a_pass() {
         EvidenceClass::None,
     ] {
         let dir = tempfile::tempdir().unwrap();
-        let run = begin(dir.path());
-        fill(&run);
+        let run = filled(dir.path());
         let mut report = rehearsed();
         report.status = RunStatus::Pass;
         report.evidence_class = class;
@@ -25,8 +24,7 @@ fn no_rehearsal_can_be_sealed_as_a_pass() {
         assert_eq!(check(&sealed.directory, None).unwrap().faults, []);
         drop(run);
         // The same report as a served model's is a pass: nothing but the class stood in the way.
-        let run = begin(dir.path());
-        fill(&run);
+        let run = filled(dir.path());
         report.evidence_class = EvidenceClass::ServedModel;
         assert_eq!(run.seal(report).unwrap().report.status, RunStatus::Pass);
     }
@@ -37,8 +35,7 @@ fn what_comes_while_the_files_are_written_decides_still() {
     let dir = tempfile::tempdir().unwrap();
     // A good run, and one whose own class left a marker that must not stay.
     for good in [true, false] {
-        let run = begin(dir.path());
-        fill(&run);
+        let run = filled(dir.path());
         let mut report = rehearsed();
         if !good {
             report.fail(FailureClass::AgentProtocol, "no_result");
@@ -76,8 +73,7 @@ fn a_rehearsal_without_its_evidence_is_a_failure() {
     ];
     let dir = tempfile::tempdir().unwrap();
     for (n, change) in changes.into_iter().enumerate() {
-        let run = begin(dir.path());
-        fill(&run);
+        let run = filled(dir.path());
         let mut report = rehearsed();
         change(&mut report);
         assert_eq!(run.seal(report).unwrap().report.status, RunStatus::Fail, "change {n}");
@@ -96,7 +92,7 @@ fn a_dropped_recording_is_sealed_as_a_failure() {
     run.event("case_process_started", Author::Admit, json!({})).unwrap();
     run.draft(|report| report.case_process_started = true);
     let at = run.path().to_owned();
-    assert_eq!(check(&at, None).unwrap().faults[0].kind, FaultKind::NotSealed);
+    assert_eq!(wrong(&at).0, FaultKind::NotSealed);
     drop(run);
     let checked = check(&at, None).unwrap();
     assert_eq!(checked.faults, []);
@@ -181,8 +177,7 @@ fn floods_are_cut_counted_and_do_not_silence_admit() {
 #[test]
 fn a_failed_recording_cannot_be_sealed_as_good() {
     let dir = tempfile::tempdir().unwrap();
-    let run = begin(dir.path());
-    fill(&run);
+    let run = filled(dir.path());
     assert!(run.artifact(&path("patch.diff"), "patch", Author::Agent, b"again").is_err());
     let sealed = run.seal(rehearsed()).unwrap();
     assert_eq!(sealed.report.status, RunStatus::Fail);
@@ -194,8 +189,7 @@ fn a_failed_recording_cannot_be_sealed_as_good() {
 #[test]
 fn unrecorded_files_fail_the_run() {
     let dir = tempfile::tempdir().unwrap();
-    let run = begin(dir.path());
-    fill(&run);
+    let run = filled(dir.path());
     std::fs::write(run.path().join("backend/provider-timeout.txt"), "mine").unwrap();
     std::os::unix::fs::symlink("/etc", run.path().join("link")).unwrap();
     let sealed = run.seal(rehearsed()).unwrap();
@@ -224,8 +218,7 @@ fn what_is_changed_behind_the_recorders_back_fails_the_run() {
         |run| std::fs::create_dir(run.join("report.json.part0")).unwrap(),
     ];
     for (n, attack) in attacks.into_iter().enumerate() {
-        let run = begin(dir.path());
-        fill(&run);
+        let run = filled(dir.path());
         attack(run.path());
         let sealed = run.seal(rehearsed()).unwrap();
         assert_eq!(sealed.report.status, RunStatus::Fail, "attack {n}");
