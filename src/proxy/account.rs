@@ -35,7 +35,6 @@ const MAX_OUTPUT: u64 = 64 * 1024;
 const MAX_VALUE: usize = 16 * 1024;
 /// Shorter values are found in everything and protect nothing: they are no secrets, and belong into the record.
 const SHORTEST: usize = 8;
-/// Most headers that it may give.
 const MAX_HEADERS: usize = 16;
 /// Seconds that it has where the record does not say.
 const TIMEOUT: u16 = 30;
@@ -90,7 +89,6 @@ pub struct Helper {
     environment: BTreeMap<String, String>,
 }
 
-/// What it printed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Printed {
@@ -351,13 +349,8 @@ fn given(printed: Printed) -> Result<(Given, Option<Timestamp>), String> {
         }
         headers.extend(Secret::new(value.as_bytes().to_vec()).map(|secret| (name, secret)));
     }
-    let expires = match printed.expires {
-        None => None,
-        Some(text) => Some(
-            Timestamp::from_rfc3339(&text)
-                .map_err(|_| "gives a time of expiry that is none".to_owned())?,
-        ),
-    };
+    let expires = printed.expires.map(|text| Timestamp::from_rfc3339(&text)).transpose();
+    let expires = expires.map_err(|_| "gives a time of expiry that is none".to_owned())?;
     Ok((Given { token, headers, due: None, number: 1 }, expires))
 }
 

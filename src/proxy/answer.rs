@@ -73,7 +73,7 @@ pub(super) async fn answer(
     client: &mut TcpStream,
     shared: &Shared,
     record: &mut WireRecord,
-    ask: &Ask<'_>,
+    ask: &Ask,
     stop: &mut watch::Receiver<bool>,
 ) {
     let mut pass = Pass {
@@ -202,7 +202,7 @@ impl Pass<'_> {
             return Some(self.too_long(Limit::ReplyBytes, what));
         }
         match fed {
-            Ok(_) if relay.status() == Some(401) && self.renewed().await => Some(End::Renewed),
+            Ok(_) if relay.status == Some(401) && self.renewed().await => Some(End::Renewed),
             Ok(released) => self.send(client, released).await.err(),
             Err(stop) => Some(End::Stopped(stop)),
         }

@@ -124,8 +124,8 @@ pub struct Endpoint {
     base_path: String,
     addrs: Vec<IpAddr>,
     network: Network,
-    headers: BTreeMap<String, String>,
-    account: Option<Arc<Account>>,
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) account: Option<Arc<Account>>,
     pub(super) tls: Option<Arc<rustls::ClientConfig>>,
 }
 
@@ -196,21 +196,11 @@ impl Endpoint {
         Self { headers, ..self }
     }
 
-    /// The same, asked with an account.
     #[must_use]
     pub fn with_account(self, account: Option<Arc<Account>>) -> Self {
         Self { account, ..self }
     }
 
-    pub(super) fn account(&self) -> Option<&Arc<Account>> {
-        self.account.as_ref()
-    }
-
-    pub(super) fn headers(&self) -> &BTreeMap<String, String> {
-        &self.headers
-    }
-
-    /// The network that it was checked against.
     pub fn network(&self) -> &Network {
         &self.network
     }

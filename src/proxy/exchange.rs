@@ -16,7 +16,6 @@ use crate::record::ids::Digest;
 use crate::record::wire::{ExchangeKind, Limit, RequestRefusal, WireRecord};
 use crate::secrets::{Rules, look};
 
-/// Serves one connection to its end.
 pub(super) async fn serve(
     mut client: TcpStream,
     shared: Arc<Shared>,
@@ -43,17 +42,10 @@ pub(super) async fn serve(
         }
     };
     match done {
-        Ok(request) => {
-            let ask = match &request {
-                Wanted::Reply(request) => Ask::Chat(request),
-                Wanted::Models(headers) => Ask::Models(headers),
-            };
-            if let Err(refusal) = forward(&ask, &shared, &mut record) {
-                refuse(&mut client, &shared, &mut record, refusal).await;
-            } else {
-                answer(&mut client, &shared, &mut record, &ask, &mut stop).await;
-            }
-        }
+        Ok(ask) => match forward(&ask, &shared, &mut record) {
+            Err(refusal) => refuse(&mut client, &shared, &mut record, refusal).await,
+            Ok(()) => answer(&mut client, &shared, &mut record, &ask, &mut stop).await,
+        },
         Err(refusal) => refuse(&mut client, &shared, &mut record, refusal).await,
     }
     record.ended_ns = shared.now_ns();
@@ -68,20 +60,12 @@ fn begin(shared: &Shared) -> WireRecord {
     WireRecord { exchange, started_ns, ended_ns: started_ns, ..WireRecord::default() }
 }
 
-/// What the agent asks for.
-enum Wanted {
-    Reply(Request),
-    /// The list of models, with these headers.
-    Models(Vec<(&'static str, String)>),
-}
-
-/// Reads the request and checks it.
 async fn receive(
     client: &mut TcpStream,
     buf: &mut Vec<u8>,
     held: &mut Held<'_>,
     record: &mut WireRecord,
-) -> Result<Wanted, Refusal> {
+) -> Result<Ask, Refusal> {
     let shared = held.shared;
     // Before anything else: what is refused for whatever reason is counted, recorded and told, and takes memory for it.
     if record.exchange > shared.limits.requests {
@@ -123,20 +107,19 @@ async fn receive(
         .write(record.exchange, Part::Received, at_ns, &received)
         .map_err(|()| recorder_failed())?;
     if record.kind == ExchangeKind::Models {
-        return Ok(Wanted::Models(headers));
+        return Ok(Ask::Models(headers));
     }
     let request = Request { headers, ..read_request(api, &body, &shared.model)? };
     record.stream = request.stream;
     record.messages = request.messages;
     record.tools = request.tools.clone();
-    Ok(Wanted::Reply(request))
+    Ok(Ask::Chat(request))
 }
 
 fn recorder_failed() -> Refusal {
     (RequestRefusal::RecorderFailed, "the evidence could not be written".into())
 }
 
-/// What the request's line asks for.
 fn route(api: &dyn WireApi, head: &RequestHead) -> Result<ExchangeKind, Refusal> {
     let path = api.path();
     match (head.method.as_str(), head.target.strip_prefix("/v1")) {
@@ -202,7 +185,7 @@ fn withhold_key(whole: &[u8], head_end: usize) -> Vec<u8> {
 }
 
 /// Records what is about to be passed on, and counts it.
-fn forward(ask: &Ask<'_>, shared: &Shared, record: &mut WireRecord) -> Result<(), Refusal> {
+fn forward(ask: &Ask, shared: &Shared, record: &mut WireRecord) -> Result<(), Refusal> {
     let mut bytes = ask.recorded_head(&shared.upstream);
     bytes.extend_from_slice(ask.body());
     let at_ns = shared.now_ns();

@@ -70,7 +70,6 @@ impl Reader<'_> {
     }
 }
 
-/// One value at its depth.
 struct Seed<'r, 'a> {
     reader: &'r mut Reader<'a>,
     depth: usize,

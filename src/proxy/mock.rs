@@ -30,7 +30,6 @@ const MAX_REQUEST: u64 = 16 << 20;
 /// Pause before each piece of a delayed reply.
 const DELAY: Duration = Duration::from_millis(25);
 
-/// How a mock model behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
     Plays,
@@ -57,7 +56,6 @@ pub enum Behaviour {
     MissingFinishReason,
     /// Answers with text that the token budget ends.
     OutOfTokens,
-    /// Declines to answer.
     Refuses,
     /// Answers with white space.
     Empty,
@@ -170,7 +168,6 @@ impl Mock {
         reply
     }
 
-    /// The list of models.
     pub(super) fn models(&self) -> MockReply {
         let id = match self.behaviour {
             Behaviour::ListsAnother => "another",
@@ -232,7 +229,6 @@ fn said<'a>(behaviour: Behaviour, turn: &'a Turn, model: &'a str, number: usize)
     }
 }
 
-/// How a reply ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     Whole,
@@ -242,13 +238,11 @@ enum Ending {
     Silence,
 }
 
-/// A reply of a mock model.
 #[derive(Clone, Debug)]
 pub struct MockReply {
     status: u16,
     content_type: &'static str,
     pieces: Vec<Vec<u8>>,
-    /// Wait before each piece.
     pause: Duration,
     ending: Ending,
 }
@@ -259,7 +253,6 @@ impl MockReply {
         Self { status, content_type, pieces, pause: Duration::ZERO, ending: Ending::Whole }
     }
 
-    /// The whole body.
     pub fn body(&self) -> Vec<u8> {
         self.pieces.concat()
     }

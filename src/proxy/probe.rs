@@ -87,7 +87,6 @@ impl Probe {
     }
 }
 
-/// How long a probe may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeLimits {
     pub connect: Duration,
@@ -110,10 +109,9 @@ pub fn probe(
     stop: &AtomicUsize,
 ) -> Result<Probe> {
     let chat = question(upstream.api(), model)?;
-    unless_told(stop, both(upstream, model, limits, &chat))
+    unless_told(stop, both(upstream, model, limits, chat))
 }
 
-/// Does `work`, unless `stop` is set meanwhile.
 pub(super) fn unless_told<T>(stop: &AtomicUsize, work: impl Future<Output = T>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -133,14 +131,13 @@ pub(super) fn request(api: &dyn WireApi, model: &str, body: &Value) -> Result<Re
         .map_err(|(_, what)| Error::new(Reason::Internal, format!("the probe's request: {what}")))
 }
 
-/// Ends when `stop` is set.
 async fn told(stop: &AtomicUsize) {
     while stop.load(Ordering::SeqCst) == 0 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-async fn both(upstream: &Upstream, model: &str, limits: ProbeLimits, chat: &Request) -> Probe {
+async fn both(upstream: &Upstream, model: &str, limits: ProbeLimits, chat: Request) -> Probe {
     let mut out = Probe {
         model: model.to_owned(),
         outcome: ProbeOutcome::ListUnavailable,
@@ -153,7 +150,8 @@ async fn both(upstream: &Upstream, model: &str, limits: ProbeLimits, chat: &Requ
     let known = upstream.known(Vec::new());
     let api = upstream.api();
     if api.list().is_some() {
-        let (list, secret) = ask(upstream, &Ask::Models(&chat.headers), limits, &known).await;
+        let (list, secret) =
+            ask(upstream, &Ask::Models(chat.headers.clone()), limits, &known).await;
         out.secret_seen = secret;
         let ids = match list.facts.status {
             Some(200) if list.facts.body_whole && out.secret_seen.is_none() => ids(&list.reply),
@@ -199,7 +197,6 @@ pub fn asked(api: &'static dyn WireApi, model: &str, list: bool) -> Result<(Stri
     Ok((format!("POST [base]{} HTTP/1.1", api.path()), question(api, model)?.body))
 }
 
-/// The one question.
 fn question(api: &dyn WireApi, model: &str) -> Result<Request> {
     request(api, model, &api.probe(model, MAX_TOKENS))
 }
@@ -233,7 +230,7 @@ pub(super) fn models(reply: &[u8]) -> Option<Vec<Value>> {
 /// One request and its reply, read to its end; and the name of a secret in it.
 pub(super) async fn ask(
     upstream: &Upstream,
-    ask: &Ask<'_>,
+    ask: &Ask,
     limits: ProbeLimits,
     known: &Known,
 ) -> (Kept, Option<String>) {

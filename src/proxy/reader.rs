@@ -32,7 +32,6 @@ pub struct Seen {
 enum Kind {
     Sse(SseDecoder),
     Whole(Vec<u8>),
-    /// A whole body that was read.
     Read,
 }
 
@@ -42,7 +41,7 @@ pub struct ReplyReader {
     gzip: Option<GzDecoder<Vec<u8>>>,
     decoded: u64,
     kind: Kind,
-    reply: Reply,
+    pub(super) reply: Reply,
 }
 
 impl ReplyReader {
@@ -128,16 +127,6 @@ impl ReplyReader {
     /// Whether a tool call in what has come is not whole: by the words of the reply, or because this is where it ends.
     pub fn has_half_call(&self) -> bool {
         self.reply.has_half_call(self.body.is_ending())
-    }
-
-    /// Whether a call stands in it as whole, and not yet how the reply ends.
-    pub fn awaits_end(&self) -> bool {
-        self.reply.awaits_end()
-    }
-
-    /// Whether the stream's own last event came.
-    pub fn is_done(&self) -> bool {
-        self.reply.is_done()
     }
 
     /// Whether what has come so far ends with a complete event. A part of an event is of no use to a client, and its

@@ -52,7 +52,8 @@ pub struct Relay {
     held_head: (usize, Vec<u8>),
     /// The body is framed or compressed, so the decoded bytes differ from the raw ones.
     coded: bool,
-    status: Option<u16>,
+    /// Once its head is there.
+    pub(super) status: Option<u16>,
     frames_itself: bool,
     /// Whether a half tool call stops what goes on.
     guards: bool,
@@ -155,8 +156,9 @@ impl Relay {
     fn release(&mut self) -> Released {
         let pending = [&self.raw, &self.decoded, &self.text].map(Scanner::pending);
         let reader = self.reader.as_ref();
-        let ready =
-            |reader: &ReplyReader| reader.at_boundary() && !(self.guards && reader.awaits_end());
+        let ready = |reader: &ReplyReader| {
+            reader.at_boundary() && !(self.guards && reader.reply.awaits_end())
+        };
         if !reader.is_some_and(ready) || pending.into_iter().any(|n| n >= HOLD) {
             return Released::default();
         }
@@ -177,12 +179,6 @@ impl Relay {
         Released { to_client, raw }
     }
 
-    /// The reply's status, once its head is there.
-    pub fn status(&self) -> Option<u16> {
-        self.status
-    }
-
-    /// Bytes that are kept of it.
     pub fn kept(&self) -> usize {
         self.held.len() + self.reader.as_ref().map_or(0, ReplyReader::kept)
     }
@@ -190,7 +186,8 @@ impl Relay {
     /// Whether the reply is complete: by its own framing, or, where only the end of the connection is its end and nothing
     /// goes on any more, by its last event.
     pub fn is_whole(&self) -> bool {
-        let done = |reader: &ReplyReader| self.withheld && !self.frames_itself && reader.is_done();
+        let unframed = self.withheld && !self.frames_itself;
+        let done = |reader: &ReplyReader| unframed && reader.reply.is_done();
         self.reader.as_ref().is_some_and(|reader| reader.is_whole() || done(reader))
     }
 
@@ -203,7 +200,7 @@ impl Relay {
         if eof && !self.frames_itself {
             rest.to_client.extend_from_slice(b"0\r\n\r\n");
         }
-        let awaits = self.reader.as_ref().is_some_and(ReplyReader::awaits_end);
+        let awaits = self.reader.as_ref().is_some_and(|reader| reader.reply.awaits_end());
         let (facts, content, text) = match self.reader {
             Some(reader) => reader.finish(eof),
             None => {

@@ -257,7 +257,6 @@ impl Reply {
         }
     }
 
-    /// The model declined to answer, in these words.
     pub fn refused(&mut self, words: &str) {
         self.refused = true;
         self.keep(words);
@@ -278,7 +277,6 @@ impl Reply {
         }
     }
 
-    /// Token counts so far.
     pub fn used(&self) -> Option<Usage> {
         self.facts.usage
     }

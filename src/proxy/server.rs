@@ -30,7 +30,6 @@ const MAX_CONNECTIONS: usize = 64;
 /// How long exchanges may take to end after a stop.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// Everything a proxy needs.
 pub struct ProxyConfig {
     /// The one model id that is let through.
     pub model: String,
@@ -42,7 +41,6 @@ pub struct ProxyConfig {
     pub limits: Limits,
     /// Values beside the upstream's own that no request and no reply may hold.
     pub also_secret: Vec<(String, Secret)>,
-    /// Where the bytes go.
     pub recorder: Box<dyn Recorder>,
     /// Where events go; a receiver that is gone is no fault.
     pub events: Option<Sender<WireEvent>>,

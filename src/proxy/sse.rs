@@ -4,7 +4,6 @@
 /// a line must not fill memory.
 pub(super) const MAX_EVENT: usize = 4 << 20;
 
-/// One event of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event<'a> {
     /// The last `event` field, empty where there is none.
@@ -26,7 +25,6 @@ pub struct SseDecoder {
 }
 
 impl SseDecoder {
-    /// A decoder at the start of a stream.
     pub fn new() -> Self {
         Self::default()
     }

@@ -103,8 +103,7 @@ pub fn survey(
     body["tools"] = json!([api.tool("say", "Says a word.", word)]);
     let known = upstream.known(Vec::new());
     let ask = |body: &Value| {
-        let request = probe::request(api, model, body)?;
-        let wish = Ask::Chat(&request);
+        let wish = Ask::Chat(probe::request(api, model, body)?);
         probe::unless_told(stop, probe::ask(upstream, &wish, limits, &known))
     };
     let (reply, secret) = ask(&body)?;

@@ -17,7 +17,6 @@ use super::mock::Mock;
 use crate::record::wire::{ConnectFault, UpstreamKind};
 use crate::secrets::{Known, Secret};
 
-/// What stands behind the proxy.
 pub enum Upstream {
     /// An endpoint, with the key that is added on this side.
     Http {
@@ -46,7 +45,6 @@ impl Upstream {
         }
     }
 
-    /// How the model is spoken to.
     pub(super) fn api(&self) -> &'static dyn WireApi {
         match self {
             Self::Http { api, .. } => *api,
@@ -54,7 +52,6 @@ impl Upstream {
         }
     }
 
-    /// The kind, for records.
     pub fn kind(&self) -> UpstreamKind {
         match self {
             Self::Http { .. } => UpstreamKind::Http,
@@ -78,7 +75,7 @@ impl Upstream {
     /// The account that it is asked with, where a credential helper gives one.
     pub fn account(&self) -> Option<&Arc<Account>> {
         match self {
-            Self::Http { endpoint, .. } => endpoint.account(),
+            Self::Http { endpoint, .. } => endpoint.account.as_ref(),
             Self::Local(_) => None,
         }
     }
@@ -101,18 +98,16 @@ struct With<'a> {
     account: Vec<(&'a str, &'a [u8])>,
 }
 
-/// A connection in either direction.
 pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
-/// What is asked of the model.
-pub(super) enum Ask<'a> {
-    Chat(&'a Request),
-    /// With these headers.
-    Models(&'a [(&'static str, String)]),
+pub(super) enum Ask {
+    Chat(Request),
+    /// The list of models, with these headers.
+    Models(Vec<(&'static str, String)>),
 }
 
-impl Ask<'_> {
+impl Ask {
     pub(super) fn body(&self) -> &[u8] {
         match self {
             Ask::Chat(request) => &request.body,
@@ -194,7 +189,7 @@ impl Ask<'_> {
         let none = BTreeMap::new();
         let (headers, credential) = match upstream {
             Upstream::Http { endpoint, credential, .. } => {
-                (endpoint.headers(), credential.is_some())
+                (&endpoint.headers, credential.is_some())
             }
             Upstream::Local(_) => (&none, false),
         };
@@ -219,12 +214,12 @@ pub(super) struct Opened {
 pub(super) async fn open(
     upstream: &Upstream,
     exchange: u32,
-    ask: &Ask<'_>,
+    ask: &Ask,
     connect: Duration,
 ) -> Result<Opened, ConnectFault> {
     match upstream {
         Upstream::Http { endpoint, credential, api } => {
-            let current = match endpoint.account().cloned() {
+            let current = match endpoint.account.clone() {
                 None => None,
                 // The helper may take its time, and other replies go on meanwhile.
                 Some(account) => tokio::task::spawn_blocking(move || account.current()).await.ok(),
@@ -236,7 +231,7 @@ pub(super) async fn open(
             let token = current.as_ref().and_then(|current| current.token.as_ref());
             let headers = current.iter().flat_map(|current| &current.headers);
             let with = With {
-                headers: endpoint.headers(),
+                headers: &endpoint.headers,
                 key: token.or(credential.as_ref().map(Credential::secret)).map(Secret::expose),
                 account: headers.map(|(name, value)| (name.as_str(), value.expose())).collect(),
             };

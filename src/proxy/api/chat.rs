@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::shape::Shape::*;
-use super::shape::{Key, may, must};
+use super::shape::{FUNCTION, Key, may, must};
 use super::{End, Finish, Said, WireApi, error_name, spent, text, usage};
 use crate::proxy::json;
 use crate::proxy::reply::Reply;
@@ -103,18 +103,7 @@ const MESSAGE: &[Key] = &[
 const PART: &[Key] =
     &[must("type", Word(&["text", "refusal"])), may("text", Text), may("refusal", Text)];
 
-const TOOL: &[Key] = &[
-    must("type", Word(&["function"])),
-    must(
-        "function",
-        Object(&[
-            must("name", Text),
-            may("description", Text),
-            may("parameters", Map(&Any)),
-            may("strict", Bool),
-        ]),
-    ),
-];
+const TOOL: &[Key] = &[must("type", Word(&["function"])), must("function", Object(FUNCTION))];
 
 const REASONING: [(&str, ReasoningField); 3] = [
     ("reasoning", ReasoningField::Reasoning),
@@ -129,10 +118,6 @@ impl WireApi for Chat {
 
     fn path(&self) -> &'static str {
         "/chat/completions"
-    }
-
-    fn key_header(&self) -> &'static str {
-        "authorization"
     }
 
     fn keys(&self) -> &'static [Key] {

@@ -1,7 +1,7 @@
 //! OpenAI's Responses as an account is served and not a key: another path, no list of models, a header that names the
 //! account, and a key that clients read the account from.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::responses::Responses;
 use super::shape::Key;
@@ -31,10 +31,6 @@ impl WireApi for Codex {
 
     fn list(&self) -> Option<&'static str> {
         None
-    }
-
-    fn key_header(&self) -> &'static str {
-        "authorization"
     }
 
     fn shown_key(&self, sentinel: &str) -> String {
@@ -86,15 +82,11 @@ impl WireApi for Codex {
     }
 
     /// Without a budget: such servers take none.
-    fn question(&self, model: &str, words: &str, _max_tokens: u32) -> Value {
-        let question = json!({"type": "input_text", "text": words});
-        json!({
-            "model": model,
-            "instructions": "You do what you are asked, and nothing else.",
-            "input": [{"role": "user", "content": [question]}],
-            "store": false,
-            "stream": true,
-        })
+    fn question(&self, model: &str, words: &str, max_tokens: u32) -> Value {
+        let mut request = Responses.question(model, words, max_tokens);
+        request.as_object_mut().map(|request| request.remove("max_output_tokens"));
+        request["instructions"] = "You do what you are asked, and nothing else.".into();
+        request
     }
 
     fn as_for_one_that_reasons(&self, _: Value) -> Option<Value> {
@@ -121,6 +113,7 @@ mod tests {
     use crate::secrets::rule_of;
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD_NO_PAD;
+    use serde_json::json;
 
     #[test]
     fn the_key_that_clients_read_an_account_from_is_no_token() {

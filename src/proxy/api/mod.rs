@@ -47,7 +47,9 @@ pub trait WireApi: fmt::Debug + Send + Sync {
 
     /// The header, in lower case, in which servers of this API expect the key. `authorization` means a bearer token.
     /// From the agent the run's key is taken in any header that clients use.
-    fn key_header(&self) -> &'static str;
+    fn key_header(&self) -> &'static str {
+        "authorization"
+    }
 
     /// What the agent is given as its key: the run's sentinel in the shape that clients of this API want.
     fn shown_key(&self, sentinel: &str) -> String {
@@ -197,7 +199,6 @@ fn named_event(event: &Value) -> String {
 /// What a mock model says in one reply.
 #[derive(Clone, Debug)]
 pub struct Said<'a> {
-    /// The model's name in the reply.
     pub model: &'a str,
     /// Number of the reply, for the ids in it.
     pub number: usize,
@@ -212,7 +213,6 @@ pub struct Said<'a> {
 /// How what a mock model says ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// With the reason.
     Reason,
     /// Because the token budget is used up.
     Length,

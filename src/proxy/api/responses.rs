@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::shape::Shape::*;
-use super::shape::{Key, Kind, may, must};
+use super::shape::{FUNCTION, Key, Kind, may, must};
 use super::{End, Finish, Said, WireApi, error_name, named_event, spent, text, usage};
 use crate::proxy::json;
 use crate::proxy::reply::{Part, Reply};
@@ -148,15 +148,7 @@ const THOUGHTS: &[Kind] = &[
 ];
 
 const TOOLS: &[Kind] = &[
-    (
-        "function",
-        &[
-            must("name", Text),
-            may("description", Text),
-            may("parameters", Map(&Any)),
-            may("strict", Bool),
-        ],
-    ),
+    ("function", FUNCTION),
     (
         "custom",
         &[
@@ -180,10 +172,6 @@ impl WireApi for Responses {
 
     fn path(&self) -> &'static str {
         "/responses"
-    }
-
-    fn key_header(&self) -> &'static str {
-        "authorization"
     }
 
     fn keys(&self) -> &'static [Key] {
@@ -540,18 +528,6 @@ mod tests {
             "incomplete_details": {"reason": reason}}})
     }
 
-    #[test]
-    fn a_call_that_its_item_says_is_incomplete_is_half_whatever_it_looks_like() {
-        for (status, class) in
-            [("completed", ReplyClass::OkTools), ("incomplete", ReplyClass::MalformedToolCall)]
-        {
-            let item = json!({"type": "function_call", "call_id": "c", "name": "bash",
-                "arguments": "{\"command\":\"ls\"}", "status": status});
-            let end = json!({"type": "response.output_item.done", "output_index": 0, "item": item});
-            assert_eq!(read(&[created(), end, completed()]).class, class, "{status}");
-        }
-    }
-
     fn added(at: u64, item: Value) -> Value {
         json!({"type": "response.output_item.added", "output_index": at, "item": item})
     }
@@ -649,6 +625,12 @@ mod tests {
         let named = |name: &str| json!({"type": "response.completed", "response": {"model": name, "status": "completed"}});
         let status = |status: Value| json!({"type": "response.completed", "response": {"model": "m", "status": status}});
         let hi = |end: Value| with(saying("hi"), &[end]);
+        // A call that its item says is incomplete is half, whatever it looks like.
+        let told = |status: &str| {
+            let mut item = call("{\"command\":\"ls\"}");
+            item["status"] = status.into();
+            vec![created(), ends(0, item), completed()]
+        };
         let called = |arguments: &str| with(calling(arguments), &[completed()]);
         let cut = || incomplete("max_output_tokens");
         let declines =
@@ -659,8 +641,9 @@ mod tests {
         let encrypted = json!({"type": "reasoning", "encrypted_content": "x"});
         let unnamed = json!({"type": "response.completed", "response": {"status": "completed"}});
         let arguments = delta("function_call_arguments", 0, "{}");
-        let cases: [(ReplyClass, &str, Vec<Vec<Value>>); 16] = [
+        let cases: [(ReplyClass, &str, Vec<Vec<Value>>); 17] = [
             (OkText, "text", vec![hi(completed())]),
+            (OkTools, "tools", vec![told("completed")]),
             (OkText, "length", vec![hi(cut())]),
             (MalformedToolCall, "cut_by_length", vec![with(calling("{\"a\":"), &[cut()])]),
             (
@@ -670,6 +653,7 @@ mod tests {
                     called("{\"a\":"),
                     called(""),
                     called("[1]"),
+                    told("incomplete"),
                     // Begun and never ended.
                     vec![added(0, call("")), arguments.clone(), completed()],
                 ],

@@ -7,7 +7,6 @@ use serde_json::Value;
 use crate::proxy::http1::Refusal;
 use crate::record::wire::RequestRefusal;
 
-/// The shape of a value.
 pub enum Shape {
     Any,
     Bool,
@@ -47,6 +46,14 @@ pub const fn may(name: &'static str, shape: Shape) -> Key {
 pub const fn must(name: &'static str, shape: Shape) -> Key {
     Key { name, needed: true, shape }
 }
+
+/// A function that the agent, and nobody else, would run.
+pub const FUNCTION: &[Key] = &[
+    must("name", Shape::Text),
+    may("description", Shape::Text),
+    may("parameters", Shape::Map(&Shape::Any)),
+    may("strict", Shape::Bool),
+];
 
 impl Shape {
     fn takes_type_of(&self, value: &Value) -> bool {
