@@ -10,11 +10,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::fault::{Fault, FaultKind, fault};
-use super::files::RunDir;
+use super::files::{MAX_RECORD, RunDir};
 use super::names;
 use super::wire::{PROBE_LIST, forwarded, probe_question, shown};
 use crate::check::Check;
 use crate::error::Error;
+use crate::proxy::http1::head_end;
 use crate::proxy::{api, probe};
 use crate::record;
 use crate::record::admission::ModelKind;
@@ -27,9 +28,6 @@ use crate::record::fixture::HeldOutRecord;
 use crate::record::ids::Digest;
 use crate::record::sealed::{Author, Excerpt, Freshness};
 use crate::record::wire::ProxyRecord;
-
-/// A record larger than this is not read.
-const MAX_RECORD: u64 = 64 << 20;
 
 /// Where the report of a pass or a rehearsal and the files of `dir` differ; `kinds` are the events of the chain that
 /// admit itself put there. A run that was blocked or failed claims nothing good, and may have ended before the rest was
@@ -67,8 +65,7 @@ fn typed<T: DeserializeOwned>(dir: &RunDir, name: &str) -> Result<T, String> {
 
 /// Head and body of a request as it is kept.
 fn split(request: &[u8]) -> (&[u8], &[u8]) {
-    let end = request.windows(4).position(|four| four == b"\r\n\r\n");
-    request.split_at(end.map_or(request.len(), |at| at + 4))
+    request.split_at(head_end(request).unwrap_or(request.len()))
 }
 
 /// Puts words in the place of the run's sentinel, as the report has it.

@@ -20,7 +20,6 @@ const MOST_SHOWN: usize = 1 << 20;
 /// Bytes of one text that are shown.
 const MOST_OF_ONE: usize = 12 << 10;
 
-/// Who says a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speaker {
     /// What the agent tells the model to be.
@@ -214,7 +213,6 @@ impl Message {
     }
 }
 
-/// How a model is spoken to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Api {
     Chat,
@@ -541,20 +539,16 @@ fn messages_reply(whole: Option<&Value>, events: &[Value]) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::sealed::Excerpt;
 
     fn row(number: u32, path: &str) -> WireRow {
         WireRow {
             number,
-            monotonic_ns: 0,
-            duration_ns: 0,
             request_line: format!("POST {path}"),
             status: Some(200),
             class: "ok_text".into(),
             request_file: format!("{number}.request"),
             reply_file: format!("{number}.reply"),
-            request: Excerpt::default(),
-            reply: Excerpt::default(),
+            ..WireRow::default()
         }
     }
 
@@ -593,8 +587,12 @@ mod tests {
         turns.iter().map(one).collect::<Vec<_>>().join(" | ")
     }
 
-    fn replied(exchange: &Exchange) -> String {
-        said(exchange.reply.as_slice())
+    /// Each exchange in a line: what was said, what came back, and the tokens.
+    fn told(all: &[Exchange]) -> Vec<String> {
+        let reply = |one: &Exchange| said(one.reply.as_slice());
+        let line =
+            |one: &Exchange| format!("{} => {} {:?}", said(&one.said), reply(one), one.tokens);
+        all.iter().map(line).collect()
     }
 
     #[test]
@@ -626,11 +624,13 @@ mod tests {
                 (json!({ "messages": [{ "role": "user", "content": "review" }] }), whole),
             ],
         );
-        assert_eq!(said(&all[0].said), "Instructions: be | Agent: do");
-        assert_eq!(replied(&all[0]), "Model: (hm) bash[command: ls]");
-        assert_eq!(all[0].tokens, Some((7, 3)));
-        assert_eq!(said(&all[1].said), "Tool: =a b", "what was said before is not said again");
-        assert_eq!(replied(&all[1]), "Model: done");
+        let want = [
+            "Instructions: be | Agent: do => Model: (hm) bash[command: ls] Some((7, 3))",
+            // What was said before is not said again.
+            "Tool: =a b => Model: done None",
+            "Agent: review => Model: done None",
+        ];
+        assert_eq!(told(&all), want);
         assert_eq!([all[0].fresh, all[1].fresh, all[2].fresh], [true, false, true]);
     }
 
@@ -662,15 +662,12 @@ mod tests {
                 ),
             ],
         );
-        assert_eq!(said(&all[0].said), "Instructions: be | Agent: do");
-        assert_eq!(replied(&all[0]), "Model: (hm) shell[cmd: ls]");
-        assert_eq!(all[0].tokens, Some((5, 2)));
-        assert_eq!(said(&all[1].said), "Tool: =a b");
-        assert_eq!(replied(&all[1]), "Model: done");
-        assert_eq!(
-            (said(&all[2].said), replied(&all[2])),
-            ("Agent: alone".into(), "Model: cut".into())
-        );
+        let want = [
+            "Instructions: be | Agent: do => Model: (hm) shell[cmd: ls] Some((5, 2))",
+            "Tool: =a b => Model: done None",
+            "Agent: alone => Model: cut None",
+        ];
+        assert_eq!(told(&all), want);
     }
 
     #[test]
@@ -705,11 +702,11 @@ mod tests {
                 ),
             ],
         );
-        assert_eq!(said(&all[0].said), "Instructions: be | Agent: do");
-        assert_eq!(replied(&all[0]), "Model: I look bash[command: ls]");
-        assert_eq!(all[0].tokens, Some((9, 4)));
-        assert_eq!(said(&all[1].said), "Tool: =a b");
-        assert_eq!(replied(&all[1]), "Model: done");
+        let want = [
+            "Instructions: be | Agent: do => Model: I look bash[command: ls] Some((9, 4))",
+            "Tool: =a b => Model: done Some((1, 1))",
+        ];
+        assert_eq!(told(&all), want);
     }
 
     #[test]

@@ -23,17 +23,24 @@ pub enum FaultKind {
 impl FaultKind {
     /// The reason by which scripts tell faults apart.
     pub fn reason(self) -> Reason {
+        self.told().0
+    }
+
+    /// That, and the fault in words.
+    pub(super) fn told(self) -> (Reason, &'static str) {
+        use Reason::*;
         match self {
-            FaultKind::NotSealed => Reason::RunNotSealed,
-            FaultKind::Missing => Reason::EvidenceMissing,
-            FaultKind::Changed | FaultKind::OtherId => Reason::EvidenceChanged,
-            FaultKind::Extra => Reason::EvidenceExtra,
-            FaultKind::Chain | FaultKind::Report => Reason::EvidenceInconsistent,
+            FaultKind::NotSealed => (RunNotSealed, "the run was never sealed"),
+            FaultKind::Missing => (EvidenceMissing, "a file of the run is missing"),
+            FaultKind::Changed => (EvidenceChanged, "a file of the run was changed"),
+            FaultKind::Extra => (EvidenceExtra, "a file does not belong to the run"),
+            FaultKind::Chain => (EvidenceInconsistent, "the chain of events is broken"),
+            FaultKind::Report => (EvidenceInconsistent, "the report does not fit the evidence"),
+            FaultKind::OtherId => (EvidenceChanged, "it is another run"),
         }
     }
 }
 
-/// One thing that is wrong with a run directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub kind: FaultKind,

@@ -17,12 +17,13 @@ use crate::record::ids::{Digest, Name, RelPath, Timestamp};
 const RESERVE: u64 = 4 << 20;
 /// The file that holds them until then.
 const RESERVE_NAME: &str = ".reserve";
+/// A manifest, report, proof or other record larger than this is not read.
+pub(super) const MAX_RECORD: u64 = 64 << 20;
 /// How many runs of one fixture one process can begin in one second.
 const MAX_SAME_SECOND: u32 = 1000;
 /// More entries than this are not listed: no run directory has them.
 const MAX_ENTRIES: usize = 100_000;
 
-/// An open run directory.
 pub(super) struct RunDir {
     dir: Dir,
     path: PathBuf,
@@ -72,7 +73,6 @@ impl RunDir {
         Ok(this)
     }
 
-    /// Opens a run directory to read it.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let dir =
             Dir::open_ambient_dir(path, ambient_authority()).map_err(|err| match err.kind() {
@@ -91,12 +91,16 @@ impl RunDir {
 
     /// Best effort: a file system that cannot reserve still takes the run.
     fn reserve(&self) {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        if let Ok(file) = self.dir.open_with(RESERVE_NAME, &options) {
+        if let Ok(file) = self.new_file(RESERVE_NAME) {
             let flags = rustix::fs::FallocateFlags::empty();
             let _ = rustix::fs::fallocate(&file, flags, 0, RESERVE);
         }
+    }
+
+    fn new_file(&self, path: &str) -> std::io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        self.dir.open_with(path, &options)
     }
 
     /// Gives the reserved bytes back, right before sealing.
@@ -134,9 +138,7 @@ impl RunDir {
         let taken = |temp: &String| self.dir.symlink_metadata(temp).is_ok();
         let temp = (0..100).map(free).find(|temp| !taken(temp)).unwrap_or_else(|| free(100));
         let attempt = || -> std::io::Result<()> {
-            let mut options = OpenOptions::new();
-            options.write(true).create_new(true).mode(0o600);
-            let mut file = self.dir.open_with(&temp, &options)?;
+            let mut file = self.new_file(&temp)?;
             file.write_all(bytes)?;
             file.sync_all()?;
             if replace {
@@ -271,12 +273,7 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
             let name = listed.name;
             let mut file = source.open_file(&name).map_err(|err| source.io("read", &name, err))?;
             copy.parents(&name)?;
-            let mut options = OpenOptions::new();
-            options.write(true).create_new(true).mode(0o600);
-            let done = copy
-                .dir
-                .open_with(&name, &options)
-                .and_then(|mut out| std::io::copy(&mut file, &mut out));
+            let done = copy.new_file(&name).and_then(|mut out| std::io::copy(&mut file, &mut out));
             done.map_err(|err| copy.io("write", &name, err))?;
         }
         Ok(())

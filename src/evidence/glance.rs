@@ -2,16 +2,13 @@
 
 use std::path::Path;
 
-use super::files::RunDir;
+use super::files::{MAX_RECORD, RunDir};
 use super::names;
 use crate::error::Result;
 use crate::record;
 use crate::record::evidence::RunReport;
 use crate::record::ids::Digest;
 use crate::record::sealed::{Manifest, Seal};
-
-/// A record larger than this is not read.
-const MAX_RECORD: u64 = 64 << 20;
 
 /// What a look gave. The report is the sealed one; the other files were not read, so this says nothing about them.
 #[derive(Clone, Debug, Default)]
@@ -23,9 +20,6 @@ pub struct Glance {
 }
 
 /// Looks at the run directory at `path`.
-///
-/// # Errors
-/// Where it cannot be opened.
 pub fn glance(path: &Path) -> Result<Glance> {
     let dir = RunDir::open(path)?;
     let no = |fault| Ok(Glance { fault: Some(fault), ..Glance::default() });

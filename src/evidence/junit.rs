@@ -10,7 +10,6 @@ use crate::record::finding::State;
 use crate::record::health::{HealthReport, Outcome};
 use crate::record::ids::Digest;
 
-/// How one case of a suite ended.
 enum End {
     Passed,
     /// A message and a text.
@@ -41,7 +40,6 @@ fn xml(text: &str) -> String {
     out
 }
 
-/// A suite of cases of the class `class`.
 fn suite(name: &str, class: &str, cases: &[Case]) -> String {
     let failed = cases.iter().filter(|case| matches!(case.end, End::Failed(..))).count();
     let skipped = cases.iter().filter(|case| matches!(case.end, End::Skipped(_))).count();

@@ -2,7 +2,6 @@
 
 pub const REPORT: &str = "report.json";
 pub const REPORT_MD: &str = "report.md";
-/// The report as one HTML page.
 pub const REPORT_HTML: &str = "report.html";
 pub const EVENTS: &str = "events.normalized.jsonl";
 /// What admit was doing.

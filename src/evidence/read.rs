@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::agree;
 use super::chain::chain;
 use super::fault::{Fault, FaultKind, fault};
-use super::files::RunDir;
+use super::files::{MAX_RECORD, RunDir};
 use super::render::{markdown, visible};
 use super::{html, names};
 use crate::error::{Error, Result};
@@ -15,8 +15,6 @@ use crate::record::ids::Digest;
 use crate::record::sealed::{Manifest, NoTargetProof, Seal};
 use crate::record::{self, RecordError};
 
-/// A manifest, report or proof larger than this is not read.
-const MAX_RECORD: u64 = 64 << 20;
 /// No run leaves as much as this (the recorder's own limits are far below), and its digests would take minutes.
 const MAX_BYTES: u64 = 4 << 30;
 
@@ -41,8 +39,7 @@ impl Level {
     }
 }
 
-/// What came out of a check.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RunCheck {
     pub directory: PathBuf,
     /// The run's id, where the manifest could be read.
@@ -63,16 +60,8 @@ impl RunCheck {
     /// The first fault as an error, for the exit code; `None` where all is well.
     pub fn error(&self) -> Option<Error> {
         let fault = self.faults.first()?;
-        let what = match fault.kind {
-            FaultKind::NotSealed => "the run was never sealed",
-            FaultKind::Missing => "a file of the run is missing",
-            FaultKind::Changed => "a file of the run was changed",
-            FaultKind::Extra => "a file does not belong to the run",
-            FaultKind::Chain => "the chain of events is broken",
-            FaultKind::Report => "the report does not fit the evidence",
-            FaultKind::OtherId => "it is another run",
-        };
-        let mut err = Error::new(fault.kind.reason(), what)
+        let (reason, what) = fault.kind.told();
+        let mut err = Error::new(reason, what)
             .at(self.directory.join(&fault.path).display().to_string())
             .expected(&fault.expected)
             .found(&fault.found);
@@ -89,15 +78,7 @@ impl RunCheck {
 /// Where the directory cannot be read at all. Everything else is a fault in the answer.
 pub fn check(path: &Path, expected: Option<&Digest>) -> Result<RunCheck> {
     let dir = RunDir::open(path)?;
-    let mut out = RunCheck {
-        directory: path.to_owned(),
-        id: None,
-        level: None,
-        faults: Vec::new(),
-        notes: Vec::new(),
-        files: 0,
-        report: None,
-    };
+    let mut out = RunCheck { directory: path.to_owned(), ..RunCheck::default() };
     // A fault in either of them leaves nothing to compare files with.
     let (id, manifest) = match manifest(&dir) {
         Ok(read) => read,

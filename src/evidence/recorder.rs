@@ -70,7 +70,6 @@ impl Kept {
         Self { role: role.into(), author, bytes: 0, omitted: 0, hash: sha2::Sha256::new() }
     }
 
-    /// Takes in what is written next.
     pub(super) fn took(&mut self, bytes: &[u8]) {
         self.hash.update(bytes);
     }
@@ -240,7 +239,6 @@ impl Recording {
         self.append(&rel(names::TRACE)?, "trace", Author::Admit, &line).map(drop)
     }
 
-    /// A line of the trace for each exchange.
     pub fn trace_exchanges(&self, rows: &[WireRow]) -> Result<()> {
         rows.iter().try_for_each(|row| {
             self.trace(&Span {
@@ -252,7 +250,6 @@ impl Recording {
         })
     }
 
-    /// Nanoseconds since the recording began.
     pub fn elapsed_ns(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }

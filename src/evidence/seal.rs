@@ -69,9 +69,6 @@ impl Recording {
 
     /// As [`Recording::seal`], with what `instead` makes of `report` where it makes something of it: asked once all is
     /// written but the seal, so that nothing that comes before the seal comes too late.
-    ///
-    /// # Errors
-    /// As [`Recording::seal`].
     pub fn seal_unless(
         &self,
         report: RunReport,
@@ -210,15 +207,8 @@ impl Recording {
         };
         let proof = NoTargetProof {
             schema: NoTargetProof::SCHEMA.to_string(),
-            passed: false,
-            visible: Vec::new(),
-            targets_visible: Vec::new(),
-            bridge_requests: 0,
-            only_door: false,
-            fixture_commits: 0,
-            canary_searched: 0,
-            canary_found: Vec::new(),
             does_not_prove: vec!["anything: the run ended before a proof was made".into()],
+            ..NoTargetProof::default()
         };
         let gates = json!({
             "schema": "admit.gate/3", "engine": report.backend, "provider": "", "admitted": false,

@@ -32,10 +32,6 @@ const REQUEST: &[u8] = b"POST [base]/chat/completions HTTP/1.1\r\n\r\n{}";
 const REPLY: &[u8] = b"data: [DONE]";
 const PATCH: &[u8] = b"diff --git a/s.py b/s.py\n--- a/s.py\n+++ b/s.py\n@@ -1 +1 @@\n-a\n+b\n";
 
-fn clock() -> FixedClock {
-    FixedClock("2026-11-20T12:00:00Z".parse().unwrap())
-}
-
 fn path(text: &str) -> RelPath {
     text.parse().unwrap()
 }
@@ -45,9 +41,13 @@ fn now() -> Timestamp {
 }
 
 fn begin(dir: &Path) -> Recording {
+    begin_within(dir, Limits::default())
+}
+
+fn begin_within(dir: &Path, limits: Limits) -> Recording {
     let draft = RunReport::draft("toy", "fake", &now());
-    Recording::begin(dir, &"toy".parse().unwrap(), draft, Arc::new(clock()), Limits::default())
-        .unwrap()
+    let clock = Arc::new(FixedClock(now()));
+    Recording::begin(dir, &"toy".parse().unwrap(), draft, clock, limits).unwrap()
 }
 
 /// A report of a rehearsal that fulfils everything.
@@ -104,50 +104,35 @@ fn proof() -> NoTargetProof {
         schema: NoTargetProof::SCHEMA.to_string(),
         passed: true,
         visible: vec![Visible { path: "/work".into(), kind: "fixture".into(), digest: None }],
-        targets_visible: vec![],
         bridge_requests: 1,
         only_door: true,
         fixture_commits: 1,
         canary_searched: 3,
-        canary_found: vec![],
         does_not_prove: vec!["what the model remembers".into()],
+        ..NoTargetProof::default()
     }
 }
 
 /// The record of a proxy with one exchange.
 fn proxied() -> ProxyRecord {
+    let exchange = WireRecord {
+        exchange: 1,
+        kind: ExchangeKind::Chat,
+        started_ns: 10,
+        ended_ns: 30,
+        request_bytes: 11,
+        forwarded_sha256: Some(Digest::sha256(b"{}")),
+        stream: true,
+        messages: 1,
+        ..WireRecord::default()
+    };
     ProxyRecord {
-        model: "m".into(),
-        upstream: UpstreamKind::Scripted,
-        network_class: None,
-        tls: false,
-        exchanges: vec![WireRecord {
-            exchange: 1,
-            kind: ExchangeKind::Chat,
-            started_ns: 10,
-            ended_ns: 30,
-            refused: None,
-            refused_why: None,
-            request_bytes: 11,
-            forwarded_sha256: Some(Digest::sha256(b"{}")),
-            stream: true,
-            messages: 1,
-            tools: vec![],
-            facts: None,
-            verdict: None,
-            agent_result: None,
-            cut: None,
-        }],
-        silent_connections: 0,
-        hosts_asked: Vec::new(),
+        exchanges: vec![exchange],
         request_bytes: 11,
         reply_bytes: 24,
-        tokens: 0,
         replies_without_usage: 1,
-        limit_hit: None,
-        secrets_seen: vec![],
-        recorder_failure: None,
         duration_ns: 40,
+        ..ProxyRecord::new("m".into(), UpstreamKind::Scripted, None, false)
     }
 }
 

@@ -23,7 +23,6 @@ const READ_BACK: u64 = 64 << 20;
 pub struct WireSink(Arc<Recording>);
 
 impl WireSink {
-    /// A sink into `run`.
     pub fn new(run: Arc<Recording>) -> Self {
         Self(run)
     }

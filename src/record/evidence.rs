@@ -111,7 +111,7 @@ pub struct TimelineRow {
 }
 
 /// One request and its reply on the wire, in a report.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WireRow {
     /// Counted from 1; 0 is what admit asked before the start.

@@ -211,7 +211,7 @@ pub struct Visible {
 }
 
 /// `stage2-no-target-inspection.json`: a negative, shown by the bounds of what could be seen.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NoTargetProof {
     /// `admit.no-target-inspection/1`.

@@ -153,12 +153,9 @@ fn a_blocked_run_leaves_its_marker() {
 #[test]
 fn floods_are_cut_counted_and_do_not_silence_admit() {
     let dir = tempfile::tempdir().unwrap();
-    let clock = clock();
     let limits =
         Limits { file_bytes: 5000, total_bytes: 6000, files: 12, events: 50, event_bytes: 64 };
-    let draft = RunReport::draft("toy", "fake", &now());
-    let run = Recording::begin(dir.path(), &"toy".parse().unwrap(), draft, Arc::new(clock), limits)
-        .unwrap();
+    let run = begin_within(dir.path(), limits);
     let log = path("backend/stdout");
     assert_eq!(run.append(&log, "log", Author::Agent, &[b'a'; 4000]).unwrap(), Some(0));
     assert_eq!(run.append(&log, "log", Author::Agent, &[b'b'; 4000]).unwrap(), None);

@@ -20,8 +20,7 @@ fn row(number: u32) -> WireRow {
         class: "ok_tools".into(),
         request_file: format!("backend/wire/{number:04}.request"),
         reply_file: format!("backend/wire/{number:04}.reply"),
-        request: Excerpt::default(),
-        reply: Excerpt::default(),
+        ..WireRow::default()
     }
 }
 
