@@ -105,26 +105,22 @@ impl Findings {
         }
         for trusted in signers {
             let name = &trusted.signer.name;
-            match trusted.signer.barred(now) {
+            let at = format!(" at {now}");
+            let (reason, at, why) = match trusted.signer.barred(now) {
                 None => {
                     self.by.insert(name.clone(), trusted.key.fingerprint());
+                    continue;
                 }
-                Some(Barred::Revoked(why)) => self.issue(
-                    Reason::KeyRevoked,
-                    "a key that counts",
-                    format!("signed by {name}, revoked: {why}"),
-                ),
-                Some(Barred::Expired(end)) => self.issue(
-                    Reason::KeyExpired,
-                    format!("a key that counts at {now}"),
-                    format!("signed by {name}, expired at {end}"),
-                ),
-                Some(Barred::NotYet(start)) => self.issue(
-                    Reason::KeyNotYetValid,
-                    format!("a key that counts at {now}"),
-                    format!("signed by {name}, which counts from {start}"),
-                ),
-            }
+                Some(Barred::Revoked(why)) => (Reason::KeyRevoked, "", format!("revoked: {why}")),
+                Some(Barred::Expired(end)) => {
+                    (Reason::KeyExpired, &*at, format!("expired at {end}"))
+                }
+                Some(Barred::NotYet(start)) => {
+                    (Reason::KeyNotYetValid, &*at, format!("which counts from {start}"))
+                }
+            };
+            let expected = format!("a key that counts{at}");
+            self.issue(reason, expected, format!("signed by {name}, {why}"));
         }
     }
 

@@ -9,7 +9,6 @@ use crate::root::Root;
 /// Where a root keeps the lines of keys that its policy names by fingerprint.
 const KEYS: &str = "admissions/keys/";
 
-/// A signer with its key.
 #[derive(Clone, Debug)]
 pub struct Trusted {
     /// Name, dates, revocation.
@@ -17,7 +16,6 @@ pub struct Trusted {
     pub key: PublicKey,
 }
 
-/// Who must have signed.
 #[derive(Clone, Debug)]
 pub struct Demand {
     /// Those whose signatures count.
@@ -39,9 +37,6 @@ impl Demand {
     }
 
     /// What the root asks for of builds that come from its caches, beside its policy; `None` where it asks for nothing.
-    ///
-    /// # Errors
-    /// As [`Demand::of_root`].
     pub fn of_cache(root: &Root) -> Result<Option<Self>> {
         let rule = root.config().cache.require.as_ref();
         rule.map(|rule| Self::of_rule(root, rule, "cache.require")).transpose()

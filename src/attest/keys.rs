@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Reason, Result};
 use crate::host::files::{self, Links};
+use crate::host::make_private;
 use crate::record::dsse::{Envelope, Signature};
 use crate::record::ids::Name;
 use crate::record::sshkey::PublicKey;
@@ -220,11 +221,10 @@ impl Keys {
 
     /// The right to write keys. What a call that was killed left unfinished goes: it may hold a private key.
     fn lock(&self) -> Result<Option<Lock>> {
-        use std::os::unix::fs::DirBuilderExt as _;
         let lock = lock_writers(&self.data_dir)?;
-        let io = |err| Error::io("create the directory", &self.dir, err);
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(io)?;
-        for entry in std::fs::read_dir(&self.dir).map_err(io)?.flatten() {
+        make_private(&self.dir)?;
+        let list = |err| Error::io("list the keys", &self.dir, err);
+        for entry in std::fs::read_dir(&self.dir).map_err(list)?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
                 let path = entry.path();
                 std::fs::remove_file(&path).map_err(|err| Error::io("remove", &path, err))?;

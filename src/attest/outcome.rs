@@ -38,9 +38,7 @@ pub fn both(one: Outcome, other: Outcome) -> Outcome {
 /// Why the signatures do not do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refused {
-    /// The reason, and by it the exit code.
     pub reason: Reason,
-    /// What should be there.
     pub expected: String,
     pub found: String,
     pub fix: String,
