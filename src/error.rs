@@ -32,7 +32,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The process exit code of this kind.
     pub fn exit_code(self) -> u8 {
         match self {
             Kind::No => 1,
@@ -68,7 +67,6 @@ macro_rules! reasons {
                 match self { $(Reason::$name => $text,)* }
             }
 
-            /// The kind, and by it the exit code.
             pub fn kind(self) -> Kind {
                 match self { $(Reason::$name => Kind::$kind,)* }
             }
@@ -357,7 +355,6 @@ impl Error {
         self
     }
 
-    /// What should have been there.
     pub fn expected(mut self, value: impl Into<String>) -> Self {
         self.inner.expected = Some(value.into());
         self
@@ -386,12 +383,10 @@ impl Error {
         self
     }
 
-    /// The reason, for matching.
     pub fn reason(&self) -> Reason {
         self.inner.reason
     }
 
-    /// The kind, and by it the exit code.
     pub fn kind(&self) -> Kind {
         self.inner.reason.kind()
     }
@@ -401,17 +396,14 @@ impl Error {
         &self.inner.what
     }
 
-    /// Where it happened, if known.
     pub fn place(&self) -> Option<&str> {
         self.inner.place.as_deref()
     }
 
-    /// The expected value, if one was compared.
     pub fn expected_value(&self) -> Option<&str> {
         self.inner.expected.as_deref()
     }
 
-    /// The found value, if one was compared.
     pub fn found_value(&self) -> Option<&str> {
         self.inner.found.as_deref()
     }

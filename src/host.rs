@@ -128,20 +128,16 @@ impl Host {
     /// # Errors
     /// [`Reason::BadArgument`] where the value is not UTF-8: guessing would be answering a question nobody asked.
     pub fn var(&self, name: &str) -> Result<Option<&str>> {
-        match self.env.get(std::ffi::OsStr::new(name)) {
-            None => Ok(None),
-            Some(value) => match value.to_str() {
-                Some("") => Ok(None),
-                Some(text) => Ok(Some(text)),
-                None => Err(Error::new(
-                    Reason::BadArgument,
-                    format!("the variable {name} is not UTF-8"),
-                )),
-            },
+        match self.env.get(std::ffi::OsStr::new(name)).map(|value| value.to_str()) {
+            None | Some(Some("")) => Ok(None),
+            Some(Some(text)) => Ok(Some(text)),
+            Some(None) => {
+                let what = format!("the variable {name} is not UTF-8");
+                Err(Error::new(Reason::BadArgument, what))
+            }
         }
     }
 
-    /// A variable that names a path.
     pub fn path_var(&self, name: &str) -> Option<PathBuf> {
         self.env.get(std::ffi::OsStr::new(name)).filter(|v| !v.is_empty()).map(PathBuf::from)
     }
@@ -152,7 +148,6 @@ impl Host {
         self.env.iter().filter_map(|(k, v)| Some((text(k)?, text(v)?))).collect()
     }
 
-    /// The user's home directory.
     pub fn home(&self) -> Option<PathBuf> {
         self.path_var("HOME").filter(|p| p.is_absolute())
     }
@@ -306,9 +301,6 @@ pub fn only_cpu(cpu: usize) -> Result<()> {
 }
 
 /// A random name of 32 hex digits.
-///
-/// # Errors
-/// As [`random`].
 pub fn nonce() -> Result<String> {
     random::<16>().map(hex::encode)
 }
@@ -540,10 +532,9 @@ pub trait Clock: Sync {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
     fn now(&self) -> Timestamp {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        Timestamp::from_unix(since.map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX)))
+        let seconds = self.unix_ns() / 1_000_000_000;
+        Timestamp::from_unix(i64::try_from(seconds).unwrap_or(i64::MAX))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
@@ -553,7 +544,6 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still.
 #[cfg(test)]
 #[derive(Clone, Debug)]
 pub struct FixedClock(pub Timestamp);

@@ -31,7 +31,6 @@ use files::{directory, overlaid};
 pub use trust::Lock;
 use trust::{load_trust, lock, trust_key};
 
-/// Where a root's records came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// Inside this binary, with this user's own additions.
@@ -247,7 +246,6 @@ impl Root {
         Ok(Root { origin, dir, files, material, added, trust_file, config, trusted: None })
     }
 
-    /// The directory, where it is one.
     pub fn directory(&self) -> Option<&Path> {
         match &self.origin {
             Origin::Directory(dir) => Some(dir),
@@ -274,7 +272,6 @@ impl Root {
         }
     }
 
-    /// `admit.toml`.
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -285,7 +282,6 @@ impl Root {
         record::digest(&all.collect::<BTreeMap<&str, Digest>>())
     }
 
-    /// The bytes of a record.
     pub fn get(&self, path: &str) -> Option<&[u8]> {
         self.files.get(path).or_else(|| self.material.get(path)).map(Vec::as_slice)
     }

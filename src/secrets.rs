@@ -226,7 +226,6 @@ pub struct Scanner {
 const WINDOW: usize = 64 * 1024;
 
 impl Scanner {
-    /// A scanner at the start of a stream.
     pub fn new(known: Known, rules: Rules) -> Self {
         Self {
             known: known.now(),

@@ -58,7 +58,6 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The same, with progress told to the user.
     pub fn told(self, progress: &'a dyn Progress) -> Self {
         Self { progress, ..self }
     }
@@ -166,9 +165,6 @@ impl Client {
     }
 
     /// [`Client::fetch`] into memory.
-    ///
-    /// # Errors
-    /// As [`Client::fetch`].
     pub fn fetch_bytes(&self, request: &Request<'_>) -> Result<Vec<u8>> {
         self.fetch(request, || Ok(Vec::new()), &|_, _| {})
     }

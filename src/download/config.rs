@@ -21,7 +21,6 @@ pub struct NetConfig {
     pub ca_roots: Option<PathBuf>,
     /// PEM files with further CA certificates (`NODE_EXTRA_CA_CERTS`, npm's `cafile`).
     pub extra_ca: Vec<PathBuf>,
-    /// What admit calls itself.
     pub user_agent: String,
     /// Longest wait for a connection.
     pub connect: Duration,

@@ -241,9 +241,6 @@ impl<'a> Repository<'a> {
     }
 
     /// Puts a manifest there, under a tag or its digest; says whether the registry keeps the list of what is about what.
-    ///
-    /// # Errors
-    /// As [`Repository::upload`].
     pub fn put(&self, name: &str, media_type: &str, bytes: &[u8]) -> Result<bool> {
         let url = self.url(&format!("manifests/{name}"));
         let headers = vec![("content-type", media_type.to_owned())];

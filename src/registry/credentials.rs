@@ -31,7 +31,6 @@ const HELPER: Duration = Duration::from_secs(60);
 
 /// What is sent to a registry, or to whom it sends us for a token.
 pub enum Secret {
-    /// User and password.
     Basic(Zeroizing<String>, Zeroizing<String>),
     /// A token that is exchanged for another.
     Identity(Zeroizing<String>),

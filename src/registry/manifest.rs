@@ -113,8 +113,6 @@ impl Index {
         record::canonical(self)
     }
 
-    /// # Errors
-    /// As [`Manifest::parse`].
     pub fn parse(bytes: &[u8]) -> Result<Self, RecordError> {
         let this: Self = read(bytes, INDEX)?;
         all_sha256(this.manifests.iter())?;

@@ -77,7 +77,6 @@ fn collect_embedded(prefix: &str, dir: &Dir<'static>, files: &mut Files) {
     }
 }
 
-/// Reads a directory into memory.
 struct Reader<'a> {
     files: Files,
     budget: u64,
