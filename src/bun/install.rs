@@ -18,6 +18,7 @@ use super::names::split_key;
 use super::place::{Places, places};
 use super::tree::{File, Found, Tree, Unpacked};
 use crate::record::lockfile::Linker;
+use crate::record::words;
 
 /// One thing that is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,31 +32,19 @@ pub struct Difference {
     pub found: String,
 }
 
-/// The kinds of [`Difference`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum What {
-    /// Nothing of a package is there.
-    MissingPackage,
-    /// A directory that no row stands for.
-    ExtraPackage,
-    /// A file or link of a package is not there.
-    Missing,
-    /// A file or link that no package has.
-    Extra,
-    /// Another content, mode, kind or target.
-    Changed,
-}
-
-impl What {
-    /// The stable text form.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            What::MissingPackage => "missing package",
-            What::ExtraPackage => "extra package",
-            What::Missing => "missing",
-            What::Extra => "extra",
-            What::Changed => "changed",
-        }
+words! {
+    /// The kinds of [`Difference`].
+    pub enum What {
+        /// Nothing of a package is there.
+        MissingPackage = "missing package",
+        /// A directory that no row stands for.
+        ExtraPackage = "extra package",
+        /// A file or link of a package is not there.
+        Missing = "missing",
+        /// A file or link that no package has.
+        Extra = "extra",
+        /// Another content, mode, kind or target.
+        Changed = "changed",
     }
 }
 

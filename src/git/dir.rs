@@ -125,7 +125,7 @@ impl ObjectDir {
         let broken = || Fault::Damaged("not a loose object".into());
         let text = std::str::from_utf8(&head).map_err(|_| broken())?;
         let (kind, size) = text.trim_end_matches('\0').split_once(' ').ok_or_else(broken)?;
-        let kind = Kind::ALL.into_iter().find(|k| k.to_string() == kind).ok_or_else(broken)?;
+        let kind = Kind::from_text(kind).ok_or_else(broken)?;
         let size = size.parse().map_err(|_| broken())?;
         Ok((kind, whole(&mut stream, size, &self.budget)?))
     }

@@ -7,27 +7,14 @@ use sha1_checked::{Digest as _, Sha1};
 
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::CommitId;
+use crate::record::words;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    Commit,
-    Tree,
-    Blob,
-    Tag,
-}
-
-impl Kind {
-    pub(super) const ALL: [Self; 4] = [Self::Commit, Self::Tree, Self::Blob, Self::Tag];
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Commit => "commit",
-            Self::Tree => "tree",
-            Self::Blob => "blob",
-            Self::Tag => "tag",
-        })
+words! {
+    pub enum Kind {
+        Commit = "commit",
+        Tree = "tree",
+        Blob = "blob",
+        Tag = "tag",
     }
 }
 

@@ -17,56 +17,27 @@ use super::canonical::{self as record, Record, RecordError, Schema};
 use super::credential::Credential;
 use super::ids::{Name, Timestamp};
 use super::network::names_an_address;
+use super::text::{ParseError, own_text, serde_text, words};
 
 /// A model's id as its server lists it: 1 to 128 printable ASCII characters without spaces, quotes or backslashes.
-#[derive(
-    Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, JsonSchema)]
 #[schemars(extend("pattern" = r#"^[!#-&(-\[\]-_a-~]{1,128}$"#))]
 pub struct ModelId(String);
 
-impl ModelId {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 impl FromStr for ModelId {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
+    type Err = ParseError;
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         let ok = (1..=128).contains(&text.len())
             && text
                 .bytes()
                 .all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\'' | b'\\' | b'`'));
-        ok.then(|| Self(text.into())).ok_or_else(|| {
-            let start: String = text.chars().take(120).collect();
-            format!(
-                "\"{}\" is not a model id: expected 1 to 128 printable characters",
-                start.escape_debug()
-            )
-        })
+        ok.then(|| Self(text.into()))
+            .ok_or_else(|| ParseError::new("a model id", text, "1 to 128 printable characters"))
     }
 }
 
-impl TryFrom<String> for ModelId {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<ModelId> for String {
-    fn from(id: ModelId) -> String {
-        id.0
-    }
-}
-
-impl fmt::Display for ModelId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+own_text!(ModelId);
+serde_text!(ModelId);
 
 /// The one pair a run asks for, written `PROVIDER/MODEL` (the model's id may hold further slashes).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema)]
@@ -106,8 +77,9 @@ impl FromStr for ModelPair {
         let (provider, model) = text
             .split_once('/')
             .ok_or_else(|| format!("\"{}\" is not PROVIDER/MODEL", text.escape_debug()))?;
-        let provider = provider.parse().map_err(|err: super::ids::ParseError| err.to_string())?;
-        Ok(Self { provider, model: model.parse()? })
+        let words = |err: ParseError| err.to_string();
+        let provider = provider.parse().map_err(words)?;
+        Ok(Self { provider, model: model.parse().map_err(words)? })
     }
 }
 
@@ -117,80 +89,45 @@ impl fmt::Display for ModelPair {
     }
 }
 
-/// What answers: a model, or a script that stands in for one and can never lead to a pass.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ModelKind {
-    Served,
-    Scripted,
-}
-
-/// How an admitted model is spoken to over HTTP.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Api {
-    /// OpenAI chat completions.
-    #[default]
-    OpenaiChat,
-    /// OpenAI Responses.
-    OpenaiResponses,
-    /// Anthropic Messages.
-    AnthropicMessages,
-    /// OpenAI Responses as an account is served and not a key.
-    OpenaiCodexResponses,
-}
-
-impl Api {
-    pub const ALL: [Self; 4] = [
-        Self::OpenaiChat,
-        Self::OpenaiResponses,
-        Self::AnthropicMessages,
-        Self::OpenaiCodexResponses,
-    ];
-
-    /// The text form in records.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::OpenaiChat => "openai-chat",
-            Self::OpenaiResponses => "openai-responses",
-            Self::AnthropicMessages => "anthropic-messages",
-            Self::OpenaiCodexResponses => "openai-codex-responses",
-        }
+words! {
+    /// What answers: a model, or a script that stands in for one and can never lead to a pass.
+    pub enum ModelKind {
+        Served = "served",
+        Scripted = "scripted",
     }
 }
 
-/// Where the credentials of an admitted model come from, in the words of the first two forms of the record.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CredentialClass {
-    /// A local server that asks for no secret.
-    LocalNoSecret,
-    /// OAuth through the auth bridge on the host.
-    CodexOauth,
-    /// A key from a named environment variable or a file of mode 0600.
-    ApiKey,
-    /// The embedded scripted server, which takes the run's sentinel only.
-    ScriptedNone,
+words! {
+    /// How an admitted model is spoken to over HTTP.
+    #[derive(Default)]
+    pub enum Api {
+        /// OpenAI chat completions.
+        #[default]
+        OpenaiChat = "openai-chat",
+        /// OpenAI Responses.
+        OpenaiResponses = "openai-responses",
+        /// Anthropic Messages.
+        AnthropicMessages = "anthropic-messages",
+        /// OpenAI Responses as an account is served and not a key.
+        OpenaiCodexResponses = "openai-codex-responses",
+    }
+}
+
+words! {
+    /// Where the credentials of an admitted model come from, in the words of the first two forms of the record.
+    pub enum CredentialClass {
+        /// A local server that asks for no secret.
+        LocalNoSecret = "pi-models-json-local-provider-no-secret",
+        /// OAuth through the auth bridge on the host.
+        CodexOauth = "hermes-openai-codex-oauth-and-local-vllm-config",
+        /// A key from a named environment variable or a file of mode 0600.
+        ApiKey = "api-key-from-environment-or-file",
+        /// The embedded scripted server, which takes the run's sentinel only.
+        ScriptedNone = "scripted-no-secret",
+    }
 }
 
 impl CredentialClass {
-    pub const ALL: [Self; 4] =
-        [Self::LocalNoSecret, Self::CodexOauth, Self::ApiKey, Self::ScriptedNone];
-
-    /// The text form in records.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::LocalNoSecret => "pi-models-json-local-provider-no-secret",
-            Self::CodexOauth => "hermes-openai-codex-oauth-and-local-vllm-config",
-            Self::ApiKey => "api-key-from-environment-or-file",
-            Self::ScriptedNone => "scripted-no-secret",
-        }
-    }
-
-    /// The class with that text, or `None`: for an unknown class no credential can be found.
-    pub fn from_text(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.as_str() == text)
-    }
-
     /// Whether a secret is needed beside the run's own sentinel.
     pub fn needs_secret(self) -> bool {
         matches!(self, Self::CodexOauth | Self::ApiKey)
@@ -547,39 +484,19 @@ pub enum RecordFile {
     Bytes(Vec<u8>),
 }
 
-/// The five answers about a model, in the words that reports have always used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AdmissionStatus {
-    /// Nothing was requested, or no record is there.
-    MissingAdmission,
-    /// The record is for another pair.
-    Mismatch,
-    /// The record cannot be read, breaks its form, or holds a secret or an address.
-    InvalidAdmission,
-    /// The record is there and does not admit: revoked, not yet valid, expired, another status or stage.
-    NotAdmitted,
-    /// The record admits the pair.
-    Admitted,
-}
-
-impl AdmissionStatus {
-    pub const ALL: [Self; 5] = [
-        Self::MissingAdmission,
-        Self::Mismatch,
-        Self::InvalidAdmission,
-        Self::NotAdmitted,
-        Self::Admitted,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::MissingAdmission => "missing_admission",
-            Self::Mismatch => "mismatch",
-            Self::InvalidAdmission => "invalid_admission",
-            Self::NotAdmitted => "not_admitted",
-            Self::Admitted => "admitted",
-        }
+words! {
+    /// The five answers about a model, in the words that reports have always used.
+    pub enum AdmissionStatus {
+        /// Nothing was requested, or no record is there.
+        MissingAdmission = "missing_admission",
+        /// The record is for another pair.
+        Mismatch = "mismatch",
+        /// The record cannot be read, breaks its form, or holds a secret or an address.
+        InvalidAdmission = "invalid_admission",
+        /// The record is there and does not admit: revoked, not yet valid, expired, another status or stage.
+        NotAdmitted = "not_admitted",
+        /// The record admits the pair.
+        Admitted = "admitted",
     }
 }
 

@@ -14,6 +14,7 @@ use super::canonical::{self, Record, Schema};
 use super::evidence::RunStatus;
 use super::failure::FailureClass;
 use super::ids::{Digest, Name, Timestamp};
+use super::text::words;
 
 /// What a campaign can have at most: as many tasks as a scheduler's array usually takes.
 pub const MAX_TASKS: u32 = 100_000;
@@ -198,31 +199,17 @@ pub struct Attempt {
     pub node: Option<String>,
 }
 
-/// What came of a task.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum TaskState {
-    Success,
-    Failure,
-    /// Attempts were made, and none says anything about the agent.
-    NotScored,
-    /// No attempt that can be read: all unsealed, changed or foreign.
-    Lost,
-    /// Nothing was ever begun.
-    Missing,
-}
-
-impl TaskState {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Failure => "failure",
-            Self::NotScored => "not_scored",
-            Self::Lost => "lost",
-            Self::Missing => "missing",
-        }
+words! {
+    /// What came of a task.
+    pub enum TaskState {
+        Success = "success",
+        Failure = "failure",
+        /// Attempts were made, and none says anything about the agent.
+        NotScored = "not_scored",
+        /// No attempt that can be read: all unsealed, changed or foreign.
+        Lost = "lost",
+        /// Nothing was ever begun.
+        Missing = "missing",
     }
 }
 

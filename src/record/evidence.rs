@@ -12,30 +12,18 @@ use super::finding::{Finding, State, VERIFY_ALONE};
 use super::ids::{CommitId, Digest, Timestamp};
 use super::sealed::{Author, Excerpt};
 use super::task::TaskOf;
+use super::text::words;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RunStatus {
-    /// A served model's work was judged good, with all the evidence.
-    Pass,
-    /// The run was started and did not pass.
-    Fail,
-    /// A gate said no; nothing was started.
-    Blocked,
-    /// Everything but a served model: can never be a pass.
-    Rehearsed,
-}
-
-impl RunStatus {
-    pub const ALL: [Self; 4] = [Self::Pass, Self::Fail, Self::Blocked, Self::Rehearsed];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pass => "pass",
-            Self::Fail => "fail",
-            Self::Blocked => "blocked",
-            Self::Rehearsed => "rehearsed",
-        }
+words! {
+    pub enum RunStatus {
+        /// A served model's work was judged good, with all the evidence.
+        Pass = "pass",
+        /// The run was started and did not pass.
+        Fail = "fail",
+        /// A gate said no; nothing was started.
+        Blocked = "blocked",
+        /// Everything but a served model: can never be a pass.
+        Rehearsed = "rehearsed",
     }
 }
 
@@ -136,26 +124,15 @@ pub struct WireRow {
     pub reply: Excerpt,
 }
 
-/// How a phase of the agent's work ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PhaseOutcome {
-    Completed,
-    Failed,
-    /// It was planned and not needed.
-    Skipped,
-    /// It began, and its end was not seen.
-    Unfinished,
-}
-
-impl PhaseOutcome {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Skipped => "skipped",
-            Self::Unfinished => "unfinished",
-        }
+words! {
+    /// How a phase of the agent's work ended.
+    pub enum PhaseOutcome {
+        Completed = "completed",
+        Failed = "failed",
+        /// It was planned and not needed.
+        Skipped = "skipped",
+        /// It began, and its end was not seen.
+        Unfinished = "unfinished",
     }
 }
 

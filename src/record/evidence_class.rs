@@ -5,37 +5,27 @@ use serde::{Deserialize, Serialize};
 
 use super::admission::ModelKind;
 use super::network::LOOPBACK_TEST;
+use super::text::words;
 use super::wire::UpstreamKind;
 
-/// What kind of evidence a run can be, whatever its end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum EvidenceClass {
-    /// A provider from a source of its own, with a served model in its network: the only one that can pass.
-    ServedModel,
-    Scripted,
-    Understudy,
-    /// A model on this machine's loopback.
-    Loopback,
-    Fake,
-    None,
+words! {
+    /// What kind of evidence a run can be, whatever its end.
+    pub enum EvidenceClass {
+        /// A provider from a source of its own, with a served model in its network: the only one that can pass.
+        ServedModel = "served_model",
+        Scripted = "scripted",
+        Understudy = "understudy",
+        /// A model on this machine's loopback.
+        Loopback = "loopback",
+        Fake = "fake",
+        None = "none",
+    }
 }
 
 impl EvidenceClass {
     /// Whether a run of this class can be a pass at all.
     pub fn can_pass(self) -> bool {
         self == Self::ServedModel
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ServedModel => "served_model",
-            Self::Scripted => "scripted",
-            Self::Understudy => "understudy",
-            Self::Loopback => "loopback",
-            Self::Fake => "fake",
-            Self::None => "none",
-        }
     }
 }
 

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use super::canonical::{Record, Schema};
 use super::ids::{CommitId, Digest, Name, ObjectId, RelPath};
+use super::text::words;
 
 /// A fixture by digest, `lockfiles/fixtures/<name>.json` (`admit.fixture-lock/2`): what the gate holds a fixture against.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -159,28 +160,21 @@ impl FixtureRecord {
     }
 }
 
-/// Who judges the work: `docs/judges.md`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum JudgeName {
-    /// pytest and held-out calls, with the host's Python and the pinned pytest.
-    #[default]
-    Python,
-    /// `bun test` and held-out calls, with the pinned Bun and nothing of the host.
-    Bun,
-    /// A command of the fixture's own, and held-out calls of a program: what each prints and how it ends.
-    Command,
+words! {
+    /// Who judges the work: `docs/judges.md`.
+    #[derive(Default)]
+    pub enum JudgeName {
+        /// pytest and held-out calls, with the host's Python and the pinned pytest.
+        #[default]
+        Python = "python",
+        /// `bun test` and held-out calls, with the pinned Bun and nothing of the host.
+        Bun = "bun",
+        /// A command of the fixture's own, and held-out calls of a program: what each prints and how it ends.
+        Command = "command",
+    }
 }
 
 impl JudgeName {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Python => "python",
-            Self::Bun => "bun",
-            Self::Command => "command",
-        }
-    }
-
     /// The program without which it cannot judge or draw.
     pub fn tool(self) -> Tool {
         match self {
@@ -194,23 +188,15 @@ impl Record for FixtureRecord {
     const SCHEMA: Schema = Schema { name: "admit.fixture", version: 3 };
 }
 
-/// Which phases an agent runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Profile {
-    #[default]
-    /// Implement, review, close, retrospective.
-    Tiny,
-    /// Scout, implement, verify, review, close, retrospective.
-    Standard,
-}
-
-impl Profile {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Profile::Tiny => "tiny",
-            Profile::Standard => "standard",
-        }
+words! {
+    /// Which phases an agent runs.
+    #[derive(Default)]
+    pub enum Profile {
+        #[default]
+        /// Implement, review, close, retrospective.
+        Tiny = "tiny",
+        /// Scout, implement, verify, review, close, retrospective.
+        Standard = "standard",
     }
 }
 

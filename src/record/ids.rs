@@ -7,18 +7,11 @@ use std::str::FromStr;
 
 pub use super::digest::{Algorithm, Blake3, Digest, Sha256, Sri};
 pub use super::text::ParseError;
-use super::text::text_value;
+use super::text::{own_text, text_value};
 
 /// A full git object id: 40 lower-case hex digits (SHA-1 object format).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ObjectId(String);
-
-impl ObjectId {
-    /// The 40 hex digits.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
 
 impl FromStr for ObjectId {
     type Err = ParseError;
@@ -29,24 +22,14 @@ impl FromStr for ObjectId {
     }
 }
 
-impl fmt::Display for ObjectId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
+own_text!(ObjectId);
 text_value!(ObjectId, "ObjectId", "^[0-9a-f]{40}$");
 
 /// A git commit. A separate type from [`ObjectId`], so that a tree id cannot stand where a commit belongs.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct CommitId(ObjectId);
+pub struct CommitId(String);
 
 impl CommitId {
-    /// The 40 hex digits.
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-
     /// The first seven digits, as people write them.
     pub fn short(&self) -> &str {
         &self.as_str()[..7]
@@ -62,29 +45,18 @@ impl FromStr for CommitId {
     type Err = ParseError;
     fn from_str(text: &str) -> Result<Self, ParseError> {
         text.parse()
-            .map(Self)
+            .map(|ObjectId(text)| Self(text))
             .map_err(|_| ParseError::new("a commit", text, "40 lower-case hex digits"))
     }
 }
 
-impl fmt::Display for CommitId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
+own_text!(CommitId);
 text_value!(CommitId, "CommitId", "^[0-9a-f]{40}$");
 
 /// A name of a provider, model provider, fixture or platform: 1 to 64 of `a-z 0-9 . _ -`, starting with a letter or
 /// digit. It can be a file name and cannot be a path.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Name(String);
-
-impl Name {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
 
 impl FromStr for Name {
     type Err = ParseError;
@@ -103,12 +75,7 @@ impl FromStr for Name {
     }
 }
 
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
+own_text!(Name);
 text_value!(Name, "Name", "^[a-z0-9][a-z0-9._-]{0,63}$");
 
 /// A clean relative path with `/` between its parts: no empty part, no `.` or `..`, no NUL, no backslash. It cannot
@@ -117,10 +84,6 @@ text_value!(Name, "Name", "^[a-z0-9][a-z0-9._-]{0,63}$");
 pub struct RelPath(String);
 
 impl RelPath {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     pub fn file_name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
@@ -156,12 +119,7 @@ impl FromStr for RelPath {
     }
 }
 
-impl fmt::Display for RelPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
+own_text!(RelPath);
 text_value!(RelPath, "RelPath", r"^[^/\\]+(/[^/\\]+)*$");
 
 /// An absolute, normalised path: starts with `/`, no empty part, no `.` or `..`, no trailing slash.
@@ -169,10 +127,6 @@ text_value!(RelPath, "RelPath", r"^[^/\\]+(/[^/\\]+)*$");
 pub struct AbsPath(String);
 
 impl AbsPath {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// The path below `/` (never empty).
     pub fn relative(&self) -> &str {
         &self.0[1..]
@@ -212,12 +166,7 @@ impl FromStr for AbsPath {
     }
 }
 
-impl fmt::Display for AbsPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
+own_text!(AbsPath);
 text_value!(AbsPath, "AbsPath", r"^(/[^/\\]+)+$");
 
 /// A moment in UTC to the second: `YYYY-MM-DDThh:mm:ssZ` (RFC 3339). A bare day `YYYY-MM-DD` is read too, where a

@@ -4,7 +4,6 @@
 //! refuses everything that the sandbox would not be safe with.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::canonical::{self as record, Record, Schema};
 use super::ids::{AbsPath, Blake3, CommitId, Digest, Name, ObjectId, RelPath, Sha256, Sri};
 pub use super::run_shape::{AgentKind, Ambient, RunShape};
+use super::text::words;
 
 /// One provider, every platform.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -157,49 +157,23 @@ pub struct BunPackage {
     pub binary_sha256: Sha256,
 }
 
-/// A machine that Bun has a build for: names as Bun's npm packages have them.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Platform {
-    /// x86-64 with AVX2, glibc.
-    LinuxX64,
-    /// x86-64 without AVX2, glibc.
-    LinuxX64Baseline,
-    /// x86-64, musl.
-    LinuxX64Musl,
-    /// ARM64, glibc.
-    #[serde(rename = "linux-aarch64")]
-    LinuxAarch64,
-    DarwinX64,
-    #[serde(rename = "darwin-aarch64")]
-    DarwinAarch64,
+words! {
+    /// A machine that Bun has a build for: names as Bun's npm packages have them.
+    pub enum Platform {
+        /// x86-64 with AVX2, glibc.
+        LinuxX64 = "linux-x64",
+        /// x86-64 without AVX2, glibc.
+        LinuxX64Baseline = "linux-x64-baseline",
+        /// x86-64, musl.
+        LinuxX64Musl = "linux-x64-musl",
+        /// ARM64, glibc.
+        LinuxAarch64 = "linux-aarch64",
+        DarwinX64 = "darwin-x64",
+        DarwinAarch64 = "darwin-aarch64",
+    }
 }
 
 impl Platform {
-    /// Every platform, in the order of their names' declaration.
-    pub const ALL: [Platform; 6] = [
-        Platform::LinuxX64,
-        Platform::LinuxX64Baseline,
-        Platform::LinuxX64Musl,
-        Platform::LinuxAarch64,
-        Platform::DarwinX64,
-        Platform::DarwinAarch64,
-    ];
-
-    /// The text form, as in the lock.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Platform::LinuxX64 => "linux-x64",
-            Platform::LinuxX64Baseline => "linux-x64-baseline",
-            Platform::LinuxX64Musl => "linux-x64-musl",
-            Platform::LinuxAarch64 => "linux-aarch64",
-            Platform::DarwinX64 => "darwin-x64",
-            Platform::DarwinAarch64 => "darwin-aarch64",
-        }
-    }
-
     /// `os`, `cpu` and `libc` in npm's words, by which packages are chosen.
     pub fn npm(self) -> (&'static str, &'static str, Option<&'static str>) {
         match self {
@@ -209,12 +183,6 @@ impl Platform {
             Platform::DarwinX64 => ("darwin", "x64", None),
             Platform::DarwinAarch64 => ("darwin", "arm64", None),
         }
-    }
-}
-
-impl fmt::Display for Platform {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 
@@ -311,29 +279,22 @@ pub struct Download {
     pub path: Option<RelPath>,
 }
 
-/// How Bun lays out the packages that it installs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Linker {
-    /// Each as far up as it can be, in one `node_modules`.
-    #[default]
-    Hoisted,
-    /// Each in a directory of its own, with links to what it needs.
-    Isolated,
+words! {
+    /// How Bun lays out the packages that it installs.
+    #[derive(Default)]
+    pub enum Linker {
+        /// Each as far up as it can be, in one `node_modules`.
+        #[default]
+        Hoisted = "hoisted",
+        /// Each in a directory of its own, with links to what it needs.
+        Isolated = "isolated",
+    }
 }
 
 impl Linker {
     /// Whether it is the one that a lock does not name.
     pub fn is_hoisted(&self) -> bool {
         *self == Linker::Hoisted
-    }
-
-    /// As Bun's `--linker` has it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Linker::Hoisted => "hoisted",
-            Linker::Isolated => "isolated",
-        }
     }
 }
 

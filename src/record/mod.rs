@@ -38,3 +38,4 @@ pub use canonical::{
     MAX_VALUES, Record, RecordError, Schema, canonical, check_schema, digest, parse, parse_value,
     parse_within, pretty, to_value, word,
 };
+pub(crate) use text::words;

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ids::Name;
+use super::text::serde_text;
 
 /// The network of tests and rehearsals: a run in it can never be a pass.
 pub const LOOPBACK_TEST: &str = "loopback-test";
@@ -31,8 +32,7 @@ pub struct NetworkRecord {
 }
 
 /// A range of addresses, `ADDRESS/BITS`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, JsonSchema)]
 #[schemars(with = "String")]
 pub struct Range {
     first: IpAddr,
@@ -90,18 +90,7 @@ impl FromStr for Range {
     }
 }
 
-impl TryFrom<String> for Range {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Range> for String {
-    fn from(range: Range) -> String {
-        range.to_string()
-    }
-}
+serde_text!(Range);
 
 impl fmt::Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

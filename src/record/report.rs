@@ -15,6 +15,7 @@ use super::ids::{
 };
 use super::lockfile::{Identity, Output, Platform};
 use super::sshkey::Fingerprint;
+use super::text::words;
 
 /// What was built, from what, and what was proven of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -187,20 +188,11 @@ pub struct Native {
     pub needed: Vec<String>,
 }
 
-/// Whether an executable needs anything of the system's libraries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Linkage {
-    Static,
-    Dynamic,
-}
-
-impl Linkage {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Linkage::Static => "static",
-            Linkage::Dynamic => "dynamic",
-        }
+words! {
+    /// Whether an executable needs anything of the system's libraries.
+    pub enum Linkage {
+        Static = "static",
+        Dynamic = "dynamic",
     }
 }
 

@@ -6,28 +6,17 @@ use serde_json::Value;
 
 use super::canonical::{self as record, Record, Schema};
 use super::ids::{Digest, RelPath, Timestamp};
+use super::text::words;
 
-/// Who made a file or says that an event happened.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Author {
-    /// admit itself did or saw it.
-    Admit,
-    /// The agent's side wrote it: a claim.
-    Agent,
-    /// The model's server sent it.
-    Model,
-}
-
-impl Author {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Admit => "admit",
-            Self::Agent => "agent",
-            Self::Model => "model",
-        }
+words! {
+    /// Who made a file or says that an event happened.
+    pub enum Author {
+        /// admit itself did or saw it.
+        Admit = "admit",
+        /// The agent's side wrote it: a claim.
+        Agent = "agent",
+        /// The model's server sent it.
+        Model = "model",
     }
 }
 

@@ -6,10 +6,11 @@
 use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, de};
+use serde::{Deserialize, de};
 
 use super::ids::{Name, Timestamp};
 use super::sshkey::{Fingerprint, PublicKey};
+use super::text::words;
 
 /// A key in a policy: its line, or its fingerprint, and then the line is in the root's `admissions/keys/`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -80,25 +81,13 @@ impl Signer {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    Build,
-    /// That a build was made again with the same outcome.
-    Rebuild,
-    Model,
-    Run,
-}
-
-impl Kind {
-    /// The word of `[require]`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::Build => "build",
-            Kind::Rebuild => "rebuild",
-            Kind::Model => "model",
-            Kind::Run => "run",
-        }
+words! {
+    pub enum Kind {
+        Build = "build",
+        /// That a build was made again with the same outcome.
+        Rebuild = "rebuild",
+        Model = "model",
+        Run = "run",
     }
 }
 

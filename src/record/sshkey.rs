@@ -10,7 +10,7 @@ use ssh_key::HashAlg;
 use ssh_key::public::{Ed25519PublicKey, KeyData};
 
 use super::digest::Digest;
-use super::text::{ParseError, text_value};
+use super::text::{ParseError, own_text, text_value};
 
 /// A longer line is no Ed25519 key: the key itself takes 80 characters, the rest is comment.
 const MAX_LINE: usize = 1024;
@@ -22,12 +22,6 @@ const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Fingerprint(String);
 
-impl Fingerprint {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 impl FromStr for Fingerprint {
     type Err = ParseError;
     fn from_str(text: &str) -> Result<Self, ParseError> {
@@ -38,12 +32,7 @@ impl FromStr for Fingerprint {
     }
 }
 
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
+own_text!(Fingerprint);
 text_value!(Fingerprint, "Fingerprint", "^SHA256:[A-Za-z0-9+/]{43}$");
 
 /// An Ed25519 public key (RFC 8032). Its text form is OpenSSH's line without the comment.

@@ -27,9 +27,9 @@ impl fmt::Display for ParseError {
 
 impl std::error::Error for ParseError {}
 
-/// Serde by way of `FromStr` and `Display`, and a JSON Schema with the given pattern.
-macro_rules! text_value {
-    ($type:ident, $name:literal, $pattern:literal) => {
+/// Serde by way of `FromStr` and `Display`.
+macro_rules! serde_text {
+    ($type:ident) => {
         impl serde::Serialize for $type {
             fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
                 s.collect_str(self)
@@ -41,6 +41,13 @@ macro_rules! text_value {
                 text.parse().map_err(serde::de::Error::custom)
             }
         }
+    };
+}
+
+/// The same, and a JSON Schema with the given pattern.
+macro_rules! text_value {
+    ($type:ident, $name:literal, $pattern:literal) => {
+        $crate::record::text::serde_text!($type);
         impl schemars::JsonSchema for $type {
             fn schema_name() -> std::borrow::Cow<'static, str> {
                 $name.into()
@@ -52,4 +59,52 @@ macro_rules! text_value {
     };
 }
 
-pub(super) use text_value;
+/// What a newtype over its own text has: the text, for callers and for people.
+macro_rules! own_text {
+    ($type:ident) => {
+        impl $type {
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+/// A closed list of words. Each value's text, in records and in messages, stands beside it and nowhere else.
+macro_rules! words {
+    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($(#[$item:meta])* $value:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
+            serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+        )]
+        $vis enum $name { $($(#[$item])* #[serde(rename = $text)] $value,)* }
+
+        impl $name {
+            /// Every value, in the order of the list.
+            pub const ALL: [Self; [$($text),*].len()] = [$(Self::$value,)*];
+
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$value => $text,)* }
+            }
+
+            pub fn from_text(text: &str) -> Option<Self> {
+                Self::ALL.into_iter().find(|value| value.as_str() == text)
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+pub(crate) use words;
+pub(super) use {own_text, serde_text, text_value};

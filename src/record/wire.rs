@@ -8,91 +8,78 @@ use serde::{Deserialize, Serialize};
 
 use super::agent_result::EnvelopeFacts;
 use super::ids::Digest;
+use super::text::words;
 
-/// Declares an enum with the derives that every closed list in these records has.
-macro_rules! closed_list {
-    ($(#[$doc:meta])* $name:ident { $($(#[$item:meta])* $variant:ident,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-        #[serde(rename_all = "snake_case")]
-        pub enum $name { $($(#[$item])* $variant,)* }
-
-        impl $name {
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-        }
-    };
-}
-
-closed_list! {
+words! {
     /// The name under which reasoning came. Servers renamed the field more than once.
-    ReasoningField {
+    pub enum ReasoningField {
         /// `reasoning` (vLLM since 0.12, OpenRouter), an item or a block of that kind in the other APIs.
-        Reasoning,
+        Reasoning = "reasoning",
         /// `reasoning_content` (DeepSeek, llama.cpp, SGLang, older vLLM).
-        ReasoningContent,
+        ReasoningContent = "reasoning_content",
         /// `reasoning_details` (OpenRouter).
-        ReasoningDetails,
+        ReasoningDetails = "reasoning_details",
         /// `<think>` text inside `content`: no reasoning parser on the server.
-        ThinkTag,
+        ThinkTag = "think_tag",
     }
 }
 
-closed_list! {
+words! {
     /// Who ended a reply.
-    ClosedBy {
+    pub enum ClosedBy {
         /// The model's side, whether or not the reply was whole.
-        Upstream,
+        Upstream = "upstream",
         /// The agent's side hung up.
-        Client,
+        Client = "client",
         /// The proxy cut it: a secret, a limit, a reply that cannot be looked through.
-        Admit,
+        Admit = "admit",
     }
 }
 
-closed_list! {
+words! {
     /// Why there was no reply at all.
-    ConnectFault {
-        Refused,
+    pub enum ConnectFault {
+        Refused = "refused",
         /// No connection in time.
-        TimedOut,
+        TimedOut = "timed_out",
         /// No route, or another failure of the network.
-        Unreachable,
+        Unreachable = "unreachable",
         /// TLS could not be agreed, or the certificate is not trusted.
-        Tls,
+        Tls = "tls",
         /// The connection ended before a whole reply head.
-        Closed,
+        Closed = "closed",
         /// Connected, and no reply in time.
-        NoReply,
+        NoReply = "no_reply",
         /// The reply head is not HTTP/1.1 that admit accepts.
-        BadHead,
+        BadHead = "bad_head",
     }
 }
 
-closed_list! {
+words! {
     /// What a reply amounts to. The wire's part of the failure classes; see [`ReplyVerdict`] for the detail.
-    ReplyClass {
+    pub enum ReplyClass {
         /// Text, ended properly.
-        OkText,
+        OkText = "ok_text",
         /// Tool calls, ended properly.
-        OkTools,
+        OkTools = "ok_tools",
         /// 401 or 403.
-        AuthUnavailable,
+        AuthUnavailable = "auth_unavailable",
         /// Nothing answers at the endpoint.
-        ConnectionRefused,
+        ConnectionRefused = "connection_refused",
         /// Another error status, an error event after 200, or a reply that is not of the API.
-        UpstreamError,
+        UpstreamError = "upstream_error",
         /// Ended without `[DONE]` or without a `finish_reason`, or cut off.
-        StreamTruncated,
+        StreamTruncated = "stream_truncated",
         /// The reply names another model than the admitted one, or none.
-        ModelMismatch,
+        ModelMismatch = "model_mismatch",
         /// Tool arguments that are no JSON object, a tool call that the token budget cut, or tool calls written as text.
-        MalformedToolCall,
+        MalformedToolCall = "malformed_tool_call",
         /// Only reasoning: nothing that an agent can use.
-        ResponseShapeUnavailable,
-        EmptyReply,
+        ResponseShapeUnavailable = "response_shape_unavailable",
+        EmptyReply = "empty_reply",
         /// The agent hung up first.
-        ClientClosed,
-        CutByAdmit,
+        ClientClosed = "client_closed",
+        CutByAdmit = "cut_by_admit",
     }
 }
 
@@ -186,55 +173,55 @@ pub struct ReplyFacts {
     pub closed_by: Option<ClosedBy>,
 }
 
-closed_list! {
+words! {
     /// Why the proxy refused a request. Nothing of a refused request goes to the model.
-    RequestRefusal {
+    pub enum RequestRefusal {
         /// Not HTTP/1.1 as RFC 9112 writes it.
-        BadHttp,
+        BadHttp = "bad_http",
         /// Two ways to read where the body ends, or bytes after it: request smuggling.
-        AmbiguousFraming,
+        AmbiguousFraming = "ambiguous_framing",
         /// The head or body is longer than allowed.
-        TooLarge,
+        TooLarge = "too_large",
         /// A method and path that the proxy does not serve.
-        NotServed,
+        NotServed = "not_served",
         /// No sentinel, or a wrong one.
-        BadSentinel,
+        BadSentinel = "bad_sentinel",
         /// Brings credentials or account names of its own.
-        ClientCredentials,
+        ClientCredentials = "client_credentials",
         /// `Expect`, `Upgrade` or another header that asks for a change of protocol.
-        ProtocolSwitch,
+        ProtocolSwitch = "protocol_switch",
         /// A content type or encoding other than plain JSON in UTF-8.
-        BadEncoding,
+        BadEncoding = "bad_encoding",
         /// Not one JSON object with distinct keys.
-        BadJson,
+        BadJson = "bad_json",
         /// A key outside the list, at any level that has one.
-        UnknownKey,
+        UnknownKey = "unknown_key",
         /// A known key or header with a value that the proxy does not pass on.
-        BadValue,
+        BadValue = "bad_value",
         /// Another model than the admitted one.
-        OtherModel,
+        OtherModel = "other_model",
         /// The request holds a secret that the agent's side must not have.
-        SecretInRequest,
+        SecretInRequest = "secret_in_request",
         /// The head or body did not arrive in time.
-        Slow,
-        LimitHit,
+        Slow = "slow",
+        LimitHit = "limit_hit",
         /// The evidence could not be written, so nothing more may happen.
-        RecorderFailed,
+        RecorderFailed = "recorder_failed",
     }
 }
 
-closed_list! {
+words! {
     /// Limits of a run at the proxy.
-    Limit {
-        Requests,
+    pub enum Limit {
+        Requests = "requests",
         /// Bytes of all request bodies.
-        RequestBytes,
-        ReplyBytes,
+        RequestBytes = "request_bytes",
+        ReplyBytes = "reply_bytes",
         /// Tokens, as the server counts them.
-        Tokens,
+        Tokens = "tokens",
         /// Wall time of the proxy.
-        Wall,
-        ReplyTime,
+        Wall = "wall",
+        ReplyTime = "reply_time",
     }
 }
 
@@ -244,22 +231,22 @@ impl Limit {
     }
 }
 
-closed_list! {
+words! {
     /// Why the proxy cut a reply off.
-    CutReason {
+    pub enum CutReason {
         /// It holds a known secret.
-        Secret,
-        LimitHit,
+        Secret = "secret",
+        LimitHit = "limit_hit",
         /// It is encoded so that it cannot be looked through.
-        NotReadable,
+        NotReadable = "not_readable",
         /// The evidence could not be written.
-        RecorderFailed,
+        RecorderFailed = "recorder_failed",
         /// A redirect, which the proxy never follows or passes on.
-        Redirect,
+        Redirect = "redirect",
         /// A tool call in it is not whole: agents repair such a call and run it. The reply was read to its end; the agent
         /// got nothing from the event on that showed it.
-        HalfToolCall,
-        Stopped,
+        HalfToolCall = "half_tool_call",
+        Stopped = "stopped",
     }
 }
 
@@ -274,16 +261,16 @@ pub struct Cut {
     pub passed_bytes: u64,
 }
 
-closed_list! {
+words! {
     #[derive(Default)]
-    ExchangeKind {
+    pub enum ExchangeKind {
         /// The model was asked, in the one wire API that is served.
-        Chat,
+        Chat = "chat",
         /// `GET /v1/models`.
-        Models,
+        Models = "models",
         /// Refused before its kind was known.
         #[default]
-        Unknown,
+        Unknown = "unknown",
     }
 }
 
@@ -328,13 +315,13 @@ pub struct WireRecord {
     pub cut: Option<Cut>,
 }
 
-closed_list! {
+words! {
     /// What stands behind the proxy.
-    UpstreamKind {
+    pub enum UpstreamKind {
         /// An endpoint over HTTP.
-        Http,
+        Http = "http",
         /// A scripted model inside admit.
-        Scripted,
+        Scripted = "scripted",
     }
 }
 

@@ -1,72 +1,37 @@
 //! What is around a build, as a value: which of it may vary, and to what.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::str::FromStr;
 
 use serde::Serialize;
 
 use crate::error::Result;
+use crate::record::words;
 
-/// Something around a build that its output must not depend on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Variation {
-    /// Where the build's files are on this machine, and the directory inside where the lock leaves it open.
-    Path,
-    /// The clocks that count from the boot.
-    Time,
-    /// Variables that change what Bun or Node do.
-    Env,
-    Locale,
-    Timezone,
-    /// The mode mask of new files.
-    Umask,
-    /// The processor to run on.
-    Cpus,
-    Home,
-}
-
-impl Variation {
-    /// All, in the order in which they are suspected.
-    pub const ALL: [Variation; 8] = [
-        Variation::Path,
-        Variation::Time,
-        Variation::Env,
-        Variation::Locale,
-        Variation::Timezone,
-        Variation::Umask,
-        Variation::Cpus,
-        Variation::Home,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Variation::Path => "path",
-            Variation::Time => "time",
-            Variation::Env => "env",
-            Variation::Locale => "locale",
-            Variation::Timezone => "timezone",
-            Variation::Umask => "umask",
-            Variation::Cpus => "cpus",
-            Variation::Home => "home",
-        }
-    }
-}
-
-impl fmt::Display for Variation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// Something around a build that its output must not depend on, in the order in which it is suspected.
+    pub enum Variation {
+        /// Where the build's files are on this machine, and the directory inside where the lock leaves it open.
+        Path = "path",
+        /// The clocks that count from the boot.
+        Time = "time",
+        /// Variables that change what Bun or Node do.
+        Env = "env",
+        Locale = "locale",
+        Timezone = "timezone",
+        /// The mode mask of new files.
+        Umask = "umask",
+        /// The processor to run on.
+        Cpus = "cpus",
+        Home = "home",
     }
 }
 
 impl FromStr for Variation {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = Variation::ALL.into_iter().find(|variation| variation.as_str() == text);
-        found.ok_or_else(|| {
-            let all: Vec<_> = Variation::ALL.iter().map(|variation| variation.as_str()).collect();
-            format!("\"{text}\" is none of: all, {}", all.join(", "))
+        Self::from_text(text).ok_or_else(|| {
+            format!("\"{text}\" is none of: all, {}", Self::ALL.map(Self::as_str).join(", "))
         })
     }
 }
