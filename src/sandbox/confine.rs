@@ -8,12 +8,11 @@ use landlock::{
     RulesetAttr as _, RulesetCreatedAttr as _,
 };
 use rustix::process::{Resource, Rlimit, Signal};
-use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::failure::{Failure, Result};
-use super::payload::landlock_abi;
+use super::payload::{drop_capabilities, landlock_abi, take_ids};
 use super::policy::Policy;
-use super::sys::{self, named};
+use super::sys::{self, Named as _};
 
 /// What a confined process may use.
 #[derive(Clone, Copy, Debug)]
@@ -38,20 +37,13 @@ pub fn confine(
 ) -> Result<Vec<OwnedFd>> {
     let step = |text: &str| Failure::of(format!("confine a reader: {text}"));
     sys::close_range(3, false).map_err(step("descriptors"))?;
-    let dirs = named(open(), || "open".into()).map_err(step("directories"))?;
+    let dirs = open().named("open").map_err(step("directories"))?;
     if let (0, Some((uid, gid))) = (rustix::process::geteuid().as_raw(), owner) {
-        named(rustix::thread::set_thread_groups(&[]), || "setgroups(0)".into())
-            .map_err(step("ids"))?;
-        let gid = rustix::process::Gid::from_raw(gid);
-        named(rustix::thread::set_thread_res_gid(gid, gid, gid), || "setresgid".into())
-            .map_err(step("ids"))?;
-        let uid = rustix::process::Uid::from_raw(uid);
-        named(rustix::thread::set_thread_res_uid(uid, uid, uid), || "setresuid".into())
-            .map_err(step("ids"))?;
+        take_ids(uid, gid).map_err(step("ids"))?;
     }
     let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
-    let statm = named(std::fs::read_to_string("/proc/self/statm"), || "read(statm)".into())
-        .map_err(step("memory"))?;
+    let statm =
+        std::fs::read_to_string("/proc/self/statm").named("read(statm)").map_err(step("memory"))?;
     let own = statm.split(' ').next().and_then(|pages| pages.parse::<u64>().ok());
     let own = own.ok_or_else(|| Failure::plain("confine a reader: memory", "no size in statm"))?;
     for (name, resource, value) in [
@@ -67,23 +59,21 @@ pub fn confine(
         let above = u64::from(resource == Resource::Cpu);
         let maximum = Some(value.saturating_add(above).min(hard));
         let limit = Rlimit { current: Some(value.min(hard)), maximum };
-        named(rustix::process::setrlimit(resource, limit), || format!("setrlimit({name})"))
+        rustix::process::setrlimit(resource, limit)
+            .named(format_args!("setrlimit({name})"))
             .map_err(step("limits"))?;
     }
     // Another user namespace, in which this process owns nothing, and networks, System V objects and names of its own.
     let apart = libc::CLONE_NEWUSER | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     sys::unshare(apart).map_err(step("namespaces"))?;
-    named(rustix::thread::set_no_new_privs(true), || "prctl(PR_SET_NO_NEW_PRIVS)".into())
+    rustix::thread::set_no_new_privs(true)
+        .named("prctl(PR_SET_NO_NEW_PRIVS)")
         .map_err(step("new privileges"))?;
-    let none = CapabilitySet::empty();
-    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
-    named(rustix::thread::set_capabilities(None, sets), || "capset(0, 0, 0)".into())
-        .map_err(step("capabilities"))?;
+    drop_capabilities().map_err(step("capabilities"))?;
     // After the changes of identity, which would undo it.
-    named(rustix::process::set_parent_process_death_signal(Some(Signal::KILL)), || {
-        "prctl(PR_SET_PDEATHSIG)".into()
-    })
-    .map_err(step("its end"))?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .named("prctl(PR_SET_PDEATHSIG)")
+        .map_err(step("its end"))?;
     only(&dirs)?;
     sys::seccomp(&super::seccomp::program(&Policy::new("reader")))
         .map_err(step("system call filter"))?;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::sys::Failed;
+use crate::record::ids::Digest;
 use crate::stop;
 
 pub type Result<T> = std::result::Result<T, Failure>;
@@ -28,14 +29,7 @@ impl Failure {
     /// Names the step in which a system call failed.
     pub fn of(step: impl Into<String>) -> impl FnOnce(Failed) -> Failure {
         let step = step.into();
-        move |failed| Failure {
-            step,
-            call: failed.call,
-            errno: failed.errno,
-            digest: None,
-            cause: None,
-            killed: None,
-        }
+        move |failed| Failure { errno: failed.errno, ..Failure::plain(step, failed.call) }
     }
 
     /// A failure that is not a system call's.
@@ -48,6 +42,12 @@ impl Failure {
             cause: None,
             killed: None,
         }
+    }
+
+    /// Bytes of another digest than those that were asked for.
+    pub fn digest(step: impl Into<String>, what: &str, want: &Digest, found: &Digest) -> Failure {
+        let digest = Some(Box::new((want.to_string(), found.to_string())));
+        Failure { digest, ..Failure::plain(step, what) }
     }
 
     /// A process that ended before it had said anything, by its wait status.

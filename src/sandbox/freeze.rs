@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::failure::{Failure, Result};
-use super::sys::{self, named};
+use super::sys::{self, Named as _};
 
 /// Waits until every process but this one is stopped or dead, and counts the stopped ones.
 ///
@@ -40,7 +40,7 @@ struct Process {
 
 /// Every process inside but this one.
 fn processes() -> sys::Result<Vec<Process>> {
-    let list = named(std::fs::read_dir("/proc"), || "readdir(/proc)".into())?;
+    let list = std::fs::read_dir("/proc").named("readdir(/proc)")?;
     let pids = list.flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
     Ok(pids
         .filter(|pid| *pid != 1)

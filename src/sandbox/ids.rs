@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::policy::{IdMap, PAYLOAD_HOST_ID, PAYLOAD_ID, Policy, Wall};
+use super::sys::Named as _;
 use crate::error::{Error, Reason, Result};
 
 /// The host ids that the payload maps to: files that admit makes for it must belong to them.
@@ -86,16 +87,9 @@ pub(super) fn write_maps(pid: u32, owner: Owner, policy: &Policy) -> Result<()> 
         } else {
             format!("{PAYLOAD_ID} 0 1\n")
         };
-        std::fs::write(&path, &text).map_err(|err| {
-            super::explain::refusal(&Failure {
-                step: "id maps".into(),
-                call: format!("write({path}, {text:?})"),
-                errno: err.raw_os_error().unwrap_or(libc::EIO),
-                digest: None,
-                cause: None,
-                killed: None,
-            })
-        })?;
+        std::fs::write(&path, &text)
+            .named(format_args!("write({path}, {text:?})"))
+            .map_err(|failed| super::explain::refusal(&Failure::of("id maps")(failed)))?;
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use super::facts::StableFacts;
 use super::failure::{Failure, Result};
 use super::message::{FromInit, Setup, ToInit, receive, send};
 use super::policy::{Command, IdMap, PAYLOAD_ID, Policy, Wall};
-use super::sys::{self, named};
+use super::sys::{self, Named as _};
 use super::{freeze, mounts, payload, probes, seccomp};
 
 /// The hidden first argument of the re-executed child.
@@ -117,13 +117,13 @@ fn prepare(control: &UnixStream, setup: &Setup) -> Result<()> {
     }
     rustix::process::umask(rustix::fs::Mode::empty());
     let none = Rlimit { current: Some(0), maximum: Some(0) };
-    named(rustix::process::setrlimit(Resource::Core, none), || "setrlimit(RLIMIT_CORE, 0)".into())
+    rustix::process::setrlimit(Resource::Core, none)
+        .named("setrlimit(RLIMIT_CORE, 0)")
         .map_err(step("no core files"))?;
     // When memory runs out, the kernel shall take the sandbox and not the user's other work.
-    named(std::fs::write("/proc/self/oom_score_adj", "1000"), || {
-        "write(/proc/self/oom_score_adj, 1000)".into()
-    })
-    .map_err(step("be the first to go when memory runs out"))?;
+    std::fs::write("/proc/self/oom_score_adj", "1000")
+        .named("write(/proc/self/oom_score_adj, 1000)")
+        .map_err(step("be the first to go when memory runs out"))?;
     let (flags, _) = namespaces(&setup.policy);
     // Before the new user namespace: afterwards the ids read as nobody's.
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
@@ -136,10 +136,9 @@ fn prepare(control: &UnixStream, setup: &Setup) -> Result<()> {
                 ("uid_map", format!("{inner} {uid} 1")),
                 ("gid_map", format!("{inner} {gid} 1")),
             ] {
-                named(std::fs::write(format!("/proc/self/{file}"), &text), || {
-                    format!("write(/proc/self/{file}, {text:?})")
-                })
-                .map_err(step("id maps"))?;
+                std::fs::write(format!("/proc/self/{file}"), &text)
+                    .named(format_args!("write(/proc/self/{file}, {text:?})"))
+                    .map_err(step("id maps"))?;
             }
         }
         IdMap::TwoLines => {
@@ -151,13 +150,12 @@ fn prepare(control: &UnixStream, setup: &Setup) -> Result<()> {
         // For the processes that this one starts, and before the first of them (time_namespaces(7)).
         sys::unshare(CLONE_NEWTIME).map_err(step("a time namespace"))?;
         let text = format!("monotonic {seconds} 0\nboottime {seconds} 0\n");
-        named(std::fs::write("/proc/self/timens_offsets", &text), || {
-            format!("write(/proc/self/timens_offsets, {text:?})")
-        })
-        .map_err(step("move the clocks"))?;
+        std::fs::write("/proc/self/timens_offsets", &text)
+            .named(format_args!("write(/proc/self/timens_offsets, {text:?})"))
+            .map_err(step("move the clocks"))?;
     }
     let (introduced, introduce) =
-        named(std::io::pipe(), || "pipe2(O_CLOEXEC)".into()).map_err(step(INTRODUCE))?;
+        std::io::pipe().named("pipe2(O_CLOEXEC)").map_err(step(INTRODUCE))?;
     let introduce = Cell::new(Some(introduce));
     let pid = sys::clone_sibling(Box::new(|| {
         // Its copy of this end, so that the other one shows the end of who introduces it.
@@ -171,7 +169,7 @@ fn prepare(control: &UnixStream, setup: &Setup) -> Result<()> {
     introduce_init(control, pid)?;
     // From here on the socket is init's; this process only ends.
     introduce.take().map_or(Ok(()), |mut pipe| {
-        named(pipe.write_all(&[1]), || "write(init)".into()).map_err(step(INTRODUCE))
+        pipe.write_all(&[1]).named("write(init)").map_err(step(INTRODUCE))
     })
 }
 
@@ -181,14 +179,15 @@ const INTRODUCE: &str = "introduce init to admit";
 /// it at whatever moment, admit sees that end.
 fn introduce_init(control: &UnixStream, init: Pid) -> Result<()> {
     let pidfd = rustix::process::pidfd_open(init, rustix::process::PidfdFlags::empty());
-    let pidfd = named(pidfd, || format!("pidfd_open({init:?})")).map_err(Failure::of(INTRODUCE))?;
-    named(send(control, &FromInit::Init, &[pidfd.as_fd()]), || "sendmsg(init)".into())
+    let pidfd =
+        pidfd.named(format_args!("pidfd_open({init:?})")).map_err(Failure::of(INTRODUCE))?;
+    send(control, &FromInit::Init, &[pidfd.as_fd()])
+        .named("sendmsg(init)")
         .map_err(Failure::of(INTRODUCE))
 }
 
 fn say(control: &UnixStream, message: &FromInit) -> Result<()> {
-    named(send(control, message, &[]), || "sendmsg(control)".into())
-        .map_err(Failure::of("tell admit"))
+    send(control, message, &[]).named("sendmsg(control)").map_err(Failure::of("tell admit"))
 }
 
 fn go(control: &UnixStream) -> Result<()> {
@@ -217,15 +216,13 @@ fn serve(control: &UnixStream, setup: &Setup) -> Result<()> {
     }
     let (setup, policy) = (&setup, &setup.policy);
     // From here on nobody inside may look into this process, whatever its user id is.
-    named(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable), || {
-        "prctl(PR_SET_DUMPABLE, 0)".into()
-    })
-    .map_err(Failure::of("close init to others"))?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .named("prctl(PR_SET_DUMPABLE, 0)")
+        .map_err(Failure::of("close init to others"))?;
     let probes = probes::run(setup, &facts, &own_program)?;
     let ready = FromInit::Ready { facts: Box::new(facts), probes };
     let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-    named(send(control, &ready, &borrowed), || "sendmsg(ready)".into())
-        .map_err(Failure::of("tell admit"))?;
+    send(control, &ready, &borrowed).named("sendmsg(ready)").map_err(Failure::of("tell admit"))?;
     drop(fds);
     let mut running: Option<Pid> = None;
     loop {
@@ -279,21 +276,22 @@ fn build(setup: &Setup) -> Result<(StableFacts, Vec<String>, Vec<OwnedFd>)> {
     }
     if let Some(port) = policy.listener {
         let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port));
-        let listener = named(listener, || format!("bind(127.0.0.1:{port})"))
+        let listener = listener
+            .named(format_args!("bind(127.0.0.1:{port})"))
             .map_err(Failure::of("open the listener"))?;
         fds.push(listener.into());
         if policy.answers_names() {
             let names = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 53));
-            let names = named(names, || "bind(127.0.0.1:53)".into())
+            let names = names
+                .named("bind(127.0.0.1:53)")
                 .map_err(Failure::of("open the socket for host names"))?;
             fds.push(names.into());
         }
     }
     if policy.has(Wall::UtsNamespace) {
-        named(rustix::system::sethostname(policy.hostname.as_bytes()), || {
-            format!("sethostname({})", policy.hostname)
-        })
-        .map_err(Failure::of("set the host name"))?;
+        rustix::system::sethostname(policy.hostname.as_bytes())
+            .named(format_args!("sethostname({})", policy.hostname))
+            .map_err(Failure::of("set the host name"))?;
     }
     let interfaces = interfaces()?;
     let built = mounts::build(policy)?;
@@ -333,10 +331,9 @@ fn build(setup: &Setup) -> Result<(StableFacts, Vec<String>, Vec<OwnedFd>)> {
 
 /// The interfaces of this network namespace, from proc while it is whole.
 fn interfaces() -> Result<Vec<String>> {
-    let table = named(std::fs::read_to_string("/proc/thread-self/net/dev"), || {
-        "read(/proc/thread-self/net/dev)".into()
-    })
-    .map_err(Failure::of("list the network interfaces"))?;
+    let table = std::fs::read_to_string("/proc/thread-self/net/dev")
+        .named("read(/proc/thread-self/net/dev)")
+        .map_err(Failure::of("list the network interfaces"))?;
     // Two lines of headings, then `name: counters`.
     let names = table.lines().skip(2).filter_map(|line| line.split_once(':'));
     Ok(names.map(|(name, _)| name.trim().to_owned()).collect::<BTreeSet<_>>().into_iter().collect())
@@ -352,7 +349,7 @@ fn spawn(
 ) -> Result<Option<Pid>> {
     let step = "start a command";
     let (mut failed, report) =
-        named(std::io::pipe(), || "pipe2(O_CLOEXEC)".into()).map_err(Failure::of(step))?;
+        std::io::pipe().named("pipe2(O_CLOEXEC)").map_err(Failure::of(step))?;
     let pid = sys::fork(Box::new(|| {
         let failure = payload::exec(policy, ids, command, streams);
         let text = serde_json::to_vec(&failure).unwrap_or_default();
@@ -363,8 +360,7 @@ fn spawn(
     drop(report);
     let mut text = Vec::new();
     // The end comes with a successful execve, which closes the other end, or with the child's death.
-    named(failed.read_to_end(&mut text), || "read(start report)".into())
-        .map_err(Failure::of(step))?;
+    failed.read_to_end(&mut text).named("read(start report)").map_err(Failure::of(step))?;
     if text.is_empty() {
         say(control, &FromInit::Started)?;
         return Ok(Some(pid));

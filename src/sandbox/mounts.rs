@@ -15,7 +15,7 @@ use super::facts::VerifiedCopy;
 use super::failure::{Failure, Result};
 use super::own;
 use super::policy::{Mount, PAYLOAD_ID, Policy, Wall};
-use super::sys::{self, named};
+use super::sys::{self, Named as _};
 use super::verified::{seal, verify};
 use crate::record::ids::AbsPath;
 
@@ -36,7 +36,8 @@ pub struct Built {
 pub fn build(policy: &Policy) -> Result<Built> {
     let step = |text: &str| Failure::of(format!("build the root: {text}"));
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    named(rustix::mount::mount_change("/", private), || "mount(/, MS_REC|MS_PRIVATE)".into())
+    rustix::mount::mount_change("/", private)
+        .named("mount(/, MS_REC|MS_PRIVATE)")
         .map_err(step("no propagation"))?;
     let root = tmpfs(root_size(policy), 4096, 0o755, None).map_err(step("tmpfs"))?;
     let here = open("/", OFlags::PATH | OFlags::DIRECTORY).map_err(step("old root"))?;
@@ -67,10 +68,9 @@ pub fn build(policy: &Policy) -> Result<Built> {
             }
             Mount::Symlink { target, .. } => {
                 let (parent, name) = parent(root.as_fd(), place.as_str())?;
-                named(rustix::fs::symlinkat(target, &parent, &*name), || {
-                    format!("symlinkat({target}, {place})")
-                })
-                .map_err(step("symlink"))?;
+                rustix::fs::symlinkat(target, &parent, &*name)
+                    .named(format_args!("symlinkat({target}, {place})"))
+                    .map_err(step("symlink"))?;
             }
             Mount::Verified { .. } => verified.push(verify(root.as_fd(), mount, &mut copies)?),
         }
@@ -81,7 +81,7 @@ pub fn build(policy: &Policy) -> Result<Built> {
         pivot(root.as_fd())?;
     } else {
         // A test's hole: the host's files at their own places, under a probe's nose.
-        named(rustix::process::chdir("/"), || "chdir(/)".into()).map_err(step("stay"))?;
+        rustix::process::chdir("/").named("chdir(/)").map_err(step("stay"))?;
         return Ok(Built { verified, submounts, own_program });
     }
     seal(policy, root.as_fd(), &copies, &mut verified)?;
@@ -112,14 +112,15 @@ fn parent(root: BorrowedFd<'_>, place: &str) -> Result<(OwnedFd, String)> {
 fn file(root: BorrowedFd<'_>, place: &str, contents: &[u8], mode: u32) -> Result<()> {
     let (parent, name) = parent(root, place)?;
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = named(rustix::fs::openat(&parent, &*name, flags, Mode::RUSR | Mode::WUSR), || {
-        format!("openat(_, {name}, O_CREAT|O_EXCL)")
-    })
-    .map_err(Failure::of(format!("make the file {place}")))?;
-    let mut file = std::fs::File::from(fd);
-    named(file.write_all(contents), || format!("write({place}, {} bytes)", contents.len()))
+    let fd = rustix::fs::openat(&parent, &*name, flags, Mode::RUSR | Mode::WUSR)
+        .named(format_args!("openat(_, {name}, O_CREAT|O_EXCL)"))
         .map_err(Failure::of(format!("make the file {place}")))?;
-    named(rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)), || format!("fchmod({mode:o})"))
+    let mut file = std::fs::File::from(fd);
+    file.write_all(contents)
+        .named(format_args!("write({place}, {} bytes)", contents.len()))
+        .map_err(Failure::of(format!("make the file {place}")))?;
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))
+        .named(format_args!("fchmod({mode:o})"))
         .map_err(Failure::of(format!("make the file {place}")))
 }
 
@@ -127,14 +128,13 @@ fn file(root: BorrowedFd<'_>, place: &str, contents: &[u8], mode: u32) -> Result
 fn placeholder(root: BorrowedFd<'_>, place: &str) -> Result<OwnedFd> {
     let (parent, name) = parent(root, place)?;
     let flags = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    named(rustix::fs::openat(&parent, &*name, flags, Mode::RUSR), || {
-        format!("openat(_, {name}, O_CREAT)")
-    })
-    .map_err(Failure::of(format!("make the place {place}")))
+    rustix::fs::openat(&parent, &*name, flags, Mode::RUSR)
+        .named(format_args!("openat(_, {name}, O_CREAT)"))
+        .map_err(Failure::of(format!("make the place {place}")))
 }
 
 fn is_dir(fd: BorrowedFd<'_>) -> sys::Result<bool> {
-    let stat = named(rustix::fs::fstat(fd), || "fstat(source)".into())?;
+    let stat = rustix::fs::fstat(fd).named("fstat(source)")?;
     Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory)
 }
 
@@ -178,7 +178,8 @@ fn devices(root: BorrowedFd<'_>) -> Result<()> {
         links.into_iter().chain([("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")])
     {
         let (parent, name) = parent(root, &format!("/dev/{name}"))?;
-        named(rustix::fs::symlinkat(target, &parent, &*name), || format!("symlinkat({target})"))
+        rustix::fs::symlinkat(target, &parent, &*name)
+            .named(format_args!("symlinkat({target})"))
             .map_err(Failure::of(format!("make /dev/{name}")))?;
     }
     Ok(())
@@ -195,27 +196,24 @@ fn proc(policy: &Policy, root: BorrowedFd<'_>) -> Result<()> {
         let tree = clone_tree(from.as_fd()).map_err(step("copy the mount"))?;
         return attach(tree.as_fd(), target.as_fd()).map_err(step("attach"));
     }
-    let fs =
-        named(rustix::mount::fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC), || "fsopen(proc)".into())
-            .map_err(step("open"))?;
+    let fs = rustix::mount::fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)
+        .named("fsopen(proc)")
+        .map_err(step("open"))?;
     if policy.has(Wall::ProcSubset) {
-        named(rustix::mount::fsconfig_set_string(&fs, "subset", "pid"), || {
-            "fsconfig(proc, subset=pid)".into()
-        })
-        .map_err(step("subset"))?;
+        rustix::mount::fsconfig_set_string(&fs, "subset", "pid")
+            .named("fsconfig(proc, subset=pid)")
+            .map_err(step("subset"))?;
     }
-    named(rustix::mount::fsconfig_create(&fs), || "fsconfig(proc, CREATE)".into())
-        .map_err(step("create"))?;
+    rustix::mount::fsconfig_create(&fs).named("fsconfig(proc, CREATE)").map_err(step("create"))?;
     let mut attr = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     if policy.has(Wall::ReadOnlyProc) {
         attr |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
-    let tree = named(rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attr), || {
-        "fsmount(proc)".into()
-    })
-    .map_err(step("mount"))?;
+    let tree = rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attr)
+        .named("fsmount(proc)")
+        .map_err(step("mount"))?;
     attach(tree.as_fd(), target.as_fd()).map_err(step("attach"))
 }
 
@@ -240,10 +238,9 @@ fn etc(policy: &Policy) -> Vec<(String, String)> {
 /// Submounts of the read-only mounts, by place inside, from the mount table before the old root goes.
 fn submounts(policy: &Policy) -> Result<Vec<String>> {
     let step = Failure::of("read the mount table");
-    let table = named(std::fs::read_to_string("/proc/thread-self/mountinfo"), || {
-        "read(/proc/thread-self/mountinfo)".into()
-    })
-    .map_err(step)?;
+    let table = std::fs::read_to_string("/proc/thread-self/mountinfo")
+        .named("read(/proc/thread-self/mountinfo)")
+        .map_err(step)?;
     let mut out: Vec<String> = table
         .lines()
         // proc(5): the fifth field is the mount point below the process's root, with octal escapes.
@@ -273,13 +270,13 @@ fn submounts(policy: &Policy) -> Result<Vec<String>> {
 /// Makes the new root the root and lets the old one go.
 fn pivot(root: BorrowedFd<'_>) -> Result<()> {
     let step = |text: &str| Failure::of(format!("change the root: {text}"));
-    named(rustix::process::fchdir(root), || "fchdir(new root)".into()).map_err(step("enter"))?;
-    named(rustix::process::pivot_root(".", "."), || "pivot_root(., .)".into())
-        .map_err(step("pivot"))?;
+    rustix::process::fchdir(root).named("fchdir(new root)").map_err(step("enter"))?;
+    rustix::process::pivot_root(".", ".").named("pivot_root(., .)").map_err(step("pivot"))?;
     // The old root now lies on top of the new one, and the working directory is still the new one.
-    named(rustix::mount::unmount(".", UnmountFlags::DETACH), || "umount2(., MNT_DETACH)".into())
+    rustix::mount::unmount(".", UnmountFlags::DETACH)
+        .named("umount2(., MNT_DETACH)")
         .map_err(step("let the old root go"))?;
-    named(rustix::process::chdir("/"), || "chdir(/)".into()).map_err(step("enter"))
+    rustix::process::chdir("/").named("chdir(/)").map_err(step("enter"))
 }
 
 /// Opens the directory that comes out to admit.

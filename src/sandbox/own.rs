@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use super::attach::{NODEV, NOEXEC, NOSUID, RDONLY, attach, clone_tree, source};
 use super::failure::{Failure, Result};
 use super::policy::{Mount, Policy, Wall};
-use super::sys::{self, named};
+use super::sys::{self, Named as _};
 use crate::record::ids::AbsPath;
 
 /// Directories of programs below a mounted one.
@@ -31,13 +31,12 @@ type Candidate = (String, (u64, u64));
 /// Hides the program that runs here and every other admit, below the new root, and gives the places inside at which it would be seen.
 pub fn hide(policy: &Policy, root: BorrowedFd<'_>) -> Result<Vec<String>> {
     let step = |text: &str| Failure::of(format!("hide admit's own program: {text}"));
-    let own = named(std::fs::metadata("/proc/self/exe"), || "stat(/proc/self/exe)".into())
-        .map_err(step("look"))?;
+    let own =
+        std::fs::metadata("/proc/self/exe").named("stat(/proc/self/exe)").map_err(step("look"))?;
     let mut hidden = Vec::new();
     for (place, id) in candidates(policy, &own) {
         let Some(target) = open(root, &place).map_err(step("look"))? else { continue };
-        let seen =
-            named(rustix::fs::fstat(&target), || "fstat(place)".into()).map_err(step("look"))?;
+        let seen = rustix::fs::fstat(&target).named("fstat(place)").map_err(step("look"))?;
         if (seen.st_dev, seen.st_ino) != id {
             continue;
         }
@@ -105,6 +104,6 @@ fn open(root: BorrowedFd<'_>, place: &str) -> sys::Result<Option<OwnedFd>> {
     match rustix::fs::openat2(root, place.trim_start_matches('/'), flags, Mode::empty(), how) {
         Ok(target) => Ok(Some(target)),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => Ok(None),
-        other => named(other, || format!("openat2({place})")).map(Some),
+        other => other.named(format_args!("openat2({place})")).map(Some),
     }
 }

@@ -12,7 +12,7 @@ use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets};
 
 use super::failure::{Failure, Result};
 use super::policy::{Command, IdMap, Limits, Mount, PAYLOAD_ID, Policy, Wall};
-use super::sys::{self, named};
+use super::sys::{self, Named as _};
 
 /// The resource limits of a policy, each with its name in getrlimit(2).
 pub fn limits(policy: &Policy) -> Vec<(&'static str, Resource, Option<u64>)> {
@@ -52,17 +52,16 @@ pub fn in_force(policy: &Policy) -> (Limits, Vec<String>) {
 /// the order in which each step still has the right to be done. What can be read back is read back.
 pub fn become_payload(policy: &Policy, ids: IdMap) -> Result<()> {
     let step = |text: &str| Failure::of(format!("give up rights: {text}"));
-    named(rustix::process::setsid(), || "setsid()".into()).map_err(step("a session of its own"))?;
+    rustix::process::setsid().named("setsid()").map_err(step("a session of its own"))?;
     sys::default_signals().map_err(step("signals"))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     if policy.has(Wall::Limits) {
         for (name, resource, value) in limits(policy) {
             if value.is_some() {
                 let limit = Rlimit { current: value, maximum: value };
-                named(rustix::process::setrlimit(resource, limit), || {
-                    format!("setrlimit({name}, {value:?})")
-                })
-                .map_err(step("limits"))?;
+                rustix::process::setrlimit(resource, limit)
+                    .named(format_args!("setrlimit({name}, {value:?})"))
+                    .map_err(step("limits"))?;
             }
         }
     }
@@ -72,22 +71,25 @@ pub fn become_payload(policy: &Policy, ids: IdMap) -> Result<()> {
     }
     if ids == IdMap::TwoLines && (policy.has(Wall::IdMap)) {
         if keep {
-            named(rustix::thread::set_keep_capabilities(true), || "prctl(PR_SET_KEEPCAPS)".into())
+            rustix::thread::set_keep_capabilities(true)
+                .named("prctl(PR_SET_KEEPCAPS)")
                 .map_err(step("ids"))?;
         }
-        take_ids().map_err(step("ids"))?;
+        take_ids(PAYLOAD_ID, PAYLOAD_ID).map_err(step("ids"))?;
     }
     if keep {
-        let mut sets = named(rustix::thread::capabilities(None), || "capget()".into())
-            .map_err(step("capabilities"))?;
+        let mut sets =
+            rustix::thread::capabilities(None).named("capget()").map_err(step("capabilities"))?;
         sets.effective = sets.permitted;
-        named(rustix::thread::set_capabilities(None, sets), || "capset()".into())
+        rustix::thread::set_capabilities(None, sets)
+            .named("capset()")
             .map_err(step("capabilities"))?;
     } else {
         drop_capabilities().map_err(step("capabilities"))?;
     }
     if policy.has(Wall::NoNewPrivileges) {
-        named(rustix::thread::set_no_new_privs(true), || "prctl(PR_SET_NO_NEW_PRIVS)".into())
+        rustix::thread::set_no_new_privs(true)
+            .named("prctl(PR_SET_NO_NEW_PRIVS)")
             .map_err(step("new privileges"))?;
     }
     if policy.has(Wall::Landlock) {
@@ -97,15 +99,14 @@ pub fn become_payload(policy: &Policy, ids: IdMap) -> Result<()> {
     Ok(())
 }
 
-/// Takes the payload's ids for good.
-fn take_ids() -> sys::Result<()> {
+/// Takes other ids for good.
+pub fn take_ids(uid: u32, gid: u32) -> sys::Result<()> {
     // Raw ids are per thread in the kernel; this process has one thread.
-    let id = PAYLOAD_ID;
-    named(rustix::thread::set_thread_groups(&[]), || "setgroups(0)".into())?;
-    let gid = rustix::process::Gid::from_raw(id);
-    named(rustix::thread::set_thread_res_gid(gid, gid, gid), || format!("setresgid({id})"))?;
-    let uid = rustix::process::Uid::from_raw(id);
-    named(rustix::thread::set_thread_res_uid(uid, uid, uid), || format!("setresuid({id})"))
+    rustix::thread::set_thread_groups(&[]).named("setgroups(0)")?;
+    let id = rustix::process::Gid::from_raw(gid);
+    rustix::thread::set_thread_res_gid(id, id, id).named(format_args!("setresgid({gid})"))?;
+    let id = rustix::process::Uid::from_raw(uid);
+    rustix::thread::set_thread_res_uid(id, id, id).named(format_args!("setresuid({uid})"))
 }
 
 /// Empties the bounding and ambient sets and locks the rules by which root would regain capabilities.
@@ -115,11 +116,11 @@ fn drop_bounding() -> sys::Result<()> {
         match rustix::thread::remove_capability_from_bounding_set(one) {
             // The kernel knows no further capability.
             Err(rustix::io::Errno::INVAL) => break,
-            other => named(other, || format!("prctl(PR_CAPBSET_DROP, {bit})"))?,
+            other => other.named(format_args!("prctl(PR_CAPBSET_DROP, {bit})"))?,
         }
     }
     let ambient = rustix::thread::clear_ambient_capability_set();
-    named(ambient, || "prctl(PR_CAP_AMBIENT_CLEAR_ALL)".into())?;
+    ambient.named("prctl(PR_CAP_AMBIENT_CLEAR_ALL)")?;
     let bits = CapabilitiesSecureBits::NO_ROOT
         | CapabilitiesSecureBits::NO_ROOT_LOCKED
         | CapabilitiesSecureBits::NO_SETUID_FIXUP_LOCKED
@@ -127,15 +128,15 @@ fn drop_bounding() -> sys::Result<()> {
         | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
         | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED;
     let set = rustix::thread::set_capabilities_secure_bits(bits);
-    named(set, || format!("prctl(PR_SET_SECUREBITS, {:#x})", bits.bits()))
+    set.named(format_args!("prctl(PR_SET_SECUREBITS, {:#x})", bits.bits()))
 }
 
 /// Empties the sets of the process and reads them back.
-fn drop_capabilities() -> sys::Result<()> {
+pub fn drop_capabilities() -> sys::Result<()> {
     let none = CapabilitySet::empty();
     let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
-    named(rustix::thread::set_capabilities(None, sets), || "capset(0, 0, 0)".into())?;
-    let got = named(rustix::thread::capabilities(None), || "capget()".into())?;
+    rustix::thread::set_capabilities(None, sets).named("capset(0, 0, 0)")?;
+    let got = rustix::thread::capabilities(None).named("capget()")?;
     let clean = got.effective.is_empty() && got.permitted.is_empty() && got.inheritable.is_empty();
     if clean {
         return Ok(());
@@ -216,7 +217,8 @@ fn prepare(policy: &Policy, ids: IdMap, command: &Command, streams: &[OwnedFd]) 
     let env = command.env.iter().map(|(k, v)| text(&format!("{k}={v}"))).collect::<Result<_>>()?;
     self::streams(policy, streams)?;
     become_payload(policy, ids)?;
-    named(rustix::process::chdir(command.cwd.as_str()), || format!("chdir({})", command.cwd))
+    rustix::process::chdir(command.cwd.as_str())
+        .named(format_args!("chdir({})", command.cwd))
         .map_err(Failure::of("start a command: working directory"))?;
     Ok((path, argv, env))
 }
@@ -228,9 +230,9 @@ pub fn streams(policy: &Policy, streams: &[OwnedFd]) -> Result<()> {
         return Err(Failure::plain("standard streams", "three have to come with a command"));
     };
     let step = || Failure::of("standard streams");
-    named(rustix::stdio::dup2_stdin(stdin.as_fd()), || "dup2(_, 0)".into()).map_err(step())?;
-    named(rustix::stdio::dup2_stdout(stdout.as_fd()), || "dup2(_, 1)".into()).map_err(step())?;
-    named(rustix::stdio::dup2_stderr(stderr.as_fd()), || "dup2(_, 2)".into()).map_err(step())?;
+    rustix::stdio::dup2_stdin(stdin.as_fd()).named("dup2(_, 0)").map_err(step())?;
+    rustix::stdio::dup2_stdout(stdout.as_fd()).named("dup2(_, 1)").map_err(step())?;
+    rustix::stdio::dup2_stderr(stderr.as_fd()).named("dup2(_, 2)").map_err(step())?;
     if policy.has(Wall::ClosedDescriptors) {
         sys::close_range(3, true).map_err(step())?;
     }

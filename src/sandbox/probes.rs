@@ -12,7 +12,7 @@ use super::facts::{Probe, StableFacts};
 use super::failure::{Failure, Result};
 use super::message::Setup;
 use super::policy::{IdMap, Mount, PAYLOAD_ID};
-use super::sys::{self, named};
+use super::sys::{self, Named as _};
 use super::{payload, seccomp};
 
 /// An address of the documentation network (RFC 5737, TEST-NET-1), which nobody has.
@@ -38,12 +38,11 @@ pub fn run(setup: &Setup, facts: &StableFacts, own_program: &[String]) -> Result
         sys::fork(Box::new(|| 0)).and_then(sys::wait_for).map_err(Failure::of(step))?;
     }
     let (mut seen, report) =
-        named(std::io::pipe(), || "pipe2(O_CLOEXEC)".into()).map_err(Failure::of(step))?;
+        std::io::pipe().named("pipe2(O_CLOEXEC)").map_err(Failure::of(step))?;
     let null = |flags: OFlags| {
-        named(rustix::fs::open("/dev/null", flags | OFlags::CLOEXEC, Mode::empty()), || {
-            "open(/dev/null)".into()
-        })
-        .map_err(Failure::of(step))
+        rustix::fs::open("/dev/null", flags | OFlags::CLOEXEC, Mode::empty())
+            .named("open(/dev/null)")
+            .map_err(Failure::of(step))
     };
     let streams = [null(OFlags::RDONLY)?, OwnedFd::from(report), null(OFlags::WRONLY)?];
     let pid = sys::fork(Box::new(|| {
@@ -58,8 +57,7 @@ pub fn run(setup: &Setup, facts: &StableFacts, own_program: &[String]) -> Result
     .map_err(Failure::of(step))?;
     drop(streams);
     let mut text = Vec::new();
-    named(seen.read_to_end(&mut text), || "read(probe report)".into())
-        .map_err(Failure::of(step))?;
+    seen.read_to_end(&mut text).named("read(probe report)").map_err(Failure::of(step))?;
     let status = sys::wait_for(pid).map_err(Failure::of(step))?;
     let seen: std::result::Result<Result<Vec<Probe>>, _> = serde_json::from_slice(&text);
     match seen {
@@ -143,10 +141,9 @@ fn open(path: &Path, flags: OFlags) -> i32 {
 fn attempts(setup: &Setup, facts: &StableFacts, own_program: &[String]) -> Result<Vec<Probe>> {
     let mut all = Attempts { seen: Vec::new() };
     // As after an execve; the copied state of init would hide this process's own files from it.
-    named(rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable), || {
-        "prctl(PR_SET_DUMPABLE, 1)".into()
-    })
-    .map_err(Failure::of("probe the walls"))?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)
+        .named("prctl(PR_SET_DUMPABLE, 1)")
+        .map_err(Failure::of("probe the walls"))?;
     identity(&mut all, setup);
     files(&mut all, setup, facts);
     let seen = own_program.iter().find(|place| open(Path::new(place), OFlags::RDONLY) == 0);

@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "system calls that no safe wrapper offers")]
 
 use std::ffi::{CStr, CString};
+use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +20,7 @@ pub struct Failed {
     pub errno: i32,
 }
 
-impl std::fmt::Display for Failed {
+impl Display for Failed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.call, io::Error::from_raw_os_error(self.errno))
     }
@@ -53,20 +54,23 @@ pub fn stdout_was_closed() -> bool {
 /// What every wrapper returns.
 pub type Result<T> = std::result::Result<T, Failed>;
 
-/// Names the call that `result` came from; for the safe wrappers of rustix and std.
-pub fn named<T, E: Into<io::Error>>(
-    result: std::result::Result<T, E>,
-    call: impl FnOnce() -> String,
-) -> Result<T> {
-    result.map_err(|err| {
-        let err: io::Error = err.into();
-        Failed { call: call(), errno: err.raw_os_error().unwrap_or(libc::EIO) }
-    })
+/// Names the call that a result came from; for the safe wrappers of rustix and std.
+pub trait Named<T> {
+    fn named(self, call: impl Display) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> Named<T> for std::result::Result<T, E> {
+    fn named(self, call: impl Display) -> Result<T> {
+        self.map_err(|err| {
+            let err: io::Error = err.into();
+            Failed { call: call.to_string(), errno: err.raw_os_error().unwrap_or(libc::EIO) }
+        })
+    }
 }
 
 /// Turns a return value of -1 into the thread's errno.
-fn check(value: libc::c_long, call: impl FnOnce() -> String) -> Result<libc::c_long> {
-    if value == -1 { Err(last(call())) } else { Ok(value) }
+fn check(value: libc::c_long, call: impl Display) -> Result<()> {
+    if value == -1 { Err(last(call.to_string())) } else { Ok(()) }
 }
 
 fn last(call: String) -> Failed {
@@ -94,8 +98,7 @@ pub fn end_with_thread(command: &mut std::process::Command) {
 pub fn unshare(flags: i32) -> Result<()> {
     // SAFETY: no memory is passed. The flags used here (CLONE_NEW*) do not unshare file descriptors, which is what
     // makes rustix's wrapper unsafe.
-    check(libc::c_long::from(unsafe { libc::unshare(flags) }), || format!("unshare({flags:#x})"))?;
-    Ok(())
+    check(libc::c_long::from(unsafe { libc::unshare(flags) }), format_args!("unshare({flags:#x})"))
 }
 
 /// `close_range(2)` over `first..`: closes, or with `cloexec` marks close-on-exec.
@@ -104,15 +107,14 @@ pub fn close_range(first: u32, cloexec: bool) -> Result<()> {
     // SAFETY: no memory is passed. Callers run it where no owned descriptor of that range is used afterwards: first
     // thing in the re-executed child, or right before execve.
     let value = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) };
-    check(value, || format!("close_range({first}, ~0, {flags})"))?;
-    Ok(())
+    check(value, format_args!("close_range({first}, ~0, {flags})"))
 }
 
 /// Takes ownership of an inherited descriptor, such as standard input.
 pub fn adopt_fd(fd: RawFd) -> Result<OwnedFd> {
     // SAFETY: fcntl(F_GETFD) only asks whether the number is an open descriptor.
     let open = unsafe { libc::fcntl(fd, libc::F_GETFD) };
-    check(libc::c_long::from(open), || format!("fcntl({fd}, F_GETFD)"))?;
+    check(libc::c_long::from(open), format_args!("fcntl({fd}, F_GETFD)"))?;
     // SAFETY: the descriptor is open, and the caller (the start of the child) is the only owner of inherited ones.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -136,8 +138,7 @@ pub fn mount_setattr(fd: BorrowedFd<'_>, recursive: bool, attributes: u64) -> Re
             size_of::<libc::mount_attr>(),
         )
     };
-    check(value, || format!("mount_setattr(fd, \"\", {flags:#x}, {{attr_set={attributes:#x}}})"))?;
-    Ok(())
+    check(value, format_args!("mount_setattr(fd, \"\", {flags:#x}, {{attr_set={attributes:#x}}})"))
 }
 
 /// What a forked child is to run: its result is the child's exit code.
@@ -158,7 +159,7 @@ pub fn fork(child: Child<'_>) -> Result<Pid> {
     if pid == 0 {
         run_child(child);
     }
-    check(libc::c_long::from(pid), || "fork()".into())?;
+    check(libc::c_long::from(pid), "fork()")?;
     Ok(Pid::from_raw(pid).expect("fork returned a positive id"))
 }
 
@@ -171,7 +172,7 @@ pub fn clone_sibling(child: Child<'_>) -> Result<Pid> {
     if pid == 0 {
         run_child(child);
     }
-    check(pid, || format!("clone({flags:#x})"))?;
+    check(pid, format_args!("clone({flags:#x})"))?;
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     Ok(pid.expect("clone returned a positive id"))
 }
@@ -204,7 +205,7 @@ pub fn reap() -> Result<Option<Reaped>> {
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: both out-pointers are live.
     let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut usage) };
-    check(libc::c_long::from(pid), || "wait4(-1, WNOHANG)".into())?;
+    check(libc::c_long::from(pid), "wait4(-1, WNOHANG)")?;
     Ok(Pid::from_raw(pid).map(|pid| Reaped {
         pid,
         status,
@@ -217,7 +218,7 @@ pub fn wait_for(pid: Pid) -> Result<i32> {
     let mut status = 0;
     // SAFETY: the out-pointer is live.
     let got = unsafe { libc::waitpid(pid.as_raw_nonzero().get(), &raw mut status, 0) };
-    check(libc::c_long::from(got), || format!("waitpid({pid:?})"))?;
+    check(libc::c_long::from(got), format_args!("waitpid({pid:?})"))?;
     Ok(status)
 }
 
@@ -231,8 +232,7 @@ pub fn kill_everyone(signal: i32) -> Result<()> {
         });
     }
     // SAFETY: no memory is passed; as the namespace's init it reaches only the sandbox's own processes.
-    check(libc::c_long::from(unsafe { libc::kill(-1, signal) }), || format!("kill(-1, {signal})"))?;
-    Ok(())
+    check(libc::c_long::from(unsafe { libc::kill(-1, signal) }), format_args!("kill(-1, {signal})"))
 }
 
 /// Blocks SIGCHLD and returns a non-blocking signalfd that becomes readable instead.
@@ -247,10 +247,10 @@ pub fn child_signals() -> Result<OwnedFd> {
     // SAFETY: `set` is an initialised set; the old mask is not asked for.
     let blocked =
         unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
-    check(libc::c_long::from(blocked), || "sigprocmask(SIG_BLOCK, [SIGCHLD])".into())?;
+    check(libc::c_long::from(blocked), "sigprocmask(SIG_BLOCK, [SIGCHLD])")?;
     // SAFETY: `set` is an initialised set; -1 asks for a new descriptor.
     let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
-    check(libc::c_long::from(fd), || "signalfd(-1, [SIGCHLD])".into())?;
+    check(libc::c_long::from(fd), "signalfd(-1, [SIGCHLD])")?;
     // SAFETY: a new descriptor, owned by nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -269,8 +269,7 @@ pub fn default_signals() -> Result<()> {
         libc::sigemptyset(&raw mut set);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut())
     };
-    check(libc::c_long::from(value), || "sigprocmask(SIG_SETMASK, [])".into())?;
-    Ok(())
+    check(libc::c_long::from(value), "sigprocmask(SIG_SETMASK, [])")
 }
 
 /// Installs a seccomp filter on this thread; all its descendants inherit it.
@@ -284,8 +283,7 @@ pub fn seccomp(program: &[libc::sock_filter]) -> Result<()> {
     let value = unsafe {
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const fprog)
     };
-    check(value, || format!("seccomp(SECCOMP_SET_MODE_FILTER, 0, {len} instructions)"))?;
-    Ok(())
+    check(value, format_args!("seccomp(SECCOMP_SET_MODE_FILTER, 0, {len} instructions)"))
 }
 
 /// Makes a system call for a probe and returns 0 or the errno. The arguments must be numbers, or addresses that are
@@ -351,7 +349,7 @@ fn interface(name: &str, act: impl FnOnce(&OwnedFd, &mut libc::ifreq) -> Result<
     }
     let (family, kind) = (rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM);
     let socket = rustix::net::socket_with(family, kind, rustix::net::SocketFlags::CLOEXEC, None);
-    let socket = named(socket, || "socket(AF_INET, SOCK_DGRAM)".into())?;
+    let socket = socket.named("socket(AF_INET, SOCK_DGRAM)")?;
     act(&socket, &mut request)
 }
 
@@ -364,8 +362,7 @@ fn ioctl(
 ) -> Result<()> {
     // SAFETY: `request` is a live ifreq, which all requests made here take.
     let value = unsafe { libc::ioctl(socket.as_raw_fd(), what as _, &raw mut *request) };
-    check(libc::c_long::from(value), || format!("ioctl({text}, {name})"))?;
-    Ok(())
+    check(libc::c_long::from(value), format_args!("ioctl({text}, {name})"))
 }
 
 /// `setfsuid(2)` and `setfsgid(2)` for the calling thread; reads back, since the calls themselves report nothing.

@@ -4,14 +4,14 @@
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags};
 
-use super::attach::{NODEV, NOSUID, RDONLY, attach, open, tmpfs, walk};
+use super::attach::{NODEV, NOSUID, RDONLY, attach, open, readable, tmpfs, walk};
 use super::facts::VerifiedCopy;
 use super::failure::{Failure, Result};
 
 use super::policy::{Mount, Policy, Wall};
-use super::sys::{self, named};
+use super::sys::{self, Named as _};
 use crate::record::ids::{Algorithm, Digest};
 
 /// Copies a host file onto its own tmpfs while hashing it.
@@ -24,20 +24,8 @@ pub fn verify(
         return Err(Failure::plain("verified copy", "another kind of mount"));
     };
     let step = |text: &str| Failure::of(format!("verified copy of {}: {text}", host.display()));
-    let how = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let fd = named(
-        rustix::fs::openat2(
-            rustix::fs::CWD,
-            host,
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-            how,
-        ),
-        || format!("openat2({}, O_RDONLY, {how:?})", host.display()),
-    )
-    .map_err(step("open"))?;
-    let mut from = std::fs::File::from(fd);
-    let meta = named(from.metadata(), || "fstat(source)".into()).map_err(step("look"))?;
+    let mut from = std::fs::File::from(readable(host).map_err(step("open"))?);
+    let meta = from.metadata().named("fstat(source)").map_err(step("look"))?;
     if !meta.is_file() {
         return Err(Failure::plain(
             format!("verified copy of {}", host.display()),
@@ -54,27 +42,20 @@ pub fn verify(
     }
     let (_, fs) = copies.iter().find(|(place, _)| place == parent_place).expect("pushed above");
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    let to = named(rustix::fs::openat(fs, name, flags, Mode::RUSR | Mode::WUSR), || {
-        format!("openat({parent_place}, {name}, O_CREAT|O_EXCL)")
-    })
-    .map_err(step("create"))?;
+    let to = rustix::fs::openat(fs, name, flags, Mode::RUSR | Mode::WUSR)
+        .named(format_args!("openat({parent_place}, {name}, O_CREAT|O_EXCL)"))
+        .map_err(step("create"))?;
     let mut to = std::fs::File::from(to);
     let (size, got) = copy(&mut from, &mut to).map_err(step("copy"))?;
-    let wrong = |want: &Digest, found: &Digest| Failure {
-        step: format!("verified copy of {}", host.display()),
-        call: "its bytes are not the ones that were locked".into(),
-        errno: 0,
-        digest: Some(Box::new((want.to_string(), found.to_string()))),
-        cause: None,
-        killed: None,
-    };
-    if got.0 != *sha256 {
-        return Err(wrong(sha256, &got.0));
+    for (want, found) in [(Some(sha256), &got.0), (blake3.as_ref(), &got.1)] {
+        if let Some(want) = want.filter(|want| *want != found) {
+            let step = format!("verified copy of {}", host.display());
+            let what = "its bytes are not the ones that were locked";
+            return Err(Failure::digest(step, what, want, found));
+        }
     }
-    if let Some(want) = blake3.as_ref().filter(|want| **want != got.1) {
-        return Err(wrong(want, &got.1));
-    }
-    named(rustix::fs::fchmod(&to, Mode::from_raw_mode(*mode)), || format!("fchmod({mode:o})"))
+    rustix::fs::fchmod(&to, Mode::from_raw_mode(*mode))
+        .named(format_args!("fchmod({mode:o})"))
         .map_err(step("mode"))?;
     Ok(VerifiedCopy { inside: inside.to_string(), size, sha256: got.0, blake3: got.1 })
 }
@@ -86,13 +67,13 @@ fn copy(from: &mut std::fs::File, to: &mut std::fs::File) -> sys::Result<(u64, (
     let mut buffer = vec![0; 1 << 20];
     let mut size = 0;
     loop {
-        let n = named(from.read(&mut buffer), || "read(source)".into())?;
+        let n = from.read(&mut buffer).named("read(source)")?;
         if n == 0 {
             break;
         }
         sha.update(&buffer[..n]);
         blake.update(&buffer[..n]);
-        named(to.write_all(&buffer[..n]), || format!("write(copy, {n} bytes at {size})"))?;
+        to.write_all(&buffer[..n]).named(format_args!("write(copy, {n} bytes at {size})"))?;
         size += n as u64;
     }
     let sha = Digest::from_bytes(Algorithm::Sha256, &sha.finalize()).expect("32 bytes");
@@ -121,19 +102,13 @@ pub fn seal(
         let step = |text: &str| Failure::of(format!("hash {} again: {text}", copy.inside));
         let fd = open(&*copy.inside, OFlags::RDONLY | OFlags::NOFOLLOW).map_err(step("open"))?;
         let mut hasher = blake3::Hasher::new();
-        named(hasher.update_reader(std::fs::File::from(fd)), || "read(copy)".into())
-            .map_err(step("read"))?;
+        hasher.update_reader(std::fs::File::from(fd)).named("read(copy)").map_err(step("read"))?;
         let again =
             Digest::from_bytes(Algorithm::Blake3, hasher.finalize().as_bytes()).expect("32 bytes");
         if again != copy.blake3 {
-            return Err(Failure {
-                step: format!("hash {} again", copy.inside),
-                call: "the sealed copy is not what was copied".into(),
-                errno: 0,
-                digest: Some(Box::new((copy.blake3.to_string(), again.to_string()))),
-                cause: None,
-                killed: None,
-            });
+            let step = format!("hash {} again", copy.inside);
+            let what = "the sealed copy is not what was copied";
+            return Err(Failure::digest(step, what, &copy.blake3, &again));
         }
     }
     Ok(())
