@@ -363,7 +363,7 @@ mod tests {
     fn write(entries: &[(u8, &str, &str, &[u8])]) -> Result<u64> {
         let dir = tempfile::tempdir().unwrap();
         let root = std::fs::File::open(dir.path()).unwrap();
-        let (packed, mut sink) = (gz(&tar(entries)), DirSink::new(&root, None, "t"));
+        let (packed, mut sink) = (gz(&tar(entries)), DirSink::new(&root, "t"));
         let len = packed.len() as u64;
         unpack(&packed[..], len, Top::Any, Limits::default(), "t", &mut sink)
     }
@@ -508,15 +508,15 @@ mod tests {
         let go = |sink: &mut DirSink<'_>| {
             unpack(&packed[..], packed.len() as u64, Top::Any, Limits::default(), "t", sink)
         };
-        assert_eq!(go(&mut DirSink::new(&root, None, "x")).unwrap(), 2);
+        assert_eq!(go(&mut DirSink::new(&root, "x")).unwrap(), 2);
         assert_eq!(std::fs::read(dir.path().join("d/e/a")).unwrap(), b"abc");
         let mode = |p: &str| dir.path().join(p).metadata().unwrap().mode() & 0o7777;
         assert_eq!((mode("d/e/a"), mode("d/e")), (0o755, 0o755));
         // What is there is not overwritten, and a link put there is not followed.
-        assert!(go(&mut DirSink::new(&root, None, "x")).is_err());
+        assert!(go(&mut DirSink::new(&root, "x")).is_err());
         std::fs::remove_dir_all(dir.path().join("d")).unwrap();
         symlink(outside.path(), dir.path().join("d")).unwrap();
-        assert!(go(&mut DirSink::new(&root, None, "x")).is_err());
+        assert!(go(&mut DirSink::new(&root, "x")).is_err());
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
     }
 }

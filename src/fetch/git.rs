@@ -111,8 +111,7 @@ impl<'a> Fetcher<'a> {
         check_tree(locked, &commit.tree)?;
         let writer = self.store.tree_writer()?;
         let root = writer.dir();
-        let inside =
-            object::export(objects, &commit.tree, &mut DirSink::new(root, None, "source"))?;
+        let inside = object::export(objects, &commit.tree, &mut DirSink::new(root, "source"))?;
         let submodules = self.with_submodules(locked.url, root, inside, locked.without)?;
         let files = writer.finish(locked.nar_hash).map_err(|err| match err.reason() {
             Reason::DigestMismatch => mismatch(locked, "the source has another NAR hash")

@@ -14,6 +14,7 @@ use crate::bun::lockfile::{Lockfile, Package, Required};
 use crate::bun::tree::{File, Found, Tree, Unpacked};
 use crate::error::{Error, Reason, Result};
 use crate::record::lockfile::Linker;
+use crate::store::open_dir;
 
 /// Levels of directories that are listed. Paths end at 4,096 bytes, and npm's own trees stay below 40.
 const DEPTH: usize = 128;
@@ -168,11 +169,6 @@ pub fn list(source: &impl AsFd, place: &str, dirs: &[String], seeded: &Seeded) -
         }
     }
     Ok(walk.tree)
-}
-
-fn open_dir(above: BorrowedFd<'_>, name: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(above, name, flags, Mode::empty())
 }
 
 struct Walk<'a> {

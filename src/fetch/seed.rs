@@ -6,12 +6,11 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use blake3::Hash;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::AtFlags;
 
 use super::archive::{Limits, Top, unpack};
 use super::installed::{Seeded, Untouched};
@@ -24,6 +23,7 @@ use crate::error::{Error, Reason, Result};
 use crate::record::ids::{Digest, RelPath};
 use crate::sandbox::Owner;
 use crate::store::sink::{DirSink, Sink, source_error};
+use crate::store::{Positioned, open_dir};
 
 /// Unpacks the tarball of each of `packages`, found in `tarballs` by its digest, below `cache` (an empty directory;
 /// `place` names it in errors). With `owner` everything is made as the payload would make it. Uses all processors.
@@ -131,10 +131,10 @@ impl Job<'_> {
     fn run(&self, cache: BorrowedFd<'_>, place: &str) -> Result<Done> {
         let dir = &self.entry.dir;
         let place = format!("{place}/{dir}");
-        DirSink::new(&cache, None, place.as_str()).dir(dir)?;
-        let root = open_dir(cache, dir).map_err(|err| Error::io("open", &place, err))?;
+        DirSink::new(&cache, place.as_str()).dir(dir)?;
+        let root = open_below(cache, dir).map_err(|err| Error::io("open", &place, err.into()))?;
         let mut sink = Recorder {
-            inner: DirSink::new(&root, None, place.as_str()),
+            inner: DirSink::new(&root, place.as_str()),
             root: root.as_fd(),
             place: &place,
             done: Done::default(),
@@ -148,7 +148,7 @@ impl Job<'_> {
         };
         let name = format!("{} {}", self.package.name, self.package.resolution);
         self.tarball.read(|file| {
-            let packed = Shared { file, at: 0 };
+            let packed = Positioned { file, at: 0 };
             unpack(packed, self.tarball.size(), top, Limits::default(), &name, &mut sink)
         })?;
         manifest::require_same(self.package, sink.manifest.as_deref())?;
@@ -162,13 +162,8 @@ impl Job<'_> {
     }
 }
 
-fn open_dir(root: BorrowedFd<'_>, path: &RelPath) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut dir = rustix::fs::openat(root, ".", flags, Mode::empty())?;
-    for part in path.parts() {
-        dir = rustix::fs::openat(&dir, part, flags, Mode::empty())?;
-    }
-    Ok(dir)
+fn open_below(root: BorrowedFd<'_>, path: &RelPath) -> rustix::io::Result<OwnedFd> {
+    path.parts().try_fold(open_dir(root, ".")?, open_dir)
 }
 
 /// Writes files and remembers what they hold.
@@ -283,20 +278,6 @@ pub(super) fn digests(data: &mut dyn Read) -> io::Result<(Hash, Option<Hash>)> {
     io::copy(&mut hashing, &mut io::sink())?;
     let (digest, unix, _) = hashing.finish();
     Ok((digest, unix))
-}
-
-/// A reader of its own on a file that others read too.
-struct Shared<'a> {
-    file: &'a std::fs::File,
-    at: u64,
-}
-
-impl Read for Shared<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.file.read_at(buf, self.at)?;
-        self.at += n as u64;
-        Ok(n)
-    }
 }
 
 #[cfg(test)]
@@ -605,7 +586,8 @@ mod tests {
         });
         changed("g/index.js", &|path| {
             std::fs::remove_file(path).unwrap();
-            rustix::fs::mkfifoat(rustix::fs::CWD, path, Mode::from_raw_mode(0o644)).unwrap();
+            rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::from_raw_mode(0o644))
+                .unwrap();
         });
     }
 

@@ -131,7 +131,7 @@ impl Fetcher<'_> {
         let raw = objects.read(Oid::parse(commit.as_str())?, Kind::Commit)?;
         let found = object::commit(objects, commit)?;
         let dir = root.open_dir(at).map_err(|err| Error::io("open", at, err))?;
-        let inside = object::export(objects, &found.tree, &mut DirSink::new(&dir, None, at))?;
+        let inside = object::export(objects, &found.tree, &mut DirSink::new(&dir, at))?;
         Ok((inside, raw))
     }
 

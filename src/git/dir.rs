@@ -17,6 +17,7 @@ use super::pack::{Budget, Fault, Limits, Pack, whole};
 use crate::error::{Error, Reason, Result};
 use crate::host::open_regular;
 use crate::record::ids::CommitId;
+use crate::store::open_dir;
 
 /// Of a source: GitHub takes no file above 100 MB, and the objects of a real one are some 20 times as large as its packs.
 pub(super) const SOURCE: Limits = Limits { object: 100 << 20, work: 256 << 20, per_byte: 256 };
@@ -203,8 +204,7 @@ fn packs_in(objects: &OwnedFd) -> std::result::Result<Vec<Pack>, Fault> {
 }
 
 fn subdir(dir: impl AsFd, name: &str) -> io::Result<Option<OwnedFd>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+    match open_dir(dir, name) {
         Ok(dir) => Ok(Some(dir)),
         Err(rustix::io::Errno::NOENT) => Ok(None),
         Err(err) => Err(err.into()),

@@ -25,6 +25,7 @@ use flate2::bufread::ZlibDecoder;
 use sha1_checked::{Digest as _, Sha1};
 
 use super::id::{Kind, Oid};
+use crate::store::Positioned;
 
 /// Longest chain of deltas; git writes 50, and cannot write more than this.
 const DEPTH: usize = 4095;
@@ -115,17 +116,6 @@ fn room(size: u64) -> Result<Vec<u8>> {
     match out.try_reserve_exact(size.saturating_add(1)) {
         Ok(()) => Ok(out),
         Err(_) => Err(Fault::Limit("an object needs more memory than there is")),
-    }
-}
-
-/// A file from some offset on.
-struct Tail<'a>(&'a File, u64);
-
-impl Read for Tail<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.0.read_at(buf, self.1)?;
-        self.1 += n as u64;
-        Ok(n)
     }
 }
 
@@ -253,7 +243,7 @@ impl Pack {
         let end = self.len.checked_sub(TRAILER).filter(|end| *end >= HEADER);
         let end = end.ok_or(Fault::damaged("a pack that is too short"))?;
         let (mut hash, mut buf) = (Sha1::new(), vec![0; 128 << 10]);
-        let mut rest = Tail(&self.file, 0).take(end);
+        let mut rest = self.from(0).take(end);
         loop {
             match rest.read(&mut buf)? {
                 0 => break,
@@ -268,6 +258,11 @@ impl Pack {
         Ok(head.last_chunk().map_or(0, |raw| u32::from_be_bytes(*raw)))
     }
 
+    /// The file from an offset on.
+    fn from(&self, at: u64) -> Positioned<'_> {
+        Positioned { file: &self.file, at }
+    }
+
     fn entry(&self, at: u64) -> Result<Entry> {
         let outside = || Fault::damaged("an offset outside of the pack");
         if at < HEADER || at.checked_add(TRAILER).is_none_or(|end| end >= self.len) {
@@ -275,7 +270,7 @@ impl Pack {
         }
         // 10 bytes of size and 20 of a base's name at most.
         let mut head = Vec::new();
-        Tail(&self.file, at).take(32).read_to_end(&mut head)?;
+        self.from(at).take(32).read_to_end(&mut head)?;
         let mut rest = head.as_slice();
         let mut byte = || -> Result<u64> {
             let (first, more) = rest.split_first().ok_or(Fault::damaged("a cut head"))?;
@@ -323,8 +318,7 @@ impl Pack {
     /// The content of an entry (of a delta, its instructions), and how many bytes of the file that took.
     fn inflate(&self, entry: &Entry, budget: &Budget) -> Result<(Vec<u8>, u64)> {
         // A stream may go on for ever without giving a byte; an honest one is hardly longer than what it gives.
-        let input =
-            Tail(&self.file, entry.data).take(entry.size.saturating_mul(2).saturating_add(1024));
+        let input = self.from(entry.data).take(entry.size.saturating_mul(2).saturating_add(1024));
         let mut stream = ZlibDecoder::new(BufReader::with_capacity(4096, input));
         let data = whole(&mut stream, entry.size, budget)?;
         Ok((data, stream.total_in()))

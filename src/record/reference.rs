@@ -4,10 +4,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use serde::{Deserialize, de};
 use url::Url;
 
 use super::ids::{Algorithm, Digest};
-use super::text::serde_text;
 
 /// Which of a repository's manifests is meant.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -120,7 +120,11 @@ impl FromStr for Reference {
     }
 }
 
-serde_text!(Reference);
+impl<'de> Deserialize<'de> for Reference {
+    fn deserialize<D: de::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(de::Error::custom)
+    }
+}
 
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,19 +1,21 @@
 //! What every part of the store does with directories, and how it names things.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, flock, mkdirat, openat, statat};
+use rustix::fs::{
+    AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, statat,
+};
 use rustix::io::Errno;
 
-use crate::error::{Error, Reason};
+use crate::error::{Error, Reason, Result};
 use crate::record::ids::Digest;
 
 pub(super) const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Opens a directory and follows no link.
-pub(super) fn open_dir(parent: BorrowedFd<'_>, name: &str) -> rustix::io::Result<OwnedFd> {
+pub fn open_dir(parent: impl AsFd, name: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
     openat(parent, name, DIRECTORY, Mode::empty())
 }
 
@@ -29,6 +31,20 @@ pub(super) fn make_dir(parent: BorrowedFd<'_>, name: &str) -> rustix::io::Result
 /// locks keeps nobody from working: there, nothing is ever removed.
 pub(super) fn in_use(top: &OwnedFd) {
     while let Err(Errno::INTR) = flock(top, FlockOperation::LockShared) {}
+}
+
+/// Refuses a directory that is another user's, or that others can write.
+pub(super) fn check_owner(dir: &OwnedFd, path: &Path, what: &str, fix: &str) -> Result<()> {
+    let stat = fstat(dir).map_err(|e| Error::io("examine", path, e.into()))?;
+    let me = rustix::process::geteuid().as_raw();
+    if stat.st_uid == me && stat.st_mode & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(Error::new(Reason::StoreUnsafe, what)
+        .at(path.display().to_string())
+        .expected(format!("owner {me}, writable by the owner only"))
+        .found(format!("owner {}, mode {:04o}", stat.st_uid, stat.st_mode & 0o7777))
+        .hint(fix))
 }
 
 /// The type of what is at `name`, if anything.

@@ -14,17 +14,17 @@ use crate::error::{Error, Reason, Result};
 use crate::record::ids::{Algorithm, Digest};
 
 use super::dir::{corrupt, make_dir, open_dir, parts, step};
-use super::hash::{Digests, Hashes, USUAL};
+use super::hash::{Digests, Hashes};
 use super::layout::{Entry, Store};
 use super::{nar, scratch};
 
 /// A file of the store whose whole content has just been hashed.
 #[derive(Debug)]
 pub struct StoredFile {
-    pub(super) path: PathBuf,
-    pub(super) digest: Digest,
-    pub(super) digests: Digests,
-    pub(super) file: File,
+    path: PathBuf,
+    digest: Digest,
+    digests: Digests,
+    file: File,
 }
 
 impl StoredFile {
@@ -73,22 +73,17 @@ impl StoredFile {
 
 /// A file that is being written. Nothing of it is in the store before [`FileWriter::finish`]; dropped, it is gone.
 pub struct FileWriter {
-    pub(super) store: Store,
-    pub(super) name: String,
-    pub(super) path: PathBuf,
+    store: Store,
+    name: String,
+    path: PathBuf,
     file: Option<File>,
     hashes: Option<Hashes>,
     /// The first write that failed: what is there is not what was to be written, whatever its digest.
     failed: Option<(io::ErrorKind, Option<i32>)>,
-    pub(super) published: bool,
+    published: bool,
 }
 
 impl Store {
-    /// Starts a file. SHA-256, SHA-512 and BLAKE3 are computed while it is written.
-    pub fn writer(&self) -> Result<FileWriter> {
-        self.writer_with(&USUAL)
-    }
-
     /// Starts a file with the digests by `algorithms` alone.
     pub fn writer_with(&self, algorithms: &[Algorithm]) -> Result<FileWriter> {
         let session = self.session("a writer")?;
@@ -120,26 +115,12 @@ impl Store {
     /// The file with this digest, after all of it has been hashed. `None`: it is not in the store.
     /// Errors: `store_corrupt` with what was found; `io`.
     pub fn file(&self, digest: &Digest) -> Result<Option<StoredFile>> {
-        self.file_with(digest, &[])
-    }
-
-    /// Like [`Store::file`], and computes the digests by `more` in the same read.
-    pub fn file_with(&self, digest: &Digest, more: &[Algorithm]) -> Result<Option<StoredFile>> {
-        self.file_proven(digest, digest, more)
+        self.file_checked(digest, digest)
     }
 
     /// Like [`Store::file`], proven by another digest of the same content that the caller has from a sealed record:
     /// BLAKE3 is several times faster than SHA-256. Errors: `store_corrupt` where the content has not digest `check`.
     pub fn file_checked(&self, digest: &Digest, check: &Digest) -> Result<Option<StoredFile>> {
-        self.file_proven(digest, check, &[])
-    }
-
-    fn file_proven(
-        &self,
-        digest: &Digest,
-        check: &Digest,
-        more: &[Algorithm],
-    ) -> Result<Option<StoredFile>> {
         let path = self.file_path(digest);
         let Some(dir) = self.file_parent(digest)? else { return Ok(None) };
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -157,10 +138,8 @@ impl Store {
         if kind != FileType::RegularFile {
             return Err(corrupt(&path, digest.to_string(), nar::describe(kind)));
         }
-        let mut algorithms = more.to_vec();
-        algorithms.push(check.algorithm());
         let file = File::from(fd);
-        let digests = Hashes::of_file(&file, &algorithms)
+        let digests = Hashes::of_file(&file, &[check.algorithm()])
             .map_err(|e| Error::io("read store entry", &path, e))?;
         let found = digests.get(check.algorithm());
         if found != Some(check) {
@@ -200,7 +179,7 @@ impl Store {
 
 impl FileWriter {
     /// Puts the sealed file where files with this digest are.
-    pub(super) fn name_it(&mut self, digest: &Digest) -> Result<PathBuf> {
+    fn name_it(&mut self, digest: &Digest) -> Result<PathBuf> {
         let session = self.store.session("a writer")?;
         let path = self.store.file_path(digest);
         let parts = parts(digest);
@@ -262,28 +241,42 @@ impl FileWriter {
 
     /// Ends the file: it is stored under `expected`, or, where its content has another digest, removed.
     /// Errors: `digest_mismatch`, `disk_full`, `io`; a write that failed before fails here too.
-    pub fn finish(mut self, expected: &Digest) -> Result<StoredFile> {
-        let digests = self.close()?;
-        self.publish_as(expected.clone(), digests)
+    pub fn finish(self, expected: &Digest) -> Result<StoredFile> {
+        self.pending(expected.algorithm(), Some(expected))?.publish()
     }
 
     /// Ends the file under the digest that is expected, or else under its own by `algorithm`.
     pub fn finish_as(self, expected: Option<&Digest>, algorithm: Algorithm) -> Result<StoredFile> {
-        match expected {
-            Some(expected) => self.finish(expected),
-            None => self.finish_by(algorithm),
-        }
+        let algorithm = expected.map_or(algorithm, Digest::algorithm);
+        self.pending(algorithm, expected)?.publish()
     }
 
     /// Ends the file under its own digest by `algorithm`.
-    pub fn finish_by(mut self, algorithm: Algorithm) -> Result<StoredFile> {
+    pub fn finish_by(self, algorithm: Algorithm) -> Result<StoredFile> {
+        self.pend(algorithm)?.publish()
+    }
+
+    /// Ends the file, which will be stored under its own digest by `algorithm`.
+    pub fn pend(self, algorithm: Algorithm) -> Result<Pending> {
+        self.pending(algorithm, None)
+    }
+
+    fn pending(mut self, algorithm: Algorithm, expected: Option<&Digest>) -> Result<Pending> {
         let digests = self.close()?;
-        let digest = digests.get(algorithm).cloned();
-        self.publish(digest.ok_or_else(|| not_computed(algorithm.name()))?, digests)
+        let digest = digests.get(algorithm).cloned().ok_or_else(|| {
+            Error::new(Reason::Internal, "a digest that was not computed while writing")
+                .expected(algorithm.name())
+        })?;
+        if let Some(expected) = expected.filter(|expected| **expected != digest) {
+            return Err(other_digest(expected, &digest.to_string()));
+        }
+        let file = self.seal()?;
+        let file = StoredFile { path: self.path.clone(), digest, digests, file };
+        Ok(Pending { writer: self, file })
     }
 
     /// The digests of what was written, unless a write failed.
-    pub(super) fn close(&mut self) -> Result<Digests> {
+    fn close(&mut self) -> Result<Digests> {
         if let Some((kind, errno)) = self.failed {
             let e = errno.map_or_else(|| io::Error::from(kind), io::Error::from_raw_os_error);
             return Err(Error::io("write", &self.path, e));
@@ -292,26 +285,8 @@ impl FileWriter {
         hashes.map(Hashes::finish).ok_or_else(finished_twice)
     }
 
-    /// Stores the file under `digest`, which must be among `digests`.
-    fn publish_as(self, digest: Digest, digests: Digests) -> Result<StoredFile> {
-        let algorithm = digest.algorithm();
-        let found = digests.get(algorithm).ok_or_else(|| not_computed(algorithm.name()))?;
-        if *found != digest {
-            return Err(Error::new(Reason::DigestMismatch, "content has another digest")
-                .expected(digest.to_string())
-                .found(found.to_string()));
-        }
-        self.publish(digest, digests)
-    }
-
-    fn publish(mut self, digest: Digest, digests: Digests) -> Result<StoredFile> {
-        let file = self.seal()?;
-        let path = self.name_it(&digest)?;
-        Ok(StoredFile { path, digest, digests, file })
-    }
-
     /// Ends the writing: mode, sync, and the same file for reading.
-    pub(super) fn seal(&mut self) -> Result<File> {
+    fn seal(&mut self) -> Result<File> {
         let fail = |what: &str, e: Errno| Error::io(what, &self.path, e.into());
         let session = self.store.session("a writer")?;
         let Some(file) = self.file.take() else { return Err(finished_twice()) };
@@ -369,8 +344,42 @@ impl Drop for FileWriter {
     }
 }
 
-pub(super) fn not_computed(algorithm: &str) -> Error {
-    Error::new(Reason::Internal, "a digest that was not computed while writing").expected(algorithm)
+/// A file that is whole and hashed and not in the store yet: what it is has to be shown first. Dropped, it is gone, and
+/// the store is as if it had never been.
+pub struct Pending {
+    writer: FileWriter,
+    file: StoredFile,
+}
+
+impl Pending {
+    /// The file, at the path that it has until it is published.
+    pub fn file(&mut self) -> &mut StoredFile {
+        &mut self.file
+    }
+
+    /// Refuses a file with another digest.
+    ///
+    /// # Errors
+    /// [`Reason::DigestMismatch`].
+    pub fn require(self, expected: &Digest) -> Result<Self> {
+        let found = self.file.digests.get(expected.algorithm());
+        if found == Some(expected) {
+            return Ok(self);
+        }
+        Err(other_digest(expected, &found.map_or_else(String::new, ToString::to_string)))
+    }
+
+    /// Puts the file into the store.
+    pub fn publish(mut self) -> Result<StoredFile> {
+        let path = self.writer.name_it(&self.file.digest)?;
+        Ok(StoredFile { path, ..self.file })
+    }
+}
+
+fn other_digest(expected: &Digest, found: &str) -> Error {
+    Error::new(Reason::DigestMismatch, "content has another digest")
+        .expected(expected.to_string())
+        .found(found)
 }
 
 fn finished_twice() -> Error {

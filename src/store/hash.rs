@@ -21,68 +21,54 @@ const PART: u64 = 4 << 20;
 /// Buffers on their way between the reader and the hashing threads.
 const QUEUE: usize = 4;
 
-/// Every algorithm that a fetched file may be locked by, without the rare SHA-384.
-pub const USUAL: [Algorithm; 3] = [Algorithm::Sha256, Algorithm::Sha512, Algorithm::Blake3];
-
 /// Running hashes of one stream of bytes, one for each algorithm asked for.
 pub struct Hashes {
     size: u64,
-    sha256: Option<sha2::Sha256>,
-    sha384: Option<sha2::Sha384>,
-    sha512: Option<sha2::Sha512>,
-    blake3: Option<Box<blake3::Hasher>>,
+    list: Vec<Hash>,
+}
+
+enum Hash {
+    Sha256(sha2::Sha256),
+    Sha384(sha2::Sha384),
+    Sha512(sha2::Sha512),
+    Blake3(Box<blake3::Hasher>),
 }
 
 impl Hashes {
     /// Starts one hash for each of `algorithms`.
     pub fn new(algorithms: &[Algorithm]) -> Self {
-        let wants = |a| algorithms.contains(&a);
-        Self {
-            size: 0,
-            sha256: wants(Algorithm::Sha256).then(sha2::Sha256::new),
-            sha384: wants(Algorithm::Sha384).then(sha2::Sha384::new),
-            sha512: wants(Algorithm::Sha512).then(sha2::Sha512::new),
-            blake3: wants(Algorithm::Blake3).then(|| Box::new(blake3::Hasher::new())),
-        }
+        let start = |algorithm| match algorithm {
+            Algorithm::Sha256 => Hash::Sha256(sha2::Sha256::new()),
+            Algorithm::Sha384 => Hash::Sha384(sha2::Sha384::new()),
+            Algorithm::Sha512 => Hash::Sha512(sha2::Sha512::new()),
+            Algorithm::Blake3 => Hash::Blake3(Box::new(blake3::Hasher::new())),
+        };
+        Self { size: 0, list: distinct(algorithms).into_iter().map(start).collect() }
     }
 
     /// Takes the next bytes.
     pub fn update(&mut self, data: &[u8]) {
         self.size += data.len() as u64;
-        if let Some(h) = &mut self.sha256 {
-            h.update(data);
-        }
-        if let Some(h) = &mut self.sha384 {
-            h.update(data);
-        }
-        if let Some(h) = &mut self.sha512 {
-            h.update(data);
-        }
-        if let Some(h) = &mut self.blake3 {
-            h.update(data);
+        for hash in &mut self.list {
+            match hash {
+                Hash::Sha256(hash) => hash.update(data),
+                Hash::Sha384(hash) => hash.update(data),
+                Hash::Sha512(hash) => hash.update(data),
+                Hash::Blake3(hash) => drop(hash.update(data)),
+            }
         }
     }
 
     /// The digests of everything taken so far.
     pub fn finish(self) -> Digests {
-        let mut list = Vec::with_capacity(4);
-        let mut add = |algorithm, bytes: &[u8]| {
-            // The length is the algorithm's own, so this never leaves one out.
-            list.extend(Digest::from_bytes(algorithm, bytes));
+        let end = |hash| match hash {
+            Hash::Sha256(hash) => Digest::from_bytes(Algorithm::Sha256, &hash.finalize()),
+            Hash::Sha384(hash) => Digest::from_bytes(Algorithm::Sha384, &hash.finalize()),
+            Hash::Sha512(hash) => Digest::from_bytes(Algorithm::Sha512, &hash.finalize()),
+            Hash::Blake3(hash) => Digest::from_bytes(Algorithm::Blake3, hash.finalize().as_bytes()),
         };
-        if let Some(h) = self.sha256 {
-            add(Algorithm::Sha256, &h.finalize());
-        }
-        if let Some(h) = self.sha384 {
-            add(Algorithm::Sha384, &h.finalize());
-        }
-        if let Some(h) = self.sha512 {
-            add(Algorithm::Sha512, &h.finalize());
-        }
-        if let Some(h) = self.blake3 {
-            add(Algorithm::Blake3, h.finalize().as_bytes());
-        }
-        Digests { size: self.size, list }
+        // The length is the algorithm's own, so none is left out.
+        Digests { size: self.size, list: self.list.into_iter().filter_map(end).collect() }
     }
 
     /// Reads `from` to its end and hashes what came, whatever its length.
@@ -105,9 +91,7 @@ impl Hashes {
     /// Errors: what reading gives; `UnexpectedEof` where the file became shorter meanwhile.
     pub fn of_file(file: &File, algorithms: &[Algorithm]) -> io::Result<Digests> {
         let size = file.metadata()?.len();
-        let mut wanted = algorithms.to_vec();
-        wanted.sort();
-        wanted.dedup();
+        let wanted = distinct(algorithms);
         match wanted.as_slice() {
             [Algorithm::Blake3] if size >= LARGE => {
                 let list = vec![blake3_of(file, size)?];
@@ -123,10 +107,18 @@ impl Hashes {
     }
 }
 
+/// Each of `algorithms` once.
+fn distinct(algorithms: &[Algorithm]) -> Vec<Algorithm> {
+    let mut out = algorithms.to_vec();
+    out.sort();
+    out.dedup();
+    out
+}
+
 /// A file read by position, so that the position it is shared by stays.
-struct Positioned<'a> {
-    file: &'a File,
-    at: u64,
+pub(crate) struct Positioned<'a> {
+    pub(crate) file: &'a File,
+    pub(crate) at: u64,
 }
 
 impl Read for Positioned<'_> {
@@ -274,6 +266,8 @@ impl Digests {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const USUAL: [Algorithm; 3] = [Algorithm::Sha256, Algorithm::Sha512, Algorithm::Blake3];
 
     #[test]
     fn one_read_gives_every_digest() {

@@ -5,10 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, StatVfsMountFlags, fstat, fstatvfs};
+use rustix::fs::{Mode, StatVfsMountFlags, fstatvfs};
 use rustix::io::Errno;
 
-use super::dir::{DIRECTORY, in_use, key_name, make_dir, open_dir, parts};
+use super::dir::{DIRECTORY, check_owner, in_use, key_name, make_dir, open_dir, parts};
 use super::scratch::{self, KeyLock, Lease, OwnerLock, Scratch};
 use crate::error::{Error, Reason, Result};
 use crate::host::{make_private, rename_new};
@@ -66,7 +66,7 @@ impl Store {
         }
         let top = rustix::fs::open(&path, DIRECTORY, Mode::empty())
             .map_err(|e| fail("open store", e.into()))?;
-        check_owner(&top, &path)?;
+        own(&top, &path)?;
         in_use(&top);
         let flags = fstatvfs(&top).map_err(|e| fail("examine store", e.into()))?.f_flag;
         if flags.contains(StatVfsMountFlags::RDONLY) {
@@ -75,7 +75,7 @@ impl Store {
             make_private(&place)?;
             let dir = rustix::fs::open(&place, DIRECTORY, Mode::empty())
                 .map_err(|e| Error::io("open", &place, e.into()))?;
-            check_owner(&dir, &place)?;
+            own(&dir, &place)?;
             prepare(&dir, &place)?;
             let beside = Some((dir, place));
             return Ok(Self { inner: Arc::new(Inner { path, top, session: None, beside }) });
@@ -97,7 +97,7 @@ impl Store {
             Err(Errno::NOENT) => return Ok(None),
             Err(e) => return Err(Error::io("open store", &path, e.into())),
         };
-        check_owner(&top, &path)?;
+        own(&top, &path)?;
         in_use(&top);
         Ok(Some(Self { inner: Arc::new(Inner { path, top, session: None, beside: None }) }))
     }
@@ -213,15 +213,7 @@ fn prepare(top: &OwnedFd, path: &Path) -> Result<OwnedFd> {
 }
 
 /// Records say which output a plan has, so a store that others could have written is not used.
-fn check_owner(top: &OwnedFd, path: &Path) -> Result<()> {
-    let stat = fstat(top).map_err(|e| Error::io("examine store", path, e.into()))?;
-    let me = rustix::process::geteuid().as_raw();
-    if stat.st_uid == me && stat.st_mode & 0o022 == 0 {
-        return Ok(());
-    }
-    Err(Error::new(Reason::StoreUnsafe, "other users could have written this store")
-        .at(path.display().to_string())
-        .expected(format!("owner {me}, writable by the owner only"))
-        .found(format!("owner {}, mode {:04o}", stat.st_uid, stat.st_mode & 0o7777))
-        .hint("name a directory of your own with --store, or run as its owner"))
+fn own(top: &OwnedFd, path: &Path) -> Result<()> {
+    let what = "other users could have written this store";
+    check_owner(top, path, what, "name a directory of your own with --store, or run as its owner")
 }

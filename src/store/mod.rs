@@ -23,7 +23,6 @@ mod hash;
 mod layout;
 mod nar;
 mod outside;
-mod pending;
 mod record;
 mod scratch;
 pub mod sink;
@@ -34,12 +33,13 @@ use std::path::PathBuf;
 
 use crate::error::{Reason, Result};
 
-pub use file::{FileWriter, StoredFile};
-pub use hash::{Digests, Hashes, USUAL};
+pub(crate) use dir::open_dir;
+pub use file::{FileWriter, Pending, StoredFile};
+pub(crate) use hash::Positioned;
+pub use hash::{Digests, Hashes};
 pub use layout::{Entry, Store};
-pub use nar::{Nar, nar_hash, nar_hash_path};
+pub use nar::{Nar, nar_hash};
 pub use outside::Outside;
-pub use pending::Pending;
 pub use scratch::{KeyLock, Scratch};
 pub use sweep::{Alone, Lying, Sort};
 pub use tree::{StoredTree, TreeWriter};

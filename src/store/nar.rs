@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::{Algorithm, Digest};
 
+use super::dir::open_dir;
 use super::hash::Hashes;
 
 /// Directories within directories that are followed. One descriptor is open for each, and 1024 is a usual limit.
@@ -39,14 +40,6 @@ pub struct Nar {
 /// is not a file, directory or symbolic link, `limit_hit` for more than 256 levels, `io` for the rest.
 pub fn nar_hash(dir: impl AsFd, place: &Path) -> Result<Nar> {
     Walk::run(dir.as_fd(), place)
-}
-
-/// Opens `path`, which must be a directory and not a symbolic link, and gives its NAR hash.
-pub fn nar_hash_path(path: &Path) -> Result<Nar> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let dir = rustix::fs::open(path, flags, Mode::empty())
-        .map_err(|e| Error::io("open directory", path, e.into()))?;
-    nar_hash(&dir, path)
 }
 
 /// The names in a directory, sorted bytewise, without `.` and `..`.
@@ -136,8 +129,7 @@ impl Walk {
         let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| fail("examine", e))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let sub = openat(dir, name, flags, Mode::empty()).map_err(|e| fail("open", e))?;
+                let sub = open_dir(dir, name).map_err(|e| fail("open", e))?;
                 self.directory(sub.as_fd(), place, depth + 1)
             }
             FileType::Symlink => {

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, fstat, unlinkat};
 use rustix::io::Errno;
 
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, Result};
 
-use super::dir::{DIRECTORY, make_dir, open_dir};
+use super::dir::{DIRECTORY, check_owner, make_dir, open_dir};
 use super::scratch::{Lease, sweep};
 
 /// See the module. Removed when dropped.
@@ -30,7 +30,7 @@ impl Outside {
     /// Makes an empty directory below `dir`, whose path has no symbolic links, and removes what dead owners left there.
     ///
     /// # Errors
-    /// [`Reason::StoreUnsafe`] where another user has this user's name there; [`Reason::Io`], [`Reason::DiskFull`].
+    /// [`crate::error::Reason::StoreUnsafe`] where another user has this user's name there; [`crate::error::Reason::Io`], [`crate::error::Reason::DiskFull`].
     pub fn create(dir: &Path) -> Result<Self> {
         use std::os::fd::AsFd as _;
         let name = format!("admit-{}", rustix::process::geteuid().as_raw());
@@ -45,7 +45,9 @@ impl Outside {
                 Err(Errno::NOENT) => continue,
                 Err(e) => return Err(fail(e)),
             };
-            own(&base, &path)?;
+            // A directory of another user, or one that others can write, could be anything by the time that a build is in it.
+            let what = "other users could write the scratch directory";
+            check_owner(&base, &path, what, "name a directory of your own with --scratch")?;
             sweep(&base, &path)?;
             let lease = match Lease::create(&base, &path) {
                 Err(_) if fstat(&base).is_ok_and(|stat| stat.st_nlink == 0) => continue,
@@ -68,18 +70,4 @@ impl Drop for Outside {
         // Only where no other process is in it.
         let _ = unlinkat(&self.parent, &self.name, AtFlags::REMOVEDIR);
     }
-}
-
-/// A directory of another user, or one that others can write, could be anything by the time that a build is in it.
-fn own(base: &OwnedFd, path: &Path) -> Result<()> {
-    let stat = fstat(base).map_err(|e| Error::io("examine", path, e.into()))?;
-    let me = rustix::process::geteuid().as_raw();
-    if stat.st_uid == me && stat.st_mode & 0o022 == 0 {
-        return Ok(());
-    }
-    Err(Error::new(Reason::StoreUnsafe, "other users could write the scratch directory")
-        .at(path.display().to_string())
-        .expected(format!("owner {me}, writable by the owner only"))
-        .found(format!("owner {}, mode {:04o}", stat.st_uid, stat.st_mode & 0o7777))
-        .hint("name a directory of your own with --scratch"))
 }

@@ -291,11 +291,10 @@ pub(super) fn remove_tree(parent: BorrowedFd<'_>, name: &str) -> rustix::io::Res
 
 /// Opens a directory so that it can be emptied. `None`: gone.
 fn enter(parent: BorrowedFd<'_>, name: &CString) -> rustix::io::Result<Option<OwnedFd>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let dir = match openat(parent, name, flags, Mode::empty()) {
+    let dir = match open_dir(parent, name) {
         Err(Errno::ACCESS) => {
             rustix::fs::chmodat(parent, name, Mode::from(0o700), AtFlags::empty())?;
-            openat(parent, name, flags, Mode::empty())
+            open_dir(parent, name)
         }
         other => other,
     };

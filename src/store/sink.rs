@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use rustix::fs::{Mode, OFlags};
 
+use super::dir::open_dir;
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::RelPath;
 
@@ -49,23 +50,15 @@ impl Sink for Listing {
 pub struct DirSink<'a> {
     root: BorrowedFd<'a>,
     place: String,
-    owner: Option<(u32, u32)>,
     // The directories of the last file, outermost first.
     open: Vec<(String, OwnedFd)>,
     buf: Vec<u8>,
 }
 
 impl<'a> DirSink<'a> {
-    /// A sink below `root`. With `owner` (uid, gid) every file and directory made is given to it. `place` names the
-    /// directory in errors.
-    pub fn new(root: &'a impl AsFd, owner: Option<(u32, u32)>, place: impl Into<String>) -> Self {
-        Self {
-            root: root.as_fd(),
-            place: place.into(),
-            owner,
-            open: Vec::new(),
-            buf: vec![0; 128 << 10],
-        }
+    /// A sink below `root`. `place` names the directory in errors.
+    pub fn new(root: &'a impl AsFd, place: impl Into<String>) -> Self {
+        Self { root: root.as_fd(), place: place.into(), open: Vec::new(), buf: vec![0; 128 << 10] }
     }
 
     /// Makes a symbolic link with the given target.
@@ -73,18 +66,10 @@ impl<'a> DirSink<'a> {
     /// # Errors
     /// [`Reason::Io`], [`Reason::DiskFull`].
     pub fn symlink(&mut self, path: &RelPath, target: &[u8]) -> Result<()> {
-        let (place, owner) = (self.place.clone(), self.owner);
+        let place = format!("{}/{path}", self.place);
         let dir = self.parent(path)?;
-        let fail = |err: rustix::io::Errno| {
-            Error::io("make a link", format!("{place}/{path}"), err.into())
-        };
-        rustix::fs::symlinkat(target, dir, path.file_name()).map_err(fail)?;
-        if let Some((uid, gid)) = owner {
-            let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-            rustix::fs::chownat(dir, path.file_name(), Some(user(uid)), Some(group(gid)), flags)
-                .map_err(fail)?;
-        }
-        Ok(())
+        rustix::fs::symlinkat(target, dir, path.file_name())
+            .map_err(|err| Error::io("make a link", place, err.into()))
     }
 
     /// Makes a directory and those above it; one that is there already is fine.
@@ -110,7 +95,7 @@ impl<'a> DirSink<'a> {
         self.open.truncate(same);
         for name in &dirs[same..] {
             let above = self.open.last().map_or(self.root, |(_, fd)| fd.as_fd());
-            let fd = make_dir(above, name, self.owner).map_err(|err| {
+            let fd = make_dir(above, name).map_err(|err| {
                 Error::io("make a directory", format!("{}/{text}", self.place), err.into())
             })?;
             self.open.push(((*name).to_owned(), fd));
@@ -119,57 +104,37 @@ impl<'a> DirSink<'a> {
     }
 }
 
-fn make_dir(
-    above: BorrowedFd<'_>,
-    name: &str,
-    owner: Option<(u32, u32)>,
-) -> Result<OwnedFd, rustix::io::Errno> {
+fn make_dir(above: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, rustix::io::Errno> {
     let made = match rustix::fs::mkdirat(above, name, Mode::from_raw_mode(0o755)) {
         Ok(()) => true,
         Err(rustix::io::Errno::EXIST) => false,
         Err(err) => return Err(err),
     };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(above, name, flags, Mode::empty())?;
+    let fd = open_dir(above, name)?;
     if made {
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755))?;
-        if let Some((uid, gid)) = owner {
-            rustix::fs::fchown(&fd, Some(user(uid)), Some(group(gid)))?;
-        }
     }
     Ok(fd)
 }
 
-fn user(uid: u32) -> rustix::fs::Uid {
-    rustix::fs::Uid::from_raw(uid)
-}
-
-fn group(gid: u32) -> rustix::fs::Gid {
-    rustix::fs::Gid::from_raw(gid)
-}
-
 impl Sink for DirSink<'_> {
     fn file(&mut self, path: &RelPath, mode: u32, _: u64, data: &mut dyn Read) -> Result<()> {
-        let (place, owner) = (self.place.clone(), self.owner);
+        let place = format!("{}/{path}", self.place);
         let mut buf = std::mem::take(&mut self.buf);
         let dir = self.parent(path)?;
-        let fail = |err: io::Error| Error::io("write a file", format!("{place}/{path}"), err);
+        let fail = |err: io::Error| Error::io("write a file", &place, err);
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(dir, path.file_name(), flags, Mode::from_raw_mode(mode))
             .map_err(|err| fail(err.into()))?;
         // The process's umask may be narrower than 022.
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).map_err(|err| fail(err.into()))?;
-        if let Some((uid, gid)) = owner {
-            rustix::fs::fchown(&fd, Some(user(uid)), Some(group(gid)))
-                .map_err(|err| fail(err.into()))?;
-        }
         loop {
             let n = match data.read(&mut buf) {
                 Ok(0) => break,
                 Ok(n) => n,
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
-                Err(err) => return Err(source_error(&format!("{place}/{path}"), err)),
+                Err(err) => return Err(source_error(&place, err)),
             };
             let mut rest = &buf[..n];
             while !rest.is_empty() {

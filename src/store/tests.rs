@@ -39,6 +39,8 @@ pub(super) fn step(name: &str) {
     }
 }
 
+const ALGORITHMS: [Algorithm; 3] = [Algorithm::Sha256, Algorithm::Sha512, Algorithm::Blake3];
+
 fn temp_store() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
@@ -80,7 +82,7 @@ fn key() -> Digest {
 
 /// Everything that a build writes, in order.
 fn write_everything(store: &Store) -> Digest {
-    let mut writer = store.writer().unwrap();
+    let mut writer = store.writer_with(&ALGORITHMS).unwrap();
     writer.write_all(b"content").unwrap();
     writer.finish(&Digest::sha256(b"content")).unwrap();
     let nar = put_tree(store);
@@ -103,14 +105,14 @@ fn a_file_comes_back_as_it_was_written() {
     let (_dir, store) = temp_store();
     let digest = Digest::sha256(b"content");
     assert!(store.file(&digest).unwrap().is_none());
-    let mut writer = store.writer().unwrap();
+    let mut writer = store.writer_with(&ALGORITHMS).unwrap();
     writer.write_all(b"con").unwrap();
     writer.write_all(b"tent").unwrap();
     let stored = writer.finish(&digest).unwrap();
     assert_eq!((stored.size(), stored.digest()), (7, &digest));
     assert_eq!(stored.digests().get(Algorithm::Blake3), Some(&Digest::blake3(b"content")));
     assert_eq!(content(stored), b"content");
-    let stored = store.file_with(&digest, &[Algorithm::Blake3]).unwrap().unwrap();
+    let stored = store.file_checked(&digest, &Digest::blake3(b"content")).unwrap().unwrap();
     assert_eq!(stored.digests().get(Algorithm::Blake3), Some(&Digest::blake3(b"content")));
     let mode = fs::metadata(stored.path()).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o444);
@@ -131,7 +133,7 @@ fn every_algorithm_can_be_a_name() {
 fn other_content_is_refused_and_leaves_nothing() {
     let (_dir, store) = temp_store();
     let digest = Digest::sha256(b"content");
-    let mut writer = store.writer().unwrap();
+    let mut writer = store.writer_with(&ALGORITHMS).unwrap();
     writer.write_all(b"c0ntent").unwrap();
     let err = writer.finish(&digest).unwrap_err();
     assert_eq!((err.reason(), err.kind()), (Reason::DigestMismatch, Kind::Digest));
@@ -208,7 +210,11 @@ fn reading_makes_and_changes_nothing() {
     assert!(store.file(&Digest::sha256(b"content")).unwrap().is_some());
     assert!(store.tree(&nar).unwrap().is_some());
     assert!(store.record_get("builds", &key(), "result").unwrap().is_some());
-    assert!(store.writer().is_err() && store.tree_writer().is_err() && store.scratch().is_err());
+    assert!(
+        store.writer_with(&ALGORITHMS).is_err()
+            && store.tree_writer().is_err()
+            && store.scratch().is_err()
+    );
     assert!(store.lock(&key(), &mut || {}).is_err());
     assert!(store.record_put("builds", &key(), "result", b"").is_err());
     assert!(store.remove_corrupt(Entry::Tree(&nar)).is_err());

@@ -10,7 +10,7 @@ use admit::fetch::git::{Locked, Source};
 use admit::fetch::github::Hosted;
 use admit::fetch::packages::{Origin, Wanted};
 use admit::record::ids::{CommitId, Digest};
-use admit::store::nar_hash_path;
+use admit::store::nar_hash;
 
 use crate::fetch::{Lab, sha512};
 use crate::loopback::{Reply, git_http};
@@ -80,7 +80,10 @@ fn a_commit_is_exported_exactly_as_stored() {
     assert!(at("dir/run.sh").metadata().unwrap().mode() & 0o111 != 0);
     assert!(at("a.txt").metadata().unwrap().mode() & 0o111 == 0);
     assert!(!at(".git").exists());
-    assert_eq!(nar_hash_path(source.files.path()).unwrap().digest, *source.files.nar());
+    assert_eq!(
+        nar_hash(source.files.dir().unwrap(), source.files.path()).unwrap().digest,
+        *source.files.nar()
+    );
 }
 
 #[test]

@@ -52,10 +52,10 @@ fn child_with_a_full_disk() {
 
     full(store.put(&much, Algorithm::Sha256).unwrap_err());
     // A caller that does not look at the error of a write cannot store the rest of it either.
-    let mut writer = store.writer().unwrap();
+    let mut writer = store.writer_with(&ALGORITHMS).unwrap();
     assert!(writer.write_all(&much).is_err());
     full(writer.finish_by(Algorithm::Sha256).unwrap_err());
-    let mut writer = store.writer().unwrap();
+    let mut writer = store.writer_with(&ALGORITHMS).unwrap();
     assert!(writer.write_all(&much).is_err());
     full(writer.finish(&digest).unwrap_err());
     assert!(store.file(&digest).unwrap().is_none());

@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn nar_of(path: &Path) -> Result<Nar> {
+    nar_hash(fs::File::open(path).unwrap(), path)
+}
+
 /// What `nix hash path` says of `path`.
 #[cfg(feature = "oracles")]
 fn nix_hash(path: &Path) -> String {
@@ -26,7 +30,7 @@ fn nar_hashes_are_those_of_nix() {
     let dir = tempfile::tempdir().unwrap();
     let tree = dir.path().join("tree");
     fill(&tree);
-    assert_eq!(nar_hash_path(&tree).unwrap().digest.to_sri(), nix_hash(&tree));
+    assert_eq!(nar_of(&tree).unwrap().digest.to_sri(), nix_hash(&tree));
     // Contents of every length around the padding and around the buffer.
     for n in (0..=17).chain([(256 << 10) - 1, 256 << 10, (256 << 10) + 1]) {
         fs::write(tree.join(format!("n{n}")), vec![7; n]).unwrap();
@@ -37,10 +41,10 @@ fn nar_hashes_are_those_of_nix() {
     let bad = std::ffi::OsStr::from_bytes(b"not\xffutf8");
     use std::os::unix::ffi::OsStrExt as _;
     fs::write(tree.join(bad), "x").unwrap();
-    assert_eq!(nar_hash_path(&tree).unwrap().digest.to_sri(), nix_hash(&tree));
+    assert_eq!(nar_of(&tree).unwrap().digest.to_sri(), nix_hash(&tree));
     let empty = dir.path().join("empty");
     fs::create_dir(&empty).unwrap();
-    assert_eq!(nar_hash_path(&empty).unwrap().digest.to_sri(), nix_hash(&empty));
+    assert_eq!(nar_of(&empty).unwrap().digest.to_sri(), nix_hash(&empty));
 }
 
 #[test]
@@ -55,7 +59,7 @@ fn trees_hold_no_pipes_or_sockets() {
     let dir = tempfile::tempdir().unwrap();
     let made = Command::new("mkfifo").arg(dir.path().join("p")).status().unwrap();
     assert!(made.success());
-    let err = nar_hash_path(dir.path()).unwrap_err();
+    let err = nar_of(dir.path()).unwrap_err();
     assert_eq!((err.reason(), err.found_value()), (Reason::HostileArchive, Some("a named pipe")));
 }
 
@@ -67,7 +71,7 @@ fn trees_without_end_are_refused() {
         mkdirat(&deep, "d", Mode::from(0o700)).unwrap();
         deep = open_dir(deep.as_fd(), "d").unwrap();
     }
-    let err = nar_hash_path(dir.path()).unwrap_err();
+    let err = nar_of(dir.path()).unwrap_err();
     assert_eq!((err.reason(), err.kind()), (Reason::LimitHit, Kind::Limit));
     let (_dir, store) = temp_store();
     let writer = store.tree_writer().unwrap();
