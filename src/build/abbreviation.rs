@@ -5,7 +5,6 @@
 //! and the checkouts of most pipelines have it.
 
 use std::collections::BTreeSet;
-use std::io::Read as _;
 
 use cap_std::fs::Dir;
 
@@ -64,14 +63,7 @@ fn tree(dir: &Dir, seen: &mut BTreeSet<[u8; 32]>) -> Result<[u8; 32]> {
             ("link", *blake3::hash(target.as_os_str().as_encoded_bytes()).as_bytes())
         } else {
             let mut hasher = blake3::Hasher::new();
-            let mut file = entry.open().map_err(listing)?;
-            let mut buffer = vec![0; 64 << 10];
-            loop {
-                match file.read(&mut buffer).map_err(listing)? {
-                    0 => break,
-                    n => drop(hasher.update(&buffer[..n])),
-                }
-            }
+            hasher.update_reader(entry.open().map_err(listing)?).map_err(listing)?;
             ("file", *hasher.finalize().as_bytes())
         };
         seen.insert(id);

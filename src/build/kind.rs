@@ -25,7 +25,7 @@ use crate::lock::plan::{Plan, SOURCE_DATE_EPOCH};
 use crate::record::ids::AbsPath;
 use crate::record::lockfile::{Linker, ProviderKind};
 use crate::record::report::Runtime;
-use crate::sandbox::{Exit, Mapped, Mount};
+use crate::sandbox::{Exit, Mapped, Mount, inside};
 use crate::store::StoredFile;
 
 /// Bun's package cache, below the work directory.
@@ -35,12 +35,9 @@ impl ProviderKind {
     /// The programs of the toolchain, as verified copies below `/admit/bin`.
     pub fn programs(self, inputs: &Inputs) -> Result<Vec<Mount>> {
         self.is_built()?;
-        let inside = "/admit/bin/bun".parse().map_err(|err| {
-            Error::new(Reason::Internal, "a path inside the sandbox").caused_by(err)
-        })?;
         Ok(vec![Mount::Verified {
             host: inputs.bun.path().to_path_buf(),
-            inside,
+            inside: inside("/admit/bin/bun")?,
             sha256: inputs.bun.digest().clone(),
             blake3: None,
             mode: 0o555,
@@ -184,9 +181,7 @@ impl ProviderKind {
     /// # Errors
     /// [`Reason::RuntimeMismatch`] with the first difference; [`Reason::BadExecutable`].
     pub fn prove_runtime(self, tool: &mut StoredFile, output: &mut StoredFile) -> Result<Runtime> {
-        let io = |err| Error::io("map", "a file of the store", err);
-        let (base, compiled) =
-            (Mapped::new(tool.file()).map_err(io)?, Mapped::new(output.file()).map_err(io)?);
+        let (base, compiled) = (mapped(tool)?, mapped(output)?);
         let mut release = || {
             base.release();
             compiled.release();
@@ -229,6 +224,10 @@ impl ProviderKind {
             && (plan.lifecycle || scripts.len() <= places(locked) * SCRIPTS.len())
             && scripts.iter().all(|argv| is_script(argv, known))
     }
+}
+
+pub(super) fn mapped(file: &mut StoredFile) -> Result<Mapped> {
+    Mapped::new(file.file()).map_err(|err| Error::io("map", "a file of the store", err))
 }
 
 /// The lifecycle scripts of an installed package, in the order in which npm runs them.

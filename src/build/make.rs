@@ -11,7 +11,6 @@ use super::stored::Stored;
 use super::{output, published, recorded, report};
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
-use crate::fetch::toolchain::Bun;
 use crate::host::Timings;
 use crate::lock::{self, Change, Locked, Resolved};
 use crate::record::ids::{Algorithm, Digest};
@@ -189,7 +188,8 @@ pub fn adopt(context: &Context, locked: &Locked, binary: std::fs::File) -> Resul
     let _lock = store.lock(&stored.key, &mut || context.progress.note(WAITING))?;
     let pending = take(&store, binary, expected.sha256.digest())
         .map_err(|err| err.at(locked.place.clone()))?;
-    let (mut tool, _) = context.network()?.fetcher().bun(&Bun::of(&locked.plan)?)?;
+    let (mut tool, _) =
+        context.network()?.fetcher().bun(locked.plan.bun()?, &locked.plan.bun_version)?;
     timings.part("fetch");
     let scratch = store.scratch()?;
     let launcher = Launcher::own(scratch.path());

@@ -15,7 +15,7 @@ use crate::lock::Locked;
 use crate::record::ids::{Algorithm, Blake3, Digest, Name, RelPath, Sha256};
 use crate::record::lockfile::{Ambient, Identity, Output, ProviderKind};
 use crate::record::report::{IdentityProof, OutputStatus, Runtime};
-use crate::sandbox::{self, Command, Exit, Finished, Launcher, Mount, Policy, Sandbox};
+use crate::sandbox::{self, Command, Exit, Finished, Launcher, Mount, Policy, Sandbox, inside};
 use crate::store::{Pending, Store, StoredFile};
 
 /// Longest time that `--help` or `--version` may take; Case needs 0.4 s.
@@ -300,14 +300,13 @@ impl Asked {
         policy.mounts = work::c_library()?;
         policy.mounts.push(Mount::Verified {
             host: binary.to_path_buf(),
-            inside: "/admit/out/program".parse().map_err(inside)?,
+            inside: inside("/admit/out/program")?,
             sha256: sha256.clone(),
             blake3: None,
             mode: 0o555,
         });
-        let tmp = "/tmp".parse().map_err(inside)?;
         policy.mounts.push(Mount::Tmpfs {
-            inside: tmp,
+            inside: inside("/tmp")?,
             size: 256 << 20,
             inodes: 10_000,
             mode: 0o1777,
@@ -316,8 +315,7 @@ impl Asked {
     }
 
     fn ask(&mut self, argument: &str) -> Result<Finished> {
-        let mut command =
-            Command::new(["/admit/out/program", argument], "/tmp".parse().map_err(inside)?);
+        let mut command = Command::new(["/admit/out/program", argument], inside("/tmp")?);
         command.env = BTreeMap::from(
             [
                 ("HOME", "/tmp"),
@@ -340,10 +338,6 @@ impl Asked {
         let finished = self.ask(argument)?;
         answer(argument, &finished)
     }
-}
-
-fn inside(err: crate::record::ids::ParseError) -> Error {
-    Error::new(Reason::Internal, "a path inside the sandbox").caused_by(err)
 }
 
 /// What was printed: on stdout, or where nothing was, on stderr, on which some print their help.

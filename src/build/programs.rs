@@ -8,8 +8,7 @@ use super::work::WorkDir;
 use crate::error::{Error, Reason, Result};
 use crate::fetch::inputs::Inputs;
 use crate::lock::plan::Plan;
-use crate::record::ids::AbsPath;
-use crate::sandbox::{Contents, Mount, Owner};
+use crate::sandbox::{Contents, Mount, Owner, inside};
 
 /// Every tool that [`TOOLS`] does.
 const NAMES: [&str; 20] = [
@@ -72,12 +71,8 @@ const DOWNLOADS: &str = "/usr/share/admit/downloads.json";
 /// # Errors
 /// None that a plan can bring about.
 pub fn mounts(plan: &Plan, work: &WorkDir) -> Result<Vec<Mount>> {
-    let path = |text: &str| -> Result<AbsPath> {
-        text.parse()
-            .map_err(|err| Error::new(Reason::Internal, "a path inside the sandbox").caused_by(err))
-    };
-    let file = |inside: &str, text: &str, mode: u32| -> Result<Mount> {
-        Ok(Mount::File { inside: path(inside)?, contents: Contents::from(text), mode })
+    let file = |path: &str, text: &str, mode: u32| -> Result<Mount> {
+        Ok(Mount::File { inside: inside(path)?, contents: Contents::from(text), mode })
     };
     let declared: serde_json::Map<String, serde_json::Value> = plan
         .downloads
@@ -94,7 +89,7 @@ pub fn mounts(plan: &Plan, work: &WorkDir) -> Result<Vec<Mount>> {
     let tools = NAMES.map(|name| (name, "admit-tool"));
     // Bun takes the name that it is called by for the command.
     for (name, target) in tools.into_iter().chain([("bunx", "/admit/bin/bun")]) {
-        let inside = path(&format!("/usr/bin/{name}"))?;
+        let inside = inside(&format!("/usr/bin/{name}"))?;
         mounts.push(Mount::Symlink { inside, target: target.into() });
     }
     Ok(mounts)

@@ -1,6 +1,7 @@
 //! `kind: package`: an executable that somebody published. It is taken out of its package by digest, what can be proven
 //! of it is proven, and its lock can be made from the package alone.
 
+use super::kind::mapped;
 use super::output::{self, Asked, Proven};
 use crate::bun::explain::claimed_version;
 use crate::bun::inject::prove_runtime;
@@ -9,18 +10,17 @@ use crate::bun::native;
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::fetch::Fetcher;
-use crate::fetch::toolchain::Bun;
 use crate::host::{Timings, platform};
 use crate::lock::Locked;
 use crate::record::Record as _;
 use crate::record::ids::{Name, RelPath};
 use crate::record::lockfile::{
-    Ambient, Build, BunToolchain, Dependencies, Identity, License, LicenseStatus, Linker, Lockfile,
-    Platform, ProviderKind, Published, PublishedFile, PublishedForm, RunShape, Source, Toolchain,
+    Build, BunToolchain, Dependencies, Identity, License, LicenseStatus, Lockfile, Platform,
+    ProviderKind, Published, PublishedFile, PublishedForm, RunShape, Source, Toolchain,
 };
 use crate::record::report::{Native, Runtime};
-use crate::sandbox::{Launcher, Mapped};
-use crate::store::{Pending, StoredFile};
+use crate::sandbox::Launcher;
+use crate::store::Pending;
 
 /// Takes the locked executable out of its package and proves what can be proven of it: that it is the pinned Bun with a
 /// module graph in it, or how it is linked; and what it says of itself.
@@ -38,7 +38,7 @@ pub fn take(context: &Context, locked: &Locked, timings: &mut Timings) -> Result
     let mut pending = fetcher.published(file)?;
     let runtime = match form {
         PublishedForm::Bun => {
-            let (mut tool, _) = fetcher.bun(&Bun::of(plan)?)?;
+            let (mut tool, _) = fetcher.bun(plan.bun()?, &plan.bun_version)?;
             timings.part("fetch");
             ProviderKind::Package.prove_runtime(&mut tool, pending.file())?
         }
@@ -57,10 +57,6 @@ pub fn take(context: &Context, locked: &Locked, timings: &mut Timings) -> Result
     Ok(proven)
 }
 
-fn mapped(file: &mut StoredFile) -> Result<Mapped> {
-    Mapped::new(file.file()).map_err(|err| Error::io("map", "a file of the store", err))
-}
-
 /// What is on record of an executable whose runtime is not a pinned Bun's.
 fn native(pending: &mut Pending, platform: Platform) -> Result<Runtime> {
     let mapped = mapped(pending.file())?;
@@ -70,18 +66,7 @@ fn native(pending: &mut Pending, platform: Platform) -> Result<Runtime> {
         let version = claimed_version(bytes).unwrap_or_else(|| "of no version".into());
         format!("compiled by a Bun that calls itself {version} and is no published one")
     });
-    Ok(Runtime {
-        proven: false,
-        modules: 0,
-        graph_size: 0,
-        flags: 0,
-        autoload_bunfig: false,
-        autoload_dotenv: false,
-        exec_argv: String::new(),
-        unexplained: 0,
-        native: Some(native),
-        not_proven,
-    })
+    Ok(Runtime { native: Some(native), not_proven, ..Runtime::default() })
 }
 
 fn for_platform(bytes: &[u8], platform: Platform) -> Result<Native> {
@@ -190,28 +175,10 @@ pub fn propose(
             packages: None,
             integrity: Default::default(),
         },
-        build: Build {
-            path: None,
-            steps: Vec::new(),
-            env: Default::default(),
-            scripts: Vec::new(),
-            skips: Vec::new(),
-            lifecycle: None,
-            git: false,
-            linker: Linker::Hoisted,
-            lfs_pointers: Vec::new(),
-            downloads: Vec::new(),
-            writes: Vec::new(),
-            output: file.path.clone(),
-        },
+        build: Build::of(file.path.clone()),
         outputs: [(platform, output)].into(),
         identity,
-        run: wanted.run.clone().unwrap_or(RunShape {
-            agent: Default::default(),
-            argv: Vec::new(),
-            ambient: Ambient::Neutralise,
-            command: None,
-        }),
+        run: wanted.run.clone().unwrap_or_default(),
         license: License {
             status: match wanted.license {
                 Some(_) => LicenseStatus::Resolved,
@@ -254,7 +221,7 @@ fn bun_inside(
             Err(err) if err.reason() == Reason::NotFound => continue,
             Err(err) => return Err(err),
         };
-        let (mut tool, _) = fetcher.bun(&Bun::new(&package, &version))?;
+        let (mut tool, _) = fetcher.bun(&package, &version)?;
         match prove_runtime(mapped(&mut tool)?.bytes(), bytes) {
             Ok(_) => {
                 let platforms = [(platform, package)].into();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Reason, Result};
 use crate::lock::plan::Plan;
 use crate::record::ids::AbsPath;
-use crate::sandbox::{Mount, Policy};
+use crate::sandbox::{Mount, Policy, inside};
 
 /// Where the libraries of the C library may be, in the order in which loaders look.
 const LIBRARY_DIRS: [&str; 8] = [
@@ -61,16 +61,13 @@ impl WorkDir {
 
     /// The directory of a plan. Where the lock leaves the path open, the build happens at `open`.
     pub fn new(plan: &Plan, open: &AbsPath) -> Result<Self> {
-        let internal =
-            |err| Error::new(Reason::Internal, "a path inside the sandbox").caused_by(err);
         let source = plan.path.as_ref().unwrap_or(open).clone();
         let (top, below) = source.relative().split_once('/').ok_or_else(|| {
             // The lock's own check names this first; a plan made by hand must not get here.
             Error::new(Reason::HostileLock, "the build path is a top-level directory")
                 .found(source.to_string())
         })?;
-        let top: AbsPath = format!("/{top}").parse().map_err(internal)?;
-        let source_below = below.to_owned();
+        let (top, source_below) = (inside(&format!("/{top}"))?, below.to_owned());
         Ok(Self { top, source, source_below })
     }
 
@@ -104,7 +101,7 @@ impl WorkDir {
         });
         if self.top.as_str() != "/tmp" {
             policy.mounts.push(Mount::Tmpfs {
-                inside: parse("/tmp")?,
+                inside: inside("/tmp")?,
                 size: 64 << 20,
                 inodes: 10_000,
                 mode: 0o1777,
@@ -145,7 +142,7 @@ pub fn c_library() -> Result<Vec<Mount>> {
     let mut mounts = Vec::new();
     for interpreter in INTERPRETERS {
         if Path::new(interpreter).exists() {
-            mounts.push(Mount::read_only(interpreter, parse(interpreter)?)?);
+            mounts.push(Mount::read_only(interpreter, inside(interpreter)?)?);
         }
     }
     let dir = LIBRARY_DIRS
@@ -159,19 +156,14 @@ pub fn c_library() -> Result<Vec<Mount>> {
     for library in LIBRARIES {
         let path = format!("{dir}/{library}");
         if Path::new(&path).exists() {
-            mounts.push(Mount::read_only(&path, parse(&path)?)?);
+            mounts.push(Mount::read_only(&path, inside(&path)?)?);
         }
     }
     Ok(mounts)
 }
 
 fn shell() -> Result<Mount> {
-    Mount::read_only("/bin/sh", parse("/bin/sh")?)
-}
-
-fn parse(path: &str) -> Result<AbsPath> {
-    path.parse()
-        .map_err(|err| Error::new(Reason::Internal, "a path inside the sandbox").caused_by(err))
+    Mount::read_only("/bin/sh", inside("/bin/sh")?)
 }
 
 #[cfg(test)]

@@ -98,9 +98,7 @@ impl<'a> Executable<'a> {
             autoload_bunfig: self.graph.autoload_bunfig(),
             autoload_dotenv: self.graph.autoload_dotenv(),
             exec_argv: self.graph.argv.to_owned(),
-            unexplained: 0,
-            native: None,
-            not_proven: None,
+            ..Runtime::default()
         }
     }
 }

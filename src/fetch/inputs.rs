@@ -9,7 +9,6 @@ use super::git::{self, Source};
 use super::github::Hosted;
 use super::installed::Local;
 use super::packages::{Origin, Tarball, Wanted};
-use super::toolchain::Bun;
 use super::within;
 use crate::bun::lockfile::{Kind, Lockfile as BunLock, Package, Required};
 use crate::bun::patch::Patch;
@@ -118,7 +117,7 @@ impl Fetcher<'_> {
         let downloads = downloads.collect::<Result<Vec<_>>>()?;
         std::thread::scope(|scope| {
             // The toolchain is the largest download: beside the packages, not before them.
-            let bun = scope.spawn(|| self.bun(&Bun::of(plan)?));
+            let bun = scope.spawn(|| self.bun(plan.bun()?, &plan.bun_version));
             let tarballs = self.packages(&wanted);
             let bun = bun
                 .join()

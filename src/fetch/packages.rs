@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Fetcher;
 use super::archive::PACKAGE_BYTES;
 use super::github::Hosted;
 use super::mirror::local_path;
+use super::parallel::each;
 use crate::download::client::{OnBytes, Request};
 use crate::error::{Error, Reason, Result};
 use crate::host;
@@ -146,40 +146,18 @@ impl Fetcher<'_> {
         // A build opens other files too.
         let keep = host::open_files().is_none_or(|most| jobs.len() as u64 <= most / 2);
         self.progress.stage("fetch", &format!("{} packages", jobs.len()));
-        let next = AtomicUsize::new(0);
-        let total = AtomicU64::new(0);
-        let downloaded = AtomicU64::new(0);
-        let files = Mutex::new(BTreeMap::new());
-        let fault: Mutex<Option<Error>> = Mutex::new(None);
-        let work = || {
-            while let Some(one) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let file = self.package(one, &total, &downloaded).and_then(Tarball::open);
-                match file {
-                    Ok(file) => {
-                        let file = if keep { file } else { file.close(self.store) };
-                        let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
-                        files.insert(one.integrity.clone(), file);
-                    }
-                    Err(err) => {
-                        next.store(jobs.len(), Ordering::Relaxed);
-                        let mut fault = fault.lock().unwrap_or_else(PoisonError::into_inner);
-                        fault.get_or_insert(err);
-                    }
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..CONNECTIONS.min(jobs.len()) {
-                scope.spawn(work);
-            }
-        });
-        if let Some(err) = fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(err);
-        }
-        let files = files.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if files.len() != jobs.len() {
-            return Err(Error::new(Reason::Internal, "a download thread ended without an answer"));
-        }
+        let (total, downloaded) = (AtomicU64::new(0), AtomicU64::new(0));
+        let files = each(
+            "a download",
+            CONNECTIONS,
+            &jobs,
+            || Ok(()),
+            |one| {
+                let file = Tarball::open(self.package(one, &total, &downloaded)?)?;
+                Ok(if keep { file } else { file.close(self.store) })
+            },
+        )?;
+        let files = jobs.iter().map(|one| one.integrity.clone()).zip(files).collect();
         Ok(Packages { files, downloaded: downloaded.into_inner(), bytes: total.into_inner() })
     }
 

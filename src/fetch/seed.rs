@@ -6,8 +6,6 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use blake3::Hash;
 use rustix::fs::AtFlags;
@@ -15,6 +13,7 @@ use rustix::fs::AtFlags;
 use super::archive::{Limits, Top, unpack};
 use super::installed::{Seeded, Untouched};
 use super::packages::Tarball;
+use super::parallel::each;
 use crate::bun::cache::{self, CacheEntry, TAG_FILE};
 use crate::bun::lockfile::{Kind, Package, Required};
 use crate::bun::manifest;
@@ -41,46 +40,18 @@ pub fn seed(
     let mut jobs = jobs(packages, tarballs)?;
     // The largest first: the last one to end decides.
     jobs.sort_by_key(|job| std::cmp::Reverse(job.tarball.size()));
-    let next = AtomicUsize::new(0);
-    let seeded = Mutex::new(Seeded::default());
-    let fault: Mutex<Option<Error>> = Mutex::new(None);
     let cache = cache.as_fd();
-    let fail = |err: Error| {
-        next.store(jobs.len(), Ordering::Relaxed);
-        fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(err);
-    };
-    let work = || {
-        // Whom files belong to is a matter of each thread.
-        let _as_payload = match owner.map(Owner::enter).transpose() {
-            Ok(guard) => guard,
-            Err(err) => return fail(err),
-        };
-        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            match job.run(cache, place) {
-                Ok(done) => {
-                    let mut seeded = seeded.lock().unwrap_or_else(PoisonError::into_inner);
-                    seeded.bytes += done.bytes;
-                    seeded.known.extend(done.known);
-                    seeded.by_dir.insert(job.entry.dir.as_str().to_owned(), done.files);
-                }
-                Err(err) => fail(err),
-            }
-        }
-    };
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(8);
-    std::thread::scope(|scope| {
-        for _ in 0..threads.min(jobs.len()) {
-            scope.spawn(work);
-        }
-    });
-    if let Some(err) = fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(err);
+    // Whom files belong to is a matter of each thread.
+    let begin = || owner.map(Owner::enter).transpose();
+    let done = each("an unpacking", threads, &jobs, begin, |job| job.run(cache, place))?;
+    let mut seeded = Seeded::default();
+    for (job, done) in jobs.iter().zip(done) {
+        seeded.bytes += done.bytes;
+        seeded.known.extend(done.known);
+        seeded.by_dir.insert(job.entry.dir.as_str().to_owned(), done.files);
     }
-    let mut seeded = seeded.into_inner().unwrap_or_else(PoisonError::into_inner);
     seeded.doubt_the_last();
-    if seeded.by_dir.len() != jobs.len() {
-        return Err(Error::new(Reason::Internal, "an unpacking thread ended without an answer"));
-    }
     Ok(seeded)
 }
 

@@ -6,7 +6,6 @@ use super::Fetcher;
 use super::archive::PACKAGE_BYTES;
 use super::archive::{self, Limits, Top};
 use crate::error::{Error, Reason, Result};
-use crate::lock::plan::Plan;
 use crate::record::ids::{Algorithm, Digest, RelPath};
 use crate::record::lockfile::BunPackage;
 use crate::store::sink::Sink;
@@ -15,56 +14,28 @@ use crate::store::{Store, StoredFile};
 /// The program's place in the tarball, below the stripped top directory.
 const PROGRAM: &str = "bin/bun";
 
-/// The pinned Bun of one platform.
-#[derive(Clone, Copy, Debug)]
-pub struct Bun<'a> {
-    /// For example `@oven/bun-linux-x64`.
-    pub package: &'a str,
-    /// For example `1.3.14`.
-    pub version: &'a str,
-    pub integrity: &'a Digest,
-    /// SHA-256 of the program inside it.
-    pub binary_sha256: &'a Digest,
-}
-
-impl<'a> Bun<'a> {
-    /// # Errors
-    /// [`Reason::BunMissing`] for a plan without one.
-    pub fn of(plan: &'a Plan) -> Result<Self> {
-        Ok(Self::new(plan.bun()?, &plan.bun_version))
-    }
-
-    pub fn new(package: &'a BunPackage, version: &'a str) -> Self {
-        Self {
-            package: &package.package,
-            version,
-            integrity: &package.integrity.0,
-            binary_sha256: package.binary_sha256.digest(),
-        }
-    }
-}
-
 impl Fetcher<'_> {
-    /// Brings the program into the store and gives the verified file. Its mode there is 0444: who runs it makes an
-    /// executable copy. The flag says whether it was downloaded.
+    /// Brings the program of a pinned Bun into the store and gives the verified file. Its mode there is 0444: who runs it
+    /// makes an executable copy. The flag says whether it was downloaded.
     ///
     /// # Errors
     /// [`Reason::DigestMismatch`] where the tarball or the program is not the locked one, [`Reason::HostileArchive`],
     /// those of [`crate::download::client::Client::fetch`] and of the store.
-    pub fn bun(&self, pin: &Bun<'_>) -> Result<(StoredFile, bool)> {
-        if let Some(program) = self.store.file(pin.binary_sha256)? {
+    pub fn bun(&self, pin: &BunPackage, version: &str) -> Result<(StoredFile, bool)> {
+        let (want, integrity) = (pin.binary_sha256.digest(), &pin.integrity.0);
+        if let Some(program) = self.store.file(want)? {
             return Ok((program, false));
         }
-        self.progress.stage("fetch", &format!("Bun {} ({})", pin.version, pin.package));
-        let url = self.npm.tarball_url(pin.package, pin.version)?;
-        let (mut tarball, fetched) = match self.store.file(pin.integrity)? {
+        self.progress.stage("fetch", &format!("Bun {version} ({})", pin.package));
+        let url = self.npm.tarball_url(&pin.package, version)?;
+        let (mut tarball, fetched) = match self.store.file(integrity)? {
             Some(tarball) => (tarball, false),
             None => {
                 let on_bytes = |done, total| self.progress.bytes(done, total);
-                (self.download(&url, Some(pin.integrity), PACKAGE_BYTES, &on_bytes)?, true)
+                (self.download(&url, Some(integrity), PACKAGE_BYTES, &on_bytes)?, true)
             }
         };
-        let mut sink = ProgramSink { store: self.store, want: pin.binary_sha256, program: None };
+        let mut sink = ProgramSink { store: self.store, want, program: None };
         let size = tarball.size();
         archive::unpack(tarball.file(), size, Top::Any, Limits::default(), &url, &mut sink)?;
         let program = sink.program.ok_or_else(|| {

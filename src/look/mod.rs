@@ -17,8 +17,8 @@ use crate::lock::{self, Change, path_of};
 use crate::record::Record as _;
 use crate::record::ids::{CommitId, Name, RelPath, Sri};
 use crate::record::lockfile::{
-    AgentKind, Ambient, Build, BunToolchain, Dependencies, Download, Identity, License,
-    LicenseStatus, Lockfile, Platform, ProviderKind, RunShape, Source, Toolchain,
+    Build, BunToolchain, Dependencies, Download, Identity, License, LicenseStatus, Lockfile,
+    Platform, ProviderKind, RunShape, Source, Toolchain,
 };
 use crate::root::Root;
 pub use ask::{Ask, Field, Rev, Wanted};
@@ -295,28 +295,17 @@ fn whole(
         build: Build {
             path: Some(path),
             steps: steps.unwrap_or_default(),
-            env: BTreeMap::new(),
-            scripts: Vec::new(),
-            skips: Vec::new(),
             lifecycle,
             linker,
             git: said.git.is_some(),
-            lfs_pointers: Vec::new(),
-            downloads: Vec::new(),
-            writes: Vec::new(),
-            output: match output {
+            ..Build::of(match output {
                 Some(output) => output,
                 None => "absent".parse().map_err(internal)?,
-            },
+            })
         },
         outputs: BTreeMap::new(),
         identity: Identity { help_first_line: None, commands: Vec::new(), version: None },
-        run: RunShape {
-            agent: AgentKind::Case,
-            argv: Vec::new(),
-            ambient: Ambient::Neutralise,
-            command: None,
-        },
+        run: RunShape::default(),
         package: None,
         license,
     })

@@ -267,6 +267,26 @@ pub struct Build {
     pub output: RelPath,
 }
 
+impl Build {
+    /// A build of which nothing is said but what it leaves.
+    pub fn of(output: RelPath) -> Self {
+        Self {
+            path: None,
+            linker: Linker::default(),
+            steps: Vec::new(),
+            env: BTreeMap::new(),
+            scripts: Vec::new(),
+            skips: Vec::new(),
+            lifecycle: None,
+            git: false,
+            lfs_pointers: Vec::new(),
+            downloads: Vec::new(),
+            writes: Vec::new(),
+            output,
+        }
+    }
+}
+
 /// A file that steps of a build need and that is in no package.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -232,7 +232,7 @@ pub struct SignedBy {
 }
 
 /// What was found of the runtime and the module graph inside the output.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Runtime {
     /// The file is the pinned Bun with the graph injected, byte for byte.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::admission::Api;
 
 /// How an admitted binary may be started.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunShape {
     /// How it is launched and read; absent for `case`.
@@ -43,10 +43,11 @@ impl AgentKind {
 }
 
 /// How files and variables around the binary are kept from changing what it does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ambient {
     /// The binary autoloads `bunfig.toml` and `.env`: admit switches that off from outside.
+    #[default]
     Neutralise,
     /// The binary was built without autoloading; its flags must say so. A native program loads neither.
     Hardened,

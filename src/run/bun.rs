@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
-use crate::fetch::toolchain::Bun;
 use crate::host;
 use crate::record::bunlock::BunLock;
 use crate::record::ids::Digest;
@@ -67,12 +66,7 @@ pub(super) fn find(context: &Context, root: &Root, store: &Store) -> Result<BunT
         return Ok(made(tree));
     }
     let network = context.network()?;
-    let (mut program, _) = network.fetcher().bun(&Bun {
-        package: &pin.package,
-        version: &lock.bun.version,
-        integrity: &pin.integrity.0,
-        binary_sha256: &sha256,
-    })?;
+    let (mut program, _) = network.fetcher().bun(pin, &lock.bun.version)?;
     let writer = store.tree_writer()?;
     let io = |err| Error::io("write", "bun", err);
     let mut options = OpenOptions::new();

@@ -270,6 +270,15 @@ pub enum Wall {
     SealedCopies,
 }
 
+/// A fixed path inside of a sandbox.
+///
+/// # Errors
+/// None for what is a path.
+pub fn inside(path: &str) -> Result<AbsPath> {
+    path.parse()
+        .map_err(|err| Error::new(Reason::Internal, "a path inside the sandbox").caused_by(err))
+}
+
 impl Policy {
     /// A policy with nothing visible but a `/tmp`, no listener and default limits.
     pub fn new(hostname: impl Into<String>) -> Self {
@@ -297,10 +306,7 @@ impl Policy {
     /// Adds what dynamically linked programs need: `/usr`, and `/bin`, `/lib`, `/lib64` as the host has them.
     pub fn with_host_programs(mut self) -> Result<Self> {
         for path in ["/usr", "/bin", "/lib", "/lib64"] {
-            let path: AbsPath = path.parse().map_err(|e| {
-                Error::new(Reason::Internal, "a constant path does not parse").caused_by(e)
-            })?;
-            self.mounts.extend(Mount::same_place(&path)?);
+            self.mounts.extend(Mount::same_place(&inside(path)?)?);
         }
         Ok(self)
     }

@@ -12,9 +12,9 @@ use admit::fetch::Fetcher;
 use admit::fetch::embedded::Embedded;
 use admit::fetch::mirror::Mirrors;
 use admit::fetch::packages::{Origin, Packages, Wanted};
-use admit::fetch::toolchain::Bun;
 use admit::host::Silent;
-use admit::record::ids::{Algorithm, Digest};
+use admit::record::ids::{Algorithm, Digest, Sha256, Sri};
+use admit::record::lockfile::BunPackage;
 use admit::store::Store;
 
 use crate::loopback::{Reply, Server, tunnel};
@@ -506,9 +506,12 @@ fn bun_comes_from_its_package_and_is_checked_twice() {
     });
     let lab = Lab::new(&server.url("/"));
     let get = |package, integrity: Digest, binary: &[u8]| {
-        let binary_sha256 = &Digest::sha256(binary);
-        let pin = Bun { package, version: "1.3.14", integrity: &integrity, binary_sha256 };
-        lab.fetcher().bun(&pin)
+        let pin = BunPackage {
+            package: String::from(package),
+            integrity: Sri(integrity),
+            binary_sha256: Sha256::from_digest(&Digest::sha256(binary)).unwrap(),
+        };
+        lab.fetcher().bun(&pin, "1.3.14")
     };
     let reason = |got: Result<_>| got.map(|_: (_, bool)| ()).unwrap_err().reason();
     let wrong = get("@oven/bun-x", sha512(b"other"), program);
