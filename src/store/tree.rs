@@ -109,7 +109,7 @@ impl Store {
             Err(Errno::NOENT) => return Ok(None),
             Err(e) => return Err(Error::io("open store directory", self.path(), e.into())),
         };
-        let dir = match open_dir(trees.as_fd(), &nar.to_hex()) {
+        let dir = match open_dir(trees.as_fd(), nar.to_hex()) {
             Ok(dir) => dir,
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::LOOP | Errno::NOTDIR) => {
