@@ -5,7 +5,7 @@
 //! registry; `tests/it/bun.rs` compares them with a real Bun.
 
 use super::lockfile::{Kind, Package};
-use super::names::is_directory_name;
+use super::names::{is_directory_name, version_parts};
 use super::wyhash::wyhash;
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::RelPath;
@@ -64,14 +64,7 @@ fn bad(package: &Package, what: &str) -> Error {
 /// A version as the cache writes it: a prerelease as 16 lower-case hex digits of its hash, a build tag as upper-case
 /// ones (`1.0.0-rc.1+b` is `1.0.0-<hash of rc.1>+<HASH OF b>`).
 fn version(version: &str) -> String {
-    let (rest, build) = match version.split_once('+') {
-        Some((rest, build)) => (rest, Some(build)),
-        None => (version, None),
-    };
-    let (core, pre) = match rest.split_once('-') {
-        Some((core, pre)) => (core, Some(pre)),
-        None => (rest, None),
-    };
+    let (core, pre, build) = version_parts(version);
     let mut out = core.to_owned();
     if let Some(pre) = pre {
         out.push_str(&format!("-{:016x}", wyhash(pre.as_bytes())));
@@ -84,15 +77,11 @@ fn version(version: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lockfile::Lockfile;
+    use super::super::lab;
     use super::*;
 
     fn of(row: &str) -> Result<CacheEntry> {
-        let text = format!(
-            r#"{{"lockfileVersion": 1, "workspaces": {{"": {{}}}}, "packages": {{"a": {row}}}}}"#
-        );
-        let lock = Lockfile::parse(text.as_bytes(), "bun.lock").unwrap();
-        entry(&lock.packages["a"])
+        entry(&lab::lock("{}", &format!("\"a\": {row}")).packages["a"])
     }
 
     #[test]

@@ -8,11 +8,8 @@ use std::ops::Range;
 
 use crate::error::{Error, Reason, Result};
 
-/// Size of the ELF64 file header in bytes.
 pub const HEADER: usize = 64;
-/// Size of one program header in bytes.
 pub const PROGRAM_HEADER: usize = 56;
-/// Size of one section header in bytes.
 pub const SECTION_HEADER: usize = 64;
 /// Position of `e_shoff` in the file header.
 pub const E_SHOFF: usize = 0x28;
@@ -88,13 +85,9 @@ pub struct Section<'a> {
 #[derive(Clone, Debug)]
 pub struct Elf<'a> {
     pub bytes: &'a [u8],
-    /// Where the program headers are in the file.
     pub phoff: u64,
-    /// Where the section headers are in the file.
     pub shoff: u64,
-    /// Program headers in file order.
     pub segments: Vec<Segment>,
-    /// Section headers in file order.
     pub sections: Vec<Section<'a>>,
 }
 

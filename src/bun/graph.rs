@@ -30,7 +30,6 @@ pub(super) fn word_of(base: &Elf<'_>) -> Result<usize> {
 pub const TRAILER: &[u8; 16] = b"\n---- Bun! ----\n";
 /// Bytes of offsets and trailer at the payload's end.
 const TAIL: usize = 48;
-/// Bytes of one module record.
 const RECORD: usize = 52;
 
 /// Flag: `.env` files in the working directory are not loaded.
@@ -123,7 +122,6 @@ pub struct Graph<'a> {
     pub payload: &'a [u8],
     /// Modules in the graph's order.
     pub modules: Vec<Module<'a>>,
-    /// Index of the module that starts.
     pub entry: u32,
     /// Arguments compiled in (`compile_exec_argv`), as one string; empty if none.
     pub argv: &'a str,

@@ -14,7 +14,6 @@ use crate::error::Result;
 use crate::record::ids::Digest;
 use crate::record::report::Native;
 
-/// What is in an executable.
 #[derive(Clone, Debug, Serialize)]
 pub struct Inspection {
     /// SHA-256 of the file (`sha256:` and hex).

@@ -4,9 +4,10 @@
 //! another top directory, end in 0 with nothing installed. So the tree is compared with what the lock and the verified
 //! tarballs make it, file by file.
 //!
-//! Rules of the hoisted linker, as seen (where packages go stands in `place.rs`, for the isolated one in `isolated.rs`): commands are relative links in the
-//! `.bin` beside the package; one whose file is missing gets no link; of two with one name either may win. Their files
-//! become executable, and where the first line is `#!…\r\n` the `\r` is removed, in a file of its own.
+//! Rules of the hoisted linker, as seen (where packages go stands in `place.rs`, for the isolated one in `isolated.rs`):
+//! commands are relative links in the `.bin` beside the package; one whose file is missing gets no link; of two with one
+//! name either may win. Their files become executable, and where the first line is `#!…\r\n` the `\r` is removed, in a
+//! file of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,9 +15,9 @@ use blake3::Hash;
 
 use super::isolated::{Commands, isolated};
 use super::lockfile::{Bin, Kind, Lockfile};
-use super::names::split_key;
+use super::origin::plain;
 use super::place::{Places, places};
-use super::tree::{File, Found, Tree, Unpacked};
+use super::tree::{File, Found, Tree, Unpacked, below};
 use crate::record::lockfile::Linker;
 use crate::record::words;
 
@@ -143,14 +144,7 @@ pub fn compare(
         return finished(&want, &dirs, &places, tree);
     }
     for package in lock.packages.values() {
-        let linked =
-            package.resolution.strip_prefix("link:").filter(|_| package.kind == Kind::Link);
-        if let (Some(path), Some(dir)) = (linked, lock.dir_of(&package.key)) {
-            let up = "../".repeat(dir.matches('/').count());
-            let path = path.trim_start_matches("./");
-            want.insert(dir, Want::Link([format!("{up}{path}")].into()));
-        }
-        if let (Kind::Workspace(path), Some(dir)) = (&package.kind, lock.dir_of(&package.key)) {
+        if let (Some(path), Some(dir)) = (package.linked(), lock.dir_of(&package.key)) {
             let up = "../".repeat(dir.matches('/').count());
             want.insert(dir, Want::Link([format!("{up}{path}")].into()));
         }
@@ -212,7 +206,7 @@ fn commands(
     want: &BTreeMap<String, Want<'_>>,
     links: &mut BTreeMap<String, BTreeSet<String>>,
 ) {
-    let alias = split_key(&one.package.key).and_then(|names| names.last().copied());
+    let alias = one.package.alias();
     let Some(modules) = alias.and_then(|alias| dir.strip_suffix(alias)) else { return };
     for (name, file) in bins(one) {
         let mut files = BTreeSet::from([format!("{dir}/{file}")]);
@@ -232,23 +226,16 @@ fn commands(
 /// The links that Bun makes for the commands of the source's own packages, with the targets that each may have.
 fn own_commands(lock: &Lockfile) -> BTreeMap<String, BTreeSet<String>> {
     let mut out: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let own = own_bins(lock);
     for package in lock.packages.values() {
         let (Kind::Workspace(path), Some(dir)) = (&package.kind, lock.dir_of(&package.key)) else {
             continue;
         };
-        let Some(Bin::Files(files)) = lock.workspaces.get(path).map(|workspace| &workspace.bin)
-        else {
-            continue;
-        };
-        let alias = split_key(&package.key).and_then(|names| names.last().copied());
-        let Some(modules) = alias.and_then(|alias| dir.strip_suffix(alias)) else { continue };
-        let Some(below) = dir.strip_prefix(modules) else { continue };
-        for (name, file) in files {
-            let name = name.rsplit('/').next().unwrap_or(name);
-            if let Some(file) = plain(file) {
-                let link = out.entry(format!("{modules}.bin/{name}")).or_default();
-                link.insert(format!("../{below}/{file}"));
-            }
+        let Some(alias) = package.alias() else { continue };
+        let Some(modules) = dir.strip_suffix(alias) else { continue };
+        for (name, file) in own.get(path.as_str()).into_iter().flatten() {
+            let link = out.entry(format!("{modules}.bin/{name}")).or_default();
+            link.insert(format!("../{alias}/{file}"));
         }
     }
     out
@@ -256,28 +243,24 @@ fn own_commands(lock: &Lockfile) -> BTreeMap<String, BTreeSet<String>> {
 
 /// Names and files of the commands of the source's own packages, by their directories.
 fn own_bins(lock: &Lockfile) -> BTreeMap<&str, Commands> {
-    let own = |(path, files): (_, &BTreeMap<String, String>)| {
-        let name = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
-        let files = files.iter().filter_map(|(command, file)| Some((name(command), plain(file)?)));
-        (path, files.collect())
-    };
     let all = lock.workspaces.iter().filter_map(|(path, workspace)| match &workspace.bin {
-        Bin::Files(files) => Some((path.as_str(), files)),
+        Bin::Files(files) => Some((path.as_str(), plain_names(files))),
         _ => None,
     });
-    all.map(own).collect()
+    all.collect()
+}
+
+/// Commands with their paths made plain. `@scope/name` as a command's name is linked as `name`.
+fn plain_names(files: &BTreeMap<String, String>) -> Commands {
+    let name = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
+    files.iter().filter_map(|(command, file)| Some((name(command), plain(file)?))).collect()
 }
 
 /// Names and files of a package's commands, the paths made plain.
-fn bins(one: &Unpacked<'_>) -> Vec<(String, String)> {
+fn bins(one: &Unpacked<'_>) -> Commands {
     match &one.package.bin {
         Bin::None => Vec::new(),
-        Bin::Files(files) => files
-            .iter()
-            // `@scope/name` as a command's name is linked as `name`.
-            .map(|(name, path)| (name.rsplit('/').next().unwrap_or(name), plain(path)))
-            .filter_map(|(name, path)| Some((name.to_owned(), path?)))
-            .collect(),
+        Bin::Files(files) => plain_names(files),
         Bin::Dir(dir) => {
             let Some(dir) = plain(dir) else { return Vec::new() };
             let direct = |file: &File| {
@@ -287,19 +270,6 @@ fn bins(one: &Unpacked<'_>) -> Vec<(String, String)> {
             one.files.iter().filter_map(direct).collect()
         }
     }
-}
-
-/// `./bin/../x.js` as `x.js`; `None` where it leaves the package or is empty.
-fn plain(path: &str) -> Option<String> {
-    let mut parts = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()?),
-            part => parts.push(part),
-        }
-    }
-    (!parts.is_empty()).then(|| parts.join("/"))
 }
 
 fn judge(
@@ -313,7 +283,7 @@ fn judge(
         there.extend(package_of(path));
     }
     // A package of which nothing is known cannot be there as it must be.
-    for (dir, key) in dirs.iter().filter(|(dir, _)| !want.keys_below(dir)) {
+    for (dir, key) in dirs.iter().filter(|(dir, _)| !below(want, dir)) {
         out.insert(difference(What::MissingPackage, dir, key, "nothing was unpacked for it"));
     }
     for (path, want) in want {
@@ -332,25 +302,13 @@ fn judge(
     for (path, found) in tree.iter().filter(|(path, _)| !want.contains_key(*path)) {
         match package_of(path).filter(|dir| !dirs.contains_key(*dir)) {
             // Files that a package brings in a node_modules of its own belong to it.
-            Some(dir) if !want.keys_below(dir) => {
+            Some(dir) if !below(want, dir) => {
                 out.insert(difference(What::ExtraPackage, dir, "nothing", "a package"));
             }
             _ => drop(out.insert(difference(What::Extra, path, "nothing", &found.words()))),
         }
     }
     out.into_iter().collect()
-}
-
-/// Whether anything expected lies below a directory.
-trait Below {
-    fn keys_below(&self, dir: &str) -> bool;
-}
-
-impl<V> Below for BTreeMap<String, V> {
-    fn keys_below(&self, dir: &str) -> bool {
-        let start = format!("{dir}/");
-        self.range(start.clone()..).next().is_some_and(|(key, _)| key.starts_with(&start))
-    }
 }
 
 /// The innermost package directory that `path` lies in or is: up to one name, or a scope and one, after the last

@@ -9,11 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::lockfile::{Kind, Lockfile, Needs};
-use super::names::split_key;
 use super::place::{Places, modules_of};
 use super::tree::{Found, Tree, Unpacked};
 
-/// The directory of all entries.
 const ENTRIES: &str = "node_modules/.bun/";
 
 /// Most links that a path is followed through (path_resolution(7)).
@@ -57,13 +55,8 @@ pub(super) fn isolated<'a>(
                 continue;
             };
             let link = format!("{modules}/{name}");
-            let own_place = match &package.kind {
-                Kind::Workspace(path) => Some(path.as_str()),
-                Kind::Link => package.resolution.strip_prefix("link:"),
-                _ => None,
-            };
-            if let Some(path) = own_place {
-                out.source_link(tree, &link, path.trim_start_matches("./"));
+            if let Some(path) = package.linked() {
+                out.source_link(tree, &link, path);
                 continue;
             }
             let Some(one) = known.get(package.key.as_str()) else { continue };
@@ -215,8 +208,7 @@ fn is_entry(dir: &str, one: &Unpacked<'_>) -> bool {
     else {
         return false;
     };
-    let alias = split_key(&one.package.key).and_then(|names| names.last().copied());
-    !entry.contains('/') && (name == one.package.name || Some(name) == alias)
+    !entry.contains('/') && (name == one.package.name || Some(name) == one.package.alias())
 }
 
 /// The `node_modules` that a package's directory lies in.
@@ -262,8 +254,7 @@ fn relative(link: &str, path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::install::{Difference, compare};
-    use super::super::tree::File;
+    use super::super::lab;
     use super::*;
     use crate::record::lockfile::Linker;
 
@@ -309,36 +300,10 @@ mod tests {
         ),
     ];
 
-    fn differences(change: impl Fn(&mut BTreeMap<String, String>)) -> Vec<String> {
-        let lock = Lockfile::parse(LOCK.as_bytes(), "bun.lock").unwrap();
-        let selection = lock.for_platform("linux", "x64", None).unwrap();
-        let file = |key: &str| {
-            let digest = blake3::hash(key.as_bytes());
-            vec![File { path: "x.js".to_owned(), executable: false, digest, unix: None }]
-        };
-        let files: Vec<_> = selection.packages.keys().map(|key| file(key)).collect();
-        let unpacked: Vec<_> = selection
-            .packages
-            .values()
-            .zip(&files)
-            .map(|(package, files)| Unpacked { package, files, links: &[] })
-            .collect();
-        let own = |(path, what): &(&str, &str)| ((*path).to_owned(), (*what).to_owned());
-        let mut texts: BTreeMap<String, String> = TREE.iter().map(own).collect();
-        change(&mut texts);
-        let found = |(path, what): (&String, &String)| {
-            let found = match what.strip_prefix("-> ") {
-                Some(target) => Found::Link(target.to_owned()),
-                None => Found::File {
-                    digest: blake3::hash(what.as_bytes()),
-                    executable: path.ends_with("/x/x.js"),
-                },
-            };
-            (path.clone(), found)
-        };
-        let tree = texts.iter().map(found).collect();
-        let short = |one: Difference| format!("{} {}", one.what.as_str(), one.path);
-        compare(&lock, &unpacked, &tree, Linker::Isolated).into_iter().map(short).collect()
+    fn differences<'a>(change: impl Fn(&mut BTreeMap<&'a str, &'a str>)) -> Vec<String> {
+        let mut tree: BTreeMap<&str, &str> = TREE.iter().copied().collect();
+        change(&mut tree);
+        lab::differences(LOCK, "linux", Linker::Isolated, tree)
     }
 
     #[test]
@@ -349,9 +314,15 @@ mod tests {
     #[test]
     fn every_other_tree_is_told() {
         let set = |path: &'static str, what: &'static str| {
-            differences(move |tree| drop(tree.insert(path.to_owned(), what.to_owned())))
+            differences(move |tree| {
+                tree.insert(path, what);
+            })
         };
-        let without = |path: &'static str| differences(move |tree| drop(tree.remove(path)));
+        let without = |path: &'static str| {
+            differences(move |tree| {
+                tree.remove(path);
+            })
+        };
         // Another version in the place of the right one.
         let other = "-> ../../../node_modules/.bun/x@2.0.0/node_modules/x";
         assert!(!set("packages/a/node_modules/x", other).is_empty());

@@ -85,7 +85,6 @@ impl<'a> Source<'a> {
         Ok(Self { text, place, lines: line_starts(text.as_bytes()) })
     }
 
-    /// The one value of the text.
     pub(super) fn parse(&self) -> Result<Value<'a>> {
         let parsed =
             parse_to_ast(self.text, &CollectOptions::default(), &OPTIONS).map_err(|err| {
@@ -124,7 +123,6 @@ impl<'a> Source<'a> {
         format!("{}:{line}:{column}", self.place)
     }
 
-    /// A fault at a byte offset.
     pub(super) fn fault(&self, offset: usize, what: impl Into<String>) -> Error {
         Error::new(Reason::BadRecord, what).at(self.place(offset))
     }
@@ -133,12 +131,10 @@ impl<'a> Source<'a> {
         self.fault(value.start(), what)
     }
 
-    /// `value` as an object.
     pub(super) fn object<'v>(&self, value: &'v Value<'a>, what: &str) -> Result<&'v Object<'a>> {
         value.as_object().ok_or_else(|| self.bad(value, format!("{what} is not an object")))
     }
 
-    /// `value` as a text.
     pub(super) fn text<'v>(&self, value: &'v Value<'a>, what: &str) -> Result<&'v str> {
         match value.as_string_lit() {
             Some(lit) => Ok(lit.value.as_ref()),
@@ -146,7 +142,6 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// `value` as a list of texts.
     pub(super) fn texts(&self, value: &Value<'a>, what: &str) -> Result<Vec<String>> {
         let list =
             value.as_array().ok_or_else(|| self.bad(value, format!("{what} is not a list")))?;

@@ -22,7 +22,7 @@ const VERSIONS: std::ops::RangeInclusive<u32> = 0..=3;
 /// More packages than this are refused: each is a download.
 const MAX_PACKAGES: usize = 50_000;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lockfile {
     /// `lockfileVersion`.
     pub version: u32,
@@ -64,15 +64,7 @@ impl Lockfile {
         let value = source.parse()?;
         let top = source.object(&value, "the file")?;
         let mut version = None;
-        let mut lock = Self {
-            version: 0,
-            config_version: 0,
-            workspaces: BTreeMap::new(),
-            trusted: Vec::new(),
-            patched: BTreeMap::new(),
-            packages: BTreeMap::new(),
-            place: place.to_owned(),
-        };
+        let mut lock = Self { place: place.to_owned(), ..Self::default() };
         for (key, value, at) in props(top) {
             match key {
                 "lockfileVersion" => {
@@ -230,11 +222,11 @@ fn workspaces<'a>(source: &Source<'a>, value: &Value<'a>) -> Result<BTreeMap<Str
     Ok(out)
 }
 
-fn package_name<'v>(source: &Source<'_>, value: &'v Value<'_>) -> Result<&'v str> {
-    let lit = value.as_string_lit().ok_or_else(|| source.bad(value, "a name is not a text"))?;
-    match is_name(&lit.value) {
-        true => Ok(lit.value.as_ref()),
-        false => Err(source.bad(value, format!("\"{}\" is not a package name", show(&lit.value)))),
+fn package_name<'v, 'a>(source: &Source<'a>, value: &'v Value<'a>) -> Result<&'v str> {
+    let name = source.text(value, "a name")?;
+    match is_name(name) {
+        true => Ok(name),
+        false => Err(source.bad(value, format!("\"{}\" is not a package name", show(name)))),
     }
 }
 

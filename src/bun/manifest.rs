@@ -96,15 +96,11 @@ fn plain(version: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lockfile::Lockfile;
+    use super::super::lab;
     use super::*;
 
     fn row(text: &str) -> Package {
-        let text = format!(
-            r#"{{"lockfileVersion": 1, "workspaces": {{"": {{}}}}, "packages": {{{text}}}}}"#
-        );
-        let lock = Lockfile::parse(text.as_bytes(), "bun.lock").unwrap();
-        lock.packages.into_values().next().unwrap()
+        lab::lock("{}", text).packages.into_values().next().unwrap()
     }
 
     fn sri() -> String {

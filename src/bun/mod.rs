@@ -20,6 +20,8 @@ pub mod inspect;
 pub mod install;
 mod isolated;
 mod jsonc;
+#[cfg(test)]
+mod lab;
 pub mod lockfile;
 pub mod manifest;
 pub mod names;

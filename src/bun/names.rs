@@ -43,16 +43,21 @@ pub fn split_key(key: &str) -> Option<Vec<&str>> {
     }
 }
 
-/// A complete semantic version: three numbers, then a prerelease after `-` and a build tag after `+`.
+/// The innermost name of an install path.
+pub fn alias(key: &str) -> Option<&str> {
+    split_key(key)?.pop()
+}
+
+/// A version's numbers, its prerelease after `-` and its build tag after `+`.
+pub(super) fn version_parts(text: &str) -> (&str, Option<&str>, Option<&str>) {
+    let (rest, build) = text.split_once('+').map_or((text, None), |(rest, tag)| (rest, Some(tag)));
+    let (core, pre) = rest.split_once('-').map_or((rest, None), |(core, tag)| (core, Some(tag)));
+    (core, pre, build)
+}
+
+/// A complete semantic version: three numbers, then a prerelease and a build tag.
 pub(super) fn is_version(text: &str) -> bool {
-    let (rest, build) = match text.split_once('+') {
-        Some((rest, build)) => (rest, Some(build)),
-        None => (text, None),
-    };
-    let (core, pre) = match rest.split_once('-') {
-        Some((core, pre)) => (core, Some(pre)),
-        None => (rest, None),
-    };
+    let (core, pre, build) = version_parts(text);
     let numbers: Vec<&str> = core.split('.').collect();
     let tag = |t: &str| {
         !t.is_empty() && t.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))

@@ -99,15 +99,20 @@ impl Lockfile {
 
 /// `path` below `base`, made plain; `None` where it leads out or says nothing.
 pub fn join(base: &str, path: &str) -> Option<String> {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in base.split('/').chain(path.split('/')) {
+    (!path.starts_with('/')).then(|| plain(&format!("{base}/{path}")))?
+}
+
+/// `./bin/../x.js` as `x.js`; `None` where it leads out or says nothing.
+pub(super) fn plain(path: &str) -> Option<String> {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
         match part {
             "" | "." => {}
             ".." => drop(parts.pop()?),
             part => parts.push(part),
         }
     }
-    (!parts.is_empty() && !path.starts_with('/')).then(|| parts.join("/"))
+    (!parts.is_empty()).then(|| parts.join("/"))
 }
 
 #[cfg(test)]

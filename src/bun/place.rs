@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::lockfile::{Kind, Lockfile, Needs};
 use super::names::split_key;
-use super::tree::{Tree, Unpacked};
+use super::tree::{Tree, Unpacked, below};
 
 /// The directories of the installed packages.
 #[derive(Debug, Default)]
@@ -151,15 +151,12 @@ fn find(places: &Places<'_>, tree: &Tree, dir: &str, name: &str) -> Option<Strin
 }
 
 fn holds(tree: &Tree, path: &str) -> bool {
-    let start = format!("{path}/");
-    tree.contains_key(path)
-        || tree.range(start.clone()..).next().is_some_and(|(below, _)| below.starts_with(&start))
+    tree.contains_key(path) || below(tree, path)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::install::{Difference, compare};
-    use super::super::tree::{File, Found};
+    use super::super::lab;
     use super::*;
     use crate::record::lockfile::Linker;
 
@@ -172,45 +169,23 @@ mod tests {
             "z": ["z@1.0.0", "", {"dependencies": {"x": "1"}}, ""],
             "z/x": ["x@1.0.0", "", {"bin": "x.js"}, ""]}}"#;
 
-    /// The package at `key` has one file, `x.js`, that holds its key.
-    fn file(key: &str) -> Vec<File> {
-        let digest = blake3::hash(key.as_bytes());
-        vec![File { path: "x.js".to_owned(), executable: false, digest, unix: None }]
-    }
-
-    /// Differences of a tree given as paths and the key whose file stands there, or a link's target.
+    /// Differences of a tree given as paths below `node_modules`.
     fn differences(os: &str, tree: &[(&str, &str)]) -> Vec<String> {
-        let lock = Lockfile::parse(LOCK.as_bytes(), "bun.lock").unwrap();
-        let selection = lock.for_platform(os, "x64", None).unwrap();
-        let files: Vec<_> = selection.packages.keys().map(|key| file(key)).collect();
-        let unpacked: Vec<_> = selection
-            .packages
-            .values()
-            .zip(&files)
-            .map(|(package, files)| Unpacked { package, files, links: &[] })
-            .collect();
-        let found = |(path, what): &(&str, &str)| {
-            let executable = path.ends_with("x/x.js");
-            let found = match path.contains(".bin/") {
-                true => Found::Link((*what).to_owned()),
-                false => Found::File { digest: blake3::hash(what.as_bytes()), executable },
-            };
-            (format!("node_modules/{path}"), found)
-        };
-        let tree = tree.iter().map(found).collect();
-        let short = |one: Difference| format!("{} {}", one.what.as_str(), one.path);
-        compare(&lock, &unpacked, &tree, Linker::Hoisted).into_iter().map(short).collect()
+        let tree: Vec<_> =
+            tree.iter().map(|(path, what)| (format!("node_modules/{path}"), *what)).collect();
+        let tree = tree.iter().map(|(path, what)| (path.as_str(), *what));
+        lab::differences(LOCK, os, Linker::Hoisted, tree)
     }
 
     #[test]
     fn a_package_may_be_hoisted_to_where_an_excluded_one_would_be() {
         // As Bun 1.3.14 and as Bun 1.4.4 install it on Linux.
-        let hoisted = [("z/x.js", "z"), ("x/x.js", "z/x"), (".bin/x", "../x/x.js")];
+        let hoisted = [("z/x.js", "z"), ("x/x.js", "z/x"), (".bin/x", "-> ../x/x.js")];
         assert_eq!(differences("linux", &hoisted), [""; 0]);
         let nested = [
             ("z/x.js", "z"),
             ("z/node_modules/x/x.js", "z/x"),
-            ("z/node_modules/.bin/x", "../x/x.js"),
+            ("z/node_modules/.bin/x", "-> ../x/x.js"),
         ];
         assert_eq!(differences("linux", &nested), [""; 0]);
     }
@@ -218,13 +193,13 @@ mod tests {
     #[test]
     fn what_a_need_finds_must_be_the_locks_package() {
         // The other version in the place of the right one.
-        let other = [("z/x.js", "z"), ("x/x.js", "x"), (".bin/x", "../x/x.js")];
+        let other = [("z/x.js", "z"), ("x/x.js", "x"), (".bin/x", "-> ../x/x.js")];
         assert_eq!(differences("linux", &other), ["changed node_modules/x/x.js"]);
         // A nested copy shadows the right one.
         let shadowed = [
             ("z/x.js", "z"),
             ("x/x.js", "z/x"),
-            (".bin/x", "../x/x.js"),
+            (".bin/x", "-> ../x/x.js"),
             ("z/node_modules/x/x.js", "evil"),
         ];
         let found = differences("linux", &shadowed);
@@ -238,12 +213,13 @@ mod tests {
 
     #[test]
     fn two_versions_cannot_be_at_one_place() {
-        let one = [("mac/x.js", "mac"), ("z/x.js", "z"), ("x/x.js", "x"), (".bin/x", "../x/x.js")];
+        let one =
+            [("mac/x.js", "mac"), ("z/x.js", "z"), ("x/x.js", "x"), (".bin/x", "-> ../x/x.js")];
         let found = differences("darwin", &one);
         assert_eq!(found, ["missing package node_modules/x", "changed node_modules/x/x.js"]);
         let both = [
             one.as_slice(),
-            &[("z/node_modules/x/x.js", "z/x"), ("z/node_modules/.bin/x", "../x/x.js")],
+            &[("z/node_modules/x/x.js", "z/x"), ("z/node_modules/.bin/x", "-> ../x/x.js")],
         ];
         assert_eq!(differences("darwin", &both.concat()), [""; 0]);
     }

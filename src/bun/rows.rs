@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jsonc_parser::ast::Value;
 
 use super::jsonc::{Source, props};
-use super::names::{is_directory_name, is_name, is_version, show};
+use super::names::{alias, is_directory_name, is_name, is_version, show};
 use crate::error::{Error, Result};
 use crate::record::ids::{Digest, RelPath};
 
@@ -33,7 +33,7 @@ impl Needs {
 }
 
 /// One row of `packages`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Package {
     /// The install path: `a`, or `a/b` for a `b` that only `a` sees. A scope and its name count as one part.
     pub key: String,
@@ -64,9 +64,26 @@ pub struct Package {
     pub place: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl Package {
+    /// The name that it is installed under.
+    pub fn alias(&self) -> Option<&str> {
+        alias(&self.key)
+    }
+
+    /// The directory that a link to it leads to, as its row has it; `None` for what is not only linked.
+    pub(super) fn linked(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Workspace(path) => Some(path),
+            Kind::Link => Some(self.resolution.strip_prefix("link:")?.trim_start_matches("./")),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
     /// A registry tarball; the resolution is its version.
+    #[default]
     Npm,
     /// A tarball that GitHub makes: `github:owner/repo#reference`.
     Github {
@@ -145,17 +162,8 @@ pub(super) fn package<'a>(
         name: name.to_owned(),
         resolution: resolution.to_owned(),
         kind,
-        registry_url: None,
-        integrity: None,
-        digest: None,
-        bun_tag: None,
-        os: Vec::new(),
-        cpu: Vec::new(),
-        libc: Vec::new(),
-        bin: Bin::None,
-        needs: Needs::default(),
-        bundled: false,
         place: source.place(at),
+        ..Package::default()
     };
     let rest = &row.elements[1..];
     let shape = |want: &str| -> Error {
@@ -297,28 +305,17 @@ fn kind(resolution: &str) -> Option<Kind> {
             reference: reference.to_owned(),
         });
     }
-    let starts = |list: &[&str]| list.iter().any(|p| resolution.starts_with(p));
     if let Some(path) = resolution.strip_prefix("workspace:") {
         return path.parse::<RelPath>().is_ok().then(|| Kind::Workspace(path.to_owned()));
     }
-    if starts(&["root:"]) {
-        return Some(Kind::Root);
+    let starts = |list: &[&str]| list.iter().any(|p| resolution.starts_with(p));
+    match resolution {
+        _ if starts(&["root:"]) => Some(Kind::Root),
+        _ if starts(&["link:"]) => Some(Kind::Link),
+        _ if starts(&["file:"]) => Some(Kind::File),
+        _ if starts(&["git+", "git:", "git@", "ssh:", "gitlab:", "bitbucket:"]) => Some(Kind::Git),
+        _ if starts(&["http://", "https://", "./", "../", "/"]) => Some(Kind::Tarball),
+        _ if [".tgz", ".tar.gz"].iter().any(|end| resolution.ends_with(end)) => Some(Kind::Tarball),
+        _ => is_version(resolution).then_some(Kind::Npm),
     }
-    if starts(&["link:"]) {
-        return Some(Kind::Link);
-    }
-    if starts(&["file:"]) {
-        return Some(Kind::File);
-    }
-    if starts(&["git+", "git:", "git@", "ssh:", "gitlab:", "bitbucket:"]) {
-        return Some(Kind::Git);
-    }
-    if starts(&["http://", "https://", "./", "../", "/"]) || ends_like_a_tarball(resolution) {
-        return Some(Kind::Tarball);
-    }
-    is_version(resolution).then_some(Kind::Npm)
-}
-
-fn ends_like_a_tarball(text: &str) -> bool {
-    [".tgz", ".tar.gz"].iter().any(|end| text.ends_with(end))
 }

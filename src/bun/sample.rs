@@ -114,27 +114,34 @@ fn page(base: &[u8]) -> usize {
     if base[0x12] == 183 { 65_536 } else { 4096 }
 }
 
+/// Adds the graph, in whole pages.
+fn add_graph(out: &mut Vec<u8>, payload: &[u8], page: usize) {
+    let end = out.len() + (8 + payload.len()).next_multiple_of(page);
+    out.extend((payload.len() as u64).to_le_bytes());
+    out.extend(payload);
+    out.resize(end, 0);
+}
+
+/// Has the header point to the section headers, and `.bun`'s to the graph.
+fn point(out: &mut [u8], shoff: usize, graph: [u64; 3]) {
+    set(out, 0x28, &words(&[shoff as u64]));
+    set(out, shoff + 2 * 64 + 16, &words(&graph));
+}
+
 /// `base` with `payload` in it, as 1.3.14 and 1.4.4 inject it.
 pub fn expanded(base: &[u8], payload: &[u8]) -> Vec<u8> {
     let address = (DATA_ADDR + MEMORY).next_multiple_of(page(base) as u64);
     let graph_at = DATA + (address - DATA_ADDR) as usize;
     let mut out = base[..DATA_END].to_vec();
     out.resize(graph_at, 0);
-    out.extend((payload.len() as u64).to_le_bytes());
-    out.extend(payload);
-    out.resize(graph_at + (8 + payload.len()).next_multiple_of(page(base)), 0);
+    add_graph(&mut out, payload, page(base));
     let size = (out.len() - DATA) as u64;
     let moved = out.len() - DATA_END;
     out.extend(&base[DATA_END..]);
     set(&mut out, WORD, &words(&[address]));
     set(&mut out, 64 + 56 + 32, &words(&[size, size]));
     let shoff = base.len() - SHDRS * 64 + moved;
-    set(&mut out, 0x28, &words(&[shoff as u64]));
-    set(
-        &mut out,
-        shoff + 2 * 64 + 16,
-        &words(&[address, graph_at as u64, payload.len() as u64 + 8]),
-    );
+    point(&mut out, shoff, [address, graph_at as u64, payload.len() as u64 + 8]);
     for at in [4, 5] {
         let field = shoff + at * 64 + 24;
         let old = u64::from_le_bytes(out[field..field + 8].try_into().expect("8 bytes"));
@@ -149,20 +156,13 @@ pub fn appended(base: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut out = base.to_vec();
     out.resize(out.len().next_multiple_of(page(base)), 0);
     let graph_at = out.len();
-    out.extend((payload.len() as u64).to_le_bytes());
-    out.extend(payload);
-    out.resize(out.len().next_multiple_of(page(base)), 0);
+    add_graph(&mut out, payload, page(base));
     let (shoff, size) = (out.len(), (out.len() - graph_at) as u64);
     out.extend(&base[base.len() - SHDRS * 64..]);
     set(&mut out, WORD, &words(&[address]));
-    set(&mut out, 0x28, &words(&[shoff as u64]));
     let load = [1 | 4 << 32, graph_at as u64, address, address, size, size, page(base) as u64];
     set(&mut out, 64 + 2 * 56, &words(&load));
-    set(
-        &mut out,
-        shoff + 2 * 64 + 16,
-        &words(&[address, graph_at as u64, payload.len() as u64 + 8]),
-    );
+    point(&mut out, shoff, [address, graph_at as u64, payload.len() as u64 + 8]);
     out
 }
 

@@ -132,14 +132,8 @@ fn matches(list: &[String], have: &str, known: &[&str]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lab::lock;
     use super::*;
-
-    fn lock(root: &str, packages: &str) -> Lockfile {
-        let text = format!(
-            "{{\"lockfileVersion\": 1, \"workspaces\": {{\"\": {root}}}, \"packages\": {{{packages}}}}}"
-        );
-        Lockfile::parse(text.as_bytes(), "bun.lock").unwrap()
-    }
 
     fn keys(lock: &Lockfile, os: &str, cpu: &str) -> String {
         let selection = lock.for_platform(os, cpu, None).unwrap();

@@ -45,3 +45,9 @@ pub enum Found {
 
 /// Everything but directories, by path from the source's root.
 pub type Tree = BTreeMap<String, Found>;
+
+/// Whether any path of `map` lies below the directory `dir`.
+pub(super) fn below<V>(map: &BTreeMap<String, V>, dir: &str) -> bool {
+    let start = format!("{dir}/");
+    map.range(start.clone()..).next().is_some_and(|(path, _)| path.starts_with(&start))
+}

@@ -40,9 +40,7 @@ fn pattern(text: &str) -> Regex {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Cause {
     Runtime {
-        /// Which, as far as known.
         a: String,
-        /// Which, as far as known.
         b: String,
     },
     /// Other flags of the graph.
@@ -57,9 +55,7 @@ pub enum Cause {
     },
     /// Built in another directory: an absolute path is a literal of the text.
     BuildPath {
-        /// The first file's path.
         a: String,
-        /// The second file's path.
         b: String,
         /// What of the paths differs, from the root: the build directories.
         directory: Pair<String>,
@@ -99,9 +95,7 @@ pub enum Cause {
     },
     /// Modules that only one file has.
     ModuleSet {
-        /// How many only the first has.
         a: usize,
-        /// How many only the second has.
         b: usize,
     },
     /// Only bytecode differs; Bun 1.3 does not reproduce it.

@@ -18,7 +18,6 @@ pub use self::modules::{FieldDifference, ModuleDifference};
 pub use self::pair::Pair;
 pub use self::runtime::{KnownBun, RuntimeDifference, claimed_version};
 pub use self::sections::PartDifference;
-use self::sections::Plain;
 use self::text::Hunk;
 use super::exe::Executable;
 use crate::record::ids::Digest;
@@ -53,7 +52,6 @@ pub enum Difference {
     },
     Text {
         hunks: Vec<Hunk>,
-        /// How many there are.
         hunks_total: usize,
     },
     Bytes {
@@ -104,11 +102,7 @@ pub fn diff(a: &[u8], b: &[u8], known: &[KnownBun<'_>], hunks: usize) -> Explana
                         notes.push(note(side, &err));
                     }
                 }
-                match sections::compare(a, b, hunks, &mut blames) {
-                    Plain::Elf(sections) => Difference::Elf { sections },
-                    Plain::Text(hunks, hunks_total) => Difference::Text { hunks, hunks_total },
-                    Plain::Bytes(range) => Difference::Bytes { range },
-                }
+                sections::compare(a, b, hunks, &mut blames)
             }
         }
     };

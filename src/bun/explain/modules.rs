@@ -21,7 +21,6 @@ pub struct ModuleDifference {
     pub kinds: Option<Pair<[u8; 4]>>,
     /// The first hunks of the contents, where they are text.
     pub hunks: Vec<Hunk>,
-    /// How many hunks there are.
     pub hunks_total: usize,
 }
 
@@ -37,7 +36,6 @@ pub struct FieldDifference {
     pub first: usize,
 }
 
-/// What [`compare`] found.
 pub(super) struct Found {
     pub(super) only_a: Vec<String>,
     pub(super) only_b: Vec<String>,

@@ -5,9 +5,7 @@ use serde::Serialize;
 /// The same thing of both files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Pair<T> {
-    /// Of the first file.
     pub a: T,
-    /// Of the second file.
     pub b: T,
 }
 

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::Difference;
 use super::cause::{self, Blame, Blames, Cause};
 use super::modules::is_text;
 use super::pair::Pair;
-use super::text::{self, Hunk};
+use super::text;
 use crate::bun::elf::{Elf, SHT_NOBITS, span};
 use crate::bun::inject::first_difference;
 
@@ -28,54 +29,40 @@ pub struct PartDifference {
     pub bytes: Pair<String>,
 }
 
-/// How two files differ that are not both compiled by Bun.
-pub(super) enum Plain {
-    Elf(Vec<PartDifference>),
-    /// Some hunks, and how many there are.
-    Text(Vec<Hunk>, usize),
-    Bytes(PartDifference),
-}
-
 /// The difference of one part, if there is any.
 pub(super) fn part(name: &str, a: &[u8], b: &[u8]) -> Option<PartDifference> {
-    if a == b {
-        return None;
-    }
+    (a != b).then(|| difference(name, a, b))
+}
+
+fn difference(name: &str, a: &[u8], b: &[u8]) -> PartDifference {
     let first = first_difference(a, b).unwrap_or_else(|| a.len().min(b.len()));
     let (left, right) = (&a[first..], &b[first..]);
     let tail = left.iter().rev().zip(right.iter().rev()).take_while(|(x, y)| x == y).count();
     let bytes = |side: &[u8]| hex::encode(&side[..side.len().min(WINDOW)]);
-    Some(PartDifference {
+    PartDifference {
         name: name.to_owned(),
         size: Pair::new(a.len(), b.len()),
         first,
         span: Pair::new(left.len() - tail, right.len() - tail),
         bytes: Pair::new(bytes(left), bytes(right)),
-    })
+    }
 }
 
-pub(super) fn compare(a: &[u8], b: &[u8], hunks: usize, blames: &mut Blames) -> Plain {
+pub(super) fn compare(a: &[u8], b: &[u8], hunks: usize, blames: &mut Blames) -> Difference {
     if is_text(a) && is_text(b) {
         let spans = text::spans(a, b);
         cause::of_text(a, b, &spans, None, blames);
         let shown = text::hunks(a, b, &spans, hunks);
-        return Plain::Text(shown, spans.len());
+        return Difference::Text { hunks: shown, hunks_total: spans.len() };
     }
     blames.add(Blame::of(Cause::Content));
     if let (Ok(x), Ok(y)) = (Elf::read(a), Elf::read(b)) {
         let found = sections(&x, &y);
         if !found.is_empty() {
-            return Plain::Elf(found);
+            return Difference::Elf { sections: found };
         }
     }
-    let range = part("file", a, b).unwrap_or_else(|| PartDifference {
-        name: "file".to_owned(),
-        size: Pair::new(a.len(), b.len()),
-        first: a.len(),
-        span: Pair::default(),
-        bytes: Pair::default(),
-    });
-    Plain::Bytes(range)
+    Difference::Bytes { range: difference("file", a, b) }
 }
 
 /// Sections that differ in their bytes, and those that only one file has. A further section of one name is numbered.

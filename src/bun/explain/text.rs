@@ -177,7 +177,6 @@ pub(super) struct Place<'a> {
     text: &'a [u8],
     at: usize,
     line_start: usize,
-    /// The line, from 1.
     pub(super) line: usize,
     comment: Option<&'a [u8]>,
 }
