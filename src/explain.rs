@@ -64,8 +64,8 @@ pub fn all() -> Vec<Topic> {
     let statuses = [RunStatus::Pass, RunStatus::Rehearsed, RunStatus::Fail, RunStatus::Blocked];
     let mut out: Vec<Topic> = Vec::new();
     out.extend(statuses.map(|one| topic(Sort::Status, one.as_str(), status(one), "")));
-    out.extend(FailureClass::ALL.iter().map(|one| {
-        let (meaning, action) = class(*one);
+    out.extend(FailureClass::ALL.map(|one| {
+        let (meaning, action) = class(one);
         topic(Sort::FailureClass, one.as_str(), meaning, action)
     }));
     out.extend(

@@ -92,16 +92,16 @@ fn statuses() -> clap::builder::PossibleValuesParser {
 }
 
 fn classes() -> clap::builder::PossibleValuesParser {
-    FailureClass::ALL.iter().map(|class| class.as_str()).collect::<Vec<_>>().into()
+    FailureClass::ALL.map(FailureClass::as_str).into()
 }
 
 impl FilterArgs {
     fn filter(&self) -> Filter {
         let status = |text: &String| STATUSES.into_iter().find(|one| one.as_str() == text);
-        let class = |text: &String| FailureClass::ALL.iter().find(|one| one.as_str() == text);
+        let class = |text: &String| FailureClass::from_text(text);
         Filter {
             status: self.status.as_ref().and_then(status),
-            class: self.class.as_ref().and_then(class).copied(),
+            class: self.class.as_ref().and_then(class),
             model: self.model.clone(),
             fixture: self.fixture.clone(),
             agent: self.agent.clone(),

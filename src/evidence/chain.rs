@@ -18,7 +18,7 @@ pub(super) fn chain(dir: &RunDir) -> Result<(ChainEnd, BTreeSet<String>), String
     use std::io::Read as _;
     let file = dir.open_file(names::EVENTS).map_err(|err| err.to_string())?;
     let mut lines = BufReader::new(file);
-    let mut end = ChainEnd { count: 0, head: Digest::sha256(b"") };
+    let mut end = ChainEnd::default();
     let (mut last_ns, mut kinds) = (0, BTreeSet::new());
     let mut line = Vec::new();
     loop {

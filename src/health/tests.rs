@@ -66,8 +66,8 @@ fn every_gate_and_every_class_is_watched() {
         assert_eq!(watched, !UNIT_ONLY.contains(gate), "{}", gate.id());
     }
     for class in FailureClass::ALL {
-        let watched = all().any(|validator| validator.class() == Some(*class));
-        assert_eq!(watched, !ELSEWHERE.contains(class), "{}", class.as_str());
+        let watched = all().any(|validator| validator.class() == Some(class));
+        assert_eq!(watched, !ELSEWHERE.contains(&class), "{}", class.as_str());
     }
 }
 

@@ -19,24 +19,16 @@ use super::ids::{Name, Timestamp};
 use super::network::names_an_address;
 use super::text::{ParseError, own_text, serde_text, words};
 
-/// A model's id as its server lists it: 1 to 128 printable ASCII characters without spaces, quotes or backslashes.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, JsonSchema)]
-#[schemars(extend("pattern" = r#"^[!#-&(-\[\]-_a-~]{1,128}$"#))]
-pub struct ModelId(String);
-
-impl FromStr for ModelId {
-    type Err = ParseError;
-    fn from_str(text: &str) -> Result<Self, ParseError> {
-        let ok = (1..=128).contains(&text.len())
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\'' | b'\\' | b'`'));
-        ok.then(|| Self(text.into()))
-            .ok_or_else(|| ParseError::new("a model id", text, "1 to 128 printable characters"))
+own_text! {
+    /// A model's id as its server lists it: 1 to 128 printable ASCII characters without spaces, quotes or backslashes.
+    #[derive(JsonSchema)]
+    #[schemars(extend("pattern" = r#"^[!#-&(-\[\]-_a-~]{1,128}$"#))]
+    ModelId, "a model id", "1 to 128 printable characters",
+    |text| {
+        let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\'' | b'\\' | b'`');
+        (1..=128).contains(&text.len()) && text.bytes().all(plain)
     }
 }
-
-own_text!(ModelId);
 serde_text!(ModelId);
 
 /// The one pair a run asks for, written `PROVIDER/MODEL` (the model's id may hold further slashes).
@@ -242,7 +234,7 @@ impl Legacy {
     #[expect(clippy::expect_used, reason = "a fixed text that is a name")]
     fn read(self) -> Result<ModelAdmission, RecordError> {
         let admission_timestamp = Timestamp::from_rfc3339(&self.admission_timestamp)
-            .map_err(|err| fault(format!("\"admission_timestamp\": {err}")))?;
+            .map_err(|err| RecordError::new(format!("\"admission_timestamp\": {err}")))?;
         Ok(ModelAdmission {
             schema: LEGACY_SCHEMA.into(),
             status: self.status,
@@ -271,10 +263,6 @@ impl Legacy {
             expires: None,
         })
     }
-}
-
-fn fault(what: String) -> RecordError {
-    RecordError { line: 0, column: 0, what }
 }
 
 impl ModelAdmission {
@@ -345,7 +333,7 @@ impl ModelAdmission {
     /// Rules beyond the form: each version has its own keys, nobody approves anonymously, and no record says where an
     /// endpoint is.
     fn check(&self) -> Result<(), RecordError> {
-        let fail = |what: String| Err(fault(what));
+        let fail = |what: String| Err(RecordError::new(what));
         let older = self.schema != Self::SCHEMA.to_string();
         let keys = record::to_value(self);
         let of_other = if older { &Self::KEYS_OF_2[..] } else { &Self::KEYS_OF_1 };
@@ -389,10 +377,13 @@ impl ModelAdmission {
             ));
         }
         for (name, value) in &self.headers {
-            check_header(name, value).map_err(|what| fault(format!("\"headers\": {what}")))?;
+            check_header(name, value)
+                .map_err(|what| RecordError::new(format!("\"headers\": {what}")))?;
         }
         if let Some(credential) = &self.credential {
-            credential.check().map_err(|what| fault(format!("\"credential\": {what}")))?;
+            credential
+                .check()
+                .map_err(|what| RecordError::new(format!("\"credential\": {what}")))?;
         }
         let expectations = self.evidence_expectations.iter().map(|t| ("evidence_expectations", t));
         let headers = self.headers.values().map(|t| ("headers", t));
@@ -486,8 +477,10 @@ pub enum RecordFile {
 
 words! {
     /// The five answers about a model, in the words that reports have always used.
+    #[derive(Default)]
     pub enum AdmissionStatus {
         /// Nothing was requested, or no record is there.
+        #[default]
         MissingAdmission = "missing_admission",
         /// The record is for another pair.
         Mismatch = "mismatch",
@@ -557,56 +550,64 @@ pub fn status(
     now: &Timestamp,
     secret: &dyn Fn(&[u8]) -> Option<String>,
 ) -> ModelStatus {
-    use AdmissionStatus as S;
-    let answer = |status, reason: String, record| ModelStatus { status, reason, record };
-    let Some(requested) = requested else {
-        return answer(
-            S::MissingAdmission,
-            "no model was requested, and none is chosen".into(),
-            None,
-        );
-    };
+    match asked(file, requested, secret) {
+        Err((status, reason)) => ModelStatus { status, reason, record: None },
+        Ok((record, requested)) => {
+            let (status, reason) = admits(&record, requested, stage, now);
+            ModelStatus { status, reason, record: Some(record) }
+        }
+    }
+}
+
+/// The valid record that `file` is, and what was requested.
+fn asked<'a>(
+    file: &RecordFile,
+    requested: Option<&'a ModelPair>,
+    secret: &dyn Fn(&[u8]) -> Option<String>,
+) -> Result<(ModelAdmission, &'a ModelPair), (AdmissionStatus, String)> {
+    use AdmissionStatus::{InvalidAdmission, MissingAdmission};
+    let requested = requested.ok_or_else(|| {
+        (MissingAdmission, "no model was requested, and none is chosen".to_owned())
+    })?;
     let bytes = match file {
         RecordFile::Absent => {
-            return answer(
-                S::MissingAdmission,
-                format!("no admission record for {requested}"),
-                None,
-            );
+            return Err((MissingAdmission, format!("no admission record for {requested}")));
         }
         RecordFile::Unreadable(why) => {
-            return answer(S::InvalidAdmission, format!("the record cannot be read: {why}"), None);
+            return Err((InvalidAdmission, format!("the record cannot be read: {why}")));
         }
         RecordFile::Bytes(bytes) => bytes,
     };
     // Before parsing: a parser's message may quote what it choked on.
     if let Some(rule) = secret(bytes) {
-        return answer(S::InvalidAdmission, format!("the record holds a secret ({rule})"), None);
+        return Err((InvalidAdmission, format!("the record holds a secret ({rule})")));
     }
-    let record = match parse(bytes) {
-        Ok(record) => record,
-        Err(err) => return answer(S::InvalidAdmission, err.to_string(), None),
-    };
-    let (status, reason) = if record.pair() != *requested {
+    let record = parse(bytes).map_err(|err| (InvalidAdmission, err.to_string()))?;
+    Ok((record, requested))
+}
+
+fn admits(
+    record: &ModelAdmission,
+    requested: &ModelPair,
+    stage: u8,
+    now: &Timestamp,
+) -> (AdmissionStatus, String) {
+    use AdmissionStatus as S;
+    let from = &record.admission_timestamp;
+    if record.pair() != *requested {
         (S::Mismatch, format!("the record admits {}, requested was {requested}", record.pair()))
     } else if record.status != ADMITTED {
         (S::NotAdmitted, format!("its status is \"{}\"", record.status.escape_debug()))
-    } else if record.admission_timestamp.unix() > now.unix() {
-        (
-            S::NotAdmitted,
-            format!(
-                "it admits from {} on, and this machine's clock says {now}",
-                record.admission_timestamp
-            ),
-        )
+    } else if from.unix() > now.unix() {
+        let why = format!("it admits from {from} on, and this machine's clock says {now}");
+        (S::NotAdmitted, why)
     } else if let Some(end) = record.expires.as_ref().filter(|end| end.unix() <= now.unix()) {
         (S::NotAdmitted, format!("it expired at {end}, and this machine's clock says {now}"))
     } else if !record.stages.contains(&stage) {
         (S::NotAdmitted, format!("it admits stages {:?}, not {stage}", record.stages))
     } else {
         (S::Admitted, format!("approved by: {}", record.approval_source))
-    };
-    answer(status, reason, Some(record))
+    }
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub enum ResultStatus {
 }
 
 /// An envelope's outline. Everything in it is the agent's own claim.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnvelopeFacts {
     /// Byte at which the start delimiter stands in the text.
@@ -54,15 +54,7 @@ pub struct EnvelopeFacts {
 /// Finds the envelope in `text`; `None` where there is no start delimiter at all.
 pub fn find_agent_result(text: &str) -> Option<EnvelopeFacts> {
     let start = text.rfind(START)?;
-    let mut facts = EnvelopeFacts {
-        start: start as u64,
-        complete: false,
-        status: None,
-        commit: None,
-        tests_passed: None,
-        files_changed: Vec::new(),
-        fault: None,
-    };
+    let mut facts = EnvelopeFacts { start: start as u64, ..EnvelopeFacts::default() };
     facts.fault = read(&text[start + START.len()..], &mut facts).err();
     facts.complete = facts.fault.is_none();
     Some(facts)

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::canonical::{Record, Schema};
+use super::canonical::schema;
 use super::lockfile::BunToolchain;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -14,6 +14,4 @@ pub struct BunLock {
     pub bun: BunToolchain,
 }
 
-impl Record for BunLock {
-    const SCHEMA: Schema = Schema { name: "admit.bun-lock", version: 1 };
-}
+schema!(BunLock, "admit.bun-lock", 1);

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::admission::ModelPair;
-use super::canonical::{self, Record, Schema};
+use super::canonical::{self, Record, Schema, schema};
 use super::evidence::RunStatus;
 use super::failure::FailureClass;
 use super::ids::{Digest, Name, Timestamp};
@@ -93,9 +93,7 @@ pub struct CampaignPlan {
     pub pass_k: Vec<u32>,
 }
 
-impl Record for CampaignPlan {
-    const SCHEMA: Schema = Schema { name: "admit.campaign-plan", version: 1 };
-}
+schema!(CampaignPlan, "admit.campaign-plan", 1);
 
 impl CampaignPlan {
     /// How many tasks there are. Task `i` is repeat `i / cells` of cell `i % cells`, so that what was run when a campaign
@@ -316,6 +314,4 @@ pub struct InclusionProof {
     pub task: Task,
 }
 
-impl Record for InclusionProof {
-    const SCHEMA: Schema = Schema { name: "admit.campaign-proof", version: 2 };
-}
+schema!(InclusionProof, "admit.campaign-proof", 2);

@@ -39,6 +39,17 @@ pub trait Record: DeserializeOwned + Serialize {
     const MAX_VALUES: usize = MAX_VALUES;
 }
 
+/// Makes a type a record: the name and the version of its schema.
+macro_rules! schema {
+    ($type:ident, $name:literal, $version:literal) => {
+        impl $crate::record::Record for $type {
+            const SCHEMA: $crate::record::Schema =
+                $crate::record::Schema { name: $name, version: $version };
+        }
+    };
+}
+pub(super) use schema;
+
 /// Why a text is not the record asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordError {
@@ -47,6 +58,13 @@ pub struct RecordError {
     /// Column in bytes, counted from 1; 0 where the fault has no place.
     pub column: usize,
     pub what: String,
+}
+
+impl RecordError {
+    /// A fault without a place.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { line: 0, column: 0, what: what.into() }
+    }
 }
 
 impl fmt::Display for RecordError {
@@ -195,7 +213,7 @@ pub fn parse<R: Record>(bytes: &[u8]) -> Result<R, RecordError> {
 
 /// Checks the `schema` key of `value` against what this program reads.
 pub fn check_schema(value: &Value, want: Schema) -> Result<(), RecordError> {
-    let fail = |what: String| Err(RecordError { line: 0, column: 0, what });
+    let fail = |what: String| Err(RecordError::new(what));
     let Some(object) = value.as_object() else {
         return fail(format!("expected an object with schema \"{want}\""));
     };

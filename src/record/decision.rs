@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::admission::ModelId;
-use super::canonical::{self as record, Record, RecordError, Schema};
+use super::canonical::{self as record, RecordError, schema};
 use super::ids::{Name, Timestamp};
 use super::network::names_an_address;
 
@@ -59,16 +59,14 @@ pub struct Decision {
     pub effect: String,
 }
 
-impl Record for Decision {
-    const SCHEMA: Schema = Schema { name: "admit.decision", version: 1 };
-}
+schema!(Decision, "admit.decision", 1);
 
 /// Reads a decision strictly. `secret` as for [`super::admission::status`].
 pub fn parse(
     bytes: &[u8],
     secret: &dyn Fn(&[u8]) -> Option<String>,
 ) -> Result<Decision, RecordError> {
-    let fail = |what: String| Err(RecordError { line: 0, column: 0, what });
+    let fail = |what: String| Err(RecordError::new(what));
     if let Some(rule) = secret(bytes) {
         return fail(format!("the record holds a secret ({rule})"));
     }

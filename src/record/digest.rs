@@ -6,33 +6,24 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::text::{ParseError, text_value};
+use super::text::{ParseError, text_value, words};
 
-/// The hash algorithms that admit reads. SHA-1 is not among them: git object ids are [`super::ids::CommitId`] and friends, and
-/// a package with only SHA-1 is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Algorithm {
-    /// SHA-256 (FIPS 180-4), 32 bytes.
-    Sha256,
-    /// SHA-384 (FIPS 180-4), 48 bytes.
-    Sha384,
-    /// SHA-512 (FIPS 180-4), 64 bytes.
-    Sha512,
-    /// BLAKE3 with its default output of 32 bytes.
-    Blake3,
+words! {
+    /// The hash algorithms that admit reads, as prefixes and SRI call them. SHA-1 is not among them: git object ids are
+    /// [`super::ids::CommitId`] and friends, and a package with only SHA-1 is refused.
+    pub enum Algorithm {
+        /// SHA-256 (FIPS 180-4), 32 bytes.
+        Sha256 = "sha256",
+        /// SHA-384 (FIPS 180-4), 48 bytes.
+        Sha384 = "sha384",
+        /// SHA-512 (FIPS 180-4), 64 bytes.
+        Sha512 = "sha512",
+        /// BLAKE3 with its default output of 32 bytes.
+        Blake3 = "blake3",
+    }
 }
 
 impl Algorithm {
-    /// The name used in SRI strings and prefixes.
-    pub fn name(self) -> &'static str {
-        match self {
-            Algorithm::Sha256 => "sha256",
-            Algorithm::Sha384 => "sha384",
-            Algorithm::Sha512 => "sha512",
-            Algorithm::Blake3 => "blake3",
-        }
-    }
-
     /// Length of the digest in bytes.
     pub fn size(self) -> usize {
         match self {
@@ -40,12 +31,6 @@ impl Algorithm {
             Algorithm::Sha384 => 48,
             Algorithm::Sha512 => 64,
         }
-    }
-
-    fn from_name(name: &str) -> Option<Self> {
-        [Self::Sha256, Self::Sha384, Self::Sha512, Self::Blake3]
-            .into_iter()
-            .find(|a| a.name() == name)
     }
 }
 
@@ -62,13 +47,11 @@ impl Digest {
         (bytes.len() == algorithm.size()).then(|| Self { algorithm, bytes: bytes.to_vec() })
     }
 
-    /// SHA-256 of `data`.
     pub fn sha256(data: &[u8]) -> Self {
         use sha2::Digest as _;
         Self { algorithm: Algorithm::Sha256, bytes: sha2::Sha256::digest(data).to_vec() }
     }
 
-    /// BLAKE3 of `data`.
     pub fn blake3(data: &[u8]) -> Self {
         Self { algorithm: Algorithm::Blake3, bytes: blake3::hash(data).as_bytes().to_vec() }
     }
@@ -88,7 +71,7 @@ impl Digest {
 
     /// Subresource Integrity form (W3C SRI): `sha512-<standard base64>`.
     pub fn to_sri(&self) -> String {
-        format!("{}-{}", self.algorithm.name(), STANDARD.encode(&self.bytes))
+        format!("{}-{}", self.algorithm, STANDARD.encode(&self.bytes))
     }
 
     /// Reads one SRI value. Only the canonical form: one hash, standard alphabet, padding, no options.
@@ -98,7 +81,7 @@ impl Digest {
         };
         let (name, value) = text.split_once('-').ok_or_else(fail)?;
         let algorithm =
-            Algorithm::from_name(name).filter(|a| *a != Algorithm::Blake3).ok_or_else(fail)?;
+            Algorithm::from_text(name).filter(|a| *a != Algorithm::Blake3).ok_or_else(fail)?;
         let bytes = STANDARD.decode(value).map_err(|_| fail())?;
         Self::from_bytes(algorithm, &bytes).ok_or_else(fail)
     }
@@ -109,6 +92,13 @@ impl Digest {
             .ok()
             .and_then(|bytes| Self::from_bytes(algorithm, &bytes))
             .ok_or_else(|| ParseError::new("a digest", text, "hex of the algorithm's length"))
+    }
+}
+
+/// Of nothing.
+impl Default for Digest {
+    fn default() -> Self {
+        Self::sha256(b"")
     }
 }
 
@@ -123,7 +113,7 @@ impl FromStr for Digest {
             )
         };
         let (name, value) = text.split_once(':').ok_or_else(fail)?;
-        let algorithm = Algorithm::from_name(name).ok_or_else(fail)?;
+        let algorithm = Algorithm::from_text(name).ok_or_else(fail)?;
         if value.bytes().any(|b| b.is_ascii_uppercase()) {
             return Err(fail());
         }
@@ -133,7 +123,7 @@ impl FromStr for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm.name(), self.to_hex())
+        write!(f, "{}:{}", self.algorithm, self.to_hex())
     }
 }
 
@@ -143,11 +133,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-text_value!(
-    Digest,
-    "Digest",
-    "^(sha256|blake3):[0-9a-f]{64}$|^sha384:[0-9a-f]{96}$|^sha512:[0-9a-f]{128}$"
-);
+text_value!(Digest, "^(sha256|blake3):[0-9a-f]{64}$|^sha384:[0-9a-f]{96}$|^sha512:[0-9a-f]{128}$");
 
 /// A digest whose text form on disk is SRI (`sha512-<base64>`), as npm and Nix write it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -166,19 +152,15 @@ impl fmt::Display for Sri {
     }
 }
 
-text_value!(Sri, "Sri", "^sha(256|384|512)-[A-Za-z0-9+/]+={0,2}$");
+text_value!(Sri, "^sha(256|384|512)-[A-Za-z0-9+/]+={0,2}$");
 
-/// A SHA-256 whose text form on disk is plain hex, as `sha256sum` prints it.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Sha256(Digest);
-
-/// A BLAKE3 digest whose text form on disk is plain hex, as `b3sum` prints it.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Blake3(Digest);
-
-/// The parts that the two plain-hex digests share.
+/// A digest of one algorithm whose text form on disk is plain hex.
 macro_rules! hex_value {
-    ($type:ident, $name:literal, $algorithm:expr) => {
+    ($(#[$doc:meta])* $type:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub struct $type(Digest);
+
         impl $type {
             pub fn digest(&self) -> &Digest {
                 &self.0
@@ -186,7 +168,7 @@ macro_rules! hex_value {
 
             /// Takes a digest of this algorithm; any other is `None`.
             pub fn from_digest(digest: &Digest) -> Option<Self> {
-                (digest.algorithm() == $algorithm).then(|| Self(digest.clone()))
+                (digest.algorithm() == Algorithm::$type).then(|| Self(digest.clone()))
             }
         }
         impl FromStr for $type {
@@ -195,7 +177,7 @@ macro_rules! hex_value {
                 if text.bytes().any(|b| b.is_ascii_uppercase()) {
                     return Err(ParseError::new("a digest", text, "64 lower-case hex digits"));
                 }
-                Digest::from_hex($algorithm, text).map(Self)
+                Digest::from_hex(Algorithm::$type, text).map(Self)
             }
         }
         impl fmt::Display for $type {
@@ -203,12 +185,24 @@ macro_rules! hex_value {
                 f.write_str(&self.0.to_hex())
             }
         }
-        text_value!($type, $name, "^[0-9a-f]{64}$");
+        text_value!($type, "^[0-9a-f]{64}$");
     };
 }
 
-hex_value!(Sha256, "Sha256", Algorithm::Sha256);
-hex_value!(Blake3, "Blake3", Algorithm::Blake3);
+hex_value! {
+    /// A SHA-256 whose text form on disk is plain hex, as `sha256sum` prints it.
+    Sha256
+}
+impl Sha256 {
+    pub fn of(data: &[u8]) -> Self {
+        Self(Digest::sha256(data))
+    }
+}
+
+hex_value! {
+    /// A BLAKE3 digest whose text form on disk is plain hex, as `b3sum` prints it.
+    Blake3
+}
 
 #[cfg(test)]
 mod tests {

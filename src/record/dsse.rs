@@ -62,10 +62,6 @@ struct WireSignature {
     sig: String,
 }
 
-fn fault(what: impl Into<String>) -> RecordError {
-    RecordError { line: 0, column: 0, what: what.into() }
-}
-
 /// Standard or URL-safe alphabet, padded or not; never both alphabets in one text, and no stray bits at the end.
 fn base64_decode(what: &str, text: &str) -> Result<Vec<u8>, RecordError> {
     let config =
@@ -73,7 +69,7 @@ fn base64_decode(what: &str, text: &str) -> Result<Vec<u8>, RecordError> {
     let alphabet = if text.contains(['-', '_']) { &URL_SAFE } else { &STANDARD };
     GeneralPurpose::new(alphabet, config)
         .decode(text)
-        .map_err(|err| fault(format!("\"{what}\" is not base64: {err}")))
+        .map_err(|err| RecordError::new(format!("\"{what}\" is not base64: {err}")))
 }
 
 impl Envelope {
@@ -93,15 +89,19 @@ impl Envelope {
     /// Where it is none, too large, or has no signature.
     pub fn parse(bytes: &[u8]) -> Result<Self, RecordError> {
         if bytes.len() > MAX_ENVELOPE {
-            return Err(fault(format!("longer than {MAX_ENVELOPE} bytes")));
+            return Err(RecordError::new(format!("longer than {MAX_ENVELOPE} bytes")));
         }
         // Strict first: serde alone takes the last of two equal keys where they are not fields of its own.
         let value = record::parse_value(bytes)?;
         let wire: Wire = serde_json::from_value(value)?;
         match wire.signatures.len() {
-            0 => return Err(fault("\"signatures\" is empty")),
+            0 => return Err(RecordError::new("\"signatures\" is empty")),
             1..=MAX_SIGNATURES => {}
-            more => return Err(fault(format!("{more} signatures, at most {MAX_SIGNATURES}"))),
+            more => {
+                return Err(RecordError::new(format!(
+                    "{more} signatures, at most {MAX_SIGNATURES}"
+                )));
+            }
         }
         let mut signatures = Vec::with_capacity(wire.signatures.len());
         for signature in wire.signatures {
@@ -154,7 +154,7 @@ impl Envelope {
 /// With the line, where one of them is no envelope.
 pub fn parse_bundle(bytes: &[u8]) -> Result<Vec<Envelope>, RecordError> {
     if bytes.len() > MAX_BUNDLE {
-        return Err(fault(format!("longer than {MAX_BUNDLE} bytes")));
+        return Err(RecordError::new(format!("longer than {MAX_BUNDLE} bytes")));
     }
     let mut out = Vec::new();
     for (number, line) in bytes.split(|b| *b == b'\n').enumerate() {
@@ -162,7 +162,7 @@ pub fn parse_bundle(bytes: &[u8]) -> Result<Vec<Envelope>, RecordError> {
             continue;
         }
         if out.len() == MAX_ENVELOPES {
-            return Err(fault(format!("more than {MAX_ENVELOPES} envelopes")));
+            return Err(RecordError::new(format!("more than {MAX_ENVELOPES} envelopes")));
         }
         let envelope = Envelope::parse(line).map_err(|err| RecordError {
             line: number + 1,

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::admission::AdmissionStatus;
-use super::canonical::{Record, Schema};
+use super::canonical::{Record, schema};
 pub use super::evidence_class::{EvidenceClass, ProviderOrigin, evidence_class};
 use super::failure::FailureClass;
 use super::finding::{Finding, State, VERIFY_ALONE};
@@ -15,10 +15,12 @@ use super::task::TaskOf;
 use super::text::words;
 
 words! {
+    #[derive(Default)]
     pub enum RunStatus {
         /// A served model's work was judged good, with all the evidence.
         Pass = "pass",
         /// The run was started and did not pass.
+        #[default]
         Fail = "fail",
         /// A gate said no; nothing was started.
         Blocked = "blocked",
@@ -28,7 +30,7 @@ words! {
 }
 
 /// The root of the records that held for a run.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RootRow {
     pub label: String,
@@ -166,7 +168,7 @@ pub struct Contributing {
 }
 
 /// How many events a chain has and where it ends.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChainEnd {
     pub count: u64,
@@ -175,7 +177,7 @@ pub struct ChainEnd {
 }
 
 /// `report.json`: everything a reader needs, and all that `report.md` and `report.html` are made from.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunReport {
     /// `admit.run-report/3`.
@@ -288,75 +290,27 @@ pub struct RunReport {
     pub wire_omitted: u64,
 }
 
-impl Record for RunReport {
-    const SCHEMA: Schema = Schema { name: "admit.run-report", version: 3 };
-}
+schema!(RunReport, "admit.run-report", 3);
 
 impl RunReport {
     /// A report of a run that has done nothing yet: it fails, until something says otherwise.
     pub fn draft(fixture: &str, backend: &str, now: &Timestamp) -> Self {
-        let nothing = Digest::sha256(b"");
         Self {
             schema: Self::SCHEMA.to_string(),
             admit_version: env!("CARGO_PKG_VERSION").into(),
             status: RunStatus::Fail,
-            evidence_class: EvidenceClass::None,
             failure_class: Some(FailureClass::Unclassified),
             failure_reason: Some(FailureClass::Unclassified.failure_reason("the run did not end")),
-            blockers: Vec::new(),
-            contributing: Vec::new(),
-            server_said: None,
-            hosts_asked: Vec::new(),
-            phases: Vec::new(),
             fixture: fixture.into(),
-            fixture_digest: None,
             stage: 2,
             started: now.clone(),
             finished: now.clone(),
             backend: backend.into(),
-            provider: None,
-            agent: None,
-            wire_api: None,
-            backend_exit_code: None,
-            backend_wait_status: None,
-            backend_exit_code_source: None,
-            case_process_started: false,
-            case_bin: None,
-            case_binary_sha256: None,
-            case_source_pin: None,
-            case_model_provider: None,
-            case_model: None,
-            case_model_admission_status: AdmissionStatus::MissingAdmission,
-            case_model_admission_file: None,
-            model_record_sha256: None,
-            case_runtime_model_provider: None,
             source_admission_status: "not_admitted".into(),
-            allowed_writes_passed: false,
-            changed_files: Vec::new(),
             patch_artifact: "patch.diff".into(),
-            patch_digest: nothing.clone(),
-            tests_command: String::new(),
-            tests_passed: false,
-            required_events_passed: false,
-            required_events: Vec::new(),
             no_target_inspection_proof: "stage2-no-target-inspection.json".into(),
-            no_target_inspection_passed: false,
-            protocol_marker: None,
-            lifecycle_marker: None,
-            run_directory: String::new(),
-            campaign: None,
-            gates: Vec::new(),
-            launch_digest: None,
             root: RootRow { label: "not found out".into(), digest: None },
-            baselines: Vec::new(),
-            baselines_of: None,
-            limits: Vec::new(),
-            events: ChainEnd { count: 0, head: nothing },
-            timeline: Vec::new(),
-            timeline_omitted: 0,
-            diff: Excerpt::default(),
-            wire: Vec::new(),
-            wire_omitted: 0,
+            ..Self::default()
         }
     }
 
@@ -401,7 +355,7 @@ pub fn contradictions(report: &RunReport) -> Vec<&'static str> {
         (!gates_pass, "a gate that did not pass"),
         (!report.allowed_writes_passed, "writes outside the allowed paths"),
         (report.changed_files.is_empty(), "no changed file"),
-        (report.patch_digest == Digest::sha256(b""), "an empty patch"),
+        (report.patch_digest == Digest::default(), "an empty patch"),
         (!report.tests_passed, "a patch that the judge did not accept"),
         (!report.required_events_passed, "a required event that was not seen"),
         (report.required_events.iter().any(|event| !event.seen), "a required event not seen"),

@@ -10,6 +10,7 @@ use super::wire::UpstreamKind;
 
 words! {
     /// What kind of evidence a run can be, whatever its end.
+    #[derive(Default)]
     pub enum EvidenceClass {
         /// A provider from a source of its own, with a served model in its network: the only one that can pass.
         ServedModel = "served_model",
@@ -18,6 +19,7 @@ words! {
         /// A model on this machine's loopback.
         Loopback = "loopback",
         Fake = "fake",
+        #[default]
         None = "none",
     }
 }

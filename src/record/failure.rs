@@ -3,26 +3,17 @@
 //! Each class has a stable name, a `failure_reason` with the words that users search their notes for, and a marker
 //! file in `backend/`. One primary class a run; a fact that no class covers stays [`FailureClass::Unclassified`].
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
+use super::text::words;
 use super::wire::ReplyClass;
 
 macro_rules! classes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $reason:literal, $marker:literal;)*) => {
-        /// Why a run did not pass: exactly one a run.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-        #[serde(rename_all = "snake_case")]
-        pub enum FailureClass { $($(#[$doc])* $name,)* }
+        words! {
+            /// Why a run did not pass: exactly one a run.
+            pub enum FailureClass { $($(#[$doc])* $name = $text,)* }
+        }
 
         impl FailureClass {
-            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
-
-            /// The stable text form.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $text,)* }
-            }
-
             /// The reason with `{}` where a detail belongs.
             fn pattern(self) -> &'static str {
                 match self { $(Self::$name => $reason,)* }
@@ -118,87 +109,83 @@ impl FailureClass {
     }
 }
 
-/// The ladder of stages; only [`Stage::ArtificialFixture`] runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// 2: an artificial fixture, copied.
-    ArtificialFixture,
-    /// 3: a copy of a real repository.
-    CopiedRepository,
-    /// 4: a repository made for the purpose.
-    SandboxRepository,
-    /// 5: a repository of the user's own.
-    OwnedRepository,
-    /// 6: the default candidate for work.
-    DefaultCandidate,
-    /// 7: part of the core set-up.
-    CorePromotion,
+/// A stage of the ladder, of which this version of admit runs the first alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stage {
+    number: u8,
+    title: &'static str,
+    missing: &'static [&'static str],
 }
 
 impl Stage {
     /// Every stage, lowest first.
     pub const ALL: [Self; 6] = [
-        Self::ArtificialFixture,
-        Self::CopiedRepository,
-        Self::SandboxRepository,
-        Self::OwnedRepository,
-        Self::DefaultCandidate,
-        Self::CorePromotion,
+        Self { number: 2, title: "artificial fixture", missing: &[] },
+        Self {
+            number: 3,
+            title: "copied repository",
+            missing: &[
+                "verified Stage 2 runs with status pass",
+                "a licence of the provider that allows stage 3",
+                "a rule for copies of real repositories: what may be copied, and what an agent may read there",
+            ],
+        },
+        Self {
+            number: 4,
+            title: "sandbox repository",
+            missing: &[
+                "verified Stage 3 runs with status pass",
+                "a remote made for the purpose, and a rule for what may be pushed to it",
+            ],
+        },
+        Self {
+            number: 5,
+            title: "owned repository",
+            missing: &[
+                "verified Stage 4 runs with status pass",
+                "the owner's written approval for the repository",
+                "a way back for every change that is made",
+            ],
+        },
+        Self {
+            number: 6,
+            title: "default candidate",
+            missing: &[
+                "verified Stage 5 runs with status pass",
+                "a comparison with the present default on the same tasks",
+            ],
+        },
+        Self {
+            number: 7,
+            title: "core promotion",
+            missing: &[
+                "verified Stage 6 runs with status pass",
+                "the promotion decision of the person responsible for the core set-up",
+            ],
+        },
     ];
 
     pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|s| s.number() == number)
+        Self::ALL.into_iter().find(|s| s.number == number)
     }
 
     /// Its number, 2 to 7.
     pub fn number(self) -> u8 {
-        self as u8 + 2
+        self.number
     }
 
     pub fn title(self) -> &'static str {
-        match self {
-            Self::ArtificialFixture => "artificial fixture",
-            Self::CopiedRepository => "copied repository",
-            Self::SandboxRepository => "sandbox repository",
-            Self::OwnedRepository => "owned repository",
-            Self::DefaultCandidate => "default candidate",
-            Self::CorePromotion => "core promotion",
-        }
+        self.title
     }
 
-    /// Whether this version of admit runs it.
     pub fn runs(self) -> bool {
-        self == Self::ArtificialFixture
+        self.number == 2
     }
 
     /// The evidence that is missing before the stage could run; empty for the one that runs. Each stage also needs
     /// everything that the stages below it need.
     pub fn missing_evidence(self) -> &'static [&'static str] {
-        match self {
-            Self::ArtificialFixture => &[],
-            Self::CopiedRepository => &[
-                "verified Stage 2 runs with status pass",
-                "a licence of the provider that allows stage 3",
-                "a rule for copies of real repositories: what may be copied, and what an agent may read there",
-            ],
-            Self::SandboxRepository => &[
-                "verified Stage 3 runs with status pass",
-                "a remote made for the purpose, and a rule for what may be pushed to it",
-            ],
-            Self::OwnedRepository => &[
-                "verified Stage 4 runs with status pass",
-                "the owner's written approval for the repository",
-                "a way back for every change that is made",
-            ],
-            Self::DefaultCandidate => &[
-                "verified Stage 5 runs with status pass",
-                "a comparison with the present default on the same tasks",
-            ],
-            Self::CorePromotion => &[
-                "verified Stage 6 runs with status pass",
-                "the promotion decision of the person responsible for the core set-up",
-            ],
-        }
+        self.missing
     }
 }
 

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::canonical::{Record, Schema};
+use super::canonical::schema;
 use super::ids::{CommitId, Digest, Name, ObjectId, RelPath};
 use super::text::words;
 
@@ -29,9 +29,7 @@ pub struct FixtureLock {
     pub attacked: Option<AttackResult>,
 }
 
-impl Record for FixtureLock {
-    const SCHEMA: Schema = Schema { name: "admit.fixture-lock", version: 2 };
-}
+schema!(FixtureLock, "admit.fixture-lock", 2);
 
 /// What attempts at a fixture came to that must not be accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -184,9 +182,7 @@ impl JudgeName {
     }
 }
 
-impl Record for FixtureRecord {
-    const SCHEMA: Schema = Schema { name: "admit.fixture", version: 3 };
-}
+schema!(FixtureRecord, "admit.fixture", 3);
 
 words! {
     /// Which phases an agent runs.
@@ -237,7 +233,6 @@ pub struct HeldOutCase {
     pub expected: Option<Value>,
 }
 
-/// What a program gets in one call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProgramCall {
     pub words: Vec<String>,
@@ -301,9 +296,7 @@ pub struct HeldOutRecord {
     pub calls_sha256: Digest,
 }
 
-impl Record for HeldOutRecord {
-    const SCHEMA: Schema = Schema { name: "admit.held-out", version: 1 };
-}
+schema!(HeldOutRecord, "admit.held-out", 1);
 
 /// A program that the agent needs.
 #[derive(
@@ -330,9 +323,7 @@ pub struct Script {
     pub closing: Turn,
 }
 
-impl Record for Script {
-    const SCHEMA: Schema = Schema { name: "admit.script", version: 1 };
-}
+schema!(Script, "admit.script", 1);
 
 /// One answer of the model: text, tool calls, or both.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

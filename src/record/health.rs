@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::canonical::{Record, Schema};
+use super::canonical::{Record, schema};
 
 /// How a validator ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -77,9 +77,7 @@ pub struct Counts {
     pub not_run: usize,
 }
 
-impl Record for HealthReport {
-    const SCHEMA: Schema = Schema { name: "admit.health", version: 2 };
-}
+schema!(HealthReport, "admit.health", 2);
 
 impl HealthReport {
     /// The answer from its rows. Without a row nothing passed.

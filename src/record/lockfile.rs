@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::canonical::{self as record, Record, Schema};
+use super::canonical::{self as record, schema};
 use super::ids::{AbsPath, Blake3, CommitId, Digest, Name, ObjectId, RelPath, Sha256, Sri};
 pub use super::run_shape::{AgentKind, Ambient, RunShape};
 use super::text::words;
@@ -43,9 +43,7 @@ pub struct Lockfile {
     pub license: License,
 }
 
-impl Record for Lockfile {
-    const SCHEMA: Schema = Schema { name: "admit.lock", version: 1 };
-}
+schema!(Lockfile, "admit.lock", 1);
 
 /// How a provider's binary comes to be. `docs/providers.md` says how to add a kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -125,6 +123,19 @@ pub struct Source {
     /// Submodules that are left out: an empty directory, as a plain clone has it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub without: Vec<RelPath>,
+}
+
+impl Source {
+    /// A commit of which nothing else is locked.
+    pub fn at(url: &str, rev: &CommitId) -> Self {
+        Self {
+            url: url.to_owned(),
+            rev: rev.clone(),
+            tree: None,
+            nar_hash: None,
+            without: Vec::new(),
+        }
+    }
 }
 
 /// The toolchain; Bun is the only one so far.

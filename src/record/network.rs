@@ -61,10 +61,8 @@ impl FromStr for Range {
     fn from_str(text: &str) -> Result<Self, String> {
         let shown = text.escape_debug();
         let fail = |what: &str| Err(format!("\"{shown}\" is no range of addresses: {what}"));
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits)),
-            None => (text, None),
-        };
+        let (address, bits) =
+            text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let Ok(first) = address.parse::<IpAddr>() else {
             return fail("expected ADDRESS/BITS, such as 192.168.7.0/24");
         };
@@ -205,7 +203,6 @@ impl Network {
         self.hosts.is_empty() || self.hosts.iter().any(|one| one.eq_ignore_ascii_case(host))
     }
 
-    /// What it permits, in words.
     pub fn words(&self) -> String {
         let one = |allowed: &Allowed| match allowed {
             Allowed::Range { range, tls: false } => range.to_string(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::canonical::{Record, Schema};
+use super::canonical::schema;
 use super::ids::{Name, Sha256};
 
 /// A closed set of wheels for each minor version of Python. Only wheels for every platform are locked.
@@ -19,9 +19,7 @@ pub struct PipLock {
     pub python: BTreeMap<String, Vec<Wheel>>,
 }
 
-impl Record for PipLock {
-    const SCHEMA: Schema = Schema { name: "admit.pip-lock", version: 1 };
-}
+schema!(PipLock, "admit.pip-lock", 1);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

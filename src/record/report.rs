@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::canonical::{self as record, Record, Schema};
+use super::canonical::{self as record, schema};
 use super::ids::{
     AbsPath, Blake3, CommitId, Digest, Name, ObjectId, RelPath, Sha256, Sri, Timestamp,
 };
@@ -77,9 +77,7 @@ pub struct BuildReport {
     pub volatile: Volatile,
 }
 
-impl Record for BuildReport {
-    const SCHEMA: Schema = Schema { name: "admit.build-report", version: 1 };
-}
+schema!(BuildReport, "admit.build-report", 1);
 
 /// The first field in which something is not what it must be.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -155,7 +155,6 @@ pub fn fill(template: &str, values: &BTreeMap<&str, &str>) -> String {
     out
 }
 
-/// Whether a template holds `{name}`.
 pub fn holds(template: &str, name: &str) -> bool {
     template.contains(&format!("{{{name}}}"))
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::canonical::{self as record, Record, Schema};
+use super::canonical::{self as record, Record, schema};
 use super::ids::{Digest, RelPath, Timestamp};
 use super::text::words;
 
@@ -102,9 +102,7 @@ pub struct Manifest {
     pub files: Vec<ManifestEntry>,
 }
 
-impl Record for Manifest {
-    const SCHEMA: Schema = Schema { name: "admit.run-manifest", version: 1 };
-}
+schema!(Manifest, "admit.run-manifest", 1);
 
 /// `seal.json`: the run's id, so that a changed manifest can be told from a changed file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -118,12 +116,9 @@ pub struct Seal {
     pub check: Digest,
 }
 
-impl Record for Seal {
-    const SCHEMA: Schema = Schema { name: "admit.run-seal", version: 1 };
-}
+schema!(Seal, "admit.run-seal", 1);
 
 impl Seal {
-    /// The seal of `manifest`.
     pub fn of(manifest: &Manifest) -> Self {
         let id = record::digest(manifest);
         let check = Digest::sha256(id.to_string().as_bytes());
@@ -168,18 +163,14 @@ pub struct Freshness {
     pub monotonic_span_ns: u64,
 }
 
+schema!(Freshness, "admit.run-freshness", 1);
+
 impl Freshness {
     /// What the agent of the run with this nonce shows in place of a key.
     pub fn sentinel(nonce: &str) -> String {
         format!("admit-run-{nonce}")
     }
-}
 
-impl Record for Freshness {
-    const SCHEMA: Schema = Schema { name: "admit.run-freshness", version: 1 };
-}
-
-impl Freshness {
     /// Whether the nonce stood wherever it must, and the directory was fresh.
     pub fn passed(&self) -> bool {
         self.directory_made_empty
@@ -222,9 +213,7 @@ pub struct NoTargetProof {
     pub does_not_prove: Vec<String>,
 }
 
-impl Record for NoTargetProof {
-    const SCHEMA: Schema = Schema { name: "admit.no-target-inspection", version: 1 };
-}
+schema!(NoTargetProof, "admit.no-target-inspection", 1);
 
 impl NoTargetProof {
     /// Whether the facts show that no target was inspected.

@@ -18,22 +18,15 @@ const MAX_LINE: usize = 1024;
 /// `SubjectPublicKeyInfo` of an Ed25519 key up to the key itself (RFC 8410, section 4).
 const SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
-/// `SHA256:` and the unpadded base64 of the SHA-256 of a key in SSH's wire form: what `ssh-keygen -lf` prints.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Fingerprint(String);
-
-impl FromStr for Fingerprint {
-    type Err = ParseError;
-    fn from_str(text: &str) -> Result<Self, ParseError> {
+own_text! {
+    /// `SHA256:` and the unpadded base64 of the SHA-256 of a key in SSH's wire form: what `ssh-keygen -lf` prints.
+    Fingerprint, "a fingerprint", "SHA256: and 43 of base64",
+    |text| {
         let hash = text.strip_prefix("SHA256:").and_then(|rest| STANDARD_NO_PAD.decode(rest).ok());
-        hash.filter(|hash| hash.len() == 32)
-            .map(|_| Self(text.into()))
-            .ok_or_else(|| ParseError::new("a fingerprint", text, "SHA256: and 43 of base64"))
+        hash.is_some_and(|hash| hash.len() == 32)
     }
 }
-
-own_text!(Fingerprint);
-text_value!(Fingerprint, "Fingerprint", "^SHA256:[A-Za-z0-9+/]{43}$");
+text_value!(Fingerprint, "^SHA256:[A-Za-z0-9+/]{43}$");
 
 /// An Ed25519 public key (RFC 8032). Its text form is OpenSSH's line without the comment.
 #[derive(Clone, PartialEq, Eq)]
@@ -121,7 +114,7 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-text_value!(PublicKey, "PublicKey", "^ssh-ed25519 [A-Za-z0-9+/]+={0,2}( .*)?$");
+text_value!(PublicKey, "^ssh-ed25519 [A-Za-z0-9+/]+={0,2}( .*)?$");
 
 #[cfg(test)]
 mod tests {

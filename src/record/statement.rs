@@ -26,7 +26,6 @@ pub struct Subject {
 /// A claim of some type about subjects.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Statement {
-    /// [`STATEMENT`].
     #[serde(rename = "_type")]
     pub kind: String,
     /// What it is about; never empty.
@@ -42,7 +41,7 @@ pub struct Statement {
 
 /// A digest as in-toto's digest sets have it: algorithm to lower-case hex.
 pub fn digest_set(digest: &Digest) -> BTreeMap<String, String> {
-    BTreeMap::from([(digest.algorithm().name().to_owned(), digest.to_hex())])
+    BTreeMap::from([(digest.algorithm().to_string(), digest.to_hex())])
 }
 
 impl Statement {
@@ -62,7 +61,7 @@ impl Statement {
 
     /// SHA-256 of the first subject, where the statement names it.
     pub fn sha256(&self) -> Option<Digest> {
-        let hex = self.subject.first()?.digest.get(Algorithm::Sha256.name())?;
+        let hex = self.subject.first()?.digest.get(Algorithm::Sha256.as_str())?;
         Digest::from_hex(Algorithm::Sha256, hex).ok()
     }
 
@@ -74,7 +73,7 @@ impl Statement {
 
     /// Reads a payload: strict JSON, the right `_type`, a subject with a digest, a predicate type.
     pub fn parse(payload: &[u8]) -> Result<Self, RecordError> {
-        let fail = |what: &str| Err(RecordError { line: 0, column: 0, what: what.into() });
+        let fail = |what: &str| Err(RecordError::new(what));
         let value = record::parse_value(payload)?;
         let statement: Self = serde_json::from_value(value)?;
         if statement.kind != STATEMENT {

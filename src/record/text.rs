@@ -46,11 +46,11 @@ macro_rules! serde_text {
 
 /// The same, and a JSON Schema with the given pattern.
 macro_rules! text_value {
-    ($type:ident, $name:literal, $pattern:literal) => {
+    ($type:ident, $pattern:literal) => {
         $crate::record::text::serde_text!($type);
         impl schemars::JsonSchema for $type {
             fn schema_name() -> std::borrow::Cow<'static, str> {
-                $name.into()
+                stringify!($type).into()
             }
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 schemars::json_schema!({ "type": "string", "pattern": $pattern })
@@ -59,12 +59,24 @@ macro_rules! text_value {
     };
 }
 
-/// What a newtype over its own text has: the text, for callers and for people.
+/// A newtype over its own text whose only constructor parses: what such a text is called, what it must be, and whether one
+/// is that.
 macro_rules! own_text {
-    ($type:ident) => {
+    ($(#[$doc:meta])* $type:ident, $what:literal, $want:literal, $ok:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub struct $type(String);
+
         impl $type {
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+        impl std::str::FromStr for $type {
+            type Err = $crate::record::text::ParseError;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let ok: fn(&str) -> bool = $ok;
+                ok(text).then(|| Self(text.into())).ok_or_else(|| Self::Err::new($what, text, $want))
             }
         }
         impl std::fmt::Display for $type {

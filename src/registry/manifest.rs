@@ -120,17 +120,13 @@ impl Index {
     }
 }
 
-fn fault(what: String) -> RecordError {
-    RecordError { line: 0, column: 0, what }
-}
-
 fn read<T: for<'de> Deserialize<'de>>(bytes: &[u8], media_type: &str) -> Result<T, RecordError> {
     let value = record::parse_value(bytes)?;
     if value["schemaVersion"] != 2 {
-        return Err(fault("\"schemaVersion\" is not 2".into()));
+        return Err(RecordError::new("\"schemaVersion\" is not 2"));
     }
     if let Some(other) = value["mediaType"].as_str().filter(|found| *found != media_type) {
-        return Err(fault(format!("\"mediaType\" is {other} and not {media_type}")));
+        return Err(RecordError::new(format!("\"mediaType\" is {other} and not {media_type}")));
     }
     Ok(serde_json::from_value(value)?)
 }
@@ -138,7 +134,7 @@ fn read<T: for<'de> Deserialize<'de>>(bytes: &[u8], media_type: &str) -> Result<
 fn all_sha256<'a>(mut all: impl Iterator<Item = &'a Descriptor>) -> Result<(), RecordError> {
     match all.find(|one| one.digest.algorithm() != Algorithm::Sha256) {
         None => Ok(()),
-        Some(one) => Err(fault(format!("{} is no SHA-256", one.digest))),
+        Some(one) => Err(RecordError::new(format!("{} is no SHA-256", one.digest))),
     }
 }
 

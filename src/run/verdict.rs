@@ -504,7 +504,7 @@ mod tests {
         assert_eq!(of(RunStatus::Pass, None), 0);
         assert_eq!(of(RunStatus::Rehearsed, None), 0);
         assert_eq!(of(RunStatus::Blocked, Some(FailureClass::GateRefused)), 3);
-        for &class in FailureClass::ALL {
+        for class in FailureClass::ALL {
             let limits =
                 [FailureClass::Timeout, FailureClass::LifecycleTimeout, FailureClass::LimitHit];
             let want = match class.says_nothing() {

@@ -58,13 +58,13 @@ pub(super) fn kind_at(parent: BorrowedFd<'_>, name: &str) -> rustix::io::Result<
 
 /// A digest as one file name.
 pub(super) fn key_name(key: &Digest) -> String {
-    format!("{}-{}", key.algorithm().name(), key.to_hex())
+    format!("{}-{}", key.algorithm(), key.to_hex())
 }
 
 /// The parts of a file's path below `files`.
 pub(super) fn parts(digest: &Digest) -> Vec<String> {
     let hex = digest.to_hex();
-    vec![digest.algorithm().name().to_owned(), hex[..2].to_owned(), hex]
+    vec![digest.algorithm().to_string(), hex[..2].to_owned(), hex]
 }
 
 /// The error for an entry that is not what its name says.

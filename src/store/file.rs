@@ -109,7 +109,7 @@ impl Store {
     pub fn put(&self, bytes: &[u8], algorithm: Algorithm) -> Result<StoredFile> {
         let mut writer = self.writer_with(&[algorithm])?;
         writer.append(bytes)?;
-        writer.finish_by(algorithm)
+        writer.finish_as(None, algorithm)
     }
 
     /// The file with this digest, after all of it has been hashed. `None`: it is not in the store.
@@ -251,11 +251,6 @@ impl FileWriter {
         self.pending(algorithm, expected)?.publish()
     }
 
-    /// Ends the file under its own digest by `algorithm`.
-    pub fn finish_by(self, algorithm: Algorithm) -> Result<StoredFile> {
-        self.pend(algorithm)?.publish()
-    }
-
     /// Ends the file, which will be stored under its own digest by `algorithm`.
     pub fn pend(self, algorithm: Algorithm) -> Result<Pending> {
         self.pending(algorithm, None)
@@ -265,7 +260,7 @@ impl FileWriter {
         let digests = self.close()?;
         let digest = digests.get(algorithm).cloned().ok_or_else(|| {
             Error::new(Reason::Internal, "a digest that was not computed while writing")
-                .expected(algorithm.name())
+                .expected(algorithm.as_str())
         })?;
         if let Some(expected) = expected.filter(|expected| **expected != digest) {
             return Err(other_digest(expected, &digest.to_string()));

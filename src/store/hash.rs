@@ -107,7 +107,6 @@ impl Hashes {
     }
 }
 
-/// Each of `algorithms` once.
 fn distinct(algorithms: &[Algorithm]) -> Vec<Algorithm> {
     let mut out = algorithms.to_vec();
     out.sort();

@@ -25,7 +25,6 @@ const WRITABLE: &str = "name a directory that you can write with --store";
 /// One entry of the store, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry<'a> {
-    /// A file, by the digest of its content.
     File(&'a Digest),
     /// A tree, by its NAR hash.
     Tree(&'a Digest),

@@ -13,7 +13,6 @@ use super::layout::Store;
 use super::scratch::{self, bytes_below};
 use crate::error::{Error, Result};
 
-/// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sort {
     File,
@@ -72,22 +71,22 @@ impl Store {
     /// Everything that lies under a digest or a key, in no order.
     pub fn lying(&self) -> Result<Vec<Lying>> {
         let mut out = Vec::new();
-        for algorithm in listed(&self.path().join("files"))? {
-            for first in listed(&self.path().join("files").join(&algorithm))? {
-                let dir = self.path().join("files").join(&algorithm).join(&first);
-                for name in listed(&dir)? {
-                    let parts = vec!["files".into(), algorithm.clone(), first.clone(), name];
-                    out.extend(self.one(Sort::File, parts)?);
+        // The names below each of these are so many levels deep.
+        for (sort, area, levels) in
+            [(Sort::File, "files", 3), (Sort::Tree, "trees", 1), (Sort::Record, "records", 2)]
+        {
+            let mut all = vec![vec![area.to_owned()]];
+            for _ in 0..levels {
+                let mut below = Vec::new();
+                for parts in &all {
+                    let names = listed(&self.path().join(parts.join("/")))?;
+                    below
+                        .extend(names.into_iter().map(|name| [parts.as_slice(), &[name]].concat()));
                 }
+                all = below;
             }
-        }
-        for name in listed(&self.path().join("trees"))? {
-            out.extend(self.one(Sort::Tree, vec!["trees".into(), name])?);
-        }
-        for area in listed(&self.path().join("records"))? {
-            for name in listed(&self.path().join("records").join(&area))? {
-                let parts = vec!["records".into(), area.clone(), name];
-                out.extend(self.one(Sort::Record, parts)?);
+            for parts in all {
+                out.extend(self.one(sort, parts)?);
             }
         }
         Ok(out)
@@ -95,8 +94,7 @@ impl Store {
 
     /// `None`: gone meanwhile, or nothing that a store makes.
     fn one(&self, sort: Sort, parts: Vec<String>) -> Result<Option<Lying>> {
-        let path: PathBuf =
-            std::iter::once(self.path()).chain(parts.iter().map(Path::new)).collect();
+        let path = self.path().join(parts.join("/"));
         let meta = match std::fs::symlink_metadata(&path) {
             Ok(meta) => meta,
             Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -117,8 +115,7 @@ impl Store {
 
     /// The names of the records of an entry of [`Sort::Record`], and where they lie.
     pub fn names_of(&self, one: &Lying) -> Result<Vec<(String, PathBuf)>> {
-        let dir: PathBuf =
-            std::iter::once(self.path()).chain(one.parts.iter().map(Path::new)).collect();
+        let dir = self.path().join(one.parts.join("/"));
         let names = listed(&dir)?;
         Ok(names.into_iter().map(|name| (name.clone(), dir.join(name))).collect())
     }

@@ -54,7 +54,7 @@ fn child_with_a_full_disk() {
     // A caller that does not look at the error of a write cannot store the rest of it either.
     let mut writer = store.writer_with(&ALGORITHMS).unwrap();
     assert!(writer.write_all(&much).is_err());
-    full(writer.finish_by(Algorithm::Sha256).unwrap_err());
+    full(writer.finish_as(None, Algorithm::Sha256).unwrap_err());
     let mut writer = store.writer_with(&ALGORITHMS).unwrap();
     assert!(writer.write_all(&much).is_err());
     full(writer.finish(&digest).unwrap_err());

@@ -70,7 +70,7 @@ fn copy_store(from: &Path, to: &Path) {
 /// The place of a file in a store.
 fn file_of(digest: &Digest) -> String {
     let hex = digest.to_hex();
-    format!("files/{}/{}/{hex}", digest.algorithm().name(), &hex[..2])
+    format!("files/{}/{}/{hex}", digest.algorithm(), &hex[..2])
 }
 
 /// The named places in the store of the stand-in's build.
