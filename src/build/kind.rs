@@ -15,7 +15,7 @@ use crate::bun::exe::Executable;
 use crate::bun::inject::prove_runtime_while;
 use crate::bun::lockfile::{Kind, Package};
 use crate::bun::manifest::LIFECYCLE;
-use crate::bun::names::split_key;
+use crate::bun::names::{alias, split_key};
 use crate::error::{Error, Reason, Result};
 use crate::fetch::inputs::Inputs;
 use crate::fetch::{installed, seed};
@@ -274,12 +274,8 @@ fn places(locked: &Locked) -> usize {
     let Some(packages) = &locked.lock.dependencies.packages else {
         return if locked.plan.scripts.is_empty() { 0 } else { MAX_PLACES };
     };
-    let at = |name: &String| {
-        let last = |key: &str| {
-            split_key(key).and_then(|parts| parts.last().copied()) == Some(name.as_str())
-        };
-        packages.iter().filter(|one| last(&one.key)).count().max(1)
-    };
+    let at =
+        |name: &String| packages.iter().filter(|one| alias(&one.key) == Some(name)).count().max(1);
     locked.plan.scripts.iter().map(at).sum()
 }
 

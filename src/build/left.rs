@@ -7,7 +7,6 @@ use cap_std::fs::{Dir, File};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
-/// The directory at `path` below `work`.
 pub fn directory(work: &Dir, path: &str) -> std::io::Result<Dir> {
     let mut dir: OwnedFd = open(work, ".", OFlags::DIRECTORY)?;
     for part in path.split('/') {

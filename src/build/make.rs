@@ -23,11 +23,9 @@ use crate::store::{Pending, Store};
 /// What is said while another process builds.
 const WAITING: &str = "another build of the same plan is running: waiting for it";
 
-/// A finished build.
 #[derive(Debug)]
 pub struct Build {
     pub report: BuildReport,
-    /// The output in the store.
     pub output: PathBuf,
     /// Whether it was built now, or taken now from elsewhere.
     pub fresh: bool,
@@ -188,7 +186,7 @@ pub fn adopt(context: &Context, locked: &Locked, binary: std::fs::File) -> Resul
     let _lock = store.lock(&stored.key, &mut || context.progress.note(WAITING))?;
     let pending = take(&store, binary, expected.sha256.digest())
         .map_err(|err| err.at(locked.place.clone()))?;
-    let (mut tool, _) =
+    let mut tool =
         context.network()?.fetcher().bun(locked.plan.bun()?, &locked.plan.bun_version)?;
     timings.part("fetch");
     let scratch = store.scratch()?;

@@ -15,7 +15,7 @@ use crate::lock::Locked;
 use crate::record::ids::{Algorithm, Blake3, Digest, Name, RelPath, Sha256};
 use crate::record::lockfile::{Ambient, Identity, Output, ProviderKind};
 use crate::record::report::{IdentityProof, OutputStatus, Runtime};
-use crate::sandbox::{self, Command, Exit, Finished, Launcher, Mount, Policy, Sandbox, inside};
+use crate::sandbox::{self, Command, Exit, Launcher, Mount, Policy, Sandbox, inside};
 use crate::store::{Pending, Store, StoredFile};
 
 /// Longest time that `--help` or `--version` may take; Case needs 0.4 s.
@@ -89,7 +89,6 @@ pub struct Proof {
 #[derive(Debug)]
 pub struct Proven {
     pub output: Output,
-    /// Where it is in the store.
     pub path: PathBuf,
     pub runtime: Runtime,
     /// What it says of itself.
@@ -227,9 +226,7 @@ pub fn identity(
     want: &Identity,
 ) -> Result<IdentityProof> {
     let mut asked = Asked::start(launcher, binary, sha256)?;
-    let mut ask = |argument: &str| asked.ask(argument);
-    let help = ask("--help")?;
-    let text = answer("--help", &help)?;
+    let text = asked.answer("--help")?;
     let first = first_line(&text);
     // Every fault, each with the flag that would lock what was seen.
     let mut faults: Vec<(Error, String)> = Vec::new();
@@ -247,8 +244,7 @@ pub fn identity(
     let version = match &want.version {
         None => None,
         Some(want) => {
-            let answered = ask("--version")?;
-            let found = answer("--version", &answered)?.trim().to_owned();
+            let found = asked.answer("--version")?.trim().to_owned();
             if !Identity::shows(want, &found) {
                 let flag = format!("--version-text {}", quoted(&found));
                 faults.push((wrong("--version", want, &found), flag));
@@ -260,14 +256,11 @@ pub fn identity(
     if let Some(fault) = together(provider, faults) {
         return Err(fault);
     }
-    let digest = Digest::sha256(text.as_bytes());
-    let help_sha256 = Sha256::from_digest(&digest)
-        .ok_or_else(|| Error::new(Reason::Internal, "a SHA-256 that is none"))?;
     Ok(IdentityProof {
         help_first_line: first.to_owned(),
         commands: want.commands.clone(),
         version,
-        help_sha256,
+        help_sha256: Sha256::of(text.as_bytes()),
     })
 }
 
@@ -314,7 +307,11 @@ impl Asked {
         Ok(Self { sandbox: sandbox::start(launcher, &policy)? })
     }
 
-    fn ask(&mut self, argument: &str) -> Result<Finished> {
+    /// What the program says to one argument: on stdout, or where nothing was, on stderr, on which some print their help.
+    ///
+    /// # Errors
+    /// [`Reason::WrongIdentity`] where it fails or prints no text.
+    pub fn answer(&mut self, argument: &str) -> Result<String> {
         let mut command = Command::new(["/admit/out/program", argument], inside("/tmp")?);
         command.env = BTreeMap::from(
             [
@@ -327,27 +324,16 @@ impl Asked {
             .map(|(key, value)| (key.to_owned(), value.to_owned())),
         );
         command.wall = IDENTITY_WALL;
-        self.sandbox.run(&command)
+        let finished = self.sandbox.run(&command)?;
+        let fault = |want, found: &str| wrong(argument, want, found);
+        if finished.exit != Exit::Code(0) {
+            let fault = fault("exit code 0", &exit_text(&finished.exit));
+            return Err(fault.caused_by(finished.stderr.text()));
+        }
+        let on_stderr = finished.stdout.kept.is_empty();
+        let stream = if on_stderr { finished.stderr } else { finished.stdout };
+        String::from_utf8(stream.kept).map_err(|_| fault("UTF-8 text", "other bytes"))
     }
-
-    /// What the program says to one argument.
-    ///
-    /// # Errors
-    /// [`Reason::WrongIdentity`] where it fails or prints no text.
-    pub fn answer(&mut self, argument: &str) -> Result<String> {
-        let finished = self.ask(argument)?;
-        answer(argument, &finished)
-    }
-}
-
-/// What was printed: on stdout, or where nothing was, on stderr, on which some print their help.
-fn answer(argument: &str, finished: &Finished) -> Result<String> {
-    if finished.exit != Exit::Code(0) {
-        let stderr = finished.stderr.text();
-        return Err(wrong(argument, "exit code 0", &exit_text(&finished.exit)).caused_by(stderr));
-    }
-    let stream = if finished.stdout.kept.is_empty() { &finished.stderr } else { &finished.stdout };
-    String::from_utf8(stream.kept.clone()).map_err(|_| wrong(argument, "UTF-8 text", "other bytes"))
 }
 
 /// The names that a line of a help text lists: the first word of an indented line, with its aliases (`context|ctx`,

@@ -113,7 +113,7 @@ impl Tracked {
 
 /// A path below the project's directory, from the source's root.
 fn inside(plan: &Plan, path: &str) -> String {
-    plan.project().map_or_else(|| path.to_owned(), |project| format!("{project}/{path}"))
+    format!("{}{path}", plan.prefix())
 }
 
 /// The `package.json` of each package of the source, its root first.
@@ -136,7 +136,7 @@ pub fn commands(plan: &Plan, lock: &BunLock) -> BTreeSet<String> {
         _ => Vec::new(),
     });
     // Of a `file:` directory Bun installs the very files of the source.
-    let project = plan.project().map_or_else(String::new, |dir| format!("{dir}/"));
+    let project = plan.prefix();
     let local = lock.packages.values().filter(|package| package.kind == Kind::File);
     let local = local.flat_map(|package| {
         let dir = package.directory(&project).unwrap_or_default();

@@ -38,7 +38,7 @@ pub fn take(context: &Context, locked: &Locked, timings: &mut Timings) -> Result
     let mut pending = fetcher.published(file)?;
     let runtime = match form {
         PublishedForm::Bun => {
-            let (mut tool, _) = fetcher.bun(plan.bun()?, &plan.bun_version)?;
+            let mut tool = fetcher.bun(plan.bun()?, &plan.bun_version)?;
             timings.part("fetch");
             ProviderKind::Package.prove_runtime(&mut tool, pending.file())?
         }
@@ -221,7 +221,7 @@ fn bun_inside(
             Err(err) if err.reason() == Reason::NotFound => continue,
             Err(err) => return Err(err),
         };
-        let (mut tool, _) = fetcher.bun(&package, &version)?;
+        let mut tool = fetcher.bun(&package, &version)?;
         match prove_runtime(mapped(&mut tool)?.bytes(), bytes) {
             Ok(_) => {
                 let platforms = [(platform, package)].into();

@@ -19,15 +19,13 @@ use crate::error::{Error, Kind, Result};
 use crate::record::ids::{Blake3, Sha256};
 use crate::record::lockfile::Output;
 
-pub use around::{Around, Machine, NotVaried, OPEN_PATH, Variation, possible};
+pub use around::{Around, Machine, NotVaried, OPEN_PATH, Variation, Varied, possible};
 
 /// A build's output, kept in the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Product {
-    /// SHA-256.
     pub sha256: Sha256,
     pub blake3: Blake3,
-    /// Bytes.
     pub size: u64,
     /// Absent where the output was refused: it is not in the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,7 +91,7 @@ pub struct Round {
 
 impl Round {
     fn new(around: &Around, ended: Ended, expected: Option<&Expected>) -> Self {
-        let varied = around.varied.clone();
+        let varied = around.words();
         match ended {
             Ok(product) => {
                 let identical = expected.is_some_and(|one| *one.sha256() == product.sha256);
@@ -279,13 +277,11 @@ fn blame(
     let Some((around, b)) = differing.iter().find(|(_, product)| product.sha256 != a.sha256) else {
         return Ok(Blame::Lock { b: a });
     };
-    for variation in around.varied.keys() {
-        let alone = around.only(*variation);
-        match build(&alone)? {
+    for (variation, value) in around.words() {
+        match build(&around.only(variation))? {
             Err(failed) => return Ok(Blame::Unknown { failed }),
             Ok(b) if b.sha256 != a.sha256 => {
-                let value = around.varied[variation].clone();
-                return Ok(Blame::Variation { variation: *variation, value, a, b });
+                return Ok(Blame::Variation { variation, value, a, b });
             }
             Ok(_) => {}
         }
@@ -299,9 +295,8 @@ mod tests {
     use crate::record::ids::Digest;
 
     fn product(text: &str) -> Product {
-        let digest = Digest::sha256(text.as_bytes());
         Product {
-            sha256: Sha256::from_digest(&digest).unwrap(),
+            sha256: Sha256::of(text.as_bytes()),
             blake3: Blake3::from_digest(&Digest::blake3(text.as_bytes())).unwrap(),
             size: 1,
             output: Some(text.into()),
@@ -344,7 +339,7 @@ mod tests {
     #[test]
     fn each_variation_alone_is_found() {
         for guilty in Variation::ALL {
-            let follows = |around: &Around, _| format!("{:?}", around.varied.get(&guilty));
+            let follows = |around: &Around, _| format!("{:?}", around.0.get(&guilty));
             for locked in [None, Some("None")] {
                 let (done, _) = run(locked, 2, follows);
                 assert_eq!((done.answer, done.identical), (Answer::Differs, 0), "{guilty}");
@@ -372,7 +367,7 @@ mod tests {
         assert!(matches!(done.blame, Some(Blame::Itself { .. })), "{:?}", done.blame);
         let (done, _) = run(Some("x"), 2, |_, _| "y".into());
         assert!(matches!(done.blame, Some(Blame::Lock { .. })), "{:?}", done.blame);
-        let (done, _) = run(Some("x"), 2, |around, _| match around.varied.len() {
+        let (done, _) = run(Some("x"), 2, |around, _| match around.0.len() {
             0 | 1 => "x".into(),
             _ => "y".into(),
         });
@@ -408,7 +403,7 @@ mod tests {
     fn rounds_differ_and_what_cannot_be_varied_is_said() {
         let arounds = arounds(4);
         for (i, one) in arounds.iter().enumerate() {
-            assert_eq!(one.varied.len(), Variation::ALL.len());
+            assert_eq!(one.0.len(), Variation::ALL.len());
             assert!(arounds.iter().skip(i + 1).all(|other| other != one));
         }
         let bare = Machine { cpus: vec![0], time_namespaces: false };

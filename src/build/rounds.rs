@@ -11,7 +11,7 @@ use super::make::{Build, Made, make};
 use super::options::Options;
 use super::rebuild::{
     Around, Blame, Ended, Expected, Failed, Machine, NotVaried, OPEN_PATH, Product, Rebuilt,
-    Variation, decide, possible,
+    Variation, Varied, decide, possible,
 };
 use super::sandboxed::{self, Outcome};
 use super::stored::Stored;
@@ -114,9 +114,7 @@ fn input_refused(err: &Error) -> Error {
 /// What `admit rebuild` was asked for.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// How often to build.
     pub rounds: usize,
-    /// What to vary.
     pub vary: Vec<Variation>,
     pub step_wall: Duration,
 }
@@ -138,7 +136,7 @@ pub fn rebuild(context: &Context, locked: &Locked, wanted: &Wanted) -> Result<Re
     let mut builds = 0;
     let rebuilt = decide(locked.output().map(|output| &output.sha256), &rounds, &mut |around| {
         builds += 1;
-        let what: Vec<_> = around.varied.keys().map(|variation| variation.as_str()).collect();
+        let what: Vec<_> = around.0.keys().map(|variation| variation.as_str()).collect();
         let what = if what.is_empty() { "nothing".to_owned() } else { what.join(", ") };
         context.progress.stage("rebuild", &format!("build {builds}, varied: {what}"));
         process(context, locked, wanted.step_wall, scratch.path(), around)
@@ -161,23 +159,22 @@ fn process(
     };
     let mut command = Command::new("/proc/self/exe");
     command.args(context.flags()?).args(["--json", "--quiet", "rebuild-round"]);
-    command.args(["--open-path", around.open_path.unwrap_or(OPEN_PATH)]);
     command.args(["--step-timeout", &step_wall.as_secs().to_string()]);
-    if let Some(name) = &around.scratch {
-        command.arg("--scratch").arg(below(name)?);
+    let mut open_path = OPEN_PATH;
+    for (varied, _) in around.0.values() {
+        match varied {
+            Varied::Path { scratch, inside } => {
+                open_path = inside;
+                command.arg("--scratch").arg(below(scratch)?)
+            }
+            Varied::Clock(seconds) => command.args(["--clock-ahead", &seconds.to_string()]),
+            Varied::Umask(mask) => command.args(["--umask", &mask.to_string()]),
+            Varied::Cpu(cpu) => command.args(["--cpu", &cpu.to_string()]),
+            Varied::Env(variables) => command.envs(variables.iter().copied()),
+            Varied::Home(home) => command.env("HOME", below(home)?).envs(context.home_kept()?),
+        };
     }
-    let numbers = [
-        ("--clock-ahead", around.clock_ahead.map(|seconds| seconds.to_string())),
-        ("--umask", around.umask.map(|mask| mask.to_string())),
-        ("--cpu", around.cpu.map(|cpu| cpu.to_string())),
-    ];
-    for (name, value) in numbers {
-        command.args(value.iter().flat_map(|value| [name, value.as_str()]));
-    }
-    command.envs(&around.env);
-    if let Some(name) = &around.home {
-        command.env("HOME", below(name)?).envs(context.home_kept()?);
-    }
+    command.args(["--open-path", open_path]);
     let spec = format!("{}@{}", locked.lock.provider, locked.lock.source.rev);
     command.arg("--").arg(spec).stdin(Stdio::null());
     let output = command.output().map_err(|err| Error::io("start", "admit", err))?;

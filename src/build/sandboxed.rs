@@ -146,7 +146,6 @@ fn end(
     }
 }
 
-/// What the steps left.
 struct Left {
     commands: Vec<Vec<String>>,
     writes: Vec<RelPath>,

@@ -13,7 +13,6 @@ use crate::store::Store;
 /// served as this one's.
 pub const BUILDER: &str = env!("BUILD_RULES_SHA256");
 
-/// The area of the store.
 const AREA: &str = "builds";
 
 /// The place of a plan's build.

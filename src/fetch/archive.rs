@@ -262,34 +262,27 @@ fn stays_inside(name: &str, target: &str) -> bool {
 
 /// Reads to the end: the rest of the tar stream is zeros, the gzip checksum holds, and nothing follows but zeros.
 fn finish<R: io::BufRead>(rest: io::Take<GzDecoder<R>>, place: &str) -> Result<()> {
-    let mut buf = [0; 8192];
     let mut packed = only_zeros(rest, place)?.into_inner();
-    loop {
-        let n = packed.read(&mut buf).map_err(|err| broken(place, err))?;
-        if n == 0 {
-            return Ok(());
-        }
-        if buf[..n].iter().any(|b| *b != 0) {
-            return Err(hostile(place, "bytes after the end of the compressed stream"));
-        }
-    }
+    zeros(&mut packed, place, "bytes after the end of the compressed stream")
 }
 
 /// Reads to the end of the stream, which is zeros and below its cap.
 fn only_zeros<R: Read>(mut rest: io::Take<R>, place: &str) -> Result<R> {
-    let mut buf = [0; 8192];
-    loop {
-        let n = rest.read(&mut buf).map_err(|err| broken(place, err))?;
-        if n == 0 {
-            break;
-        }
-        if buf[..n].iter().any(|b| *b != 0) {
-            return Err(hostile(place, "bytes after the end of the archive"));
-        }
-    }
+    zeros(&mut rest, place, "bytes after the end of the archive")?;
     match rest.limit() {
         0 => Err(hostile(place, "a bomb: it unpacks to far more than it packs")),
         _ => Ok(rest.into_inner()),
+    }
+}
+
+fn zeros(rest: &mut impl Read, place: &str, what: &str) -> Result<()> {
+    let mut buf = [0; 8192];
+    loop {
+        match rest.read(&mut buf).map_err(|err| broken(place, err))? {
+            0 => return Ok(()),
+            n if buf[..n].iter().any(|b| *b != 0) => return Err(hostile(place, what)),
+            _ => {}
+        }
     }
 }
 

@@ -19,34 +19,10 @@ use crate::git::id::{Kind, Oid};
 use crate::git::object::{self, Objects};
 use crate::git::smart::{self, Want};
 use crate::git::write;
-use crate::record::ids::{CommitId, Digest, ObjectId, RelPath};
+use crate::record::ids::{CommitId, Digest, ObjectId};
+use crate::record::lockfile::Source as Locked;
 use crate::store::StoredTree;
 use crate::store::sink::DirSink;
-
-#[derive(Clone, Copy, Debug)]
-pub struct Locked<'a> {
-    /// `https://`, `http://`, `file:///` or `embedded:<name>`.
-    pub url: &'a str,
-    pub rev: &'a CommitId,
-    /// Its git tree, where the lock has it.
-    pub tree: Option<&'a ObjectId>,
-    /// The NAR hash of its files, where the lock has it.
-    pub nar_hash: Option<&'a Digest>,
-    /// Submodules that are left out.
-    pub without: &'a [RelPath],
-}
-
-impl<'a> Locked<'a> {
-    pub fn of(source: &'a crate::record::lockfile::Source) -> Self {
-        Self {
-            url: &source.url,
-            rev: &source.rev,
-            tree: source.tree.as_ref(),
-            nar_hash: source.nar_hash.as_ref().map(|sri| &sri.0),
-            without: &source.without,
-        }
-    }
-}
 
 #[derive(Debug)]
 pub struct Source {
@@ -73,7 +49,6 @@ impl Repository<'_> {
         }
     }
 
-    /// The one commit that `prefix` abbreviates.
     pub(super) fn resolve(&self, prefix: &str) -> Result<CommitId> {
         match self {
             Repository::Confined(objects) => objects.resolve(prefix),
@@ -91,15 +66,15 @@ impl<'a> Fetcher<'a> {
     /// [`Reason::Unreachable`] and the other reasons of [`crate::download::client::Client::fetch`];
     /// [`Reason::RevNotInRemote`]; [`Reason::SourceMismatch`] where tree, NAR hash or an object is not the locked one;
     /// [`Reason::HostileArchive`], [`Reason::UnsupportedSource`] for what the tree holds; those of the store.
-    pub fn source(&self, locked: &Locked<'_>) -> Result<Source> {
+    pub fn source(&self, locked: &Locked) -> Result<Source> {
         if let Some(source) = self.stored_source(locked)? {
             return Ok(source);
         }
-        let place = self.mirrors.apply(locked.url);
+        let place = self.mirrors.apply(&locked.url);
         self.progress.stage("fetch", &format!("source {} from {}", locked.rev.short(), locked.url));
-        let repository = self.repository(locked.url, &place, Want::Commit(locked.rev))?;
+        let repository = self.repository(&locked.url, &place, Want::Commit(&locked.rev))?;
         let objects = repository.objects();
-        let commit = object::commit(objects, locked.rev).map_err(|err| match err.reason() {
+        let commit = object::commit(objects, &locked.rev).map_err(|err| match err.reason() {
             Reason::RevNotInRemote => {
                 Error::new(Reason::RevNotInRemote, "the commit is not in the remote")
                     .at(place.clone())
@@ -112,8 +87,8 @@ impl<'a> Fetcher<'a> {
         let writer = self.store.tree_writer()?;
         let root = writer.dir();
         let inside = object::export(objects, &commit.tree, &mut DirSink::new(root, "source"))?;
-        let submodules = self.with_submodules(locked.url, root, inside, locked.without)?;
-        let files = writer.finish(locked.nar_hash).map_err(|err| match err.reason() {
+        let submodules = self.with_submodules(&locked.url, root, inside, &locked.without)?;
+        let files = writer.finish(nar_of(locked)).map_err(|err| match err.reason() {
             Reason::DigestMismatch => mismatch(locked, "the source has another NAR hash")
                 .expected(err.expected_value().unwrap_or_default())
                 .found(err.found_value().unwrap_or_default()),
@@ -155,8 +130,8 @@ impl<'a> Fetcher<'a> {
     }
 
     /// The locked source from the store alone, proven from the commit's id down to every file.
-    fn stored_source(&self, locked: &Locked<'_>) -> Result<Option<Source>> {
-        let Some(nar) = locked.nar_hash else { return Ok(None) };
+    fn stored_source(&self, locked: &Locked) -> Result<Option<Source>> {
+        let Some(nar) = nar_of(locked) else { return Ok(None) };
         let Some(raw) = self.store.record_get(RECORD.0, nar, RECORD.1)? else { return Ok(None) };
         // Two commits can have the same files; then the other one is fetched.
         if Oid::of(Kind::Commit, &raw).to_string() != locked.rev.as_str() {
@@ -164,7 +139,7 @@ impl<'a> Fetcher<'a> {
         }
         let Some(commit) = object::parse_commit(&raw) else { return Ok(None) };
         let Some(files) = self.store.tree(nar)? else { return Ok(None) };
-        let Some(submodules) = self.stored_submodules(nar, locked.without)? else {
+        let Some(submodules) = self.stored_submodules(nar, &locked.without)? else {
             return Ok(None);
         };
         let tree = hash_tree(&files.dir()?, files.path(), "", &submodules)?;
@@ -223,8 +198,12 @@ impl<'a> Fetcher<'a> {
     }
 }
 
-fn check_tree(locked: &Locked<'_>, found: &ObjectId) -> Result<()> {
-    match locked.tree {
+fn nar_of(locked: &Locked) -> Option<&Digest> {
+    locked.nar_hash.as_ref().map(|sri| &sri.0)
+}
+
+fn check_tree(locked: &Locked, found: &ObjectId) -> Result<()> {
+    match &locked.tree {
         Some(want) if want != found => Err(mismatch(locked, "the commit has another tree")
             .expected(want.to_string())
             .found(found.to_string())),
@@ -232,7 +211,7 @@ fn check_tree(locked: &Locked<'_>, found: &ObjectId) -> Result<()> {
     }
 }
 
-fn mismatch(locked: &Locked<'_>, what: &str) -> Error {
+fn mismatch(locked: &Locked, what: &str) -> Error {
     Error::new(Reason::SourceMismatch, what)
         .at(format!("{} at {}", locked.url, locked.rev))
         .hint("the lock contradicts itself: its rev fixes tree and files; was it edited?")

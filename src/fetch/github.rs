@@ -98,7 +98,7 @@ impl Fetcher<'_> {
         let mut tar = tar(repository.objects(), commit, commit.as_str(), &at)?;
         let mut writer = self.store.writer_with(&[Algorithm::Sha256])?;
         io::copy(&mut tar, &mut writer).map_err(|err| Error::io("read", &at, err))?;
-        writer.finish_by(Algorithm::Sha256)
+        writer.finish_as(None, Algorithm::Sha256)
     }
 
     fn github_from_mirror(
@@ -195,7 +195,7 @@ fn tar(objects: &dyn Objects, id: &CommitId, top: &str, at: &Path) -> Result<Fil
     let out = BufWriter::new(File::create_new(at).map_err(io)?);
     let mut tar = Tar { out, len: 0, time: commit.time.max(0) };
     let comment = pax_record("comment", id.as_str().as_bytes());
-    tar.entry(b'g', b"pax_global_header", 0o666, b"", &comment).map_err(io)?;
+    tar.entry(b'g', b"pax_global_header", b"", 0o666, b"", &comment).map_err(io)?;
     tar.member(id.as_str(), format!("{top}/").as_bytes(), Kind::Dir).map_err(io)?;
     object::walk(objects, &commit.tree, &mut |path, oid, item| {
         let name = format!("{top}/{path}");
@@ -259,32 +259,19 @@ impl Tar {
         }
         if !pax.is_empty() {
             let name = format!("{oid}.paxheader");
-            self.entry(b'x', name.as_bytes(), 0o666, b"", &pax)?;
+            self.entry(b'x', name.as_bytes(), b"", 0o666, b"", &pax)?;
         }
-        self.header(type_, &name, prefix, mode, link, data.len())?;
-        self.blocks(data)
+        self.entry(type_, &name, prefix, mode, link, data)
     }
 
     fn entry(
         &mut self,
         type_: u8,
         name: &[u8],
-        mode: u32,
-        link: &[u8],
-        data: &[u8],
-    ) -> io::Result<()> {
-        self.header(type_, name, b"", mode, link, data.len())?;
-        self.blocks(data)
-    }
-
-    fn header(
-        &mut self,
-        type_: u8,
-        name: &[u8],
         prefix: &[u8],
         mode: u32,
         link: &[u8],
-        size: usize,
+        data: &[u8],
     ) -> io::Result<()> {
         let mut h = [0; 512];
         let mut put = |at: usize, text: &[u8]| h[at..at + text.len()].copy_from_slice(text);
@@ -292,7 +279,7 @@ impl Tar {
         put(100, format!("{mode:07o}").as_bytes());
         put(108, b"0000000");
         put(116, b"0000000");
-        put(124, format!("{size:011o}").as_bytes());
+        put(124, format!("{:011o}", data.len()).as_bytes());
         put(136, format!("{:011o}", self.time).as_bytes());
         put(148, b"        ");
         put(156, &[type_]);
@@ -306,10 +293,7 @@ impl Tar {
         put(345, prefix);
         let sum: u32 = h.iter().map(|b| u32::from(*b)).sum();
         h[148..156].copy_from_slice(format!("{sum:07o}\0").as_bytes());
-        self.put(&h)
-    }
-
-    fn blocks(&mut self, data: &[u8]) -> io::Result<()> {
+        self.put(&h)?;
         self.put(data)?;
         self.fill(512)
     }

@@ -5,7 +5,7 @@ use std::io::Read as _;
 
 use super::Fetcher;
 use super::archive::PACKAGE_BYTES;
-use super::git::{self, Source};
+use super::git::Source;
 use super::github::Hosted;
 use super::installed::Local;
 use super::packages::{Origin, Tarball, Wanted};
@@ -67,9 +67,9 @@ impl Fetcher<'_> {
     pub fn inputs(&self, locked: &Locked) -> Result<Inputs> {
         let (lock, plan) = (&locked.lock, &locked.plan);
         // The source first: where it cannot be had, nothing else is downloaded and nothing is left behind.
-        let source = self.source(&git::Locked::of(&lock.source))?;
+        let source = self.source(&lock.source)?;
         let bun_lock = read_lock(&source, &plan.lockfile)?;
-        let project = plan.project().map_or_else(String::new, |dir| format!("{dir}/"));
+        let project = plan.prefix();
         let tree = source.files.dir()?;
         let has = |path: &str| tree.symlink_metadata(path).is_ok_and(|meta| meta.is_file());
         bun_lock.check_origins(&project, &has)?;
@@ -122,7 +122,7 @@ impl Fetcher<'_> {
             let bun = bun
                 .join()
                 .map_err(|_| Error::new(Reason::Internal, "the toolchain's thread ended badly"))?;
-            let (tarballs, (bun, _)) = (tarballs?.files, bun?);
+            let (tarballs, bun) = (tarballs?.files, bun?);
             Ok(Inputs {
                 source,
                 bun,
@@ -148,7 +148,7 @@ impl Fetcher<'_> {
         path: &RelPath,
         wanted: Vec<(String, Option<Sri>)>,
     ) -> Result<BTreeMap<String, Sri>> {
-        let source = self.source(&git::Locked::of(source))?;
+        let source = self.source(source)?;
         let lock = read_lock(&source, path)?;
         let project = path.as_str().strip_suffix(path.file_name()).unwrap_or_default();
         let mut out = BTreeMap::new();
@@ -250,7 +250,7 @@ impl Fetcher<'_> {
             if is_address(&package.resolution) {
                 continue;
             }
-            let project = plan.project().map_or_else(String::new, |dir| format!("{dir}/"));
+            let project = plan.prefix();
             self.tarball_of_the_source(source, &project, package, Some(digest))?;
         }
         Ok(())

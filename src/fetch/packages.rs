@@ -177,32 +177,9 @@ impl Fetcher<'_> {
             let sum = total.fetch_add(done.saturating_sub(before), Ordering::Relaxed);
             self.progress.bytes(sum + done.saturating_sub(before), None);
         };
-        let file = match &one.origin {
-            Origin::Registry => {
-                let url = self.npm.tarball_url(&one.name, &one.version)?;
-                self.tarball(&url, one, &on_bytes)
-            }
-            Origin::Url(url) => self.tarball(url, one, &on_bytes),
-            Origin::Github(hosted) => self.github(hosted, Some(&one.integrity), &on_bytes),
-            Origin::Commit { url, commit } => {
-                self.commit(url, commit).and_then(|file| match *file.digest() == one.integrity {
-                    true => Ok(file),
-                    false => Err(Error::new(
-                        Reason::DigestMismatch,
-                        "the commit has other files than the lock records",
-                    )
-                    .at(format!("{url} at {commit}"))
-                    .expected(one.integrity.to_string())
-                    .found(file.digest().to_string())),
-                })
-            }
-        };
+        let file = self.from(&one.name, &one.version, &one.origin, Some(&one.integrity), &on_bytes);
         downloaded.fetch_add(1, Ordering::Relaxed);
-        file.map_err(|err| err.wanted_for(format!("the package {} {}", one.name, one.version)))
-    }
-
-    fn tarball(&self, url: &str, one: &Wanted, on_bytes: OnBytes<'_>) -> Result<StoredFile> {
-        self.download(url, Some(&one.integrity), PACKAGE_BYTES, on_bytes)
+        file
     }
 
     /// A package's file as it is now, by SHA-512.
@@ -217,14 +194,36 @@ impl Fetcher<'_> {
     ) -> Result<StoredFile> {
         self.progress.stage("fetch", &format!("{name} {version}"));
         let on_bytes = |done: u64, of: Option<u64>| self.progress.bytes(done, of);
+        self.from(name, version, origin, None, &on_bytes)
+    }
+
+    fn from(
+        &self,
+        name: &str,
+        version: &str,
+        origin: &Origin,
+        integrity: Option<&Digest>,
+        on_bytes: OnBytes<'_>,
+    ) -> Result<StoredFile> {
         let file = match origin {
             Origin::Registry => {
                 let url = self.npm.tarball_url(name, version)?;
-                self.download(&url, None, PACKAGE_BYTES, &on_bytes)
+                self.download(&url, integrity, PACKAGE_BYTES, on_bytes)
             }
-            Origin::Url(url) => self.download(url, None, PACKAGE_BYTES, &on_bytes),
-            Origin::Github(hosted) => self.github(hosted, None, &on_bytes),
-            Origin::Commit { url, commit } => self.commit(url, commit),
+            Origin::Url(url) => self.download(url, integrity, PACKAGE_BYTES, on_bytes),
+            Origin::Github(hosted) => self.github(hosted, integrity, on_bytes),
+            Origin::Commit { url, commit } => {
+                self.commit(url, commit).and_then(|file| match integrity {
+                    Some(integrity) if file.digest() != integrity => Err(Error::new(
+                        Reason::DigestMismatch,
+                        "the commit has other files than the lock records",
+                    )
+                    .at(format!("{url} at {commit}"))
+                    .expected(integrity.to_string())
+                    .found(file.digest().to_string())),
+                    _ => Ok(file),
+                })
+            }
         };
         file.map_err(|err| err.wanted_for(format!("the package {name} {version}")))
     }

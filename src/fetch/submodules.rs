@@ -29,7 +29,6 @@ const LIST: &str = "submodules";
 /// Submodules by path from the source's root.
 pub(super) type Submodules = BTreeMap<String, Submodule>;
 
-/// One submodule of a source.
 pub(super) struct Submodule {
     pub(super) commit: CommitId,
     /// Its commit object; `None`: it is left out, and its directory is empty.

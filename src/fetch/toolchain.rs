@@ -16,35 +16,34 @@ const PROGRAM: &str = "bin/bun";
 
 impl Fetcher<'_> {
     /// Brings the program of a pinned Bun into the store and gives the verified file. Its mode there is 0444: who runs it
-    /// makes an executable copy. The flag says whether it was downloaded.
+    /// makes an executable copy.
     ///
     /// # Errors
     /// [`Reason::DigestMismatch`] where the tarball or the program is not the locked one, [`Reason::HostileArchive`],
     /// those of [`crate::download::client::Client::fetch`] and of the store.
-    pub fn bun(&self, pin: &BunPackage, version: &str) -> Result<(StoredFile, bool)> {
+    pub fn bun(&self, pin: &BunPackage, version: &str) -> Result<StoredFile> {
         let (want, integrity) = (pin.binary_sha256.digest(), &pin.integrity.0);
         if let Some(program) = self.store.file(want)? {
-            return Ok((program, false));
+            return Ok(program);
         }
         self.progress.stage("fetch", &format!("Bun {version} ({})", pin.package));
         let url = self.npm.tarball_url(&pin.package, version)?;
-        let (mut tarball, fetched) = match self.store.file(integrity)? {
-            Some(tarball) => (tarball, false),
+        let mut tarball = match self.store.file(integrity)? {
+            Some(tarball) => tarball,
             None => {
                 let on_bytes = |done, total| self.progress.bytes(done, total);
-                (self.download(&url, Some(integrity), PACKAGE_BYTES, &on_bytes)?, true)
+                self.download(&url, Some(integrity), PACKAGE_BYTES, &on_bytes)?
             }
         };
         let mut sink = ProgramSink { store: self.store, want, program: None };
         let size = tarball.size();
         archive::unpack(tarball.file(), size, Top::Any, Limits::default(), &url, &mut sink)?;
-        let program = sink.program.ok_or_else(|| {
+        sink.program.ok_or_else(|| {
             Error::new(Reason::HostileArchive, "the package holds no Bun")
                 .at(url)
                 .expected(PROGRAM)
                 .found("no such file")
-        })?;
-        Ok((program, fetched))
+        })
     }
 }
 

@@ -17,7 +17,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 use super::dir::{ObjectDir, SOURCE, borrowed};
 use super::id::{Kind, Oid};
-use super::object::{Objects, verify};
+use super::object::{Objects, absent, verify};
 use super::pack::Fault;
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::CommitId;
@@ -229,12 +229,7 @@ impl Objects for Confined {
                 verify(id, kind, kind, &data, &self.place)?;
                 Ok(data)
             }
-            Answer::Absent => {
-                Err(Error::new(Reason::RevNotInRemote, "an object is not in the remote")
-                    .at(self.place.clone())
-                    .expected(what())
-                    .hint("a shallow or partial clone cannot serve as a mirror for this commit"))
-            }
+            Answer::Absent => Err(absent(&self.place, what())),
         }
     }
 }
@@ -248,7 +243,6 @@ fn letter(kind: Kind) -> u8 {
     }
 }
 
-/// One answer.
 fn heard(from: &mut impl Read, most: u64) -> io::Result<(u8, Vec<u8>)> {
     let mut head = [0; 9];
     from.read_exact(&mut head)?;

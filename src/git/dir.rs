@@ -12,7 +12,7 @@ use flate2::bufread::ZlibDecoder;
 use rustix::fs::{CWD, Dir, Mode, OFlags};
 
 use super::id::{Kind, Oid};
-use super::object::{Objects, verify};
+use super::object::{Objects, absent, verify};
 use super::pack::{Budget, Fault, Limits, Pack, whole};
 use crate::error::{Error, Reason, Result};
 use crate::host::open_regular;
@@ -140,10 +140,7 @@ impl Objects for ObjectDir {
                 verify(id, kind, found, &data, &self.place)?;
                 Ok(data)
             }
-            Ok(None) => Err(Error::new(Reason::RevNotInRemote, "an object is not in the remote")
-                .at(self.place.clone())
-                .expected(what())
-                .hint("a shallow or partial clone cannot serve as a mirror for this commit")),
+            Ok(None) => Err(absent(&self.place, what())),
             Err(fault) => Err(unreadable(&self.place, fault).expected(what())),
         }
     }

@@ -40,6 +40,14 @@ pub(crate) fn verify(id: Oid, want: Kind, kind: Kind, data: &[u8], place: &str) 
         .found(format!("{kind} {hash}")))
 }
 
+/// No object of this kind and id.
+pub(super) fn absent(place: &str, what: String) -> Error {
+    Error::new(Reason::RevNotInRemote, "an object is not in the remote")
+        .at(place)
+        .expected(what)
+        .hint("a shallow or partial clone cannot serve as a mirror for this commit")
+}
+
 /// What admit needs of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {

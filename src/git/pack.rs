@@ -130,7 +130,6 @@ enum What {
     Delta(Base),
 }
 
-/// The head of one entry.
 struct Entry {
     what: What,
     size: u64,

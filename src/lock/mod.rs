@@ -232,8 +232,7 @@ pub fn update(lock: &Lockfile, found: Resolved<'_>) -> Result<(Lockfile, Vec<Cha
             Some(_) => {}
         }
     }
-    let output =
-        Output { sha256: report.sha256.clone(), blake3: report.blake3.clone(), size: report.size };
+    let output = report.binary();
     let field = format!("outputs.{}", report.platform);
     match next.outputs.get(&report.platform) {
         Some(old) if *old == output => {}
@@ -241,7 +240,13 @@ pub fn update(lock: &Lockfile, found: Resolved<'_>) -> Result<(Lockfile, Vec<Cha
             return Err(mismatch(&field, old.sha256.to_string(), output.sha256.to_string()));
         }
         None if next.build.path.is_none() && next.kind == ProviderKind::Bun => {
-            return Err(open_path(&field));
+            // What one build gave at a directory of its own choice says nothing of the next.
+            let what = "the lock leaves the build path open, so no output is locked";
+            return Err(Error::new(Reason::OutputNotLocked, what)
+                .at(field)
+                .expected("build.path in the lock")
+                .found("absent")
+                .hint("name one with --build-path: admit lock --help"));
         }
         None => {
             changes.push(Change { field, before: None, after: output.sha256.to_string() });
@@ -249,18 +254,6 @@ pub fn update(lock: &Lockfile, found: Resolved<'_>) -> Result<(Lockfile, Vec<Cha
         }
     }
     Ok((next, changes))
-}
-
-/// What one build gave at a directory of its own choice says nothing of the next.
-fn open_path(field: &str) -> Error {
-    Error::new(
-        Reason::OutputNotLocked,
-        "the lock leaves the build path open, so no output is locked",
-    )
-    .at(field.to_owned())
-    .expected("build.path in the lock")
-    .found("absent")
-    .hint("name one with --build-path: admit lock --help")
 }
 
 fn fill<T: PartialEq + ToString>(
@@ -297,23 +290,14 @@ pub fn compare(old: Option<&Lockfile>, new: &Lockfile) -> Vec<Change> {
     };
     let before = old.map(flat).unwrap_or_default();
     let after = flat(new);
-    let mut changes: Vec<Change> = after
-        .iter()
-        .filter(|(field, value)| before.get(*field) != Some(value))
-        .map(|(field, value)| Change {
-            field: field.clone(),
-            before: before.get(field).cloned(),
-            after: value.clone(),
-        })
-        .collect();
-    changes.extend(before.iter().filter(|(field, _)| !after.contains_key(*field)).map(
-        |(field, value)| Change {
-            field: field.clone(),
-            before: Some(value.clone()),
-            after: "absent".into(),
-        },
-    ));
-    changes
+    let change = |field: &String, after: &str| {
+        let before = before.get(field).cloned();
+        Change { field: field.clone(), before, after: after.to_owned() }
+    };
+    let other = after.iter().filter(|(field, value)| before.get(*field) != Some(value));
+    let gone = before.keys().filter(|field| !after.contains_key(*field));
+    let other = other.map(|(field, value)| change(field, value));
+    other.chain(gone.map(|field| change(field, "absent"))).collect()
 }
 
 fn flatten(prefix: &str, value: &serde_json::Value, out: &mut BTreeMap<String, String>) {

@@ -137,6 +137,11 @@ impl Plan {
         self.lockfile.as_str().rsplit_once('/').and_then(|(dir, _)| dir.parse().ok())
     }
 
+    /// What the paths of the project begin with: its directory and `/`, or nothing.
+    pub fn prefix(&self) -> String {
+        self.project().map_or_else(String::new, |dir| format!("{dir}/"))
+    }
+
     /// SHA-256 of the canonical form. What a build resolves is no part of it: a lock that was filled by
     /// `admit lock --update` finds the build that filled it.
     pub fn digest(&self) -> Digest {

@@ -132,8 +132,8 @@ fn source(context: &Context, url: &str, rev: &Rev, ask: &Ask) -> Result<(CommitI
         Rev::Commit(rev) => rev.clone(),
         Rev::Newest => fetcher.newest(url)?,
     };
-    let without = ask.without.as_deref().unwrap_or_default();
-    let locked = git::Locked { url, rev: &rev, tree: None, nar_hash: None, without };
+    let without = ask.without.clone().unwrap_or_default();
+    let locked = Source { without, ..Source::at(url, &rev) };
     let fetched = fetcher.source(&locked)?;
     Ok((rev, fetched))
 }

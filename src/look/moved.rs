@@ -7,7 +7,7 @@ use super::source::Seen;
 use super::toolchain::toolchain;
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
-use crate::fetch::{Fetcher, git};
+use crate::fetch::Fetcher;
 use crate::record::ids::Name;
 use crate::record::lockfile::{LicenseStatus, Lockfile, ProviderKind, Source};
 use crate::root::Root;
@@ -67,7 +67,7 @@ pub(super) fn moved(
 
 /// What the source of `lock` says.
 fn look(fetcher: &Fetcher<'_>, provider: &Name, lock: &Lockfile, ask: &Ask) -> Result<Proposal> {
-    let seen = Seen::of(&fetcher.source(&git::Locked::of(&lock.source))?.files)?;
+    let seen = Seen::of(&fetcher.source(&lock.source)?.files)?;
     let there = Some(&lock.dependencies.lockfile).filter(|at| seen.files.contains(at.as_str()));
     let path = propose::lockfile(&seen, ask.lockfile.as_ref().or(there))?;
     propose::propose(&seen, path.map_err(|open| missing(provider, &[open]))?)

@@ -66,7 +66,7 @@ pub(super) fn find(context: &Context, root: &Root, store: &Store) -> Result<BunT
         return Ok(made(tree));
     }
     let network = context.network()?;
-    let (mut program, _) = network.fetcher().bun(pin, &lock.bun.version)?;
+    let mut program = network.fetcher().bun(pin, &lock.bun.version)?;
     let writer = store.tree_writer()?;
     let io = |err| Error::io("write", "bun", err);
     let mut options = OpenOptions::new();

@@ -17,13 +17,13 @@ use super::patch::{self, Content, Files};
 use super::tools;
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
-use crate::fetch::git;
 use crate::host::open_regular;
 use crate::record::fixture::{
     FixtureOrigin, FixtureRecord, HeldOut, HeldOutCase, JudgeName, Profile, ProgramCall, TaskHead,
     workspace,
 };
 use crate::record::ids::{CommitId, Name, RelPath};
+use crate::record::lockfile::Source;
 use crate::record::{self, Record as _};
 use crate::root::Root;
 use crate::sandbox::Launcher;
@@ -511,8 +511,7 @@ fn commit(context: &Context, url: &str, rev: Option<&CommitId>) -> Result<(Files
         Some(rev) => rev.clone(),
         None => fetcher.newest(url)?,
     };
-    let locked = git::Locked { url, rev: &rev, tree: None, nar_hash: None, without: &[] };
-    let source = fetcher.source(&locked)?;
+    let source = fetcher.source(&Source::at(url, &rev))?;
     let files = read(source.files.path(), &format!("{url}@{rev}"))?;
     let origin = FixtureOrigin { url: url.to_owned(), rev, tree: source.tree };
     Ok((files, origin))

@@ -16,7 +16,7 @@ use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit};
 use super::explain::{NAMESPACES, explained};
 use super::facts::StableFacts;
 use super::failure::{Failure, Result};
-use super::message::{FromInit, Setup, ToInit, receive, send};
+use super::message::{End, FromInit, Setup, ToInit, receive, send};
 use super::policy::{Command, IdMap, PAYLOAD_ID, Policy, Wall};
 use super::sys::{self, Named as _};
 use super::{freeze, mounts, payload, probes, seccomp};
@@ -396,7 +396,7 @@ fn reap(control: &UnixStream, signals: &OwnedFd, running: Option<Pid>) -> Result
                 Err(_) => break,
             }
         }
-        say(control, &FromInit::Exited { status: ended.status, leftovers, max_rss_kib })?;
+        say(control, &FromInit::Exited(End { status: ended.status, leftovers, max_rss_kib }))?;
         return Ok(None);
     }
     Ok(running)

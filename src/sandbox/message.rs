@@ -60,6 +60,17 @@ pub struct Setup {
     pub host_port: u16,
 }
 
+/// The bare end of a command.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct End {
+    /// Raw wait status of its first process.
+    pub status: i32,
+    /// How many processes it had left running.
+    pub leftovers: u32,
+    /// Largest resident set, KiB.
+    pub max_rss_kib: u64,
+}
+
 /// From the sandbox to admit.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum FromInit {
@@ -78,14 +89,7 @@ pub enum FromInit {
     /// The command could not be started.
     NotStarted(Failure),
     /// The command's first process ended and everything it left behind was killed and reaped.
-    Exited {
-        /// Raw wait status of the first process.
-        status: i32,
-        /// How many processes it had left running.
-        leftovers: u32,
-        /// Largest resident set, KiB.
-        max_rss_kib: u64,
-    },
+    Exited(End),
     /// Everyone stands still: this many processes.
     Frozen(u32),
     /// What became of the attempt at each namespace, in the order of `probes::NAMESPACES`.

@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::capture::{Captured, Drain, Sink};
 use super::explain::sentence;
-use super::message::{FromInit, ToInit, receive, send};
+use super::message::{End, FromInit, ToInit, receive, send};
 use super::policy::Command;
 use super::spawn::Sandbox;
 use crate::error::{Error, Reason, Result};
@@ -74,14 +74,6 @@ impl Finished {
     }
 }
 
-/// The bare end of a command: wait status, leftovers and largest resident set in KiB.
-#[derive(Debug, Clone, Copy)]
-struct End {
-    status: i32,
-    leftovers: u32,
-    max_rss_kib: u64,
-}
-
 /// A command that runs. Dropped without [`Running::finish`], it is killed.
 pub struct Running<'a> {
     sandbox: &'a mut Sandbox,
@@ -128,9 +120,9 @@ impl<'a> Running<'a> {
     /// Reads the one message that ends a command.
     fn hear(&mut self) -> Result<i32> {
         match self.receive()? {
-            FromInit::Exited { status, leftovers, max_rss_kib } => {
-                self.end = Some(End { status, leftovers, max_rss_kib });
-                Ok(status)
+            FromInit::Exited(end) => {
+                self.end = Some(end);
+                Ok(end.status)
             }
             other => Err(unexpected(other)),
         }
@@ -174,9 +166,7 @@ impl<'a> Running<'a> {
             match self.receive()? {
                 FromInit::Frozen(count) => return Ok((self.end.is_none()).then_some(count)),
                 // It ended while we asked; the answer to the question still comes.
-                FromInit::Exited { status, leftovers, max_rss_kib } => {
-                    self.end = Some(End { status, leftovers, max_rss_kib });
-                }
+                FromInit::Exited(end) => self.end = Some(end),
                 other => return Err(unexpected(other)),
             }
         }

@@ -6,10 +6,11 @@ use std::process::{Command, Stdio};
 
 use admit::error::{Error, Reason, Result};
 use admit::fetch::embedded::Embedded;
-use admit::fetch::git::{Locked, Source};
+use admit::fetch::git::Source;
 use admit::fetch::github::Hosted;
 use admit::fetch::packages::{Origin, Wanted};
-use admit::record::ids::{CommitId, Digest};
+use admit::record::ids::{CommitId, Digest, Sri};
+use admit::record::lockfile::Source as Locked;
 use admit::store::nar_hash;
 
 use crate::fetch::{Lab, sha512};
@@ -28,8 +29,8 @@ pub fn mirrored(fill: impl FnOnce(&Repo) -> CommitId) -> (Lab, Repo, CommitId) {
     (lab, repo, rev)
 }
 
-fn locked(rev: &CommitId) -> Locked<'_> {
-    Locked { url: URL, rev, tree: None, nar_hash: None, without: &[] }
+fn locked(rev: &CommitId) -> Locked {
+    Locked::at(URL, rev)
 }
 
 fn fetch(lab: &Lab, rev: &CommitId) -> Result<Source> {
@@ -92,15 +93,15 @@ fn a_stored_source_is_proven_without_any_remote() {
     let first = fetch(&lab, &rev).unwrap();
     let (tree, nar) = (first.tree.clone(), first.files.nar().clone());
     lab.mirror("https://github.com/", "file:///nonexistent/");
-    let whole = Locked { tree: Some(&tree), nar_hash: Some(&nar), ..locked(&rev) };
+    let whole = Locked { tree: Some(tree.clone()), nar_hash: Some(Sri(nar)), ..locked(&rev) };
     let again = lab.fetcher().source(&whole).unwrap();
     assert!(!again.fetched && again.tree == tree && again.time == first.time);
     // The right files under another commit are not this source.
     let other: CommitId = "7959ac917cdeb0983b4aaa20bb9f42021747fed8".parse().unwrap();
-    let err = lab.fetcher().source(&Locked { rev: &other, ..whole }).unwrap_err();
+    let err = lab.fetcher().source(&Locked { rev: other.clone(), ..whole.clone() }).unwrap_err();
     assert_eq!(err.reason(), Reason::Unreachable);
     let wrong = other.as_str().parse().unwrap();
-    let err = lab.fetcher().source(&Locked { tree: Some(&wrong), ..whole }).unwrap_err();
+    let err = lab.fetcher().source(&Locked { tree: Some(wrong), ..whole }).unwrap_err();
     assert_eq!((err.reason(), err.kind().exit_code()), (Reason::SourceMismatch, 5));
 }
 
@@ -113,12 +114,13 @@ fn a_source_that_is_not_the_locked_one_is_refused() {
     assert_eq!(err.expected_value(), Some(absent.as_str()));
 
     let wrong = absent.as_str().parse().unwrap();
-    let err = lab.fetcher().source(&Locked { tree: Some(&wrong), ..locked(&rev) }).unwrap_err();
+    let err = lab.fetcher().source(&Locked { tree: Some(wrong), ..locked(&rev) }).unwrap_err();
     assert_eq!((err.reason(), lab.is_empty()), (Reason::SourceMismatch, true));
-    let nar = Digest::sha256(b"another tree");
-    let err = lab.fetcher().source(&Locked { nar_hash: Some(&nar), ..locked(&rev) }).unwrap_err();
+    let nar = Sri(Digest::sha256(b"another tree"));
+    let wrong = Locked { nar_hash: Some(nar.clone()), ..locked(&rev) };
+    let err = lab.fetcher().source(&wrong).unwrap_err();
     assert_eq!((err.reason(), lab.is_empty()), (Reason::SourceMismatch, true));
-    assert_eq!(err.expected_value(), Some(nar.to_sri().as_str()));
+    assert_eq!(err.expected_value(), Some(nar.to_string().as_str()));
 
     // A tree where a commit belongs.
     let tree: CommitId = repo.git(&["rev-parse", "HEAD^{tree}"]).parse().unwrap();
@@ -328,7 +330,7 @@ fn an_address_that_cannot_be_fetched_is_refused() {
     for url in
         ["git@github.com:o/r.git", "ssh://git@github.com/o/r", "git://github.com/o/r", "/srv/r"]
     {
-        let err = lab.fetcher().source(&Locked { url, ..locked(&rev) }).unwrap_err();
+        let err = lab.fetcher().source(&Locked::at(url, &rev)).unwrap_err();
         assert_eq!((err.reason(), err.kind().exit_code()), (Reason::UnsupportedSource, 3), "{url}");
     }
 }
@@ -340,7 +342,7 @@ fn an_embedded_source_is_a_commit_like_any_other() {
     let files = files.map(|(p, d, x)| (p.parse().unwrap(), d.as_bytes().to_vec(), x));
     lab.embedded.push(Embedded::new("demo", files).unwrap());
     let rev = lab.embedded[0].commit.clone();
-    let get = |url, rev| lab.fetcher().source(&Locked { url, ..locked(rev) });
+    let get = |url, rev| lab.fetcher().source(&Locked::at(url, rev));
     let source = get("embedded:demo", &rev).unwrap();
     assert_eq!(std::fs::read(source.files.path().join("package.json")).unwrap(), b"{}");
     assert!(source.files.path().join("bin/x").metadata().unwrap().mode() & 0o111 != 0);

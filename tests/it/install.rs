@@ -79,7 +79,7 @@ impl Build {
         };
         let locked = std::fs::read(util::project().join("lockfiles/understudy.lock.json")).unwrap();
         let plan = Plan::new(&record::parse(&locked).unwrap(), Platform::LinuxX64).unwrap();
-        let (mut bun, _) = fetcher.bun(plan.bun().unwrap(), &plan.bun_version).unwrap();
+        let mut bun = fetcher.bun(plan.bun().unwrap(), &plan.bun_version).unwrap();
         let program = dir.path().join("bin/bun");
         std::fs::create_dir(dir.path().join("bin")).unwrap();
         std::io::copy(bun.file(), &mut File::create(&program).unwrap()).unwrap();

@@ -51,24 +51,29 @@ pub struct NotVaried {
     pub why: &'static str,
 }
 
-/// What is around one build. The default is how `admit build` finds it, in [`OPEN_PATH`] where the lock names none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Around {
-    /// What was varied, and to what, in words.
-    pub varied: BTreeMap<Variation, String>,
-    /// Below the scratch directory of all rounds: the directory on disk to build in. Without one, in memory if it fits.
-    pub scratch: Option<String>,
-    /// The directory inside, where the lock leaves it open.
-    pub open_path: Option<&'static str>,
+/// What one variation comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Varied {
+    /// The directory on disk to build in, below the scratch directory of all rounds, and the one inside where the lock
+    /// leaves it open.
+    Path {
+        scratch: String,
+        inside: &'static str,
+    },
     /// Seconds by which the clocks from the boot are ahead.
-    pub clock_ahead: Option<u32>,
+    Clock(u32),
     /// Variables of admit's own process.
-    pub env: BTreeMap<&'static str, &'static str>,
-    pub umask: Option<u32>,
-    pub cpu: Option<usize>,
-    /// Below the scratch directory of all rounds: an empty home.
-    pub home: Option<String>,
+    Env(Vec<(&'static str, &'static str)>),
+    Umask(u32),
+    Cpu(usize),
+    /// An empty home, below the scratch directory of all rounds.
+    Home(String),
 }
+
+/// What is around one build: what was varied, and to what, also in words. The default is how `admit build` finds it, in
+/// [`OPEN_PATH`] where the lock names none, in memory if it fits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Around(pub BTreeMap<Variation, (Varied, String)>);
 
 /// The directory inside of every build whose path is neither locked nor varied.
 pub const OPEN_PATH: &str = "/tmp/admit-rebuild";
@@ -109,93 +114,69 @@ impl Around {
         machine: &Machine,
         locked_path: bool,
     ) -> Self {
-        let mut around = Self::default();
-        for variation in wanted {
-            around.set(*variation, round, machine, locked_path);
-        }
-        around
+        let set = |one: &Variation| Some((*one, varied(*one, round, machine, locked_path)?));
+        Self(wanted.iter().filter_map(set).collect())
     }
 
     /// This with one variation left, as it is here.
     pub(super) fn only(&self, variation: Variation) -> Self {
-        let is = |other: Variation| variation == other;
-        let names = |name: &str| match variation {
-            Variation::Env => VARIABLES.iter().any(|(one, _)| *one == name),
-            Variation::Locale => LOCALE_NAMES.contains(&name),
-            Variation::Timezone => name == "TZ",
-            _ => false,
-        };
-        let env = self.env.iter().filter(|(name, _)| names(name));
-        Self {
-            varied: self
-                .varied
-                .iter()
-                .filter(|(v, _)| is(**v))
-                .map(|(v, t)| (*v, t.clone()))
-                .collect(),
-            scratch: self.scratch.clone().filter(|_| is(Variation::Path)),
-            open_path: self.open_path.filter(|_| is(Variation::Path)),
-            clock_ahead: self.clock_ahead.filter(|_| is(Variation::Time)),
-            env: env.map(|(name, value)| (*name, *value)).collect(),
-            umask: self.umask.filter(|_| is(Variation::Umask)),
-            cpu: self.cpu.filter(|_| is(Variation::Cpus)),
-            home: self.home.clone().filter(|_| is(Variation::Home)),
-        }
+        Self(self.0.get(&variation).map(|one| (variation, one.clone())).into_iter().collect())
     }
 
-    fn set(&mut self, variation: Variation, round: usize, machine: &Machine, locked_path: bool) {
-        let words = match variation {
-            Variation::Path => {
-                let path = PATHS[round % PATHS.len()];
-                let scratch = format!("round {}{}", round + 1, "/deeper".repeat(round % 3));
-                let words = match locked_path {
-                    true => format!("on disk below \"{scratch}\"; inside as locked"),
-                    false => format!("{path} inside; on disk below \"{scratch}\""),
-                };
-                (self.scratch, self.open_path) = (Some(scratch), Some(path));
-                words
-            }
-            Variation::Time => {
-                let ahead = AHEAD[round % AHEAD.len()];
-                self.clock_ahead = Some(ahead);
-                format!("clocks from the boot {ahead} s ahead; the time of day goes on by itself")
-            }
-            Variation::Env => {
-                let values = VARIABLES.iter().map(|(name, values)| (*name, values[round % 2]));
-                let words: Vec<_> =
-                    values.clone().map(|(n, value)| format!("{n}={value}")).collect();
-                self.env.extend(values);
-                words.join(" ")
-            }
-            Variation::Locale => {
-                let locale = LOCALES[round % LOCALES.len()];
-                self.env.extend(LOCALE_NAMES.map(|name| (name, locale)));
-                locale.to_owned()
-            }
-            Variation::Timezone => {
-                let zone = ZONES[round % ZONES.len()];
-                self.env.insert("TZ", zone);
-                zone.to_owned()
-            }
-            Variation::Umask => {
-                let mask = MASKS[round % MASKS.len()];
-                self.umask = Some(mask);
-                format!("{mask:03o}")
-            }
-            Variation::Cpus => {
-                let Some(cpu) = machine.cpus.get(round % machine.cpus.len().max(1)) else { return };
-                self.cpu = Some(*cpu);
-                format!("only number {cpu} of {}", machine.cpus.len())
-            }
-            Variation::Home => {
-                let home = format!("home of round {}", round + 1);
-                let words = format!("\"{home}\", empty");
-                self.home = Some(home);
-                words
-            }
-        };
-        self.varied.insert(variation, words);
+    pub(super) fn words(&self) -> BTreeMap<Variation, String> {
+        self.0.iter().map(|(variation, (_, words))| (*variation, words.clone())).collect()
     }
+}
+
+fn varied(
+    variation: Variation,
+    round: usize,
+    machine: &Machine,
+    locked_path: bool,
+) -> Option<(Varied, String)> {
+    Some(match variation {
+        Variation::Path => {
+            let inside = PATHS[round % PATHS.len()];
+            let scratch = format!("round {}{}", round + 1, "/deeper".repeat(round % 3));
+            let words = match locked_path {
+                true => format!("on disk below \"{scratch}\"; inside as locked"),
+                false => format!("{inside} inside; on disk below \"{scratch}\""),
+            };
+            (Varied::Path { scratch, inside }, words)
+        }
+        Variation::Time => {
+            let ahead = AHEAD[round % AHEAD.len()];
+            let words =
+                format!("clocks from the boot {ahead} s ahead; the time of day goes on by itself");
+            (Varied::Clock(ahead), words)
+        }
+        Variation::Env => {
+            let values = VARIABLES.map(|(name, values)| (name, values[round % 2]));
+            let words = values.map(|(name, value)| format!("{name}={value}"));
+            (Varied::Env(values.into()), words.join(" "))
+        }
+        Variation::Locale => {
+            let locale = LOCALES[round % LOCALES.len()];
+            (Varied::Env(LOCALE_NAMES.map(|name| (name, locale)).into()), locale.to_owned())
+        }
+        Variation::Timezone => {
+            let zone = ZONES[round % ZONES.len()];
+            (Varied::Env(vec![("TZ", zone)]), zone.to_owned())
+        }
+        Variation::Umask => {
+            let mask = MASKS[round % MASKS.len()];
+            (Varied::Umask(mask), format!("{mask:03o}"))
+        }
+        Variation::Cpus => {
+            let cpu = *machine.cpus.get(round % machine.cpus.len().max(1))?;
+            (Varied::Cpu(cpu), format!("only number {cpu} of {}", machine.cpus.len()))
+        }
+        Variation::Home => {
+            let home = format!("home of round {}", round + 1);
+            let words = format!("\"{home}\", empty");
+            (Varied::Home(home), words)
+        }
+    })
 }
 
 /// Of what was asked for, what can be varied here, and what not.
