@@ -243,7 +243,7 @@ mod tests {
 
     fn basic(host: &Host, reference: &str) -> Option<String> {
         let secret = find(host, &reference.parse().unwrap()).unwrap()?;
-        assert!(!format!("{secret:?}").contains("pw"));
+        assert!(!format!("{secret:?}").contains("hidden-pw"));
         match secret {
             Secret::Basic(user, password) => Some(format!("{}:{}", *user, *password)),
             Secret::Identity(token) => Some(format!("identity {}", *token)),
@@ -259,21 +259,21 @@ mod tests {
     fn the_nearest_entry_of_the_first_file_that_has_one_decides() {
         let docker = format!(
             r#"{{"auths":{{"r.example":{},"https://old.example/v1/":{},"t.example":{{"identitytoken":"it"}}}}}}"#,
-            auth("docker:pw"),
-            auth("old:pw")
+            auth("docker:hidden-pw"),
+            auth("old:hidden-pw")
         );
         let podman = format!(
             r#"{{"auths":{{"r.example/team":{},"r.example":{},"e.example":{{}}}}}}"#,
-            auth("team:pw:with:colons"),
-            auth("podman:pw")
+            auth("team:hidden-pw:with:colons"),
+            auth("podman:hidden-pw")
         );
         let files =
             [(".docker/config.json", docker.as_str()), (".config/containers/auth.json", &podman)];
         let (_dir, host) = world(&files, &[]);
         let of = |reference| basic(&host, reference);
-        assert_eq!(of("oci://r.example/team/a").unwrap(), "team:pw:with:colons");
-        assert_eq!(of("oci://r.example/teams/a").unwrap(), "podman:pw");
-        assert_eq!(of("oci://old.example/a").unwrap(), "old:pw");
+        assert_eq!(of("oci://r.example/team/a").unwrap(), "team:hidden-pw:with:colons");
+        assert_eq!(of("oci://r.example/teams/a").unwrap(), "podman:hidden-pw");
+        assert_eq!(of("oci://old.example/a").unwrap(), "old:hidden-pw");
         assert_eq!(of("oci://t.example/a").unwrap(), "identity it");
         for nothing in ["oci://e.example/a", "oci://r.example.evil/a", "oci://r.example:8443/a"] {
             assert_eq!(of(nothing), None, "{nothing}");
@@ -281,7 +281,7 @@ mod tests {
         // A file that is named is the only one.
         let (_dir, host) =
             world(&[files[0], ("own.json", &podman)], &[("REGISTRY_AUTH_FILE", "@/own.json")]);
-        assert_eq!(basic(&host, "oci://r.example/a").unwrap(), "podman:pw");
+        assert_eq!(basic(&host, "oci://r.example/a").unwrap(), "podman:hidden-pw");
         assert_eq!(basic(&host, "oci://old.example/a"), None);
         let (_dir, host) = world(&[files[0]], &[("REGISTRY_AUTH_FILE", "@/none.json")]);
         let err = find(&host, &"oci://r.example/a".parse().unwrap()).unwrap_err();
@@ -291,8 +291,8 @@ mod tests {
     #[test]
     fn a_helper_is_asked_and_one_that_fails_is_named() {
         let config = r#"{"credHelpers":{"h.example":"good","x.example":"none","b.example":"bad","g.example":"gone","e.example":"../evil"},
-                         "auths":{"x.example":{"username":"u","password":"pw"}}}"#;
-        let answer = "#!/bin/sh\nread host\necho \"{\\\"Username\\\":\\\"$1 $host\\\",\\\"Secret\\\":\\\"pw\\\"}\"\n";
+                         "auths":{"x.example":{"username":"u","password":"hidden-pw"}}}"#;
+        let answer = "#!/bin/sh\nread host\necho \"{\\\"Username\\\":\\\"$1 $host\\\",\\\"Secret\\\":\\\"hidden-pw\\\"}\"\n";
         let files = [
             (".docker/config.json", config),
             ("bin/docker-credential-good", answer),
@@ -300,26 +300,26 @@ mod tests {
                 "bin/docker-credential-none",
                 "#!/bin/sh\necho credentials not found in native keychain\nexit 1\n",
             ),
-            ("bin/docker-credential-bad", "#!/bin/sh\necho pw\nexit 1\n"),
+            ("bin/docker-credential-bad", "#!/bin/sh\necho hidden-pw\nexit 1\n"),
         ];
         let (_dir, host) = world(&files, &[("PATH", "@/bin:/usr/bin:/bin")]);
-        assert_eq!(basic(&host, "oci://h.example/a").unwrap(), "get h.example:pw");
-        assert_eq!(basic(&host, "oci://x.example/a").unwrap(), "u:pw");
+        assert_eq!(basic(&host, "oci://h.example/a").unwrap(), "get h.example:hidden-pw");
+        assert_eq!(basic(&host, "oci://x.example/a").unwrap(), "u:hidden-pw");
         for bad in ["b", "g", "e"] {
             let reference = format!("oci://{bad}.example/a").parse().unwrap();
             let err = find(&host, &reference).unwrap_err();
             assert_eq!(err.reason(), Reason::BadArgument);
-            assert!(!err.to_json().to_string().contains("pw"), "{err}");
+            assert!(!err.to_json().to_string().contains("hidden-pw"), "{err}");
         }
     }
 
     #[test]
     fn a_file_that_is_none_is_named_and_not_quoted() {
-        for bad in ["{", r#"{"auths":{"r.example":{"auth":"pw"}}}"#] {
+        for bad in ["{", r#"{"auths":{"r.example":{"auth":"hidden-pw"}}}"#] {
             let (_dir, host) = world(&[(".docker/config.json", bad)], &[]);
             let err = find(&host, &"oci://r.example/a".parse().unwrap()).unwrap_err();
             assert_eq!(err.reason(), Reason::BadArgument, "{bad}");
-            assert!(!err.to_json().to_string().contains("pw"));
+            assert!(!err.to_json().to_string().contains("hidden-pw"));
         }
     }
 }
