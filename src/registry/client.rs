@@ -340,20 +340,29 @@ impl<'a> Repository<'a> {
         }
         let asked = ["service", "scope"].into_iter().filter_map(|name| Some((name, part(name)?)));
         let asked: Vec<(&str, String)> = asked.collect();
-        let answer = if let Some(Secret::Identity(token)) = secret {
-            let mut form = url::form_urlencoded::Serializer::new(String::new());
-            form.append_pair("grant_type", "refresh_token").append_pair("client_id", "admit");
-            let form = form.extend_pairs(asked).append_pair("refresh_token", token).finish();
+        let form;
+        let (method, headers, line, sent) = if let Some(Secret::Identity(token)) = secret {
+            let mut text = url::form_urlencoded::Serializer::new(String::new());
+            text.append_pair("grant_type", "refresh_token").append_pair("client_id", "admit");
+            form = text.extend_pairs(asked).append_pair("refresh_token", token).finish();
             let kind = "application/x-www-form-urlencoded".to_owned();
-            let headers = vec![("content-type", kind)];
-            self.at_realm(Method::POST, &place, headers, None, Sent::Bytes(form.as_bytes()))?
+            (Method::POST, vec![("content-type", kind)], None, Sent::Bytes(form.as_bytes()))
         } else {
             for (name, value) in &asked {
                 place.query_pairs_mut().append_pair(name, value);
             }
-            let line = secret.and_then(Secret::basic);
-            self.at_realm(Method::GET, &place, Vec::new(), line.as_deref(), Sent::Nothing)?
+            (Method::GET, Vec::new(), secret.and_then(Secret::basic), Sent::Nothing)
         };
+        let answer = self.client.exchange(&Exchange {
+            method,
+            url: place.as_str(),
+            headers,
+            authorization: line.as_deref(),
+            sent,
+            max_bytes: MAX_TOKEN,
+            again: true,
+            progress: self.progress,
+        })?;
         let token = serde_json::from_slice::<serde_json::Value>(&answer.body).ok();
         let token = token.as_ref().and_then(|t| t["token"].as_str().or(t["access_token"].as_str()));
         match (answer.status, token) {
@@ -369,26 +378,6 @@ impl<'a> Repository<'a> {
                 Err(denied(url, "credentials that may do this", &found, &self.reference))
             }
         }
-    }
-
-    fn at_realm(
-        &self,
-        method: Method,
-        place: &Url,
-        headers: Vec<(&'static str, String)>,
-        line: Option<&str>,
-        sent: Sent<'_>,
-    ) -> Result<Answer> {
-        self.client.exchange(&Exchange {
-            method,
-            url: place.as_str(),
-            headers,
-            authorization: line,
-            sent,
-            max_bytes: MAX_TOKEN,
-            again: true,
-            progress: self.progress,
-        })
     }
 }
 
