@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::bun::lockfile::{Kind, Package};
-use crate::record::ids::{Algorithm, Digest};
+use crate::record::ids::{Algorithm, Digest, Sri};
 use crate::record::lockfile::{BunPackage, LicenseStatus, PublishedFile};
 use crate::record::purl;
 use parts::{Part, Parts};
@@ -134,20 +134,28 @@ fn output_component(parts: &Parts) -> Component {
 
 /// The package that the output was taken from.
 fn published(parts: &Parts, file: &PublishedFile) -> Component {
-    let (group, name) = split(&file.package);
-    let purl = purl::npm(&file.package, &file.version);
     Component {
         kind: "application",
         bom_ref: Some(SOURCE.to_owned()),
-        group,
-        name,
-        version: file.version.clone(),
-        hashes: vec![hash(&file.integrity.0)],
-        purl: Some(purl),
         properties: vec![
             property("admit:from", "published, not built here: what is in it, its publisher knows"),
             property("admit:path", parts.report.output.as_str()),
         ],
+        ..from_npm(&file.package, &file.version, &file.integrity)
+    }
+}
+
+/// A package of npm's, whatever it is of the build.
+fn from_npm(package: &str, version: &str, integrity: &Sri) -> Component {
+    let (group, name) = split(package);
+    let purl = purl::npm(package, version);
+    Component {
+        bom_ref: Some(purl.clone()),
+        group,
+        name,
+        version: version.to_owned(),
+        hashes: vec![hash(&integrity.0)],
+        purl: Some(purl),
         ..Component::default()
     }
 }
@@ -176,19 +184,10 @@ fn source(parts: &Parts) -> Component {
 }
 
 fn bun(parts: &Parts, package: &BunPackage) -> Component {
-    let version = &parts.lock.toolchain.bun.version;
-    let purl = purl::npm(&package.package, version);
-    let (group, name) = split(&package.package);
     Component {
         kind: "platform",
-        bom_ref: Some(purl.clone()),
-        group,
-        name,
-        version: version.clone(),
-        hashes: vec![hash(&package.integrity.0)],
-        purl: Some(purl),
         properties: vec![property("admit:executable", package.binary_sha256.digest().to_string())],
-        ..Component::default()
+        ..from_npm(&package.package, &parts.lock.toolchain.bun.version, &package.integrity)
     }
 }
 
@@ -282,7 +281,6 @@ fn github_purl(url: &str, commit: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::bun::lockfile::Lockfile as BunLock;
-    use crate::record::ids::Sri;
 
     #[test]
     fn a_licence_is_an_identifier_an_expression_or_a_name() {
