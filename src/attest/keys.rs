@@ -125,9 +125,7 @@ impl Keys {
     /// [`Reason::KeyUnusable`] where it is not there or cannot be used.
     pub fn signing(&self, name: &Name) -> Result<Signing> {
         let path = self.private_path(name);
-        if std::fs::symlink_metadata(&path)
-            .is_err_and(|err| err.kind() == std::io::ErrorKind::NotFound)
-        {
+        if is_absent(&path) {
             let error = unusable("there is no such signing key", &path)
                 .expected(format!("a private key called {name}"));
             return Err(match self.public_path(name).exists() {
@@ -152,22 +150,18 @@ impl Keys {
     /// [`Reason::KeyUnusable`] where it is not there or is no key.
     pub fn public(&self, name: &Name) -> Result<Named> {
         let path = self.public_path(name);
-        match std::fs::symlink_metadata(&path) {
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
-                Err(unusable("there is no such key", &path)
-                    .expected(format!("a key called {name}"))
-                    .found("none")
-                    .hint(format!("admit key new {name}, or import one: admit key import --help")))
-            }
-            _ => {
-                let (file, bytes) = read(&path)?;
-                let meta = file.metadata().map_err(|err| Error::io("look at", &path, err))?;
-                self.trusted(&path, &meta)?;
-                let key = public(&bytes, &path)?;
-                let own = self.private_path(name).exists();
-                Ok(Named { name: name.clone(), key, own })
-            }
+        if is_absent(&path) {
+            return Err(unusable("there is no such key", &path)
+                .expected(format!("a key called {name}"))
+                .found("none")
+                .hint(format!("admit key new {name}, or import one: admit key import --help")));
         }
+        let (file, bytes) = read(&path)?;
+        let meta = file.metadata().map_err(|err| Error::io("look at", &path, err))?;
+        self.trusted(&path, &meta)?;
+        let key = public(&bytes, &path)?;
+        let own = self.private_path(name).exists();
+        Ok(Named { name: name.clone(), key, own })
     }
 
     /// A key counts because this user put it there: nobody else could have.
@@ -257,6 +251,11 @@ impl Keys {
         write_new(&self.public_path(name), &line(&key, name), 0o644)?;
         Ok(key)
     }
+}
+
+fn is_absent(path: &Path) -> bool {
+    let meta = std::fs::symlink_metadata(path);
+    meta.is_err_and(|err| err.kind() == std::io::ErrorKind::NotFound)
 }
 
 fn line(key: &PublicKey, name: &Name) -> Vec<u8> {
