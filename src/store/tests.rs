@@ -18,7 +18,7 @@ use crate::error::{Error, Kind};
 use crate::record::ids::{Algorithm, Digest};
 
 mod crash;
-mod disk;
+pub(crate) mod disk;
 mod nar;
 mod shared;
 mod tamper;

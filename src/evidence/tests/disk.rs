@@ -1,31 +1,14 @@
 //! A disk that is full: while a run is recorded, and while it is sealed.
 
 use std::io::Write as _;
-use std::process::Command;
 
 use super::*;
 use crate::error::Reason;
+use crate::store::tests::disk::{child_on_a_small_disk, told};
 
-/// Runs the child below in a user and mount namespace of its own, with a file system of 8 MiB at `root`.
 #[test]
 fn a_full_disk_leaves_a_failure_or_no_seal() {
-    let dir = tempfile::tempdir().unwrap();
-    let root = dir.path().join("disk");
-    let done = dir.path().join("done");
-    std::fs::create_dir(&root).unwrap();
-    let script = "mount -t tmpfs -o size=8m,mode=700 none \"$1\" && shift && exec \"$@\"";
-    let out = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"])
-        .arg(&root)
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "evidence::tests::disk::child_with_a_full_disk", "--nocapture"])
-        .args(["--test-threads=1"])
-        .arg(format!("root={}", root.display()))
-        .arg(format!("done={}", done.display()))
-        .output()
-        .expect("unshare is needed to make a small disk: apt-get install util-linux");
-    let text = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success() && done.exists(), "{}: {text}", out.status);
+    child_on_a_small_disk("evidence::tests::disk::child_with_a_full_disk", 8);
 }
 
 /// Fills what is left of the disk.
@@ -36,9 +19,7 @@ fn stuff(root: &Path, name: &str) {
 
 #[test]
 fn child_with_a_full_disk() {
-    // Nothing where the test harness runs it as a test of its own.
-    let told = |key: &str| std::env::args().find_map(|a| a.strip_prefix(key).map(PathBuf::from));
-    let (Some(root), Some(done)) = (told("root="), told("done=")) else { return };
+    let Some((root, done)) = told() else { return };
     let log = path("backend/stdout.log");
 
     // An agent that floods until nothing fits: what was put aside for the seal is enough to seal a failure.

@@ -2,23 +2,19 @@
 
 use super::*;
 
-/// Runs one of the children below in a user and mount namespace of its own, with a file system of 1 MiB at `root`.
-fn child_on_a_small_disk(name: &str) {
+/// Runs a test as a child in a user and mount namespace of its own, with a file system of so many MiB at `root`.
+pub(crate) fn child_on_a_small_disk(name: &str, size: u32) {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("disk");
     let done = dir.path().join("done");
     fs::create_dir(&root).unwrap();
-    let script = "mount -t tmpfs -o size=1m,mode=700 none \"$1\" && shift && exec \"$@\"";
+    let script =
+        format!("mount -t tmpfs -o size={size}m,mode=700 none \"$1\" && shift && exec \"$@\"");
     let out = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"])
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script, "sh"])
         .arg(&root)
         .arg(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            &format!("store::tests::disk::{name}"),
-            "--test-threads=1",
-            "--nocapture",
-        ])
+        .args(["--exact", name, "--test-threads=1", "--nocapture"])
         .arg(format!("root={}", root.display()))
         .arg(format!("done={}", done.display()))
         .output()
@@ -28,14 +24,14 @@ fn child_on_a_small_disk(name: &str) {
 }
 
 /// What a child was told; nothing where the test harness runs it as a test of its own.
-fn told() -> Option<(PathBuf, PathBuf)> {
+pub(crate) fn told() -> Option<(PathBuf, PathBuf)> {
     let find = |key: &str| std::env::args().find_map(|a| Some(a.strip_prefix(key)?.into()));
     Some((find("root=")?, find("done=")?))
 }
 
 #[test]
 fn a_full_disk_is_a_limit_and_loses_nothing() {
-    child_on_a_small_disk("child_with_a_full_disk");
+    child_on_a_small_disk("store::tests::disk::child_with_a_full_disk", 1);
 }
 
 #[test]
@@ -82,7 +78,7 @@ fn child_with_a_full_disk() {
 
 #[test]
 fn a_read_only_store_is_read_and_not_written() {
-    child_on_a_small_disk("child_with_a_read_only_disk");
+    child_on_a_small_disk("store::tests::disk::child_with_a_read_only_disk", 1);
 }
 
 #[test]
