@@ -109,23 +109,17 @@ impl Known {
         let messages = api.messages(&body);
         let digests: Vec<Digest> =
             messages.iter().map(|message| Digest::sha256(message.key.as_bytes())).collect();
-        // The longest history that this request goes on from.
-        let mut best = None;
-        for (number, thread) in self.threads.iter().enumerate() {
-            let longest = best.is_none_or(|(_, length)| thread.len() > length);
-            if longest && !thread.is_empty() && digests.starts_with(thread) {
-                best = Some((number, thread.len()));
-            }
-        }
+        // The longest history that this request goes on from; of several the first.
+        let threads = self.threads.iter().map(Vec::as_slice).enumerate();
+        let before = threads.filter(|(_, one)| !one.is_empty() && digests.starts_with(one));
+        let best = before.map(|(number, one)| (number, one.len()));
+        let best = best.reduce(|best, next| if next.1 > best.1 { next } else { best });
         let fresh = best.is_none();
         let mut new = &messages[best.map_or(0, |(_, length)| length)..];
         if !fresh {
             // The model's own words come back as history; they stand above as its reply.
-            while let [first, rest @ ..] = new
-                && first.speaker == Speaker::Model
-            {
-                new = rest;
-            }
+            let own = new.iter().take_while(|message| message.speaker == Speaker::Model);
+            new = &new[own.count()..];
         }
         match best {
             Some((number, _)) => self.threads[number] = digests,
@@ -276,11 +270,8 @@ impl Api {
             Self::Responses => responses_reply(whole.as_ref(), &events),
             Self::Messages => messages_reply(whole.as_ref(), &events),
         };
-        let message = (!pieces.is_empty()).then(|| Message {
-            speaker: Speaker::Model,
-            pieces,
-            key: String::new(),
-        });
+        let message =
+            (!pieces.is_empty()).then(|| Message::new(Speaker::Model, pieces, &Value::Null));
         (message, usage)
     }
 }

@@ -17,10 +17,8 @@ enum End {
     Skipped(String),
 }
 
-struct Case {
-    name: String,
-    end: End,
-}
+/// A name, and how it ended.
+type Case = (String, End);
 
 /// Text inside an element or an attribute. XML 1.0 has no form for most control characters at all.
 fn xml(text: &str) -> String {
@@ -41,8 +39,8 @@ fn xml(text: &str) -> String {
 }
 
 fn suite(name: &str, class: &str, cases: &[Case]) -> String {
-    let failed = cases.iter().filter(|case| matches!(case.end, End::Failed(..))).count();
-    let skipped = cases.iter().filter(|case| matches!(case.end, End::Skipped(_))).count();
+    let failed = cases.iter().filter(|case| matches!(case.1, End::Failed(..))).count();
+    let skipped = cases.iter().filter(|case| matches!(case.1, End::Skipped(_))).count();
     let counts = format!(
         "tests=\"{}\" failures=\"{failed}\" errors=\"0\" skipped=\"{skipped}\"",
         cases.len()
@@ -50,10 +48,9 @@ fn suite(name: &str, class: &str, cases: &[Case]) -> String {
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     // Writing to a String cannot fail.
     let _ = writeln!(out, "<testsuites {counts}>\n  <testsuite name=\"{}\" {counts}>", xml(name));
-    for case in cases {
-        let _ =
-            write!(out, "    <testcase classname=\"{}\" name=\"{}\"", xml(class), xml(&case.name));
-        let _ = match &case.end {
+    for (name, end) in cases {
+        let _ = write!(out, "    <testcase classname=\"{}\" name=\"{}\"", xml(class), xml(name));
+        let _ = match end {
             End::Passed => writeln!(out, "/>"),
             End::Failed(message, text) => writeln!(
                 out,
@@ -84,7 +81,7 @@ pub fn junit(report: &RunReport, required: bool) -> String {
             End::Failed(format!("{}: {}", status.as_str(), why()), report.blockers.join("\n"))
         }
     };
-    let mut cases = vec![Case { name: "run".into(), end: run }];
+    let mut cases = vec![("run".to_owned(), run)];
     for row in &report.gates {
         let end = match row.state {
             State::Ok => End::Passed,
@@ -94,7 +91,7 @@ pub fn junit(report: &RunReport, required: bool) -> String {
             ),
             State::NotReached | State::NotAsked => End::Skipped(row.found.clone()),
         };
-        cases.push(Case { name: format!("check {}", row.id), end });
+        cases.push((format!("check {}", row.id), end));
     }
     for row in &report.baselines {
         let end = if row.held() {
@@ -102,29 +99,28 @@ pub fn junit(report: &RunReport, required: bool) -> String {
         } else {
             End::Failed("ended wrong".into(), row.note.clone())
         };
-        cases.push(Case { name: format!("baseline {}", row.name), end });
+        cases.push((format!("baseline {}", row.name), end));
     }
     let judge = match (report.case_process_started || report.tests_passed, report.tests_passed) {
         (_, true) => End::Passed,
         (true, false) => End::Failed("the judge did not accept the patch".into(), why()),
         (false, false) => End::Skipped("nothing was started".into()),
     };
-    cases.push(Case { name: "judge".into(), end: judge });
+    cases.push(("judge".to_owned(), judge));
     suite(&report.fixture, "admit.run", &cases)
 }
 
 /// A health report as JUnit: a case for each validator.
 pub fn junit_of_health(report: &HealthReport) -> String {
-    let case = |row: &crate::record::health::HealthRow| Case {
-        name: row.name.clone(),
-        end: match row.outcome {
+    let case = |row: &crate::record::health::HealthRow| {
+        let failed = |message: String| End::Failed(message, row.faults.join("\n"));
+        let end = match row.outcome {
             Outcome::Passed => End::Passed,
-            Outcome::Failed => End::Failed(row.fault.clone(), row.faults.join("\n")),
+            Outcome::Failed => failed(row.fault.clone()),
             // What was not run is no yes.
-            Outcome::NotRun => {
-                End::Failed(format!("not run: {}", row.fault), row.faults.join("\n"))
-            }
-        },
+            Outcome::NotRun => failed(format!("not run: {}", row.fault)),
+        };
+        (row.name.clone(), end)
     };
     let cases: Vec<Case> = report.validators.iter().map(case).collect();
     let of = &report.provider;

@@ -3,60 +3,59 @@
 use std::fmt::Write as _;
 
 use crate::record::evidence::{Contributing, Phase, PhaseOutcome, RunReport};
+use crate::record::failure::FailureClass;
 use crate::record::finding::State;
 
 /// A row of the facts table: what users of older reports look for, under the names they know.
 pub fn facts(report: &RunReport) -> Vec<(&'static str, String)> {
-    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
-    let shown = |value: Option<String>| value.unwrap_or_else(|| "none".into());
-    let yes = |value: bool| (if value { "true" } else { "false" }).to_owned();
     vec![
         ("status", report.status.as_str().into()),
         ("evidence_class", report.evidence_class.as_str().into()),
-        ("failure_class", report.failure_class.map_or("none".into(), |c| c.as_str().into())),
-        ("failure_reason", text(&report.failure_reason)),
+        ("failure_class", shown(&report.failure_class.map(FailureClass::as_str))),
+        ("failure_reason", shown(&report.failure_reason)),
         ("fixture", report.fixture.clone()),
-        ("fixture_digest", shown(report.fixture_digest.as_ref().map(ToString::to_string))),
+        ("fixture_digest", shown(&report.fixture_digest)),
         ("stage", report.stage.to_string()),
         ("started", report.started.to_string()),
         ("finished", report.finished.to_string()),
         ("backend", report.backend.clone()),
-        ("provider", text(&report.provider)),
-        ("agent", text(&report.agent)),
-        ("wire_api", text(&report.wire_api)),
-        ("backend_exit_code", shown(report.backend_exit_code.map(|code| code.to_string()))),
-        ("backend_wait_status", text(&report.backend_wait_status)),
-        ("backend_exit_code_source", text(&report.backend_exit_code_source)),
-        ("case_process_started", yes(report.case_process_started)),
-        ("case_bin", text(&report.case_bin)),
-        ("case_binary_sha256", shown(report.case_binary_sha256.as_ref().map(ToString::to_string))),
-        ("case_source_pin", shown(report.case_source_pin.as_ref().map(ToString::to_string))),
+        ("provider", shown(&report.provider)),
+        ("agent", shown(&report.agent)),
+        ("wire_api", shown(&report.wire_api)),
+        ("backend_exit_code", shown(&report.backend_exit_code)),
+        ("backend_wait_status", shown(&report.backend_wait_status)),
+        ("backend_exit_code_source", shown(&report.backend_exit_code_source)),
+        ("case_process_started", report.case_process_started.to_string()),
+        ("case_bin", shown(&report.case_bin)),
+        ("case_binary_sha256", shown(&report.case_binary_sha256)),
+        ("case_source_pin", shown(&report.case_source_pin)),
         ("source_admission_status", report.source_admission_status.clone()),
-        ("case_model_provider", text(&report.case_model_provider)),
-        ("case_model", text(&report.case_model)),
+        ("case_model_provider", shown(&report.case_model_provider)),
+        ("case_model", shown(&report.case_model)),
         ("case_model_admission_status", report.case_model_admission_status.as_str().into()),
-        ("case_model_admission_file", text(&report.case_model_admission_file)),
-        (
-            "model_record_sha256",
-            shown(report.model_record_sha256.as_ref().map(ToString::to_string)),
-        ),
-        ("case_runtime_model_provider", text(&report.case_runtime_model_provider)),
-        ("allowed_writes_passed", yes(report.allowed_writes_passed)),
+        ("case_model_admission_file", shown(&report.case_model_admission_file)),
+        ("model_record_sha256", shown(&report.model_record_sha256)),
+        ("case_runtime_model_provider", shown(&report.case_runtime_model_provider)),
+        ("allowed_writes_passed", report.allowed_writes_passed.to_string()),
         ("changed_files", report.changed_files.join(", ")),
         ("patch_artifact", report.patch_artifact.clone()),
         ("patch_digest", report.patch_digest.to_string()),
         ("tests_command", report.tests_command.clone()),
-        ("tests_passed", yes(report.tests_passed)),
-        ("required_events_passed", yes(report.required_events_passed)),
+        ("tests_passed", report.tests_passed.to_string()),
+        ("required_events_passed", report.required_events_passed.to_string()),
         ("no_target_inspection_proof", report.no_target_inspection_proof.clone()),
-        ("no_target_inspection_passed", yes(report.no_target_inspection_passed)),
-        ("protocol_marker", text(&report.protocol_marker)),
-        ("lifecycle_marker", text(&report.lifecycle_marker)),
+        ("no_target_inspection_passed", report.no_target_inspection_passed.to_string()),
+        ("protocol_marker", shown(&report.protocol_marker)),
+        ("lifecycle_marker", shown(&report.lifecycle_marker)),
         ("root", report.root.label.clone()),
-        ("root_digest", shown(report.root.digest.as_ref().map(ToString::to_string))),
+        ("root_digest", shown(&report.root.digest)),
         ("run_directory", report.run_directory.clone()),
         ("admit_version", report.admit_version.clone()),
     ]
+}
+
+fn shown(value: &Option<impl ToString>) -> String {
+    value.as_ref().map_or("none".into(), ToString::to_string)
 }
 
 /// Who worked: the provider by its name, else the engine.

@@ -86,15 +86,18 @@ fn reseal(dir: &Path) -> Digest {
     seal.id
 }
 
-/// Writes a report in its three forms.
-fn write_report(dir: &Path, report: &RunReport) {
+/// Another report in its three forms in the place of a run's own, sealed anew.
+fn embellish(run: &Sealed, change: impl Fn(&mut RunReport)) -> Digest {
+    let mut report = run.report.clone();
+    change(&mut report);
     for (name, bytes) in [
-        (names::REPORT, record::pretty(report)),
-        (names::REPORT_MD, markdown(report).into_bytes()),
-        (names::REPORT_HTML, page(report, &|_, _| None).into_bytes()),
+        (names::REPORT, record::pretty(&report)),
+        (names::REPORT_MD, markdown(&report).into_bytes()),
+        (names::REPORT_HTML, page(&report, &|_, _| None).into_bytes()),
     ] {
-        std::fs::write(dir.join(name), bytes).unwrap();
+        std::fs::write(run.directory.join(name), bytes).unwrap();
     }
+    reseal(&run.directory)
 }
 
 #[test]
@@ -153,11 +156,10 @@ fn sealing_anew_hides_neither_a_cut_chain_nor_a_made_up_pass() {
         assert!(check(&run.directory, Some(&run.id)).unwrap().level.is_none());
     }
     std::fs::write(&events, &text).unwrap();
-    let mut report = run.report.clone();
-    report.status = RunStatus::Pass;
-    report.evidence_class = EvidenceClass::ServedModel;
-    write_report(&run.directory, &report);
-    reseal(&run.directory);
+    embellish(&run, |report| {
+        report.status = RunStatus::Pass;
+        report.evidence_class = EvidenceClass::ServedModel;
+    });
     let checked = check(&run.directory, None).unwrap();
     assert!(checked.faults.iter().any(|f| f.found.contains("model that is not admitted")));
     // And a page that says something else than the report.
@@ -205,10 +207,7 @@ fn an_embellished_report_does_not_agree_with_the_other_files() {
     ];
     for (path, change) in changes {
         let run = sealed(dir.path());
-        let mut report = run.report.clone();
-        change(&mut report);
-        write_report(&run.directory, &report);
-        let id = reseal(&run.directory);
+        let id = embellish(&run, change);
         assert_eq!(wrong(&run.directory).1, path);
         let by_id = check(&run.directory, Some(&id)).unwrap();
         assert_eq!(by_id.level.is_some(), path == names::REPORT);
@@ -261,10 +260,7 @@ fn what_the_probe_asked_and_was_told_is_read_again() {
     assert!(fault.expected.contains("forwarded_sha256"), "{fault:?}");
     // One that is left out, in the report and at the gate.
     let run = probed(dir.path());
-    let mut report = run.report.clone();
-    report.wire.remove(0);
-    report.wire.remove(0);
-    write_report(&run.directory, &report);
+    embellish(&run, |report| drop(report.wire.drain(..2)));
     let fault =
         text_changed(&run, names::GATE, "\"outcome\": \"ready\"", "\"outcome\": \"ready\" ");
     assert!(fault.expected.contains("the probe's exchange"), "{fault:?}");
@@ -280,10 +276,7 @@ fn what_the_report_shows_of_the_wire_stands_in_the_files() {
         |report| report.wire[0].reply_file = "backend/stdout.log".into(),
     ] {
         let run = sealed(dir.path());
-        let mut report = run.report.clone();
-        change(&mut report);
-        write_report(&run.directory, &report);
-        reseal(&run.directory);
+        embellish(&run, change);
         let faults = check(&run.directory, None).unwrap().faults;
         assert!(
             faults.iter().any(|f| f.expected.contains("as report.json shows it")),

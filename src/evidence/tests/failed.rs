@@ -85,6 +85,15 @@ fn a_rehearsal_without_its_evidence_is_a_failure() {
     assert_eq!(sealed.report.failure_class, Some(FailureClass::TargetInspected));
 }
 
+/// The report with which a recording is sealed when it is dropped.
+fn dropped(run: Recording) -> RunReport {
+    let at = run.path().to_owned();
+    drop(run);
+    let checked = check(&at, None).unwrap();
+    assert_eq!(checked.faults, []);
+    checked.report.unwrap()
+}
+
 #[test]
 fn a_dropped_recording_is_sealed_as_a_failure() {
     let dir = tempfile::tempdir().unwrap();
@@ -93,10 +102,7 @@ fn a_dropped_recording_is_sealed_as_a_failure() {
     run.draft(|report| report.case_process_started = true);
     let at = run.path().to_owned();
     assert_eq!(wrong(&at).0, FaultKind::NotSealed);
-    drop(run);
-    let checked = check(&at, None).unwrap();
-    assert_eq!(checked.faults, []);
-    let report = checked.report.unwrap();
+    let report = dropped(run);
     assert_eq!(report.status, RunStatus::Fail);
     assert!(report.case_process_started);
     assert!(at.join("backend/provider-unclassified.txt").is_file());
@@ -106,25 +112,21 @@ fn a_dropped_recording_is_sealed_as_a_failure() {
 #[test]
 fn a_dropped_recording_keeps_what_was_decided_before() {
     let dir = tempfile::tempdir().unwrap();
-    let dropped = |change: fn(&mut RunReport)| {
+    let drafted = |change: fn(&mut RunReport)| {
         let run = begin(dir.path());
         run.draft(change);
-        let at = run.path().to_owned();
-        drop(run);
-        let checked = check(&at, None).unwrap();
-        assert_eq!(checked.faults, []);
-        let report = checked.report.unwrap();
+        let report = dropped(run);
         (report.status, report.failure_class, report.failure_reason)
     };
-    let (status, class, _) = dropped(|report| {
+    let (status, class, _) = drafted(|report| {
         report.status = RunStatus::Blocked;
         report.fail(FailureClass::ModelNotAdmitted, "");
     });
     assert_eq!((status, class), (RunStatus::Blocked, Some(FailureClass::ModelNotAdmitted)));
-    let (status, class, _) = dropped(|report| report.fail(FailureClass::Timeout, "600 s"));
+    let (status, class, _) = drafted(|report| report.fail(FailureClass::Timeout, "600 s"));
     assert_eq!((status, class), (RunStatus::Fail, Some(FailureClass::Timeout)));
     // A good end that was never sealed as one is none.
-    let (status, class, reason) = dropped(|report| {
+    let (status, class, reason) = drafted(|report| {
         report.status = RunStatus::Pass;
         report.failure_class = None;
         report.failure_reason = None;
