@@ -284,7 +284,6 @@ struct Inner {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// The result of everything in admit that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {

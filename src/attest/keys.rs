@@ -227,7 +227,6 @@ impl Keys {
         Ok(lock)
     }
 
-    /// Refuses to write over a key.
     fn absent(&self, name: &Name) -> Result<()> {
         for path in [self.private_path(name), self.public_path(name)] {
             if std::fs::symlink_metadata(&path).is_ok() {

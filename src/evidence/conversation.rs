@@ -82,7 +82,6 @@ pub(super) fn conversation(
     rows.iter().map(|row| known.exchange(row, read)).collect()
 }
 
-/// What was said before.
 struct Known {
     /// The digests of the messages of the last request of each part of the agent.
     threads: Vec<Vec<Digest>>,

@@ -12,7 +12,6 @@ pub enum LineKind {
 }
 
 impl LineKind {
-    /// The class name in the page.
     pub(super) fn class(self) -> &'static str {
         match self {
             Self::Head => "dh",

@@ -310,7 +310,6 @@ fn now(report: &RunReport) -> Markup {
     }
 }
 
-/// A check that failed.
 fn no(row: &Finding) -> Markup {
     let holds = explain::CHECKS.iter().find(|(id, _)| *id == row.id);
     html! {

@@ -113,7 +113,6 @@ impl Recording {
         })
     }
 
-    /// Seals what there is as a failure.
     fn seal_draft(&self) -> Result<Sealed> {
         let mut report = self.state().draft.clone();
         if report.status != RunStatus::Blocked {

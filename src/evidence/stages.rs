@@ -5,7 +5,6 @@ use crate::record::evidence::RunStatus;
 use crate::record::failure::Stage;
 use crate::record::ids::Digest;
 
-/// One step of the ladder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageRow {
     /// Its number, 2 to 7.

@@ -79,7 +79,6 @@ const VARIABLES: [&str; 30] = [
     "no_proxy",
 ];
 
-/// The program and how it is started.
 #[derive(Clone, Debug)]
 pub struct Helper {
     program: PathBuf,

@@ -110,7 +110,6 @@ pub(super) async fn answer(
     }
 }
 
-/// A reply under way.
 struct Pass<'a> {
     shared: &'a Shared,
     exchange: u32,

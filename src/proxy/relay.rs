@@ -38,7 +38,6 @@ pub enum Stop {
     Fault(ConnectFault),
 }
 
-/// One reply on its way.
 pub struct Relay {
     api: &'static dyn WireApi,
     raw: Scanner,

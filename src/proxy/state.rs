@@ -117,7 +117,6 @@ pub(super) struct Shared {
     pub(super) state: Mutex<State>,
 }
 
-/// What changes while the proxy runs.
 pub(super) struct State {
     pub(super) record: ProxyRecord,
     pub(super) next: u32,

@@ -22,7 +22,6 @@ use crate::store::sink::Sink;
 /// Most bytes of a `package.json` that are read; the largest seen has 30 kB.
 const MANIFEST_BYTES: u64 = 4 << 20;
 
-/// Everything that the bill of materials names.
 #[derive(Debug)]
 pub struct Parts {
     pub report: BuildReport,
