@@ -153,13 +153,10 @@ pub fn examine(program: &std::path::Path) -> Result<Digest> {
             Reason::NotFound => (Reason::HelperMissing, "the credential helper is not there"),
             _ => (Reason::CredentialUnusable, "the credential helper cannot be used"),
         };
-        let found = err.found_value().map_or(err.what().to_owned(), str::to_owned);
-        let hint = err.hints().first().cloned();
-        let out = Error::new(reason, what).at(place.clone()).found(found);
-        match hint {
-            Some(hint) => out.hint(hint),
-            None => out.hint("put it there; to record another one: admit model add --help"),
-        }
+        let otherwise = "put it there; to record another one: admit model add --help";
+        let hint = err.hints().first().map_or(otherwise, String::as_str);
+        let found = err.found_value().unwrap_or(err.what());
+        Error::new(reason, what).at(&place).found(found).hint(hint)
     })?;
     let me = rustix::process::geteuid().as_raw();
     let real = program.canonicalize();

@@ -76,9 +76,11 @@ pub(super) async fn answer(
     ask: &Ask,
     stop: &mut watch::Receiver<bool>,
 ) {
+    let exchange = record.exchange;
     let mut pass = Pass {
+        client,
         shared,
-        exchange: record.exchange,
+        record,
         begun: Instant::now(),
         last: Instant::now(),
         first_byte: None,
@@ -90,14 +92,14 @@ pub(super) async fn answer(
     let mut asked_again = false;
     loop {
         let mut relay = Relay::new(shared.upstream.api(), &shared.known);
-        let opened = open(&shared.upstream, record.exchange, ask, shared.limits.connect);
+        let opened = open(&shared.upstream, exchange, ask, shared.limits.connect);
         let end = tokio::select! {
             _ = stop.changed() => cut(CutReason::Stopped, "the run ended"),
             opened = opened => match opened {
                 Ok(Opened { conn, given }) => {
                     // Once a request: what is refused twice is not a matter of its age.
                     pass.given = given.filter(|_| !asked_again);
-                    pass.run(client, conn, &mut relay, stop).await
+                    pass.run(conn, &mut relay, stop).await
                 }
                 Err(fault) => End::Stopped(Stop::Fault(fault)),
             },
@@ -106,13 +108,14 @@ pub(super) async fn answer(
             asked_again = true;
             continue;
         }
-        return pass.finish(client, record, relay, end).await;
+        return pass.finish(relay, end).await;
     }
 }
 
 struct Pass<'a> {
+    client: &'a mut TcpStream,
     shared: &'a Shared,
-    exchange: u32,
+    record: &'a mut WireRecord,
     begun: Instant,
     /// Last bytes of the model's side.
     last: Instant,
@@ -129,7 +132,6 @@ struct Pass<'a> {
 impl Pass<'_> {
     async fn run(
         &mut self,
-        client: &mut TcpStream,
         mut conn: Box<dyn Io>,
         relay: &mut Relay,
         stop: &mut watch::Receiver<bool>,
@@ -155,7 +157,7 @@ impl Pass<'_> {
                     Ok(0) => return End::Upstream(true),
                     Err(_) => return End::Upstream(false),
                     Ok(n) => {
-                        if let Some(end) = self.pass(client, relay, &buf[..n]).await {
+                        if let Some(end) = self.pass(relay, &buf[..n]).await {
                             return end;
                         }
                         if relay.is_whole() {
@@ -164,7 +166,7 @@ impl Pass<'_> {
                     }
                 },
                 // What the agent's side sends now belongs to no request; its end means that it hung up.
-                got = client.read(&mut ignored) => match got {
+                got = self.client.read(&mut ignored) => match got {
                     Ok(n) if n > 0 => {}
                     _ => return End::Client,
                 },
@@ -185,12 +187,7 @@ impl Pass<'_> {
     }
 
     /// Looks through one piece and passes on what may go on.
-    async fn pass(
-        &mut self,
-        client: &mut TcpStream,
-        relay: &mut Relay,
-        bytes: &[u8],
-    ) -> Option<End> {
+    async fn pass(&mut self, relay: &mut Relay, bytes: &[u8]) -> Option<End> {
         let now = Instant::now();
         self.first_byte.get_or_insert(now - self.begun);
         self.longest_gap = self.longest_gap.max(now - self.last);
@@ -202,7 +199,7 @@ impl Pass<'_> {
         }
         match fed {
             Ok(_) if relay.status == Some(401) && self.renewed().await => Some(End::Renewed),
-            Ok(released) => self.send(client, released).await.err(),
+            Ok(released) => self.send(released).await.err(),
             Err(stop) => Some(End::Stopped(stop)),
         }
     }
@@ -218,7 +215,7 @@ impl Pass<'_> {
     }
 
     /// Records first, then sends.
-    async fn send(&mut self, client: &mut TcpStream, released: Released) -> Result<(), End> {
+    async fn send(&mut self, released: Released) -> Result<(), End> {
         if released.to_client.is_empty() {
             return Ok(());
         }
@@ -231,44 +228,39 @@ impl Pass<'_> {
                 return Err(cut(CutReason::LimitHit, format!("{:?}", Limit::ReplyBytes)));
             }
             state
-                .write(self.exchange, Part::Reply, at_ns, &released.raw)
+                .write(self.record.exchange, Part::Reply, at_ns, &released.raw)
                 .map_err(|()| cut(CutReason::RecorderFailed, "evidence"))?;
             state.record.reply_bytes += len;
         }
-        let write = client.write_all(&released.to_client);
+        let write = self.client.write_all(&released.to_client);
         match tokio::time::timeout(self.shared.limits.silence, write).await {
             Ok(Ok(())) => {}
             _ => return Err(End::Client),
         }
         self.passed += len;
-        self.shared.state().tell(WireEvent::Bytes { exchange: self.exchange, at_ns, len });
+        self.shared.state().tell(WireEvent::Bytes { exchange: self.record.exchange, at_ns, len });
         Ok(())
     }
 
     /// Passes on the rest, ends the agent's connection in the way the reply ended, and fills the record.
-    async fn finish(
-        mut self,
-        client: &mut TcpStream,
-        record: &mut WireRecord,
-        relay: Relay,
-        mut end: End,
-    ) {
+    async fn finish(mut self, relay: Relay, mut end: End) {
         let shared = self.shared;
         let (rest, mut facts, content) = relay.finish(matches!(end, End::Upstream(true)));
         if let End::Upstream(_) = end {
             end = match rest {
-                Ok(rest) => self.send(client, rest).await.err().unwrap_or(end),
+                Ok(rest) => self.send(rest).await.err().unwrap_or(end),
                 Err(stop) => End::Stopped(stop),
             };
         }
         if facts.status.is_none() && matches!(end, End::Upstream(_)) {
             end = End::Stopped(Stop::Fault(ConnectFault::Closed));
         }
-        self.end(client, record, &mut facts, end).await;
+        self.end(&mut facts, end).await;
         let ns = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
         facts.first_byte_ns = self.first_byte.map(ns);
         facts.longest_gap_ns = ns(self.longest_gap);
         facts.duration_ns = ns(self.begun.elapsed());
+        let record = self.record;
         if record.kind == ExchangeKind::Chat {
             record.verdict = Some(classify(&facts, &shared.model, |reason| {
                 shared.upstream.api().finish(reason)
@@ -294,13 +286,7 @@ impl Pass<'_> {
         record.facts = Some(facts);
     }
 
-    async fn end(
-        &mut self,
-        client: &mut TcpStream,
-        record: &mut WireRecord,
-        facts: &mut ReplyFacts,
-        end: End,
-    ) {
+    async fn end(&mut self, facts: &mut ReplyFacts, end: End) {
         match end {
             End::Upstream(_) => facts.closed_by = Some(ClosedBy::Upstream),
             // One that was renewed does not come here.
@@ -310,7 +296,7 @@ impl Pass<'_> {
                 facts.closed_by = Some(ClosedBy::Upstream);
                 let what = "the model's side gave no reply";
                 let api = self.shared.upstream.api();
-                tell_client(client, api, "502 Bad Gateway", true, &fault, what).await;
+                tell_client(self.client, api, "502 Bad Gateway", true, &fault, what).await;
             }
             End::Stopped(Stop::Cut(reason, what)) => {
                 // A half tool call is withheld from the agent, and the reply read to its end.
@@ -323,16 +309,16 @@ impl Pass<'_> {
                     if reason == CutReason::Secret {
                         state.saw_secret(&what);
                     }
-                    state.tell(WireEvent::Cut { exchange: self.exchange, reason });
+                    state.tell(WireEvent::Cut { exchange: self.record.exchange, reason });
                 }
                 if self.passed == 0 {
                     let (api, what) = (self.shared.upstream.api(), "the reply was cut");
-                    tell_client(client, api, "502 Bad Gateway", false, &reason, what).await;
+                    tell_client(self.client, api, "502 Bad Gateway", false, &reason, what).await;
                 }
-                record.cut = Some(Cut { reason, what, passed_bytes: self.passed });
+                self.record.cut = Some(Cut { reason, what, passed_bytes: self.passed });
             }
         }
         // Without its last chunk, or short of its length, a reply that was cut has no clean end.
-        let _ = client.shutdown().await;
+        let _ = self.client.shutdown().await;
     }
 }

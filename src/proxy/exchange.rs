@@ -144,19 +144,16 @@ fn route(api: &dyn WireApi, head: &RequestHead) -> Result<ExchangeKind, Refusal>
 fn within_limits(shared: &Shared) -> Result<(), Refusal> {
     let limits = &shared.limits;
     let state = shared.state();
-    let limit = if state.record.request_bytes >= limits.request_bytes {
-        Limit::RequestBytes
-    } else if state.record.reply_bytes >= limits.reply_bytes {
-        Limit::ReplyBytes
-    } else if state.record.tokens >= limits.tokens {
-        Limit::Tokens
-    } else if shared.started.elapsed() >= limits.wall {
-        Limit::Wall
-    } else {
-        return Ok(());
-    };
+    let record = &state.record;
+    let reached = [
+        (record.request_bytes >= limits.request_bytes, Limit::RequestBytes),
+        (record.reply_bytes >= limits.reply_bytes, Limit::ReplyBytes),
+        (record.tokens >= limits.tokens, Limit::Tokens),
+        (shared.started.elapsed() >= limits.wall, Limit::Wall),
+    ];
     drop(state);
-    Err(over(shared, limit))
+    let first = reached.into_iter().find(|(reached, _)| *reached);
+    first.map_or(Ok(()), |(_, limit)| Err(over(shared, limit)))
 }
 
 fn over(shared: &Shared, limit: Limit) -> Refusal {

@@ -143,13 +143,9 @@ impl Mock {
         let stream = stream && behaviour != Behaviour::PlainJson;
         let pieces = self.api.render(&said(behaviour, turn, &self.model, self.next), stream);
         self.next += usize::from(exchange > 0);
-        let mut reply = MockReply {
-            status: 200,
-            content_type: if stream { "text/event-stream" } else { "application/json" },
-            pieces: pieces.into_iter().map(String::into_bytes).collect(),
-            pause: Duration::ZERO,
-            ending: Ending::Whole,
-        };
+        let content_type = if stream { "text/event-stream" } else { "application/json" };
+        let pieces = pieces.into_iter().map(String::into_bytes).collect();
+        let mut reply = MockReply::new(200, content_type, pieces);
         let keep = |reply: &mut MockReply, pieces, ending| {
             reply.pieces.truncate(pieces);
             reply.ending = ending;
@@ -248,9 +244,12 @@ pub struct MockReply {
 }
 
 impl MockReply {
-    fn json(status: u16, body: &Value) -> Self {
-        let (content_type, pieces) = ("application/json", vec![body.to_string().into_bytes()]);
+    fn new(status: u16, content_type: &'static str, pieces: Vec<Vec<u8>>) -> Self {
         Self { status, content_type, pieces, pause: Duration::ZERO, ending: Ending::Whole }
+    }
+
+    fn json(status: u16, body: &Value) -> Self {
+        Self::new(status, "application/json", vec![body.to_string().into_bytes()])
     }
 
     pub fn body(&self) -> Vec<u8> {

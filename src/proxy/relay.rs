@@ -233,6 +233,7 @@ fn no_secret(hits: &[crate::secrets::Hit]) -> Result<(), Stop> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::api::chat::tests::chunk;
     use crate::secrets::Secret;
 
     const KEY: &str = "Zq81-hidden-Key-77";
@@ -283,9 +284,7 @@ mod tests {
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
 
     fn frame(text: &str) -> String {
-        format!(
-            "data: {{\"model\":\"m\",\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n"
-        )
+        chunk(&format!("{{\"content\":\"{text}\"}}"), "")
     }
 
     #[test]
@@ -299,22 +298,17 @@ mod tests {
 
     #[test]
     fn a_half_tool_call_goes_on_up_to_the_event_that_shows_it() {
-        let chunk = |delta: &str, finish: &str| {
-            format!(
-                "data: {{\"model\":\"m\",\"choices\":[{{\"delta\":{delta},\"finish_reason\":{finish}}}]}}\n\n"
-            )
-        };
         let call = |arguments: &str| {
             chunk(
                 &format!(
                     "{{\"tool_calls\":[{{\"index\":0,\"function\":{{\"name\":\"bash\",\"arguments\":\"{arguments}\"}}}}]}}"
                 ),
-                "null",
+                "",
             )
         };
         let half = format!("{HEAD}{}", call("{\\\"command\\\": "));
-        let rest = chunk("{}", "\"tool_calls\"") + "data: [DONE]\n\n";
-        let end = format!("{}data: [DONE]\n\n", chunk("{}", "\"length\""));
+        let rest = chunk("{}", "tool_calls") + "data: [DONE]\n\n";
+        let end = format!("{}data: [DONE]\n\n", chunk("{}", "length"));
         let whole = format!("{HEAD}{}", call("{}"));
         let head = HEAD.to_owned();
         for (reply, rest, goes_on, good) in [

@@ -113,11 +113,9 @@ pub fn survey(
     offer.reasoning.sort();
     offer.reasoning.dedup();
     offer.secret_seen = offer.secret_seen.or(secret);
-    let written = match offer.reasoning.is_empty() {
-        true => None,
-        false => api.as_for_one_that_reasons(api.probe(model, MAX_TOKENS)),
-    };
-    if let Some(body) = written {
+    if !offer.reasoning.is_empty()
+        && let Some(body) = api.as_for_one_that_reasons(api.probe(model, MAX_TOKENS))
+    {
         let (reply, secret) = ask(&body)?;
         offer.as_reasoning = Some(verdict(&reply.facts));
         offer.secret_seen = offer.secret_seen.or(secret);

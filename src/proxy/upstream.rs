@@ -142,19 +142,16 @@ impl Ask {
         let room = room + secret + key.map_or(0, <[u8]>::len);
         let mut out = Zeroizing::new(Vec::with_capacity(room + self.body().len()));
         let agent = concat!("admit/", env!("CARGO_PKG_VERSION"));
-        out.extend_from_slice(
-            format!(
-                "{method} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\nAccept: {accept}\r\nAccept-Encoding: identity\r\nConnection: close\r\n",
-                path(tail)
-            )
-            .as_bytes(),
+        let mut put = |line: &[&[u8]]| line.iter().for_each(|part| out.extend_from_slice(part));
+        let head = format!(
+            "{method} {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\nAccept: {accept}\r\nAccept-Encoding: identity\r\nConnection: close\r\n",
+            path(tail)
         );
+        put(&[head.as_bytes()]);
         if let Ask::Chat(request) = self {
             let length = request.body.len();
-            out.extend_from_slice(
-                format!("Content-Type: application/json\r\nContent-Length: {length}\r\n")
-                    .as_bytes(),
-            );
+            let body = format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
+            put(&[body.as_bytes()]);
         }
         // What the helper gives counts, then what the record says, then what the agent says.
         let given = |name: &str| account.iter().any(|(other, _)| *other == name);
@@ -162,24 +159,19 @@ impl Ask {
         let own = own.map(|(name, value)| (*name, value.as_str()));
         let all = own.chain(more.iter().map(|(n, v)| (n.as_str(), v.as_str())));
         for (name, value) in all.filter(|(name, _)| !given(name)) {
-            out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+            put(&[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
         }
         for (name, value) in account {
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(value);
-            out.extend_from_slice(b"\r\n");
+            put(&[name.as_bytes(), b": ", value, b"\r\n"]);
         }
         if let Some(key) = key {
             let header = match api.key_header() {
                 "authorization" => "Authorization: Bearer ".to_owned(),
                 name => format!("{name}: "),
             };
-            out.extend_from_slice(header.as_bytes());
-            out.extend_from_slice(key);
-            out.extend_from_slice(b"\r\n");
+            put(&[header.as_bytes(), key, b"\r\n"]);
         }
-        out.extend_from_slice(b"\r\n");
+        put(&[b"\r\n"]);
         out
     }
 
@@ -224,10 +216,8 @@ pub(super) async fn open(
                 // The helper may take its time, and other replies go on meanwhile.
                 Some(account) => tokio::task::spawn_blocking(move || account.current()).await.ok(),
             };
-            let mut conn = match tokio::time::timeout(connect, dial(endpoint)).await {
-                Ok(conn) => conn?,
-                Err(_) => return Err(ConnectFault::TimedOut),
-            };
+            let conn = tokio::time::timeout(connect, dial(endpoint)).await;
+            let mut conn = conn.map_err(|_| ConnectFault::TimedOut)??;
             let token = current.as_ref().and_then(|current| current.token.as_ref());
             let headers = current.iter().flat_map(|current| &current.headers);
             let with = With {
@@ -247,12 +237,11 @@ pub(super) async fn open(
             let sent = tokio::time::timeout(connect.max(Duration::from_secs(30)), send).await;
             let given = current.map(|current| current.number);
             match sent {
-                Ok(Ok(())) => Ok(Opened { conn, given }),
-                Ok(Err(err)) if err.kind() == io::ErrorKind::BrokenPipe => {
-                    Ok(Opened { conn, given })
-                }
-                Ok(Err(_)) => Err(ConnectFault::Closed),
                 Err(_) => Err(ConnectFault::NoReply),
+                Ok(Err(err)) if err.kind() != io::ErrorKind::BrokenPipe => {
+                    Err(ConnectFault::Closed)
+                }
+                Ok(_) => Ok(Opened { conn, given }),
             }
         }
         Upstream::Local(mock) => {
@@ -282,8 +271,6 @@ async fn dial(endpoint: &Endpoint) -> Result<Box<dyn Io>, ConnectFault> {
     let name = rustls::pki_types::ServerName::try_from(endpoint.host().to_owned())
         .map_err(|_| ConnectFault::Tls)?;
     let connector = tokio_rustls::TlsConnector::from(tls.clone());
-    match connector.connect(name, stream).await {
-        Ok(stream) => Ok(Box::new(stream)),
-        Err(_) => Err(ConnectFault::Tls),
-    }
+    let stream = connector.connect(name, stream).await.map_err(|_| ConnectFault::Tls)?;
+    Ok(Box::new(stream))
 }

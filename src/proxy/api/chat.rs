@@ -322,7 +322,7 @@ fn text_of(value: &Value) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::proxy) mod tests {
     use std::io::Write as _;
 
     use super::*;
@@ -334,7 +334,7 @@ mod tests {
     use crate::proxy::reader::ReplyReader;
     use crate::record::wire::{ReplyClass, RequestRefusal};
 
-    fn chunk(delta: &str, finish: &str) -> String {
+    pub(in crate::proxy) fn chunk(delta: &str, finish: &str) -> String {
         let finish = if finish.is_empty() { "null".into() } else { format!("\"{finish}\"") };
         format!(
             "data: {{\"id\":\"x\",\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":{finish}}}]}}\n\n"
