@@ -1,7 +1,6 @@
 //! An account at the model's server by way of a credential helper: everything that a helper can do wrong, before a run and in
 //! the middle of one, and an `openai-codex` account whose token has to be refreshed.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,7 +13,9 @@ use admit::record::finding::State;
 use admit::record::ids::Digest;
 use serde_json::{Value, json};
 
+use crate::files::{mode, script};
 use crate::loopback::{Asked, Reply, Server};
+use crate::model::add_model;
 use crate::trial::{Left, Trial};
 use crate::upstream::{MODEL, Mock, stream};
 use crate::util::{World, project};
@@ -29,15 +30,10 @@ pub fn token(n: usize) -> String {
 
 /// A directory with a helper that counts how often it was started, and the helper.
 pub fn helper(dir: &Path, rest: &str) -> PathBuf {
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let path = dir.join("login");
-    let count = dir.join("count");
-    let text = format!(
-        "#!/bin/sh\nn=$(($(cat {count} 2>/dev/null || echo 0) + 1))\necho $n > {count}\n{rest}\n",
-        count = count.display()
-    );
-    std::fs::write(&path, text).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    mode(dir, 0o755);
+    let (path, count) = (dir.join("login"), dir.join("count").display().to_string());
+    let counts = format!("n=$(($(cat {count} 2>/dev/null || echo 0) + 1))\necho $n > {count}");
+    script(&path, &format!("{counts}\n{rest}"));
     path
 }
 
@@ -73,11 +69,8 @@ pub fn server_of(
     let played = Mutex::new((Mock::new(script, model).speaking(&Codex), 0));
     let no = |status, code: &str| {
         let error = json!({ "error": { "code": code, "message": "the account's own words" } });
-        Reply::Answer(
-            status,
-            vec![("content-type".into(), "application/json".into())],
-            error.to_string().into(),
-        )
+        let kind = vec![("content-type".into(), "application/json".into())];
+        Reply::Answer(status, kind, error.to_string().into())
     };
     Server::http(move |_, asked: &Asked| {
         if asked.method != "POST" || asked.target != "/backend-api/codex/responses" {
@@ -109,8 +102,20 @@ pub fn server_of(
     })
 }
 
-fn server(valid: Arc<Mutex<usize>>, on_answer: impl Fn(usize) + Send + Sync + 'static) -> Server {
-    server_of(MODEL, valid, on_answer)
+/// One for which the first login always holds.
+fn server() -> Server {
+    server_of(MODEL, Arc::new(Mutex::new(1)), |_| {})
+}
+
+/// One for which the first login holds until the third reply: then it waits so long, and takes none before `next`.
+fn server_until(wait: Duration, next: usize) -> Server {
+    let valid = Arc::new(Mutex::new(1));
+    server_of(MODEL, Arc::clone(&valid), move |number| {
+        if number == 2 {
+            std::thread::sleep(wait);
+            *valid.lock().unwrap() = next;
+        }
+    })
 }
 
 /// A run with this account at this server.
@@ -136,8 +141,7 @@ fn shows_nothing(left: &Left) {
 fn an_account_does_the_work_and_is_seen_by_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let login = helper(dir.path(), &prints(ACCOUNT, ""));
-    let server = server(Arc::new(Mutex::new(1)), |_| {});
-    let left = run(&login, 30, &server);
+    let left = run(&login, 30, &server());
     let report = left.report();
     // The loopback can lead to no pass.
     assert_eq!(report.status, RunStatus::Rehearsed, "{:#?}", report.blockers);
@@ -163,23 +167,12 @@ fn a_token_that_ends_in_the_middle_is_asked_for_again_once() {
     // By the server's word, and by the helper's own.
     for expires in [false, true] {
         let dir = tempfile::tempdir().unwrap();
-        let more = match expires {
-            false => String::new(),
-            true => r#", \"expires\": \"$(date -u -d +2seconds +%Y-%m-%dT%H:%M:%SZ)\""#.to_owned(),
+        let (more, wait) = match expires {
+            false => ("", 0),
+            true => (r#", \"expires\": \"$(date -u -d +2seconds +%Y-%m-%dT%H:%M:%SZ)\""#, 2500),
         };
-        let login = helper(dir.path(), &prints(ACCOUNT, &more));
-        let valid = Arc::new(Mutex::new(1));
-        let current = Arc::clone(&valid);
-        let server = server(Arc::clone(&valid), move |number| {
-            // The third reply is the last for which the first login holds.
-            if number == 2 {
-                if expires {
-                    std::thread::sleep(Duration::from_millis(2500));
-                }
-                *current.lock().unwrap() = 2;
-            }
-        });
-        let left = run(&login, 30, &server);
+        let login = helper(dir.path(), &prints(ACCOUNT, more));
+        let left = run(&login, 30, &server_until(Duration::from_millis(wait), 2));
         let report = left.report();
         assert_eq!(report.status, RunStatus::Rehearsed, "{expires}: {:#?}", report.blockers);
         let given = left.event("credential_helper")["given"].as_u64().unwrap();
@@ -214,7 +207,7 @@ fn what_a_helper_does_wrong_has_a_reason_of_its_own_before_anything_starts() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         let login = helper(dir.path(), &rest);
-        let server = server(Arc::new(Mutex::new(1)), |_| {});
+        let server = server();
         let begun = Instant::now();
         let left = run(&login, 1, &server);
         assert!(begun.elapsed() < Duration::from_secs(20), "{rest}");
@@ -224,7 +217,7 @@ fn what_a_helper_does_wrong_has_a_reason_of_its_own_before_anything_starts() {
     }
     // One that is not there, that is another program, and that others could have written.
     let dir = tempfile::tempdir().unwrap();
-    let server = server(Arc::new(Mutex::new(1)), |_| {});
+    let server = server();
     refused(&run(&dir.path().join("none"), 1, &server), "helper_missing", "");
     let login = helper(dir.path(), &good);
     let trial = || Trial::understudy().speaking(Api::OpenaiCodexResponses);
@@ -232,9 +225,9 @@ fn what_a_helper_does_wrong_has_a_reason_of_its_own_before_anything_starts() {
     other["sha256"] = json!(Digest::sha256(b"another"));
     let left = trial().with_credential(other).served_at(server.url("/backend-api"));
     refused(&left, "digest_mismatch", "sha256:");
-    std::fs::set_permissions(&login, std::fs::Permissions::from_mode(0o777)).unwrap();
+    mode(&login, 0o777);
     refused(&run(&login, 1, &server), "credential_unusable", "mode");
-    std::fs::set_permissions(&login, std::fs::Permissions::from_mode(0o644)).unwrap();
+    mode(&login, 0o644);
     refused(&run(&login, 1, &server), "helper_missing", "");
     assert_eq!((started(dir.path()), server.count()), (0, 0));
 }
@@ -257,7 +250,7 @@ fn what_the_server_does_not_take_is_told_apart_before_and_after_the_start() {
     // Another account: the probe is refused, and nothing starts.
     let dir = tempfile::tempdir().unwrap();
     let login = helper(dir.path(), &prints("acct-of-another", ""));
-    let left = run(&login, 30, &server(Arc::new(Mutex::new(1)), |_| {}));
+    let left = run(&login, 30, &server());
     let report = left.report();
     assert_eq!(report.status, RunStatus::Blocked, "{:#?}", report.blockers);
     assert_eq!(report.failure_class.map(|class| class.as_str()), Some("auth_unavailable"));
@@ -270,15 +263,7 @@ fn what_the_server_does_not_take_is_told_apart_before_and_after_the_start() {
         (format!("[ $n = 1 ] || exit 7; {}", prints(ACCOUNT, "")), "exit status: 7"),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        let login = helper(dir.path(), &rest);
-        let valid = Arc::new(Mutex::new(1));
-        let current = Arc::clone(&valid);
-        let server = server(valid, move |number| {
-            if number == 2 {
-                *current.lock().unwrap() = 99;
-            }
-        });
-        let left = run(&login, 30, &server);
+        let left = run(&helper(dir.path(), &rest), 30, &server_until(Duration::ZERO, 99));
         left.ends("auth_unavailable", "http_401", 8);
         let report = left.report();
         assert!(report.case_process_started);
@@ -297,7 +282,7 @@ fn what_the_server_does_not_take_is_told_apart_before_and_after_the_start() {
 fn a_helper_that_is_killed_says_nothing_of_login_or_agent() {
     // Before the start, where the run came to nothing else.
     let dir = tempfile::tempdir().unwrap();
-    let asked = server(Arc::new(Mutex::new(1)), |_| {});
+    let asked = server();
     let left = run(&helper(dir.path(), "kill -9 $$"), 30, &asked);
     left.ends("killed_from_outside", "the credential helper was ended by a signal", 75);
     assert!(!left.report().case_process_started);
@@ -306,14 +291,7 @@ fn a_helper_that_is_killed_says_nothing_of_login_or_agent() {
     // In the middle of a run, where the login it would have renewed ends: the server's 401 is no fault of its own.
     let dir = tempfile::tempdir().unwrap();
     let login = helper(dir.path(), &format!("[ $n = 1 ] || kill -9 $$; {}", prints(ACCOUNT, "")));
-    let valid = Arc::new(Mutex::new(1));
-    let current = Arc::clone(&valid);
-    let server = server(valid, move |number| {
-        if number == 2 {
-            *current.lock().unwrap() = 99;
-        }
-    });
-    let left = run(&login, 30, &server);
+    let left = run(&login, 30, &server_until(Duration::ZERO, 99));
     left.ends("killed_from_outside", "the credential helper was ended by a signal", 75);
     let report = left.report();
     assert!(report.case_process_started);
@@ -329,20 +307,8 @@ fn a_helper_is_recorded_with_its_digest_or_not_at_all() {
     let login = helper(dir.path(), "exit 1");
     let path = login.to_str().unwrap();
     let add = |more: &[&str]| {
-        let common = [
-            "model",
-            "add",
-            "openai-codex/gpt-5.5",
-            "--approval-source",
-            "the owner, in writing",
-            "--review-trigger",
-            "any change",
-            "--network",
-            "public-tls",
-            "--api",
-            "openai-codex-responses",
-        ];
-        world.admit(&[&common[..], more].concat())
+        let api = ["--network", "public-tls", "--api", "openai-codex-responses"];
+        world.admit(&add_model("openai-codex/gpt-5.5", &[&api, more].concat()))
     };
     add(&["--credential", "helper"]).refuse(2, "bad_argument");
     add(&["--credential", "key", "--helper", path]).refuse(2, "bad_argument");

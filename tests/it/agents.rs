@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::processes::alive;
 use crate::trial::Trial;
-use crate::util::alive;
 
 #[test]
 fn an_agent_that_will_not_end_is_ended() {

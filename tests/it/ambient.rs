@@ -7,18 +7,19 @@ use admit::check::ambient::{Outcome, VECTORS};
 use serde_json::{Value, json};
 
 use crate::command;
-use crate::run::{SCRIPTED, bash, built, directory, is_blocked, put, run, variant};
+use crate::files::{below, mode, shipped, write};
+use crate::run::{bash, built, directory, is_blocked, play, row, run, variant};
 use crate::trial::{CASE, Trial, build_case, bun, real_case, understudy};
-use crate::util::{World, project};
+use crate::util::World;
 
 /// What stands in everything that is planted.
 const EVIL: &str = "EVIL";
 
 /// Files in the workspace of a fixture of this world's own.
 pub fn plant(world: &World, name: &str, files: &[(&str, &str)]) {
-    variant(world, name, |_, _| {});
+    variant(world, name, |_| {});
     for (path, text) in files {
-        put(world, &format!("fixtures/{name}/workspace/{path}"), text.as_bytes());
+        world.put(&format!("fixtures/{name}/workspace/{path}"), text);
     }
     world.admit(&["fixture", name, "--record"]).expect(0);
 }
@@ -30,11 +31,7 @@ fn text(path: &Path) -> String {
 /// A directory of this world with files.
 fn dir(world: &World, name: &str, files: &[(&str, &str)]) -> String {
     let dir = world.path().join(name);
-    for (path, text) in files {
-        let path = dir.join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    }
+    files.iter().for_each(|(path, text)| write(dir.join(path), text));
     dir.display().to_string()
 }
 
@@ -74,8 +71,7 @@ fn plant_all(world: &mut World, binary: &Path) -> Vec<&'static str> {
     );
     let copy = Path::new(&beside).join("ca");
     std::fs::copy(binary, &copy).unwrap();
-    let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
-    std::fs::set_permissions(&copy, mode).unwrap();
+    mode(&copy, 0o755);
     world
         .set("CTO_HARNESS_CASE_BIN", copy.display().to_string())
         .set("BUN_OPTIONS", format!("--preload={outside}/evil.ts"))
@@ -110,33 +106,23 @@ fn is_untouched(outcome: &Value) {
     let report = &outcome["report"];
     assert_eq!(report["status"], "rehearsed", "{:#}", report["blockers"]);
     let dir = directory(outcome);
-    for entry in std::fs::read_dir(dir.join("backend/wire")).unwrap() {
-        let path = entry.unwrap().path();
+    let logs =
+        ["stdout.log", "stderr.log", "events.jsonl"].map(|file| dir.join("backend").join(file));
+    for path in below(&dir.join("backend/wire")).into_iter().chain(logs) {
         // A tool shows every variable and every file beside the workspace that has the mark.
         let text = text(&path).replace("grep -l EVIL", "").replace("grep EVIL", "");
         assert!(!text.contains(EVIL), "{}: {text}", path.display());
     }
-    for file in ["stdout.log", "stderr.log", "events.jsonl"] {
-        let text = text(&dir.join("backend").join(file));
-        let text = text.replace("grep -l EVIL", "").replace("grep EVIL", "");
-        assert!(!text.contains(EVIL), "{file}: {text}");
-    }
-    let rows = report["gates"].as_array().unwrap();
-    let row = rows.iter().find(|row| row["id"] == "ambient_inputs").unwrap();
-    assert_eq!(
-        row["found"],
-        format!(
-            "nothing: each of {} ways (variables, configuration files) is closed",
-            VECTORS.len()
-        )
-    );
+    let closed =
+        format!("each of {} ways (variables, configuration files) is closed", VECTORS.len());
+    assert_eq!(row(&report["gates"], "ambient_inputs")["found"], format!("nothing: {closed}"));
 }
 
 /// Has the agent look for itself.
 fn look(world: &World) {
     let seen =
         "env | grep EVIL; grep -l EVIL /opt/case/bin/* /work/tmp/* ../* $HOME/* 2>/dev/null; true";
-    variant(world, "planted", |turns, _| turns.insert(1, bash(seen)));
+    variant(world, "planted", |turns| turns.insert(1, bash(seen)));
 }
 
 fn holds(mut world: World, provider: &str, binary: &Path) {
@@ -172,11 +158,8 @@ fn what_is_not_neutralised_refuses() {
         VECTORS.iter().filter(|v| v.outcome == Outcome::Refused).map(|v| v.id).collect();
     let world = built();
     let mut refuses = |world: &World, name: &str, vector: &str| {
-        let mut args = SCRIPTED.to_vec();
-        args.insert(1, name);
-        let outcome = run(world, &args, 3);
-        let rows = outcome["report"]["gates"].as_array().unwrap();
-        let row = rows.iter().find(|row| row["id"] == "ambient_inputs").unwrap();
+        let outcome = play(world, name, &[], 3);
+        let row = row(&outcome["report"]["gates"], "ambient_inputs");
         assert!(row["found"].as_str().unwrap().starts_with(vector), "{row:#}");
         assert_eq!(outcome["report"]["case_process_started"], false);
         refused.retain(|id| *id != vector);
@@ -187,10 +170,9 @@ fn what_is_not_neutralised_refuses() {
     is_blocked(&world, &outcome, "ambient_inputs", "gate_refused", "gate-refused.txt");
     plant(&world, "deeper", &[("tools/package.json", "{\"name\":\"case\"}")]);
     refuses(&world, "deeper", "case_package_upward");
-    let lock = std::fs::read(project().join("lockfiles/understudy.lock.json")).unwrap();
-    let mut lock: Value = serde_json::from_slice(&lock).unwrap();
+    let mut lock = shipped("lockfiles/understudy.lock.json");
     lock["run"]["argv"].as_array_mut().unwrap().extend([json!("--model"), json!("EVIL")]);
-    put(&world, "lockfiles/understudy.lock.json", &serde_json::to_vec_pretty(&lock).unwrap());
+    world.put("lockfiles/understudy.lock.json", lock.to_string());
     let outcome = refuses(&world, "r1-string-slugify", "model_argument");
     is_blocked(&world, &outcome, "command_shape", "gate_refused", "gate-refused.txt");
     // The names come from the lock of an agent that is data: `command.rs` plants them.
@@ -251,9 +233,7 @@ fn what_a_bun_executable_would_run_of_a_project_refuses_it() {
     let alone = |program: &Path, files: &[(&str, &str)]| -> Value {
         let project = tempfile::tempdir().unwrap();
         for (path, text) in files.iter().chain([&PLANTED]) {
-            let path = project.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
+            write(project.path().join(path), text);
         }
         let done = Command::new(program).current_dir(project.path()).env_clear().output().unwrap();
         serde_json::from_slice(&done.stdout).unwrap()

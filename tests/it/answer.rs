@@ -8,8 +8,7 @@ use crate::util::{Run, World};
 /// Runs admit with this as its standard output.
 fn onto(world: &World, args: &[&str], stdout: impl Into<Stdio>) -> Run {
     let mut command = world.command(args);
-    let output = command.stdout(stdout).stderr(Stdio::piped()).output().unwrap();
-    Run::of(&format!("admit {}", args.join(" ")), world.cwd(), output)
+    world.run(&args.join(" "), command.stdout(stdout).stderr(Stdio::piped()))
 }
 
 fn full() -> File {
@@ -41,10 +40,8 @@ fn a_full_disk_takes_no_answer() {
 #[test]
 fn no_standard_output_takes_no_answer() {
     let world = World::new();
-    let closed = ["sh", "-c", "exec \"$@\" >&-", "sh"];
     for args in QUESTIONS {
-        let output = world.command_behind(&closed, args).output().unwrap();
-        let run = Run::of(&format!("admit {} >&-", args.join(" ")), world.cwd(), output).expect(2);
+        let run = world.under("exec >&-", args).expect(2);
         assert!(run.stderr().contains("error[io]: the answer could not be written"), "{run}");
         // Who asks for it to go nowhere gets what was asked for, whatever way it was opened.
         let null = OpenOptions::new().read(true).write(true).open("/dev/null").unwrap();
@@ -118,10 +115,7 @@ fn a_usage_error_is_whole_as_data() {
 #[test]
 fn a_limit_of_the_file_size_is_a_fault_with_a_name() {
     let world = World::new();
-    let shell = &["sh", "-c", "ulimit -f 1; exec \"$@\"", "sh"];
-    let output = world.command_behind(shell, &["schemas", "--write", "out"]).output().unwrap();
-    let run = Run::of("ulimit -f 1; admit schemas --write out", world.cwd(), output);
-    let run = run.refuse(9, "limit_hit");
+    let run = world.under("ulimit -f 1", &["schemas", "--write", "out"]).refuse(9, "limit_hit");
     assert!(run.stderr().contains("ulimit -f"), "{run}");
 }
 
@@ -132,15 +126,10 @@ fn a_bill_that_cannot_be_written_whole_leaves_the_one_that_is_there() {
     world.admit(&asked).expect(0);
     let bill = world.cwd().join("bill.json");
     let before = std::fs::read(&bill).unwrap();
-    let shell = &["sh", "-c", "ulimit -f 1; exec \"$@\"", "sh"];
-    let output = world.command_behind(shell, &asked).output().unwrap();
-    Run::of("ulimit -f 1; admit sbom", world.cwd(), output).refuse(9, "limit_hit");
+    world.under("ulimit -f 1", &asked).refuse(9, "limit_hit");
     assert_eq!(std::fs::read(&bill).unwrap(), before);
-    assert_eq!(
-        std::fs::read_dir(world.cwd()).unwrap().count(),
-        1,
-        "nothing half-written beside it"
-    );
+    let there = crate::files::below(&world.cwd());
+    assert!(there.iter().eq([&bill]), "nothing half-written beside it: {there:?}");
     let nowhere = world.admit(&["sbom", "understudy", "--out", "no/where/bill.json"]);
     assert!(nowhere.refuse(2, "not_found").stderr().contains("mkdir -p"), "{bill:?}");
 }

@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 
 use crate::fuzz::Dice;
 use crate::loopback::{Reply, Server, git_http};
-use crate::packs::{CASES, sent};
+use crate::packs::{CASES, Pack, sent};
+use crate::processes::{peak, this_test};
 use crate::repo::Repo;
-use crate::run::{SCRIPTED, bash, built, variant};
+use crate::run::{bash, built, scripted, variant};
 use crate::trial::{ASKS_FOREVER, Trial};
 use crate::upstream::{MODEL, raw, said, stream};
 use crate::util::{Run, World, var};
@@ -41,8 +42,7 @@ fn measured(world: &World, mut command: Command) -> Measured {
     let begin = Instant::now();
     let program = std::fs::canonicalize(command.get_program()).unwrap();
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let status = format!("/proc/{}/status", child.id());
-    let exe = format!("/proc/{}/exe", child.id());
+    let (id, exe) = (child.id().to_string(), format!("/proc/{}/exe", child.id()));
     let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let read = |mut from: Box<dyn std::io::Read + Send>| {
         std::thread::spawn(move || {
@@ -52,17 +52,14 @@ fn measured(world: &World, mut command: Command) -> Measured {
         })
     };
     let (stdout, stderr) = (read(Box::new(stdout)), read(Box::new(stderr)));
-    let mut peak = 0;
+    let mut most = 0;
     let ended = loop {
         if let Some(ended) = child.try_wait().unwrap() {
             break ended;
         }
         // For a moment it still has the memory of this process, whose child it is.
         let begun = std::fs::read_link(&exe).is_ok_and(|exe| exe == program);
-        let text = std::fs::read_to_string(&status).ok().filter(|_| begun).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
-        peak = peak.max(kib.unwrap_or(0) << 10);
+        most = most.max(peak(&id).filter(|_| begun).unwrap_or(0) << 10);
         std::thread::sleep(Duration::from_millis(2));
     };
     let output = std::process::Output {
@@ -71,8 +68,8 @@ fn measured(world: &World, mut command: Command) -> Measured {
         stderr: stderr.join().unwrap(),
     };
     let took = begin.elapsed();
-    assert!(peak > 0 || took < Duration::from_millis(50), "it was never looked at");
-    Measured { run: Run::of("measured", world.cwd(), output), peak, took }
+    assert!(most > 0 || took < Duration::from_millis(50), "it was never looked at");
+    Measured { run: Run::of("measured", world.cwd(), output), peak: most, took }
 }
 
 /// Holds a command to the bounds, and to a no of its own.
@@ -93,18 +90,25 @@ fn lock(what: &str, world: &World, url: &str, rev: &CommitId) -> Measured {
     refused(what, world, &["lock", "hard", "--source", url, "--rev", rev, "--bun", "1.3.14"])
 }
 
+/// Where a source with this pack is: as a repository, and at a server, which ends with the test.
+fn places(world: &World, name: &str, pack: &Pack, offset: Option<u32>) -> (Repo, [String; 2]) {
+    let repo = Repo::new(&world.path().join(name));
+    repo.write("a", "x").commit();
+    pack.write(&repo.0.join(".git/objects"), offset);
+    let answer = sent(&pack.finished());
+    let server = git_http(world.path().to_owned(), true, move |_| Reply::ok(&answer[..]));
+    let urls = [format!("file://{}", repo.0.display()), server.url("/o/r")];
+    (repo, urls)
+}
+
 #[test]
 fn no_pack_of_a_source_takes_admits_memory() {
     let world = World::new();
     for (what, make, offset, _) in CASES {
         let (pack, commit) = make();
-        let repo = Repo::new(&world.path().join(what.replace(' ', "-")));
-        repo.write("a", "x").commit();
-        pack.write(&repo.0.join(".git/objects"), offset);
-        lock(what, &world, &format!("file://{}", repo.0.display()), &commit);
-        let answer = sent(&pack.finished());
-        let server = git_http(world.path().to_owned(), true, move |_| Reply::ok(&answer[..]));
-        lock(what, &world, &server.url("/o/r"), &commit);
+        for url in places(&world, &what.replace(' ', "-"), &pack, offset).1 {
+            lock(what, &world, &url, &commit);
+        }
     }
 }
 
@@ -119,13 +123,8 @@ fn no_mutation_of_a_pack_of_a_source_takes_admits_memory() {
         let (mut pack, commit) = make();
         pack.alter(&mut dice);
         let what = format!("{what}, round {round}");
-        let repo = Repo::new(&world.path().join(format!("mutated-{round}")));
-        repo.write("a", "x").commit();
-        pack.write(&repo.0.join(".git/objects"), offset);
-        let answer = sent(&pack.finished());
-        let server = git_http(world.path().to_owned(), true, move |_| Reply::ok(&answer[..]));
-        let (there, served) = (format!("file://{}", repo.0.display()), server.url("/o/r"));
-        let found = lock(&what, &world, if dice.roll(2) == 0 { &there } else { &served }, &commit);
+        let (repo, urls) = places(&world, &format!("mutated-{round}"), &pack, offset);
+        let found = lock(&what, &world, &urls[dice.roll(2)], &commit);
         (most, slowest) = (most.max(found.peak), slowest.max(found.took));
         std::fs::remove_dir_all(&repo.0).unwrap();
     }
@@ -138,29 +137,16 @@ fn no_file_of_a_source_takes_admits_memory() {
     let world = World::new();
     let manifest = json!({ "name": "x", "version": "1.0.0", "packageManager": "bun@1.3.14" });
     let many = |piece: &str, bytes: usize| piece.repeat(bytes / piece.len());
+    let version = "\"lockfileVersion\":1";
+    let with = |first: &str, value: String| format!("{{{first},\"a\":{value}}}");
+    let list = |piece: &str, bytes: usize| format!("[{}1]", many(piece, bytes));
     let texts = [
-        (
-            "lists",
-            "bun.lock",
-            format!("{{\"lockfileVersion\":1,\"a\":[{}1]}}", many("[],", 15 << 20)),
-        ),
-        (
-            "numbers",
-            "bun.lock",
-            format!("{{\"lockfileVersion\":1,\"a\":[{}1]}}", many("1,", 15 << 20)),
-        ),
-        (
-            "one text",
-            "bun.lock",
-            format!("{{\"lockfileVersion\":1,\"a\":\"{}\"}}", many("x", 15 << 20)),
-        ),
+        ("lists", "bun.lock", with(version, list("[],", 15 << 20))),
+        ("numbers", "bun.lock", with(version, list("1,", 15 << 20))),
+        ("one text", "bun.lock", with(version, format!("\"{}\"", many("x", 15 << 20)))),
         ("too large", "bun.lock", many("[],", 40 << 20)),
         ("deep", "bun.lock", many("[", 15 << 20)),
-        (
-            "manifest",
-            "package.json",
-            format!("{{\"name\":\"x\",\"a\":[{}1]}}", many("[],", 1 << 20)),
-        ),
+        ("manifest", "package.json", with("\"name\":\"x\"", list("[],", 1 << 20))),
         ("large file", "data.bin", many("0123456789", 99 << 20)),
         ("too large a file", "data.bin", many("0123456789", 101 << 20)),
     ];
@@ -199,30 +185,12 @@ fn no_answer_of_a_remote_takes_admits_memory() {
     let repo = Repo::new(&world.path().join("plain"));
     let manifest = json!({ "name": "x", "version": "1.0.0", "scripts": { "build": "bun build --compile a.ts --outfile x" } });
     repo.write("package.json", &manifest.to_string()).write("a.ts", "");
-    let commit = repo
-        .write(
-            "bun.lock",
-            "{\"lockfileVersion\":1,\"workspaces\":{\"\":{\"name\":\"x\"}},\"packages\":{}}",
-        )
-        .commit();
+    let text = "{\"lockfileVersion\":1,\"workspaces\":{\"\":{\"name\":\"x\"}},\"packages\":{}}";
+    let commit = repo.write("bun.lock", text).commit();
     let source = format!("file://{}", repo.0.display());
-    let registry = server.url("/");
-    refused(
-        "versions",
-        &world,
-        &[
-            "lock",
-            "hard",
-            "--source",
-            &source,
-            "--rev",
-            commit.as_str(),
-            "--bun",
-            "1.2.20",
-            "--registry",
-            &registry,
-        ],
-    );
+    let from = ["lock", "hard", "--source", &source, "--rev", commit.as_str()];
+    let with = ["--bun", "1.2.20", "--registry", &server.url("/")];
+    refused("versions", &world, &[&from[..], &with].concat());
 }
 
 #[test]
@@ -248,12 +216,11 @@ fn no_pack_of_an_agent_takes_admits_memory_or_its_time() {
     // What a run takes whose agent sleeps until the clock ends it.
     commands.insert(0, ("nothing", "sleep 300".to_owned()));
     for (n, (_, command)) in commands.iter().enumerate() {
-        variant(&world, &format!("hard-{n}"), |turns, _| turns[1] = bash(command));
+        variant(&world, &format!("hard-{n}"), |turns| turns[1] = bash(command));
     }
     let run = &|n: usize| {
         let fixture = format!("hard-{n}");
-        let mut args = vec!["run", "--json", "stage2", &fixture, "--timeout", "6"];
-        args.extend(&SCRIPTED[1..]);
+        let args = [&["run", "--json", "--timeout", "6"], &scripted(&fixture)[..]].concat();
         let found = measured(&world, world.command(&args));
         assert!(found.peak < MOST, "{fixture}: {} MiB\n{}", found.peak >> 20, found.run);
         let report = &found.run.expect(9).json()["report"];
@@ -333,10 +300,8 @@ fn mutated(mut reply: Vec<u8>, dice: &mut Dice) -> Vec<u8> {
             3 => {
                 let word =
                     ["\n\n", "data: ", "{", "\"", "\\u0000", "[", "<think>", "\r\n\r\n", "\0"];
-                drop(reply.splice(
-                    at..at,
-                    word[dice.roll(word.len())].repeat(1 + dice.roll(9)).into_bytes(),
-                ));
+                let words = word[dice.roll(word.len())].repeat(1 + dice.roll(9));
+                drop(reply.splice(at..at, words.into_bytes()));
             }
             _ => reply.truncate(at.max(reply.len() / 2)),
         }
@@ -393,14 +358,11 @@ fn no_reply_of_a_model_takes_admits_memory_or_its_time() {
         }
     });
     let world = World::new();
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([test, "--exact", "--nocapture"]).env(SERVED, server.url("/v1"));
+    let mut command = this_test(test);
+    command.env(SERVED, server.url("/v1"));
     let found = measured(&world, command);
-    assert!(
-        found.run.code() == Some(0) && found.run.stdout().contains("1 passed"),
-        "{}",
-        found.run
-    );
+    let passed = found.run.code() == Some(0) && found.run.stdout().contains("1 passed");
+    assert!(passed, "{}", found.run);
     assert!(found.peak < MOST, "{} MiB", found.peak >> 20);
     let (slowest, of) = *slowest.lock().unwrap();
     let (peak, took) = (found.peak >> 20, found.took);

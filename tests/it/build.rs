@@ -1,27 +1,26 @@
 //! `admit build` from the command line, with the real Bun and the embedded stand-in provider: what it gives, what it
 //! refuses, and that nothing is left behind.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::repo::commit;
-use crate::util::{Run, World, admit, wait_for};
+use rustix::process::Pid;
+use serde_json::{Value, json};
+
+use crate::files::{mode, shipped};
+use crate::processes::{alive, family, nobody_lives, wait_for};
+use crate::repo::{commit, mirror, on_mirror};
+use crate::run::row;
+use crate::trial::{CASE, lock_case};
+use crate::util::{Run, World};
+use crate::verify::in_state;
 
 /// A provider that is a variation of the stand-in: its lock lies in this world's own records.
-pub fn variation(world: &World, name: &str, change: impl FnOnce(&mut serde_json::Value)) {
-    let text =
-        std::fs::read(crate::util::project().join("lockfiles/understudy.lock.json")).unwrap();
-    let mut lock: serde_json::Value = serde_json::from_slice(&text).unwrap();
+pub fn variation(world: &World, name: &str, change: impl FnOnce(&mut Value)) {
+    let mut lock = shipped("lockfiles/understudy.lock.json");
     lock["provider"] = name.into();
     change(&mut lock);
-    let dir = world.home().join(".local/share/admit/root/lockfiles");
-    std::fs::create_dir_all(&dir).unwrap();
-    std::fs::write(
-        dir.join(format!("{name}.lock.json")),
-        serde_json::to_vec_pretty(&lock).unwrap(),
-    )
-    .unwrap();
+    world.put(&format!("lockfiles/{name}.lock.json"), admit::record::pretty(&lock));
 }
 
 const PACKAGE_JSON: &str = r#"{"name":"p","private":true,"scripts":{"build:binary":"bun build.ts"},"dependencies":{"parse-ms":"4.0.0"}}"#;
@@ -49,9 +48,9 @@ pub fn provider(
     world: &World,
     name: &str,
     files: &[(&str, &str)],
-    change: impl FnOnce(&mut serde_json::Value),
+    change: impl FnOnce(&mut Value),
 ) -> Run {
-    let repo = world.path().join("mirror").join(name);
+    let repo = mirror(world).join(name);
     let base = [
         ("package.json", PACKAGE_JSON),
         ("bun.lock", BUN_LOCK),
@@ -60,16 +59,16 @@ pub fn provider(
     ];
     let rev = commit(&repo, &[&base[..], files].concat());
     variation(world, name, |lock| {
-        lock["source"] = serde_json::json!({ "url": format!("https://provider.invalid/{name}.git"), "rev": rev });
-        lock["identity"] = serde_json::json!({ "help_first_line": "Usage: ca <command> [options]", "commands": ["run"] });
-        lock["build"] = serde_json::json!({
+        lock["source"] =
+            json!({ "url": format!("https://provider.invalid/{name}.git"), "rev": rev });
+        lock["identity"] =
+            json!({ "help_first_line": "Usage: ca <command> [options]", "commands": ["run"] });
+        lock["build"] = json!({
             "path": format!("/tmp/{name}"), "steps": [["bun", "run", "build:binary"]], "output": "dist/ca" });
         lock.as_object_mut().unwrap().remove("outputs");
         change(lock);
     });
-    let mirror =
-        format!("https://provider.invalid/=file://{}/", world.path().join("mirror").display());
-    world.admit(&["build", name, "--mirror", &mirror, "--step-timeout", "60"])
+    on_mirror(world, &["build", name, "--step-timeout", "60"])
 }
 
 fn plain(name: &str, files: &[(&str, &str)]) -> Run {
@@ -77,10 +76,12 @@ fn plain(name: &str, files: &[(&str, &str)]) -> Run {
     provider(&world, name, files, |_| ())
 }
 
+/// The digest of the stand-in.
+const STAND_IN: &str = "f83300d4c87850ab1cb7542e67ff02923a532b973ae3a2f76e1d00d108d837b7";
+
 #[test]
 fn the_stand_in_is_built_recorded_verified_and_found_again() {
-    let mut world = World::new();
-    world.set("ADMIT_STORE", world.path().join("store").display().to_string());
+    let world = World::with_own_store();
     let run = world.admit(&["demo"]).expect(0);
     assert!(run.stdout().starts_with("ok    build "), "{run}");
     assert!(run.stderr().contains("fetch Bun 1.3.14"), "{run}");
@@ -94,10 +95,7 @@ fn the_stand_in_is_built_recorded_verified_and_found_again() {
     assert_eq!(again["fresh"], false);
     assert_eq!(again["report"]["source_admission_status"], "admitted");
     assert_eq!(again["report"]["verification"], "locked");
-    assert_eq!(
-        again["report"]["sha256"],
-        "f83300d4c87850ab1cb7542e67ff02923a532b973ae3a2f76e1d00d108d837b7"
-    );
+    assert_eq!(again["report"]["sha256"], STAND_IN);
 
     let list = listing(world.path());
     world.admit(&["verify"]).expect(0);
@@ -107,9 +105,8 @@ fn the_stand_in_is_built_recorded_verified_and_found_again() {
     let output = PathBuf::from(again["output"].as_str().unwrap());
     flip(&output);
     let run = world.admit(&["verify", "--json"]).expect(5);
-    let json = run.json();
-    let bad = crate::verify::in_state(&json["providers"][0]["findings"], "failed");
-    assert_eq!(bad, ["binary_digest"], "{run}");
+    let findings = &run.json()["providers"][0]["findings"];
+    assert_eq!(in_state(findings, "failed"), ["binary_digest"], "{run}");
     world.admit(&["build", "understudy"]).refuse(5, "store_corrupt");
 }
 
@@ -142,13 +139,13 @@ fn listing(dir: &Path) -> Vec<String> {
 }
 
 fn flip(path: &Path) {
-    let mode = std::fs::metadata(path).unwrap().permissions();
-    std::fs::set_permissions(path, PermissionsExt::from_mode(0o644)).unwrap();
+    let before = std::fs::metadata(path).unwrap().permissions();
+    mode(path, 0o644);
     let mut bytes = std::fs::read(path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(path, bytes).unwrap();
-    std::fs::set_permissions(path, mode).unwrap();
+    std::fs::set_permissions(path, before).unwrap();
 }
 
 #[test]
@@ -159,7 +156,7 @@ fn another_path_or_another_bun_is_refused() {
     variation(&world, "older", |lock| {
         let bun = &mut lock["toolchain"]["bun"];
         bun["version"] = "1.3.13".into();
-        bun["platforms"] = serde_json::json!({ "linux-x64": {
+        bun["platforms"] = json!({ "linux-x64": {
             "package": "@oven/bun-linux-x64",
             "integrity": "sha512-UwttIUXoe9fS+40OcjoaRHgZw+HCPFqBVWEXkXqAJ3W7wA0XPZrWsoMAD9sGh3TaLqrwdiMo5xPogwpXhOtVXA==",
             "binary_sha256": "b29d78892abd5a9398e0700f0cb602f725089602ed1a5082d681c7257b2bf4d0" } });
@@ -176,13 +173,9 @@ fn another_bun_is_looked_up_and_gives_another_digest() {
     assert!(changes.to_string().contains(sha256), "{changes}");
     let json = world.admit(&["build", "older-bun", "--json"]).expect(0).json();
     assert_eq!(json["report"]["verification"], "unlocked");
-    assert_ne!(
-        json["report"]["sha256"],
-        "f83300d4c87850ab1cb7542e67ff02923a532b973ae3a2f76e1d00d108d837b7"
-    );
-    world
-        .admit(&["lock", "x", "--like", "understudy", "--bun", "0.0.0-none"])
-        .refuse(2, "not_found");
+    assert_ne!(json["report"]["sha256"], STAND_IN);
+    let none = ["lock", "x", "--like", "understudy", "--bun", "0.0.0-none"];
+    world.admit(&none).refuse(2, "not_found");
 }
 
 #[test]
@@ -210,10 +203,8 @@ fn an_unlocked_build_is_an_answer_that_cannot_be_recorded() {
     assert_eq!(run.json()["report"]["verification"], "unlocked");
     world.admit(&["build", name, "--record"]).refuse(3, "output_not_locked");
     let changes = world.admit(&["lock", name, "--update", "--json"]).expect(0).json();
-    assert!(
-        changes["changes"].as_array().unwrap().iter().any(|c| c["field"] == "outputs.linux-x64"),
-        "{changes}"
-    );
+    let mut changed = changes["changes"].as_array().unwrap().iter();
+    assert!(changed.any(|c| c["field"] == "outputs.linux-x64"), "{changes}");
     world.admit(&["build", name, "--record"]).expect(0);
     world.admit(&["verify", name, "--deep"]).expect(0);
 }
@@ -224,20 +215,20 @@ fn an_altered_record_is_not_the_build() {
     let json = world.admit(&["build", "understudy", "--record", "--json"]).expect(0).json();
     world.admit(&["verify", "understudy"]).expect(0);
     let path = PathBuf::from(json["recorded"].as_str().unwrap());
-    let good: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let good = crate::files::json(&path);
     for (field, value, check) in [
-        ("bun_sha256", serde_json::json!("0".repeat(64)), "toolchain_digest"),
-        ("pinned_commit", serde_json::json!("0".repeat(40)), "source_pin"),
-        ("verification", serde_json::json!("unlocked"), "build_report_matches"),
-        ("origin", serde_json::json!("adopted"), "build_report_matches"),
-        ("size", serde_json::json!(1), "build_report_matches"),
+        ("bun_sha256", json!("0".repeat(64)), "toolchain_digest"),
+        ("pinned_commit", json!("0".repeat(40)), "source_pin"),
+        ("verification", json!("unlocked"), "build_report_matches"),
+        ("origin", json!("adopted"), "build_report_matches"),
+        ("size", json!(1), "build_report_matches"),
     ] {
         let mut bad = good.clone();
         bad[field] = value;
         std::fs::write(&path, serde_json::to_vec(&bad).unwrap()).unwrap();
         let run = world.admit(&["verify", "understudy", "--json"]).expect(5);
         let findings = &run.json()["providers"][0]["findings"];
-        assert_eq!(crate::verify::in_state(findings, "failed"), [check], "{field}\n{run}");
+        assert_eq!(in_state(findings, "failed"), [check], "{field}\n{run}");
         // A check of one field is named after it, that of all others names the field.
         let named = check != "build_report_matches" || run.stdout().contains(field);
         assert!(named, "{field}\n{run}");
@@ -263,15 +254,14 @@ fn a_lock_that_asks_for_more_is_not_answered_by_an_earlier_build() {
 
 #[test]
 fn bad_requests_have_their_codes() {
-    let mut world = World::with_shared_store();
+    let mut world = World::with_own_store();
     world.admit(&["build", "nobody"]).refuse(2, "provider_not_locked");
     let run = world.admit(&["build", "case@deadbee"]).refuse(2, "rev_not_locked");
     assert!(run.stderr().contains("7959ac917cdeb0983b4aaa20bb9f42021747fed8"), "{run}");
     // No mirror and no way to the remote: one message, and nothing is left.
-    world.set("ADMIT_STORE", world.path().join("store").display().to_string());
     world.set("HTTPS_PROXY", "http://127.0.0.1:9").set("https_proxy", "http://127.0.0.1:9");
     world.admit(&["build", "case@7959ac9"]).refuse(4, "unreachable");
-    let left = std::fs::read_dir(world.path().join("store/v1/files")).unwrap().count();
+    let left = std::fs::read_dir(world.store().join("v1/files")).unwrap().count();
     assert_eq!(left, 0, "nothing was stored");
 }
 
@@ -282,19 +272,12 @@ fn a_step_that_fails_hangs_or_floods() {
     let world = World::with_shared_store();
     let hang = [("build.ts", "process.on('SIGTERM', () => {}); setInterval(() => {}, 1000);")];
     provider(&world, "hangs", &hang, |_| ());
-    let mirror =
-        format!("https://provider.invalid/=file://{}/", world.path().join("mirror").display());
-    world
-        .admit(&["build", "hangs", "--mirror", &mirror, "--step-timeout", "2"])
-        .refuse(9, "timed_out");
+    on_mirror(&world, &["build", "hangs", "--step-timeout", "2"]).refuse(9, "timed_out");
     let flood = "const line = 'x'.repeat(65536); for (let i = 0; i < 4000; i++) console.log(line); process.exit(4);";
     let run = plain("floods", &[("build.ts", flood)]).refuse(6, "step_failed");
-    assert!(run.stderr().contains("exit code 4"), "{run}");
-    assert!(
-        run.stderr().len() < 4 << 20,
-        "the flood is not repeated: {} bytes",
-        run.stderr().len()
-    );
+    let said = run.stderr();
+    assert!(said.contains("exit code 4"), "{run}");
+    assert!(said.len() < 4 << 20, "the flood is not repeated: {} bytes", said.len());
 }
 
 #[test]
@@ -355,9 +338,8 @@ fn what_is_refused_is_not_in_the_store_and_what_failed_is_kept_on_demand() {
     assert_eq!(sha256.to_hex(), digest, "what was refused can be looked at");
 
     world.set("ADMIT_STORE", shared.display().to_string());
-    let doctor = world.admit(&["doctor", "--json"]);
-    let checks = doctor.json()["checks"].as_array().unwrap().clone();
-    let check = checks.iter().find(|c| c["id"] == "store_kept").expect("named");
+    let doctor = world.admit(&["doctor", "--json"]).json();
+    let check = row(&doctor["checks"], "store_kept");
     assert!(check["fix"].as_str().unwrap().contains("rm -rf"), "{check}");
     std::fs::remove_dir_all(kept).unwrap();
 }
@@ -368,15 +350,9 @@ fn a_differing_rebuild_is_an_answer_and_not_the_new_truth() {
     let name = format!("wavers-{}", std::process::id());
     let random = "await Bun.write('main.ts', `console.log('Usage: ca <command> [options]\\\\n  run  ${Math.random()}');`); \
                   await Bun.$`bun build --compile main.ts --outfile dist/ca`;";
-    let writes = |lock: &mut serde_json::Value| {
-        lock["build"]["writes"] = serde_json::json!(["main.ts"]);
-    };
+    let writes = |lock: &mut Value| lock["build"]["writes"] = json!(["main.ts"]);
     provider(&world, &name, &[("build.ts", random)], writes).expect(0);
-    let mirror =
-        format!("https://provider.invalid/=file://{}/", world.path().join("mirror").display());
-    let build = |more: &[&str]| {
-        world.admit(&[&["build", &name, "--mirror", &mirror, "--json"], more].concat())
-    };
+    let build = |more: &[&str]| on_mirror(&world, &[&["build", &name, "--json"], more].concat());
     let first = build(&[]).expect(0).json();
     let again = build(&["--rebuild"]).expect(1).json();
     assert_eq!(again["rebuilt"]["answer"], "differs", "{again}");
@@ -388,7 +364,7 @@ fn a_differing_rebuild_is_an_answer_and_not_the_new_truth() {
 
 #[test]
 fn what_could_not_be_rebuilt_is_not_what_differs() {
-    let mut world = World::with_shared_store();
+    let world = World::with_shared_store();
     variation(&world, "differs", |lock| lock["build"]["path"] = "/tmp/differs".into());
     let run =
         world.admit(&["build", "differs", "--rebuild", "--json"]).refuse(5, "digest_mismatch");
@@ -399,7 +375,7 @@ fn what_could_not_be_rebuilt_is_not_what_differs() {
     assert_eq!(round["failed"]["error"]["reason"], "digest_mismatch", "{run}");
 
     let registry = crate::loopback::Server::http(|_, _| crate::loopback::Reply::ok("other bytes"));
-    world.set("ADMIT_STORE", world.path().join("store").display().to_string());
+    let world = World::with_own_store();
     let args = ["--json", "--registry", &registry.url("/")];
     let build = |more: &[&str]| world.admit(&[&["build", "understudy"], more, &args].concat());
     let run = build(&["--rebuild"]).refuse(4, "input_refused");
@@ -415,12 +391,9 @@ fn a_source_of_many_files_needs_few_descriptors() {
     let files: Vec<(&str, &str)> = paths.iter().map(|path| (path.as_str(), "text")).collect();
     let name = format!("many-{}", std::process::id());
     provider(&world, &name, &files, |_| ()).expect(0);
-    let mirror =
-        format!("https://provider.invalid/=file://{}/", world.path().join("mirror").display());
-    let few = ["sh", "-c", "ulimit -S -n 256 && exec \"$@\"", "sh"];
-    let args = ["build", &name, "--rebuild", "--mirror", &mirror];
-    let output = world.command_behind(&few, &args).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let from = crate::repo::from_mirror(&world);
+    let args = ["build", &name, "--rebuild", "--mirror", &from];
+    world.under("ulimit -S -n 256", &args).expect(0);
 }
 
 #[test]
@@ -464,15 +437,7 @@ fn a_daemon_ends_with_its_build() {
          await Bun.$`bun build --compile main.ts --outfile dist/ca`;"
     );
     plain("daemons", &[("build.ts", daemon.as_str())]).expect(0);
-    wait_for("the daemon's end", Duration::from_secs(10), || !running(&marker));
-}
-
-/// Whether a process on this machine has `marker` in its command line.
-fn running(marker: &str) -> bool {
-    std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
-        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains(marker)
-    })
+    wait_for("the daemon's end", Duration::from_secs(10), || !alive(&marker));
 }
 
 #[test]
@@ -510,36 +475,26 @@ fn a_projects_own_files_cannot_turn_verification_off() {
 #[test]
 fn a_foreign_target_needs_a_runtime_that_nobody_verified() {
     let world = World::with_shared_store();
-    let run =
-        provider(&world, "crosses", &[("bun-linux-x64-baseline-v1.3.14", "planted")], |lock| {
-            lock["build"]["steps"] = serde_json::json!([[
-                "bun",
-                "build",
-                "--compile",
-                "--target=bun-linux-x64-baseline",
-                "main.ts",
-                "--outfile",
-                "dist/ca"
-            ]]);
-        });
+    let planted = ("bun-linux-x64-baseline-v1.3.14", "planted");
+    let step = "bun build --compile --target=bun-linux-x64-baseline main.ts --outfile dist/ca";
+    let words: Vec<&str> = step.split(' ').collect();
+    let run = provider(&world, "crosses", &[planted], |lock| {
+        lock["build"]["steps"] = json!([words]);
+    });
     run.refuse(2, "hostile_lock");
     // Hidden in a script it still ends as a runtime that is not the pinned one.
-    let hidden = "await Bun.$`bun build --compile --target=bun-linux-x64-baseline main.ts --outfile dist/ca`;";
-    let run = plain(
-        "crosses-hidden",
-        &[("build.ts", hidden), ("bun-linux-x64-baseline-v1.3.14", "planted")],
-    );
-    run.refuse(6, "step_failed");
+    let hidden = format!("await Bun.$`{step}`;");
+    plain("crosses-hidden", &[("build.ts", &hidden), planted]).refuse(6, "step_failed");
 }
 
 #[test]
 fn hostile_locks_are_refused_before_anything_is_fetched() {
     let world = World::with_shared_store();
     for (name, field, value) in [
-        ("path-usr", "path", serde_json::json!("/usr/lib/x")),
-        ("path-proc", "path", serde_json::json!("/proc/self")),
-        ("step-host", "steps", serde_json::json!([["/usr/bin/python3"]])),
-        ("output-git", "output", serde_json::json!(".git/config")),
+        ("path-usr", "path", json!("/usr/lib/x")),
+        ("path-proc", "path", json!("/proc/self")),
+        ("step-host", "steps", json!([["/usr/bin/python3"]])),
+        ("output-git", "output", json!(".git/config")),
     ] {
         variation(&world, name, |lock| lock["build"][field] = value);
         world.admit(&["build", name]).refuse(2, "hostile_lock");
@@ -553,31 +508,26 @@ fn every_altered_field_of_a_lock_is_noticed() {
     let world = World::with_shared_store();
     let zeros = "0".repeat(40);
     let sri = format!("sha256-{}=", "A".repeat(43));
-    type Change<'a> = (&'a str, Box<dyn FnOnce(&mut serde_json::Value) + 'a>, i32);
-    let changes: Vec<Change> = vec![
-        ("x-rev", Box::new(|l| l["source"]["rev"] = zeros.as_str().into()), 4),
-        ("x-tree", Box::new(|l| l["source"]["tree"] = zeros.as_str().into()), 5),
-        ("x-nar", Box::new(|l| l["source"]["nar_hash"] = sri.as_str().into()), 5),
-        (
-            "x-bun",
-            Box::new(|l| {
-                l["toolchain"]["bun"]["platforms"]["linux-x64"]["binary_sha256"] =
-                    "0".repeat(64).into()
-            }),
-            5,
-        ),
-        ("x-packages", Box::new(|l| l["dependencies"]["packages"] = serde_json::json!([])), 5),
-        ("x-out", Box::new(|l| l["outputs"]["linux-x64"]["sha256"] = "0".repeat(64).into()), 5),
-        ("x-bun-version", Box::new(|l| l["toolchain"]["bun"]["version"] = "9.9.9".into()), 5),
-        ("x-blake3", Box::new(|l| l["outputs"]["linux-x64"]["blake3"] = "0".repeat(64).into()), 5),
-        ("x-version", Box::new(|l| l["identity"]["version"] = "9.9.9".into()), 6),
-        ("x-help", Box::new(|l| l["identity"]["help_first_line"] = "Usage: cb".into()), 6),
-        ("x-writes", Box::new(|l| l["build"]["writes"] = serde_json::json!([])), 6),
-        ("x-unknown", Box::new(|l| l["surprise"] = 1.into()), 2),
-        ("x-schema", Box::new(|l| l["schema"] = "admit.lock/2".into()), 2),
-    ];
-    for (name, change, code) in changes {
-        variation(&world, name, change);
+    let zeros_64 = "0".repeat(64);
+    for (name, place, value, code) in [
+        ("x-rev", "/source/rev", json!(zeros), 4),
+        ("x-tree", "/source/tree", json!(zeros), 5),
+        ("x-nar", "/source/nar_hash", json!(sri), 5),
+        ("x-bun", "/toolchain/bun/platforms/linux-x64/binary_sha256", json!(zeros_64), 5),
+        ("x-packages", "/dependencies/packages", json!([]), 5),
+        ("x-out", "/outputs/linux-x64/sha256", json!(zeros_64), 5),
+        ("x-bun-version", "/toolchain/bun/version", json!("9.9.9"), 5),
+        ("x-blake3", "/outputs/linux-x64/blake3", json!(zeros_64), 5),
+        ("x-version", "/identity/version", json!("9.9.9"), 6),
+        ("x-help", "/identity/help_first_line", json!("Usage: cb"), 6),
+        ("x-writes", "/build/writes", json!([]), 6),
+        ("x-unknown", "/surprise", json!(1), 2),
+        ("x-schema", "/schema", json!("admit.lock/2"), 2),
+    ] {
+        variation(&world, name, |lock| {
+            let (above, field) = place.rsplit_once('/').unwrap();
+            lock.pointer_mut(above).unwrap()[field] = value;
+        });
         let run = world.admit(&["build", name]);
         assert_eq!(run.code(), Some(code), "{name}\n{run}");
     }
@@ -585,56 +535,37 @@ fn every_altered_field_of_a_lock_is_noticed() {
 
 #[test]
 fn two_builds_at_once_build_once() {
-    let mut world = World::with_shared_store();
-    world.set("ADMIT_STORE", world.path().join("store").display().to_string());
-    let start = || {
-        world
-            .command(&["build", "understudy", "--json"])
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap()
-    };
-    let (one, two) = (start(), start());
-    let fresh: Vec<bool> = [one, two]
-        .into_iter()
-        .map(|child| {
-            let out = child.wait_with_output().unwrap();
-            let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
-            json["fresh"].as_bool().unwrap()
-        })
-        .collect();
-    assert_eq!(fresh.iter().filter(|f| **f).count(), 1, "{fresh:?}");
+    let world = World::with_own_store();
+    let both = [(); 2].map(|()| world.start(&["build", "understudy", "--json"]));
+    let fresh = both.map(|child| world.ended("build", child).expect(0).json()["fresh"].clone());
+    assert_eq!(fresh.iter().filter(|fresh| **fresh == true).count(), 1, "{fresh:?}");
 }
 
 #[test]
 fn killed_at_any_moment_the_store_is_as_if_it_had_never_started() {
-    let mut world = World::with_shared_store();
+    let world = World::with_shared_store();
     // Inputs are there, so the kill falls into the build.
     world.admit(&["build", "understudy"]).expect(0);
-    let store = crate::util::shared_store().display().to_string();
-    world.set("ADMIT_STORE", store);
     for delay in [20, 120, 250, 400, 700] {
         let mut child = world.command(&["build", "understudy", "--rebuild"]).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(delay));
+        let family = family(Pid::from_child(&child));
         let _ = child.kill();
         let _ = child.wait();
+        nobody_lives(&family);
     }
-    wait_for("every sandbox's end", Duration::from_secs(10), || {
-        !running(&format!("{} __", admit().display()))
-    });
     world.admit(&["build", "understudy", "--rebuild"]).expect(0);
 }
 
 #[test]
 fn what_a_killed_build_left_on_disk_goes_with_the_next() {
-    let mut world = World::with_shared_store();
-    world.set("ADMIT_STORE", world.path().join("store").display().to_string());
+    let world = World::with_own_store();
     let scratch = world.path().join("scratch");
     std::fs::create_dir(&scratch).unwrap();
     let place = scratch.display().to_string();
     let args = ["build", "understudy", "--rebuild", "--scratch", &place];
     let mut child = world.command(&args).spawn().unwrap();
-    let store = world.path().join("store/v1");
+    let store = world.store().join("v1");
     wait_for("the build to be in the middle", Duration::from_secs(120), || {
         has(&scratch, "node_modules", 6) || child.try_wait().unwrap().is_some()
     });
@@ -663,17 +594,13 @@ fn a_binary_can_be_adopted_by_its_digest() {
     let copy = world.path().join("ca");
     std::fs::copy(built["output"].as_str().unwrap(), &copy).unwrap();
     let path = copy.display().to_string();
-    std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o644)).unwrap();
+    mode(&copy, 0o644);
     world.admit(&["adopt", "understudy", "--binary", &path]).refuse(6, "output_not_executable");
-    std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o755)).unwrap();
+    mode(&copy, 0o755);
 
-    let mut other = World::new();
-    other.set("ADMIT_STORE", other.path().join("store").display().to_string());
-    let json = other
-        .admit(&["adopt", "understudy", "--binary", &path, "--record", "--json"])
-        .expect(0)
-        .json();
-    assert_eq!(json["report"]["origin"], "adopted");
+    let other = World::new();
+    let adopt = ["adopt", "understudy", "--binary", &path, "--record", "--json"];
+    assert_eq!(other.admit(&adopt).expect(0).json()["report"]["origin"], "adopted");
     other.admit(&["verify", "understudy"]).expect(0);
     flip(&copy);
     let world = World::new();
@@ -682,41 +609,14 @@ fn a_binary_can_be_adopted_by_its_digest() {
 
 #[test]
 fn real_case_has_the_digests_that_it_has_by_hand() {
-    let Some(mirror) = crate::util::var("ADMIT_TEST_CASE_MIRROR") else {
-        crate::util::not_run("real Case: ADMIT_TEST_CASE_MIRROR names no mirror");
-        return;
-    };
     let world = World::with_shared_store();
-    let mirror = format!("https://github.com/=file://{mirror}/");
-    for (name, rev, sha256) in [
-        (
-            "case-30b1fa1",
-            "30b1fa1285a9d8f5a05f81377bcf95fbe250642c",
-            "79b438c69ba2d4671441759504a859f2c33db821cbaf14bed94b24b4804490a4",
-        ),
-        (
-            "case-fecfdf4",
-            "fecfdf4354ad68f0e14a93a96df8dba859259098",
-            "0b4d4fe585ad41bfd5a838f52a43394b5c29fe614ae72d89a5b86326ab795396",
-        ),
+    let newer = ("case-fecfdf4", "fecfdf4354ad68f0e14a93a96df8dba859259098");
+    for ((name, rev), sha256) in [
+        (CASE, "79b438c69ba2d4671441759504a859f2c33db821cbaf14bed94b24b4804490a4"),
+        (newer, "0b4d4fe585ad41bfd5a838f52a43394b5c29fe614ae72d89a5b86326ab795396"),
     ] {
-        let args = [
-            "lock",
-            name,
-            "--source",
-            "https://github.com/workos/case.git",
-            "--rev",
-            rev,
-            "--bun",
-            "1.3.14",
-        ];
-        let path = ["--build-path", "/tmp/workos-case"];
-        let more = [&path[..], &["--skip-script", "@ast-grep/cli", "--mirror", &mirror]].concat();
-        world.admit(&[&args[..], &more].concat()).expect(0);
-        let json = world
-            .admit(&["build", name, "--mirror", &mirror, "--rebuild", "--json"])
-            .expect(0)
-            .json();
-        assert_eq!(json["report"]["sha256"], sha256);
+        let Some(mirror) = lock_case(&world, name, rev) else { return };
+        let build = ["build", name, "--mirror", &mirror, "--rebuild", "--json"];
+        assert_eq!(world.admit(&build).expect(0).json()["report"]["sha256"], sha256);
     }
 }

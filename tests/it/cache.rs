@@ -2,7 +2,6 @@
 //! is away or has nothing never makes a yes, and the build is made here. And what admit did not build itself (published,
 //! adopted) is shared as what it is.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use admit::download::client::Client;
@@ -14,61 +13,52 @@ use admit::store::Store;
 use serde_json::{Value, json};
 
 use crate::fetch::impatient;
+use crate::files::mode;
 use crate::loopback::{Reply, Server};
 use crate::package;
+use crate::run::row;
 use crate::share::{Registry, other};
-use crate::util::{Run, World, project, shared_store};
+use crate::trial::pinned_bun;
+use crate::util::{Run, World, shared_store};
 
 /// Where nothing answers: the port is nobody's to give.
 const NOWHERE: &str = "http://127.0.0.1:9/npm/";
 
-fn own_root(world: &World) -> PathBuf {
-    world.home().join(".local/share/admit/root")
-}
-
-fn new_world() -> World {
-    let mut world = World::new();
-    let store = world.path().join("store").display().to_string();
-    world.set("ADMIT_STORE", store);
-    world
-}
-
 /// Who took a published program, signed it and shared it; the lock; and the line of the key.
 fn publisher(npm: &Server, registry: &Registry) -> (World, Value, String) {
-    let world = new_world();
+    let world = World::with_own_store();
     let url = npm.url("/npm/");
     let lock = ["lock", "tool", "--package", "@me/tool@1.2.3", "--license", "MIT"];
     world.admit(&[&lock[..], &["--registry", &url]].concat()).expect(0);
-    let pushed = ["push", "tool", &registry.reference()].map(str::to_owned);
-    let push = || world.admit(&pushed.each_ref().map(String::as_str));
+    let push = || world.admit(&["push", "tool", &registry.reference()]);
     world.admit(&["build", "tool", "--record", "--registry", &url]).expect(0);
     world.admit(&["key", "new", "release"]).expect(0);
     push().refuse(3, "signature_missing");
     world.admit(&["attest", "build", "tool", "--key", "release", "--record"]).expect(0);
     push().expect(0);
-    let lock = std::fs::read(own_root(&world).join("lockfiles/tool.lock.json")).unwrap();
-    let key = world.home().join(".local/share/admit/keys/release.pub");
-    let key = std::fs::read_to_string(key).unwrap().trim().to_owned();
-    (world, serde_json::from_slice(&lock).unwrap(), key)
+    let lock = crate::files::json(world.root().join("lockfiles/tool.lock.json"));
+    let key = public(&world, "release");
+    (world, lock, key)
+}
+
+/// The line of a key.
+fn public(world: &World, name: &str) -> String {
+    let key = world.home().join(format!(".local/share/admit/keys/{name}.pub"));
+    std::fs::read_to_string(key).unwrap().trim().to_owned()
 }
 
 /// Another machine with the same lock, and this in its `admit.toml`.
 fn machine(lock: &Value, config: &str) -> World {
-    let world = new_world();
+    let world = World::with_own_store();
     configure(&world, config);
-    std::fs::create_dir_all(own_root(&world).join("lockfiles")).unwrap();
-    std::fs::write(own_root(&world).join("lockfiles/tool.lock.json"), lock.to_string()).unwrap();
+    world.put("lockfiles/tool.lock.json", lock.to_string());
     world
 }
 
 fn configure(world: &World, config: &str) {
-    let dir = own_root(world);
-    for dir in [world.home().join(".local/share/admit"), dir.clone()] {
-        std::fs::create_dir_all(&dir).unwrap();
-        std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))
-            .unwrap();
-    }
-    std::fs::write(dir.join("admit.toml"), config).unwrap();
+    world.put("admit.toml", config);
+    mode(world.home().join(".local/share/admit"), 0o700);
+    mode(world.root(), 0o700);
 }
 
 fn config(key: &str, from: &[String], more: &str) -> String {
@@ -107,7 +97,7 @@ fn a_build_in_a_cache_is_taken_by_the_word_of_whom_the_root_names() {
     let outcomes = [("absent", "not_in_registry"), ("pulled", "")];
     assert_eq!(came_to(&built), outcomes.map(|(a, b)| (a.to_owned(), b.to_owned())));
     // Nothing was put on record that nobody asked for; what is found later needs no cache.
-    assert!(!own_root(&b).join("admissions").exists());
+    assert!(!b.root().join("admissions").exists());
     let asked = registry.server.count();
     let again = build(&b, NOWHERE, &["--record"]).expect(0).json();
     assert_eq!((&again["fresh"], &again["cache"]), (&json!(false), &json!([])));
@@ -142,7 +132,7 @@ fn a_cache_that_lies_or_is_away_is_named_and_never_makes_a_yes() {
         let b = machine(&lock, config);
         let run = build(&b, NOWHERE, &[]).refuse(4, "unreachable");
         assert!(run.stderr().contains(reason), "{what}\n{run}");
-        assert!(!own_root(&b).join("admissions").exists());
+        assert!(!b.root().join("admissions").exists());
         let b = machine(&lock, config);
         let built = build(&b, &npm_url, &["--record"]).expect(0).json();
         assert_eq!(built["report"]["origin"], "published", "{what}");
@@ -166,10 +156,9 @@ fn a_cache_that_lies_or_is_away_is_named_and_never_makes_a_yes() {
     lie("lost statements", "refused", "attestation_lost", &honest);
     // Somebody else's build, signed by a key that the root does not name.
     registry.honest();
-    let stranger = new_world();
+    let stranger = World::with_own_store();
     stranger.admit(&["key", "new", "other"]).expect(0);
-    let other = stranger.home().join(".local/share/admit/keys/other.pub");
-    let other = std::fs::read_to_string(other).unwrap().trim().to_owned();
+    let other = public(&stranger, "other");
     let not_trusted = config(&other, &[registry.reference()], "");
     lie("another's word", "refused", "signature_missing", &not_trusted);
     // More is asked than is there: the policy holds too.
@@ -200,7 +189,7 @@ fn a_cache_that_lies_or_is_away_is_named_and_never_makes_a_yes() {
 
 #[test]
 fn a_cache_without_anybody_who_answers_for_it_is_refused_where_it_is_written() {
-    let world = new_world();
+    let world = World::with_own_store();
     configure(&world, "[cache]\nfrom = ['oci://registry.example/team/agents']\n");
     let run = world.admit(&["build", "understudy"]).refuse(2, "bad_record");
     assert!(run.stderr().contains("whose builds count"), "{run}");
@@ -221,15 +210,11 @@ fn what_takes_longer_in_all_than_it_may_is_given_up() {
 
 /// A store that holds the pinned Bun, so that nothing is downloaded.
 fn with_bun() -> World {
-    let world = new_world();
-    let lock = std::fs::read(project().join("lockfiles/understudy.lock.json")).unwrap();
-    let lock: Value = serde_json::from_slice(&lock).unwrap();
-    let platform = admit::host::platform().unwrap().to_string();
-    let sha256 = lock["toolchain"]["bun"]["platforms"][platform]["binary_sha256"].as_str().unwrap();
-    let sha256: Digest = format!("sha256:{sha256}").parse().unwrap();
+    let world = World::with_own_store();
+    let sha256 = pinned_bun();
     let from = Store::open(&shared_store()).unwrap();
     let mut bun = from.file(&sha256).unwrap().expect("a build put it there");
-    let to = Store::open(&world.path().join("store")).unwrap();
+    let to = Store::open(&world.store()).unwrap();
     let mut writer = to.writer_with(&[Algorithm::Sha256]).unwrap();
     std::io::copy(bun.file(), &mut writer).unwrap();
     writer.finish(&sha256).unwrap();
@@ -242,24 +227,20 @@ fn what_was_published_or_adopted_is_shared_as_what_it_is() {
     let (a, lock, _) = publisher(&npm, &registry);
     let reference = registry.reference();
     let b = other(&a);
-    std::fs::create_dir_all(own_root(&b).join("lockfiles")).unwrap();
-    std::fs::write(own_root(&b).join("lockfiles/tool.lock.json"), lock.to_string()).unwrap();
+    b.put("lockfiles/tool.lock.json", lock.to_string());
     let pull = ["pull", "tool", &reference, "--require-signed-by", "builder", "--json"];
     let pulled = b.admit(&pull).expect(0).json();
     assert_eq!(pulled["report"]["pulled"]["origin"], "published");
     let found = |world: &World, name: &str| -> String {
         let verified = world.admit(&["verify", name, "--json"]).expect(0).json();
-        let all = verified["providers"][0]["findings"].as_array().unwrap().clone();
-        let one = all.into_iter().find(|found| found["id"] == "built_by").unwrap();
-        one["found"].as_str().unwrap().to_owned()
+        let built_by = row(&verified["providers"][0]["findings"], "built_by");
+        built_by["found"].as_str().unwrap().to_owned()
     };
     assert!(found(&b, "tool").contains("(published, not built there); signed by builder"));
     // Passed on, it is the first one's record, and no provenance of this machine's.
     let again = b.admit(&["push", "tool", &reference, "--json"]).expect(0).json();
-    assert_eq!(
-        (&again["reference"], &again["sent"]),
-        (&pulled["report"]["pulled"]["from"], &json!(0))
-    );
+    let from = &pulled["report"]["pulled"]["from"];
+    assert_eq!((&again["reference"], &again["sent"]), (from, &json!(0)));
     b.admit(&["key", "new", "mine"]).expect(0);
     b.admit(&["attest", "build", "tool", "--key", "mine"]).refuse(3, "attest_refused");
     // What was taken from the package here says more.
@@ -271,8 +252,7 @@ fn what_was_published_or_adopted_is_shared_as_what_it_is() {
     // What the store holds has no execute bit.
     let binary = adopter.path().join("ca");
     std::fs::copy(&built.binary, &binary).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&binary, mode).unwrap();
+    mode(&binary, 0o755);
     let binary = binary.to_str().unwrap();
     adopter.admit(&["adopt", "understudy", "--binary", binary, "--record"]).expect(0);
     adopter.admit(&["key", "new", "release"]).expect(0);

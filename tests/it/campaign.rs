@@ -1,29 +1,26 @@
 //! Campaigns with the stand-in provider: planned, done, counted, checked, and lied to.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::files::{self, copy};
 use crate::run::built;
 use crate::util::{Run, World};
 
 /// Plans `repeats` rehearsals in `name` and gives the campaign's directory.
 fn planned(world: &World, name: &str, repeats: &str, more: &[&str]) -> PathBuf {
     let dir = world.path().join(name);
-    let mut args = vec!["campaign", "plan", name, "--provider", "understudy"];
-    args.extend(["--model", "scripted/understudy-script", "--rehearsal", "--repeats", repeats]);
-    args.extend(["--json", "--out", dir.to_str().unwrap()]);
-    args.extend(more);
-    let plan = world.admit(&args).expect(0).json();
+    let args = ["campaign", "plan", name, "--provider", "understudy", "--rehearsal"];
+    let model = ["--model", "scripted/understudy-script", "--repeats", repeats];
+    let out = ["--json", "--out", dir.to_str().unwrap()];
+    let plan = world.admit(&[&args[..], &model, &out, more].concat()).expect(0).json();
     assert_eq!(plan["schema"], "admit.campaign-planned/1");
     dir
 }
 
 fn campaign(world: &World, what: &str, dir: &Path, more: &[&str]) -> Run {
-    let mut args = vec!["campaign", what, dir.to_str().unwrap(), "--json"];
-    args.extend(more);
-    world.admit(&args)
+    world.admit(&[&["campaign", what, dir.to_str().unwrap(), "--json"], more].concat())
 }
 
 fn verify(world: &World, dir: &Path) -> Run {
@@ -31,12 +28,8 @@ fn verify(world: &World, dir: &Path) -> Run {
 }
 
 fn places(check: &Value) -> Vec<&str> {
-    check["differences"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|one| one["place"].as_str().unwrap())
-        .collect()
+    let rows = check["differences"].as_array().unwrap().iter();
+    rows.map(|one| one["place"].as_str().unwrap()).collect()
 }
 
 /// The words in which a check says what it found at a place.
@@ -45,15 +38,14 @@ fn found<'a>(check: &'a Value, place: &str) -> &'a str {
     rows.iter().find(|one| one["place"] == place).unwrap()["found"].as_str().unwrap()
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &to.join(entry.file_name())),
-            false => drop(std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap()),
-        }
-    }
+/// What verify says of a campaign while this file of it is otherwise.
+fn changed(world: &World, dir: &Path, file: &str, change: impl FnOnce(String) -> String) -> Value {
+    let path = dir.join(file);
+    let whole = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, change(whole.clone())).unwrap();
+    let check = verify(world, dir).expect(5).json();
+    std::fs::write(&path, &whole).unwrap();
+    check
 }
 
 #[test]
@@ -75,10 +67,7 @@ fn a_campaign_is_counted_and_every_lie_about_it_is_named() {
 
     // One task alone, with what proves that it belongs to the count.
     let proof = campaign(&world, "show", &dir, &["--index", "1"]).expect(0).json();
-    assert_eq!(
-        (proof["leaf_index"].clone(), proof["root_hash"].clone()),
-        (json!(1), sealed["root_hash"].clone())
-    );
+    assert_eq!((&proof["leaf_index"], &proof["root_hash"]), (&json!(1), &sealed["root_hash"]));
     let proof: admit::record::campaign::InclusionProof = serde_json::from_value(proof).unwrap();
     assert!(admit::campaign::proof::proven(&proof));
     let mut lie = proof.clone();
@@ -87,9 +76,8 @@ fn a_campaign_is_counted_and_every_lie_about_it_is_named() {
     // For somebody else, who has the proof and the signed count and nothing more.
     let bundle = world.path().join("count.jsonl");
     world.admit(&["key", "new"]).expect(0);
-    world
-        .admit(&["attest", "campaign", dir.to_str().unwrap(), "--out", bundle.to_str().unwrap()])
-        .expect(0);
+    let to = ["attest", "campaign", dir.to_str().unwrap(), "--out", bundle.to_str().unwrap()];
+    world.admit(&to).expect(0);
     let put = |name: &str, proof: &admit::record::campaign::InclusionProof| {
         let file = world.path().join(name);
         std::fs::write(&file, admit::record::pretty(proof)).unwrap();
@@ -116,23 +104,14 @@ fn a_campaign_is_counted_and_every_lie_about_it_is_named() {
     assert_eq!(no.json()["signature"]["reason"], "attested_differs");
 
     // One byte of one run.
-    let report = dir.join("runs/000001.1/patch.diff");
-    let whole = std::fs::read(&report).unwrap();
-    let mut bytes = whole.clone();
-    bytes[0] ^= 1;
-    std::fs::write(&report, &bytes).unwrap();
-    let check = verify(&world, &dir).expect(5).json();
+    let check =
+        changed(&world, &dir, "runs/000001.1/patch.diff", |text| text.replacen('d', "e", 1));
     assert!(places(&check).contains(&"task 1") && !places(&check).contains(&"task 0"));
     assert!(found(&check, "task 1").contains("patch.diff"), "{check:#}");
-    std::fs::write(&report, &whole).unwrap();
 
     // The record.
-    let record = dir.join("campaign.json");
-    let whole = std::fs::read_to_string(&record).unwrap();
-    std::fs::write(&record, whole.replace("\"success\": 3", "\"success\": 2")).unwrap();
-    let check = verify(&world, &dir).expect(5).json();
-    assert_eq!(places(&check), ["counts"]);
-    std::fs::write(&record, &whole).unwrap();
+    let less = |text: String| text.replace("\"success\": 3", "\"success\": 2");
+    assert_eq!(places(&changed(&world, &dir, "campaign.json", less)), ["counts"]);
 
     // A run of another campaign in the place of one of its own, and one of another task.
     let other = planned(&world, "other", "1", &[]);
@@ -162,13 +141,10 @@ fn a_campaign_is_counted_and_every_lie_about_it_is_named() {
     std::fs::remove_file(dir.join("runs/notes.txt")).unwrap();
 
     // The plan, after the first run.
-    let plan = dir.join("plan.json");
-    let whole = std::fs::read_to_string(&plan).unwrap();
-    std::fs::write(&plan, whole.replace("\"attempts\": 3", "\"attempts\": 2")).unwrap();
-    let check = verify(&world, &dir).expect(5).json();
+    let fewer = |text: String| text.replace("\"attempts\": 3", "\"attempts\": 2");
+    let check = changed(&world, &dir, "plan.json", fewer);
     assert!(places(&check).contains(&"plan"), "{check:#}");
     assert!(found(&check, "task 0").contains("plan: expected"), "{check:#}");
-    std::fs::write(&plan, &whole).unwrap();
     verify(&world, &dir).expect(0);
 }
 
@@ -176,8 +152,7 @@ fn a_campaign_is_counted_and_every_lie_about_it_is_named() {
 fn a_task_is_one_integer_and_what_is_missing_makes_the_rate_a_range() {
     let mut world = built();
     let dir = planned(&world, "few", "4", &["--attempts", "2"]);
-    let plan: Value =
-        serde_json::from_slice(&std::fs::read(dir.join("plan.json")).unwrap()).unwrap();
+    let plan = files::json(dir.join("plan.json"));
     assert_eq!((plan["repeats"].clone(), plan["pass_k"].clone()), (json!(4), json!([1, 2, 4])));
     campaign(&world, "task", &dir, &[]).expect(2);
     let out = campaign(&world, "task", &dir, &["--index", "4"]).expect(2).json();
@@ -192,8 +167,7 @@ fn a_task_is_one_integer_and_what_is_missing_makes_the_rate_a_range() {
         .set("SLURMD_NODENAME", "n1");
     let done = campaign(&world, "task", &dir, &[]).expect(0).json();
     assert_eq!((done["index"].clone(), done["attempt"].clone()), (json!(2), json!(1)));
-    let report = std::fs::read(dir.join("runs/000002.1/report.json")).unwrap();
-    let report: Value = serde_json::from_slice(&report).unwrap();
+    let report = files::json(dir.join("runs/000002.1/report.json"));
     let of = &report["campaign"];
     assert_eq!((of["scheduler"].as_str(), of["job"].as_str()), (Some("slurm"), Some("17")));
     assert_eq!((of["node"].as_str(), of["index"].clone()), (Some("n1"), json!(2)));
@@ -244,11 +218,8 @@ fn a_task_is_one_integer_and_what_is_missing_makes_the_rate_a_range() {
     let other = planned(&world, "moved", "1", &[]);
     let plan = other.join("plan.json");
     let text = std::fs::read_to_string(&plan).unwrap();
-    let lock = serde_json::from_str::<Value>(&text).unwrap()["cells"][0]["lock"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    std::fs::write(&plan, text.replace(&lock, &wrong)).unwrap();
+    let lock = files::json(&plan)["cells"][0]["lock"].clone();
+    std::fs::write(&plan, text.replace(lock.as_str().unwrap(), &wrong)).unwrap();
     let no = campaign(&world, "task", &other, &["--index", "0"]).expect(3).json();
     assert_eq!(no["reason"], "plan_differs");
     assert_eq!(std::fs::read_dir(other.join("runs")).unwrap().count(), 0);
@@ -262,10 +233,8 @@ fn baselines_are_made_once_a_node_and_held_against_the_run_that_made_them() {
         campaign(world, "task", &dir, &["--index", index]).expect(0);
         let run = dir.join(format!("runs/{index:0>6}.1"));
         world.admit(&["verify", run.to_str().unwrap(), "--accept", "rehearsed"]).expect(0);
-        let read = |name: &str| -> Value {
-            serde_json::from_slice(&std::fs::read(run.join(name)).unwrap()).unwrap()
-        };
-        (read("seal.json")["id"].as_str().unwrap().to_owned(), read("report.json"))
+        let id = files::json(run.join("seal.json"))["id"].as_str().unwrap().to_owned();
+        (id, files::json(run.join("report.json")))
     };
     world.set("SLURMD_NODENAME", "n1");
     let (first, made) = done(&world, "0");
@@ -318,16 +287,12 @@ fn a_cluster_gets_an_array_and_a_collector_and_a_refusal_is_told() {
     world.set("PATH", bin.display().to_string());
     campaign(&world, "submit", &dir, &["--engine", "slurm"]).expect(2);
     let sbatch = bin.join("sbatch");
-    let put = |text: &str| {
-        std::fs::write(&sbatch, text).unwrap();
-        std::fs::set_permissions(&sbatch, std::fs::Permissions::from_mode(0o755)).unwrap();
-    };
-    put("#!/bin/sh\ncat > \"$0.$#\"\necho 42\n");
+    files::script(&sbatch, "cat > \"$0.$#\"\necho 42");
     world.set("PATH", format!("{}:{path}", bin.display()));
     let done = campaign(&world, "submit", &dir, &["--engine", "slurm"]).expect(0).json();
     assert_eq!(done["array"], "42");
     assert!(std::fs::read_to_string(bin.join("sbatch.2")).unwrap().contains("campaign seal"));
-    put("#!/bin/sh\necho 'Batch job submission failed: Invalid account' >&2\nexit 1\n");
+    files::script(&sbatch, "echo 'Batch job submission failed: Invalid account' >&2\nexit 1");
     let no = campaign(&world, "submit", &dir, &["--engine", "slurm"]).expect(1).json();
     assert_eq!(no["reason"], "submit_failed");
     assert!(no["found"].as_str().unwrap().contains("Invalid account"));

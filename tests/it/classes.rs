@@ -8,26 +8,14 @@ use admit::record::evidence::{EvidenceClass, RunStatus};
 use admit::record::failure::FailureClass;
 use admit::record::fixture::{Script, Turn};
 use admit::record::wire::ReasoningField;
+use rustix::process::Signal;
 use serde_json::json;
 
+use crate::processes::{alive, kill_marked, wait_for};
+use crate::run::bash;
+use crate::served::void_baseline;
 use crate::trial::{ASKS_FOREVER, Trial, after_probe};
 use crate::upstream::{Behaviour, MODEL, Mock, MockServer, serve};
-use crate::util::alive;
-
-fn bash(command: &str) -> serde_json::Value {
-    json!({ "tool_calls": [{ "name": "bash", "arguments": { "command": command } }] })
-}
-
-/// A reference patch that applies and changes nothing of what the tests see.
-const WRONG: &str = "diff --git a/strings.py b/strings.py
---- a/strings.py
-+++ b/strings.py
-@@ -1,3 +1,4 @@
- \"\"\"Small functions on text.\"\"\"
- 
-+# As it was.
- 
-";
 
 #[test]
 fn faults_of_the_model_that_the_provider_hides() {
@@ -82,14 +70,7 @@ fn what_the_evidence_shows_rejects_the_run() {
     assert!(left.files().values().all(|b| !b.windows(key.len()).any(|w| w == key.as_bytes())));
 
     // A judge that takes no change for good tells nothing, however good the work.
-    let trial = Trial::understudy().fixture("reference.patch", |_| WRONG.to_owned());
-    // Without drawn calls, whose results the wrong reference would compute.
-    let without_generator = |text: String| {
-        let mut fixture: serde_json::Value = serde_json::from_str(&text).unwrap();
-        fixture.as_object_mut().unwrap().remove("generator");
-        fixture.to_string()
-    };
-    let left = trial.fixture("fixture.json", without_generator).scripted();
+    let left = void_baseline(Trial::understudy()).scripted();
     left.ends("void_baseline", "", 8);
     assert!(left.report().tests_passed);
     let held: Vec<bool> =
@@ -174,16 +155,12 @@ fn the_engines_own_end_and_a_signal_to_admit() {
 
 #[test]
 fn an_agent_that_somebody_else_killed_says_nothing_about_itself() {
-    for (signal, word) in
-        [(rustix::process::Signal::KILL, "9"), (rustix::process::Signal::TERM, "15")]
-    {
+    for (signal, word) in [(Signal::KILL, "9"), (Signal::TERM, "15")] {
         let marker = format!("86{word}51");
         let sleeping = format!("sleep\0{marker}");
         let killer = std::thread::spawn(move || {
-            crate::util::wait_for("the agent's sleep", Duration::from_secs(120), || {
-                alive(&sleeping)
-            });
-            crate::util::kill_marked(&sleeping, signal);
+            wait_for("the agent's sleep", Duration::from_secs(120), || alive(&sleeping));
+            kill_marked(&sleeping, signal);
         });
         let left = Trial::script(&format!("exec sleep {marker}")).scripted();
         killer.join().unwrap();

@@ -1,15 +1,15 @@
 //! The documents say what the code does: variables, failure classes, exit codes, and what a run directory holds.
 
-use std::collections::BTreeSet;
-use std::path::Path;
-
 use admit::error::{Kind, Reason};
 use admit::evidence::names;
 use admit::explain;
 use admit::gate::VARIABLES;
 use admit::record::failure::FailureClass;
-use serde_json::Value;
+use std::collections::BTreeSet;
 
+use crate::files::{json, shipped};
+use crate::guides::documents;
+use crate::run::{SCRIPTED, built, directory, run};
 use crate::util::{World, project};
 
 fn document(name: &str) -> String {
@@ -82,8 +82,7 @@ fn the_operators_tables_are_the_codes() {
 
 #[test]
 fn every_field_of_a_report_is_documented() {
-    let schema = std::fs::read(project().join("schemas/admit.run-report.v3.schema.json")).unwrap();
-    let schema: Value = serde_json::from_slice(&schema).unwrap();
+    let schema = shipped("schemas/admit.run-report.v3.schema.json");
     let fields = schema["properties"].as_object().unwrap();
     let text = document("harness-evidence.md");
     let documented = table(&text, "field");
@@ -106,14 +105,9 @@ fn means(pattern: &str, path: &str) -> bool {
 fn a_real_run_holds_what_is_documented_and_nothing_else() {
     let text = document("harness-evidence.md");
     let files = table(&text, "file");
-    let world = World::with_shared_store();
-    world.admit(&["build", "understudy", "--record"]).expect(0);
-    let args =
-        ["run", "stage2", "--provider", "understudy", "--model", "scripted/understudy-script"];
-    let run = world.admit(&[&args[..], &["--json"]].concat()).expect(0).json();
-    let dir = Path::new(run["directory"].as_str().unwrap());
-    let manifest = std::fs::read(dir.join(names::MANIFEST)).unwrap();
-    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let world = built();
+    let dir = directory(&run(&world, &SCRIPTED, 0));
+    let manifest = json(dir.join(names::MANIFEST));
     let mut seen: BTreeSet<&str> = [names::MANIFEST, names::SEAL].into();
     for entry in manifest["files"].as_array().unwrap() {
         let path = entry["path"].as_str().unwrap();
@@ -256,16 +250,9 @@ fn filled_in(word: &str) -> String {
 /// Every command of admit in a document is one that this program takes. Prints which document has which.
 #[test]
 fn every_command_of_the_documents_is_one() {
-    let mut pages = vec![project().join("README.md"), project().join("CONTRIBUTING.md")];
-    for entry in std::fs::read_dir(project().join("docs")).unwrap() {
-        let path = entry.unwrap().path();
-        pages.extend(path.extension().is_some_and(|end| end == "md").then_some(path));
-    }
-    pages.sort();
     let (mut faults, mut count) = (Vec::new(), 0);
-    for page in &pages {
-        let text = std::fs::read_to_string(page).unwrap();
-        let name = page.strip_prefix(project()).unwrap().display().to_string();
+    for name in documents() {
+        let text = std::fs::read_to_string(project().join(&name)).unwrap();
         let blocks = text.split("\n```").enumerate().filter(|(number, _)| number % 2 == 1);
         let shells = blocks.filter_map(|(_, block)| {
             block.strip_prefix("sh\n").or(block.strip_prefix("console\n"))

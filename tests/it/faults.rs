@@ -4,7 +4,7 @@
 //! named, then every row over every API.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use admit::proxy::api::{End, Said, WireApi, list};
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::loopback::{Asked, Server};
 use crate::trial::{Built, Left, PYTHON, QUICK, Trial, real_case, script, understudy};
 use crate::upstream::{MODEL, raw, stream};
+use crate::util;
 
 /// What the server does in place of the scripted turn.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -362,19 +363,10 @@ fn wrong_causes(
     api: Api,
     rows: &[Row],
 ) -> Vec<String> {
-    let (next, faults) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| {
-                while let Some(row) = rows.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let left = run(built, task, api, row.faults.clone());
-                    let wrong = wrong(row, &left).map(|what| format!("{}: {what}", api.as_str()));
-                    faults.lock().unwrap().extend(wrong);
-                }
-            });
-        }
+    let faults = util::faults(rows, |row| {
+        let left = run(built, task, api, row.faults.clone());
+        wrong(row, &left).map(|what| format!("{}: {what}", api.as_str()))
     });
-    let faults = faults.into_inner().unwrap();
     let (right, all) = (rows.len() - faults.len(), rows.len());
     eprintln!("{name} over {}: {right} of {all} causes right", api.as_str());
     faults

@@ -1,6 +1,5 @@
 //! Downloads that go right, and every way in which they go wrong: each fault has its reason, and leaves nothing behind.
 
-use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use admit::record::ids::{Algorithm, Digest, Sha256, Sri};
 use admit::record::lockfile::BunPackage;
 use admit::store::{Store, StoredFile};
 
+use crate::files::{below, mode, pipe_at, tgz, write};
 use crate::loopback::{Reply, Server, tunnel};
 
 /// A store of its own and everything else that a fetch needs.
@@ -90,16 +90,7 @@ impl Lab {
 
     /// Whether the store holds anything at all, finished or not.
     pub fn is_empty(&self) -> bool {
-        fn files(dir: &Path) -> usize {
-            let entries = std::fs::read_dir(dir).unwrap().flatten();
-            entries
-                .map(|e| match e.file_type().unwrap().is_dir() {
-                    true => files(&e.path()),
-                    false => usize::from(e.path().extension().is_none_or(|x| x != "lock")),
-                })
-                .sum()
-        }
-        files(self.store.path()) == 0
+        below(self.store.path()).iter().all(|path| path.extension().is_some_and(|x| x == "lock"))
     }
 
     fn packages(&self, wanted: &[Wanted]) -> Result<Packages> {
@@ -201,8 +192,7 @@ fn a_body_that_ends_early_is_truncated_never_short() {
 fn silence_ends_in_a_deadline() {
     for start in ["", "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\ntar"] {
         let server = Server::http(move |_, _| Reply::Stall(start.into()));
-        let client =
-            Client::new(&NetConfig { connect: Duration::from_secs(5), attempts: 2, ..impatient() });
+        let client = Client::new(&NetConfig { attempts: 2, ..impatient() });
         let err = client.fetch_bytes(&Request::get(&server.url("/x"), 100)).unwrap_err();
         assert_eq!((err.reason(), server.count()), (Reason::Truncated, 2), "{start}");
     }
@@ -247,10 +237,8 @@ fn a_cloned_repository_is_sent_no_variable() {
     let evil = Server::http(|_, _| Reply::status(404));
     let users = Server::http(|_, _| Reply::status(404));
     let mut world = crate::util::World::new();
-    for name in ["npm_config_registry", "NPM_CONFIG_REGISTRY", "NPM_CONFIG_USERCONFIG"] {
-        world.set(name, "");
-    }
-    for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"] {
+    let npm = ["npm_config_registry", "NPM_CONFIG_REGISTRY", "NPM_CONFIG_USERCONFIG"];
+    for name in npm.into_iter().chain(["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"]) {
         world.set(name, "");
     }
     world.set("SECRET", "s3cr3t");
@@ -312,11 +300,8 @@ fn redirects_to_another_host_are_refused() {
     assert_eq!((err.reason(), asked, other.count()), (Reason::RedirectRefused, 1, 0));
     assert_eq!(err.found_value().unwrap(), other.url("/x"));
     for to in ["ftp://127.0.0.1/x", "file:///etc/passwd", "https://[", "//other.example/x"] {
-        assert_eq!(
-            refused(move |_| Reply::redirect(to)).0.reason(),
-            Reason::RedirectRefused,
-            "{to}"
-        );
+        let (err, _) = refused(move |_| Reply::redirect(to));
+        assert_eq!(err.reason(), Reason::RedirectRefused, "{to}");
     }
     // Without end.
     assert_eq!(refused(|_| Reply::redirect("/npm/a")).0.reason(), Reason::RedirectRefused);
@@ -453,14 +438,12 @@ fn a_token_goes_to_its_own_registry_only() {
 #[test]
 fn a_registry_can_be_mirrored_to_a_directory() {
     let mut lab = Lab::new("https://registry.invalid/npm");
-    let place = lab.dir.path().join("mirror/a/-");
-    std::fs::create_dir_all(&place).unwrap();
-    std::fs::write(place.join("a-1.0.0.tgz"), "tarball").unwrap();
+    write(lab.dir.path().join("mirror/a/-/a-1.0.0.tgz"), "tarball");
     let to = format!("file://{}/mirror/", lab.dir.path().display());
     lab.mirror("https://registry.invalid/npm/", &to);
     assert_eq!(lab.packages(&[wanted("a", b"tarball")]).unwrap().downloaded, 1);
     std::fs::create_dir_all(lab.dir.path().join("mirror/c/-")).unwrap();
-    crate::fetch_git::pipe_at(&lab.dir.path().join("mirror/c/-/c-1.0.0.tgz"));
+    pipe_at(lab.dir.path().join("mirror/c/-/c-1.0.0.tgz"));
     for name in ["b", "c"] {
         let missing = lab.packages(&[wanted(name, b"b")]).unwrap_err();
         assert_eq!(missing.reason(), Reason::Unreachable, "{name}");
@@ -469,35 +452,20 @@ fn a_registry_can_be_mirrored_to_a_directory() {
 
 #[test]
 fn an_altered_store_entry_is_no_answer() {
-    use std::os::unix::fs::PermissionsExt as _;
     let (got, _, lab) = one(|_| Reply::ok("tarball"));
     drop(got.unwrap());
     let path = lab.store.file(&sha512(b"tarball")).unwrap().unwrap().path().to_owned();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    mode(&path, 0o644);
     std::fs::write(&path, "tarbalL").unwrap();
     let err = lab.packages(&[wanted("a", b"tarball")]).unwrap_err();
     assert_eq!((err.reason(), err.kind().exit_code()), (Reason::StoreCorrupt, 5));
 }
 
-fn tgz(files: &[(&str, &[u8])]) -> Vec<u8> {
-    let gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    let mut tar = tar::Builder::new(gz);
-    for (name, data) in files {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(data.len() as u64);
-        header.set_mode(0o755);
-        tar.append_data(&mut header, name, *data).unwrap();
-    }
-    let mut gz = tar.into_inner().unwrap();
-    gz.flush().unwrap();
-    gz.finish().unwrap()
-}
-
 #[test]
 fn bun_comes_from_its_package_and_is_checked_twice() {
     let program = b"\x7fELF bun".as_slice();
-    let tarball = tgz(&[("package/package.json", b"{}"), ("package/bin/bun", program)]);
-    let empty = tgz(&[("package/package.json", b"{}"), ("package/bun", program)]);
+    let package = |at: &str| tgz(&[("package/package.json", 0o755, b"{}"), (at, 0o755, program)]);
+    let (tarball, empty) = (package("package/bin/bun"), package("package/bun"));
     let (whole, without) = (tarball.clone(), empty.clone());
     let server = Server::http(move |_, asked| match asked.target.as_str() {
         "/@oven/bun-x/-/bun-x-1.3.14.tgz" => Reply::ok(whole.clone()),

@@ -1,7 +1,7 @@
 //! The source: one commit, from every kind of place, and everything that may be wrong with it.
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use admit::error::{Error, Reason, Result};
@@ -14,7 +14,8 @@ use admit::record::lockfile::Source as Locked;
 use admit::store::nar_hash;
 
 use crate::fetch::{Lab, sha512};
-use crate::loopback::{Reply, git_http};
+use crate::files::{mode, pipe_at, script};
+use crate::loopback::{Reply, Server, git_http};
 use crate::repo::Repo;
 
 pub const URL: &str = "https://github.com/o/r.git";
@@ -27,6 +28,28 @@ pub fn mirrored(fill: impl FnOnce(&Repo) -> CommitId) -> (Lab, Repo, CommitId) {
     let to = format!("file://{}/git/", lab.dir.path().display());
     lab.mirror("https://github.com/", &to);
     (lab, repo, rev)
+}
+
+/// Git's server for the repositories of a lab, from which [`URL`] is taken.
+pub fn served(
+    lab: &mut Lab,
+    version2: bool,
+    alter: impl Fn(Vec<u8>) -> Reply + Send + Sync + 'static,
+) -> Server {
+    let server = git_http(lab.dir.path().join("git"), version2, alter);
+    // It wants the directory's own name.
+    lab.mirror(URL, &server.url("/o/r/.git"));
+    server
+}
+
+/// A commit that is nowhere.
+fn absent() -> CommitId {
+    "7959ac917cdeb0983b4aaa20bb9f42021747fed8".parse().unwrap()
+}
+
+/// Where git keeps a loose object.
+fn loose(repo: &Repo, id: &str) -> PathBuf {
+    repo.0.join(format!(".git/objects/{}/{}", &id[..2], &id[2..]))
 }
 
 fn locked(rev: &CommitId) -> Locked {
@@ -54,8 +77,7 @@ fn varied(repo: &Repo) -> CommitId {
             ".gitattributes",
             "* text eol=crlf ident\nskipped export-ignore\n*.txt export-subst\n",
         );
-    let script = repo.0.join("dir/run.sh");
-    std::fs::set_permissions(script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    mode(repo.0.join("dir/run.sh"), 0o755);
     symlink("../outside", repo.0.join("dir/link")).unwrap();
     repo.git(&["-c", "core.autocrlf=false", "add", "-A"]);
     repo.commit()
@@ -97,7 +119,7 @@ fn a_stored_source_is_proven_without_any_remote() {
     let again = lab.fetcher().source(&whole).unwrap();
     assert!(!again.fetched && again.tree == tree && again.time == first.time);
     // The right files under another commit are not this source.
-    let other: CommitId = "7959ac917cdeb0983b4aaa20bb9f42021747fed8".parse().unwrap();
+    let other = absent();
     let err = lab.fetcher().source(&Locked { rev: other.clone(), ..whole.clone() }).unwrap_err();
     assert_eq!(err.reason(), Reason::Unreachable);
     let wrong = other.as_str().parse().unwrap();
@@ -108,7 +130,7 @@ fn a_stored_source_is_proven_without_any_remote() {
 #[test]
 fn a_source_that_is_not_the_locked_one_is_refused() {
     let (lab, repo, rev) = mirrored(varied);
-    let absent: CommitId = "7959ac917cdeb0983b4aaa20bb9f42021747fed8".parse().unwrap();
+    let absent = absent();
     let err = refused(&lab, &absent);
     assert_eq!((err.reason(), err.kind().exit_code()), (Reason::RevNotInRemote, 4));
     assert_eq!(err.expected_value(), Some(absent.as_str()));
@@ -125,11 +147,6 @@ fn a_source_that_is_not_the_locked_one_is_refused() {
     // A tree where a commit belongs.
     let tree: CommitId = repo.git(&["rev-parse", "HEAD^{tree}"]).parse().unwrap();
     assert_eq!(refused(&lab, &tree).reason(), Reason::SourceMismatch);
-}
-
-pub fn pipe_at(path: &Path) {
-    let made = Command::new("mkfifo").arg(path).status().unwrap();
-    assert!(made.success(), "mkfifo {}", path.display());
 }
 
 #[test]
@@ -149,13 +166,12 @@ fn a_mirror_may_be_bare_linked_or_named_with_git() {
     // A pipe has no end to wait for.
     let pipe = lab.dir.path().join("pipe");
     std::fs::create_dir(&pipe).unwrap();
-    pipe_at(&pipe.join(".git"));
+    pipe_at(pipe.join(".git"));
     for path in ["/nonexistent", "/etc", "/dev/null", pipe.to_str().unwrap()] {
         lab.mirror(URL, &format!("file://{path}"));
         assert_eq!(fetch(&lab, &rev).unwrap_err().reason(), Reason::Unreachable, "{path}");
     }
-    let id = repo.git(&["rev-parse", "HEAD^{tree}"]);
-    let object = repo.0.join(format!(".git/objects/{}/{}", &id[..2], &id[2..]));
+    let object = loose(&repo, &repo.git(&["rev-parse", "HEAD^{tree}"]));
     std::fs::remove_file(&object).unwrap();
     pipe_at(&object);
     let mut lab = Lab::new("http://registry.invalid/");
@@ -169,13 +185,13 @@ fn a_mirror_may_belong_to_another_user() {
     // Only root can give files away; anybody else tries the next best thing, a mirror that cannot be written.
     for dir in [repo.0.join(".git"), repo.0.clone()] {
         if std::os::unix::fs::chown(&dir, Some(12345), Some(12345)).is_err() {
-            std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o555)).unwrap();
+            mode(&dir, 0o555);
         }
     }
     let got = fetch(&lab, &rev);
     for dir in [repo.0.clone(), repo.0.join(".git")] {
         // So that the temporary directory can be removed.
-        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+        mode(&dir, 0o755);
     }
     assert!(got.unwrap().fetched);
 }
@@ -183,16 +199,14 @@ fn a_mirror_may_belong_to_another_user() {
 #[test]
 fn a_damaged_mirror_is_refused() {
     let (lab, repo, rev) = mirrored(|repo| repo.write("a", "the content").commit());
-    let id = repo.git(&["rev-parse", "HEAD:a"]);
-    let path = repo.0.join(format!(".git/objects/{}/{}", &id[..2], &id[2..]));
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let path = loose(&repo, &repo.git(&["rev-parse", "HEAD:a"]));
+    mode(&path, 0o644);
     // Another object under this name: whole, and a lie.
     let other = repo.git_with(&["hash-object", "-w", "--stdin"], b"other content");
-    std::fs::copy(repo.0.join(format!(".git/objects/{}/{}", &other[..2], &other[2..])), &path)
-        .unwrap();
+    std::fs::copy(loose(&repo, &other), &path).unwrap();
     assert_eq!(refused(&lab, &rev).reason(), Reason::SourceMismatch);
     // Copying gave it git's read-only mode again.
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    mode(&path, 0o644);
     std::fs::write(&path, b"junk").unwrap();
     assert_eq!(refused(&lab, &rev).reason(), Reason::SourceMismatch);
     std::fs::remove_file(&path).unwrap();
@@ -225,11 +239,8 @@ fn hostile_trees_are_refused() {
         for (mode, id) in [(file, &blob), ("40000", &tree)] {
             let rev = repo.commit_raw_tree(&[(mode, name, id)]);
             let err = refused(&lab, &rev);
-            assert_eq!(
-                (err.reason(), err.kind().exit_code()),
-                (Reason::HostileArchive, 4),
-                "{name:?}"
-            );
+            let found = (err.reason(), err.kind().exit_code());
+            assert_eq!(found, (Reason::HostileArchive, 4), "{name:?}");
         }
     }
     let twice = repo.commit_raw_tree(&[("120000", "a", &blob), ("40000", "a", &tree)]);
@@ -267,16 +278,9 @@ fn over_http_one_commit_comes_alone_where_the_server_allows_it() {
         [(true, false, true), (false, true, true), (false, false, false)]
     {
         let (mut lab, repo, old) = mirrored(history);
-        let allow = [
-            "config",
-            "uploadpack.allowReachableSHA1InWant",
-            if reachable { "true" } else { "false" },
-        ];
-        repo.git(&allow);
-        let server = git_http(lab.dir.path().join("git"), version2, Reply::ok);
-        lab.mirror("https://github.com/", &server.url("/"));
-        // Git's server wants the directory's own name.
-        lab.mirror(URL, &server.url("/o/r/.git"));
+        let allow = "uploadpack.allowReachableSHA1InWant";
+        repo.git(&["config", allow, &reachable.to_string()]);
+        let server = served(&mut lab, version2, Reply::ok);
         let tip: CommitId = repo.git(&["rev-parse", "HEAD"]).parse().unwrap();
         for (rev, alone) in [(&old, alone), (&tip, true)] {
             let before = server.count();
@@ -287,8 +291,7 @@ fn over_http_one_commit_comes_alone_where_the_server_allows_it() {
             assert_eq!(sent(last, "deepen 1"), alone, "{version2} {reachable} {rev}");
             assert_eq!(sent(last, &format!("want {rev}")), alone, "{version2} {reachable} {rev}");
         }
-        let absent: CommitId = "7959ac917cdeb0983b4aaa20bb9f42021747fed8".parse().unwrap();
-        let err = fetch(&lab, &absent).unwrap_err();
+        let err = fetch(&lab, &absent()).unwrap_err();
         assert_eq!(err.reason(), Reason::RevNotInRemote, "{version2} {reachable}");
     }
 }
@@ -313,12 +316,11 @@ fn a_git_server_that_misbehaves_is_named() {
     ];
     for (i, (alter, want)) in cases.into_iter().enumerate() {
         let (mut lab, _, old) = mirrored(history);
-        let server = git_http(lab.dir.path().join("git"), true, alter);
-        lab.mirror(URL, &server.url("/o/r/.git"));
+        served(&mut lab, true, alter);
         assert_eq!(refused(&lab, &old).reason(), want, "case {i}");
     }
     let (mut lab, _, old) = mirrored(history);
-    let server = crate::loopback::Server::http(|_, _| Reply::ok("<html>not git</html>"));
+    let server = Server::http(|_, _| Reply::ok("<html>not git</html>"));
     lab.mirror(URL, &server.url("/o/r"));
     assert_eq!(refused(&lab, &old).reason(), Reason::Unreachable);
 }
@@ -326,7 +328,7 @@ fn a_git_server_that_misbehaves_is_named() {
 #[test]
 fn an_address_that_cannot_be_fetched_is_refused() {
     let lab = Lab::new("http://registry.invalid/");
-    let rev: CommitId = "7959ac917cdeb0983b4aaa20bb9f42021747fed8".parse().unwrap();
+    let rev = absent();
     for url in
         ["git@github.com:o/r.git", "ssh://git@github.com/o/r", "git://github.com/o/r", "/srv/r"]
     {
@@ -347,8 +349,7 @@ fn an_embedded_source_is_a_commit_like_any_other() {
     assert_eq!(std::fs::read(source.files.path().join("package.json")).unwrap(), b"{}");
     assert!(source.files.path().join("bin/x").metadata().unwrap().mode() & 0o111 != 0);
     assert_eq!(get("embedded:other", &rev).unwrap_err().reason(), Reason::Unreachable);
-    let absent: CommitId = "7959ac917cdeb0983b4aaa20bb9f42021747fed8".parse().unwrap();
-    assert_eq!(get("embedded:demo", &absent).unwrap_err().reason(), Reason::RevNotInRemote);
+    assert_eq!(get("embedded:demo", &absent()).unwrap_err().reason(), Reason::RevNotInRemote);
 }
 
 /// GNU gzip of this machine; these tests need it.
@@ -365,7 +366,7 @@ fn long_names(repo: &Repo) -> CommitId {
     }
     let long = vec!["part"; 60].join("/");
     repo.write(&format!("{long}/{}", "l".repeat(90)), "z").write("e/run", "#!");
-    std::fs::set_permissions(repo.0.join("e/run"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    mode(repo.0.join("e/run"), 0o755);
     for len in [99, 100, 101, 300] {
         symlink("t".repeat(len), repo.0.join(format!("link{len}"))).unwrap();
     }
@@ -420,8 +421,7 @@ fn a_github_tarball_that_cannot_be_made_is_refused() {
     assert_eq!(reason(&lab, rev.short()), Reason::GnuGzipMissing);
     // A program of that name that is not GNU's.
     let fake = lab.dir.path().join("gzip");
-    std::fs::write(&fake, "#!/bin/sh\necho gzip 1.0 by somebody else\n").unwrap();
-    std::fs::set_permissions(&fake, std::fs::Permissions::from_mode(0o755)).unwrap();
+    script(&fake, "echo gzip 1.0 by somebody else");
     lab.gzip = Some(fake);
     assert_eq!(reason(&lab, rev.short()), Reason::GnuGzipMissing);
     lab.gzip = Some(gzip());
@@ -434,7 +434,7 @@ fn a_github_tarball_that_cannot_be_made_is_refused() {
 
 #[test]
 fn without_a_mirror_the_api_is_asked_and_may_redirect_to_its_own_host_only() {
-    let api = crate::loopback::Server::http(|_, asked| match asked.target.as_str() {
+    let api = Server::http(|_, asked| match asked.target.as_str() {
         "/repos/o/r/tarball/f8a7c69" => Reply::ok("tarball"),
         _ => Reply::redirect("http://evil.invalid/x"),
     });

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::util::{Run, World, admit, project};
-
-const PYTHON: &str = "r1-string-slugify";
-const TYPESCRIPT: &str = "r2-duration";
+use crate::files::{copy, edit, json, write};
+use crate::trial::{PYTHON, QUICK as TYPESCRIPT};
+use crate::util::{World, project};
 
 /// The tried attempts of a fixture: how many, and those that got through.
 fn attacked(world: &World, name: &str, code: i32) -> (Value, Vec<String>) {
@@ -26,12 +25,8 @@ fn every_attempt_at_the_shipped_fixtures_is_refused() {
         assert_eq!(through, Vec::<String>::new(), "{name}");
         assert_eq!(json["refused"], json["attempts"]);
         assert!(json["attempts"].as_u64().unwrap() >= 30, "{json:#}");
-        let classes: Vec<&str> = json["classes"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter_map(|c| c["class"].as_str())
-            .collect();
+        let classes = json["classes"].as_array().unwrap().iter();
+        let classes: Vec<&str> = classes.filter_map(|c| c["class"].as_str()).collect();
         let all = [
             "nothing",
             "answers",
@@ -50,10 +45,9 @@ fn every_attempt_at_the_shipped_fixtures_is_refused() {
         let shown = world.admit(&["fixture", "show", name, "--json"]).expect(0).json();
         assert_eq!(shown["attack_stale"], false, "admit fixture attack {name} --record: {shown:#}");
         let recorded = &shown["attacked"];
-        assert_eq!(
-            (&recorded["refused"], &recorded["attempts"]),
-            (&json["refused"], &json["attempts"])
-        );
+        for count in ["refused", "attempts"] {
+            assert_eq!(recorded[count], json[count], "{name} {count}");
+        }
         for class in json["classes"].as_array().unwrap() {
             let of_class = &recorded["classes"][class["class"].as_str().unwrap()];
             assert_eq!(of_class["attempts"], class["tried"], "{name} {class}: {recorded:#}");
@@ -63,18 +57,7 @@ fn every_attempt_at_the_shipped_fixtures_is_refused() {
 
 /// A copy of a shipped fixture among this user's own records, under the name `mine`.
 fn mine(world: &World, of: &str) -> PathBuf {
-    fn copy(from: &Path, to: &Path) {
-        std::fs::create_dir_all(to).unwrap();
-        for entry in std::fs::read_dir(from).unwrap() {
-            let entry = entry.unwrap();
-            let target = to.join(entry.file_name());
-            match entry.file_type().unwrap().is_dir() {
-                true => copy(&entry.path(), &target),
-                false => drop(std::fs::copy(entry.path(), target).unwrap()),
-            }
-        }
-    }
-    let to = world.home().join(".local/share/admit/root/fixtures/mine");
+    let to = world.root().join("fixtures/mine");
     drop(std::fs::remove_dir_all(&to));
     copy(&project().join("fixtures").join(of), &to);
     record(&to, |record| record["name"] = json!("mine"));
@@ -82,10 +65,7 @@ fn mine(world: &World, of: &str) -> PathBuf {
 }
 
 fn record(fixture: &Path, change: impl FnOnce(&mut Value)) {
-    let path = fixture.join("fixture.json");
-    let mut value: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    change(&mut value);
-    std::fs::write(&path, serde_json::to_vec_pretty(&value).unwrap()).unwrap();
+    edit(fixture.join("fixture.json"), change);
 }
 
 #[test]
@@ -107,13 +87,12 @@ fn failed(world: &World, more: &[&str]) -> Vec<(String, String)> {
     assert_eq!(json["holds"], false);
     let findings = json["findings"].as_array().unwrap().iter();
     let failed = findings.filter(|finding| finding["state"] == "failed");
-    failed
-        .map(|finding| {
-            assert_ne!(finding["fix"].as_str().unwrap_or_default(), "", "{finding:#}");
-            let text = |key: &str| finding[key].as_str().unwrap().to_owned();
-            (text("id"), text("found"))
-        })
-        .collect()
+    let told = failed.map(|finding| {
+        assert_ne!(finding["fix"].as_str().unwrap_or_default(), "", "{finding:#}");
+        let text = |key: &str| finding[key].as_str().unwrap().to_owned();
+        (text("id"), text("found"))
+    });
+    told.collect()
 }
 
 #[test]
@@ -133,8 +112,7 @@ fn a_check_names_every_fault_at_once() {
     std::fs::write(fixture.join("workspace/old.ts"), &solved).unwrap();
     std::fs::write(fixture.join("generator.ts"), "export const generate = () => [];").unwrap();
     for place in [".git", "lib/.git/refs"] {
-        std::fs::create_dir_all(fixture.join("workspace").join(place)).unwrap();
-        std::fs::write(fixture.join("workspace").join(place).join("HEAD"), "x").unwrap();
+        write(fixture.join("workspace").join(place).join("HEAD"), "x");
     }
     let found = failed(&world, &[]);
     for (id, part) in [
@@ -162,7 +140,7 @@ fn a_fixture_that_does_not_tell_good_from_bad_is_named() {
         change(&mine(&world, TYPESCRIPT));
         failed(&world, more).into_iter().map(|(id, _)| id).collect()
     };
-    let write = |dir: &Path, file: &str, text: &str| std::fs::write(dir.join(file), text).unwrap();
+    let write = |dir: &Path, file: &str, text: &str| write(dir.join(file), text);
     let text = |file: &str| {
         std::fs::read_to_string(project().join("fixtures").join(TYPESCRIPT).join(file)).unwrap()
     };
@@ -174,28 +152,25 @@ fn a_fixture_that_does_not_tell_good_from_bad_is_named() {
     assert!(found.contains(&"solution_accepted".into()), "{found:?}");
     assert!(found.contains(&"cases_right".into()), "{found:?}");
     // Solved already but for a remark.
-    let done = |dir: &Path| {
-        write(dir, "workspace/src/duration.ts", &format!("// old\n{solved}"));
-    };
-    assert_eq!(ids(&done, &[]), ["answers_hidden", "unsolved_rejected", "calls_tell"]);
-    let tests = text("workspace/tests/duration.test.ts");
-    let endless = |dir: &Path| {
-        write(dir, "workspace/tests/duration.test.ts", &format!("{tests}\nfor (;;) {{}}\n"));
-    };
-    assert_eq!(ids(&endless, &["--seconds", "2"]), ["solution_accepted", "tests_end"]);
+    let done = format!("// old\n{solved}");
+    let found = ids(&|dir| write(dir, "workspace/src/duration.ts", &done), &[]);
+    assert_eq!(found, ["answers_hidden", "unsolved_rejected", "calls_tell"]);
+    let tests = "workspace/tests/duration.test.ts";
+    let endless = text(tests) + "\nfor (;;) {}\n";
+    let found = ids(&|dir| write(dir, tests, &endless), &["--seconds", "2"]);
+    assert_eq!(found, ["solution_accepted", "tests_end"]);
 }
 
 #[test]
 fn what_a_new_fixture_lacks_is_asked_for_in_one_error() {
     let world = World::with_shared_store();
     let work = world.cwd().join("work");
-    std::fs::create_dir_all(&work).unwrap();
-    std::fs::write(work.join("a.txt"), "x").unwrap();
+    write(work.join("a.txt"), "x");
     let run = world.admit(&["fixture", "new", "mine", "--from", "work"]).refuse(2, "bad_argument");
     for flag in ["--judge", "--solution", "--issue", "--generator"] {
         assert!(run.stderr().contains(flag), "{flag}: {run}");
     }
-    assert!(!world.home().join(".local/share/admit/root/fixtures").exists());
+    assert!(!world.root().join("fixtures").exists());
     std::os::unix::fs::symlink("/etc/passwd", work.join("link")).unwrap();
     let run = world.admit(&["fixture", "new", "mine", "--from", "work"]).refuse(2, "bad_argument");
     assert!(run.stderr().contains("link"), "{run}");
@@ -226,10 +201,8 @@ fn a_fixture_of_a_commit_and_its_attack_are_on_record() {
     new(&from(&"0".repeat(40))).refuse(4, "rev_not_in_remote");
     let run = new(&from("newest")).expect(0);
     assert!(run.stdout().contains(&rev), "{run}");
-    let fixture = world.home().join(".local/share/admit/root/fixtures/mine");
-    let value: Value =
-        serde_json::from_slice(&std::fs::read(fixture.join("fixture.json")).unwrap()).unwrap();
-    assert_eq!(value["origin"]["rev"], rev.as_str());
+    let fixture = world.root().join("fixtures/mine");
+    assert_eq!(json(fixture.join("fixture.json"))["origin"]["rev"], rev.as_str());
     world.admit(&["fixture", "attack", "mine", "--record"]).expect(0);
     let shown = |code| world.admit(&["fixture", "show", "mine", "--json"]).expect(code).json();
     let json = shown(0);
@@ -246,11 +219,7 @@ fn a_fixture_of_a_commit_and_its_attack_are_on_record() {
 #[test]
 fn a_program_that_calls_start_is_one_of_the_judges() {
     let world = World::with_shared_store();
-    let write = |path: &str, text: &str| {
-        let path = world.cwd().join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    };
+    let write = |path: &str, text: &str| write(world.cwd().join(path), text);
     write("work/double.sh", "cat\n");
     write("work/tests/run.sh", "test \"$(echo a | sh double.sh)\" = aa\n");
     write("solved/double.sh", "read -r line; echo \"$line$line\"; cat \"$@\"\n");
@@ -272,7 +241,7 @@ fn a_program_that_calls_start_is_one_of_the_judges() {
     let json = world.admit(&["fixture", "show", "mine", "--json"]).expect(2).json();
     assert_eq!(json["tests"], json!(["tests/run.sh"]));
     // The right exit status of the tests is not enough: what the program prints is seen from outside.
-    let fixture = world.home().join(".local/share/admit/root/fixtures/mine");
+    let fixture = world.root().join("fixtures/mine");
     std::fs::write(fixture.join("solution/double.sh"), "echo aa; cat \"$@\"\n").unwrap();
     record(&fixture, |record| {
         record["held_out"][0]["cases"][0]["expected"] = json!({"exit": 0, "stdout": "xx\ny"});
@@ -288,37 +257,20 @@ fn a_program_that_calls_start_is_one_of_the_judges() {
 fn the_guide_for_ones_own_fixture_works_as_it_is_written() {
     let world = World::with_shared_store();
     let guide = std::fs::read_to_string(project().join("docs/own-fixture.md")).unwrap();
-    let blocks: Vec<&str> = guide
-        .split("```")
-        .skip(1)
-        .step_by(2)
-        .filter_map(|block| block.strip_prefix("sh\n"))
-        .collect();
+    let blocks = guide.split("```").skip(1).step_by(2);
+    let blocks: Vec<&str> = blocks.filter_map(|block| block.strip_prefix("sh\n")).collect();
     assert!(blocks.len() >= 5, "{blocks:?}");
     for block in blocks {
-        let script = format!("admit() {{ \"$ADMIT\" \"$@\"; }}\n{block}");
-        let mut command = world.command_behind(&["sh", "-e", "-c", &script, "sh"], &[]);
-        let output = command.env("ADMIT", admit()).output().unwrap();
-        Run::of(block, world.cwd(), output).expect(0);
+        world.shell(block).expect(0);
     }
     // A fixture that is there is not written over, and made anew where that is asked for.
-    let again = [
-        "fixture",
-        "new",
-        "money",
-        "--from",
-        "work",
-        "--solution",
-        "solved",
-        "--call",
-        "money cents [\"7.25\"]",
-        "--issue",
-        "Make cents read 12.50 too.",
-    ];
+    let new = ["fixture", "new", "money", "--from", "work", "--solution", "solved", "--call"];
+    let what = ["money cents [\"7.25\"]", "--issue", "Make cents read 12.50 too."];
+    let again = [&new[..], &what].concat();
     world.admit(&again).refuse(2, "bad_argument");
     let run = world.admit(&[&again[..], &["--replace"]].concat()).expect(0);
     assert!(run.stdout().contains("MADE"), "{run}");
-    let own = world.home().join(".local/share/admit/root/fixtures/money");
+    let own = world.root().join("fixtures/money");
     assert!(own.join("fixture.json").exists() && !own.join("generator.py").exists());
     // The gate knows that it is another one now.
     world.admit(&["fixture", "show", "money"]).expect(5);

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use crate::lock::{MAIN, PACKAGE, mirror, root_lock};
-use crate::repo::commit;
-use crate::util::{Run, World, project};
+use crate::lock::{MAIN, PACKAGE, root_lock};
+use crate::repo::{commit, mirror};
+use crate::util::{World, project};
 
 /// A document with what stands in for its names, and the lines that end otherwise than with 0.
 struct Page {
@@ -80,7 +80,7 @@ const PAGES: [Page; 6] = [
 ];
 
 /// The lines of the shell blocks of a document; a line that goes on is one.
-fn lines(text: &str) -> Vec<String> {
+pub fn lines(text: &str) -> Vec<String> {
     let blocks = text.split("```").skip(1).step_by(2);
     let shell = blocks.filter_map(|block| block.strip_prefix("sh\n"));
     shell
@@ -90,7 +90,7 @@ fn lines(text: &str) -> Vec<String> {
         .collect()
 }
 
-fn documents() -> Vec<String> {
+pub fn documents() -> Vec<String> {
     let mut names: Vec<String> = vec!["README.md".into(), "CONTRIBUTING.md".into()];
     for entry in std::fs::read_dir(project().join("docs")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
@@ -101,7 +101,7 @@ fn documents() -> Vec<String> {
 }
 
 /// What a reader has before: a repository of a tool, a model's record.
-fn prepare(world: &mut World) {
+pub fn prepare(world: &mut World) {
     let files = [("package.json", PACKAGE), ("bun.lock", &root_lock()), ("main.ts", MAIN)];
     commit(&mirror(world).join("you/tool"), &files);
     world.set("ADMIT_MIRROR", format!("https://example.com/=file://{}/", mirror(world).display()));
@@ -111,10 +111,9 @@ fn prepare(world: &mut World) {
 
 /// Where the newest run lies, and its id.
 fn latest(world: &World) -> (PathBuf, String) {
-    let runs = world.home().join(".local/state/admit/runs");
-    let dir = std::fs::read_dir(runs).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
-    let seal = std::fs::read(dir.join("seal.json")).unwrap();
-    let seal: serde_json::Value = serde_json::from_slice(&seal).unwrap();
+    let runs = std::fs::read_dir(world.runs()).unwrap();
+    let dir = runs.map(|entry| entry.unwrap().path()).max().unwrap();
+    let seal = crate::files::json(dir.join("seal.json"));
     (dir, format!("sha256:{}", seal["id"].as_str().unwrap().trim_start_matches("sha256:")))
 }
 
@@ -159,14 +158,12 @@ fn every_command_of_the_documents_does_what_it_says() {
             let typed = filled_in(&line, page, &world);
             let end = page.ends.iter().find(|(start, _)| line.starts_with(start));
             ends.extend(end.copied());
-            let run = Run::of(&typed, world.cwd(), world.shell(&typed));
+            let run = world.shell(&typed);
             say(&format!(" -> {:?}", run.code()));
             let code = end.map_or(0, |(_, code)| *code);
             if run.code() != Some(code) {
-                faults.push(format!(
-                    "{}: {line}\nended otherwise than with {code}\n{run}",
-                    page.name
-                ));
+                let what = format!("ended otherwise than with {code}");
+                faults.push(format!("{}: {line}\n{what}\n{run}", page.name));
             }
         }
         assert_eq!(ends.len(), page.ends.len(), "{}: a line that is expected is gone", page.name);

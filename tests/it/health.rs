@@ -3,13 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::build::variation;
-use crate::util::{Run, World, project, wait_for};
+use crate::processes::wait_for;
+use crate::schemas::validate_value;
+use crate::util::World;
 
 /// A world whose temporary files have a directory of their own.
 fn world() -> (World, std::path::PathBuf) {
@@ -37,27 +39,23 @@ fn every_fault_ends_as_it_must_and_each_gate_alone_decides_its_own() {
     let report = run.json();
     assert_eq!(report["passed"], true);
     assert_eq!(report["counts"]["not_run"], 0);
-    let schema = std::fs::read(project().join("schemas/admit.health.v2.schema.json")).unwrap();
-    let schema = serde_json::from_slice(&schema).unwrap();
-    assert!(jsonschema::validator_for(&schema).unwrap().is_valid(&report));
+    validate_value(&report, "admit.health.v2.schema.json");
     // Switch off one gate after the other: exactly the validators of that gate answer otherwise.
-    let (mut watch, mut decides): (BTreeMap<String, BTreeSet<String>>, _) = Default::default();
-    let rows = report["validators"].as_array().unwrap();
-    for row in rows {
-        let name = row["name"].as_str().unwrap().to_owned();
+    let [mut watch, mut decides] = [BTreeMap::<&str, BTreeSet<&str>>::new(), BTreeMap::new()];
+    for row in report["validators"].as_array().unwrap() {
+        let name = row["name"].as_str().unwrap();
         if let Some(gate) = row["gate"].as_str() {
-            watch.entry(gate.to_owned()).or_default().insert(name.clone());
+            watch.entry(gate).or_default().insert(name);
         }
         for gate in row["decided_by"].as_array().unwrap() {
-            let decides: &mut BTreeMap<String, BTreeSet<String>> = &mut decides;
-            decides.entry(gate.as_str().unwrap().to_owned()).or_default().insert(name.clone());
+            decides.entry(gate.as_str().unwrap()).or_default().insert(name);
         }
     }
     assert_eq!(watch, decides);
     assert!(watch.len() >= 20, "{watch:?}");
     // Nothing of it is a run of the user's, and nothing is left.
     assert!(!world.home().join(".local/state/admit").exists());
-    assert!(!world.home().join(".local/share/admit/root").exists());
+    assert!(!world.root().exists());
     empty(&temp);
 }
 
@@ -72,7 +70,7 @@ fn faults(report: &Value) -> String {
 fn what_could_not_be_run_is_no_pass() {
     let (mut world, temp) = world();
     // No toolchain in the store, and nobody at the registry: the stand-in cannot be built.
-    world.set("ADMIT_STORE", world.path().join("store").display().to_string());
+    world.set("ADMIT_STORE", world.store().display().to_string());
     let args =
         ["validate", "provider-adapter", "--json", "--quiet", "--registry", "http://127.0.0.1:9/"];
     let run = world.admit(&args).expect(4);
@@ -88,8 +86,7 @@ fn what_could_not_be_run_is_no_pass() {
 #[test]
 fn told_to_stop_it_says_so_and_leaves_nothing() {
     let (world, temp) = world();
-    let mut command = world.command(&["health"]);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = world.start(&["health"]);
     // The first world stands: the validators have begun.
     wait_for("a validator", Duration::from_secs(300), || {
         let below = |dir: std::path::PathBuf| {
@@ -97,10 +94,8 @@ fn told_to_stop_it_says_so_and_leaves_nothing() {
         };
         below(temp.clone()).flat_map(below).any(|own| own.join("work/fake_lane_rehearses").exists())
     });
-    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    let output = child.wait_with_output().unwrap();
-    Run::of("health", world.cwd(), output).refuse(75, "interrupted");
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    world.ended("health", child).refuse(75, "interrupted");
     empty(&temp);
 }
 
@@ -116,10 +111,9 @@ fn a_provider_on_record_is_held_to_the_same() {
         "wrong_work_rejected",
     ];
     let health = |name: &str| {
-        let mut args = vec!["health", "--provider", name, "--json", "--quiet"];
-        args.extend(["--junit", junit.to_str().unwrap()]);
-        args.extend(only.iter().flat_map(|one| ["--only", one]));
-        world.admit(&args)
+        let args = ["health", "--provider", name, "--json", "--quiet", "--junit"];
+        let chosen: Vec<&str> = only.iter().flat_map(|one| ["--only", one]).collect();
+        world.admit(&[&args[..], &[junit.to_str().unwrap()], &chosen].concat())
     };
     // The stand-in's program under another name, which no lock and no record inside admit has.
     variation(&world, "another", |_| {});

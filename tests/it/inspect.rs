@@ -1,7 +1,5 @@
 //! `admit inspect` and `admit diff` on executables in the layouts that Bun writes.
 
-use std::path::PathBuf;
-
 use crate::util::World;
 
 #[path = "../../src/bun/sample.rs"]
@@ -17,10 +15,8 @@ fn at(dir: &str) -> String {
     format!("// node_modules/figlet/lib/i.js\nvar __dirname = \"{dir}/node_modules/figlet/lib\";\n")
 }
 
-fn put(world: &World, name: &str, bytes: &[u8]) -> PathBuf {
-    let path = world.cwd().join(name);
-    std::fs::write(&path, bytes).unwrap();
-    path
+fn put(world: &World, name: &str, bytes: &[u8]) {
+    std::fs::write(world.cwd().join(name), bytes).unwrap();
 }
 
 /// A world with a plain Bun, one executable in each layout, and a second one from another directory.
@@ -46,10 +42,8 @@ fn inspect_shows_modules_and_proves_the_runtime() {
         assert_eq!(shown["runtime"]["layout"], layout);
         assert_eq!(shown["runtime"]["mismatches"][0]["bun"], "other-bun");
         assert_eq!(shown["runtime"]["mismatches"][0]["offset"], sample::CODE);
-        assert_eq!(
-            (&shown["graph"]["unexplained"], &shown["graph"]["flags"]),
-            (&0.into(), &15.into())
-        );
+        let graph = &shown["graph"];
+        assert_eq!((&graph["unexplained"], &graph["flags"]), (&0.into(), &15.into()));
         assert_eq!(shown["graph"]["autoload_bunfig"], false);
         assert_eq!(shown["modules"][0]["name"], APP);
         assert_eq!(shown["modules"][0]["regions"][0]["size"], at("/tmp/one").len());

@@ -1,21 +1,18 @@
 //! Install: a seeded cache and a real Bun that has no network, and what the comparison says of the outcome.
 
 use std::collections::BTreeMap;
-use std::fs::{File, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
 use admit::build::work::WorkDir;
 use admit::bun::lockfile::{Lockfile, Required};
-use admit::download::client::Client;
-use admit::download::config::NetConfig;
-use admit::download::npmrc::{NpmConfig, Sources};
+use admit::context::{Context, Options};
 use admit::error::Reason;
-use admit::fetch::mirror::Mirrors;
 use admit::fetch::packages::Tarball;
 use admit::fetch::{Fetcher, inputs, installed, seed};
-use admit::host::{Host, Silent};
+use admit::host::{Silent, SystemClock};
 use admit::lock::plan::Plan;
 use admit::record;
 use admit::record::ids::{Algorithm, Digest};
@@ -23,7 +20,10 @@ use admit::record::lockfile::Linker;
 use admit::record::lockfile::Platform;
 use admit::store::Store;
 
-use crate::util;
+use crate::files::tgz;
+use crate::lock::packed;
+use crate::trial::bun;
+use crate::util::{self, World};
 
 /// A source, its seeded cache and the pinned Bun, in a directory of their own.
 struct Build {
@@ -59,34 +59,17 @@ impl Build {
         tarballs: impl FnOnce(&Fetcher<'_>, &[Required<'_>]) -> BTreeMap<Digest, Tarball>,
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let host = Host::capture().unwrap();
-        let env = host.vars();
-        let store = Store::open(&util::shared_store()).unwrap();
-        let mut net = NetConfig::from_env(&env);
-        let npm = NpmConfig::load(&Sources { env, home: host.home(), ..Sources::default() });
-        let npm = npm.unwrap();
-        net.extra_ca.extend(npm.cafile().map(Path::to_path_buf));
-        let (client, mirrors) = (Client::new(&net), Mirrors::default());
-        let fetcher = Fetcher {
-            store: &store,
-            client: &client,
-            npm: &npm,
-            mirrors: &mirrors,
-            gzip: None,
-            embedded: &[],
-            exe: Path::new(env!("CARGO_BIN_EXE_admit")),
-            progress: &Silent,
-        };
+        let options = Options { store: Some(util::shared_store()), ..Options::default() };
+        let world = World::new();
+        let context = Context::new(world.host(), Arc::new(SystemClock), Arc::new(Silent), options);
+        let network = context.network().unwrap();
+        let fetcher = network.fetcher();
         let locked = std::fs::read(util::project().join("lockfiles/understudy.lock.json")).unwrap();
         let plan = Plan::new(&record::parse(&locked).unwrap(), Platform::LinuxX64).unwrap();
-        let mut bun = fetcher.bun(plan.bun().unwrap(), &plan.bun_version).unwrap();
-        let program = dir.path().join("bin/bun");
-        std::fs::create_dir(dir.path().join("bin")).unwrap();
-        std::io::copy(bun.file(), &mut File::create(&program).unwrap()).unwrap();
-        std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
-        for sub in ["source", "cache", "home", "tmp"] {
+        for sub in ["bin", "source", "cache", "home", "tmp"] {
             std::fs::create_dir(dir.path().join(sub)).unwrap();
         }
+        bun(&dir.path().join("bin/bun"));
         std::fs::write(dir.path().join("source/package.json"), &project.package).unwrap();
         std::fs::write(dir.path().join("source/bun.lock"), &project.lock).unwrap();
 
@@ -207,17 +190,8 @@ fn another_registry_in_the_project_cannot_redirect_an_install() {
 
 /// A package of our own as a tarball: `package.json` with name, version and `more`, and a file that says which it is.
 fn plain_tarball(name: &str, version: &str, more: &str) -> Vec<u8> {
-    let gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    let mut tar = tar::Builder::new(gz);
     let manifest = format!(r#"{{"name": "{name}", "version": "{version}"{more}}}"#);
-    let index = format!("module.exports = '{name}@{version}';\n");
-    for (path, text) in [("package/package.json", manifest), ("package/index.js", index)] {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(text.len() as u64);
-        header.set_mode(0o644);
-        tar.append_data(&mut header, path, text.as_bytes()).unwrap();
-    }
-    tar.into_inner().unwrap().finish().unwrap()
+    packed(&manifest, &format!("module.exports = '{name}@{version}';\n"))
 }
 
 #[test]
@@ -275,105 +249,85 @@ struct Made<'a> {
     files: &'a [(&'a str, u32, &'a str)],
 }
 
+/// One of a registry, whose row has its key and what it resolves to.
+fn made<'a>(row: &'a str, info: &'a str, files: &'a [(&'a str, u32, &'a str)]) -> Made<'a> {
+    Made { row, info, top: "package", files }
+}
+
 fn tarball(one: &Made<'_>) -> Vec<u8> {
-    let gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    let mut tar = tar::Builder::new(gz);
     // `"key": ["name@version", …`: the tarball is the package of its row, whatever it is installed as.
     let row = one.row.split('"').nth(3).expect("a row with a name");
     let at = row[1..].find('@').map(|at| at + 1).expect("a resolution");
     let own = serde_json::json!({ "name": row[..at], "version": row[at + 1..], "from": one.row });
     let own = own.to_string();
-    for (path, mode, text) in one.files.iter().chain(&[("package.json", 0o644, own.as_str())]) {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(text.len() as u64);
-        header.set_mode(*mode);
-        tar.append_data(&mut header, format!("{}/{path}", one.top), text.as_bytes()).unwrap();
-    }
-    tar.into_inner().unwrap().finish().unwrap()
+    let own = [("package.json", 0o644, own.as_str())];
+    let files = one.files.iter().chain(&own);
+    let files: Vec<(String, u32, &[u8])> = files
+        .map(|(path, mode, text)| (format!("{}/{path}", one.top), *mode, text.as_bytes()))
+        .collect();
+    tgz(&files)
 }
 
 /// A project whose packages have every shape that the comparison has a rule for.
 #[test]
 fn every_rule_of_the_comparison_is_what_a_real_bun_does() {
     let made = [
-        Made {
-            row: r#""a": ["a@1.0.0", "", {INFO}, "SRI"]"#,
-            info: r#""dependencies": {"b": "2", "c": "1"}, "bin": {"a": "./bin/a.js", "deep": "bin/../bin/lf.js",
+        made(
+            r#""a": ["a@1.0.0", "", {INFO}, "SRI"]"#,
+            r#""dependencies": {"b": "2", "c": "1"}, "bin": {"a": "./bin/a.js", "deep": "bin/../bin/lf.js",
                 "gone": "nothing.js", "both": "bin/a.js"}"#,
-            top: "package",
-            files: &[
+            &[
                 ("bin/a.js", 0o644, "#!/usr/bin/env bun\r\n1\r\n"),
                 ("bin/lf.js", 0o644, "#!/usr/bin/env bun\n2\r\n"),
                 ("other.js", 0o644, "#!/usr/bin/env bun\r\nno command\r\n"),
                 ("tool.sh", 0o755, "#!/bin/sh\n"),
             ],
-        },
+        ),
         Made {
             row: r#""a/b": ["b@2.0.0-rc.1+build.7", "", {INFO}, "SRI"]"#,
             info: r#""bin": "b.js""#,
             top: "anything",
             files: &[("b.js", 0o644, "b2"), ("node_modules/in/x.js", 0o644, "inside")],
         },
-        Made {
-            row: r#""alias": ["@s/real@1.0.0", "", {INFO}, "SRI"]"#,
-            info: r#""bin": "r.js""#,
-            top: "package",
-            files: &[("r.js", 0o644, "r")],
-        },
-        Made {
-            row: r#""b": ["b@1.0.0", "", {INFO}, "SRI"]"#,
-            info: r#""bin": {"b": "b.js", "both": "b.js"}, "peerDependencies": {"p": "1", "q": "1"}, "optionalPeers": ["q"]"#,
-            top: "package",
-            files: &[("b.js", 0o644, "b1"), ("old.js", 0o644, "")],
-        },
-        Made {
-            row: r#""c": ["c@1.0.0", "", {INFO}, "SRI"]"#,
-            info: r#""binDir": "bins", "optionalDependencies": {"mac": "1", "lin": "1"}"#,
-            top: "package",
-            files: &[("bins/one", 0o644, "1"), ("bins/sub/two", 0o644, "2")],
-        },
-        Made {
-            row: r#""d": ["d@1.0.0", "", {INFO}, "SRI"]"#,
-            info: r#""dependencies": {"e": "1"}"#,
-            top: "package",
-            files: &[("index.js", 0o644, "d"), ("node_modules/e/index.js", 0o644, "bundled")],
-        },
-        Made {
-            row: r#""d/e": ["e@1.0.0", "", {INFO}, "SRI"]"#,
-            info: r#""bundled": true"#,
-            top: "package",
-            files: &[],
-        },
+        made(
+            r#""alias": ["@s/real@1.0.0", "", {INFO}, "SRI"]"#,
+            r#""bin": "r.js""#,
+            &[("r.js", 0o644, "r")],
+        ),
+        made(
+            r#""b": ["b@1.0.0", "", {INFO}, "SRI"]"#,
+            r#""bin": {"b": "b.js", "both": "b.js"}, "peerDependencies": {"p": "1", "q": "1"}, "optionalPeers": ["q"]"#,
+            &[("b.js", 0o644, "b1"), ("old.js", 0o644, "")],
+        ),
+        made(
+            r#""c": ["c@1.0.0", "", {INFO}, "SRI"]"#,
+            r#""binDir": "bins", "optionalDependencies": {"mac": "1", "lin": "1"}"#,
+            &[("bins/one", 0o644, "1"), ("bins/sub/two", 0o644, "2")],
+        ),
+        made(
+            r#""d": ["d@1.0.0", "", {INFO}, "SRI"]"#,
+            r#""dependencies": {"e": "1"}"#,
+            &[("index.js", 0o644, "d"), ("node_modules/e/index.js", 0o644, "bundled")],
+        ),
+        made(r#""d/e": ["e@1.0.0", "", {INFO}, "SRI"]"#, r#""bundled": true"#, &[]),
         Made {
             row: r#""g": ["g@github:o/r#abc1234", {INFO}, "o-r-abc1234", "SRI"]"#,
             info: "",
             top: "o-r-abc1234",
             files: &[("index.js", 0o644, "g")],
         },
-        Made {
-            row: r#""lin": ["lin@1.0.0", "", {INFO}, "SRI"]"#,
-            info: r#""os": ["!win32"], "cpu": "x64""#,
-            top: "package",
-            files: &[("l.node", 0o755, "l")],
-        },
-        Made {
-            row: r#""mac": ["mac@1.0.0", "", {INFO}, "SRI"]"#,
-            info: r#""os": "darwin", "dependencies": {"only": "1"}"#,
-            top: "package",
-            files: &[],
-        },
-        Made {
-            row: r#""only": ["only@1.0.0", "", {INFO}, "SRI"]"#,
-            info: "",
-            top: "package",
-            files: &[],
-        },
-        Made {
-            row: r#""p": ["p@1.0.0", "", {INFO}, "SRI"]"#,
-            info: "",
-            top: "package",
-            files: &[],
-        },
+        made(
+            r#""lin": ["lin@1.0.0", "", {INFO}, "SRI"]"#,
+            r#""os": ["!win32"], "cpu": "x64""#,
+            &[("l.node", 0o755, "l")],
+        ),
+        made(
+            r#""mac": ["mac@1.0.0", "", {INFO}, "SRI"]"#,
+            r#""os": "darwin", "dependencies": {"only": "1"}"#,
+            &[],
+        ),
+        made(r#""only": ["only@1.0.0", "", {INFO}, "SRI"]"#, "", &[]),
+        made(r#""p": ["p@1.0.0", "", {INFO}, "SRI"]"#, "", &[]),
     ];
     let store = Store::open(&util::shared_store()).unwrap();
     let mut files = BTreeMap::new();

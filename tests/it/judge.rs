@@ -1,7 +1,7 @@
 //! The judge: what is right passes, and every way to look right without being it is rejected.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use admit::context::{Context, Options};
@@ -20,11 +20,9 @@ use admit::run::{patch, workspace};
 use admit::sandbox::{Command, Exit, Launcher, Mount, Policy, start};
 use admit::store::Store;
 
-use crate::util;
-
-const NAME: &str = "r1-string-slugify";
-/// The one in TypeScript.
-const BUN: &str = "r2-duration";
+use crate::files::{copy, shipped};
+use crate::trial::{PYTHON as NAME, QUICK as BUN};
+use crate::util::{self, World};
 
 /// A fixture, the host's tools, and a place for short-lived files.
 struct Bench {
@@ -34,39 +32,18 @@ struct Bench {
     scratch: tempfile::TempDir,
 }
 
-pub fn host(home: &Path) -> Host {
-    let kept = [
-        "PATH",
-        "SSL_CERT_FILE",
-        "PIP_CONFIG_FILE",
-        "PIP_INDEX_URL",
-        "PIP_CERT",
-        "PYENV_ROOT",
-        "PYENV_VERSION",
-    ];
-    let mut env: Vec<(String, String)> =
-        kept.iter().filter_map(|name| Some(((*name).to_owned(), util::var(name)?))).collect();
-    // The user's own pip configuration says where packages come from.
-    if let Some(real) = util::var("HOME").filter(|_| util::var("PIP_CONFIG_FILE").is_none()) {
-        let known = [".config/pip/pip.conf", ".pip/pip.conf"];
-        if let Some(file) = known.iter().map(|f| Path::new(&real).join(f)).find(|f| f.is_file()) {
-            env.push(("PIP_CONFIG_FILE".into(), file.display().to_string()));
-        }
-    }
-    env.push(("HOME".into(), home.display().to_string()));
-    Host::with(env, home)
-}
-
 #[track_caller]
 pub fn shown<T>(what: &str, result: admit::error::Result<T>) -> T {
     result.unwrap_or_else(|err| {
-        panic!(
-            "{what}: {err} {:?} {:?} {:?}",
-            err.expected_value(),
-            err.found_value(),
-            err.causes()
-        )
+        let (expected, found) = (err.expected_value(), err.found_value());
+        panic!("{what}: {err} {expected:?} {found:?} {:?}", err.causes())
     })
+}
+
+/// A fixture that admit ships.
+pub fn loaded(name: &str) -> Fixture {
+    let root = shown("root", Root::find(&World::new().host(), None, None));
+    shown("fixture", fixture::load(&root, &name.parse().unwrap()))
 }
 
 fn context(host: Host) -> Context {
@@ -78,13 +55,11 @@ fn context(host: Host) -> Context {
 pub fn the_tools() -> &'static Tools {
     static TOOLS: OnceLock<Tools> = OnceLock::new();
     TOOLS.get_or_init(|| {
-        let home = tempfile::tempdir().unwrap();
-        let host = host(home.path());
-        let root = shown("root", Root::find(&host, None, None));
+        let world = World::new();
+        let root = shown("root", Root::find(&world.host(), None, None));
         let store = shown("store", Store::open(&util::shared_store()));
-        let fixture = shown("fixture", fixture::load(&root, &NAME.parse().unwrap()));
-        let wanted = [fixture.record.tools.as_slice(), &[Tool::Bun]].concat();
-        shown("tools", tools::tools(&context(host), &root, &store, &wanted))
+        let wanted = [loaded(NAME).record.tools.as_slice(), &[Tool::Bun]].concat();
+        shown("tools", tools::tools(&context(world.host()), &root, &store, &wanted))
     })
 }
 
@@ -95,10 +70,8 @@ impl Bench {
 
     fn of(name: &str) -> Self {
         let scratch = tempfile::tempdir().unwrap();
-        let root = shown("root", Root::find(&host(scratch.path()), None, None));
-        let fixture = shown("fixture", fixture::load(&root, &name.parse().unwrap()));
         let launcher = Launcher { exe: util::admit(), scratch: scratch.path().into() };
-        Self { fixture, tools: the_tools(), launcher, scratch }
+        Self { fixture: loaded(name), tools: the_tools(), launcher, scratch }
     }
 
     /// A policy as an agent's.
@@ -247,25 +220,16 @@ fn rejected(fixture: &str, name: &str) {
     let work = bench.agent(&script);
     let judgement = bench.judge(&work);
     assert!(!judgement.passed, "{name} was accepted\n{}", judgement.log);
-    let failed = failed(&judgement);
+    let (failed, rows, log) = (failed(&judgement), &judgement.rows, &judgement.log);
     for row in read("rejected-by").lines() {
-        assert!(
-            failed.contains(row),
-            "{name}: {row} holds\n{:#?}\n{}",
-            judgement.rows,
-            judgement.log
-        );
+        assert!(failed.contains(row), "{name}: {row} holds\n{rows:#?}\n{log}");
     }
     let mut wide = bench.fixture.clone();
     let changed = patch::changed(&wide.workspace, &work.files);
     wide.record.allowed_paths =
         changed.into_iter().collect::<BTreeSet<RelPath>>().into_iter().collect();
-    let judgement = bench.judge_as(&wide, &work);
-    assert!(
-        !judgement.passed,
-        "{name} was accepted where it may touch what it likes\n{}",
-        judgement.log
-    );
+    let wide = bench.judge_as(&wide, &work);
+    assert!(!wide.passed, "{name} was accepted where it may touch what it likes\n{}", wide.log);
     assert!(!marker.exists(), "{name} started something on the host");
 }
 
@@ -374,18 +338,17 @@ fn calls_that_cannot_be_drawn_are_no_calls() {
 
 #[test]
 fn a_fixture_says_what_is_wrong_with_it() {
-    let world = util::World::new();
+    let world = World::new();
     let cwd = world.cwd();
     let source = util::project().join("fixtures").join(NAME);
     let target = cwd.join("fixtures").join(NAME);
     copy(&source, &target);
     std::fs::write(cwd.join("admit.toml"), "").unwrap();
-    let host = host(&world.home());
+    let host = world.host();
     let load =
         || fixture::load(&Root::read_untrusted(&host, &cwd).unwrap(), &NAME.parse().unwrap());
     let digest = shown("copy", load()).digest;
-    let embedded = Bench::new().fixture;
-    assert_eq!(digest, embedded.digest, "a copy is the same fixture");
+    assert_eq!(digest, loaded(NAME).digest, "a copy is the same fixture");
     let record = std::fs::read_to_string(target.join("fixture.json")).unwrap();
     for (from, to, fault) in [
         ("admit.fixture/2", "admit.fixture/4", "newer admit"),
@@ -407,19 +370,6 @@ fn a_fixture_says_what_is_wrong_with_it() {
     assert_ne!(shown("one byte", load()).digest, digest);
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 #[test]
 fn missing_programs_are_named() {
     let empty = tempfile::tempdir().unwrap();
@@ -432,25 +382,25 @@ fn missing_programs_are_named() {
 
 #[test]
 fn packages_with_other_bytes_are_not_installed() {
-    let world = util::World::new();
+    let world = World::new();
     let cwd = world.cwd();
     std::fs::write(cwd.join("admit.toml"), "").unwrap();
     std::fs::create_dir(cwd.join("lockfiles")).unwrap();
-    let lock = std::fs::read_to_string(util::project().join("lockfiles/pytest.lock.json")).unwrap();
-    let store = shown("store", Store::open(&world.path().join("store")));
-    let host = host(&world.home());
+    let lock = shipped("lockfiles/pytest.lock.json");
+    let store = shown("store", Store::open(&world.store()));
+    let host = world.host();
     let install = |lock: &str| {
         std::fs::write(cwd.join("lockfiles/pytest.lock.json"), lock).unwrap();
         let root = Root::read_untrusted(&host, &cwd).unwrap();
         let context = context(host.clone());
         tools::tools(&context, &root, &store, &[Tool::Python3]).map(|tools| tools.facts())
     };
-    let mut wrong: serde_json::Value = serde_json::from_str(&lock).unwrap();
+    let mut wrong = lock.clone();
     for wheels in wrong["python"].as_object_mut().unwrap().values_mut() {
         wheels[0]["sha256"] = "0".repeat(64).into();
     }
     assert_eq!(install(&wrong.to_string()).unwrap_err().reason().as_str(), "pip_failed");
-    let other = lock.replace("\"3.", "\"9.");
+    let other = lock.to_string().replace("\"3.", "\"9.");
     assert_eq!(install(&other).unwrap_err().reason().as_str(), "python_not_locked");
 }
 

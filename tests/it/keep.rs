@@ -1,13 +1,14 @@
 //! What piles up and how it goes: runs listed, compared and removed, the store's garbage; and one run in a pipeline.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use admit::record::ids::Algorithm;
 use admit::store::Store;
 use serde_json::Value;
 
-use crate::util::{Run, World, admit, project, shared_store};
+use crate::files::mode;
+use crate::util::{World, admit, project, shared_store};
 
 const REFUSED: [&str; 6] =
     ["run", "stage2", "--provider", "understudy", "--model", "nobody/nothing"];
@@ -23,10 +24,8 @@ fn runs_are_listed_filtered_compared_and_removed() {
     let all = list(&[]);
     assert_eq!(all["total"], 3);
     let first = &all["runs"][0];
-    assert_eq!(
-        (&first["status"], &first["fixture"]),
-        (&"blocked".into(), &"r1-string-slugify".into())
-    );
+    assert_eq!(first["status"], "blocked");
+    assert_eq!(first["fixture"], "r1-string-slugify");
     let class = first["failure_class"].as_str().unwrap().to_owned();
     assert_eq!(list(&["--status", "pass"])["total"], 0);
     assert_eq!(list(&["--class", &class, "--model", "nobody"])["total"], 3);
@@ -53,8 +52,7 @@ fn runs_are_listed_filtered_compared_and_removed() {
     assert_eq!(gone["runs"], would["runs"]);
     assert_eq!(list(&[])["runs"][0]["name"], first["name"], "the newest stays");
     // One that was changed is listed as what it is, and never compared.
-    let report = Path::new(first["directory"].as_str().unwrap()).join("report.json");
-    std::fs::write(&report, "{}").unwrap();
+    std::fs::write(crate::run::directory(first).join("report.json"), "{}").unwrap();
     let changed = list(&[]);
     assert_eq!(changed["runs"][0]["status"], Value::Null);
     assert!(changed["runs"][0]["fault"].as_str().unwrap().contains("not the sealed one"));
@@ -63,8 +61,8 @@ fn runs_are_listed_filtered_compared_and_removed() {
 
 #[test]
 fn garbage_goes_and_everything_on_record_still_verifies() {
-    let mut world = World::new();
-    let store = world.path().join("store");
+    let world = World::with_own_store();
+    let store = world.store();
     // What other tests have built and fetched: garbage here, and Bun need not be downloaded again.
     std::fs::create_dir_all(store.join("v1")).unwrap();
     for area in ["files", "trees"] {
@@ -78,11 +76,8 @@ fn garbage_goes_and_everything_on_record_still_verifies() {
             assert!(copied);
         }
     }
-    for dir in [store.clone(), store.join("v1")] {
-        use std::os::unix::fs::PermissionsExt as _;
-        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).unwrap();
-    }
-    world.set("ADMIT_STORE", store.display().to_string());
+    mode(&store, 0o700);
+    mode(store.join("v1"), 0o700);
     world.admit(&["build", "understudy", "--record"]).expect(0);
     // One lock that changed again and again: each build has another output and the same Bun, which no build is kept for.
     world.admit(&["lock", "moved", "--like", "understudy"]).expect(0);
@@ -138,24 +133,20 @@ fn a_pipeline_gets_junit_a_summary_and_annotations_and_the_exit_code() {
         .env("EXPECT_ROOT", "")
         .env("ACTION_PATH", project())
         .env("GITHUB_STEP_SUMMARY", world.cwd().join("page.md"));
-    let run = Run::of("action.yml", world.cwd(), command.output().unwrap()).expect(3);
+    let run = world.run("action.yml", &mut command).expect(3);
     let read = |name: &str| std::fs::read_to_string(world.cwd().join(name)).unwrap();
     let page = read("page.md");
     assert!(page.starts_with("### BLOCKED: r1-string-slugify\n"), "{page}");
     assert!(page.lines().count() <= 20, "{page}");
     let junit = read("admit-junit.xml");
-    assert!(
-        junit.contains("<testcase classname=\"admit.run\" name=\"check model_admitted\">"),
-        "{junit}"
-    );
+    let case = "<testcase classname=\"admit.run\" name=\"check model_admitted\">";
+    assert!(junit.contains(case), "{junit}");
     assert!(run.stdout().contains("\n::error title=admit blocked%3A r1-string-slugify::"), "{run}");
     // The copy is the run.
     world.admit(&["verify", "./admit-evidence", "--accept", "blocked"]).expect(0);
     world.admit(&[&REFUSED[..], &["--out", "admit-evidence"]].concat()).refuse(2, "bad_argument");
     let python = "import sys, xml.etree.ElementTree as t; t.parse(sys.argv[1])";
-    let parsed = Command::new("python3")
-        .args(["-c", python])
-        .arg(world.cwd().join("admit-junit.xml"))
-        .output();
+    let file = world.cwd().join("admit-junit.xml");
+    let parsed = Command::new("python3").args(["-c", python]).arg(file).output();
     assert!(parsed.unwrap().status.success(), "{junit}");
 }

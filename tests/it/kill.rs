@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -15,48 +15,17 @@ use admit::host::Clock;
 use admit::record::evidence::{RunReport, RunStatus};
 use admit::record::failure::FailureClass;
 use admit::record::ids::Timestamp;
+use rustix::process::Pid;
 use serde_json::Value;
 
 use crate::fuzz::Dice;
+use crate::processes::{family, nobody_lives};
 use crate::tamper::{Copy, good, link};
-use crate::util::{Run, World, var, wait_for};
+use crate::util::{World, var};
 
 /// Rounds of each kind.
 fn rounds() -> usize {
     var("ADMIT_KILL_ROUNDS").map_or(3, |n| n.parse().unwrap())
-}
-
-/// A process by its number and the moment of its start, so that a number used again is another one.
-type Process = (u32, String);
-
-/// Every process that descends from `pid`.
-fn descendants(pid: u32) -> Vec<Process> {
-    let mut all = BTreeMap::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        if let Some((parent, start)) = stat(pid) {
-            all.insert(pid, (parent, start));
-        }
-    }
-    let (mut out, mut next) = (Vec::new(), vec![pid]);
-    while let Some(of) = next.pop() {
-        for (pid, (parent, start)) in &all {
-            if *parent == of {
-                out.push((*pid, start.clone()));
-                next.push(*pid);
-            }
-        }
-    }
-    out
-}
-
-/// Parent and start of a process that is not merely waited for.
-fn stat(pid: u32) -> Option<(u32, String)> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let fields: Vec<&str> = text[text.rfind(')')? + 2..].split(' ').collect();
-    (fields[0] != "Z" && fields[0] != "X").then(|| (fields[1].parse().unwrap(), fields[19].into()))
 }
 
 /// Starts admit, kills it after `delay`, and waits until everything that it had started is gone. `false`: it had ended
@@ -66,21 +35,23 @@ fn killed(world: &World, args: &[&str], delay: Duration) -> bool {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(delay);
     let ended = child.try_wait().unwrap().is_some();
-    let below = descendants(child.id());
+    let family = family(Pid::from_child(&child));
     if !ended {
         child.kill().unwrap();
     }
     child.wait().unwrap();
-    wait_for("the end of what a killed admit had started", Duration::from_secs(60), || {
-        below.iter().all(|(pid, start)| stat(*pid).is_none_or(|(_, now)| now != *start))
-    });
+    nobody_lives(&family);
     !ended
 }
 
-/// The entries of a directory of the store that are there once nobody works on it.
-fn left(copy: &Copy, area: &str) -> Vec<String> {
-    let dir = std::fs::read_dir(copy.find("store").join(area)).unwrap();
-    dir.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+/// Once nobody works on a store, nothing of their work is there.
+#[track_caller]
+fn nothing_left(copy: &Copy) {
+    for area in ["tmp", "locks", "kept", "quarantine"] {
+        let dir = std::fs::read_dir(copy.find("store").join(area)).unwrap();
+        let left: Vec<_> = dir.map(|entry| entry.unwrap().file_name()).collect();
+        assert!(left.is_empty(), "{area}: {left:?}");
+    }
 }
 
 /// What `admit verify` says of the stand-in: whether it holds; what is there and wrong fails the test.
@@ -136,9 +107,7 @@ fn a_killed_build_loses_nothing_and_leaves_nothing() {
     }
     world.admit(&["build", "understudy"]).expect(0);
     assert!(holds(world));
-    for area in ["tmp", "locks", "kept", "quarantine"] {
-        assert_eq!(left(&copy, area), Vec::<String>::new(), "{area}");
-    }
+    nothing_left(&copy);
     eprintln!(
         "kill: {kills} of {} builds killed within {whole:?}; the build there afterwards {there} times, half of one \
          never; nothing left",
@@ -161,7 +130,7 @@ fn a_killed_run_is_never_taken_for_a_whole_one() {
         kills += usize::from(killed(&world, &args, delay));
     }
     let (mut sealed, mut unsealed) = (0, 0);
-    for entry in std::fs::read_dir(world.home().join(".local/state/admit/runs")).unwrap() {
+    for entry in std::fs::read_dir(world.runs()).unwrap() {
         let dir = entry.unwrap().path();
         let dir_text = dir.to_str().unwrap();
         let run = world.admit(&["verify", dir_text, "--accept", "rehearsed", "--json"]);
@@ -190,9 +159,8 @@ fn a_killed_run_is_never_taken_for_a_whole_one() {
 
 /// An answer under a failing machine is a yes, or a refusal with its reason; afterwards everything is as it was.
 #[track_caller]
-fn bears(copy: &Copy, what: &str, mut command: Command) -> Option<i32> {
-    let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
-    let run = Run::of(what, copy.world.cwd(), output);
+fn bears(copy: &Copy, what: &str) -> Option<i32> {
+    let run = copy.world.under(what, &REBUILD);
     let code = run.code();
     assert!(code.is_some_and(|code| code < 70), "{what}\n{run}");
     if code != Some(0) {
@@ -215,18 +183,15 @@ fn too_few_descriptors_and_too_small_files_are_refusals() {
     let mut ends = BTreeMap::<_, usize>::new();
     for round in 0..rounds().min(100) {
         // Numbers around what a build needs, and sizes below that of its output.
-        let script = match round % 2 {
-            0 => format!("ulimit -n {}; exec \"$@\"", 6 + dice.roll(60)),
-            _ => format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", dice.roll(150_000)),
+        let limit = match round % 2 {
+            0 => format!("ulimit -n {}", 6 + dice.roll(60)),
+            _ => format!("trap '' XFSZ; ulimit -f {}", dice.roll(150_000)),
         };
-        let command = copy.world.command_behind(&["sh", "-c", &script, "sh"], &REBUILD);
-        *ends.entry(bears(&copy, &script, command)).or_default() += 1;
+        *ends.entry(bears(&copy, &limit)).or_default() += 1;
     }
     // Who has no descriptor left cannot even clean up: the next build does.
     copy.world.admit(&["build", "understudy"]).expect(0);
-    for area in ["tmp", "locks", "kept", "quarantine"] {
-        assert_eq!(left(&copy, area), Vec::<String>::new(), "{area}");
-    }
+    nothing_left(&copy);
     eprintln!(
         "faults: rebuilds with few descriptors or small files, by exit code: {ends:?}; nothing lost"
     );
@@ -272,9 +237,8 @@ fn a_disk_that_cannot_sync_is_an_error_and_nothing_is_published() {
         format!("exec 9< '{}'; exec bwrap --seccomp 9 --dev-bind / / \"$@\"", filter.display());
     // Only what needs no sandbox of its own: a record is written, and a source is put into the store.
     let behind = |args: &[&str]| {
-        let output =
-            copy.world.command_behind(&["sh", "-c", &script, "sh"], args).output().unwrap();
-        Run::of("without fsync", copy.world.cwd(), output)
+        let mut command = copy.world.command_behind(&["sh", "-c", &script, "sh"], args);
+        copy.world.run("without fsync", &mut command)
     };
     let record = copy.find("root/admissions/models/scripted--understudy-script.json");
     let before = std::fs::read(&record).unwrap();
@@ -286,9 +250,7 @@ fn a_disk_that_cannot_sync_is_an_error_and_nothing_is_published() {
     // The same without the filter.
     copy.world.admit(&["build", "understudy"]).expect(0);
     copy.world.admit(&["model", "revoke", "scripted/understudy-script"]).expect(0);
-    for area in ["tmp", "locks", "quarantine"] {
-        assert_eq!(left(&copy, area), Vec::<String>::new(), "{area}");
-    }
+    nothing_left(&copy);
 }
 
 /// A clock that jumps ten years back and forth with every look at it. It is the one that admit is given: no namespace

@@ -1,9 +1,9 @@
 //! Kinds of dependencies and layouts of a source, from its lock to a verified record, and what is refused of them. The
 //! sources are small repositories made here, behind a mirror.
 
-use crate::lock::{PARSE_MS, Source, mirror};
+use crate::lock::{Source, packed, tool_lock};
 use crate::loopback::{Reply, Server};
-use crate::repo::{Repo, commit};
+use crate::repo::{Repo, commit, mirror};
 use crate::util::World;
 
 /// What `bun patch --commit` writes for a change of one line and a new file.
@@ -23,10 +23,7 @@ fn files(needs: &str, rows: &str, patch: &str, main: &str) -> Vec<(String, Strin
     let needs = format!(r#""parse-ms": "4.0.0", {needs}"#);
     let patched = r#""patchedDependencies": {"parse-ms@4.0.0": "patches/parse-ms@4.0.0.patch"}"#;
     let package = format!(r#"{{"name": "tool", {BUILD}, {patched}, "dependencies": {{{needs}}}}}"#);
-    let lock = format!(
-        r#"{{"lockfileVersion": 1, "configVersion": 1, "workspaces": {{"": {{"name": "tool", "dependencies": {{{needs}}}}}}},
-        {patched}, "packages": {{ {rows}, {PARSE_MS} }} }}"#
-    );
+    let lock = tool_lock(&needs, &format!("{patched},"), rows);
     let main = format!(
         "import parseMs from 'parse-ms';\nimport added from './node_modules/parse-ms/added.js';\n{main}\nconsole.log('Usage: ' + added + parseMs(1).days + more);"
     );
@@ -55,13 +52,9 @@ const LIB: &str = r#""lib": ["lib@file:vendor/lib", {"bin": {"lib": "lib.js"}}]"
 fn patches_directories_and_commits_are_installed() {
     let world = World::with_shared_store();
     let bun = ["--bun", "1.3.14"];
-    let rev = commit(
-        &mirror(&world).join("dep"),
-        &[
-            ("package.json", r#"{"name": "dep", "version": "1.0.0", "main": "dep.js"}"#),
-            ("dep.js", "export const dep = ' dep';"),
-        ],
-    );
+    let manifest = r#"{"name": "dep", "version": "1.0.0", "main": "dep.js"}"#;
+    let dep = [("package.json", manifest), ("dep.js", "export const dep = ' dep';")];
+    let rev = commit(&mirror(&world).join("dep"), &dep);
     let git = |url: &str, rev: &str| {
         let needs = format!(r#""lib": "file:./vendor/lib", "dep": "{url}#{rev}""#);
         let rows = format!(r#""dep": ["dep@{url}#{rev}", {{}}, "{rev}"], {LIB}"#);
@@ -82,33 +75,27 @@ fn patches_directories_and_commits_are_installed() {
     // Over ssh it is the same repository.
     let ssh = source(&world, "ssh", &git("git+ssh://git@provider.invalid/dep.git", &rev));
     ssh.lock(&bun).expect(0);
-    ssh.admit(&["build", &ssh.name]).expect(0);
+    ssh.build(&[]).expect(0);
 
     // A host that is away, and a commit that is not there.
     let away = source(&world, "away", &git("git+https://provider.invalid/gone.git", &rev));
     away.lock(&bun).expect(0);
-    let said = away.admit(&["build", &away.name]).refuse(4, "unreachable").stderr();
+    let said = away.build(&[]).refuse(4, "unreachable").stderr();
     assert!(said.contains("wanted for the package dep") && said.contains("ADMIT_MIRROR"), "{said}");
     let other = rev.chars().rev().collect::<String>();
     let gone = source(&world, "gone", &git("git+https://provider.invalid/dep.git", &other));
     gone.lock(&bun).expect(0);
-    gone.admit(&["build", &gone.name]).refuse(4, "rev_not_in_remote");
+    gone.build(&[]).refuse(4, "rev_not_in_remote");
     let branch = git("git+https://provider.invalid/dep.git", "main");
     let said = source(&world, "branch", &branch).refused(&bun, 3, "package_kind");
     assert!(said.contains("40 hex digits") && said.contains("bun.lock:"), "{said}");
 
     // A patch that does not apply, that is not there, or that the lock does not know.
-    let with = |patch: &str| {
-        files(
-            r#""lib": "file:./vendor/lib""#,
-            LIB,
-            patch,
-            "import { lib } from 'lib';\nconst more = lib;",
-        )
-    };
+    let main = "import { lib } from 'lib';\nconst more = lib;";
+    let with = |patch: &str| files(r#""lib": "file:./vendor/lib""#, LIB, patch, main);
     let odd = source(&world, "odd", &with(&PATCH.replace("return {", "return [")));
     odd.lock(&bun).expect(0);
-    let said = odd.admit(&["build", &odd.name]).refuse(6, "patch_failed").stderr();
+    let said = odd.build(&[]).refuse(6, "patch_failed").stderr();
     for words in ["index.js, line 4", "return [", "return {", "bun patch --commit parse-ms"] {
         assert!(said.contains(words), "{words}\n{said}");
     }
@@ -122,12 +109,8 @@ fn patches_directories_and_commits_are_installed() {
     assert!(said.contains("out of date"), "{said}");
 
     // A directory outside of the repository.
-    let outside = files(
-        r#""lib": "file:../lib""#,
-        r#""lib": ["lib@file:../lib", {}]"#,
-        PATCH,
-        "const more = '';",
-    );
+    let rows = r#""lib": ["lib@file:../lib", {}]"#;
+    let outside = files(r#""lib": "file:../lib""#, rows, PATCH, "const more = '';");
     let said = source(&world, "outside", &outside).refused(&bun, 3, "package_kind");
     assert!(said.contains("outside of the source") && said.contains("file:../lib"), "{said}");
 }
@@ -141,9 +124,9 @@ fn links_are_made_by_a_bun_that_makes_them() {
         "import { lib } from 'lib';\nimport { lib as same } from 'same';\nconst more = lib + same;";
     let source = source(&world, "links", &files(needs, rows, PATCH, main));
     source.lock(&["--bun", "1.3.14"]).expect(0);
-    let run = source.admit(&["build", &source.name]).refuse(3, "package_kind");
+    let run = source.build(&[]).refuse(3, "package_kind");
     assert!(run.stderr().contains("--bun 1.4.4"), "{run}");
-    source.admit(&["lock", &source.name, "--bun", "1.4.4"]).expect(0);
+    source.change(&["--bun", "1.4.4"]).expect(0);
     let report = source.recorded();
     assert_eq!(report["identity"]["help_first_line"], "Usage: added 42 lib lib");
 }
@@ -160,13 +143,11 @@ fn with_submodule(repo: &std::path::Path, submodule: &str) -> String {
 fn submodules_are_files_of_the_source_or_left_out_by_name() {
     let world = World::with_shared_store();
     let deep = commit(&mirror(&world).join("deep"), &[("deep.ts", "export const deep = ' deep';")]);
-    commit(
-        &mirror(&world).join("part"),
-        &[
-            (".gitmodules", "[submodule \"x\"]\n\tpath = lib\n\turl = ../deep.git\n"),
-            ("part.ts", "export { deep } from './lib/deep.ts';"),
-        ],
-    );
+    let part = [
+        (".gitmodules", "[submodule \"x\"]\n\tpath = lib\n\turl = ../deep.git\n"),
+        ("part.ts", "export { deep } from './lib/deep.ts';"),
+    ];
+    commit(&mirror(&world).join("part"), &part);
     let part = with_submodule(&mirror(&world).join("part"), &deep);
     let modules = |address: &str| format!("[submodule \"lib\"]\n\tpath = lib\n\turl = {address}\n");
     let files = |address: &str, main: &str| -> Vec<(String, String)> {
@@ -194,7 +175,7 @@ fn submodules_are_files_of_the_source_or_left_out_by_name() {
     assert_eq!(report["identity"]["help_first_line"], "Usage: deep");
     // From the store alone, proven from the commit down.
     std::fs::rename(mirror(&world), world.path().join("away")).unwrap();
-    whole.admit(&["build", &whole.name, "--rebuild"]).expect(0);
+    whole.build(&["--rebuild"]).expect(0);
     std::fs::rename(world.path().join("away"), mirror(&world)).unwrap();
 
     let mut none = found("unpinned", "../part.git", main);
@@ -213,10 +194,10 @@ fn submodules_are_files_of_the_source_or_left_out_by_name() {
     assert!(said.contains("--without lib"), "{said}");
     away.lock(&["--bun", "1.3.14", "--without", "lib"]).expect(0);
     assert_eq!(away.recorded()["identity"]["help_first_line"], "Usage: without");
-    away.admit(&["lock", &away.name, "--without", "lib", "--without", "other"]).expect(0);
-    away.admit(&["build", &away.name]).refuse(2, "not_found");
-    away.admit(&["lock", &away.name, "--clear", "without"]).expect(0);
-    away.admit(&["build", &away.name]).refuse(4, "unreachable");
+    away.change(&["--without", "lib", "--without", "other"]).expect(0);
+    away.build(&[]).refuse(2, "not_found");
+    away.change(&["--clear", "without"]).expect(0);
+    away.build(&[]).refuse(4, "unreachable");
 }
 
 /// What the small tools do, as coreutils do it; each line must hold.
@@ -259,10 +240,8 @@ fn steps_find_small_tools_and_declared_downloads_and_nothing_else() {
     let package = format!(
         r#"{{"name": "tool", "scripts": {{"build": "{build}"}}, "dependencies": {{"parse-ms": "4.0.0", "gen": "file:gen"}}}}"#
     );
-    let lock = format!(
-        r#"{{"lockfileVersion": 1, "configVersion": 1, "workspaces": {{"": {{"name": "tool", "dependencies": {{"parse-ms": "4.0.0", "gen": "file:gen"}}}}}},
-        "packages": {{ "gen": ["gen@file:gen", {{"bin": {{"gen": "gen.js"}}}}], {PARSE_MS} }} }}"#
-    );
+    let rows = r#""gen": ["gen@file:gen", {"bin": {"gen": "gen.js"}}]"#;
+    let lock = tool_lock(r#""parse-ms": "4.0.0", "gen": "file:gen""#, "", rows);
     let main = "import near from './data/near.txt' with { type: 'text' };\nimport word from './dist/data/word.txt' with { type: 'text' };\n\
         import made from './dist/made.json';\nconsole.log('Usage: ' + made.by + near + word);";
     let files = [
@@ -279,25 +258,25 @@ fn steps_find_small_tools_and_declared_downloads_and_nothing_else() {
     let source = Source::new(&world, "tools", &files);
     let flags = ["--bun", "1.3.14", "--output", "dist/tool"];
     source.lock(&flags).expect(0);
-    let said = source.admit(&["build", &source.name]).refuse(6, "step_failed").stderr();
+    let said = source.build(&[]).refuse(6, "step_failed").stderr();
     assert!(said.contains(&format!("--download {word}")), "{said}");
     let at = format!("data/near.txt={near}");
     let wrong = format!("{word}#{}", crate::fetch::sha512(b"other").to_sri());
-    source.admit(&["lock", &source.name, "--download", &at, "--download", &wrong]).expect(0);
-    source.admit(&["build", &source.name]).refuse(5, "digest_mismatch");
-    source.admit(&["lock", &source.name, "--download", &at, "--download", &word]).expect(0);
+    source.change(&["--download", &at, "--download", &wrong]).expect(0);
+    source.build(&[]).refuse(5, "digest_mismatch");
+    source.change(&["--download", &at, "--download", &word]).expect(0);
     let declared = source.json()["build"]["downloads"].clone();
     assert_eq!(declared[0]["path"], "data/near.txt");
     assert!(declared[1]["integrity"].as_str().unwrap().starts_with("sha256-"), "{declared}");
     let report = source.recorded();
     assert_eq!(report["identity"]["help_first_line"], "Usage: gen near word");
-    let run = source.admit(&["build", &source.name, "--rebuild"]).expect(0);
+    let run = source.build(&["--rebuild"]).expect(0);
     assert!(run.stderr().contains("the build left dist/other"), "{run}");
     // Not in the place of a file of the source.
-    source.admit(&["lock", &source.name, "--download", &format!("main.ts={word}")]).expect(0);
-    source.admit(&["build", &source.name]).refuse(3, "unsupported_source");
-    source.admit(&["lock", &source.name, "--download", "near.txt"]).expect(2);
-    source.admit(&["lock", &source.name, "--clear", "downloads"]).expect(0);
+    source.change(&["--download", &format!("main.ts={word}")]).expect(0);
+    source.build(&[]).refuse(3, "unsupported_source");
+    source.change(&["--download", "near.txt"]).expect(2);
+    source.change(&["--clear", "downloads"]).expect(0);
     assert!(source.json()["build"].get("downloads").is_none());
 }
 
@@ -318,25 +297,18 @@ fn a_script_for_many_platforms_is_proposed_for_this_one() {
     assert!(run.stderr().contains("scripts/build.ts, for this machine"), "{run}");
     let build = source.json()["build"].clone();
     let step = ["bun", "build", "main.ts", "--compile", "--minify", "--outfile", "dist/tool"];
-    assert_eq!(
-        (&build["steps"], &build["output"]),
-        (&serde_json::json!([step]), &"dist/tool".into())
-    );
-    source.admit(&["build", &source.name]).expect(0);
+    assert_eq!(build["steps"], serde_json::json!([step]));
+    assert_eq!(build["output"], "dist/tool");
+    source.build(&[]).expect(0);
 }
 
 /// A source with a tarball in it for which its lock has no integrity.
 fn with_tarball<'a>(world: &'a World, at: &str, bytes: &[u8]) -> Source<'a> {
     let needs = r#""near": "./near.tgz", "parse-ms": "4.0.0""#;
     let package = format!(r#"{{"name": "tool", {BUILD}, "dependencies": {{{needs}}}}}"#);
-    let lock = format!(
-        r#"{{"lockfileVersion": 1, "configVersion": 1, "workspaces": {{"": {{"name": "tool", "dependencies": {{{needs}}}}}}},
-        "packages": {{ "near": ["near@./near.tgz", {{}}], {PARSE_MS} }} }}"#
-    );
+    let lock = tool_lock(needs, "", r#""near": ["near@./near.tgz", {}]"#);
     let main = "import { near } from 'near';\nconsole.log('Usage: ' + near);";
-    let repo = mirror(world).join(at);
-    std::fs::create_dir_all(&repo).unwrap();
-    std::fs::write(repo.join("near.tgz"), bytes).unwrap();
+    crate::files::write(mirror(world).join(at).join("near.tgz"), bytes);
     let files = [("package.json", package.as_str()), ("bun.lock", &lock), ("main.ts", main)];
     Source::new(world, at, &files)
 }
@@ -345,10 +317,8 @@ fn with_tarball<'a>(world: &'a World, at: &str, bytes: &[u8]) -> Source<'a> {
 fn a_package_without_an_integrity_is_bound_by_the_lock_here() {
     let world = World::with_shared_store();
     let bun = ["--bun", "1.3.14"];
-    let near = crate::lock::packed(
-        r#"{"name": "near", "version": "1.0.0", "main": "index.js"}"#,
-        "export const near = 'near';",
-    );
+    let manifest = r#"{"name": "near", "version": "1.0.0", "main": "index.js"}"#;
+    let near = packed(manifest, "export const near = 'near';");
     let source = with_tarball(&world, "unbound", &near);
     let said = source.refused(&bun, 2, "bad_argument");
     assert!(said.contains("--integrity near"), "{said}");
@@ -357,31 +327,27 @@ fn a_package_without_an_integrity_is_bound_by_the_lock_here() {
     assert_eq!(source.json()["dependencies"]["integrity"]["near"], sri.as_str());
     assert_eq!(source.recorded()["identity"]["help_first_line"], "Usage: near");
     // The flag is in the fix of a build too, and nothing is built under another digest.
-    source.admit(&["lock", &source.name, "--clear", "integrity"]).expect(0);
-    let said = source.admit(&["build", &source.name, "--rebuild"]).refuse(3, "weak_integrity");
+    source.change(&["--clear", "integrity"]).expect(0);
+    let said = source.build(&["--rebuild"]).refuse(3, "weak_integrity");
     let fix = format!("admit lock {} --integrity near", source.name);
     assert!(said.stderr().contains(&fix), "{said}");
     let wrong = format!("near={}", crate::fetch::sha512(b"other").to_sri());
-    source.admit(&["lock", &source.name, "--integrity", &wrong]).expect(0);
-    source.admit(&["build", &source.name]).refuse(5, "digest_mismatch");
-    source.admit(&["lock", &source.name, "--integrity", "parse-ms"]).refuse(2, "not_found");
+    source.change(&["--integrity", &wrong]).expect(0);
+    source.build(&[]).refuse(5, "digest_mismatch");
+    source.change(&["--integrity", "parse-ms"]).refuse(2, "not_found");
 }
 
 #[test]
 fn scripts_that_bun_would_run_by_its_own_list_are_named() {
     let world = World::with_shared_store();
-    let bytes = crate::lock::packed(
-        r#"{"name": "esbuild", "version": "1.0.0", "main": "index.js", "scripts": {"postinstall": "echo 'export const near = 2;' > index.js"}}"#,
-        "export const near = 1;",
-    );
+    let manifest = r#"{"name": "esbuild", "version": "1.0.0", "main": "index.js", "scripts": {"postinstall": "echo 'export const near = 2;' > index.js"}}"#;
+    let bytes = packed(manifest, "export const near = 1;");
     let sri = crate::fetch::sha512(&bytes).to_sri();
     let server = Server::http(move |_, _| Reply::ok(bytes.clone()));
     let url = server.url("/esbuild/-/esbuild-1.0.0.tgz");
     let needs = r#""esbuild": "1.0.0", "parse-ms": "4.0.0""#;
-    let lock = format!(
-        r#"{{"lockfileVersion": 1, "configVersion": 1, "workspaces": {{"": {{"name": "tool", "dependencies": {{{needs}}}}}}},
-        "packages": {{ "esbuild": ["esbuild@1.0.0", "{url}", {{}}, "{sri}"], {PARSE_MS} }} }}"#
-    );
+    let rows = format!(r#""esbuild": ["esbuild@1.0.0", "{url}", {{}}, "{sri}"]"#);
+    let lock = tool_lock(needs, "", &rows);
     let main = "import { near } from 'esbuild';\nconsole.log('Usage: ' + near);";
     let listed = |at: &str, more: &str| {
         let package = format!(r#"{{"name": "tool", {more}{BUILD}, "dependencies": {{{needs}}}}}"#);
@@ -391,15 +357,15 @@ fn scripts_that_bun_would_run_by_its_own_list_are_named() {
     // Where the source has a list, be it empty, Bun's own does not count.
     let other = listed("own-list", r#""trustedDependencies": [], "#);
     other.lock(&["--bun", "1.3.14"]).expect(0);
-    let run = other.admit(&["build", &other.name]).expect(0);
+    let run = other.build(&[]).expect(0);
     assert!(!run.stderr().contains("none ran"), "{run}");
     let source = listed("listed", "");
     source.lock(&["--bun", "1.3.14"]).expect(0);
-    let run = source.admit(&["build", &source.name]).expect(0);
+    let run = source.build(&[]).expect(0);
     let fix = format!("admit lock {} --script esbuild", source.name);
     assert!(run.stderr().contains(&fix) && run.stderr().contains("none ran"), "{run}");
-    source.admit(&["lock", &source.name, "--skip-script", "esbuild"]).expect(0);
-    let run = source.admit(&["build", &source.name, "--rebuild"]).expect(0);
+    source.change(&["--skip-script", "esbuild"]).expect(0);
+    let run = source.build(&["--rebuild"]).expect(0);
     assert!(!run.stderr().contains("none ran"), "{run}");
     let flags = ["lock", &source.name, "--script", "esbuild", "--clear", "skip-scripts"];
     source.admit(&flags).expect(0);

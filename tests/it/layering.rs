@@ -2,25 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::files::below;
 use crate::util;
 
 pub fn sources() -> Vec<(PathBuf, String)> {
-    fn walk(dir: &Path, out: &mut Vec<(PathBuf, String)>) {
-        let mut entries: Vec<_> =
-            std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
-        entries.sort();
-        for path in entries {
-            if path.is_dir() {
-                walk(&path, out);
-            } else if path.extension().is_some_and(|e| e == "rs") {
-                let text = std::fs::read_to_string(&path).unwrap();
-                out.push((path, text));
-            }
-        }
-    }
-    let mut out = Vec::new();
-    walk(&util::project().join("src"), &mut out);
-    out
+    sources_in("src")
+}
+
+/// Every file of Rust below a directory of the project.
+pub fn sources_in(dir: &str) -> Vec<(PathBuf, String)> {
+    let all = below(&util::project().join(dir)).into_iter();
+    let ours = all.filter(|path| path.extension().is_some_and(|end| end == "rs"));
+    ours.map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect()
 }
 
 /// The lines before the tests.
@@ -107,15 +100,9 @@ fn each_privilege_has_one_place() {
 
 #[test]
 fn nothing_is_unfinished_or_skipped() {
-    let mut all = sources();
-    for entry in std::fs::read_dir(util::project().join("tests/it")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.file_name().is_some_and(|n| n != "layering.rs") && path.is_file() {
-            let text = std::fs::read_to_string(&path).unwrap();
-            all.push((path, text));
-        }
-    }
-    for (path, text) in all {
+    let tests =
+        sources_in("tests/it").into_iter().filter(|(path, _)| !path.ends_with("layering.rs"));
+    for (path, text) in sources().into_iter().chain(tests) {
         for needle in ["#[ignore", "todo!(", "unimplemented!("] {
             assert!(!text.contains(needle), "{} has {needle}", path.display());
         }
@@ -139,11 +126,7 @@ fn every_test_file_is_registered() {
     for entry in std::fs::read_dir(util::project().join("tests/it")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let module = name.trim_end_matches(".rs").to_owned();
-        if module != "main" {
-            assert!(
-                main.contains(&format!("mod {module};")),
-                "tests/it/main.rs does not name {module}"
-            );
-        }
+        let named = module == "main" || main.contains(&format!("mod {module};"));
+        assert!(named, "tests/it/main.rs does not name {module}");
     }
 }

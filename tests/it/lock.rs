@@ -3,10 +3,12 @@
 
 use std::path::PathBuf;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::files::{self, tgz, write};
+use crate::guides::{lines, prepare};
 use crate::loopback::{Reply, Server};
-use crate::repo::{Repo, commit};
+use crate::repo::{Repo, commit, from_mirror, mirror, on_mirror};
 use crate::util::{Run, World, project};
 
 /// A package of the registry that the sources depend on.
@@ -24,6 +26,14 @@ pub fn bun_lock(workspaces: &str) -> String {
 
 pub fn root_lock() -> String {
     bun_lock(r#""": {"name": "tool", "dependencies": {"parse-ms": "4.0.0"}}"#)
+}
+
+/// The lock of a tool with these needs, `rows` for them beside that of parse-ms, and `more` before.
+pub fn tool_lock(needs: &str, more: &str, rows: &str) -> String {
+    format!(
+        r#"{{"lockfileVersion": 1, "configVersion": 1, "workspaces": {{"": {{"name": "tool", "dependencies": {{{needs}}}}}}},
+        {more} "packages": {{ {rows}, {PARSE_MS} }} }}"#
+    )
 }
 
 /// A source at `https://provider.invalid/NAME.git`.
@@ -44,16 +54,21 @@ impl<'a> Source<'a> {
     }
 
     fn plain(world: &'a World, name: &str) -> Self {
-        Self::new(
-            world,
-            name,
-            &[("package.json", PACKAGE), ("bun.lock", &root_lock()), ("main.ts", MAIN)],
-        )
+        let files = [("package.json", PACKAGE), ("bun.lock", &root_lock()), ("main.ts", MAIN)];
+        Self::new(world, name, &files)
     }
 
     pub fn admit(&self, args: &[&str]) -> Run {
-        let mirror = format!("https://provider.invalid/=file://{}/", mirror(self.world).display());
-        self.world.admit(&[args, &["--mirror", &mirror]].concat())
+        on_mirror(self.world, args)
+    }
+
+    /// `admit lock` for what is there already.
+    pub fn change(&self, flags: &[&str]) -> Run {
+        self.admit(&[&["lock", &self.name], flags].concat())
+    }
+
+    pub fn build(&self, flags: &[&str]) -> Run {
+        self.admit(&[&["build", &self.name], flags].concat())
     }
 
     pub fn url(&self) -> String {
@@ -68,8 +83,7 @@ impl<'a> Source<'a> {
     }
 
     fn path(&self) -> PathBuf {
-        let root = self.world.home().join(".local/share/admit/root/lockfiles");
-        root.join(format!("{}.lock.json", self.name))
+        self.world.root().join(format!("lockfiles/{}.lock.json", self.name))
     }
 
     fn text(&self) -> String {
@@ -77,7 +91,7 @@ impl<'a> Source<'a> {
     }
 
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.text()).unwrap()
+        files::json(self.path())
     }
 
     /// Refused, with nothing written.
@@ -89,16 +103,12 @@ impl<'a> Source<'a> {
 
     /// From the lock to a verified record; gives the report.
     pub fn recorded(&self) -> Value {
-        self.admit(&["build", &self.name]).expect(0);
-        self.admit(&["lock", &self.name, "--update"]).expect(0);
-        let json = self.admit(&["build", &self.name, "--record", "--json"]).expect(0).json();
+        self.build(&[]).expect(0);
+        self.change(&["--update"]).expect(0);
+        let json = self.build(&["--record", "--json"]).expect(0).json();
         self.admit(&["verify", &self.name]).expect(0);
         json["report"].clone()
     }
-}
-
-pub fn mirror(world: &World) -> PathBuf {
-    world.path().join("mirror")
 }
 
 #[test]
@@ -108,12 +118,9 @@ fn a_lock_is_proposed_asked_for_built_and_changed_without_another_build() {
     let said = source.refused(&[], 2, "bad_argument");
     assert!(said.contains("--bun VERSION") && said.contains("nothing was written"), "{said}");
     let run = source.lock(&["--bun", "1.3.14"]).expect(0);
-    assert!(
-        run.stderr().contains("scripts.build") || run.stdout().contains("scripts.build"),
-        "{run}"
-    );
+    assert!((run.stderr() + &run.stdout()).contains("scripts.build"), "{run}");
     let lock = source.json();
-    assert_eq!(lock["build"]["steps"], serde_json::json!([["bun", "run", "build"]]));
+    assert_eq!(lock["build"]["steps"], json!([["bun", "run", "build"]]));
     assert_eq!(lock["build"]["output"], "dist/tool");
     assert_eq!(lock["license"]["spdx"], "MIT");
     for other in ["ca\"", "workos", "--task", "create", "package-assets"] {
@@ -124,20 +131,18 @@ fn a_lock_is_proposed_asked_for_built_and_changed_without_another_build() {
     assert_eq!(source.json()["identity"]["help_first_line"], "Usage: tool <command>");
 
     // What is left out stays; an alias is a name; nothing is built for another identity.
-    source.admit(&["lock", &source.name, "--help-command", "r"]).expect(0);
+    source.change(&["--help-command", "r"]).expect(0);
     let lock = source.json();
-    assert_eq!(lock["identity"]["commands"], serde_json::json!(["r"]));
+    assert_eq!(lock["identity"]["commands"], json!(["r"]));
     assert_eq!(lock["identity"]["help_first_line"], "Usage: tool <command>");
     assert!(
         lock["outputs"]["linux-x64"].is_object() && lock["dependencies"]["packages"].is_array()
     );
-    let run = source.admit(&["build", &source.name, "--record", "--json"]).expect(0);
+    let run = source.build(&["--record", "--json"]).expect(0);
     assert_eq!(run.json()["fresh"], false, "{run}");
     source.admit(&["verify", &source.name, "--deep"]).expect(0);
-    source
-        .admit(&["lock", &source.name, "--help-line", "Usage: other", "--help-command", "gone"])
-        .expect(0);
-    let run = source.admit(&["build", &source.name]).refuse(6, "wrong_provider_identity");
+    source.change(&["--help-line", "Usage: other", "--help-command", "gone"]).expect(0);
+    let run = source.build(&[]).refuse(6, "wrong_provider_identity");
     let said = run.stderr();
     assert!(!said.contains("step "), "nothing is built: {said}");
     for words in [
@@ -147,18 +152,9 @@ fn a_lock_is_proposed_asked_for_built_and_changed_without_another_build() {
     ] {
         assert!(said.contains(words), "{words}\n{said}");
     }
-    source.admit(&["lock", &source.name, "--script", ""]).expect(2);
-    source
-        .admit(&[
-            "lock",
-            &source.name,
-            "--clear",
-            "help-commands",
-            "--help-line",
-            "Usage: {version}",
-        ])
-        .expect(0);
-    assert_eq!(source.json()["identity"]["commands"], serde_json::json!([]));
+    source.change(&["--script", ""]).expect(2);
+    source.change(&["--clear", "help-commands", "--help-line", "Usage: {version}"]).expect(0);
+    assert_eq!(source.json()["identity"]["commands"], json!([]));
 }
 
 #[test]
@@ -170,9 +166,9 @@ fn locks_are_listed_compared_and_moved_to_the_newest_commit() {
     assert!(list.contains(&source.name) && list.contains("understudy"), "{list}");
     let newer = commit(&mirror(&world).join(&source.name), &[("README", "x")]);
     assert_ne!(newer, source.rev);
-    let run = source.admit(&["lock", &source.name, "--rev", "newest"]).expect(0);
+    let run = source.change(&["--rev", "newest"]).expect(0);
     assert!(run.stdout().contains(&format!("source.rev: {} -> {newer}", source.rev)), "{run}");
-    let again = source.admit(&["lock", &source.name, "--rev", "newest"]).expect(0);
+    let again = source.change(&["--rev", "newest"]).expect(0);
     assert!(again.stdout().contains("UNCHANGED"), "{again}");
     let run = source.admit(&["lock", "diff", &source.name, "understudy"]).expect(1);
     assert!(run.stdout().contains("build.output: dist/tool -> dist/ca"), "{run}");
@@ -212,42 +208,38 @@ fn a_lock_that_moves_is_looked_at_anew() {
     let made = "await Bun.write('made.json', '{}');";
     let files = [("package.json", second.as_str()), ("main.ts", &main("1.1.0")), ("made.ts", made)];
     let newer = commit(&mirror(&world).join(&source.name), &files);
-    let run = source.admit(&["lock", &source.name, "--rev", "newest"]).refuse(2, "bad_argument");
+    let run = source.change(&["--rev", "newest"]).refuse(2, "bad_argument");
     assert!(run.stderr().contains("--script parse-ms, or --skip-script parse-ms"), "{run}");
     assert_eq!(source.text(), before, "nothing is written");
-    let moved = ["lock", &source.name, "--rev", "newest", "--skip-script", "parse-ms"];
-    source.admit(&moved).expect(0);
+    source.change(&["--rev", "newest", "--skip-script", "parse-ms"]).expect(0);
     let lock = source.json();
     assert_eq!(lock["source"]["rev"], newer.as_str());
-    assert_eq!(lock["build"]["steps"], serde_json::json!([["bun", "run", "compile"]]));
+    assert_eq!(lock["build"]["steps"], json!([["bun", "run", "compile"]]));
     assert_eq!(lock["build"]["output"], "out/tool");
     assert_eq!(lock["build"]["lifecycle"], "run");
     assert_eq!(lock["identity"]["help_first_line"], "tool 1.1.0");
 
     // How it was compiled shows in the output alone: the refusal names the flag, and nothing is built twice.
-    let run = source.admit(&["build", &source.name]).refuse(6, "wrong_provider_identity");
+    let run = source.build(&[]).refuse(6, "wrong_provider_identity");
     let fix = format!("admit lock {} --ambient neutralise", source.name);
     assert!(run.stderr().contains(&fix), "{run}");
-    source.admit(&["lock", &source.name, "--ambient", "neutralise"]).expect(0);
+    source.change(&["--ambient", "neutralise"]).expect(0);
     source.recorded();
     source.admit(&["verify", &source.name]).expect(0);
-    source.admit(&["lock", &source.name, "--ambient", "hardened"]).expect(0);
-    let run = source.admit(&["build", &source.name]).refuse(6, "wrong_provider_identity");
+    source.change(&["--ambient", "hardened"]).expect(0);
+    let run = source.build(&[]).refuse(6, "wrong_provider_identity");
     assert!(run.stderr().contains(&fix) && !run.stderr().contains("step "), "{run}");
 
     // What was given by hand stays, and what the source says beside it is told.
     let by_hand = ["--step", "bun build --compile main.ts --outfile own", "--output", "own"];
-    source.admit(&[&["lock", &source.name][..], &by_hand].concat()).expect(0);
+    source.change(&by_hand).expect(0);
     let third = second.replace("out/tool", "bin/tool").replace("1.1.0", "1.2.0");
     commit(&mirror(&world).join(&source.name), &[("package.json", &third)]);
-    let run = source.admit(&["lock", &source.name, "--rev", "newest"]).expect(0);
+    let run = source.change(&["--rev", "newest"]).expect(0);
     let lock = source.json();
     assert_eq!(lock["build"]["output"], "own");
-    assert_eq!(lock["build"]["skips"], serde_json::json!(["parse-ms"]));
-    assert!(
-        run.stdout().contains("--output bin/tool") || run.stderr().contains("--output bin/tool"),
-        "{run}"
-    );
+    assert_eq!(lock["build"]["skips"], json!(["parse-ms"]));
+    assert!((run.stdout() + &run.stderr()).contains("--output bin/tool"), "{run}");
 }
 
 #[test]
@@ -303,13 +295,12 @@ fn a_workspace_with_commands_lifecycle_scripts_and_trust_is_built() {
     assert!(ran.contains("postinstall") && ran.contains("packages/cli"), "{ran}");
 
     // A lock that does not decide is refused by name, and with --lifecycle skip the file is not made.
-    source.admit(&["lock", &source.name, "--clear", "lifecycle"]).expect(0);
-    let run = source.admit(&["build", &source.name]).refuse(3, "unsupported_source");
+    source.change(&["--clear", "lifecycle"]).expect(0);
+    let run = source.build(&[]).refuse(3, "unsupported_source");
     assert!(run.stderr().contains("packages/cli:postinstall"), "{run}");
     assert!(run.stderr().contains("--lifecycle run"), "{run}");
-    let other = ["--lifecycle", "skip", "--linker", "hoisted"];
-    source.admit(&[&["lock", &source.name][..], &other].concat()).expect(0);
-    let run = source.admit(&["build", &source.name]).refuse(6, "step_failed");
+    source.change(&["--lifecycle", "skip", "--linker", "hoisted"]).expect(0);
+    let run = source.build(&[]).refuse(6, "step_failed");
     assert!(run.stderr().contains("asks for Bun's isolated linker"), "{run}");
 }
 
@@ -359,29 +350,23 @@ fn a_lock_in_a_subdirectory_and_a_step_that_asks_git() {
     source.lock(&[]).expect(0);
     let lock = source.json();
     assert_eq!(lock["dependencies"]["lockfile"], "app/bun.lock");
-    assert_eq!(
-        (&lock["build"]["git"], &lock["build"]["output"]),
-        (&true.into(), &"app/dist/tool".into())
-    );
+    assert_eq!(lock["build"]["git"], true);
+    assert_eq!(lock["build"]["output"], "app/dist/tool");
     let report = source.recorded();
     assert_eq!(report["identity"]["help_first_line"], format!("Usage: {}1", source.rev));
-    source.admit(&["lock", &source.name, "--git", "false"]).expect(0);
-    let run = source.admit(&["build", &source.name]);
+    source.change(&["--git", "false"]).expect(0);
+    let run = source.build(&[]);
     assert_ne!(run.code(), Some(0), "{run}");
-    let fix = format!(
-        "git rev-parse HEAD. one that answers from the pin: admit lock {} --git true",
-        source.name
-    );
-    assert!(run.stderr().contains(&fix), "{run}");
+    let fix = format!("one that answers from the pin: admit lock {} --git true", source.name);
+    assert!(run.stderr().contains(&format!("git rev-parse HEAD. {fix}")), "{run}");
     let script = "V=$(git --no-optional-locks log -1 '--format=%cs %h')\ngit tag\nbun build --compile main.ts --outfile dist/tool --define \"REV='$V'\"\n";
     let files = [&files[..], &[("app/build.sh", script)]].concat();
     let source = Source::new(&world, "format", &files);
     let step = ["--step", "sh build.sh", "--output", "app/dist/tool", "--git", "true"];
     source.lock(&step).expect(0);
-    let run = source.admit(&["build", &source.name]).expect(0);
+    let run = source.build(&[]).expect(0);
     assert!(run.stderr().contains("went on: git tag. the git of a build"), "{run}");
-    let report =
-        source.admit(&["build", &source.name, "--json"]).expect(0).json()["report"].clone();
+    let report = &source.build(&["--json"]).expect(0).json()["report"];
     // The day on which `Repo` commits.
     let said = format!("Usage: 2023-11-14 {}1", &source.rev[..7]);
     assert_eq!(report["identity"]["help_first_line"], said.as_str());
@@ -393,15 +378,8 @@ fn tarball(name: &str, code: &str) -> Vec<u8> {
 }
 
 pub fn packed(manifest: &str, code: &str) -> Vec<u8> {
-    let gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    let mut tar = tar::Builder::new(gz);
-    for (path, text) in [("package.json", manifest), ("index.js", code)] {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(text.len() as u64);
-        header.set_mode(0o644);
-        tar.append_data(&mut header, format!("package/{path}"), text.as_bytes()).unwrap();
-    }
-    tar.into_inner().unwrap().finish().unwrap()
+    let files = [("package/package.json", manifest), ("package/index.js", code)];
+    tgz(&files.map(|(path, text)| (path, 0o644, text.as_bytes())))
 }
 
 #[test]
@@ -446,17 +424,15 @@ fn tarballs_catalogs_overrides_and_a_private_registry() {
         ("main.ts", main),
         (".npmrc", &format!("@own:registry={registry}\n")),
     ];
-    let repo = mirror(&world).join("kinds");
-    std::fs::create_dir_all(&repo).unwrap();
-    std::fs::write(repo.join("near.tgz"), &near).unwrap();
+    write(mirror(&world).join("kinds/near.tgz"), &near);
     let source = Source::new(&world, "kinds", &files);
     source.lock(&[]).expect(0);
     let report = source.recorded();
     assert_eq!(report["identity"]["help_first_line"], "Usage: near far own function1");
     let kinds = source.json()["dependencies"]["packages"].to_string();
     assert_eq!(kinds.matches("\"tarball\"").count(), 2, "{kinds}");
-    source.admit(&["lock", &source.name, "--bun", "1.4.4"]).expect(0);
-    let run = source.admit(&["build", &source.name]).refuse(3, "package_kind");
+    source.change(&["--bun", "1.4.4"]).expect(0);
+    let run = source.build(&[]).refuse(3, "package_kind");
     assert!(run.stderr().contains("--bun 1.3.14"), "{run}");
 }
 
@@ -473,13 +449,8 @@ fn what_is_no_current_bun_project_is_refused_by_name_and_leaves_nothing() {
     };
     let lock = root_lock();
     let package = ("package.json", PACKAGE);
-    no(
-        "rust",
-        &[("Cargo.toml", "")],
-        3,
-        "unsupported_source",
-        &["no package.json, but Cargo.toml"],
-    );
+    let rust = ["no package.json, but Cargo.toml"];
+    no("rust", &[("Cargo.toml", "")], 3, "unsupported_source", &rust);
     let npm = ["package-lock.json (npm's lock)", "bun install --save-text-lockfile"];
     no("npm", &[package, ("package-lock.json", "{}")], 3, "unsupported_source", &npm);
     no("old", &[package, ("bun.lockb", "x")], 3, "unsupported_source", &["Bun's old binary lock"]);
@@ -506,8 +477,8 @@ fn what_is_no_current_bun_project_is_refused_by_name_and_leaves_nothing() {
     no("lfs", &files, 2, "bad_argument", &["--lfs-pointer a.wasm"]);
     let source = Source::new(&world, "pointer", &files);
     source.lock(&[&bun[..], &["--lfs-pointer", "a.wasm"]].concat()).expect(0);
-    source.admit(&["lock", &source.name, "--clear", "lfs-pointers"]).expect(0);
-    let run = source.admit(&["build", &source.name]).refuse(3, "unsupported_source");
+    source.change(&["--clear", "lfs-pointers"]).expect(0);
+    let run = source.build(&[]).refuse(3, "unsupported_source");
     assert!(run.stderr().contains("--lfs-pointer a.wasm"), "{run}");
 }
 
@@ -526,12 +497,9 @@ fn a_source_of_20_000_files_is_built_with_1_024_descriptors() {
     let root = repo.git_with(&["mktree"], rows.as_bytes());
     source.rev = repo.git(&["commit-tree", "-p", "HEAD", "-m", "x", &root]);
     repo.git(&["update-ref", "HEAD", &source.rev]);
-    let mirror = format!("https://provider.invalid/=file://{}/", mirror(&world).display());
+    let mirror = from_mirror(&world);
     let few = |args: &[&str]| {
-        let args = [args, &["--mirror", &mirror]].concat();
-        let shell = ["sh", "-c", "ulimit -n 1024; exec \"$@\"", "sh"];
-        let output = world.command_behind(&shell, &args).output().unwrap();
-        Run::of(&args.join(" "), world.cwd(), output).expect(0)
+        world.under("ulimit -n 1024", &[args, &["--mirror", &mirror]].concat()).expect(0)
     };
     let url = source.url();
     few(&["lock", &source.name, "--source", &url, "--rev", &source.rev, "--bun", "1.3.14"]);
@@ -541,26 +509,14 @@ fn a_source_of_20_000_files_is_built_with_1_024_descriptors() {
 /// Every command of the guide, as it stands there, one after the other.
 #[test]
 fn the_guide_for_ones_own_provider_works_as_it_is_written() {
-    let mut world = World::with_shared_store();
-    let files = [("package.json", PACKAGE), ("bun.lock", &root_lock()), ("main.ts", MAIN)];
-    commit(&mirror(&world).join("you/tool"), &files);
-    std::fs::create_dir_all(mirror(&world).join("data")).unwrap();
-    std::fs::write(mirror(&world).join("data/words.txt"), "words").unwrap();
-    let from = format!("https://example.com/=file://{}/", mirror(&world).display());
-    world.set("ADMIT_MIRROR", from);
-    world.set("ADMIT_STORE", world.path().join("store").display().to_string());
+    let mut world = World::with_own_store();
+    prepare(&mut world);
+    write(mirror(&world).join("data/words.txt"), "words");
     let guide = std::fs::read_to_string(project().join("docs/own-provider.md")).unwrap();
-    let blocks =
-        guide.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix("sh\n"));
-    let lines: Vec<&str> =
-        blocks.flat_map(str::lines).filter(|line| !line.trim().is_empty()).collect();
+    let lines = lines(&guide);
     assert!(lines.len() >= 8, "{lines:?}");
     for line in lines {
-        let words = line.split(" #").next().unwrap().trim();
-        let words =
-            words.strip_prefix("admit ").unwrap_or_else(|| panic!("no command of admit: {line}"));
-        let script = format!("exec \"$0\" {words}");
-        let output = world.command_behind(&["sh", "-c", &script], &[]).output().unwrap();
-        Run::of(line, world.cwd(), output).expect(0);
+        assert!(line.starts_with("admit "), "no command of admit: {line}");
+        world.shell(&line).expect(0);
     }
 }

@@ -2,25 +2,22 @@
 
 use serde_json::Value;
 
+use crate::files::pipe_at;
 use crate::util::{World, project};
 
 const PAIR: &str = "qwen-local/qwen3.6-35b-a3b";
 
+const BY: [&str; 4] =
+    ["--approval-source", "the owner, in writing", "--review-trigger", "any change"];
+
 /// Arguments that record an approval.
+pub fn add_model<'a>(pair: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["model", "add", pair], &BY[..], more].concat()
+}
+
+/// The same of a served model.
 fn add(pair: &str) -> Vec<&str> {
-    vec![
-        "model",
-        "add",
-        pair,
-        "--approval-source",
-        "the owner, in writing",
-        "--review-trigger",
-        "any change",
-        "--credential",
-        "none",
-        "--network",
-        "local-tailscale-vllm-spark1",
-    ]
+    add_model(pair, &["--credential", "none", "--network", "local-tailscale-vllm-spark1"])
 }
 
 #[test]
@@ -65,7 +62,7 @@ fn a_record_is_imported_as_it_is() {
     }
     world.admit(&["model", "import", "nowhere.json"]).refuse(2, "not_found");
     std::fs::remove_file(&file).unwrap();
-    rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RUSR).unwrap();
+    pipe_at(&file);
     world.admit(&import).refuse(2, "bad_argument");
 }
 
@@ -74,18 +71,14 @@ fn a_revoked_model_is_not_admitted_and_an_added_one_is() {
     let world = World::new();
     world.admit(&add(PAIR)).expect(0);
     world.admit(&["model", "revoke", PAIR]).expect(0);
-    let checked = world.admit(&["model", "check", PAIR, "--json"]).expect(3);
-    let checked: Value = serde_json::from_str(&checked.stdout()).unwrap();
+    let checked = world.admit(&["model", "check", PAIR, "--json"]).expect(3).json();
     assert_eq!(checked["status"], "not_admitted");
     // The record is there already: replaced only when that is asked for.
     world.admit(&add(PAIR)).expect(2);
     world.admit(&["model", "check", PAIR]).expect(3);
-    let mut again = add(PAIR);
-    again.push("--replace");
-    world.admit(&again).expect(0);
+    world.admit(&[&add(PAIR)[..], &["--replace"]].concat()).expect(0);
     world.admit(&["model", "check", PAIR]).expect(0);
-    let mut expiring = add("qwen-local/Other/Model");
-    expiring.extend(["--expires", "2020-01-01"]);
+    let expiring = [&add("qwen-local/Other/Model")[..], &["--expires", "2020-01-01"]].concat();
     world.admit(&expiring).expect(2);
     world.admit(&["model", "check", "qwen-local/Other/Model"]).expect(3);
 }
@@ -112,29 +105,15 @@ fn secrets_addresses_and_unknown_classes_are_not_recorded() {
 #[test]
 fn decisions_are_recorded_once() {
     let world = World::new();
-    let args = [
-        "model",
-        "decide",
-        "2026-05-31-codex",
-        "--status",
-        "external_provider_approved",
-        "--provider-class",
-        "external_openai_codex",
-        "--approval-source",
-        "the owner, in writing",
-        "--review-trigger",
-        "any change",
-        "--effect",
-        "openai-codex may be admitted",
-        "--json",
-    ];
-    let decided = world.admit(&args).expect(0);
-    let decided: Value = serde_json::from_str(&decided.stdout()).unwrap();
+    let decide = |name: &str, source: &str| {
+        let by = [source, BY[2], BY[3], "--effect", "openai-codex may be admitted", "--json"];
+        let what = ["--status", "external_provider_approved", "--provider-class"];
+        let start = [&["model", "decide", name], &what[..], &["external_openai_codex", BY[0]]];
+        world.admit(&[&start.concat()[..], &by].concat())
+    };
+    let decided = decide("2026-05-31-codex", BY[1]).expect(0).json();
     assert_eq!(decided["record"]["decision_status"], "external_provider_approved");
     assert_eq!(decided["record"]["schema"], "admit.decision/1");
-    world.admit(&args).expect(2);
-    let mut loose = args;
-    loose[2] = "second";
-    loose[8] = "";
-    world.admit(&loose).expect(2);
+    decide("2026-05-31-codex", BY[1]).expect(2);
+    decide("second", "").expect(2);
 }

@@ -10,6 +10,7 @@ use admit::record::fixture::{Script, ToolCall, Turn};
 use serde_json::{Value, json};
 
 use crate::loopback::{Reply, Server};
+use crate::run::row;
 use crate::upstream::{Behaviour, MODEL, Mock, key, stream};
 use crate::util::{Run, World};
 
@@ -78,19 +79,18 @@ fn what_an_endpoint_offers_is_proposed_as_a_command_that_can_be_typed() {
             assert_eq!(offer["answer"]["class"], class, "{offer:#}");
             assert_eq!(
                 (&offer["listed"], &offer["context_window"]),
-                (&json!(true), &json!(40_960))
+                (&true.into(), &40_960.into())
             );
             let tools = if api == only { json!("ok_tools") } else { Value::Null };
             assert_eq!(offer["tools"]["class"], tools, "{offer:#}");
         }
         let command = found["proposal"].as_str().unwrap();
-        let typed = world.shell(command);
-        assert!(typed.status.success(), "{command}: {}", String::from_utf8_lossy(&typed.stderr));
+        world.shell(command).expect(0);
         let record = world.admit(&["model", "show", PAIR]).expect(0).json();
         assert_eq!(record["api"], only.as_str());
         assert_eq!(
             (&record["context_window"], &record["max_tokens"]),
-            (&json!(40_960), &json!(2048))
+            (&40_960.into(), &2048.into())
         );
         world.admit(&["model", "check", PAIR]).expect(0);
         // Once more, beside the record that is there: the proposal replaces it.
@@ -107,27 +107,21 @@ fn what_an_endpoint_offers_is_proposed_as_a_command_that_can_be_typed() {
 fn an_api_over_which_tool_calls_come_whole_is_proposed_before_one_that_only_answers() {
     let chat = model(Api::OpenaiChat).misbehaving(Behaviour::CutTool).during(1..9);
     let thinks = Behaviour::ReasoningOnly(admit::record::wire::ReasoningField::Reasoning);
+    let late = model(Api::AnthropicMessages).misbehaving(Behaviour::Delayed).during(0..1);
     let mocks = vec![
         (Api::OpenaiChat, chat),
         (Api::OpenaiResponses, model(Api::OpenaiResponses).misbehaving(thinks)),
-        (
-            Api::AnthropicMessages,
-            model(Api::AnthropicMessages).misbehaving(Behaviour::Delayed).during(0..1),
-        ),
+        (Api::AnthropicMessages, late),
     ];
     let server = server(MODEL, mocks);
     let found = probe(&world(&server), &[]).expect(0).json();
     let chat = offer(&found, "openai-chat");
-    assert_eq!(
-        (&chat["answer"]["class"], &chat["tools"]["detail"]),
-        (&json!("ok_text"), &json!("cut_by_length"))
-    );
+    assert_eq!(chat["answer"]["class"], "ok_text");
+    assert_eq!(chat["tools"]["detail"], "cut_by_length");
     let responses = offer(&found, "openai-responses");
     assert_eq!(responses["answer"]["class"], "response_shape_unavailable");
-    assert_eq!(
-        (&responses["reasoning"], &responses["tools"]),
-        (&json!(["reasoning"]), &Value::Null)
-    );
+    assert_eq!(responses["reasoning"], json!(["reasoning"]));
+    assert_eq!(responses["tools"], Value::Null);
     assert_eq!(offer(&found, "anthropic-messages")["reasoning"], json!(["reasoning"]));
     let command = found["proposal"].as_str().unwrap();
     assert!(command.contains("--api anthropic-messages"), "{command}");
@@ -188,9 +182,7 @@ fn where_nothing_fits_nothing_is_proposed() {
     let mut world = world(&good);
     let found = probe(&world, &["--credential", "key"]).expect(3).json();
     let failed = |found: &Value, id: &str| {
-        let checks = found["checks"].as_array().unwrap();
-        let row = checks.iter().find(|row| row["id"] == id).unwrap();
-        assert_eq!(row["state"], "failed", "{found:#}");
+        assert_eq!(row(&found["checks"], id)["state"], "failed", "{found:#}");
     };
     failed(&found, "credentials");
     let outside = ["model", "add", PAIR, "--probe", "--network", "private", "--credential", "none"];

@@ -9,6 +9,7 @@ use std::process::Command;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
+use crate::processes::this_test;
 use crate::util::var;
 
 /// How far a test process has come: `made`, in a new namespace as its administrator; `inside`, as the user it was.
@@ -25,8 +26,8 @@ pub fn entered(test: &str, addresses: &[&str]) -> bool {
 pub fn entered_with(test: &str, addresses: &[&str], carried: &[(&str, &str)]) -> bool {
     let user = rustix::process::geteuid();
     let this = |command: &mut Command, stage: &str| {
-        let exe = std::env::current_exe().unwrap();
-        command.arg(exe).args([test, "--exact", "--nocapture"]).env(STAGE, stage);
+        let inside = this_test(test);
+        command.arg(inside.get_program()).args(inside.get_args()).env(STAGE, stage);
         command.envs(carried.iter().copied());
     };
     let mut command = Command::new("unshare");

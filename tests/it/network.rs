@@ -2,7 +2,6 @@
 //! a network namespace that has such an address, with a key and with an account. What the page needs and is not at hand is
 //! put in: the stand-in for the agent, a script for the model, a helper's own login.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -11,8 +10,9 @@ use admit::record::fixture::Script;
 use serde_json::Value;
 
 use crate::account::{ACCOUNT, helper, prints, server_of, token};
+use crate::files::{self, below, mode};
 use crate::namespace::{entered, lead};
-use crate::run::{built, directory, reads_back};
+use crate::run::{built, directory, reads_back, row};
 use crate::upstream::key;
 use crate::util::{World, project};
 
@@ -25,8 +25,7 @@ fn typed(begin: &str) -> String {
 }
 
 fn done(world: &World, line: &str) {
-    let output = world.shell(line);
-    assert!(output.status.success(), "{line}\n{}", String::from_utf8_lossy(&output.stderr));
+    world.shell(line).expect(0);
 }
 
 /// The value of a variable that the page exports.
@@ -44,23 +43,16 @@ fn runs(world: &World, model: &str, network: &str, hidden: &[&str]) -> Value {
     // The stand-in can lead to no pass, whoever answers it.
     assert_eq!(report["status"], "rehearsed", "{report:#}");
     assert_eq!(report["case_model_admission_status"], "admitted");
-    let bridge = std::fs::read(directory(&outcome).join("backend/bridge.json")).unwrap();
-    let bridge: Value = serde_json::from_slice(&bridge).unwrap();
-    assert_eq!(bridge["network_class"], network);
-    reads_back(world, &outcome);
     let dir = directory(&outcome);
+    assert_eq!(files::json(dir.join("backend/bridge.json"))["network_class"], network);
+    reads_back(world, &outcome);
     world.admit(&["verify", dir.to_str().unwrap(), "--accept", "rehearsed"]).expect(0);
     shows_none(&dir, hidden);
     outcome
 }
 
 fn shows_none(dir: &Path, hidden: &[&str]) {
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            shows_none(&path, hidden);
-            continue;
-        }
+    for path in below(dir) {
         let bytes = std::fs::read(&path).unwrap();
         for text in hidden {
             let there = bytes.windows(text.len()).any(|window| window == text.as_bytes());
@@ -93,7 +85,7 @@ fn the_page_of_models_is_followed_in_a_network_of_ones_own() {
     lead("192.168.7.20:8000", model.addr);
     let file = world.path().join("lab.key");
     std::fs::write(&file, key()).unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    mode(&file, 0o600);
     world.set("ADMIT_MODEL_KEY_FILE", file.display().to_string());
     // Another server that is the same, since the script's turns are for the run.
     let looked_at = MockServer::start(Mock::saying("ready", "some-model")).unwrap();
@@ -111,9 +103,8 @@ fn the_page_of_models_is_followed_in_a_network_of_ones_own() {
     let args = ["run", "stage2", "--provider", "understudy", "--model", "lab/some-model", "--json"];
     let outcome = world.admit(&args).expect(3).json();
     assert_eq!(outcome["report"]["failure_class"], "network_not_allowed");
-    let gates = outcome["report"]["gates"].as_array().unwrap();
-    let row = gates.iter().find(|gate| gate["id"] == "network_class").unwrap();
-    assert!(row["expected"].as_str().unwrap().contains("192.168.7.0/24"), "{row:#}");
+    let gate = row(&outcome["report"]["gates"], "network_class");
+    assert!(gate["expected"].as_str().unwrap().contains("192.168.7.0/24"), "{gate:#}");
 
     // The account, whose server is in this network here, and asks for no TLS.
     let bin = world.home().join("bin");
@@ -124,9 +115,8 @@ fn the_page_of_models_is_followed_in_a_network_of_ones_own() {
     if !rustix::process::geteuid().is_root() {
         // In this user's own user namespace the directories above belong to nobody who is known, so that the helper is
         // refused. The account's run is that of root's namespace; on the loopback any user's tests have it (`account`).
-        let output = world.shell(&add);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && said.contains("credential_unusable"), "{said}");
+        let run = world.shell(&add);
+        assert!(run.code() != Some(0) && run.stderr().contains("credential_unusable"), "{run}");
         return;
     }
     done(&world, &add);
@@ -138,9 +128,8 @@ fn the_page_of_models_is_followed_in_a_network_of_ones_own() {
     world.set("CTO_HARNESS_CASE_OPENAI_CODEX_AUTH_BRIDGE", "1");
     let outcome =
         runs(&world, "openai-codex/gpt-5.5", "lab", &[&token(1), ACCOUNT, "192.168.7.20"]);
-    let gates = outcome["report"]["gates"].as_array().unwrap();
-    let row = gates.iter().find(|gate| gate["id"] == "auth_bridge").unwrap();
-    assert_eq!(row["found"], "the record's credential helper", "{row:#}");
+    let gate = row(&outcome["report"]["gates"], "auth_bridge");
+    assert_eq!(gate["found"], "the record's credential helper", "{gate:#}");
     // Without it, the claim proves nothing and no model is asked.
     std::fs::remove_file(bin.join("codex-account")).unwrap();
     let before = server.count();

@@ -2,12 +2,12 @@
 //! what is no such program.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::sync::Arc;
 
 use admit::record::ids::{Digest, Sri};
 use serde_json::{Value, json};
 
+use crate::files::{self, shipped, tgz};
 use crate::loopback::{Reply, Server};
 use crate::util::World;
 
@@ -17,16 +17,8 @@ pub fn program() -> Vec<u8> {
 }
 
 fn tarball(files: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut tar = tar::Builder::new(Vec::new());
-    for (path, bytes) in files {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(bytes.len() as u64);
-        header.set_mode(0o755);
-        tar.append_data(&mut header, format!("package/{path}"), *bytes).unwrap();
-    }
-    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gz.write_all(&tar.into_inner().unwrap()).unwrap();
-    gz.finish().unwrap()
+    let files = files.iter().map(|(path, bytes)| (format!("package/{path}"), 0o755, *bytes));
+    tgz(&files.collect::<Vec<_>>())
 }
 
 /// A registry with packages of version 1.2.3. A name that ends in `-changed` is served with another byte than its
@@ -103,9 +95,8 @@ fn a_published_program_is_locked_taken_recorded_and_verified() {
     world.admit(&["verify", "tool"]).expect(0);
     world.admit(&["verify", "tool", "--deep"]).expect(0);
     let sbom = world.admit(&["sbom", "tool"]).expect(0).stdout();
-    assert!(
-        sbom.contains("published, not built here") && sbom.contains("pkg:npm/%40me/tool@1.2.3")
-    );
+    assert!(sbom.contains("published, not built here"), "{sbom}");
+    assert!(sbom.contains("pkg:npm/%40me/tool@1.2.3"), "{sbom}");
     let shown = world.admit(&["inspect", "tool", "--json"]).expect(0).json();
     assert_eq!((&shown["format"], &shown["linkage"]), (&"native".into(), &"dynamic".into()));
     // Nothing of it is built, so nothing of it is built again with something varied.
@@ -119,18 +110,11 @@ fn a_published_bun_executable_is_proven_and_compared_with_a_build_of_its_source(
     // As somebody publishes it who changed one word of it.
     let (word, other) = (b"is not part of the understudy", b"is a secret of the understudy");
     let mut changed = own.clone();
-    let mut places: Vec<usize> = changed
-        .windows(word.len())
-        .enumerate()
-        .filter(|(_, w)| w == word)
-        .map(|(at, _)| at)
-        .collect();
-    let at = places.pop().expect("the word");
-    assert!(places.is_empty());
+    let there = changed.windows(word.len()).enumerate().filter(|(_, w)| w == word);
+    let places: Vec<usize> = there.map(|(at, _)| at).collect();
+    let [at] = places[..] else { panic!("the word is there {} times", places.len()) };
     changed[at..at + word.len()].copy_from_slice(other);
-    let lock =
-        std::fs::read(crate::util::project().join("lockfiles/understudy.lock.json")).unwrap();
-    let lock: Value = serde_json::from_slice(&lock).unwrap();
+    let lock = shipped("lockfiles/understudy.lock.json");
     let bun = &lock["toolchain"]["bun"];
     let platform = admit::host::platform().unwrap().to_string();
     let pinned = &bun["platforms"][platform];
@@ -188,8 +172,8 @@ fn a_package_that_is_not_what_it_must_be_is_refused_by_name() {
     world.admit(&["lock", "x", "--show"]).refuse(2, "provider_not_locked");
     // A lock that was altered by hand: another path, another pin, a step.
     lock("@me/tool", &[]).expect(0);
-    let path = world.home().join(".local/share/admit/root/lockfiles/x.lock.json");
-    let good: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let path = world.root().join("lockfiles/x.lock.json");
+    let good = files::json(&path);
     for (place, value) in [
         ("/source/rev", json!("0".repeat(40))),
         ("/source/url", json!("npm:other@1.2.3")),

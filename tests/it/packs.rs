@@ -2,27 +2,30 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use admit::error::Reason;
 use admit::git::id::{Kind, Oid};
 use admit::record::ids::CommitId;
-use admit::root::Root;
 use admit::run::fixture::Fixture;
 use admit::run::reader::Reader;
-use admit::run::{fixture, snapshot};
+use admit::run::snapshot;
 use admit::sandbox::{Launcher, Owner};
 use cap_std::ambient_authority;
+use cap_std::fs::Dir;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 
-use crate::fetch_git::{URL, mirrored, refused};
+use crate::fetch_git::{mirrored, refused, served as serve};
+use crate::files::{below, script};
 use crate::fuzz::Dice;
-use crate::judge::{host, shown};
-use crate::loopback::{Reply, git_http};
+use crate::judge::loaded;
+use crate::loopback::Reply;
+use crate::processes;
 use crate::repo::Repo;
+use crate::trial::PYTHON;
 use crate::util::admit;
 
 /// A pack under construction, and where each object is.
@@ -211,12 +214,7 @@ pub fn sent(pack: &[u8]) -> Vec<u8> {
 /// Runs `work` and holds it to two seconds and half a gigabyte.
 #[track_caller]
 fn bounded<T>(what: &str, work: impl FnOnce() -> T) -> T {
-    // The kernel keeps it in parts, so a later look can be a little lower.
-    let peak = || -> u64 {
-        let status = fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
-        line.trim().strip_suffix(" kB").unwrap().trim().parse().unwrap()
-    };
+    let peak = || processes::peak("self").unwrap();
     let (before, begin) = (peak(), Instant::now());
     let out = work();
     let (took, more) = (begin.elapsed(), peak().saturating_sub(before));
@@ -246,8 +244,7 @@ fn a_hostile_pack_of_a_source_is_refused_soon() {
         assert_eq!(err.reason(), on_disk, "{what}: {err} {:?}", err.causes());
         fs::remove_dir_all(repo.0.join(".git/objects/pack")).unwrap();
         let answer = sent(&pack.finished());
-        let server = git_http(lab.dir.path().join("git"), true, move |_| Reply::ok(&answer[..]));
-        lab.mirror(URL, &server.url("/o/r/.git"));
+        serve(&mut lab, true, move |_| Reply::ok(&answer[..]));
         let err = bounded(what, || refused(&lab, &commit));
         assert_eq!(err.reason(), served, "{what}: {err} {:?}", err.causes());
     }
@@ -255,16 +252,14 @@ fn a_hostile_pack_of_a_source_is_refused_soon() {
 
 #[test]
 fn a_hostile_pack_of_an_agent_is_a_fault_of_its_work() {
-    let home = tempfile::tempdir().unwrap();
-    let root = shown("root", Root::find(&host(home.path()), None, None));
-    let fixture = shown("fixture", fixture::load(&root, &"r1-string-slugify".parse().unwrap()));
+    let fixture = loaded(PYTHON);
     for (what, make, offset, _) in CASES {
         let (pack, commit) = make();
         let dir = tempfile::tempdir().unwrap();
         let git = dir.path().join("ws/.git");
         pack.write(&git.join("objects"), offset);
         fs::write(git.join("HEAD"), format!("{commit}\n")).unwrap();
-        let top = cap_std::fs::Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
+        let top = open(dir.path());
         for found in [
             bounded(what, || snapshot::take(&top, "ws", &fixture).unwrap()),
             bounded(what, || reader(&fixture, dir.path()).read(&top).unwrap()),
@@ -274,6 +269,10 @@ fn a_hostile_pack_of_an_agent_is_a_fault_of_its_work() {
             assert!(found.faults.iter().any(told), "{what}: {:?}", found.faults);
         }
     }
+}
+
+fn open(dir: &Path) -> Dir {
+    Dir::open_ambient_dir(dir, ambient_authority()).unwrap()
 }
 
 /// A reader of the workspace `ws`, as whoever owns it.
@@ -287,9 +286,7 @@ fn reader(fixture: &Fixture, dir: &Path) -> Reader {
 #[test]
 #[expect(clippy::print_stderr, reason = "what a look costs must be seen")]
 fn the_confined_reader_finds_what_admit_itself_would_whatever_an_agent_left() {
-    let home = tempfile::tempdir().unwrap();
-    let root = shown("root", Root::find(&host(home.path()), None, None));
-    let fixture = shown("fixture", fixture::load(&root, &"r1-string-slugify".parse().unwrap()));
+    let fixture = loaded(PYTHON);
     let dir = tempfile::tempdir().unwrap();
     let repo = Repo::new(&dir.path().join("ws"));
     for n in 0..6 {
@@ -298,35 +295,23 @@ fn the_confined_reader_finds_what_admit_itself_would_whatever_an_agent_left() {
     std::os::unix::fs::symlink("/etc/passwd", repo.0.join("link")).unwrap();
     fs::write(repo.0.join("bytes"), [0, 0xff, b'"', b'\n', 0x80]).unwrap();
     repo.git(&["gc", "-q"]);
-    let top = cap_std::fs::Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
+    let top = open(dir.path());
     let reader = reader(&fixture, dir.path());
     assert_eq!(reader.read(&top).unwrap(), snapshot::take(&top, "ws", &fixture).unwrap());
     let begin = Instant::now();
     (0..20).for_each(|_| drop(reader.read(&top)));
     eprintln!("a look through the confined reader: {:?}", begin.elapsed() / 20);
     // Each file of the repository with some bytes changed, one after the other.
-    let mut files = Vec::new();
-    let mut dirs = vec![repo.0.join(".git")];
-    while let Some(dir) = dirs.pop() {
-        for entry in fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { dirs.push(path) } else { files.push(path) }
-        }
-    }
-    files.sort();
-    let mut dice = 0x00AD_317B_u64;
-    let mut roll = |below: usize| {
-        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(dice >> 33).unwrap() % below.max(1)
-    };
+    let files = below(&repo.0.join(".git"));
+    let mut dice = Dice(0x00AD_317B);
     for round in 0..200 {
         let path = &files[round % files.len()];
         let good = fs::read(path).unwrap();
         let mut bad = good.clone();
-        for _ in 0..=roll(3) {
-            let at = roll(bad.len());
+        for _ in 0..=dice.roll(3) {
+            let at = dice.roll(bad.len());
             if let Some(byte) = bad.get_mut(at) {
-                *byte = u8::try_from(roll(256)).unwrap();
+                *byte = u8::try_from(dice.roll(256)).unwrap();
             }
         }
         let mode = fs::metadata(path).unwrap().permissions();
@@ -345,8 +330,7 @@ fn the_confined_reader_finds_what_admit_itself_would_whatever_an_agent_left() {
     // One that somebody ends says nothing of the work; one that the kernel ends at its bounds does.
     for (signal, fault) in [("KILL", false), ("TERM", false), ("XCPU", true), ("ABRT", true)] {
         let exe = dir.path().join(signal);
-        fs::write(&exe, format!("#!/bin/sh\nkill -{signal} $$\n")).unwrap();
-        fs::set_permissions(&exe, fs::Permissions::from_mode(0o755)).unwrap();
+        script(&exe, &format!("kill -{signal} $$"));
         let launcher = Launcher { exe, scratch: dir.path().into() };
         let read = Reader::new(&launcher, "ws", &fixture, nobody).unwrap().read(&top);
         match read {
@@ -381,13 +365,11 @@ fn at_its_bound_of_time_a_reader_is_ended_otherwise_than_by_somebody() {
 
 #[test]
 fn a_submodule_in_the_workspace_is_a_fault_and_names_are_told_apart_by_their_case() {
-    let home = tempfile::tempdir().unwrap();
-    let root = shown("root", Root::find(&host(home.path()), None, None));
-    let fixture = shown("fixture", fixture::load(&root, &"r1-string-slugify".parse().unwrap()));
+    let fixture = loaded(PYTHON);
     let dir = tempfile::tempdir().unwrap();
     let repo = Repo::new(&dir.path().join("ws"));
     let commit = repo.write("strings.py", "a").write("STRINGS.py", "b").commit();
-    let top = cap_std::fs::Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
+    let top = open(dir.path());
     let look = || reader(&fixture, dir.path()).read(&top).unwrap();
     let found = look();
     assert_eq!(found.head.as_ref().map(|head| head.id.clone()), Some(commit), "{:?}", found.faults);
@@ -402,16 +384,14 @@ fn a_submodule_in_the_workspace_is_a_fault_and_names_are_told_apart_by_their_cas
 
 #[test]
 fn an_agent_may_pack_its_repository() {
-    let home = tempfile::tempdir().unwrap();
-    let root = shown("root", Root::find(&host(home.path()), None, None));
-    let fixture = shown("fixture", fixture::load(&root, &"r1-string-slugify".parse().unwrap()));
+    let fixture = loaded(PYTHON);
     let dir = tempfile::tempdir().unwrap();
     let repo = Repo::new(&dir.path().join("ws"));
     let mut commit = repo.write("a", "").commit();
     for n in 0..20 {
         commit = repo.write("a", &"a line that stays\n".repeat(100 + n)).commit();
     }
-    let top = cap_std::fs::Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
+    let top = open(dir.path());
     let loose = snapshot::take(&top, "ws", &fixture).unwrap();
     repo.git(&["gc", "-q"]);
     assert!(repo.git(&["count-objects", "-v"]).contains("count: 0\n"), "everything is packed");

@@ -4,16 +4,14 @@
 use serde_json::Value;
 
 use crate::build::provider;
+use crate::repo::on_mirror;
 use crate::util::{Run, World};
 
 const ALL: [&str; 8] = ["path", "time", "env", "locale", "timezone", "umask", "cpus", "home"];
 
 /// The answer of a rebuild of a provider that [`provider`] made.
 fn rebuild(world: &World, name: &str, more: &[&str]) -> Run {
-    let mirror =
-        format!("https://provider.invalid/=file://{}/", world.path().join("mirror").display());
-    let args = ["rebuild", name, "--json", "--mirror", &mirror, "--rounds", "1"];
-    world.admit(&[&args, more].concat())
+    on_mirror(world, &[&["rebuild", name, "--json", "--rounds", "1"], more].concat())
 }
 
 #[test]

@@ -5,6 +5,9 @@ use std::process::{Command, Stdio};
 
 use admit::record::ids::CommitId;
 
+use crate::files;
+use crate::util::{Run, World};
+
 /// A repository made with git itself.
 pub struct Repo(pub PathBuf);
 
@@ -26,8 +29,7 @@ impl Repo {
             .env("HOME", &self.0)
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_AUTHOR_DATE", "1700000000 +0100")
-            .env("GIT_COMMITTER_DATE", "1700000001 +0100")
-            .args([""; 0]);
+            .env("GIT_COMMITTER_DATE", "1700000001 +0100");
         for who in ["AUTHOR", "COMMITTER"] {
             command.env(format!("GIT_{who}_NAME"), "t").env(format!("GIT_{who}_EMAIL"), "t@t");
         }
@@ -54,9 +56,7 @@ impl Repo {
     }
 
     pub fn write(&self, path: &str, data: &str) -> &Self {
-        let path = self.0.join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, data).unwrap();
+        files::write(self.0.join(path), data);
         self
     }
 
@@ -77,6 +77,22 @@ impl Repo {
         let tree = self.git_with(&args, &data);
         self.git(&["commit-tree", "-m", "m", &tree]).parse().unwrap()
     }
+}
+
+/// Where a world's sources are.
+pub fn mirror(world: &World) -> PathBuf {
+    world.path().join("mirror")
+}
+
+/// That what stands at `https://provider.invalid/NAME.git` is taken from there.
+pub fn from_mirror(world: &World) -> String {
+    format!("https://provider.invalid/=file://{}/", mirror(world).display())
+}
+
+/// Runs admit so.
+#[track_caller]
+pub fn on_mirror(world: &World, args: &[&str]) -> Run {
+    world.admit(&[args, &["--mirror", &from_mirror(world)]].concat())
 }
 
 /// Commits `files` in the repository at `repo`, which is made where it is not there, and gives the commit.

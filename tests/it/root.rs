@@ -2,10 +2,13 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use crate::util::{Run, World, wait_for};
+use crate::files::{mode, pipe_at, write};
+use crate::model::add_model;
+use crate::processes::wait_for;
+use crate::util::World;
 
 fn with_root() -> World {
     let world = World::new();
@@ -32,14 +35,11 @@ fn an_untrusted_root_is_refused_until_it_is_trusted() {
 fn a_pipeline_names_the_digest_that_it_expects() {
     let mut world = with_root();
     world.set("HOME", world.home().join("other").display().to_string());
-    let digest = world.admit(&["trust", ".", "--json"]).expect(0).json()["digest"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let trusted = world.admit(&["trust", ".", "--json"]).expect(0).json();
+    let digest = trusted["digest"].as_str().unwrap();
     std::fs::remove_dir_all(world.home().join("other")).unwrap();
-    world
-        .admit(&["lock", "other", "--show", "--expect-root", &digest])
-        .refuse(2, "provider_not_locked");
+    let expected = world.admit(&["lock", "other", "--show", "--expect-root", digest]);
+    expected.refuse(2, "provider_not_locked");
     let other = format!("sha256:{}", "0".repeat(64));
     world.admit(&["lock", "case", "--show", "--expect-root", &other]).refuse(3, "root_not_trusted");
     wait_for("the home to stay as it was", Duration::from_secs(1), || {
@@ -58,38 +58,28 @@ fn trust_refuses_a_directory_that_is_not_the_expected_one() {
     world.admit(&["trust", ".", "--expect-root", digest.as_str().unwrap()]).expect(0);
 }
 
-fn mode(path: &Path) -> u32 {
+fn mode_of(path: &Path) -> u32 {
     std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-const ADD: [&str; 11] = [
-    "model",
-    "add",
-    "p/m",
-    "--approval-source",
-    "a",
-    "--review-trigger",
-    "r",
-    "--credential-class",
-    "pi-models-json-local-provider-no-secret",
-    "--network-class",
-    "loopback-test",
-];
+/// Records an approval.
+fn add() -> Vec<&'static str> {
+    let credential = ["--credential-class", "pi-models-json-local-provider-no-secret"];
+    add_model("p/m", &[&credential[..], &["--network-class", "loopback-test"]].concat())
+}
 
 #[test]
 fn every_directory_of_this_user_is_private_whatever_the_umask() {
     for umask in ["002", "000"] {
         let world = World::new();
-        let script = format!("umask {umask} && exec \"$@\"");
-        for args in [&ADD[..], &["key", "new", "mine"]] {
-            let mut command = world.command_behind(&["sh", "-c", &script, "sh"], args);
-            assert!(command.status().unwrap().success(), "{args:?}");
+        for args in [&add()[..], &["key", "new", "mine"]] {
+            world.under(&format!("umask {umask}"), args).expect(0);
         }
         let data = world.home().join(".local/share/admit");
         let mut pending = vec![data.clone()];
         let mut seen = 0;
         while let Some(dir) = pending.pop() {
-            assert_eq!(mode(&dir), 0o700, "{} with umask {umask}", dir.display());
+            assert_eq!(mode_of(&dir), 0o700, "{} with umask {umask}", dir.display());
             seen += 1;
             let entries = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
             pending.extend(entries.filter(|path| path.is_dir()));
@@ -103,24 +93,21 @@ fn every_directory_of_this_user_is_private_whatever_the_umask() {
 #[test]
 fn what_others_could_have_written_is_refused_with_a_fix_that_mends_all_of_it() {
     let world = World::new();
-    world.admit(&ADD).expect(0);
+    world.admit(&add()).expect(0);
     let data = world.home().join(".local/share/admit");
-    let set = |path: &Path, mode| {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-    };
     let record = data.join("root/admissions/models/p--m.json");
     for path in [&data, &data.join("root"), &data.join("root/admissions"), &record] {
-        set(path, 0o777);
+        mode(path, 0o777);
     }
     let run = world.admit(&["model", "list", "--json"]).refuse(3, "root_not_trusted");
     let fix = run.json()["fix"][0].as_str().unwrap().to_owned();
     assert!(Command::new("sh").args(["-c", &fix]).status().unwrap().success(), "{fix}");
     world.admit(&["model", "list"]).expect(0);
     for path in [&data, &data.join("root/admissions"), &record] {
-        let before = mode(path);
-        set(path, before | 0o020);
+        let before = mode_of(path);
+        mode(path, before | 0o020);
         world.admit(&["model", "list"]).refuse(3, "root_not_trusted");
-        set(path, before);
+        mode(path, before);
         // Only root can give a file away.
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(path, Some(65534), None).unwrap();
@@ -135,8 +122,8 @@ fn what_others_could_have_written_is_refused_with_a_fix_that_mends_all_of_it() {
 #[test]
 fn links_and_pipes_in_the_users_own_root_are_refused_by_name() {
     let world = World::new();
-    world.admit(&ADD).expect(0);
-    let root = world.home().join(".local/share/admit/root");
+    world.admit(&add()).expect(0);
+    let root = world.root();
     let elsewhere = world.path().join("elsewhere");
     std::os::unix::fs::symlink("/nowhere", root.join("admit.toml")).unwrap();
     let run = world.admit(&["model", "list"]).refuse(2, "bad_record");
@@ -146,10 +133,10 @@ fn links_and_pipes_in_the_users_own_root_are_refused_by_name() {
     std::os::unix::fs::symlink(&elsewhere, root.join("admissions")).unwrap();
     let run = world.admit(&["model", "list"]).refuse(2, "bad_record");
     assert!(run.stderr().contains("root/admissions"), "{run}");
-    world.admit(&ADD).refuse(2, "bad_record");
+    world.admit(&add()).refuse(2, "bad_record");
     std::fs::remove_file(root.join("admissions")).unwrap();
     std::fs::create_dir(root.join("admissions")).unwrap();
-    assert!(Command::new("mkfifo").arg(root.join("admissions/x.json")).status().unwrap().success());
+    pipe_at(root.join("admissions/x.json"));
     world.admit(&["model", "list"]).refuse(2, "bad_record");
 }
 
@@ -160,7 +147,7 @@ fn what_a_killed_writer_left_untrusts_nothing_and_goes() {
     let left = world.cwd().join(format!("{}x1", admit::root::TEMPORARY));
     std::fs::write(&left, "{ half of a rec").unwrap();
     world.admit(&["lock", "case", "--show"]).expect(0);
-    world.admit(&ADD).expect(0);
+    world.admit(&add()).expect(0);
     assert!(!left.exists());
     world.admit(&["lock", "case", "--show"]).expect(0);
 }
@@ -173,30 +160,16 @@ fn nothing_is_lost_when_many_write_at_once() {
     let other = |n: usize| world.path().join(format!("other-{n}"));
     let mut running = Vec::new();
     for n in 0..EACH {
-        std::fs::create_dir(other(n)).unwrap();
-        std::fs::write(other(n).join("admit.toml"), "").unwrap();
-        let add =
-            ["model", "add", &format!("p{n}/m"), "--approval-source", "a", "--review-trigger", "r"];
-        let add = [
-            &add[..],
-            &[
-                "--credential-class",
-                "scripted-no-secret",
-                "--scripted",
-                "--network-class",
-                "loopback-test",
-            ],
-        ]
-        .concat();
+        write(other(n).join("admit.toml"), "");
+        let pair = format!("p{n}/m");
+        let class = ["--credential-class", "scripted-no-secret", "--network-class"];
+        let add = add_model(&pair, &[&class[..], &["loopback-test", "--scripted"]].concat());
         for args in [add, vec!["trust", other(n).to_str().unwrap()], vec!["trust", "."]] {
-            let mut command = world.command(&args);
-            command.stdout(Stdio::piped()).stderr(Stdio::piped());
-            running.push((args.join(" "), command.spawn().unwrap()));
+            running.push((args.join(" "), world.start(&args)));
         }
     }
     for (line, child) in running {
-        let output = child.wait_with_output().unwrap();
-        Run::of(&format!("admit {line}"), world.cwd(), output).expect(0);
+        world.ended(&line, child).expect(0);
     }
     let list = world.admit(&["model", "list", "--json"]).expect(0).json();
     assert_eq!(list["models"].as_array().unwrap().len(), EACH, "{list}");
@@ -210,16 +183,8 @@ fn nothing_is_lost_when_many_write_at_once() {
 #[test]
 fn a_root_of_ones_own_is_made_explained_and_used() {
     let world = World::new();
-    let made = world.admit(&[
-        "init",
-        "records",
-        "--lock",
-        "case",
-        "--fixture",
-        "r1-string-slugify",
-        "--json",
-    ]);
-    let made = made.expect(0).json();
+    let init = ["init", "records", "--lock", "case", "--fixture", "r1-string-slugify", "--json"];
+    let made = world.admit(&init).expect(0).json();
     let files: Vec<&str> =
         made["files"].as_array().unwrap().iter().filter_map(|f| f.as_str()).collect();
     for path in

@@ -1,17 +1,19 @@
 //! `admit run stage2` with the stand-in provider: what is refused before anything starts, what a rehearsal leaves, the
 //! class of each fault, and that nothing of a run outlives it.
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use admit::record::finding::VERIFY_ALONE;
 use admit::record::wire::ReasoningField;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use crate::files::{copy, edit, mode, shipped};
+use crate::processes::{alive, wait_for};
 use crate::upstream::{Behaviour, MODEL, serve, serve_during};
-use crate::util::{Run, World, alive, project, wait_for};
-use crate::verify::in_state;
+use crate::util::{Run, World, project};
+use crate::verify::{OF_THE_BINARY, in_state};
 
 pub const SCRIPTED: [&str; 5] =
     ["stage2", "--provider", "understudy", "--model", "scripted/understudy-script"];
@@ -24,9 +26,14 @@ pub fn built() -> World {
 }
 
 pub fn run(world: &World, args: &[&str], code: i32) -> Value {
-    let mut all = vec!["run", "--json"];
-    all.extend(args);
-    world.admit(&all).expect(code).json()
+    world.admit(&[&["run", "--json"], args].concat()).expect(code).json()
+}
+
+/// The gate, check or other row with this id.
+#[track_caller]
+pub fn row<'v>(rows: &'v Value, id: &str) -> &'v Value {
+    let all = rows.as_array().unwrap();
+    all.iter().find(|row| row["id"] == id).unwrap_or_else(|| panic!("no {id} in {rows:#}"))
 }
 
 pub fn directory(outcome: &Value) -> PathBuf {
@@ -43,18 +50,10 @@ pub fn reads_back(world: &World, outcome: &Value) {
     assert_eq!(checked["id"], outcome["id"]);
 }
 
-/// A record of this world's own.
-pub fn put(world: &World, path: &str, bytes: &[u8]) {
-    let path = world.home().join(".local/share/admit/root").join(path);
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, bytes).unwrap();
-}
-
-fn admission(change: impl FnOnce(&mut Value)) -> Vec<u8> {
-    let path = project().join("admissions/models/scripted--understudy-script.json");
-    let mut record: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+fn admission(change: impl FnOnce(&mut Value)) -> String {
+    let mut record = shipped("admissions/models/scripted--understudy-script.json");
     change(&mut record);
-    serde_json::to_vec_pretty(&record).unwrap()
+    record.to_string()
 }
 
 /// Admits the model of the loopback server.
@@ -65,39 +64,15 @@ pub fn admit_loopback(world: &World) {
         record["kind"] = json!("served");
         record["credential_source_class"] = json!("pi-models-json-local-provider-no-secret");
     });
-    put(world, &format!("admissions/models/test--{MODEL}.json"), &record);
+    world.put(&format!("admissions/models/test--{MODEL}.json"), record);
 }
 
 /// The fixture under another name with another script, on record as it stands then.
-pub fn variant(world: &World, name: &str, change: impl FnOnce(&mut Vec<Value>, &mut Value)) {
-    fn copy(from: &Path, to: &Path) {
-        std::fs::create_dir_all(to).unwrap();
-        for entry in std::fs::read_dir(from).unwrap() {
-            let entry = entry.unwrap();
-            let target = to.join(entry.file_name());
-            match entry.file_type().unwrap().is_dir() {
-                true => copy(&entry.path(), &target),
-                false => drop(std::fs::copy(entry.path(), target).unwrap()),
-            }
-        }
-    }
-    let to = world.home().join(".local/share/admit/root/fixtures").join(name);
+pub fn variant(world: &World, name: &str, change: impl FnOnce(&mut Vec<Value>)) {
+    let to = world.root().join("fixtures").join(name);
     copy(&project().join("fixtures/r1-string-slugify"), &to);
-    let edit = |file: &str, change: &mut dyn FnMut(&mut Value)| {
-        let path = to.join(file);
-        let mut value: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        change(&mut value);
-        std::fs::write(&path, serde_json::to_vec_pretty(&value).unwrap()).unwrap();
-    };
-    edit("fixture.json", &mut |fixture| fixture["name"] = json!(name));
-    let mut change = Some(change);
-    edit("script.json", &mut |script| {
-        let mut turns = script["turns"].as_array().unwrap().clone();
-        let mut closing = script["closing"].clone();
-        change.take().unwrap()(&mut turns, &mut closing);
-        script["turns"] = json!(turns);
-        script["closing"] = closing;
-    });
+    edit(to.join("fixture.json"), |fixture| fixture["name"] = json!(name));
+    edit(to.join("script.json"), |script| change(script["turns"].as_array_mut().unwrap()));
     world.admit(&["fixture", name, "--record"]).expect(0);
 }
 
@@ -105,11 +80,13 @@ pub fn bash(command: &str) -> Value {
     json!({ "tool_calls": [{ "name": "bash", "arguments": { "command": command } }] })
 }
 
+/// [`SCRIPTED`] at this fixture.
+pub fn scripted(fixture: &str) -> Vec<&str> {
+    [&["stage2", fixture], &SCRIPTED[1..]].concat()
+}
+
 pub fn play(world: &World, name: &str, more: &[&str], code: i32) -> Value {
-    let mut args = SCRIPTED.to_vec();
-    args.insert(1, name);
-    args.extend(more);
-    run(world, &args, code)
+    run(world, &[&scripted(name)[..], more].concat(), code)
 }
 
 #[test]
@@ -134,8 +111,7 @@ fn a_rehearsal_is_sealed_reads_back_and_is_no_pass() {
     reads_back(&world, &outcome);
     let dir = directory(&outcome);
     world.admit(&["verify", dir.to_str().unwrap()]).expect(1);
-    let fresh: Value =
-        serde_json::from_slice(&std::fs::read(dir.join("freshness.json")).unwrap()).unwrap();
+    let fresh = crate::files::json(dir.join("freshness.json"));
     let seen = fresh["seen"].as_array().unwrap();
     assert!(seen.len() == 3 && seen.iter().all(|s| s["found"] == true), "{fresh:#}");
     for (file, schema) in [
@@ -193,13 +169,10 @@ fn the_fake_lane_rehearses_without_a_provider() {
 #[test]
 fn a_dry_run_starts_nothing_and_leaves_nothing() {
     let world = built();
-    let mut args = SCRIPTED.to_vec();
-    args.push("--dry-run");
-    let outcome = run(&world, &args, 0);
-    assert_eq!(outcome["holds"], true);
-    args.push("--probe");
-    assert_eq!(run(&world, &args, 0)["probed"], true);
-    assert!(!world.home().join(".local/state/admit/runs").exists());
+    let dry = |more: &[&str]| run(&world, &[&SCRIPTED[..], &["--dry-run"], more].concat(), 0);
+    assert_eq!(dry(&[])["holds"], true);
+    assert_eq!(dry(&["--probe"])["probed"], true);
+    assert!(!world.runs().exists());
 }
 
 /// What a blocked run leaves.
@@ -209,8 +182,7 @@ pub fn is_blocked(world: &World, outcome: &Value, gate: &str, class: &str, marke
     assert_eq!(report["status"], "blocked", "{report:#}");
     assert_eq!(report["case_process_started"], false);
     assert_eq!(report["failure_class"], class, "{gate}: {}", report["blockers"]);
-    let rows = report["gates"].as_array().unwrap();
-    let row = rows.iter().find(|row| row["id"] == gate).unwrap();
+    let row = row(&report["gates"], gate);
     assert_eq!(row["state"], "failed", "{gate}: {row:#}");
     let dir = directory(outcome);
     assert!(dir.join("backend").join(marker).is_file(), "{marker}");
@@ -222,13 +194,8 @@ pub fn is_blocked(world: &World, outcome: &Value, gate: &str, class: &str, marke
 fn without_a_build_nothing_starts() {
     let world = World::new();
     let outcome = run(&world, &SCRIPTED, 3);
-    is_blocked(
-        &world,
-        &outcome,
-        "binary_present",
-        "provider_unavailable",
-        "provider-unavailable.txt",
-    );
+    let marker = "provider-unavailable.txt";
+    is_blocked(&world, &outcome, "binary_present", "provider_unavailable", marker);
 }
 
 #[test]
@@ -254,15 +221,6 @@ fn with_nothing_built_and_no_model_two_causes_are_named_and_what_hangs_on_them_i
     assert_eq!(in_state(gates, "ok"), held);
     assert_eq!(in_state(gates, "not_asked"), VERIFY_ALONE);
     let hangs = [
-        "binary_executable",
-        "binary_digest",
-        "build_report_recorded",
-        "built_by",
-        "source_pin",
-        "toolchain_digest",
-        "binary_identity",
-        "build_report_matches",
-        "build_signed",
         "model_admitted",
         "model_signed",
         "credentials",
@@ -273,16 +231,15 @@ fn with_nothing_built_and_no_model_two_causes_are_named_and_what_hangs_on_them_i
         "ambient_inputs",
         "response_shape",
     ];
-    assert_eq!(in_state(gates, "not_reached"), hangs);
+    assert_eq!(in_state(gates, "not_reached"), [&OF_THE_BINARY[..], &hangs].concat());
     // Each cause is told once, and with what to type.
     let blockers = outcome["report"]["blockers"].as_array().unwrap();
     let causes = blockers.iter().map(|line| line.as_str().unwrap().split(':').next().unwrap());
     assert!(causes.eq(["binary_present", "model_requested"]), "{blockers:?}");
-    let all = gates.as_array().unwrap();
     for (cause, reason) in
         [("binary_present", "not_found"), ("model_requested", "model_not_admitted")]
     {
-        let cause = all.iter().find(|gate| gate["id"] == cause).unwrap();
+        let cause = row(gates, cause);
         assert_eq!(cause["reason"], reason);
         assert!(cause["fix"].as_str().unwrap().contains("admit "), "{cause:#}");
     }
@@ -317,12 +274,9 @@ fn a_malformed_request_and_a_store_that_cannot_be_used_leave_a_blocked_run() {
     let said = world.admit(&["run", "stage2"]).refuse(2, "bad_argument").stderr();
     assert!(said.contains("did you mean CTO_HARNESS_CASE_MODEL?"), "{said}");
     // A store that others could have written: refused by the store's own words, with evidence.
-    let mut world = World::new();
-    let store = world.path().join("store");
-    std::fs::create_dir_all(store.join("v1")).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-    std::fs::set_permissions(store.join("v1"), mode).unwrap();
-    world.set("ADMIT_STORE", store.display().to_string());
+    let world = World::with_own_store();
+    std::fs::create_dir_all(world.store().join("v1")).unwrap();
+    mode(world.store().join("v1"), 0o777);
     world.admit(&["run", "stage2"]).refuse(3, "store_unsafe");
     let words = world.admit(&["show", "latest"]).expect(0).stdout();
     assert!(words.contains("store_unsafe") && words.contains("BLOCKED"), "{words}");
@@ -332,47 +286,36 @@ fn a_malformed_request_and_a_store_that_cannot_be_used_leave_a_blocked_run() {
 #[test]
 fn each_gate_about_the_model_refuses() {
     let world = built();
-    let understudy = ["stage2", "--provider", "understudy"];
-    let not_admitted = "provider-model-not-admitted.txt";
-    let with = |more: &[&'static str]| -> Vec<&'static str> {
-        understudy.iter().copied().chain(more.iter().copied()).collect()
+    let refused = |args: &[&str], gate: &str| {
+        let outcome = run(&world, args, 3);
+        let marker = "provider-model-not-admitted.txt";
+        is_blocked(&world, &outcome, gate, "model_not_admitted", marker);
+        outcome["report"]["case_model_admission_status"].clone()
     };
-    let outcome = run(&world, &with(&[]), 3);
-    is_blocked(&world, &outcome, "model_requested", "model_not_admitted", not_admitted);
-    let outcome = run(&world, &with(&["--model", "nobody/nothing"]), 3);
-    is_blocked(&world, &outcome, "model_admitted", "model_not_admitted", not_admitted);
-    assert_eq!(outcome["report"]["case_model_admission_status"], "missing_admission");
+    refused(&SCRIPTED[..3], "model_requested");
+    let nobody = [&SCRIPTED[..3], &["--model", "nobody/nothing"]].concat();
+    assert_eq!(refused(&nobody, "model_admitted"), "missing_admission");
     for (name, field, value, status) in [
         ("revoked", "status", json!("revoked"), "not_admitted"),
         ("expired", "expires", json!("2026-01-01"), "not_admitted"),
         ("other", "model", json!("another"), "mismatch"),
         ("broken", "stages", json!([]), "invalid_admission"),
+        // A file says what it likes: only the root's own record admits.
+        ("made-up", "approval_source", json!("approved by me"), "not_admitted"),
     ] {
         let file = world.path().join(format!("{name}.json"));
         std::fs::write(&file, admission(|record| record[field] = value)).unwrap();
-        let mut args = SCRIPTED.to_vec();
-        args.extend(["--admission-file", file.to_str().unwrap()]);
-        let outcome = run(&world, &args, 3);
-        is_blocked(&world, &outcome, "model_admitted", "model_not_admitted", not_admitted);
-        assert_eq!(outcome["report"]["case_model_admission_status"], status, "{name}");
+        let args = [&SCRIPTED[..], &["--admission-file", file.to_str().unwrap()]].concat();
+        assert_eq!(refused(&args, "model_admitted"), status, "{name}");
     }
-    // A file says what it likes: only the root's own record admits.
-    let file = world.path().join("made-up.json");
-    let record = admission(|record| record["approval_source"] = json!("approved by me"));
-    std::fs::write(&file, record).unwrap();
-    let mut args = SCRIPTED.to_vec();
-    args.extend(["--admission-file", file.to_str().unwrap()]);
-    let outcome = run(&world, &args, 3);
-    is_blocked(&world, &outcome, "model_admitted", "model_not_admitted", not_admitted);
-    assert_eq!(outcome["report"]["case_model_admission_status"], "not_admitted");
 }
 
 /// The fix of the one check that failed.
-fn fix(outcome: &Value) -> Vec<String> {
-    let gates = outcome["report"]["gates"].as_array().unwrap();
-    let failed: Vec<_> = gates.iter().filter(|gate| gate["state"] == "failed").collect();
+fn fix(outcome: &Value) -> String {
+    let gates = &outcome["report"]["gates"];
+    let failed = in_state(gates, "failed");
     assert_eq!(failed.len(), 1, "{failed:?}");
-    failed[0]["fix"].as_str().unwrap().split(' ').map(str::to_owned).collect()
+    row(gates, failed[0])["fix"].as_str().unwrap().to_owned()
 }
 
 #[test]
@@ -391,29 +334,16 @@ fn a_named_admission_file_admits_once_it_is_on_record_and_no_longer_when_it_is_r
     });
     let shipped =
         |name: &str| std::fs::read(project().join("admissions/models").join(name)).unwrap();
-    let config = ("endpoint_configured", "local_config_unavailable");
-    for (provider, model, bytes, check, marker) in [
-        (
-            "qwen-local",
-            "qwen3.6-35b-a3b",
-            shipped("qwen-local--qwen3.6-35b-a3b.json"),
-            config,
-            "provider-local-config-unavailable.txt",
-        ),
-        (
-            "openai-codex",
-            "gpt-5.5",
-            shipped("openai-codex--gpt-5.5.json"),
-            ("auth_bridge", "auth_unavailable"),
-            "provider-auth-unavailable.txt",
-        ),
-        (
-            "qwen-local",
-            "oldest",
-            oldest.to_string().into_bytes(),
-            config,
-            "provider-local-config-unavailable.txt",
-        ),
+    let config = (
+        "endpoint_configured",
+        "local_config_unavailable",
+        "provider-local-config-unavailable.txt",
+    );
+    let auth = ("auth_bridge", "auth_unavailable", "provider-auth-unavailable.txt");
+    for (provider, model, bytes, (check, class, marker)) in [
+        ("qwen-local", "qwen3.6-35b-a3b", shipped("qwen-local--qwen3.6-35b-a3b.json"), config),
+        ("openai-codex", "gpt-5.5", shipped("openai-codex--gpt-5.5.json"), auth),
+        ("qwen-local", "oldest", oldest.to_string().into_bytes(), config),
     ] {
         let file = world.path().join(format!("{model} of ours.json"));
         std::fs::write(&file, &bytes).unwrap();
@@ -424,12 +354,12 @@ fn a_named_admission_file_admits_once_it_is_on_record_and_no_longer_when_it_is_r
         is_blocked(&world, &outcome, "model_admitted", "model_not_admitted", not_admitted);
         assert_eq!(outcome["report"]["case_model_admission_status"], "not_admitted");
         // The fix as it is printed, typed into a shell.
-        let typed = fix(&outcome).join(" ");
+        let typed = fix(&outcome);
         let expected = format!("admit model import '{}'", file.display());
         assert_eq!(typed, expected);
-        assert!(world.shell(&typed).status.success(), "{typed}");
+        world.shell(&typed).expect(0);
         let outcome = run(&world, &asked, 3);
-        is_blocked(&world, &outcome, check.0, check.1, marker);
+        is_blocked(&world, &outcome, check, class, marker);
         assert_eq!(outcome["report"]["case_model_admission_status"], "admitted");
         let sealed = directory(&outcome).join("backend/model-admission.json");
         assert_eq!(std::fs::read(sealed).unwrap(), bytes, "as it is on record");
@@ -443,19 +373,18 @@ fn a_named_admission_file_admits_once_it_is_on_record_and_no_longer_when_it_is_r
         assert_eq!(outcome["report"]["case_model_admission_status"], "not_admitted");
         // What was revoked comes back only where that is said.
         world.admit(&["model", "import", file.to_str().unwrap()]).expect(2);
-        let typed = fix(&outcome).join(" ");
+        let typed = fix(&outcome);
         assert_eq!(typed, format!("{expected} --replace"));
-        assert!(world.shell(&typed).status.success(), "{typed}");
+        world.shell(&typed).expect(0);
         run(&world, &asked, 3);
         world.admit(&["model", "check", &pair]).expect(0);
     }
     // A file that another could have written is not read, whatever stands on record.
     let file = world.path().join("oldest of ours.json");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    std::fs::set_permissions(&file, mode).unwrap();
+    mode(&file, 0o666);
     let outcome = run(&world, &["stage2", "--provider", "understudy"], 3);
     assert_eq!(outcome["report"]["case_model_admission_status"], "invalid_admission");
-    assert!(world.shell(&fix(&outcome).join(" ")).status.success());
+    world.shell(&fix(&outcome)).expect(0);
     let outcome = run(&world, &["stage2", "--provider", "understudy"], 3);
     assert_eq!(outcome["report"]["case_model_admission_status"], "admitted");
 }
@@ -463,23 +392,17 @@ fn a_named_admission_file_admits_once_it_is_on_record_and_no_longer_when_it_is_r
 #[test]
 fn endpoints_are_refused_outside_of_the_network_and_shown_nowhere() {
     let mut world = built();
-    let record = project().join("admissions/models/qwen-local--qwen3.6-35b-a3b.json");
-    put(
-        &world,
-        "admissions/models/qwen-local--qwen3.6-35b-a3b.json",
-        &std::fs::read(record).unwrap(),
-    );
-    let mut args = SCRIPTED.to_vec();
-    args.splice(3.., ["--model", "qwen-local/qwen3.6-35b-a3b"]);
+    let record = "admissions/models/qwen-local--qwen3.6-35b-a3b.json";
+    world.put(record, std::fs::read(project().join(record)).unwrap());
+    let args = [&SCRIPTED[..3], &["--model", "qwen-local/qwen3.6-35b-a3b"]].concat();
     // This machine's loopback is outside of the class; its address is in no artifact.
     world.set("CTO_HARNESS_CASE_LOCAL_BASE_URL", "http://127.0.0.1:45678/v1");
     let outcome = run(&world, &args, 3);
     let marker = "provider-network-not-allowed.txt";
     is_blocked(&world, &outcome, "network_class", "network_not_allowed", marker);
     assert!(!outcome.to_string().contains("45678"));
-    let rows = outcome["report"]["gates"].as_array().unwrap();
-    let row = rows.iter().find(|row| row["id"] == "network_class").unwrap();
-    assert!(row["expected"].as_str().unwrap().contains("100.64.0.0/10"), "{row:#}");
+    let gate = row(&outcome["report"]["gates"], "network_class");
+    assert!(gate["expected"].as_str().unwrap().contains("100.64.0.0/10"), "{gate:#}");
     // A name that does not resolve says nothing of the model or of a network.
     world.set("CTO_HARNESS_CASE_LOCAL_BASE_URL", "http://no-such-host.invalid/v1");
     let marker = "provider-local-config-unavailable.txt";
@@ -498,12 +421,11 @@ fn another_binary_and_another_stage_refuse() {
     let world = built();
     let args = ["stage3", "--provider", "understudy", "--model", "scripted/understudy-script"];
     let outcome = run(&world, &args, 3);
-    let rows = outcome["report"]["gates"].as_array().unwrap();
-    let stage = rows.iter().find(|row| row["id"] == "stage").unwrap();
+    let gates = &outcome["report"]["gates"];
+    let stage = row(gates, "stage");
     assert_eq!(stage["reason"], "gate_refused");
     assert!(stage["fix"].as_str().unwrap().contains("admit explain stage3"), "{stage:#}");
-    let failed = rows.iter().filter(|row| row["state"] == "failed").count();
-    assert_eq!(failed, 1, "{rows:#?}");
+    assert_eq!(in_state(gates, "failed"), ["stage"], "{gates:#}");
 }
 
 #[test]
@@ -547,7 +469,7 @@ fn a_model_that_only_reasons_blocks_before_the_start() {
 #[test]
 fn the_work_decides_where_the_wire_is_whole() {
     let world = built();
-    variant(&world, "wrong-work", |turns, _| {
+    variant(&world, "wrong-work", |turns| {
         let text = turns[1].to_string().replace("strip(\\\\\\\"-\\\\\\\")", "strip()");
         turns[1] = serde_json::from_str(&text).unwrap();
         turns[1]["tool_calls"][0]["arguments"]["edits"][1]["newText"] =
@@ -561,7 +483,7 @@ fn the_work_decides_where_the_wire_is_whole() {
 fn a_provider_that_lingers_after_good_work_is_ended_and_told() {
     let world = built();
     // The reviewer, who comes after the implementer's five turns, never ends.
-    variant(&world, "lingers", |turns, _| turns.push(bash("sleep 300")));
+    variant(&world, "lingers", |turns| turns.push(bash("sleep 300")));
     let outcome = play(&world, "lingers", &[], 0);
     let report = &outcome["report"];
     assert_eq!(report["status"], "rehearsed");
@@ -571,7 +493,7 @@ fn a_provider_that_lingers_after_good_work_is_ended_and_told() {
     assert!(directory(&outcome).join(marker).is_file());
     reads_back(&world, &outcome);
     // Without its result the implementer is not done: good work, and no end in time.
-    variant(&world, "late", |turns, _| turns.insert(4, bash("sleep 300")));
+    variant(&world, "late", |turns| turns.insert(4, bash("sleep 300")));
     let outcome = play(&world, "late", &["--timeout", "12"], 9);
     let report = &outcome["report"];
     assert_eq!(report["failure_class"], "lifecycle_timeout", "{}", report["blockers"]);
@@ -593,34 +515,29 @@ fn a_silent_model_ends_with_the_clock() {
 }
 
 /// Starts a run whose agent sleeps, waits until it does, and sends the signal to admit.
-fn interrupted(world: &World, name: &str, marker: &str, signal: rustix::process::Signal) -> Run {
-    variant(world, name, |turns, _| turns.insert(1, bash(&format!("sleep {marker}"))));
-    let mut args = vec!["run", "--json"];
-    args.extend(SCRIPTED);
-    args.insert(3, name);
-    let mut command = world.command(&args);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+fn interrupted(world: &World, name: &str, marker: &str, signal: Signal) -> Run {
+    variant(world, name, |turns| turns.insert(1, bash(&format!("sleep {marker}"))));
+    let child = world.start(&[&["run", "--json"][..], &scripted(name)].concat());
     let sleeping = format!("sleep\0{marker}");
     wait_for("the agent's sleep", Duration::from_secs(120), || alive(&sleeping));
-    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-    rustix::process::kill_process(pid, signal).unwrap();
-    let output = child.wait_with_output().unwrap();
+    kill_process(Pid::from_child(&child), signal).unwrap();
+    let run = world.ended("interrupted", child);
     wait_for("the end of the agent", Duration::from_secs(10), || !alive(&sleeping));
-    Run::of("interrupted", world.cwd(), output)
+    run
 }
 
 #[test]
 fn told_to_stop_it_seals_and_killed_it_leaves_nobody() {
     let world = built();
     // Numbers that no other test sleeps for.
-    let ended = interrupted(&world, "stopped", "86243", rustix::process::Signal::TERM);
+    let ended = interrupted(&world, "stopped", "86243", Signal::TERM);
     let outcome = ended.expect(75).json();
     assert_eq!(outcome["report"]["failure_class"], "interrupted");
     // 143 where the run came to its own end, nothing where it was sealed from what was known.
     let code = &outcome["report"]["backend_exit_code"];
     assert!(code == 143 || code.is_null(), "{code}");
     reads_back(&world, &outcome);
-    interrupted(&world, "killed", "86244", rustix::process::Signal::KILL);
+    interrupted(&world, "killed", "86244", Signal::KILL);
 }
 
 #[test]
@@ -632,27 +549,25 @@ fn a_fixture_is_the_recorded_one_to_the_byte() {
     let path = "fixtures/r1-string-slugify/workspace/README.md";
     let mut text = std::fs::read(project().join(path)).unwrap();
     text[3] ^= 1;
-    put(&world, path, &text);
+    world.put(path, &text);
     let outcome = run(&world, &args, 5);
     is_blocked(&world, &outcome, "fixture_digest", "gate_refused", "gate-refused.txt");
     world.admit(&["fixture"]).expect(5);
     // Whoever changes it says so, and the gate then expects that.
     world.admit(&["fixture", "--record"]).expect(0);
-    let dry: Vec<&str> = args.iter().copied().chain(["--dry-run"]).collect();
-    run(&world, &dry, 0);
+    run(&world, &[&args[..], &["--dry-run"]].concat(), 0);
     // A fixture that nobody recorded is none to start on.
-    variant(&world, "unrecorded", |_, _| {});
-    let root = world.home().join(".local/share/admit/root");
-    std::fs::remove_file(root.join("lockfiles/fixtures/unrecorded.json")).unwrap();
+    variant(&world, "unrecorded", |_| {});
+    let records = world.root().join("lockfiles/fixtures");
+    std::fs::remove_file(records.join("unrecorded.json")).unwrap();
     let outcome = run(&world, &["stage2", "unrecorded", "--engine", "fake"], 3);
     is_blocked(&world, &outcome, "fixture_digest", "gate_refused", "gate-refused.txt");
     world.admit(&["fixture", "unrecorded"]).expect(2);
     // A record of another fixture is no record of this one.
-    let other = std::fs::read(root.join("lockfiles/fixtures/r1-string-slugify.json")).unwrap();
-    put(&world, "lockfiles/fixtures/unrecorded.json", &other);
+    let other = records.join("r1-string-slugify.json");
+    std::fs::copy(other, records.join("unrecorded.json")).unwrap();
     let outcome = run(&world, &["stage2", "unrecorded", "--engine", "fake"], 3);
-    let rows = outcome["report"]["gates"].as_array().unwrap();
-    let row = rows.iter().find(|row| row["id"] == "fixture_digest").unwrap();
+    let row = row(&outcome["report"]["gates"], "fixture_digest");
     assert_eq!((&row["reason"], &row["expected"]), (&json!("bad_record"), &json!("unrecorded")));
     assert!(row["found"].as_str().unwrap().starts_with("r1-string-slugify ("), "{row:#}");
 }

@@ -10,7 +10,8 @@ use admit::record::failure::FailureClass;
 use admit::record::ids::Digest;
 use serde_json::{Value, json};
 
-use crate::util::{Run, World};
+use crate::files::copy;
+use crate::util::World;
 
 /// A sealed run that a gate blocked, among the runs of the world's user.
 pub fn blocked(world: &World) -> (PathBuf, Digest) {
@@ -18,13 +19,11 @@ pub fn blocked(world: &World) -> (PathBuf, Digest) {
 }
 
 fn sealed(world: &World, status: RunStatus) -> (PathBuf, Digest) {
-    let runs = world.home().join(".local/state/admit/runs");
     let now = "2026-11-20T12:00:00Z".parse().unwrap();
-    let draft = RunReport::draft("toy", "case", &now);
-    let fixture = "toy".parse().unwrap();
-    let run =
-        Recording::begin(&runs, &fixture, draft, Arc::new(SystemClock), Limits::default()).unwrap();
     let mut report = RunReport::draft("toy", "case", &now);
+    let (fixture, clock) = ("toy".parse().unwrap(), Arc::new(SystemClock));
+    let run = Recording::begin(&world.runs(), &fixture, report.clone(), clock, Limits::default());
+    let run = run.unwrap();
     report.status = status;
     report.failure_class = None;
     report.fail(FailureClass::ModelNotAdmitted, "");
@@ -64,8 +63,8 @@ fn a_run_is_verified_by_path_name_and_id() {
     let id = id.to_string();
     let name = dir.file_name().unwrap().to_str().unwrap();
     for run in [dir.to_str().unwrap(), name, "latest"] {
-        let checked = world.admit(&["verify", run, "--accept", "blocked", "--json"]).expect(0);
-        let checked = checked.json();
+        let verify = ["verify", run, "--accept", "blocked", "--json"];
+        let checked = world.admit(&verify).expect(0).json();
         assert_eq!(checked["level"], "self-consistent");
         assert_eq!(checked["id"], id);
         assert_eq!(checked["status"], "blocked");
@@ -159,8 +158,7 @@ fn nothing_answers_for_what_was_not_asked() {
     let name = dir.file_name().unwrap().to_str().unwrap();
     // A sealed directory with a provider's name, as a cloned repository could bring it.
     let planted = world.cwd().join("understudy");
-    let copied = std::process::Command::new("cp").arg("-r").arg(&dir).arg(&planted).status();
-    assert!(copied.unwrap().success());
+    copy(&dir, &planted);
     let asked = world.admit(&["verify", "understudy", "--json"]).json();
     assert_eq!(asked["schema"], "admit.verified/2");
     world.admit(&["verify", "./understudy", "--accept", "blocked"]).expect(0);
@@ -186,9 +184,8 @@ fn a_steering_variable_that_is_not_text_is_refused() {
     let world = World::new();
     for name in ["CTO_HARNESS_ALLOW_CASE", "CTO_HARNESS_CASE_BIN", "ADMIT_MIRROR"] {
         let mut command = world.command(&["model", "list", "--json"]);
-        let output = command.env(name, std::ffi::OsStr::from_bytes(b"/\xff")).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{name}");
-        assert!(String::from_utf8_lossy(&output.stdout).contains("not UTF-8"), "{name}");
+        let run = world.run(name, command.env(name, std::ffi::OsStr::from_bytes(b"/\xff")));
+        assert!(run.expect(2).stdout().contains("not UTF-8"), "{name}");
     }
 }
 
@@ -198,26 +195,21 @@ fn an_earlier_run_is_no_run_of_now_whatever_it_is_called() {
     let (dir, _) = sealed(&world, RunStatus::Fail);
     let run = dir.to_str().unwrap();
     let accept = ["--json", "--accept", "fail"];
-    let verify = |run: &str, more: &[&str]| {
-        let args = [&["verify", run][..], &accept, more].concat();
-        Run::of(run, world.cwd(), world.command(&args).output().unwrap())
-    };
+    let verify =
+        |run: &str, more: &[&str]| world.plain(&[&["verify", run][..], &accept, more].concat());
     let answer = verify("latest", &[]).expect(0).json();
-    assert_eq!(
-        (&answer["started"], &answer["notes"]),
-        (&json!("2026-11-20T12:00:00Z"), &json!([]))
-    );
-    assert_eq!(
-        verify(run, &["--since", "2026-11-20T14:00:00+02:00"]).expect(0).json()["holds"],
-        true
-    );
-    assert_eq!(verify(run, &["--since", "2026-11-20T12:00:01Z"]).expect(1).json()["holds"], false);
+    assert_eq!(answer["started"], "2026-11-20T12:00:00Z");
+    assert_eq!(answer["notes"], json!([]));
+    for (since, code, holds) in
+        [("2026-11-20T14:00:00+02:00", 0, true), ("2026-11-20T12:00:01Z", 1, false)]
+    {
+        assert_eq!(verify(run, &["--since", since]).expect(code).json()["holds"], holds);
+    }
     verify(run, &["--since", "yesterday"]).expect(2);
     verify("understudy", &["--since", "2026-11-20"]).refuse(2, "bad_argument");
     // Once more, as if it were of today: whole, and not the latest.
     let again = dir.with_file_name("20991231T235959Z-toy-1");
-    let copied = std::process::Command::new("cp").arg("-r").args([&dir, &again]).status().unwrap();
-    assert!(copied.success());
+    copy(&dir, &again);
     let refused = verify("latest", &[]).refuse(5, "evidence_inconsistent");
     assert!(refused.stderr().contains(&format!("admit verify {}", again.display())), "{refused}");
     let whole = verify(again.to_str().unwrap(), &[]).expect(0).json();

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::files::{mode, write};
+use crate::processes::wait_for;
 use crate::util;
 use admit::error::Reason;
 use admit::record::ids::{AbsPath, Digest};
@@ -142,8 +144,8 @@ fn with_copy() -> Policy {
 /// starts that copy.
 fn with_admit_in_a_prefix() -> (tempfile::TempDir, Launcher, Policy) {
     let dir = tempfile::tempdir().expect("a directory");
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(dir.path(), open).expect("everybody may enter");
+    // Everybody may enter.
+    mode(dir.path(), 0o755);
     let prefix = dir.path().join("prefix");
     std::fs::create_dir_all(prefix.join("bin")).expect("a directory");
     let exe = prefix.join("bin/admit");
@@ -181,17 +183,14 @@ fn admits_own_program_is_hidden_under_every_name_below_a_mounted_prefix() {
 #[test]
 fn another_admit_that_is_installed_below_a_mounted_prefix_is_hidden_too() {
     let dir = tempfile::tempdir().expect("a directory");
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(dir.path(), open).expect("everybody may enter");
+    mode(dir.path(), 0o755);
     let prefix = dir.path().join("prefix");
-    for below in ["local/bin", "sbin", "lib/admit", "other"] {
-        std::fs::create_dir_all(prefix.join(below)).expect("a directory");
-    }
     // Another version: neither the bytes nor the size are those of the program that runs.
-    std::fs::write(prefix.join("local/bin/admit"), "the answers").expect("a file");
-    std::fs::write(prefix.join("lib/admit/program"), "the answers").expect("a file");
+    write(prefix.join("local/bin/admit"), "the answers");
+    write(prefix.join("lib/admit/program"), "the answers");
+    std::fs::create_dir(prefix.join("sbin")).expect("a directory");
     std::os::unix::fs::symlink("../lib/admit/program", prefix.join("sbin/admit")).expect("a link");
-    std::fs::create_dir(prefix.join("other/admit")).expect("a directory of that name");
+    std::fs::create_dir_all(prefix.join("other/admit")).expect("a directory of that name");
     let mut policy = policy();
     policy.mounts.push(Mount::ReadOnly { host: prefix, inside: place("/opt/prefix") });
     let mut sandbox = begin(&policy);
@@ -220,11 +219,8 @@ fn noticed(policy: &Policy, walls: &[Wall]) -> Vec<String> {
 fn control(policy: &Policy, walls: &[Wall], probes: &[&str]) {
     let noticed = noticed(policy, walls);
     for probe in probes {
-        let start = format!("{probe}=");
-        assert!(
-            noticed.iter().any(|n| n.starts_with(&start)),
-            "{walls:?}: {probe} not in {noticed:?}"
-        );
+        let there = noticed.iter().any(|n| n.starts_with(&format!("{probe}=")));
+        assert!(there, "{walls:?}: {probe} not in {noticed:?}");
     }
 }
 
@@ -307,20 +303,9 @@ fn without_the_call_filter_every_call_on_its_list_gets_through_to_the_kernel() {
         .into_iter()
         .chain(["kexec_load", "fanotify_init", "memfd_secret", "swapon", "swapoff", "quotactl_fd"])
         .chain(["init_module", "finit_module", "delete_module", "bpf", "perf_event_open"])
-        .chain([
-            "open_tree_attr",
-            "statmount",
-            "listmount",
-            "process_vm_readv",
-            "process_vm_writev",
-        ])
-        .chain([
-            "name_to_handle_at",
-            "open_by_handle_at",
-            "io_uring_setup",
-            "io_uring_enter",
-            "io_uring_register",
-        ]);
+        .chain(["open_tree_attr", "statmount", "listmount", "process_vm_readv"])
+        .chain(["process_vm_writev", "name_to_handle_at", "open_by_handle_at"])
+        .chain(["io_uring_setup", "io_uring_enter", "io_uring_register"]);
     let optional: Vec<_> = optional.map(|n| format!("call {n}")).collect();
     assert!(missed.iter().all(|m| optional.contains(m)), "{missed:?}");
 }
@@ -348,10 +333,8 @@ fn a_verified_copy_is_what_runs_and_other_bytes_are_refused() {
     assert_eq!(copies.len(), 1);
     let script = "exec 2>&1; /opt/tool/bin/sh -c 'echo runs'; echo x > /opt/tool/bin/sh; rm /opt/tool/bin/sh; ls /opt/tool/bin";
     let done = sandbox.run(&sh(script)).expect("runs");
-    assert!(
-        done.stdout.text().starts_with("runs\n") && done.stdout.text().ends_with("\nsh\n"),
-        "{done:?}"
-    );
+    let said = done.stdout.text();
+    assert!(said.starts_with("runs\n") && said.ends_with("\nsh\n"), "{done:?}");
 
     let mut policy = with_copy();
     if let Some(Mount::Verified { sha256, .. }) = policy.mounts.last_mut() {
@@ -441,14 +424,14 @@ fn frozen_processes_stand_still_until_they_are_thawed() {
     let read = |running: &Running<'_>| {
         running.sandbox().directory().and_then(|d| d.read_to_string("n").ok())
     };
-    util::wait_for("the counter", Duration::from_secs(20), || read(&running).is_some());
+    wait_for("the counter", Duration::from_secs(20), || read(&running).is_some());
     let frozen = running.freeze().expect("freezes").expect("still there");
     assert!(frozen >= 2, "{frozen}");
     let before = read(&running);
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(read(&running), before);
     running.thaw().expect("thaws");
-    util::wait_for("the counter", Duration::from_secs(20), || read(&running) != before);
+    wait_for("the counter", Duration::from_secs(20), || read(&running) != before);
     running.freeze().expect("freezes");
     running.terminate(Clock::Caller).expect("ends, although frozen");
     let done = running.finish().expect("finishes");
@@ -519,12 +502,9 @@ fn the_listener_comes_out_and_is_the_only_door() {
         stream.write_all(b"pong\n").expect("writes");
         text
     });
-    let done = sandbox
-        .run(&Command::new(
-            ["/usr/bin/bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8080; echo ping >&3; cat <&3"],
-            place("/work"),
-        ))
-        .expect("runs");
+    let asks = "exec 3<>/dev/tcp/127.0.0.1/8080; echo ping >&3; cat <&3";
+    let asks = Command::new(["/usr/bin/bash", "-c", asks], place("/work"));
+    let done = sandbox.run(&asks).expect("runs");
     assert_eq!(done.stdout.text(), "pong\n", "{done:?}");
     assert_eq!(&server.join().expect("served"), b"ping\n");
     assert!(begin(&policy()).listener().is_none());

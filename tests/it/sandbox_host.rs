@@ -1,29 +1,19 @@
 //! The sandbox seen from the host: the death of admit, and a machine that does not allow it.
 
 use std::io::{BufRead, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::files::script;
 use crate::fuzz::Dice;
+use crate::processes::{alive, marked_in, this_test, wait_for};
 use crate::sandbox::{begin, launcher, policy, sh};
 use crate::util;
 use admit::error::Reason;
 use admit::sandbox::{Launcher, namespaces, start};
-
-/// Whether any process of this machine has `word` in its arguments.
-fn running(word: &str) -> bool {
-    let list = std::fs::read_dir("/proc").expect("/proc");
-    list.flatten()
-        .filter(|e| e.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit()))
-        .any(|e| {
-            let line = std::fs::read(e.path().join("cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&line).split('\0').any(|arg| arg == word)
-        })
-}
 
 /// This test starts itself again as the admit that is to be killed.
 #[test]
@@ -39,29 +29,24 @@ fn when_admit_is_killed_nothing_of_the_sandbox_survives() {
     }
     // A number of seconds that nobody else sleeps.
     let word = format!("{}.{}", 100_000 + std::process::id(), std::process::id());
-    let mut holder = Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", "sandbox_host::when_admit_is_killed_nothing_of_the_sandbox_survives"])
-        .args(["--nocapture", "--test-threads=1"])
-        .env("ADMIT_TEST_HOLD", &word)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("starts");
+    let name = "sandbox_host::when_admit_is_killed_nothing_of_the_sandbox_survives";
+    let mut holder = this_test(name);
+    holder.env("ADMIT_TEST_HOLD", &word).stdout(Stdio::piped());
+    let mut holder = holder.spawn().expect("starts");
     let lines = std::io::BufReader::new(holder.stdout.take().expect("piped")).lines();
     let held = lines.map_while(Result::ok).any(|line| line == "holding");
     assert!(held, "the holder ended");
-    util::wait_for("the payload", Duration::from_secs(10), || running(&word));
+    let sleeping = format!("sleep\0{word}");
+    wait_for("the payload", Duration::from_secs(10), || alive(&sleeping));
     holder.kill().expect("SIGKILL");
     holder.wait().expect("reaped");
-    util::wait_for("everything to end", Duration::from_secs(10), || !running(&word));
+    wait_for("everything to end", Duration::from_secs(10), || !alive(&sleeping));
 }
 
 /// A program to start the sandbox's child with: a script that ends in it.
-fn wrapped(dir: &Path, script: &str) -> Launcher {
+fn wrapped(dir: &Path, text: &str) -> Launcher {
     let exe = dir.join("wrapped");
-    let text =
-        format!("#!/bin/sh\n{script}\n").replace("ADMIT", &util::admit().display().to_string());
-    std::fs::write(&exe, text).expect("a script");
-    std::fs::set_permissions(&exe, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    script(&exe, &text.replace("ADMIT", &util::admit().display().to_string()));
     Launcher { exe, scratch: dir.into() }
 }
 
@@ -91,16 +76,9 @@ fn a_sandbox_that_somebody_ended_while_it_was_built_is_not_unavailable() {
 
 /// The processes that have `marker` in their environment, oldest first.
 fn in_environment(marker: &str) -> Vec<Pid> {
-    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
-    let mut all: Vec<i32> = processes
-        .filter_map(|entry| {
-            let pid = entry.file_name().to_str()?.parse().ok()?;
-            let all = std::fs::read(entry.path().join("environ")).ok()?;
-            all.windows(marker.len()).any(|w| w == marker.as_bytes()).then_some(pid)
-        })
-        .collect();
-    all.sort_unstable();
-    all.into_iter().filter_map(Pid::from_raw).collect()
+    let mut all: Vec<Pid> = marked_in("environ", marker).collect();
+    all.sort_unstable_by_key(|pid| pid.as_raw_nonzero());
+    all
 }
 
 #[test]
@@ -191,13 +169,10 @@ fn root_of_a_user_namespace_without_a_second_id_is_refused() {
         return;
     }
     let name = "sandbox_host::root_of_a_user_namespace_without_a_second_id_is_refused";
-    let output = Command::new("unshare")
-        .args(["--user", "--map-root-user"])
-        .arg(std::env::current_exe().expect("this test"))
-        .args(["--exact", name])
-        .env("ADMIT_TEST_INNER", "1")
-        .output()
-        .expect("util-linux");
+    let inner = this_test(name);
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--user", "--map-root-user"]).arg(inner.get_program()).args(inner.get_args());
+    let output = unshare.env("ADMIT_TEST_INNER", "1").output().expect("util-linux");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("1 passed"), "{output:?}");
 }

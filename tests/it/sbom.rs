@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::util::{World, project};
@@ -38,10 +40,8 @@ fn everything_that_went_in_is_named_with_its_digest() {
         };
         let row = lock.lines().find(|line| line.contains(&format!("\"{name}\": ["))).unwrap();
         let sri = row.split("\"sha512-").nth(1).unwrap().split('"').next().unwrap();
-        let hex = one["hashes"][0]["content"].as_str().unwrap();
-        let bytes: Vec<u8> =
-            (0..64).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect();
-        assert_eq!(base64(&bytes), sri, "{reference}");
+        let bytes = hex::decode(one["hashes"][0]["content"].as_str().unwrap()).unwrap();
+        assert_eq!((bytes.len(), &*STANDARD.encode(&bytes)), (64, sri), "{reference}");
         assert_eq!(one["purl"], *reference);
         assert_eq!(one["licenses"][0]["license"]["id"], "MIT", "{reference}");
     }
@@ -72,23 +72,18 @@ fn everything_that_went_in_is_named_with_its_digest() {
     assert_eq!(std::fs::read_to_string(world.cwd().join("bom.json")).unwrap(), run.stdout());
 
     // A report of something else is no source of one.
-    let mut other: Value = serde_json::from_slice(&std::fs::read(recorded).unwrap()).unwrap();
-    other["plan_digest"] = format!("sha256:{}", "0".repeat(64)).into();
-    std::fs::write(world.cwd().join("other.json"), other.to_string()).unwrap();
-    world.admit(&["sbom", "--report", "other.json"]).refuse(5, "digest_mismatch");
+    let of_other = |field: &str, value: String| {
+        let mut other = crate::files::json(recorded);
+        other[field] = value.into();
+        std::fs::write(world.cwd().join("other.json"), other.to_string()).unwrap();
+        world.admit(&["sbom", "--report", "other.json"]).refuse(5, "digest_mismatch")
+    };
+    of_other("plan_digest", format!("sha256:{}", "0".repeat(64)));
     // Nor is one of another binary by the same plan.
-    let mut other: Value = serde_json::from_slice(&std::fs::read(recorded).unwrap()).unwrap();
-    other["sha256"] = "0".repeat(64).into();
-    std::fs::write(world.cwd().join("other.json"), other.to_string()).unwrap();
-    let other = world.admit(&["sbom", "--report", "other.json"]).refuse(5, "digest_mismatch");
+    let other = of_other("sha256", "0".repeat(64));
     assert!(other.stderr().contains("lock.json (embedded): sha256"), "{other}");
     let name = format!("unbuilt-{}", std::process::id());
     world.admit(&["lock", &name, "--like", "understudy"]).expect(0);
     world.admit(&["sbom", &name]).refuse(2, "not_found");
     world.admit(&["sbom"]).expect(2);
-}
-
-fn base64(bytes: &[u8]) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(bytes)
 }

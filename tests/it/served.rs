@@ -1,9 +1,6 @@
 //! A pass, from end to end: a provider from a source of its own and a served model in a private network, which is one of a
 //! namespace that the test makes. And each condition of a pass, switched off once: none may be missing.
 
-use std::os::unix::fs::PermissionsExt;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use admit::record::admission::Api;
@@ -14,9 +11,10 @@ use serde_json::{Value, json};
 use crate::faults::Fault::{Cut, Does, ReasoningOnly, Says, SaysLate, Thinks};
 use crate::faults::When::{Later, Probe, Turn};
 use crate::faults::{FAILED, Fault, When, player};
+use crate::files::script;
 use crate::namespace::{entered_with, lead};
 use crate::trial::{Built, Left, PYTHON, Trial, real_case, sourced, understudy};
-use crate::util::{World, var};
+use crate::util::{World, faults, var};
 
 /// Where a test in its namespace finds what was built outside.
 const BUILT: &str = "ADMIT_TEST_BUILT";
@@ -161,6 +159,16 @@ fn with(field: &'static str, value: &'static str) -> impl Fn(Trial) -> Trial + S
     }
 }
 
+/// With a judge that takes nothing for good: without drawn calls, whose results the wrong reference would compute.
+pub fn void_baseline(trial: Trial) -> Trial {
+    let trial = trial.fixture("reference.patch", |_| IDLE.to_owned());
+    trial.fixture("fixture.json", |text| {
+        let mut fixture: Value = serde_json::from_str(&text).unwrap();
+        fixture.as_object_mut().unwrap().remove("generator");
+        fixture.to_string()
+    })
+}
+
 /// Every condition of a pass that a run can miss, switched off.
 fn table() -> Vec<Row> {
     let does = |what, because, command: &'static str| {
@@ -169,15 +177,9 @@ fn table() -> Vec<Row> {
     let key: &'static str = Box::leak(crate::upstream::key().into_boxed_str());
     let other = |mut trial: Trial| {
         let binary = trial.state.parent().unwrap().join("other");
-        std::fs::write(&binary, "#!/bin/sh\n").unwrap();
-        std::fs::set_permissions(&binary, PermissionsExt::from_mode(0o755)).unwrap();
+        script(&binary, "");
         trial.binary = Some(binary);
         trial
-    };
-    let without_generator = |text: String| {
-        let mut fixture: Value = serde_json::from_str(&text).unwrap();
-        fixture.as_object_mut().unwrap().remove("generator");
-        fixture.to_string()
     };
     vec![
         // The gate.
@@ -253,10 +255,7 @@ fn table() -> Vec<Row> {
         // The evidence.
         Row::of("the key in a reply", "fail", "secret_found").fault(Turn(4), Says(key)).elsewhere(),
         Row::of("a judge that takes nothing for good", "fail", "void_baseline")
-            .trial(move |trial| {
-                let trial = trial.fixture("reference.patch", |_| IDLE.to_owned());
-                trial.fixture("fixture.json", without_generator)
-            })
+            .trial(void_baseline)
             .elsewhere(),
         Row::of("a judge that takes no change for good", "fail", "void_baseline").trial(|trial| {
             let trial = trial.fixture("workspace/strings.py", |_| RIGHT.to_owned());
@@ -292,7 +291,7 @@ fn passes_over(api: Api, built: &Built) {
     let bridge = left.json("backend/bridge.json");
     assert_eq!(
         (&bridge["network_class"], &bridge["upstream"]),
-        (&json!("private"), &json!("http"))
+        (&"private".into(), &"http".into())
     );
     // The address is in nothing that is kept.
     let holds = |bytes: &Vec<u8>| bytes.windows(ADDRESS.len()).any(|w| w == ADDRESS.as_bytes());
@@ -369,18 +368,7 @@ fn passes_over(api: Api, built: &Built) {
 #[expect(clippy::print_stderr, reason = "the figure must be seen")]
 fn every_condition(name: &str, built: &Built, all: bool) {
     let rows: Vec<Row> = table().into_iter().filter(|row| all || !row.elsewhere).collect();
-    let (next, faults) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| {
-                while let Some(row) = rows.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let wrong = row.wrong(built);
-                    faults.lock().unwrap().extend(wrong);
-                }
-            });
-        }
-    });
-    let faults = faults.into_inner().unwrap();
+    let faults = faults(&rows, |row| row.wrong(built));
     let right = rows.len() - faults.len();
     eprintln!("{name}: {right} of {} conditions of a pass hold", rows.len());
     assert!(faults.is_empty(), "{}", faults.join("\n"));

@@ -9,14 +9,9 @@ use admit::record::wire::ReasoningField;
 use regex::Regex;
 use serde_json::{Value, json};
 
+use crate::files::shipped;
 use crate::trial::{Built, Left, Trial, after_probe, real_case, understudy};
 use crate::upstream::Behaviour;
-use crate::util;
-
-fn shape() -> Value {
-    let path = util::project().join("fixtures/understudy-shape.json");
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
 
 fn keys(value: &Value) -> Vec<String> {
     let mut keys: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
@@ -235,7 +230,7 @@ fn lists(value: &Value) -> BTreeMap<String, BTreeSet<Vec<String>>> {
 
 /// Plays every scenario with what was built; nothing may be seen that is not listed, or be listed and not seen.
 fn holds(built: &Built) {
-    let list = shape();
+    let list = shipped("fixtures/understudy-shape.json");
     let mut seen = Seen::default();
     let mut pairs = BTreeSet::new();
     for name in keys(&list["scenarios"]) {

@@ -3,7 +3,6 @@
 //! busy machine tells one from the other; the time that it took is printed.
 
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::mpsc;
@@ -11,11 +10,14 @@ use std::time::{Duration, Instant};
 
 use admit::error::Reason;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::run::{SCRIPTED, admit_loopback, built, reads_back, variant};
+use crate::files::{self, script};
+use crate::model::add_model;
+use crate::processes::{alive, kill_marked, wait_for};
+use crate::run::{admit_loopback, built, reads_back, scripted, variant};
 use crate::upstream::MODEL;
-use crate::util::{Run, World, alive, kill_marked, wait_for};
+use crate::util::{Run, World};
 
 /// A server that takes connections and never says anything: its address, and a word for each connection.
 fn silent() -> (String, mpsc::Receiver<()>) {
@@ -37,16 +39,14 @@ fn silent() -> (String, mpsc::Receiver<()>) {
 /// Starts admit, waits until it is where it is to be stopped, sends `signal`, and gives what it left.
 #[expect(clippy::print_stderr, reason = "how long it took must be seen")]
 fn told(world: &World, args: &[&str], signal: Signal, ready: impl FnOnce()) -> Run {
-    let mut command = world.command(args);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = world.start(args);
     ready();
     kill_process(Pid::from_child(&child), signal).unwrap();
     let begin = Instant::now();
-    let output = child.wait_with_output().unwrap();
-    let took = begin.elapsed();
     let line = args.join(" ");
+    let run = world.ended(&line, child);
+    let took = begin.elapsed();
     eprintln!("told to stop: admit {line} was gone after {} ms", took.as_millis());
-    let run = Run::of(&line, world.cwd(), output);
     assert!(took < Duration::from_secs(5), "{took:?}: {run}");
     let own = world.path().to_str().unwrap();
     wait_for("everything that it started", Duration::from_secs(5), || !alive(own));
@@ -56,18 +56,16 @@ fn told(world: &World, args: &[&str], signal: Signal, ready: impl FnOnce()) -> R
 fn is_sealed(world: &World, run: Run) {
     assert!(run.stderr().contains("stopping: what is done so far is kept"), "{run}");
     let outcome = run.expect(i32::from(Reason::Interrupted.kind().exit_code())).json();
-    let dirs = std::fs::read_dir(world.home().join(".local/state/admit/runs")).unwrap();
+    let dirs = std::fs::read_dir(world.runs()).unwrap();
     let dirs: Vec<PathBuf> =
         dirs.map(|entry| entry.unwrap().path()).filter(|p| p.is_dir()).collect();
     let [dir] = &dirs[..] else { panic!("{dirs:?}") };
-    let report: Value =
-        serde_json::from_slice(&std::fs::read(dir.join("report.json")).unwrap()).unwrap();
+    let report = files::json(dir.join("report.json"));
     assert_eq!(report["failure_class"], "interrupted", "{report:#}");
     assert!(dir.join("backend/run-interrupted.txt").is_file());
-    let id =
-        serde_json::from_slice::<Value>(&std::fs::read(dir.join("seal.json")).unwrap()).unwrap();
-    reads_back(world, &json!({ "directory": dir, "id": id["id"] }));
-    assert_eq!((&outcome["schema"], &outcome["id"]), (&json!("admit.run/2"), &id["id"]));
+    let seal = files::json(dir.join("seal.json"));
+    reads_back(world, &json!({ "directory": dir, "id": seal["id"] }));
+    assert_eq!((&outcome["schema"], &outcome["id"]), (&json!("admit.run/2"), &seal["id"]));
 }
 
 #[test]
@@ -94,21 +92,12 @@ fn while_the_credential_helper_is_asked() {
     // It waits by a program of its own, which bears the marker of this world as well.
     let asleep = world.path().join("asleep");
     std::os::unix::fs::symlink("/bin/sleep", &asleep).unwrap();
-    let begun = world.path().join("begun");
-    let text = format!(
-        "#!/bin/sh\n: > {begun}\n{asleep} 86263 &\nwait\n",
-        begun = begun.display(),
-        asleep = asleep.display()
-    );
-    let login = world.path().join("login");
-    std::fs::write(&login, &text).unwrap();
-    std::fs::set_permissions(&login, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (begun, login) = (world.path().join("begun"), world.path().join("login"));
+    script(&login, &format!(": > {}\n{} 86263 &\nwait", begun.display(), asleep.display()));
     let model = format!("test/{MODEL}");
-    let by = ["--approval-source", "the owner", "--review-trigger", "any change"];
-    let by =
-        [&by[..], &["--network", "this-machine", "--credential", "helper", "--helper"]].concat();
-    let add = [&["model", "add", &model][..], &by, &[login.to_str().unwrap()]].concat();
-    world.admit(&[&add[..], &["--helper-timeout", "300"]].concat()).expect(0);
+    let helper = ["--network", "this-machine", "--credential", "helper", "--helper-timeout", "300"];
+    let program = ["--helper", login.to_str().unwrap()];
+    world.admit(&add_model(&model, &[&helper[..], &program].concat())).expect(0);
     let args = ["run", "--json", "stage2", "--provider", "understudy", "--model", &model];
     let ready = || {
         wait_for("the helper", Duration::from_secs(60), || begun.exists());
@@ -143,19 +132,14 @@ fn while_pip_is_at_work() {
 #[test]
 fn while_the_judge_waits_for_the_tests() {
     let world = built();
-    variant(&world, "sleeper", |_, _| {});
-    let root = world.home().join(".local/share/admit/root/fixtures/sleeper");
+    variant(&world, "sleeper", |_| {});
+    let root = world.root().join("fixtures/sleeper");
     let test = std::fs::read_dir(root.join("workspace/tests")).unwrap().next().unwrap().unwrap();
-    let slow = format!(
-        "import time\ntime.sleep(86247)\n{}",
-        std::fs::read_to_string(test.path()).unwrap()
-    );
-    std::fs::write(test.path(), slow).unwrap();
+    let text = std::fs::read_to_string(test.path()).unwrap();
+    std::fs::write(test.path(), format!("import time\ntime.sleep(86247)\n{text}")).unwrap();
     world.admit(&["fixture", "sleeper", "--record"]).expect(0);
-    let mut args = vec!["run", "--json"];
-    args.extend(SCRIPTED);
-    args.insert(3, "sleeper");
-    let runs = world.home().join(".local/state/admit/runs");
+    let args = [&["run", "--json"], &scripted("sleeper")[..]].concat();
+    let runs = world.runs();
     let run = told(&world, &args, Signal::TERM, || {
         wait_for("the gates", Duration::from_secs(120), || {
             let dirs = std::fs::read_dir(&runs).into_iter().flatten().flatten();

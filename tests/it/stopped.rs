@@ -1,23 +1,19 @@
 //! A run that somebody stops: a whole group that is told to end, as schedulers do it, at any instant; an agent or its
 //! sandbox that is killed from outside. It says nothing about the agent, and is sealed in time.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 
+use crate::files::script;
 use crate::fuzz::Dice;
+use crate::processes::{alive, family, marked, nobody_lives, send, stat, wait_for};
 use crate::run::{SCRIPTED, built};
-use crate::survive::{family, nobody_lives, runs};
+use crate::survive::runs;
 use crate::trial::Trial;
-use crate::util::{Run, World, marked, not_run, var, wait_for};
-
-fn send(pid: u32, signal: Signal) {
-    // It may have ended meanwhile.
-    let _ = kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal);
-}
+use crate::util::{World, not_run, var};
 
 #[test]
 fn a_group_that_is_told_to_end_at_any_instant_is_interrupted_and_sealed_within_two_seconds() {
@@ -44,13 +40,13 @@ fn a_group_that_is_told_to_end_at_any_instant_is_interrupted_and_sealed_within_t
     while stopped < signals.len() {
         let signal = signals[stopped];
         let before = runs(&world);
-        let mut command = world.command(&args);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let child = world.start(&args);
+        let pid = Pid::from_child(&child);
         let fresh = || runs(&world).difference(&before).next().cloned();
         wait_for("the run directory", Duration::from_secs(60), || fresh().is_some());
         std::thread::sleep(whole.mul_f64(dice.roll(900) as f64 / 1000.0));
         let dir = fresh().unwrap();
-        let family = family(child.id());
+        let family = family(pid);
         // In any order: the agent may go first, or admit.
         let agents_first = dice.roll(2) == 0;
         // The file system's clock, which the seal's time is of.
@@ -61,20 +57,19 @@ fn a_group_that_is_told_to_end_at_any_instant_is_interrupted_and_sealed_within_t
         };
         let told = now();
         if !agents_first {
-            send(child.id(), signal);
+            send(pid, signal);
         }
-        for (pid, _) in family.iter().filter(|(pid, _)| *pid != child.id()) {
-            send(*pid, signal);
+        for (member, _) in family.iter().filter(|(member, _)| *member != pid) {
+            send(*member, signal);
         }
         if agents_first {
-            send(child.id(), signal);
+            send(pid, signal);
         }
         let all_told = now();
         // And once more, as the shell of a job passes on what it was told itself.
         std::thread::sleep(Duration::from_millis(dice.roll(60) as u64));
-        send(child.id(), signal);
-        let output = child.wait_with_output().unwrap();
-        let ended = Run::of("stopped", world.cwd(), output);
+        send(pid, signal);
+        let ended = world.ended("stopped", child);
         nobody_lives(&family);
         let sealed = written(dir.join("seal.json"));
         // A run that was sealed before is what it was.
@@ -92,13 +87,10 @@ fn a_group_that_is_told_to_end_at_any_instant_is_interrupted_and_sealed_within_t
 
 #[test]
 fn what_a_signal_ended_before_the_start_is_no_refusal() {
-    let program = |name: &str, script: &str| {
+    let program = |name: &str, text: &str| {
         let mut world = World::new();
         let bin = world.path().join("bin");
-        std::fs::create_dir(&bin).unwrap();
-        std::fs::write(bin.join(name), format!("#!/bin/sh\n{script}\n")).unwrap();
-        let mode = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(bin.join(name), mode).unwrap();
+        script(bin.join(name), text);
         let path = var("PATH").unwrap_or_default();
         world.set("PATH", format!("{}:{path}", bin.display()));
         world
@@ -115,15 +107,13 @@ fn what_a_signal_ended_before_the_start_is_no_refusal() {
         let world = program(name, &script);
         let code = if class == "gate_refused" { 3 } else { 75 };
         let args = ["run", "--json", "stage2", "--engine", "fake"];
-        let ran = Run::of(name, world.cwd(), world.command(&args).output().unwrap());
-        let outcome = ran.expect(code).json();
+        let outcome = world.plain(&args).expect(code).json();
         assert_eq!(outcome["report"]["failure_class"], class, "{script}: {outcome:#}");
         assert_eq!(outcome["report"]["case_process_started"], false);
         let dir = outcome["directory"].as_str().unwrap();
         let accept = if code == 3 { "blocked" } else { "fail" };
         world.admit(&["verify", dir, "--accept", accept]).expect(0);
-        let dry = [&args[..], &["--dry-run"]].concat();
-        let dry = Run::of(name, world.cwd(), world.command(&dry).output().unwrap()).expect(code);
+        let dry = world.plain(&[&args[..], &["--dry-run"]].concat()).expect(code);
         assert!(code == 3 || dry.json()["reason"] == class, "{dry}");
     }
 }
@@ -168,10 +158,9 @@ fn a_run_in_a_small_memory_cgroup_is_killed_from_outside_and_the_counter_is_the_
         return not_run("a memory cgroup: this user may make none");
     };
     let world = built();
-    let enter = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", group.0.display());
+    let enter = format!("echo $$ > {}/cgroup.procs || exit", group.0.display());
     let args = [&["run", "--json"][..], &SCRIPTED].concat();
-    let output = world.command_behind(&["sh", "-c", &enter, "sh"], &args).output().unwrap();
-    let outcome = Run::of("in a memory cgroup", world.cwd(), output).expect(75).json();
+    let outcome = world.under(&enter, &args).expect(75).json();
     let report = &outcome["report"];
     assert_eq!(report["failure_class"], "killed_from_outside", "{report:#}");
     let why = report["blockers"][0].as_str().unwrap();
@@ -184,13 +173,9 @@ fn a_run_in_a_small_memory_cgroup_is_killed_from_outside_and_the_counter_is_the_
 fn a_sandbox_whose_init_somebody_killed_says_nothing_about_the_agent() {
     let sleeping = "sleep\086271";
     let killer = std::thread::spawn(move || {
-        wait_for("the agent's sleep", Duration::from_secs(120), || {
-            marked(sleeping).next().is_some()
-        });
+        wait_for("the agent's sleep", Duration::from_secs(120), || alive(sleeping));
         let agent = marked(sleeping).next().unwrap();
-        let stat = std::fs::read_to_string(format!("/proc/{agent}/stat")).unwrap();
-        let init = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap();
-        send(init.parse().unwrap(), Signal::KILL);
+        send(stat(agent).unwrap().0.unwrap(), Signal::KILL);
     });
     let left = Trial::script("exec sleep 86271").scripted();
     killer.join().unwrap();
@@ -198,12 +183,11 @@ fn a_sandbox_whose_init_somebody_killed_says_nothing_about_the_agent() {
 }
 
 /// Kills the first process that has `marker` in its arguments and descends from `admit`; whether there was one.
-fn kill_one(admit: u32, marker: &str, gone: impl Fn() -> bool) -> bool {
-    while !gone() {
-        let family = family(admit);
-        let ours = |pid: &i32| family.iter().any(|(member, _)| i32::try_from(*member) == Ok(*pid));
-        if let Some(pid) = marked(marker).find(ours) {
-            send(pid.try_into().unwrap(), Signal::KILL);
+fn kill_one(admit: &mut Child, marker: &str) -> bool {
+    while admit.try_wait().unwrap().is_none() {
+        let family = family(Pid::from_child(admit));
+        if let Some(pid) = marked(marker).find(|pid| family.iter().any(|(one, _)| one == pid)) {
+            send(pid, Signal::KILL);
             return true;
         }
     }
@@ -218,14 +202,10 @@ fn no_process_of_the_judge_that_somebody_killed_speaks_against_the_agent() {
         let mut killed = false;
         // It may have ended by itself between the look and the signal, or before any look.
         for _ in 0..5 {
-            let mut command = world.command(&args);
-            let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-            let id = child.id();
-            let ended = std::cell::RefCell::new(&mut child);
-            killed = kill_one(id, marker, || ended.borrow_mut().try_wait().unwrap().is_some());
-            let ran = Run::of(marker, world.cwd(), child.wait_with_output().unwrap());
+            let mut child = world.start(&args);
+            killed = kill_one(&mut child, marker);
             // A judge's process is started anew.
-            let report = ran.expect(0).json()["report"].clone();
+            let report = world.ended(marker, child).expect(0).json()["report"].clone();
             assert!(report["failure_class"].is_null(), "{marker}: {report:#}");
             if killed {
                 break;

@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::run::{SCRIPTED, built, directory, reads_back, run};
-use crate::util::{Run, World, wait_for};
+use crate::processes::{Process, family, nobody_lives, wait_for};
+use crate::run::{SCRIPTED, built, directory, reads_back, row, run};
+use crate::util::{Run, World};
+use crate::verify::in_state;
 
 const FAKE: [&str; 3] = ["stage2", "--engine", "fake"];
 
@@ -32,11 +34,8 @@ fn without_pip_or_python_nothing_starts() {
         assert_eq!(report["status"], "blocked");
         assert_eq!(report["failure_reason"], "gate refused: tools");
         assert_eq!(report["case_process_started"], false);
-        let rows = report["gates"].as_array().unwrap();
-        let failed = crate::verify::in_state(&report["gates"], "failed");
-        assert_eq!(failed, ["tools"]);
-        let tools = rows.iter().find(|row| row["id"] == "tools").unwrap();
-        tools["found"].as_str().unwrap().to_owned()
+        assert_eq!(in_state(&report["gates"], "failed"), ["tools"]);
+        row(&report["gates"], "tools")["found"].as_str().unwrap().to_owned()
     };
     let outcome = run(&world, &FAKE, 4);
     assert!(tools(&outcome).contains("pip"), "{outcome:#}");
@@ -60,21 +59,15 @@ fn a_limit_of_the_machine_is_named_and_speaks_against_nobody() {
         ("ulimit -f 140000", "RLIMIT_FSIZE is 71680000", "ulimit -f unlimited"),
         ("ulimit -n 100", "RLIMIT_NOFILE is 100", "ulimit -n 4096"),
     ] {
-        let script = format!("{shell}; exec \"$@\"");
-        let output = world.command_behind(&["sh", "-c", &script, "sh"], &run).output().unwrap();
-        let run = Run::of(shell, world.cwd(), output);
+        let run = world.under(shell, &run);
         let answer = run.json();
         let said =
             |at: &str| answer.pointer(at).unwrap_or_else(|| panic!("{at}: {run}")).to_string();
         if run.code() == Some(9) && answer["schema"] == "admit.run/2" {
-            let failed = crate::verify::in_state(&answer["report"]["gates"], "failed");
-            assert_eq!(failed, ["sandbox"], "{run}");
+            assert_eq!(in_state(&answer["report"]["gates"], "failed"), ["sandbox"], "{run}");
         } else {
-            assert_eq!(
-                (run.code(), answer["reason"].as_str()),
-                (Some(9), Some("limit_hit")),
-                "{run}"
-            );
+            let said_no = (run.code(), answer["reason"].as_str());
+            assert_eq!(said_no, (Some(9), Some("limit_hit")), "{run}");
             let (said, fixes) = (said("/found"), said("/fix"));
             assert!(said.contains(found) && fixes.contains(fix), "{found} {fix}: {said} {fixes}");
         }
@@ -102,57 +95,14 @@ fn a_place_for_evidence_that_cannot_be_written_is_named() {
 fn two_runs_at_once_know_nothing_of_each_other() {
     let world = World::with_shared_store();
     let args = [&["run", "--json"][..], &FAKE].concat();
-    let start = || world.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let both = [start().unwrap(), start().unwrap()];
+    let both = [(); 2].map(|()| world.start(&args));
     let mut seen = BTreeSet::new();
     for child in both {
-        let output = child.wait_with_output().unwrap();
-        let outcome = Run::of("run", world.cwd(), output).expect(0).json();
+        let outcome = world.ended("run", child).expect(0).json();
         assert_eq!(outcome["report"]["status"], "rehearsed");
         reads_back(&world, &outcome);
         assert!(seen.insert((directory(&outcome), outcome["id"].to_string())));
     }
-}
-
-/// A process by its id and the time of its start, so that a new one of the same id is not taken for it.
-pub type Process = (u32, String);
-
-fn stat(pid: u32) -> Option<(u32, String)> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name may hold anything; what follows its last bracket does not (proc_pid_stat(5)).
-    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
-    // A process that ended and that nobody has waited for is not alive.
-    (fields[0] != "Z").then(|| Some((fields[1].parse().ok()?, fields[19].to_owned())))?
-}
-
-/// Everything that descends from `root`, itself included.
-pub fn family(root: u32) -> BTreeSet<Process> {
-    let mut all = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        if let Some((parent, start)) = stat(pid) {
-            all.push((pid, parent, start));
-        }
-    }
-    let mut known = BTreeSet::from([root]);
-    loop {
-        let more: Vec<u32> = all
-            .iter()
-            .filter(|(pid, parent, _)| known.contains(parent) && !known.contains(pid))
-            .map(|(pid, ..)| *pid)
-            .collect();
-        if more.is_empty() {
-            break;
-        }
-        known.extend(more);
-    }
-    all.into_iter().filter(|(pid, ..)| known.contains(pid)).map(|(pid, _, s)| (pid, s)).collect()
-}
-
-fn lives((pid, start): &Process) -> bool {
-    stat(*pid).is_some_and(|(_, now)| now == *start)
 }
 
 /// When a run is told to stop.
@@ -167,16 +117,15 @@ enum Moment {
 }
 
 pub fn runs(world: &World) -> BTreeSet<PathBuf> {
-    let dir = world.home().join(".local/state/admit/runs");
-    std::fs::read_dir(dir).map_or(BTreeSet::new(), |dir| dir.map(|e| e.unwrap().path()).collect())
+    let dir = std::fs::read_dir(world.runs());
+    dir.map_or(BTreeSet::new(), |dir| dir.map(|e| e.unwrap().path()).collect())
 }
 
 /// Starts a run, waits for the moment, and sends the signal. Gives the run, its directory, and who lived before.
-fn signalled(world: &World, moment: Moment, signal: Signal) -> (Run, PathBuf, BTreeSet<Process>) {
+fn signalled(world: &World, moment: Moment, signal: Signal) -> (Run, PathBuf, Vec<Process>) {
     let before = runs(world);
     let args = [&["run", "--json"][..], &SCRIPTED].concat();
-    let mut child: Child =
-        world.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = world.start(&args);
     let fresh = || runs(world).difference(&before).next().cloned();
     wait_for("the run directory", Duration::from_secs(60), || fresh().is_some());
     let mut words = BufReader::new(child.stderr.take().unwrap());
@@ -190,17 +139,11 @@ fn signalled(world: &World, moment: Moment, signal: Signal) -> (Run, PathBuf, BT
         line.clear();
         assert!(words.read_line(&mut line).unwrap() > 0, "it ended before {moment:?}");
     }
-    let family = family(child.id());
-    kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), signal).unwrap();
+    let family = family(Pid::from_child(&child));
+    kill_process(Pid::from_child(&child), signal).unwrap();
     let dir = fresh().unwrap();
     std::thread::spawn(move || std::io::copy(&mut words, &mut std::io::sink()));
-    let output = child.wait_with_output().unwrap();
-    (Run::of("signalled", world.cwd(), output), dir, family)
-}
-
-#[track_caller]
-pub fn nobody_lives(family: &BTreeSet<Process>) {
-    wait_for("the end of all of it", Duration::from_secs(20), || !family.iter().any(lives));
+    (world.ended("signalled", child), dir, family)
 }
 
 #[test]

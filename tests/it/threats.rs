@@ -1,23 +1,14 @@
 //! `docs/threat-model.md` claims nothing without a test: each row names some, and all of them exist.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
+use crate::layering::sources_in;
 use crate::util::project;
 
 /// The names of all tests: of functions with the attribute, and of those that a table of attempts makes.
 fn tests() -> BTreeSet<String> {
-    fn walk(dir: &Path, out: &mut BTreeSet<String>) {
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                walk(&path, out);
-            } else if path.extension().is_some_and(|end| end == "rs") {
-                collect(&std::fs::read_to_string(&path).unwrap(), out);
-            }
-        }
-    }
-    fn collect(text: &str, out: &mut BTreeSet<String>) {
+    let mut out = BTreeSet::new();
+    for (_, text) in ["src", "tests"].into_iter().flat_map(sources_in) {
         let mut of_a_test = false;
         for line in text.lines().map(str::trim) {
             if let Some(rest) = line.strip_prefix("fn ") {
@@ -34,10 +25,6 @@ fn tests() -> BTreeSet<String> {
                 out.insert(name.to_owned());
             }
         }
-    }
-    let mut out = BTreeSet::new();
-    for dir in ["src", "tests"] {
-        walk(&project().join(dir), &mut out);
     }
     out
 }

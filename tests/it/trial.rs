@@ -1,7 +1,6 @@
 //! One run of a provider as `admit run` makes it, with clocks, limits, records and a binary of the test's own.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -28,9 +27,9 @@ use admit::run::{self, Options, fixture};
 use admit::store::{Hashes, Store};
 use serde_json::{Value, json};
 
-use crate::judge::{host, shown};
-use crate::repo::commit;
-use crate::run::put;
+use crate::files::{self, below, edit, mode, shipped};
+use crate::judge::{loaded, shown};
+use crate::repo::{commit, mirror, on_mirror};
 use crate::upstream::{MODEL, MockServer, key, serve_during};
 use crate::util::{self, World};
 
@@ -64,17 +63,26 @@ impl Built {
     }
 }
 
-/// The Bun that the stand-in's lock pins, as a program at `to`.
+/// The digest of the Bun that the stand-in's lock pins.
+pub fn pinned_bun() -> Digest {
+    let lock = shipped("lockfiles/understudy.lock.json");
+    sha256(&lock["toolchain"]["bun"]["platforms"][platform()]["binary_sha256"])
+}
+
+/// That Bun as a program at `to`.
 pub fn bun(to: &Path) {
-    let lock = std::fs::read(util::project().join("lockfiles/understudy.lock.json")).unwrap();
-    let lock: Value = serde_json::from_slice(&lock).unwrap();
-    let platform = admit::host::platform().unwrap().to_string();
-    let sha256 = &lock["toolchain"]["bun"]["platforms"][&platform]["binary_sha256"];
-    let sha256: Digest = format!("sha256:{}", sha256.as_str().unwrap()).parse().unwrap();
     understudy();
     let store = shown("store", Store::open(&util::shared_store()));
-    std::fs::copy(store.file_path(&sha256), to).unwrap();
-    std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::copy(store.file_path(&pinned_bun()), to).unwrap();
+    mode(to, 0o755);
+}
+
+fn platform() -> String {
+    admit::host::platform().unwrap().to_string()
+}
+
+fn sha256(hex: &Value) -> Digest {
+    format!("sha256:{}", hex.as_str().unwrap()).parse().unwrap()
 }
 
 /// What a test does when a stage of the run begins.
@@ -113,13 +121,6 @@ pub struct Left {
     _world: World,
 }
 
-/// The model that a trial asks for.
-enum Model {
-    Scripted,
-    /// The base URL.
-    Served(String),
-}
-
 /// The stand-in, built once a process.
 pub fn understudy() -> Built {
     static BUILT: OnceLock<Built> = OnceLock::new();
@@ -138,7 +139,6 @@ pub fn sourced() -> Built {
     let built = BUILT.get_or_init(|| {
         let world = World::with_shared_store();
         let name = "another";
-        let mirror = world.path().join("mirror");
         let files: Vec<(String, String)> = (files(&util::project().join("fixtures/understudy")))
             .into_iter()
             .map(|(path, bytes)| {
@@ -147,11 +147,8 @@ pub fn sourced() -> Built {
             })
             .collect();
         let files: Vec<(&str, &str)> = files.iter().map(|(p, t)| (&**p, &**t)).collect();
-        let rev = commit(&mirror.join(name), &files);
-        let mirror = format!("https://provider.invalid/=file://{}/", mirror.display());
-        let admit = |args: &[&str]| {
-            world.admit(&[args, &["--mirror", &mirror]].concat()).expect(0);
-        };
+        let rev = commit(&mirror(&world).join(name), &files);
+        let admit = |args: &[&str]| drop(on_mirror(&world, args).expect(0));
         let url = format!("https://provider.invalid/{name}.git");
         let from = ["--source", &url, "--rev", &rev, "--like", "understudy"];
         let own = ["--build-path", "/tmp/admit-another", "--version-text", "1.0.1"];
@@ -167,19 +164,25 @@ pub fn sourced() -> Built {
 /// The commit of real Case that the mirror of this project's tests has, and that the stand-in was recorded from.
 pub const CASE: (&str, &str) = ("case-30b1fa1", "30b1fa1285a9d8f5a05f81377bcf95fbe250642c");
 
-/// Locks, builds and records real Case in `world`; false, and said so, where no mirror of it is named.
-pub fn build_case(world: &World) -> bool {
+/// Locks a commit of real Case under a name, and gives the mirror; nothing, and said so, where none is named.
+pub fn lock_case(world: &World, name: &str, rev: &str) -> Option<String> {
     let Some(mirror) = util::var("ADMIT_TEST_CASE_MIRROR") else {
         util::not_run("real Case: ADMIT_TEST_CASE_MIRROR names no mirror");
-        return false;
+        return None;
     };
-    let (name, rev) = CASE;
     let source = ["--source", "https://github.com/workos/case.git", "--rev", rev];
     let mirror = format!("https://github.com/=file://{mirror}/");
     let build = ["--bun", "1.3.14", "--build-path", "/tmp/workos-case"];
     // The commit that the embedded lock names does not trust it.
     let more = ["--skip-script", "@ast-grep/cli", "--mirror", &mirror];
     world.admit(&[&["lock", name][..], &source, &build, &more].concat()).expect(0);
+    Some(mirror)
+}
+
+/// Locks, builds and records real Case in `world`; false where no mirror of it is named.
+pub fn build_case(world: &World) -> bool {
+    let (name, rev) = CASE;
+    let Some(mirror) = lock_case(world, name, rev) else { return false };
     world.admit(&["build", name, "--mirror", &mirror]).expect(0);
     world.admit(&["lock", name, "--update"]).expect(0);
     world.admit(&["build", name, "--mirror", &mirror, "--record"]).expect(0);
@@ -198,7 +201,7 @@ pub fn real_case() -> Option<Built> {
 
 /// The records that a build left in `world` beside the embedded ones, and the output that they name in the shared store.
 fn left_by_build(world: &World, provider: &str) -> Built {
-    let root = shown("root", Root::find(&host(&world.home()), None, None));
+    let root = shown("root", Root::find(&world.host(), None, None));
     let lock = format!("lockfiles/{provider}.lock.json");
     let builds = format!("admissions/builds/{provider}--");
     let all = root.below("");
@@ -207,18 +210,14 @@ fn left_by_build(world: &World, provider: &str) -> Built {
         .map(|(path, bytes)| (path.to_owned(), bytes.to_vec()))
         .collect();
     let lock: Value = serde_json::from_slice(&records[&lock]).unwrap();
-    let platform = admit::host::platform().unwrap().to_string();
-    let sha256 = lock["outputs"][platform]["sha256"].as_str().unwrap();
-    let sha256: Digest = format!("sha256:{sha256}").parse().unwrap();
+    let output = sha256(&lock["outputs"][platform()]["sha256"]);
     let store = shown("store", Store::open(&util::shared_store()));
-    Built { binary: store.file_path(&sha256), provider: provider.to_owned(), records }
+    Built { binary: store.file_path(&output), provider: provider.to_owned(), records }
 }
 
 /// What the scripted model says in a fixture that admit ships.
 pub fn script(task: &str) -> Script {
-    let world = World::new();
-    let root = shown("root", Root::find(&host(&world.home()), None, None));
-    shown("fixture", fixture::load(&root, &task.parse().unwrap())).script
+    loaded(task).script
 }
 
 /// An agent that asks the model for ever, and says what it is told.
@@ -248,7 +247,7 @@ impl Trial {
     pub fn built(built: Built) -> Self {
         let world = World::new();
         for (path, bytes) in &built.records {
-            put(&world, path, bytes);
+            world.put(path, bytes);
         }
         Self::of(world, &built.provider, None)
     }
@@ -257,9 +256,7 @@ impl Trial {
     pub fn script(text: &str) -> Self {
         let world = World::new();
         let binary = world.path().join("ca");
-        let text = format!("#!/bin/sh\n{text}\n");
-        std::fs::write(&binary, &text).unwrap();
-        std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o755)).unwrap();
+        files::script(&binary, text);
         put_records(&world, "trial", &binary);
         Self::of(world, "trial", Some(binary))
     }
@@ -281,12 +278,7 @@ impl Trial {
 
     /// The recorded build, changed.
     fn built_as(self, change: impl FnOnce(&mut Value)) -> Self {
-        let root = self.world.home().join(".local/share/admit/root");
-        let builds = std::fs::read_dir(root.join("admissions/builds")).unwrap();
-        let place = builds.map(|entry| entry.unwrap().path()).next().unwrap();
-        let mut report: Value = serde_json::from_slice(&std::fs::read(&place).unwrap()).unwrap();
-        change(&mut report);
-        std::fs::write(&place, record::pretty(&report)).unwrap();
+        edit(&below(&self.world.root().join("admissions/builds"))[0], change);
         self
     }
 
@@ -297,13 +289,10 @@ impl Trial {
 
     /// Another `run` section in the lock, with the record that fits it.
     pub fn run_as(self, run: Value) -> Self {
-        let root = self.world.home().join(".local/share/admit/root");
-        let place = root.join(format!("lockfiles/{}.lock.json", self.provider));
-        let mut lock: Value = serde_json::from_slice(&std::fs::read(&place).unwrap()).unwrap();
-        lock["run"] = run;
-        let bytes = record::pretty(&lock);
-        let locked = shown("lock", Locked::new(record::parse(&bytes).unwrap(), "a trial's".into()));
-        std::fs::write(&place, &bytes).unwrap();
+        let place = self.world.root().join(format!("lockfiles/{}.lock.json", self.provider));
+        edit(&place, |lock| lock["run"] = run);
+        let lock = record::parse(&std::fs::read(&place).unwrap()).unwrap();
+        let locked = shown("lock", Locked::new(lock, "a trial's".into()));
         self.built_as(|report| {
             report["lock_digest"] = json!(locked.digest);
             // A script, which loads nothing by itself.
@@ -314,7 +303,7 @@ impl Trial {
 
     /// A further file in the fixture's workspace.
     pub fn planted(self, path: &str, text: &str) -> Self {
-        put(&self.world, &format!("fixtures/{}/workspace/{path}", self.task), text.as_bytes());
+        self.world.put(&format!("fixtures/{}/workspace/{path}", self.task), text);
         self
     }
 
@@ -368,7 +357,7 @@ impl Trial {
     pub fn fixture(self, file: &str, change: impl FnOnce(String) -> String) -> Self {
         let path = format!("fixtures/{}/{file}", self.task);
         let text = std::fs::read_to_string(util::project().join(&path)).unwrap();
-        put(&self.world, &path, change(text).as_bytes());
+        self.world.put(&path, change(text));
         self
     }
 
@@ -393,8 +382,7 @@ impl Trial {
 
     /// Without the record of the provider's build.
     pub fn without_build(self) -> Self {
-        let root = self.world.home().join(".local/share/admit/root");
-        std::fs::remove_dir_all(root.join("admissions/builds")).unwrap();
+        std::fs::remove_dir_all(self.world.root().join("admissions/builds")).unwrap();
         self
     }
 
@@ -416,47 +404,45 @@ impl Trial {
 
     /// As [`Trial::scripted`]; an error where it could not be found out how it went.
     pub fn try_scripted(self) -> Result<Left> {
-        self.run(&Model::Scripted)
+        self.run(None)
     }
 
     /// With a server on the loopback as the model. It must answer the probe, else the run is blocked.
     #[track_caller]
     pub fn served(self, server: &MockServer) -> Left {
-        shown("run", self.run(&Model::Served(server.base_url())))
+        self.served_at(server.base_url())
     }
 
     /// With whatever answers at this base URL on the loopback.
     #[track_caller]
     pub fn served_at(self, url: String) -> Left {
-        shown("run", self.run(&Model::Served(url)))
+        shown("run", self.run(Some(url)))
     }
 
     /// With a server on the loopback that answers the probe and is gone before the provider starts.
     #[track_caller]
     pub fn deserted(self) -> Left {
         let server = after_probe(Behaviour::Plays);
-        let model = Model::Served(server.base_url());
+        let url = server.base_url();
         let server = Mutex::new(server);
-        let trial = self.at("baseline", move || server.lock().unwrap().leave());
-        shown("run", trial.run(&model))
+        self.at("baseline", move || server.lock().unwrap().leave()).served_at(url)
     }
 
-    fn run(self, model: &Model) -> Result<Left> {
-        let (kind, credential) = match model {
-            Model::Scripted => ("scripted", "scripted-no-secret"),
-            Model::Served(_) => ("served", "api-key-from-environment-or-file"),
+    /// With the model at this base URL, else with the script.
+    fn run(self, url: Option<String>) -> Result<Left> {
+        let (kind, class, credential) = match url {
+            None => ("scripted", "scripted-no-secret", "none"),
+            Some(_) => ("served", "api-key-from-environment-or-file", "key"),
         };
-        let path = util::project().join("admissions/models/scripted--understudy-script.json");
-        let mut admission: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let mut admission = shipped("admissions/models/scripted--understudy-script.json");
         admission["provider"] = json!("test");
         admission["model"] = json!(MODEL);
         admission["kind"] = json!(kind);
-        admission["credential_source_class"] = json!(credential);
+        admission["credential_source_class"] = json!(class);
         if let Some(api) = self.api {
             let fields = admission.as_object_mut().unwrap();
             fields.remove("credential_source_class");
             fields.remove("allowed_network_class");
-            let credential = if matches!(model, Model::Scripted) { "none" } else { "key" };
             fields.insert("schema".into(), json!("admit.model-admission/2"));
             fields.insert("network".into(), json!("loopback-test"));
             let credential = self.credential.unwrap_or(json!({ "kind": credential }));
@@ -466,19 +452,13 @@ impl Trial {
         if let Some(change) = self.admission {
             change(&mut admission);
         }
-        put(
-            &self.world,
-            &format!("admissions/models/test--{MODEL}.json"),
-            &record::pretty(&admission),
-        );
-        let home = self.world.home();
-        let mut vars = host(&home).vars();
+        let file = format!("admissions/models/test--{MODEL}.json");
+        self.world.put(&file, record::pretty(&admission));
+        let mut vars = self.world.host().vars();
         if self.key {
             vars.insert("ADMIT_MODEL_KEY".into(), key());
         }
-        if let Model::Served(url) = model {
-            vars.insert("CTO_HARNESS_CASE_LOCAL_BASE_URL".into(), url.clone());
-        }
+        vars.extend(url.map(|url| ("CTO_HARNESS_CASE_LOCAL_BASE_URL".to_owned(), url)));
         let flags = Flags {
             stage: Some(2),
             provider: Some(self.provider.parse().unwrap()),
@@ -499,7 +479,7 @@ impl Trial {
             )
         };
         let mut context = Context::new(
-            Host::with(vars, &home),
+            Host::with(vars, self.world.home()),
             Arc::new(SystemClock),
             Arc::new(Stages(Mutex::new(self.at))),
             context::Options {
@@ -513,7 +493,7 @@ impl Trial {
         let root = shown("root", Root::find(&context.host, None, None));
         let fixture = shown("fixture", fixture::load(&root, &options.fixture));
         let lock = record::pretty(&fixture.lock(None));
-        put(&self.world, &fixture::lock_path(&options.fixture), &lock);
+        self.world.put(&fixture::lock_path(&options.fixture), &lock);
         let outcome = run::run(&context, &options)?;
         let sealed = outcome.sealed.unwrap();
         let check = check(&sealed.directory, Some(&sealed.id))?;
@@ -523,9 +503,6 @@ impl Trial {
 
 /// Lock and recorded build of a provider whose binary has these bytes: those of the stand-in, with another output.
 fn put_records(world: &World, provider: &str, binary: &Path) {
-    let read = |path: &str| -> Value {
-        serde_json::from_slice(&std::fs::read(util::project().join(path)).unwrap()).unwrap()
-    };
     let wanted = [Algorithm::Sha256, Algorithm::Blake3];
     let file = std::fs::File::open(binary).unwrap();
     let digests = Hashes::of_file(&file, &wanted).unwrap();
@@ -536,17 +513,16 @@ fn put_records(world: &World, provider: &str, binary: &Path) {
     let (sha256, blake3) = (bare(Algorithm::Sha256), bare(Algorithm::Blake3));
     let size = file.metadata().unwrap().len();
     let output = json!({ "sha256": sha256, "blake3": blake3, "size": size });
-    let platform = admit::host::platform().unwrap().to_string();
-    let mut lock = read("lockfiles/understudy.lock.json");
+    let platform = platform();
+    let mut lock = shipped("lockfiles/understudy.lock.json");
     lock["provider"] = json!(provider);
     // So that it is another plan than the stand-in's, whose build the shared store has.
     lock["build"]["path"] = json!("/tmp/admit-trial");
     lock["outputs"] = json!({ platform.as_str(): output });
     let bytes = record::pretty(&lock);
-    let locked = Locked::new(record::parse(&bytes).unwrap(), "a trial's".into());
-    let locked = shown("lock", locked);
-    put(world, &format!("lockfiles/{provider}.lock.json"), &bytes);
-    let mut report = read("fixtures/fuzz/report/understudy.json");
+    let locked = shown("lock", Locked::new(record::parse(&bytes).unwrap(), "a trial's".into()));
+    world.put(&format!("lockfiles/{provider}.lock.json"), &bytes);
+    let mut report = shipped("fixtures/fuzz/report/understudy.json");
     for (field, value) in [
         ("provider", json!(provider)),
         ("platform", json!(platform)),
@@ -561,7 +537,7 @@ fn put_records(world: &World, provider: &str, binary: &Path) {
     ] {
         report[field] = value;
     }
-    put(world, &format!("admissions/builds/{provider}--{sha256}.json"), &record::pretty(&report));
+    world.put(&format!("admissions/builds/{provider}--{sha256}.json"), record::pretty(&report));
 }
 
 /// Calls a test's hook when the stage of its name begins.
@@ -591,18 +567,12 @@ impl Left {
     #[track_caller]
     pub fn ends(&self, class: &str, detail: &str, code: u8) -> &Self {
         let report = self.report();
-        let found = report.failure_class.map(|class| class.as_str());
-        assert_eq!(
-            found,
-            Some(class),
-            "{:#?}\n{}",
-            report.blockers,
-            self.text("backend/stdout.log")
-        );
+        let (found, blockers) = (report.failure_class.map(|one| one.as_str()), &report.blockers);
+        assert_eq!(found, Some(class), "{blockers:#?}\n{}", self.text("backend/stdout.log"));
         if !detail.is_empty() {
-            let told =
-                report.blockers.iter().any(|line| line.starts_with(&format!("{class}: {detail}")));
-            assert!(told, "no detail {detail}: {:#?}", report.blockers);
+            let told = format!("{class}: {detail}");
+            let told = blockers.iter().any(|line| line.starts_with(&told));
+            assert!(told, "no detail {detail}: {blockers:#?}");
         }
         assert_eq!(self.code, code, "{class}");
         let marker = report.failure_class.unwrap().marker();
@@ -625,11 +595,9 @@ impl Left {
     /// The data of the one event of this kind.
     pub fn event(&self, kind: &str) -> Value {
         let all = self.text("events.normalized.jsonl");
-        let mut found = all
-            .lines()
-            .map(|line| serde_json::from_str::<Value>(line).unwrap())
-            .filter(|event| event["kind"] == kind);
-        found.next().unwrap_or_else(|| panic!("no {kind}: {all}"))["data"].clone()
+        let mut events = all.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let found = events.find(|event| event["kind"] == kind);
+        found.unwrap_or_else(|| panic!("no {kind}: {all}"))["data"].clone()
     }
 
     /// Every file of the run directory by its path.
@@ -640,17 +608,6 @@ impl Left {
 
 /// Every file below a directory by its path there.
 fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    fn walk(dir: &Path, prefix: &str, out: &mut BTreeMap<String, Vec<u8>>) {
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let entry = entry.unwrap();
-            let name = format!("{prefix}{}", entry.file_name().to_str().unwrap());
-            match entry.file_type().unwrap().is_dir() {
-                true => walk(&entry.path(), &format!("{name}/"), out),
-                false => drop(out.insert(name, std::fs::read(entry.path()).unwrap())),
-            }
-        }
-    }
-    let mut out = BTreeMap::new();
-    walk(dir, "", &mut out);
-    out
+    let name = |path: &PathBuf| path.strip_prefix(dir).unwrap().to_str().unwrap().to_owned();
+    below(dir).iter().map(|path| (name(path), std::fs::read(path).unwrap())).collect()
 }

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::fixes;
+use admit::host::Host;
+
+use crate::{files, fixes};
 
 /// Variables that let the ordinary package clients work; everything else is scrubbed.
-const PASSED: [&str; 14] = [
+const PASSED: [&str; 17] = [
     "PATH",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
@@ -24,6 +26,9 @@ const PASSED: [&str; 14] = [
     "NPM_CONFIG_REGISTRY",
     "PIP_INDEX_URL",
     "PIP_CERT",
+    "PIP_CONFIG_FILE",
+    "PYENV_ROOT",
+    "PYENV_VERSION",
 ];
 
 /// The environment of this test process.
@@ -69,12 +74,14 @@ impl World {
             PASSED.iter().filter_map(|name| Some(((*name).to_owned(), var(name)?))).collect();
         // The user's own npm and pip configuration says where packages come from.
         if let Some(home) = var("HOME") {
-            for (name, file) in
-                [("NPM_CONFIG_USERCONFIG", ".npmrc"), ("PIP_CONFIG_FILE", ".config/pip/pip.conf")]
-            {
+            for (name, file) in [
+                ("NPM_CONFIG_USERCONFIG", ".npmrc"),
+                ("PIP_CONFIG_FILE", ".config/pip/pip.conf"),
+                ("PIP_CONFIG_FILE", ".pip/pip.conf"),
+            ] {
                 let path = Path::new(&home).join(file);
                 if path.is_file() {
-                    env.insert(name.to_owned(), path.display().to_string());
+                    env.entry(name.to_owned()).or_insert(path.display().to_string());
                 }
             }
         }
@@ -89,6 +96,17 @@ impl World {
         world
     }
 
+    /// A world with a store of its own, beside its home.
+    pub fn with_own_store() -> Self {
+        let mut world = Self::new();
+        world.env.insert("ADMIT_STORE".into(), world.store().display().to_string());
+        world
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.path().join("store")
+    }
+
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
@@ -101,16 +119,36 @@ impl World {
         self.dir.path().join("cwd")
     }
 
+    /// The same for what runs in this process.
+    pub fn host(&self) -> Host {
+        Host::with(self.env.clone(), self.cwd())
+    }
+
+    /// Where its records are.
+    pub fn root(&self) -> PathBuf {
+        self.home().join(".local/share/admit/root")
+    }
+
+    /// Where its runs are.
+    pub fn runs(&self) -> PathBuf {
+        self.home().join(".local/state/admit/runs")
+    }
+
+    /// A record of its own.
+    pub fn put(&self, path: &str, bytes: impl AsRef<[u8]>) {
+        files::write(self.root().join(path), bytes);
+    }
+
     pub fn set(&mut self, name: &str, value: impl Into<String>) -> &mut Self {
         self.env.insert(name.to_owned(), value.into());
         self
     }
 
     /// A line as a person types it into a shell, in which `admit` is this one.
-    pub fn shell(&self, line: &str) -> Output {
-        let script = format!("admit() {{ \"$ADMIT\" \"$@\"; }}; {line}");
-        let mut command = self.command_behind(&["sh", "-c", &script, "sh"], &[]);
-        command.env("ADMIT", admit()).output().unwrap()
+    pub fn shell(&self, line: &str) -> Run {
+        let script = format!("admit() {{ \"$ADMIT\" \"$@\"; }}\n{line}");
+        let mut command = self.command_behind(&["sh", "-e", "-c", &script, "sh"], &[]);
+        self.run(line, command.env("ADMIT", admit()))
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
@@ -127,10 +165,34 @@ impl World {
         command
     }
 
-    /// Runs admit to its end.
+    /// Runs admit under a limit or another setting of a shell.
+    pub fn under(&self, setting: &str, args: &[&str]) -> Run {
+        let script = format!("{setting}; exec \"$@\"");
+        let mut command = self.command_behind(&["sh", "-c", &script, "sh"], args);
+        self.run(&format!("{setting}; admit {}", args.join(" ")), &mut command)
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, line: &str, command: &mut Command) -> Run {
+        Run { line: line.to_owned(), cwd: self.cwd(), output: command.output().unwrap() }
+    }
+
+    /// Starts admit.
+    pub fn start(&self, args: &[&str]) -> Child {
+        let mut command = self.command(args);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("admit starts")
+    }
+
+    /// What a started admit gives at its end.
+    pub fn ended(&self, line: &str, child: Child) -> Run {
+        let output = child.wait_with_output().unwrap();
+        Run { line: line.to_owned(), cwd: self.cwd(), output }
+    }
+
+    /// Runs admit to its end, and looks at the fixes that it prints.
     #[track_caller]
     pub fn admit(&self, args: &[&str]) -> Run {
-        let run = self.again(args);
+        let run = self.plain(args);
         for fix in fixes::of(&run.stdout(), &run.stderr()) {
             if let Some(wrong) = fixes::wrong(&fix) {
                 panic!("a fix that cannot be typed: {fix}\n{wrong}\n{run}");
@@ -143,9 +205,9 @@ impl World {
         run
     }
 
-    fn again(&self, args: &[&str]) -> Run {
-        let output = self.command(args).output().expect("admit starts");
-        Run { line: format!("admit {}", args.join(" ")), cwd: self.cwd(), output }
+    /// Runs admit to its end.
+    pub fn plain(&self, args: &[&str]) -> Run {
+        self.run(&format!("admit {}", args.join(" ")), &mut self.command(args))
     }
 }
 
@@ -159,16 +221,13 @@ impl Drop for World {
             if std::thread::panicking() || !fixes::first(&about, self.path()) {
                 continue;
             }
-            if self.again(&args).said() != said {
+            if self.plain(&args).said() != said {
                 continue;
             }
             let typed = self.shell(&fix);
-            let now = self.again(&args);
-            assert!(
-                now.said() != said,
-                "typed as printed, it changes nothing: {fix}\n{}\n{now}",
-                String::from_utf8_lossy(&typed.stderr)
-            );
+            let now = self.plain(&args);
+            let changed = now.said() != said;
+            assert!(changed, "typed as printed, it changes nothing: {fix}\n{typed}\n{now}");
         }
     }
 }
@@ -266,37 +325,20 @@ impl std::fmt::Display for Run {
     }
 }
 
-/// Waits until `done` or fails; for processes that end by themselves.
-#[track_caller]
-pub fn wait_for(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
-    let end = std::time::Instant::now() + limit;
-    while !done() {
-        assert!(std::time::Instant::now() < end, "waited {limit:?} for {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// The processes that have `marker` in their arguments.
-pub fn marked(marker: &str) -> impl Iterator<Item = i32> {
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    processes.filter_map(move |entry| {
-        let pid = entry.file_name().to_str()?.parse().ok()?;
-        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-        line.windows(marker.len()).any(|w| w == marker.as_bytes()).then_some(pid)
-    })
-}
-
-/// Whether a process has `marker` in its arguments.
-pub fn alive(marker: &str) -> bool {
-    marked(marker).next().is_some()
-}
-
-/// Sends a signal to each process that has `marker` in its arguments: one that only this test uses.
-pub fn kill_marked(marker: &str, signal: rustix::process::Signal) {
-    for pid in marked(marker) {
-        let pid = rustix::process::Pid::from_raw(pid).unwrap();
-        let _ = rustix::process::kill_process(pid, signal);
-    }
+/// Does `work` with every item, a few at a time, and gives what was wrong.
+pub fn faults<T: Sync>(items: &[T], work: impl Fn(&T) -> Option<String> + Sync) -> Vec<String> {
+    let (next, faults) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    let fault = work(item);
+                    faults.lock().unwrap().extend(fault);
+                }
+            });
+        }
+    });
+    faults.into_inner().unwrap()
 }
 
 /// Says that something was not run, in a line that the whole check collects.

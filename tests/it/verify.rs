@@ -3,34 +3,28 @@
 use admit::check::Check;
 use serde_json::{Value, json};
 
+use crate::build::variation;
+use crate::run::{built, row};
 use crate::util::World;
 
-/// A world in which the stand-in is built and on record.
-fn built() -> World {
-    let world = World::with_shared_store();
-    world.admit(&["build", "understudy", "--record"]).expect(0);
-    world
-}
-
-/// Changes the stand-in's lock for this world's user.
-fn edit_lock(world: &World, change: impl FnOnce(&mut Value)) {
-    let bytes =
-        std::fs::read(crate::util::project().join("lockfiles/understudy.lock.json")).unwrap();
-    let mut lock: Value = serde_json::from_slice(&bytes).unwrap();
-    change(&mut lock);
-    write_lock(world, "understudy", &serde_json::to_string_pretty(&lock).unwrap());
-}
-
-fn write_lock(world: &World, name: &str, text: &str) {
-    let dir = world.home().join(".local/share/admit/root/lockfiles");
-    std::fs::create_dir_all(&dir).unwrap();
-    std::fs::write(dir.join(format!("{name}.lock.json")), text).unwrap();
-}
+/// The checks that hang on a binary that is there.
+pub const OF_THE_BINARY: [&str; 9] = [
+    "binary_executable",
+    "binary_digest",
+    "build_report_recorded",
+    "built_by",
+    "source_pin",
+    "toolchain_digest",
+    "binary_identity",
+    "build_report_matches",
+    "build_signed",
+];
+/// And those that look at its inputs.
+const STORED: [&str; 3] = ["source_stored", "toolchain_stored", "packages_stored"];
 
 /// The finding of the check `id` about a provider.
 fn finding<'v>(provider: &'v Value, id: &str) -> &'v Value {
-    let all = provider["findings"].as_array().unwrap();
-    all.iter().find(|found| found["id"] == id).unwrap_or_else(|| panic!("no {id}: {provider:#}"))
+    row(&provider["findings"], id)
 }
 
 /// The checks of a list of findings that ended in this state.
@@ -47,25 +41,8 @@ fn every_check_is_shown_and_none_starts_anything() {
     assert_eq!(answer["schema"], "admit.verified/2");
     let ids = provider["findings"].as_array().unwrap().iter().map(|found| &found["id"]);
     assert!(ids.eq(Check::ALL.iter().map(|check| check.id())), "{provider:#}");
-    let holds = [
-        "root_trusted",
-        "lock_valid",
-        "output_locked",
-        "binary_present",
-        "binary_executable",
-        "binary_digest",
-        "build_report_recorded",
-        "built_by",
-        "source_pin",
-        "toolchain_digest",
-        "binary_identity",
-        "build_report_matches",
-        "build_signed",
-        "source_stored",
-        "toolchain_stored",
-        "packages_stored",
-        "licence",
-    ];
+    let first = ["root_trusted", "lock_valid", "output_locked", "binary_present"];
+    let holds = [&first[..], &OF_THE_BINARY, &STORED, &["licence"]].concat();
     assert_eq!(in_state(&provider["findings"], "ok"), holds);
     assert_eq!(in_state(&provider["findings"], "not_asked").len(), Check::ALL.len() - holds.len());
     for id in ["identity_shown", "model_requested", "command_shape", "response_shape", "sandbox"] {
@@ -94,7 +71,7 @@ fn every_check_is_shown_and_none_starts_anything() {
 #[test]
 fn a_check_that_fails_is_a_no() {
     let mut world = built();
-    edit_lock(&world, |lock| lock["license"]["allows"] = json!([]));
+    variation(&world, "understudy", |lock| lock["license"]["allows"] = json!([]));
     let answer = world.admit(&["verify", "understudy", "--json"]).expect(1).json();
     let provider = &answer["providers"][0];
     assert_eq!(in_state(&provider["findings"], "failed"), ["licence"]);
@@ -118,7 +95,7 @@ fn a_check_that_fails_is_a_no() {
 #[test]
 fn one_bad_lock_does_not_hide_the_others() {
     let world = built();
-    write_lock(&world, "case", "{ \"schema\": \"admit.lock/1\", ");
+    world.put("lockfiles/case.lock.json", "{ \"schema\": \"admit.lock/1\", ");
     let answer = world.admit(&["verify", "--json"]).expect(2).json();
     assert_eq!(answer["holds"], false);
     let providers = answer["providers"].as_array().unwrap();
@@ -138,21 +115,7 @@ fn without_a_build_the_missing_binary_is_the_one_cause() {
     assert_eq!(in_state(findings, "failed"), ["binary_present"]);
     let held = ["root_trusted", "lock_valid", "output_locked", "licence"];
     assert_eq!(in_state(findings, "ok"), held);
-    let hangs = [
-        "binary_executable",
-        "binary_digest",
-        "build_report_recorded",
-        "built_by",
-        "source_pin",
-        "toolchain_digest",
-        "binary_identity",
-        "build_report_matches",
-        "build_signed",
-        "source_stored",
-        "toolchain_stored",
-        "packages_stored",
-    ];
-    assert_eq!(in_state(findings, "not_reached"), hangs);
+    assert_eq!(in_state(findings, "not_reached"), [&OF_THE_BINARY[..], &STORED].concat());
     for found in findings.as_array().unwrap().iter().filter(|f| f["state"] == "not_reached") {
         assert!(!found["because"].as_array().unwrap().is_empty(), "{found:#}");
     }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use regex::Regex;
 
-use crate::util::{Run, World, project, var};
+use crate::build::variation;
+use crate::files::{script, shipped, write};
+use crate::util::{World, project, var};
 
 /// The text without what differs from machine to machine and from run to run.
 fn plain(text: &str, world: &World) -> String {
@@ -43,8 +45,7 @@ fn said(world: &mut World, name: &str, args: &[&str], code: i32, ways: &[(usize,
         world.set("COLUMNS", width.to_string());
         let all = [args, &["--quiet", "--color", colour]].concat();
         // Whether its fixes work when they are typed is looked at elsewhere.
-        let run = Run::of(&all.join(" "), world.cwd(), world.command(&all).output().unwrap());
-        let run = run.expect(code);
+        let run = world.plain(&all).expect(code);
         let text = run.stdout() + &run.stderr();
         if (width, colour) == (80, "never") {
             narrow = text.clone();
@@ -52,15 +53,11 @@ fn said(world: &mut World, name: &str, args: &[&str], code: i32, ways: &[(usize,
         let shown = plain(&text, world).replace('\u{1b}', "<esc>");
         let file: PathBuf = project().join(format!("tests/it/words/{name}-{width}-{colour}.txt"));
         if var("ADMIT_TEST_BLESS").is_some() {
-            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-            std::fs::write(&file, &shown).unwrap();
+            write(&file, &shown);
         }
         let expected = std::fs::read_to_string(&file).unwrap_or_default();
-        assert!(
-            expected == shown,
-            "{} says another thing:\n{shown}\nnot:\n{expected}",
-            file.display()
-        );
+        let file = file.display();
+        assert!(expected == shown, "{file} says another thing:\n{shown}\nnot:\n{expected}");
         let wide = rows(&text, width) > text.lines().count();
         let path = text.lines().any(|line| line.contains("report ") || line.contains("://"));
         assert!(!wide || path, "a line of {name} is wider than {width}:\n{text}");
@@ -83,10 +80,8 @@ fn what_people_read_is_short_and_word_for_word_this() {
     let args = ["run", "stage2", "r2-duration", "--provider", "understudy", model];
     let one = said(&mut world, "refused", &args, 3, &WAYS);
     assert!(rows(&one, 80) <= 12, "{one}");
-    std::fs::write(world.cwd().join("other"), "#!/bin/sh\n").unwrap();
     let other = world.cwd().join("other");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&other, mode).unwrap();
+    script(&other, "");
     let binary = format!("--binary={}", other.display());
     let two = said(&mut world, "refused-two", &[&args[..], &[&binary]].concat(), 5, &WAYS);
     assert_eq!(two.lines().filter(|line| line.starts_with("FAIL  ")).count(), 2, "{two}");
@@ -120,20 +115,13 @@ fn what_people_read_is_short_and_word_for_word_this() {
 #[test]
 fn twenty_providers_are_a_line_each_and_a_verdict() {
     let mut world = World::new();
-    let lock = std::fs::read_to_string(project().join("lockfiles/understudy.lock.json")).unwrap();
-    let report = std::fs::read(project().join("fixtures/fuzz/report/understudy.json")).unwrap();
-    let mut report: serde_json::Value = serde_json::from_slice(&report).unwrap();
-    let root = world.home().join(".local/share/admit/root");
-    let builds = root.join("admissions/builds");
-    std::fs::create_dir_all(&builds).unwrap();
-    std::fs::create_dir_all(root.join("lockfiles")).unwrap();
+    let mut report = shipped("fixtures/fuzz/report/understudy.json");
+    let sha256 = report["sha256"].as_str().unwrap().to_owned();
     for number in 0..20 {
         let name = format!("other{number}");
-        let lock = lock.replace("\"understudy\"", &format!("\"{name}\""));
-        std::fs::write(root.join(format!("lockfiles/{name}.lock.json")), lock).unwrap();
+        variation(&world, &name, |_| {});
         report["provider"] = name.clone().into();
-        let file = format!("{name}--{}.json", report["sha256"].as_str().unwrap());
-        std::fs::write(builds.join(file), report.to_string()).unwrap();
+        world.put(&format!("admissions/builds/{name}--{sha256}.json"), report.to_string());
     }
     let text = said(&mut world, "verify-all", &["verify"], 5, &WAYS);
     assert_eq!(text.lines().count(), 22, "{text}");

@@ -6,11 +6,13 @@
 mod one_bit;
 mod targets;
 
-use std::io::{Read as _, Write as _};
-use std::process::{Command, Stdio};
+use std::io::Read as _;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use crate::files::gzip;
 use crate::inspect::sample;
+use crate::processes::this_test;
 use crate::util::{project, var};
 use targets::{TARGETS, Target};
 
@@ -145,13 +147,9 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
         "bun-lock" => vec![read("fixtures/understudy/bun.lock")],
         "archive" => vec![tar_seed()],
         "archive-packed" => {
-            let mut encoder =
-                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            encoder.write_all(&tar_seed()).unwrap();
-            let mut gz = encoder.finish().unwrap();
-            let whole = gz.clone();
-            gz.extend(&whole);
-            vec![whole, gz]
+            let whole = gzip(&tar_seed());
+            let twice = whole.repeat(2);
+            vec![whole, twice]
         }
         "bun-executable" => {
             let graph = sample::payload(
@@ -217,15 +215,9 @@ fn child() {
 #[expect(clippy::print_stderr, reason = "the counts must be seen")]
 fn every_parser_stands_up_to_mutated_input() {
     let rounds = var("ADMIT_FUZZ_ROUNDS").unwrap_or_else(|| ROUNDS.to_string());
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "fuzz::child", "--nocapture", "--test-threads=1"])
-        .env(CHILD, &rounds)
-        .env("CARGO_MANIFEST_DIR", project())
-        .env("RUST_BACKTRACE", "0")
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = this_test("fuzz::child");
+    child.env(CHILD, &rounds).env("RUST_BACKTRACE", "0");
+    let mut child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stderr = child.stderr.take().unwrap();
     let words = std::thread::spawn(move || {
         let mut words = String::new();

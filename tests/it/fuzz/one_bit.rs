@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use admit::bun::exe::Executable;
 use admit::error::Reason;
-use admit::host::Host;
 use admit::lock::Locked;
 use admit::record;
 use admit::record::admission::{self, AdmissionStatus, RecordFile};
@@ -14,8 +13,9 @@ use admit::record::report::{BuildReport, OutputStatus};
 use admit::root::Root;
 use serde_json::Value;
 
+use crate::files::write;
 use crate::inspect::sample;
-use crate::util::{project, var};
+use crate::util::{World, project, var};
 
 const PLATFORM: Platform = Platform::LinuxX64;
 
@@ -84,10 +84,8 @@ fn answered(lock: &Locked, report: &BuildReport) -> bool {
 fn a_lock_with_another_bit_is_not_answered_by_the_recorded_build() {
     let (good, report) = (read("lockfiles/understudy.lock.json"), recorded());
     let original: Lockfile = record::parse(&good).unwrap();
-    assert!(
-        locked(original.clone()).is_some_and(|lock| answered(&lock, &report)),
-        "the lock itself is"
-    );
+    let itself = locked(original.clone()).is_some_and(|lock| answered(&lock, &report));
+    assert!(itself, "the lock itself is");
     let (mut all, mut read_well, mut same) = (0, 0, BTreeMap::<String, usize>::new());
     for bytes in flips(&good) {
         all += 1;
@@ -127,19 +125,14 @@ fn a_record_of_a_build_with_another_bit_is_not_that_build() {
         all += 1;
         let Ok(report) = record::parse::<BuildReport>(&bytes) else { continue };
         read_well += 1;
-        assert_ne!(
-            record::digest(&report),
-            record::digest(&original),
-            "a change that no digest shows"
-        );
+        let digests = [&report, &original].map(record::digest);
+        assert_ne!(digests[0], digests[1], "a change that no digest shows");
         if report.difference(&original).is_none() && report.verification == OutputStatus::Locked {
             // Times and the like, and the lock's digest, which changes when the lock is filled in.
             for pointer in changed(&original, &report) {
                 let known = ["/volatile/", "/lock_digest", "/source_admission_status"];
-                assert!(
-                    known.iter().any(|k| pointer.starts_with(k)),
-                    "{pointer} can change unseen"
-                );
+                let known = known.iter().any(|known| pointer.starts_with(known));
+                assert!(known, "{pointer} can change unseen");
             }
             loose += 1;
         }
@@ -193,22 +186,17 @@ fn an_admission_with_another_bit_admits_nothing_more() {
 #[test]
 #[expect(clippy::print_stderr, reason = "the counts must be seen")]
 fn a_trusted_directory_with_another_bit_is_not_trusted() {
-    let dir = tempfile::tempdir().unwrap();
-    let home = dir.path().display().to_string();
-    let host = Host::with([("HOME".to_owned(), home)], dir.path());
+    let world = World::new();
+    let host = world.host();
+    let (lock, model) =
+        ("lockfiles/understudy.lock.json", "admissions/models/scripted--understudy-script.json");
     let records = [
-        ("lockfiles/understudy.lock.json", read("lockfiles/understudy.lock.json")),
-        (
-            "admissions/models/scripted--understudy-script.json",
-            read("admissions/models/scripted--understudy-script.json"),
-        ),
+        (lock, read(lock)),
+        (model, read(model)),
         ("admissions/builds/understudy.json", record::canonical(&recorded())),
     ];
-    let root = dir.path().join("root");
-    for (path, bytes) in &records {
-        std::fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
-        std::fs::write(root.join(path), bytes).unwrap();
-    }
+    let root = world.path().join("root");
+    records.iter().for_each(|(path, bytes)| write(root.join(path), bytes));
     std::fs::write(root.join("admit.toml"), "").unwrap();
     let digest = Root::read_untrusted(&host, &root).unwrap().digest();
     let find = || Root::find(&host, Some(&root), Some(&digest));

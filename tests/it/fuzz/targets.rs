@@ -2,7 +2,6 @@
 //! the same value. Each target says whether the input was taken.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 
 use admit::bun::exe::Executable;
 use admit::bun::inspect::inspect;
@@ -176,9 +175,7 @@ fn unpack(packed: &[u8]) -> bool {
 }
 
 fn tarball(bytes: &[u8]) -> bool {
-    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gz.write_all(bytes).expect("memory");
-    unpack(&gz.finish().expect("memory"))
+    unpack(&crate::files::gzip(bytes))
 }
 
 fn packed(bytes: &[u8]) -> bool {

@@ -1,7 +1,5 @@
 //! One change to a good set of files, as `mutation.json` describes it.
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use admit::attest::keys::Keys;
@@ -13,6 +11,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::files::mode;
 
 /// `mutation.json`: what is done to the good set, and what must come of it.
 #[derive(Deserialize)]
@@ -163,8 +163,7 @@ impl Op {
                 if path.is_file() {
                     put(path, &read());
                 }
-                let mode = u32::from_str_radix(octal, 8).unwrap();
-                std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+                mode(path, u32::from_str_radix(octal, 8).unwrap());
             }
             Op::Directory => {
                 clear(path);

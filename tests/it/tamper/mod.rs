@@ -5,12 +5,9 @@
 mod change;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 
 use admit::build::Stored;
 use admit::error::Reason;
@@ -20,7 +17,8 @@ use admit::record::ids::Digest;
 use admit::store::Store;
 use serde_json::Value;
 
-use crate::util::{Run, World, project, shared_store};
+use crate::files::{below, mode, shipped};
+use crate::util::{Run, World, faults, project, shared_store};
 use change::{Mutation, Op, put};
 
 const LOCK: &str = "lockfiles/understudy.lock.json";
@@ -75,8 +73,7 @@ fn file_of(digest: &Digest) -> String {
 
 /// The named places in the store of the stand-in's build.
 fn places(report: &Value) -> BTreeMap<&'static str, String> {
-    let lock: Value =
-        serde_json::from_slice(&std::fs::read(project().join(LOCK)).unwrap()).unwrap();
+    let lock = shipped(LOCK);
     let bun = &lock["toolchain"]["bun"]["platforms"]["linux-x64"];
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let hex = |value: &Value| file_of(&format!("sha256:{}", text(value)).parse().unwrap());
@@ -121,8 +118,8 @@ pub fn good() -> &'static Good {
             link(&shared.join(place), &own.join(place));
         }
         mode(&own, 0o700);
-        world.set("ADMIT_STORE", world.path().join("store").display().to_string());
-        let root = world.home().join(DATA).join("root");
+        world.set("ADMIT_STORE", world.store().display().to_string());
+        let root = world.root();
         for place in [LOCK, MODEL] {
             put(&root.join(place), &std::fs::read(project().join(place)).unwrap());
         }
@@ -156,10 +153,6 @@ fn policy(world: &World) -> String {
     }
     drop(world.admit(&["attest", "build", "understudy", "--key", "release", "--record"]).expect(0));
     text + "[require.build]\nsigners = [\"release\"]\n"
-}
-
-fn mode(path: &Path, mode: u32) {
-    std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
 /// A copy of the good set.
@@ -200,14 +193,14 @@ impl Copy {
             }
             "data" => self.world.home().join(DATA).join(rest),
             "root" if rest == "build-record" => {
-                self.world.home().join(DATA).join("root/admissions/builds").join(&good().record)
+                self.world.root().join("admissions/builds").join(&good().record)
             }
             "root" if rest == "attestation" => {
-                let dir = self.world.home().join(DATA).join("root/admissions/attestations");
                 let output = Path::new(&good().store["output"]).file_name().unwrap();
+                let dir = self.world.root().join("admissions/attestations");
                 dir.join(output).with_extension("intoto.jsonl")
             }
-            "root" => self.world.home().join(DATA).join("root").join(rest),
+            "root" => self.world.root().join(rest),
             "run" => self.world.home().join(RUNS).join(&good().run).join(rest),
             "cwd" => self.world.cwd().join(rest),
             _ => panic!("no {name} in the good set"),
@@ -253,19 +246,13 @@ fn words(value: &Value, out: &mut BTreeSet<String>) {
 
 /// Every target that `name` stands for.
 fn targets(name: &str) -> Vec<String> {
-    fn walk(dir: &Path, files: &mut Vec<PathBuf>, dirs: &mut Vec<PathBuf>) {
-        dirs.push(dir.to_path_buf());
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { walk(&path, files, dirs) } else { files.push(path) }
-        }
-    }
-    let run = good().world.home().join(RUNS).join(&good().run);
-    let (mut files, mut dirs) = (Vec::new(), Vec::new());
-    walk(&run, &mut files, &mut dirs);
-    let named = |path: &PathBuf| format!("run/{}", path.strip_prefix(&run).unwrap().display());
+    let run = good().world.runs().join(&good().run);
+    let named = |path: &Path| format!("run/{}", path.strip_prefix(&run).unwrap().display());
+    let files = below(&run);
+    // No directory of a run is empty.
+    let dirs: BTreeSet<&Path> = files.iter().map(|file| file.parent().unwrap()).collect();
     match name {
-        "run/*" => files.iter().map(named).collect(),
+        "run/*" => files.iter().map(|file| named(file)).collect(),
         "run/**" => dirs.iter().map(|dir| named(&dir.join("planted.txt"))).collect(),
         one => vec![one.to_owned()],
     }
@@ -286,10 +273,9 @@ fn directories(area: &str) -> BTreeMap<String, PathBuf> {
 
 fn mutations() -> BTreeMap<String, Mutation> {
     let read = |(name, dir): (String, PathBuf)| {
-        let bytes =
-            std::fs::read(dir.join("mutation.json")).unwrap_or_else(|err| panic!("{name}: {err}"));
+        let mutation = crate::files::json(dir.join("mutation.json"));
         let mutation: Mutation =
-            serde_json::from_slice(&bytes).unwrap_or_else(|err| panic!("{name}: {err}"));
+            serde_json::from_value(mutation).unwrap_or_else(|err| panic!("{name}: {err}"));
         assert!(!mutation.what.is_empty() && !mutation.change.is_empty(), "{name}");
         assert_eq!(name.split("--").count(), 3, "{name}: expected LAYER--CHANGE--REFUSAL");
         (name, mutation)
@@ -347,28 +333,18 @@ fn every_tampered_set_is_refused_with_its_reason() {
     for (name, mutation) in &mutations {
         let each = mutation.change.iter().find(|change| change.target.contains('*'));
         match each {
-            Some(change) => cases.extend(
-                targets(&change.target)
-                    .into_iter()
-                    .map(|target| Case { name: name.clone(), target: Some(target) }),
-            ),
+            Some(change) => {
+                let each = targets(&change.target).into_iter();
+                cases.extend(each.map(|target| Case { name: name.clone(), target: Some(target) }));
+            }
             None => cases.push(Case { name: name.clone(), target: None }),
         }
     }
-    let (next, faults) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(2, |n| n.get().min(4)) {
-            scope.spawn(|| {
-                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let one = || fault(case, &mutations[&case.name]);
-                    let fault = std::panic::catch_unwind(AssertUnwindSafe(one))
-                        .unwrap_or_else(|_| Some(format!("{}: cannot be applied", case.name)));
-                    faults.lock().unwrap().extend(fault);
-                }
-            });
-        }
+    let faults = faults(&cases, |case| {
+        let one = || fault(case, &mutations[&case.name]);
+        let found = std::panic::catch_unwind(AssertUnwindSafe(one));
+        found.unwrap_or_else(|_| Some(format!("{}: cannot be applied", case.name)))
     });
-    let faults = faults.into_inner().unwrap();
     let refused = cases.len() - faults.len();
     assert!(faults.is_empty(), "{refused} of {} refused\n\n{}", cases.len(), faults.join("\n\n"));
     eprintln!(
@@ -404,10 +380,8 @@ fn every_reason_is_provoked() {
         let text = std::fs::read_to_string(project().join(file))
             .unwrap_or_else(|err| panic!("{file}: {err}"));
         let body = body(&text, test).unwrap_or_else(|| panic!("{name}: {file} has no test {test}"));
-        assert!(
-            body.contains(&format!("Reason::{reason:?}")) || body.contains(&format!("\"{name}\"")),
-            "{name}: {test} does not name it"
-        );
+        let told = [format!("Reason::{reason:?}"), format!("\"{name}\"")];
+        assert!(told.iter().any(|told| body.contains(told)), "{name}: {test} does not name it");
         provoked.insert(name);
     }
     let missing: Vec<_> =

@@ -1,0 +1,101 @@
+//! Files of tests: read, written, changed, copied, listed, packed.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::util::project;
+
+/// A file as JSON.
+#[track_caller]
+pub fn json(path: impl AsRef<Path>) -> Value {
+    let path = path.as_ref();
+    let bytes = std::fs::read(path).unwrap_or_else(|err| panic!("{}: {err}", path.display()));
+    serde_json::from_slice(&bytes).unwrap_or_else(|err| panic!("{}: {err}", path.display()))
+}
+
+/// A file of the project as JSON.
+#[track_caller]
+pub fn shipped(path: &str) -> Value {
+    json(project().join(path))
+}
+
+/// Writes a file, and makes the directories above it.
+#[track_caller]
+pub fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) {
+    std::fs::create_dir_all(path.as_ref().parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Changes a JSON file.
+#[track_caller]
+pub fn edit(path: impl AsRef<Path>, change: impl FnOnce(&mut Value)) {
+    let mut value = json(&path);
+    change(&mut value);
+    std::fs::write(path, admit::record::pretty(&value)).unwrap();
+}
+
+#[track_caller]
+pub fn mode(path: impl AsRef<Path>, mode: u32) {
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// Writes a shell script that can be started.
+#[track_caller]
+pub fn script(path: impl AsRef<Path>, text: &str) {
+    write(&path, format!("#!/bin/sh\n{text}\n"));
+    mode(path, 0o755);
+}
+
+/// Makes a pipe, which has no end to wait for.
+#[track_caller]
+pub fn pipe_at(path: impl AsRef<Path>) {
+    rustix::fs::mkfifoat(rustix::fs::CWD, path.as_ref(), rustix::fs::Mode::RWXU).unwrap();
+}
+
+/// Every file below a directory, in order. Links are files.
+pub fn below(dir: &Path) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        match entry.file_type().unwrap().is_dir() {
+            true => out.extend(below(&entry.path())),
+            false => out.push(entry.path()),
+        }
+    }
+    out.sort();
+    out
+}
+
+/// Copies a directory with everything below it.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gz, bytes).unwrap();
+    gz.finish().unwrap()
+}
+
+/// A packed archive of files, each with its mode.
+pub fn tgz<P: AsRef<Path>>(files: &[(P, u32, &[u8])]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, mode, bytes) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(*mode);
+        tar.append_data(&mut header, path, *bytes).unwrap();
+    }
+    gzip(&tar.into_inner().unwrap())
+}
