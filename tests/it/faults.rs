@@ -205,7 +205,7 @@ fn hangs() -> Vec<Row> {
 }
 
 /// What is said in the reply with this number, before anything is.
-fn silence(number: usize) -> Said<'static> {
+pub fn silence(number: usize) -> Said<'static> {
     let reasoning = (ReasoningField::ReasoningContent, Vec::new());
     Said { model: MODEL, number, reasoning, text: None, calls: Vec::new(), end: End::Reason }
 }

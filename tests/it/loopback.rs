@@ -67,6 +67,7 @@ impl Reply {
 }
 
 /// A server; its threads end with the test process.
+#[derive(Clone)]
 pub struct Server {
     addr: SocketAddr,
     scheme: &'static str,

@@ -24,8 +24,11 @@ use admit::record::wire::{
 use admit::secrets::Secret;
 use serde_json::json;
 
+use crate::files::gzip;
 use crate::loopback::Asked;
-use crate::upstream::{Behaviour, MODEL, Mock, Model, key, raw, raw_tls, said, serve, stream};
+use crate::upstream::{
+    Behaviour, MODEL, Mock, MockServer, Model, key, raw, raw_tls, said, serve, stream, whole,
+};
 
 pub const SENTINEL: &str = "run-sentinel-4f1c";
 
@@ -92,13 +95,13 @@ fn http(addr: SocketAddr) -> Upstream {
 
 /// An endpoint of this API, with a key.
 pub fn speaking(addr: SocketAddr, api: &'static dyn WireApi) -> Upstream {
-    let url = format!("http://{addr}/v1");
-    let endpoint = Endpoint::resolve(
-        &url,
-        &Network::built_in("loopback-test").unwrap(),
-        &NetConfig::default(),
-    )
-    .unwrap();
+    at(&format!("http://{addr}/v1"), api, &NetConfig::default())
+}
+
+/// The same at this base URL, reached so.
+pub fn at(url: &str, api: &'static dyn WireApi, net: &NetConfig) -> Upstream {
+    let network = Network::built_in("loopback-test").unwrap();
+    let endpoint = Endpoint::resolve(url, &network, net).unwrap();
     let credential = Credential::from_value("KEY", key().into_bytes()).unwrap();
     Upstream::Http { api, endpoint, credential: Some(credential) }
 }
@@ -130,24 +133,32 @@ pub fn send(addr: SocketAddr, bytes: &[u8]) -> (Vec<u8>, bool) {
     (out, clean)
 }
 
-/// What came of one chat completion.
-struct Outcome {
-    reply: Vec<u8>,
-    record: ProxyRecord,
+/// What came of one request.
+pub struct Outcome {
+    pub reply: Vec<u8>,
+    /// The reply's end was not one of a cut connection.
+    pub clean: bool,
+    pub record: ProxyRecord,
     written: Vec<(u32, Part, Vec<u8>)>,
-    /// What came to a server that answers with a test's own bytes.
-    requests: Vec<Asked>,
 }
 
 impl Outcome {
-    fn one(&self) -> &WireRecord {
+    pub fn one(&self) -> &WireRecord {
         assert_eq!(self.record.exchanges.len(), 1);
         &self.record.exchanges[0]
     }
 
-    fn verdict(&self) -> (ReplyClass, &str) {
+    pub fn verdict(&self) -> (ReplyClass, &str) {
         let verdict = self.one().verdict.as_ref().unwrap();
         (verdict.class, verdict.detail.as_str())
+    }
+
+    pub fn cut(&self) -> Option<CutReason> {
+        self.one().cut.as_ref().map(|cut| cut.reason)
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.reply).into_owned()
     }
 
     fn part(&self, part: Part) -> Vec<u8> {
@@ -155,7 +166,7 @@ impl Outcome {
     }
 
     /// Neither key, nor sentinel, nor endpoint anywhere in what is kept or sent.
-    fn holds_no_secret(&self, server: Option<SocketAddr>) {
+    pub fn holds_no_secret(&self, server: Option<SocketAddr>) {
         let kept: Vec<u8> = self.written.iter().flat_map(|w| w.2.clone()).collect();
         let record = serde_json::to_vec(&self.record).unwrap();
         for bytes in [&kept, &record, &self.reply] {
@@ -169,101 +180,63 @@ impl Outcome {
     }
 }
 
-fn run_with(model: impl Into<Model>, limits: Limits) -> Outcome {
-    let model = model.into();
-    let running = open(http(model.addr()), limits, usize::MAX);
-    let (reply, _) = send(running.addr, &request(&[], &body()));
+/// What comes of these bytes at a proxy before this upstream.
+pub fn asked(upstream: Upstream, limits: Limits, bytes: &[u8]) -> Outcome {
+    let running = open(upstream, limits, usize::MAX);
+    let (reply, clean) = send(running.addr, bytes);
     let record = running.proxy.stop().unwrap();
     let written = running.written.lock().unwrap().clone();
-    let requests = match &model {
-        Model::Mock(_) => Vec::new(),
-        Model::Raw(server) => server.asked(),
-    };
-    let outcome = Outcome { reply, record, written, requests };
+    Outcome { reply, clean, record, written }
+}
+
+fn run_with(model: &Model, limits: Limits) -> Outcome {
+    let outcome = asked(http(model.addr()), limits, &request(&[], &body()));
     outcome.holds_no_secret(Some(model.addr()));
     outcome
 }
 
 fn run(model: impl Into<Model>) -> Outcome {
-    run_with(model, quick())
+    run_with(&model.into(), quick())
 }
 
-fn gzip(body: &[u8]) -> Vec<u8> {
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(body).unwrap();
-    stream("Content-Encoding: gzip\r\n", &gzip.finish().unwrap())
+fn packed(body: &[u8]) -> Vec<u8> {
+    stream("Content-Encoding: gzip\r\n", &gzip(body))
 }
 
 fn only_reasons() -> Vec<u8> {
     let message = json!({"role": "assistant", "content": null, "reasoning": "hm"});
     let choice = json!({"index": 0, "finish_reason": "length", "message": message});
-    let body = json!({"model": MODEL, "choices": [choice]}).to_string();
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    whole(&json!({"model": MODEL, "choices": [choice]}).to_string())
 }
 
+/// Those of chat completions alone, and of HTTP; `wire.rs` has what every API has.
 #[test]
 fn each_fault_of_the_model_has_its_class_and_detail() {
-    use Behaviour as B;
     use ReplyClass::*;
     let both = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nhello";
-    let thinks = |field| B::ReasoningOnly(field).into();
-    let cases: Vec<(Model, ReplyClass, &str)> = vec![
-        (B::Plays.into(), OkText, "text"),
-        (B::PlainJson.into(), OkText, "text"),
-        (B::Slivers.into(), OkText, "text"),
-        (Model::raw(gzip(&said("hello"))), OkText, "text"),
-        (B::Delayed.into(), OkText, "text"),
-        (B::NoResult.into(), OkText, "text"),
-        (B::Status(401).into(), AuthUnavailable, "http_401"),
-        (B::Status(403).into(), AuthUnavailable, "http_403"),
-        (B::Status(404).into(), UpstreamError, "model_not_found"),
-        (B::Status(429).into(), UpstreamError, "http_429"),
-        (B::Status(500).into(), UpstreamError, "http_5xx"),
-        (B::ErrorAfter200.into(), UpstreamError, "error_after_200"),
-        (B::Cut.into(), StreamTruncated, "cut"),
+    let no_close = "reasoning_only_no_close";
+    let thinks = |field| Behaviour::ReasoningOnly(field).into();
+    let cases: [(Model, ReplyClass, &str); 7] = [
+        (Model::raw(packed(&said("hello"))), OkText, "text"),
+        (Behaviour::NoResult.into(), OkText, "text"),
         (Model::raw(b"HTTP/1.1 200 OK\r\nContent-".to_vec()), StreamTruncated, "no_reply_head"),
         (Model::raw(both.to_vec()), UpstreamError, "bad_reply_head"),
-        (B::MissingDone.into(), StreamTruncated, "missing_done"),
-        (B::MissingFinishReason.into(), StreamTruncated, "missing_finish_reason"),
-        (thinks(ReasoningField::Reasoning), ResponseShapeUnavailable, "reasoning_only_no_close"),
-        (
-            thinks(ReasoningField::ReasoningContent),
-            ResponseShapeUnavailable,
-            "reasoning_only_no_close",
-        ),
-        (
-            thinks(ReasoningField::ReasoningDetails),
-            ResponseShapeUnavailable,
-            "reasoning_only_no_close",
-        ),
-        (thinks(ReasoningField::ThinkTag), ResponseShapeUnavailable, "reasoning_only_no_close"),
+        (thinks(ReasoningField::ReasoningContent), ResponseShapeUnavailable, no_close),
+        (thinks(ReasoningField::ReasoningDetails), ResponseShapeUnavailable, no_close),
         (Model::raw(only_reasons()), ResponseShapeUnavailable, "reasoning_only_length"),
-        (B::Empty.into(), EmptyReply, "empty"),
-        (B::OtherModel.into(), ModelMismatch, "other_model"),
-        (B::BadTool.into(), MalformedToolCall, "arguments_not_json"),
-        (B::ToolsInPieces.into(), OkTools, "tools"),
-        (B::Gone.into(), ConnectionRefused, "refused"),
     ];
-    std::thread::scope(|scope| {
-        for (model, class, detail) in cases {
-            scope.spawn(move || {
-                let got = run(model);
-                assert_eq!(got.verdict(), (class, detail), "{:?}", got.one());
-                let cut = got.one().cut.as_ref().map(|cut| cut.reason);
-                let half = (class == MalformedToolCall).then_some(CutReason::HalfToolCall);
-                assert_eq!(cut, half, "{detail}");
-                assert!(got.record.secrets_seen.is_empty(), "{detail}");
-                let answered = class != ConnectionRefused && !detail.contains("head");
-                assert_eq!(answered, !got.reply.starts_with(b"HTTP/1.1 502 "), "{detail}");
-            });
-        }
-    });
-    assert_eq!(run_with(B::Silent, hasty()).verdict(), (UpstreamError, "no_reply"));
+    for (model, class, detail) in cases {
+        let got = run(model);
+        assert_eq!((got.verdict(), got.cut()), ((class, detail), None), "{:?}", got.one());
+        assert!(got.record.secrets_seen.is_empty(), "{detail}");
+        let answered = !detail.contains("head");
+        assert_eq!(answered, !got.reply.starts_with(b"HTTP/1.1 502 "), "{detail}");
+    }
 }
 
 #[test]
 fn replies_pass_byte_for_byte_and_are_kept_as_received() {
-    let packed = gzip(&said("hello"));
+    let packed = packed(&said("hello"));
     let models: [fn(&[u8]) -> Model; 4] = [
         |_| Behaviour::Plays.into(),
         |_| Behaviour::Slivers.into(),
@@ -300,8 +273,9 @@ fn replies_pass_byte_for_byte_and_are_kept_as_received() {
 
 #[test]
 fn the_request_goes_on_written_anew_with_the_real_key() {
-    let got = run(Model::raw(stream("", &said("hello"))));
-    let sent = &got.requests[0];
+    let server = raw(|_| stream("", &said("hello")));
+    let got = run_with(&Model::Raw(server.clone()), quick());
+    let sent = &server.asked()[0];
     assert_eq!((&*sent.method, &*sent.target), ("POST", "/v1/chat/completions"));
     assert_eq!(sent.header("authorization"), Some(&*format!("Bearer {}", key())));
     let headers = format!("{:?}", sent.headers);
@@ -336,7 +310,7 @@ fn a_result_envelope_is_found_on_the_wire() {
 fn an_echoed_key_or_address_is_cut_before_it_gets_through() {
     let echo = |behaviour| {
         let mock = Mock::saying(&format!("it is {}", key()), MODEL).misbehaving(behaviour);
-        Model::Mock(crate::upstream::MockServer::start(mock).unwrap())
+        Model::Mock(MockServer::start(mock).unwrap())
     };
     let (left, right) = (key()[..9].to_owned(), key()[9..].to_owned());
     let in_two = [left, right].map(|text| {
@@ -353,8 +327,8 @@ fn an_echoed_key_or_address_is_cut_before_it_gets_through() {
         (Model::Raw(raw(address)), "endpoint_"),
     ] {
         let got = run(model);
+        assert_eq!(got.cut(), Some(CutReason::Secret));
         let cut = got.one().cut.as_ref().unwrap();
-        assert_eq!(cut.reason, CutReason::Secret);
         assert!(cut.what.starts_with(id), "{id}: {}", cut.what);
         assert_eq!(got.verdict().0, ReplyClass::CutByAdmit);
         assert_eq!(got.record.secrets_seen.len(), 1);
@@ -365,13 +339,15 @@ fn an_echoed_key_or_address_is_cut_before_it_gets_through() {
 
 #[test]
 fn what_cannot_be_looked_through_or_leads_elsewhere_is_cut() {
-    let got = run(Model::raw(stream("Content-Encoding: br\r\n", b"whatever")));
-    assert_eq!(got.one().cut.as_ref().unwrap().reason, CutReason::NotReadable);
-    assert!(got.reply.starts_with(b"HTTP/1.1 502 "));
-    let got = run(Model::raw(redirect()));
-    assert_eq!(got.one().cut.as_ref().unwrap().reason, CutReason::Redirect);
-    assert!(got.reply.starts_with(b"HTTP/1.1 502 "));
-    assert_eq!(got.requests.len(), 1, "no redirect is followed");
+    let unreadable = stream("Content-Encoding: br\r\n", b"whatever");
+    for (reply, reason) in [(unreadable, CutReason::NotReadable), (redirect(), CutReason::Redirect)]
+    {
+        let server = raw(move |_| reply.clone());
+        let got = run_with(&Model::Raw(server.clone()), quick());
+        assert_eq!(got.cut(), Some(reason));
+        assert!(got.reply.starts_with(b"HTTP/1.1 502 "));
+        assert_eq!(server.count(), 1, "no redirect is followed");
+    }
 }
 
 fn redirect() -> Vec<u8> {
@@ -382,21 +358,19 @@ fn redirect() -> Vec<u8> {
 #[test]
 fn limits_cut_or_refuse() {
     let huge = |bytes: usize| {
-        Model::raw(stream(
-            "",
-            format!(": {}\n\n", "a".repeat(4000)).repeat(bytes / 4000).as_bytes(),
-        ))
+        let events = format!(": {}\n\n", "a".repeat(4000)).repeat(bytes / 4000);
+        Model::raw(stream("", events.as_bytes()))
     };
-    let got = run_with(huge(1 << 20), Limits { reply_bytes: 300_000, ..quick() });
-    assert_eq!(got.one().cut.as_ref().unwrap().reason, CutReason::LimitHit);
+    let got = run_with(&huge(1 << 20), Limits { reply_bytes: 300_000, ..quick() });
+    assert_eq!(got.cut(), Some(CutReason::LimitHit));
     assert_eq!(got.record.limit_hit, Some(Limit::ReplyBytes));
     assert!(got.record.reply_bytes <= 300_000);
 
-    let got = run_with(Behaviour::SilentMidway, hasty());
+    let got = run_with(&Behaviour::SilentMidway.into(), hasty());
     assert_eq!(got.one().cut.as_ref().unwrap().what, "silence");
     // Always readable: no wait for the next bytes ever ends by the clock.
     let endless = Limits { reply: Duration::from_millis(100), ..quick() };
-    let got = run_with(huge(64 << 20), endless);
+    let got = run_with(&huge(64 << 20), endless);
     assert_eq!(got.record.limit_hit, Some(Limit::ReplyTime));
 
     let server = serve(Behaviour::Plays);
@@ -605,7 +579,7 @@ fn smuggling_and_foreign_requests_never_reach_the_model() {
     assert_eq!(server.count(), 1, "only the honest one");
     assert_eq!(record.secrets_seen, ["model_key"]);
     let written = running.written.lock().unwrap().clone();
-    Outcome { reply: Vec::new(), record, written, requests: Vec::new() }.holds_no_secret(None);
+    Outcome { reply: Vec::new(), clean: true, record, written }.holds_no_secret(None);
 }
 
 #[test]
@@ -658,12 +632,22 @@ fn a_mock_inside_goes_the_same_way() {
     );
 }
 
-fn probed(model: impl Into<Model>, patience: Duration) -> Probe {
-    let model = model.into();
+/// What a probe of this server finds, which shows neither the key nor the address.
+pub fn probed(addr: SocketAddr, api: &'static dyn WireApi, patience: Duration) -> Probe {
     let limits = ProbeLimits { reply: patience, ..ProbeLimits::default() };
-    let got = probe(&http(model.addr()), MODEL, limits, &AtomicUsize::new(0)).unwrap();
+    let got = probe(&speaking(addr, api), MODEL, limits, &AtomicUsize::new(0)).unwrap();
     let text = serde_json::to_string(&got).unwrap();
-    assert!(!text.contains(&key()) && !text.contains(&model.addr().to_string()), "{text}");
+    assert!(!text.contains(&key()) && !text.contains(&addr.to_string()), "{text}");
+    let shape = got.verdict.as_ref();
+    let shape = shape.is_some_and(|v| v.class == ReplyClass::ResponseShapeUnavailable);
+    let detail = got.verdict.as_ref().map_or("", |v| &v.detail);
+    assert_eq!(shape, detail.starts_with("reasoning_only"), "{detail}");
+    got
+}
+
+fn probed_chat(model: impl Into<Model>, patience: Duration) -> Probe {
+    let model = model.into();
+    let got = probed(model.addr(), &Chat, patience);
     if let Model::Raw(server) = &model {
         let asked = server.asked();
         assert_eq!(asked.len(), 2);
@@ -674,39 +658,25 @@ fn probed(model: impl Into<Model>, patience: Duration) -> Probe {
 
 #[test]
 fn the_probe_wants_the_model_listed_and_an_answer_of_use() {
-    use Behaviour as B;
     use ProbeOutcome::*;
     let long = Duration::from_secs(20);
-    let reasons = |field| B::ReasoningOnly(field).into();
     let echo = stream("", &said(&key()));
-    let cases: Vec<(Model, ProbeOutcome, Option<&str>)> = vec![
-        (B::Plays.into(), Ready, Some("text")),
-        (B::PlainJson.into(), Ready, Some("text")),
-        (B::Delayed.into(), Ready, Some("text")),
-        (B::ToolsInPieces.into(), Ready, Some("tools")),
+    let cases: [(Model, ProbeOutcome, Option<&str>); 5] = [
         (Model::raw(stream("", &said("hello"))), Ready, Some("text")),
-        (B::ListsAnother.into(), ModelNotListed, None),
-        (reasons(ReasoningField::Reasoning), ReplyUnusable, Some("reasoning_only_no_close")),
+        (Behaviour::ListsAnother.into(), ModelNotListed, None),
         (Model::raw(only_reasons()), ReplyUnusable, Some("reasoning_only_length")),
-        (reasons(ReasoningField::ThinkTag), ReplyUnusable, Some("reasoning_only_no_close")),
-        (B::Status(401).into(), ReplyUnusable, Some("http_401")),
-        (B::OtherModel.into(), ReplyUnusable, Some("other_model")),
-        (B::MissingDone.into(), ReplyUnusable, Some("missing_done")),
         (Model::raw(redirect()), ReplyUnusable, Some("redirect")),
         (Model::raw(echo.clone()), ReplyUnusable, Some("cut_by_admit")),
-        (B::Gone.into(), ListUnavailable, Some("refused")),
     ];
     for (model, outcome, detail) in cases {
-        let got = probed(model, long);
+        let got = probed_chat(model, long);
         assert_eq!(got.outcome, outcome, "{got:?}");
         assert_eq!(got.verdict.as_ref().map(|v| v.detail.as_str()), detail, "{got:?}");
-        let shape = got.verdict.is_some_and(|v| v.class == ReplyClass::ResponseShapeUnavailable);
-        assert_eq!(shape, detail.is_some_and(|d| d.starts_with("reasoning_only")), "{detail:?}");
     }
-    let silent = probed(B::Silent, Duration::from_millis(800));
+    let silent = probed_chat(Behaviour::Silent, Duration::from_millis(800));
     assert_eq!(silent.outcome, ReplyUnusable);
     assert_eq!(silent.verdict.unwrap().detail, "no_reply");
-    assert_eq!(probed(Model::raw(echo), long).secret_seen.as_deref(), Some("model_key"));
+    assert_eq!(probed_chat(Model::raw(echo), long).secret_seen.as_deref(), Some("model_key"));
     let inside = Upstream::local(Mock::saying("hello", MODEL));
     assert!(
         probe(&inside, MODEL, ProbeLimits::default(), &AtomicUsize::new(0)).unwrap().is_ready()
@@ -718,35 +688,21 @@ fn tls_is_checked_before_the_key_is_sent() {
     let dir = tempfile::tempdir().unwrap();
     for trusted in [true, false] {
         let (server, certificate) = raw_tls(|_| stream("", &said("hello")));
-        let shown = match trusted {
-            true => certificate,
-            // Another certificate for the same address.
-            false => {
-                rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap().cert.pem()
-            }
-        };
+        // Another certificate for the same address.
+        let other = || raw_tls(|_| Vec::new()).1;
+        let shown = if trusted { certificate } else { other() };
         let file = dir.path().join(format!("{trusted}.pem"));
         std::fs::write(&file, shown).unwrap();
         let net = NetConfig { ca_roots: Some(file), ..NetConfig::default() };
-        let url = server.url("/v1");
-        let endpoint =
-            Endpoint::resolve(&url, &Network::built_in("loopback-test").unwrap(), &net).unwrap();
-        let credential = Some(Credential::from_value("KEY", key().into_bytes()).unwrap());
-        let running =
-            open(Upstream::Http { api: &Chat, endpoint, credential }, quick(), usize::MAX);
-        send(running.addr, &request(&[], &body()));
-        let record = running.proxy.stop().unwrap();
-        let verdict = record.exchanges[0].verdict.clone().unwrap();
-        assert!(record.tls);
+        let upstream = at(&server.url("/v1"), &Chat, &net);
+        let got = asked(upstream, quick(), &request(&[], &body()));
+        assert!(got.record.tls);
         if trusted {
-            assert_eq!(verdict.class, ReplyClass::OkText);
+            assert_eq!(got.verdict().0, ReplyClass::OkText);
             let sent = &server.asked()[0];
             assert_eq!(sent.header("authorization"), Some(&*format!("Bearer {}", key())));
         } else {
-            assert_eq!(
-                (verdict.class, verdict.detail.as_str()),
-                (ReplyClass::UpstreamError, "tls")
-            );
+            assert_eq!(got.verdict(), (ReplyClass::UpstreamError, "tls"));
             assert_eq!(server.count(), 0);
         }
     }

@@ -61,6 +61,12 @@ pub fn stream(extra: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
+/// A reply with this body as JSON.
+pub fn whole(body: &str) -> Vec<u8> {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+    format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
 /// Either kind of server.
 pub enum Model {
     Mock(MockServer),

@@ -3,30 +3,28 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use admit::download::config::NetConfig;
 use admit::proxy::api::list;
 use admit::proxy::api::{End, Said, WireApi};
-use admit::proxy::endpoint::Endpoint;
 use admit::proxy::probe::{ProbeLimits, ProbeOutcome, probe};
 use admit::proxy::server::{Limits, Part, Proxy, ProxyConfig, Recorder};
 use admit::proxy::upstream::Upstream;
 use admit::record::evidence::RunStatus;
-use admit::record::network::Network;
-use admit::record::wire::{
-    CutReason, Limit, ProxyRecord, ReasoningField, ReplyClass, RequestRefusal, WireRecord,
-};
+use admit::record::wire::{CutReason, Limit, ReasoningField, ReplyClass, RequestRefusal};
 use admit::secrets::Secret;
 use serde_json::{Value, json};
 
+use crate::faults::silence;
 use crate::loopback::{Reply, Server};
-use crate::proxy::{SENTINEL, hasty, open, quick, send, speaking};
+use crate::processes::{peak, this_test};
+use crate::proxy::{Outcome, SENTINEL, asked, at, hasty, open, probed, quick, send, speaking};
 use crate::trial::{Trial, real_case};
-use crate::upstream::{Behaviour, MODEL, Mock, MockServer, key, raw, stream};
-use crate::util::{project, var};
+use crate::upstream::{Behaviour, MODEL, Mock, MockServer, key, raw, stream, whole};
+use crate::util::var;
 
 type Api = &'static dyn WireApi;
 
@@ -37,6 +35,11 @@ const ALL: [Api; 3] = [list::ALL[0], list::ALL[1], list::ALL[2]];
 fn serve(api: Api, behaviour: Behaviour) -> MockServer {
     let mock = Mock::saying("hello", MODEL).speaking(api).misbehaving(behaviour);
     MockServer::start(mock).unwrap()
+}
+
+/// A stream in which a model that speaks `api` says hello.
+fn hello(api: Api) -> Vec<u8> {
+    stream("", &Mock::saying("hello", MODEL).speaking(api).reply(1, true).body())
 }
 
 /// A question as the clients of `api` ask it.
@@ -58,39 +61,15 @@ fn request(api: Api, body: &Value) -> Vec<u8> {
     with_key(api, &format!("Authorization: Bearer {SENTINEL}"), body)
 }
 
-struct Outcome {
-    reply: Vec<u8>,
-    /// The reply's end was not one of a cut connection.
-    clean: bool,
-    record: ProxyRecord,
-}
-
-impl Outcome {
-    fn one(&self) -> &WireRecord {
-        assert_eq!(self.record.exchanges.len(), 1);
-        &self.record.exchanges[0]
-    }
-
-    fn verdict(&self) -> (ReplyClass, &str) {
-        let verdict = self.one().verdict.as_ref().unwrap();
-        (verdict.class, verdict.detail.as_str())
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.reply).into_owned()
-    }
-}
-
 fn ask(api: Api, addr: SocketAddr, limits: Limits) -> Outcome {
-    let running = open(speaking(addr, api), limits, usize::MAX);
-    let (reply, clean) = send(running.addr, &request(api, &question(api)));
-    Outcome { reply, clean, record: running.proxy.stop().unwrap() }
+    asked(speaking(addr, api), limits, &request(api, &question(api)))
 }
 
 #[test]
 fn each_fault_of_a_model_has_its_class_in_every_api() {
     use Behaviour as B;
     use ReplyClass::*;
+    let (thinks, no_close) = (B::ReasoningOnly, "reasoning_only_no_close");
     let cases: [(B, ReplyClass, &str); 25] = [
         (B::Plays, OkText, "text"),
         (B::PlainJson, OkText, "text"),
@@ -110,16 +89,8 @@ fn each_fault_of_a_model_has_its_class_in_every_api() {
         (B::Cut, StreamTruncated, "cut"),
         (B::MissingDone, StreamTruncated, "missing_done"),
         (B::MissingFinishReason, StreamTruncated, "missing_finish_reason"),
-        (
-            B::ReasoningOnly(ReasoningField::Reasoning),
-            ResponseShapeUnavailable,
-            "reasoning_only_no_close",
-        ),
-        (
-            B::ReasoningOnly(ReasoningField::ThinkTag),
-            ResponseShapeUnavailable,
-            "reasoning_only_no_close",
-        ),
+        (thinks(ReasoningField::Reasoning), ResponseShapeUnavailable, no_close),
+        (thinks(ReasoningField::ThinkTag), ResponseShapeUnavailable, no_close),
         (B::Empty, EmptyReply, "empty"),
         (B::OtherModel, ModelMismatch, "other_model"),
         (B::BadTool, MalformedToolCall, "arguments_not_json"),
@@ -134,14 +105,12 @@ fn each_fault_of_a_model_has_its_class_in_every_api() {
                     let server = serve(api, behaviour);
                     let got = ask(api, server.addr, quick());
                     assert_eq!(got.verdict(), (class, detail), "{name}: {:?}", got.one());
-                    let cut = got.one().cut.as_ref().map(|cut| cut.reason);
                     let half = (class == MalformedToolCall).then_some(CutReason::HalfToolCall);
-                    assert_eq!((cut, got.one().refused), (half, None), "{name}");
+                    assert_eq!((got.cut(), got.one().refused), (half, None), "{name}");
                     assert_eq!(got.text().starts_with("HTTP/1.1 502 "), behaviour == B::Gone);
-                    let limits = ProbeLimits::default();
-                    let probed =
-                        probe(&speaking(server.addr, api), MODEL, limits, &AtomicUsize::new(0))
-                            .unwrap();
+                    assert!(got.record.secrets_seen.is_empty(), "{name}");
+                    got.holds_no_secret(Some(server.addr));
+                    let probed = probed(server.addr, api, ProbeLimits::default().reply);
                     let want = match class {
                         OkText | OkTools => ProbeOutcome::Ready,
                         ConnectionRefused => ProbeOutcome::ListUnavailable,
@@ -169,20 +138,13 @@ fn a_model_that_answers_in_the_form_of_another_api_is_found_out() {
                 let body = mock.reply(1, !whole).body();
                 let bytes = match whole {
                     false => stream("", &body),
-                    true => {
-                        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
-                        let length = format!("Content-Length: {}\r\n\r\n", body.len());
-                        [head.as_bytes(), length.as_bytes(), &body].concat()
-                    }
+                    true => self::whole(std::str::from_utf8(&body).unwrap()),
                 };
                 let server = raw(move |_| bytes.clone());
                 let got = ask(api, server.addr(), quick());
-                let class = got.verdict().0;
+                let no = [ReplyClass::UpstreamError, ReplyClass::StreamTruncated];
                 let named = format!("{} for {}: {:?}", other.name(), api.name(), got.one());
-                assert!(
-                    matches!(class, ReplyClass::UpstreamError | ReplyClass::StreamTruncated),
-                    "{named}"
-                );
+                assert!(no.contains(&got.verdict().0), "{named}");
             }
         }
     }
@@ -191,8 +153,7 @@ fn a_model_that_answers_in_the_form_of_another_api_is_found_out() {
 #[test]
 fn the_request_goes_on_with_the_real_key_and_the_headers_of_its_api() {
     for api in ALL {
-        let bytes = stream("", &Mock::saying("hello", MODEL).speaking(api).reply(1, true).body());
-        let server = raw(move |_| bytes.clone());
+        let server = raw(move |_| hello(api));
         let running = open(speaking(server.addr(), api), quick(), usize::MAX);
         let headers = [
             &format!("X-Api-Key: {SENTINEL}"),
@@ -223,12 +184,12 @@ fn the_request_goes_on_with_the_real_key_and_the_headers_of_its_api() {
             }
             let agent = concat!("admit/", env!("CARGO_PKG_VERSION"));
             assert_eq!(one.header("user-agent"), Some(agent));
-            let foreign = |name: &str| name.starts_with("x-stainless") || name.contains("danger");
-            assert!(
-                !one.headers
-                    .iter()
-                    .any(|(name, value)| { foreign(name) || value.contains(SENTINEL) })
-            );
+            let foreign = |(name, value): &(String, String)| {
+                name.starts_with("x-stainless")
+                    || name.contains("danger")
+                    || value.contains(SENTINEL)
+            };
+            assert!(!one.headers.iter().any(foreign));
             assert_eq!(one.header("anthropic-version").is_some(), messages);
         }
         if messages {
@@ -248,20 +209,10 @@ fn a_base_url_has_its_version_once() {
         for (base, want) in
             [("", "/v1"), ("/v1", "/v1"), ("/v1/", "/v1"), ("/anthropic", "/anthropic/v1")]
         {
-            let bytes =
-                stream("", &Mock::saying("hello", MODEL).speaking(api).reply(1, true).body());
-            let server = raw(move |_| bytes.clone());
-            let url = format!("http://{}{base}", server.addr());
-            let endpoint = Endpoint::resolve(
-                &url,
-                &Network::built_in("loopback-test").unwrap(),
-                &NetConfig::default(),
-            )
-            .unwrap();
-            let upstream = Upstream::Http { api, endpoint, credential: None };
-            let got =
-                probe(&upstream, MODEL, ProbeLimits::default(), &AtomicUsize::new(0)).unwrap();
-            assert!(got.is_ready(), "{} {base}: {got:?}", api.name());
+            let server = raw(move |_| hello(api));
+            let upstream = at(&server.url(base), api, &NetConfig::default());
+            let got = probe(&upstream, MODEL, ProbeLimits::default(), &AtomicUsize::new(0));
+            assert!(got.as_ref().unwrap().is_ready(), "{} {base}: {got:?}", api.name());
             let want = match api.name() {
                 "anthropic-messages" => want,
                 _ => base.trim_end_matches('/'),
@@ -392,7 +343,7 @@ fn a_stream_that_is_stopped_never_ends_cleanly() {
             let reply = [&*base, leak(framed).as_bytes()].concat();
             let server = raw(move |_| reply.clone());
             let got = ask(api, server.addr(), quick());
-            assert_eq!(got.one().cut.as_ref().unwrap().reason, CutReason::Secret, "{name}");
+            assert_eq!(got.cut(), Some(CutReason::Secret), "{name}");
             assert!(!ends_cleanly(&got.reply, got.clean), "{name}: {}", got.text());
             assert!(!got.text().contains(&key()), "{name}");
 
@@ -411,13 +362,10 @@ fn a_stream_that_is_stopped_never_ends_cleanly() {
             reply.truncate(n);
             let record = running.proxy.stop().unwrap();
             let clean = client.read_to_end(&mut reply).is_ok();
-            assert_eq!(record.exchanges[0].cut.as_ref().unwrap().reason, CutReason::Stopped);
+            let one = &record.exchanges[0];
+            assert_eq!(one.cut.as_ref().unwrap().reason, CutReason::Stopped);
             assert!(!ends_cleanly(&reply, clean), "{name}");
-            assert_eq!(
-                record.exchanges[0].verdict.as_ref().unwrap().class,
-                ReplyClass::CutByAdmit,
-                "{name}"
-            );
+            assert_eq!(one.verdict.as_ref().unwrap().class, ReplyClass::CutByAdmit, "{name}");
         }
         let cap = half.len() as u64 + 20_000;
         let filler = format!(": {}\n\n", "x".repeat(997));
@@ -461,14 +409,7 @@ fn a_half_tool_call_never_comes_to_a_clean_end() {
     for (api, (arguments, end, ends, class, detail)) in
         ALL.iter().flat_map(|api| cases.map(|case| (*api, case)))
     {
-        let said = Said {
-            model: MODEL,
-            number: 1,
-            reasoning: (ReasoningField::Reasoning, Vec::new()),
-            text: None,
-            calls: vec![(0, "bash", arguments.to_owned())],
-            end,
-        };
+        let said = Said { calls: vec![(0, "bash", arguments.to_owned())], end, ..silence(1) };
         let mut pieces = api.render(&said, true);
         if !ends {
             // Up to the last piece of the arguments.
@@ -483,10 +424,9 @@ fn a_half_tool_call_never_comes_to_a_clean_end() {
             let server = raw(move |_| reply.clone());
             let got = ask(api, server.addr(), quick());
             assert_eq!(got.verdict(), (class, detail), "{name}");
-            let cut = got.one().cut.as_ref().map(|cut| cut.reason);
             let (text, good) = (got.text(), class == ReplyClass::OkTools);
             assert_eq!(ends_cleanly(&got.reply, got.clean), good, "{name}: {text}");
-            assert_eq!(cut, (!good).then_some(CutReason::HalfToolCall), "{name}");
+            assert_eq!(got.cut(), (!good).then_some(CutReason::HalfToolCall), "{name}");
             let seen = last.iter().any(|word| text.contains(word));
             assert!(good || !seen, "{name}: {text}");
         }
@@ -509,25 +449,17 @@ fn no_call_is_said_to_be_whole_before_the_reply_says_how_it_ends() {
             // Broken off behind the call.
             (End::Reason, false, false),
         ] {
-            let said = Said {
-                model: MODEL,
-                number: 1,
-                reasoning: (ReasoningField::Reasoning, Vec::new()),
-                text: None,
-                calls: vec![(0, "bash", "{\"command\": \"ls\"}".to_owned())],
-                end,
-            };
+            let calls = vec![(0, "bash", "{\"command\": \"ls\"}".to_owned())];
+            let said = Said { calls, end, ..silence(1) };
             let mut pieces = api.render(&said, true);
             let is_end = |piece: &String| ends_call.iter().any(|word| piece.contains(word));
             let last = pieces.iter().rposition(is_end).unwrap();
             pieces.truncate(if kept { pieces.len() } else { last + 1 });
-            let reset = {
-                let mut chunked = framed(&pieces, "text/event-stream")[0].clone();
-                chunked.truncate(chunked.len() - 5);
-                chunked
-            };
-            let framed = framed(&pieces, "text/event-stream").map(|reply| (reply, false));
-            for (reply, is_reset) in framed.into_iter().chain([(reset, true)]) {
+            let all = framed(&pieces, "text/event-stream");
+            let reset = all[0][..all[0].len() - 5].to_vec();
+            for (reply, is_reset) in
+                all.map(|reply| (reply, false)).into_iter().chain([(reset, true)])
+            {
                 let name = format!("{} {}", api.name(), String::from_utf8_lossy(&reply));
                 let server = raw(move |_| reply.clone());
                 let got = ask(api, server.addr(), quick());
@@ -535,13 +467,9 @@ fn no_call_is_said_to_be_whole_before_the_reply_says_how_it_ends() {
                 // There the name and all arguments stand in one event.
                 let named = passes || api.name() != "openai-chat";
                 assert_eq!(text.contains("bash"), named, "{name}: {text}");
-                assert_eq!(
-                    ends_call.iter().any(|word| text.contains(word)),
-                    passes,
-                    "{name}: {text}"
-                );
-                let cut = got.one().cut.as_ref().map(|cut| cut.reason);
-                assert_eq!(cut, (!passes).then_some(CutReason::HalfToolCall), "{name}");
+                let whole = ends_call.iter().any(|word| text.contains(word));
+                assert_eq!(whole, passes, "{name}: {text}");
+                assert_eq!(got.cut(), (!passes).then_some(CutReason::HalfToolCall), "{name}");
                 assert!(passes || !ends_cleanly(&got.reply, got.clean), "{name}: {text}");
                 let class = match kept && !is_reset {
                     true if passes => ReplyClass::OkTools,
@@ -562,13 +490,9 @@ fn a_body_is_looked_through_before_its_last_byte_goes_on() {
         let mut mock = Mock::saying("HERE", MODEL).speaking(api);
         let body = String::from_utf8(mock.reply(1, false).body()).unwrap();
         let body = body.replace("HERE", &escaped);
-        let bytes = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let server = raw(move |_| bytes.clone().into_bytes());
+        let server = raw(move |_| whole(&body));
         let got = ask(api, server.addr(), quick());
-        assert_eq!(got.one().cut.as_ref().map(|cut| cut.reason), Some(CutReason::Secret));
+        assert_eq!(got.cut(), Some(CutReason::Secret));
         assert!(!got.text().contains(&escaped), "{}", api.name());
     }
 }
@@ -578,20 +502,15 @@ fn what_would_lead_elsewhere_or_hold_a_run_up_has_one_answer() {
     for api in ALL {
         let name = api.name();
         let reply = |head: &str| format!("HTTP/1.1 {head}\r\nContent-Length: 2\r\n\r\n{{}}");
-        for (bytes, want, not) in [
-            (
-                reply("307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/v1/elsewhere"),
-                "x-should-retry: false",
-                "elsewhere",
-            ),
-            (reply("429 Too Many\r\nRetry-After: 86400"), "x-should-retry: false", "86400"),
-            (
-                reply("503 Busy\r\nRetry-After: 9999\r\nx-should-retry: true"),
-                "x-should-retry: false",
-                "true",
-            ),
-            (reply("429 Too Many\r\nRetry-After: 2"), "Retry-After: 2", "x-should-retry"),
+        let (elsewhere, no) =
+            ("Location: http://127.0.0.1:1/v1/elsewhere", "x-should-retry: false");
+        for (head, want, not) in [
+            (&*format!("307 Temporary Redirect\r\n{elsewhere}"), no, "elsewhere"),
+            ("429 Too Many\r\nRetry-After: 86400", no, "86400"),
+            ("503 Busy\r\nRetry-After: 9999\r\nx-should-retry: true", no, "true"),
+            ("429 Too Many\r\nRetry-After: 2", "Retry-After: 2", "x-should-retry"),
         ] {
+            let bytes = reply(head);
             let server = raw(move |_| bytes.clone().into_bytes());
             let got = ask(api, server.addr(), quick());
             assert!(got.text().contains(want), "{name}: {}", got.text());
@@ -679,14 +598,6 @@ const LARGE: usize = 12 << 20;
 const GROWTH: u64 = 4 << 10;
 const CHILD: &str = "ADMIT_WIRE_CHILD";
 
-/// Most memory that this process ever had, in KB. The kernel keeps the number in parts, one a processor, and reads it
-/// without adding them up exactly, so that a later answer can be a little below an earlier one.
-fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 /// One event of a stream with 64 KB that say nothing, as it comes before the first of `api` that says something.
 fn padding(api: Api) -> String {
     let data = json!({"type": "ping", "model": MODEL, "choices": [], "pad": "x".repeat(64 << 10)});
@@ -736,11 +647,11 @@ fn child() {
         came += n;
         // What the first megabyte needs is what every reply needs.
         if before == 0 && came > 1 << 20 {
-            before = peak();
+            before = peak("self").unwrap();
         }
     }
     assert_ne!(before, 0, "no more than {came} bytes came");
-    let grown = peak().saturating_sub(before);
+    let grown = peak("self").unwrap().saturating_sub(before);
     let record = proxy.stop().unwrap();
     let one = &record.exchanges[0];
     assert_eq!(one.verdict.as_ref().unwrap().class, ReplyClass::OkText, "{one:?}");
@@ -753,15 +664,9 @@ fn memory_stays_flat_over_a_large_reply() {
     let children: Vec<_> = ALL
         .into_iter()
         .map(|api| {
-            let child = Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "wire::child", "--nocapture", "--test-threads=1"])
-                .env(CHILD, api.name())
-                .env("CARGO_MANIFEST_DIR", project())
-                .stdout(Stdio::null())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap();
-            (api, child)
+            let mut child = this_test("wire::child");
+            child.env(CHILD, api.name()).stdout(Stdio::null()).stderr(Stdio::piped());
+            (api, child.spawn().unwrap())
         })
         .collect();
     for (api, child) in children {
