@@ -27,11 +27,13 @@ const BUILDS: &str = "builds";
 const MAX_RECORD: u64 = 64 << 20;
 
 /// What to keep beside what is needed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Options {
-    /// The last builds, on record or not.
-    pub builds: usize,
-    /// Remove nothing.
+    /// The last builds stay, whether they are on record or not
+    #[arg(long, value_name = "COUNT", default_value_t = 2)]
+    pub keep_builds: usize,
+    /// Show what would go, and remove nothing
+    #[arg(long)]
     pub dry_run: bool,
 }
 
@@ -91,7 +93,7 @@ pub fn collect(context: &Context, options: Options) -> Result<Collected> {
         false => Some(store.alone(&mut wait)?),
     };
     let all = store.lying()?;
-    let needed = needed(context, &store, &all, options.builds)?;
+    let needed = needed(context, &store, &all, options.keep_builds)?;
     let mut out = Collected { dry_run: options.dry_run, ..Collected::default() };
     for one in &all {
         out.before.add(one);

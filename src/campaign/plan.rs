@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::lock::{self, Spec};
 use crate::record::admission::ModelPair;
-use crate::record::campaign::{COUNTING, CampaignPlan, Cell, INTERVAL, NOT_SCORED};
+use crate::record::campaign::{COUNTING, CampaignPlan, Cell, INTERVAL, MAX_ATTEMPTS, NOT_SCORED};
 use crate::record::evidence::RunStatus;
 use crate::record::failure::FailureClass;
 use crate::record::ids::Name;
@@ -15,21 +17,36 @@ use crate::root::Root;
 use crate::run::fixture;
 
 /// What is asked of a campaign: every provider with every model on every fixture.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Wanted {
+    /// What people will call it
     pub name: Name,
+    /// A provider, as locked; may be given again
+    #[arg(long = "provider", value_name = "PROVIDER", required = true)]
     pub providers: Vec<Spec>,
+    /// A model; may be given again
+    #[arg(long = "model", value_name = "PROVIDER/MODEL", required = true)]
     pub models: Vec<ModelPair>,
+    /// A fixture; may be given again
+    #[arg(long = "fixture", value_name = "FIXTURE", default_value = "r1-string-slugify")]
     pub fixtures: Vec<Name>,
-    /// Runs of each combination.
+    /// Runs of each combination
+    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub repeats: u32,
-    /// Attempts at each run, at most.
+    /// Attempts at each run, at most: only one that says nothing about the agent is followed by another
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_ATTEMPTS)))]
     pub attempts: u32,
-    /// The wall clock of a run, in seconds.
+    /// The wall clock of a run
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: Option<u64>,
-    /// Failure classes that count as the agent's, although they say nothing of it by themselves.
+    /// Failure classes to count as the agent's, although they may be another's doing: killed_from_outside, interrupted, …
+    #[arg(
+        long, value_name = "CLASS,...", value_delimiter = ',',
+        value_parser = PossibleValuesParser::new(NOT_SCORED.iter().map(|class| class.as_str())).try_map(|text| record::of_word::<FailureClass>(&text))
+    )]
     pub scored: Vec<FailureClass>,
-    /// Whether a rehearsal counts as a success.
+    /// Count a rehearsal as a success: for a campaign with a scripted model
+    #[arg(long)]
     pub rehearsal: bool,
 }
 

@@ -9,15 +9,29 @@ use crate::error::{Error, Kind, Reason, Result};
 use crate::host::quotes;
 
 /// What the scheduler is asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Slurm {
-    /// Tasks at a time.
+    /// Runs at a time
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub jobs: u32,
-    /// Memory of a task in megabytes: below about 300 the sandbox of a small agent is killed.
+    // Below about 300 the sandbox of a small agent is killed.
+    /// Memory of a run (slurm)
+    #[arg(long, value_name = "MEGABYTES", default_value_t = 1500)]
     pub memory: u32,
-    /// Time limit of a task in minutes.
+    /// Time limit of a run (slurm)
+    #[arg(long, value_name = "MINUTES", default_value_t = 60, value_parser = clap::value_parser!(u32).range(2..))]
     pub minutes: u32,
+    /// The partition (slurm)
+    #[arg(long, value_name = "NAME", value_parser = partition)]
     pub partition: Option<String>,
+}
+
+fn partition(text: &str) -> Result<String, String> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b',');
+    match !text.is_empty() && text.bytes().all(good) {
+        true => Ok(text.to_owned()),
+        false => Err("a partition is written with letters, digits, - _ . and ,".into()),
+    }
 }
 
 /// Seconds before its time limit at which a task is told to stop: sealing takes two.

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 
 use super::app::App;
@@ -14,12 +13,9 @@ use crate::campaign::slurm::{self, Slurm};
 use crate::campaign::task::{self, Done};
 use crate::campaign::{Campaign, local, proof, scheduler};
 use crate::error::{Error, Kind, Reason, Result};
-use crate::lock::Spec;
 use crate::record;
-use crate::record::admission::ModelPair;
-use crate::record::campaign::{CampaignRecord, Count, MAX_ATTEMPTS, NOT_SCORED, TaskState};
-use crate::record::failure::FailureClass;
-use crate::record::ids::{Digest, Name};
+use crate::record::campaign::{CampaignRecord, Count, TaskState};
+use crate::record::ids::Digest;
 use crate::stop;
 use crate::ui::{self, Mark};
 use crate::verify::Signatures;
@@ -46,44 +42,11 @@ enum What {
 /// Fix what will be run, how often, and how it will be counted, before the first run
 #[derive(Debug, clap::Args)]
 struct PlanArgs {
-    /// What people will call it
-    name: Name,
-    /// A provider, as locked; may be given again
-    #[arg(long, value_name = "PROVIDER", required = true)]
-    provider: Vec<Spec>,
-    /// A model; may be given again
-    #[arg(long, value_name = "PROVIDER/MODEL", required = true)]
-    model: Vec<ModelPair>,
-    /// A fixture; may be given again
-    #[arg(long, value_name = "FIXTURE", default_value = "r1-string-slugify")]
-    fixture: Vec<Name>,
-    /// Runs of each combination
-    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    repeats: u32,
-    /// Attempts at each run, at most: only one that says nothing about the agent is followed by another
-    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_ATTEMPTS)))]
-    attempts: u32,
-    /// The wall clock of a run
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    timeout: Option<u64>,
-    /// Failure classes to count as the agent's, although they may be another's doing: killed_from_outside, interrupted, …
-    #[arg(
-        long, value_name = "CLASS,...", value_delimiter = ',',
-        value_parser = PossibleValuesParser::new(NOT_SCORED.iter().map(|class| class.as_str())).map(class)
-    )]
-    scored: Vec<FailureClass>,
-    /// Count a rehearsal as a success: for a campaign with a scripted model
-    #[arg(long)]
-    rehearsal: bool,
+    #[command(flatten)]
+    wanted: Wanted,
     /// The campaign's directory (default: one below the state directory, named after the plan)
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-}
-
-/// The class of that name, of which the parser let no other through.
-fn class(text: String) -> FailureClass {
-    let named = NOT_SCORED.iter().find(|class| class.as_str() == text);
-    named.copied().unwrap_or(FailureClass::Unclassified)
 }
 
 /// A campaign's directory, and which plan must lie in it.
@@ -111,29 +74,11 @@ struct SubmitArgs {
     /// Where the runs go
     #[arg(long, value_enum, default_value_t = EngineName::Local)]
     engine: EngineName,
-    /// Runs at a time
-    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    jobs: u32,
-    /// Memory of a run (slurm)
-    #[arg(long, value_name = "MEGABYTES", default_value_t = 1500)]
-    memory: u32,
-    /// Time limit of a run (slurm)
-    #[arg(long, value_name = "MINUTES", default_value_t = 60, value_parser = clap::value_parser!(u32).range(2..))]
-    minutes: u32,
-    /// The partition (slurm)
-    #[arg(long, value_name = "NAME", value_parser = partition)]
-    partition: Option<String>,
+    #[command(flatten)]
+    slurm: Slurm,
     /// Print the scripts that would be submitted (slurm), and submit nothing
     #[arg(long)]
     print: bool,
-}
-
-fn partition(text: &str) -> Result<String, String> {
-    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b',');
-    match !text.is_empty() && text.bytes().all(good) {
-        true => Ok(text.to_owned()),
-        false => Err("a partition is written with letters, digits, - _ . and ,".into()),
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -184,18 +129,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
 }
 
 fn make_plan(app: &App, args: &PlanArgs) -> Result<u8> {
-    let wanted = Wanted {
-        name: args.name.clone(),
-        providers: args.provider.clone(),
-        models: args.model.clone(),
-        fixtures: args.fixture.clone(),
-        repeats: args.repeats,
-        attempts: args.attempts,
-        timeout: args.timeout,
-        scored: args.scored.clone(),
-        rehearsal: args.rehearsal,
-    };
-    let plan = plan::make(&app.context, &wanted)?;
+    let plan = plan::make(&app.context, &args.wanted)?;
     let dir = match &args.out {
         Some(dir) => app.context.host.absolute(dir),
         None => plan::default_dir(&app.context, &plan)?,
@@ -207,7 +141,7 @@ fn make_plan(app: &App, args: &PlanArgs) -> Result<u8> {
         "{}: {}, each {}",
         ui::count(tasks as usize, "task", "tasks"),
         ui::count(cells, "cell", "cells"),
-        ui::count(args.repeats as usize, "time", "times")
+        ui::count(args.wanted.repeats as usize, "time", "times")
     );
     ui.verdict(Mark::Good, "planned", &first);
     campaign.plan.cells.iter().for_each(|cell| ui.value("cell", &title(cell)));
@@ -226,20 +160,14 @@ fn submit(app: &App, args: &SubmitArgs) -> Result<u8> {
     if args.engine == EngineName::Local {
         // The runs are told, and take their time to be sealed.
         stop::note(&app.context.stop)?;
-        local::run(&app.context, &campaign, args.jobs as usize)?;
+        local::run(&app.context, &campaign, args.slurm.jobs as usize)?;
         return seal_it(app, &campaign);
     }
     let mut admit = vec![crate::host::own_program()?.display().to_string()];
     for flag in app.context.flags()? {
         admit.push(flag.to_string_lossy().into_owned());
     }
-    let slurm = Slurm {
-        jobs: args.jobs,
-        memory: args.memory,
-        minutes: args.minutes,
-        partition: args.partition.clone(),
-    };
-    let scripts = slurm::scripts(&campaign, &slurm, &admit);
+    let scripts = slurm::scripts(&campaign, &args.slurm, &admit);
     if args.print {
         app.ui.line(&scripts.0);
         app.ui.line(&scripts.1);

@@ -8,10 +8,10 @@ use serde_json::json;
 
 use super::app::App;
 use super::findings::{self, Shown};
-use crate::error::{Error, Reason, Result};
+use crate::error::{Reason, Result};
 use crate::record;
-use crate::record::fixture::{AttackResult, FixtureLock, JudgeName};
-use crate::record::ids::{Name, RelPath};
+use crate::record::fixture::{AttackResult, FixtureLock};
+use crate::record::ids::Name;
 use crate::run::attack::{Attacked, CLASSES, attack};
 use crate::run::examine::{self, Examined};
 use crate::run::{fixture, make};
@@ -44,56 +44,8 @@ struct New {
     /// What it shall be called
     #[arg(value_name = "NAME")]
     name: Name,
-    /// The files as an agent shall find them, or a repository with its commit (40 hex digits, or newest)
-    #[arg(long, value_name = "DIR|URL@REV")]
-    from: make::From,
-    /// The same files with the work done, or a patch that does it
-    #[arg(long, value_name = "DIR|PATCH")]
-    solution: Option<PathBuf>,
-    /// A file that draws calls of the solved functions, anew for every run
-    #[arg(long, value_name = "FILE")]
-    generator: Option<PathBuf>,
-    /// A call that is made in every run, such as 'MODULE FUNCTION ["argument"]', or '[["word"], "standard input"]' of a
-    /// program; may be repeated
-    #[arg(long = "call", value_name = "CALL")]
-    calls: Vec<String>,
-    /// What the agent is asked to do, in a few sentences
-    #[arg(long, value_name = "TEXT", conflicts_with = "issue_file")]
-    issue: Option<String>,
-    /// A file with what the agent is asked to do
-    #[arg(long, value_name = "FILE")]
-    issue_file: Option<PathBuf>,
-    /// The task in a few words [default: the issue's first sentence]
-    #[arg(long, value_name = "TEXT")]
-    title: Option<String>,
-    /// Who judges [default: by the files]
-    #[arg(long, value_enum)]
-    judge: Option<JudgeFlag>,
-    /// A command that runs the tests, words separated by spaces; for a task in any language
-    #[arg(long, value_name = "COMMAND")]
-    verify: Option<String>,
-    /// The program that calls start beside --verify, words separated by spaces
-    #[arg(long, value_name = "COMMAND")]
-    program: Option<String>,
-    /// A file that may change [default: what the solution changes]; may be repeated
-    #[arg(long, value_name = "PATH")]
-    allow: Vec<RelPath>,
-    /// A test that counts, as its runner names it [default: all that the runner finds]; may be repeated
-    #[arg(long = "test", value_name = "ID")]
-    tests: Vec<String>,
-    /// Put it in place of the one of this name
-    #[arg(long)]
-    replace: bool,
-    /// Longest time of the tests
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600), default_value = "60")]
-    seconds: u64,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum JudgeFlag {
-    Python,
-    Bun,
-    Command,
+    #[command(flatten)]
+    ask: make::Ask,
 }
 
 /// Say whether a fixture tells good work from bad: every fault at once, with what to do
@@ -144,40 +96,8 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     }
 }
 
-fn words(text: Option<&str>) -> Vec<String> {
-    text.unwrap_or_default().split_whitespace().map(str::to_owned).collect()
-}
-
 fn new(app: &App, args: &New) -> Result<u8> {
-    let issue = match &args.issue_file {
-        None => args.issue.clone(),
-        Some(path) => {
-            let path = app.context.host.absolute(path);
-            let text =
-                std::fs::read_to_string(&path).map_err(|err| Error::io("read", &path, err))?;
-            Some(text)
-        }
-    };
-    let ask = make::Ask {
-        from: args.from.clone(),
-        solution: args.solution.clone(),
-        generator: args.generator.clone(),
-        calls: args.calls.clone(),
-        judge: args.judge.map(|judge| match judge {
-            JudgeFlag::Python => JudgeName::Python,
-            JudgeFlag::Bun => JudgeName::Bun,
-            JudgeFlag::Command => JudgeName::Command,
-        }),
-        verify: words(args.verify.as_deref()),
-        program: words(args.program.as_deref()),
-        title: args.title.clone(),
-        issue,
-        allow: args.allow.clone(),
-        tests: args.tests.clone(),
-        replace: args.replace,
-        wall: Some(Duration::from_secs(args.seconds)),
-    };
-    let made = make::make(&app.context, &args.name, &ask)?;
+    let made = make::make(&app.context, &args.name, &args.ask)?;
     app.ui.json(&json!({
         "schema": "admit.fixture-made/1", "fixture": args.name, "written": made.written,
         "record": made.record, "findings": made.examined.findings,
@@ -221,23 +141,16 @@ fn check(app: &App, args: &Check) -> Result<u8> {
         "findings": found.findings, "log": found.log,
     }));
     let counts = findings::counts(&found.findings);
-    match found.holds() {
-        true => app.ui.verdict(
-            Mark::Good,
-            "holds",
-            &format!("{name} tells good work from bad: {counts}"),
-        ),
-        false => {
-            app.ui.verdict(Mark::Bad, "fails", &format!("{name} is not fit to judge by: {counts}"))
-        }
-    }
-    examined(app, &found, args.shown);
-    match found.holds() {
+    let (mark, word, what, last) = match found.holds() {
         true => {
-            app.ui.verdict(Mark::Good, "holds", &format!("admit fixture attack {name} --record"))
+            let next = format!("admit fixture attack {name} --record");
+            (Mark::Good, "holds", "tells good work from bad", next)
         }
-        false => app.ui.verdict(Mark::Bad, "fails", &counts),
-    }
+        false => (Mark::Bad, "fails", "is not fit to judge by", counts.clone()),
+    };
+    app.ui.verdict(mark, word, &format!("{name} {what}: {counts}"));
+    examined(app, &found, args.shown);
+    app.ui.verdict(mark, word, &last);
     Ok(u8::from(!found.holds()))
 }
 
@@ -259,18 +172,11 @@ fn attacked(app: &App, args: &Attack) -> Result<u8> {
         "schema": "admit.fixture-attacked/2", "fixture": name, "record": kept, "holds": held, "refused": refused, "attempts": all,
         "classes": counts, "result": attacked,
     }));
-    match held {
-        true => app.ui.verdict(
-            Mark::Good,
-            "holds",
-            &format!("{name}: {refused} of {all} attempts refused"),
-        ),
-        false => app.ui.verdict(
-            Mark::Bad,
-            "fails",
-            &format!("{name}: {refused} of {all} attempts refused"),
-        ),
-    }
+    let (mark, word, last) = match held {
+        true => (Mark::Good, "holds", "nothing is accepted without the work"),
+        false => (Mark::Bad, "fails", "work that solves nothing was accepted"),
+    };
+    app.ui.verdict(mark, word, &format!("{name}: {refused} of {all} attempts refused"));
     for (class, refused, tried) in classes {
         let about = CLASSES.iter().find(|(id, _)| *id == class).map_or("", |(_, about)| about);
         let mark = if refused == tried { Mark::Good } else { Mark::Bad };
@@ -298,10 +204,7 @@ fn attacked(app: &App, args: &Attack) -> Result<u8> {
         app.ui.detail("fix", fix);
     }
     kept.iter().for_each(|place| app.ui.value("record", &place.display().to_string()));
-    match held {
-        true => app.ui.verdict(Mark::Good, "holds", "nothing is accepted without the work"),
-        false => app.ui.verdict(Mark::Bad, "fails", "work that solves nothing was accepted"),
-    }
+    app.ui.verdict(mark, word, last);
     Ok(u8::from(!held))
 }
 

@@ -14,19 +14,15 @@ use crate::ui::{self, Mark};
 /// everything on record still verifies.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The last builds stay, whether they are on record or not
-    #[arg(long, value_name = "COUNT", default_value_t = 2)]
-    keep_builds: usize,
-    /// Show what would go, and remove nothing
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    options: Options,
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
-    let options = Options { builds: args.keep_builds, dry_run: args.dry_run };
-    let found = gc::collect(&app.context, options)?;
+    let Options { dry_run, .. } = args.options;
+    let found = gc::collect(&app.context, args.options)?;
     let garbage = found.garbage();
-    let word = if args.dry_run { "would free" } else { "freed" };
+    let word = if dry_run { "would free" } else { "freed" };
     let sizes = format!("{} of {}", ui::bytes(garbage.bytes), ui::bytes(found.before.bytes));
     app.ui.verdict(Mark::Note, word, &sizes);
     let row = |name: &str, one: Amount| {
@@ -50,7 +46,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let mut value = record::to_value(&found);
     value["schema"] = json!("admit.gc/1");
     app.ui.json(&value);
-    let last = match (args.dry_run, garbage.count) {
+    let last = match (dry_run, garbage.count) {
         (_, 0) => "everything in the store is needed".to_owned(),
         (true, _) => "nothing was removed; admit gc removes it".to_owned(),
         (false, _) => {

@@ -1,20 +1,17 @@
 //! `admit lock`: list the locks, show one, make one from what a source says, change it, compare two, or fill in what a
 //! build resolved.
 
-use std::collections::BTreeMap;
-
 use serde_json::json;
 
 use super::app::App;
 use crate::build;
-use crate::bun::names::is_name;
 use crate::error::{Error, Reason, Result};
 use crate::host::platform;
 use crate::lock::{self, Change};
-use crate::look::{self, Ask, Field, Rev, Wanted};
+use crate::look::{self, Ask};
 use crate::record;
-use crate::record::ids::{AbsPath, CommitId, Digest, Name, RelPath, Sri};
-use crate::record::lockfile::{Ambient, Lifecycle, Linker, Lockfile, RunShape};
+use crate::record::ids::{Name, RelPath};
+use crate::record::lockfile::{Lockfile, RunShape};
 use crate::ui::{self, Mark};
 
 /// List the locks, show one, make one from what a source says, or change it
@@ -34,260 +31,26 @@ pub(super) struct Args {
     /// Fill in what the last build of this lock resolved: tree, NAR hash, packages, identity, output
     #[arg(long, conflicts_with_all = ["source", "rev"])]
     update: bool,
-    /// Where the source is: https://…, file:///… or embedded:NAME
-    #[arg(long, value_name = "URL")]
-    source: Option<String>,
-    /// The commit, all 40 hex digits, or `newest`: the tip of the default branch
-    #[arg(long, value_name = "COMMIT", value_parser = rev)]
-    rev: Option<Rev>,
-    /// Take everything not given from the lock of this provider (default: one with the same source)
-    #[arg(long, value_name = "PROVIDER")]
-    like: Option<Name>,
+    #[command(flatten)]
+    ask: Ask,
+    // In the help these stand behind --like.
     /// A published package with the program in it, or PACKAGE@VERSION: nothing is built, and no script of it runs
-    #[arg(long, value_name = "PACKAGE", conflicts_with_all = ["update", "source", "rev", "like", "build_path", "open_build_path", "step", "output", "writes", "script", "show"])]
+    #[arg(long, value_name = "PACKAGE", display_order = 4, conflicts_with_all = ["update", "source", "rev", "like", "path", "open_path", "steps", "output", "writes", "scripts", "show"])]
     package: Option<String>,
     /// The program in that package, below its top directory (default: the only one)
-    #[arg(long, value_name = "PATH", requires = "package")]
-    path: Option<RelPath>,
+    #[arg(long = "path", value_name = "PATH", requires = "package", display_order = 4)]
+    program: Option<RelPath>,
     /// Lock that program by its digest alone, whatever compiled it
-    #[arg(long, requires = "package", conflicts_with = "bun")]
+    #[arg(long, requires = "package", conflicts_with = "bun", display_order = 4)]
     native: bool,
     /// How the program is run: a file with the lock's `run` section (docs/agents.md)
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["update", "show"])]
+    #[arg(long, value_name = "FILE", display_order = 4, conflicts_with_all = ["update", "show"])]
     run: Option<std::path::PathBuf>,
-    /// Version of Bun; its packages are looked up in the registry of the npm configuration
-    #[arg(long, value_name = "VERSION")]
-    bun: Option<String>,
-    /// Look that version up for every platform, not only for this one
-    #[arg(long, requires = "bun")]
-    all_platforms: bool,
-    /// The source's own lock, from its root; Bun installs and steps run in its directory
-    #[arg(long, value_name = "PATH")]
-    lockfile: Option<RelPath>,
-    /// Directory inside the sandbox; part of the output's digest
-    #[arg(long, value_name = "PATH")]
-    build_path: Option<AbsPath>,
-    /// Leave that directory open: every build has one of its own, and no output can be locked
-    #[arg(long, conflicts_with = "build_path")]
-    open_build_path: bool,
-    /// Lock every program that the source compiles: NAME for the one of that name, NAME-PROGRAM for each other
-    #[arg(long, requires = "source", requires = "rev", conflicts_with_all = ["update", "show", "step", "output", "package"])]
-    each_output: bool,
-    /// A build step, words separated by spaces; may be repeated
-    #[arg(long, value_name = "COMMAND", value_parser = words)]
-    step: Vec<Words>,
-    /// A variable of the build; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
-    env: Vec<(String, String)>,
-    /// The file that the build leaves, from the source's root
-    #[arg(long, value_name = "PATH")]
-    output: Option<RelPath>,
-    /// A tracked file that the build modifies; may be repeated
-    #[arg(long, value_name = "PATH")]
-    writes: Vec<RelPath>,
-    /// A package whose lifecycle scripts run in the sandbox; may be repeated
-    #[arg(long, value_name = "PACKAGE", value_parser = package)]
-    script: Vec<String>,
-    /// A package that the source trusts with scripts, and whose scripts do not run; may be repeated
-    #[arg(long, value_name = "PACKAGE", value_parser = package)]
-    skip_script: Vec<String>,
-    /// What becomes of the lifecycle scripts of the source's own packages
-    #[arg(long, value_name = "run|skip", value_parser = lifecycle)]
-    lifecycle: Option<Lifecycle>,
-    /// How Bun lays packages out [default: as the source has it]
-    #[arg(long, value_name = "hoisted|isolated", value_parser = linker)]
-    linker: Option<Linker>,
-    /// Whether steps find a `git` that answers from the pin
-    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
-    git: Option<bool>,
-    /// A git-lfs pointer of the source to build with as it is; may be repeated
-    #[arg(long, value_name = "PATH")]
-    lfs_pointer: Vec<RelPath>,
-    /// A file from elsewhere that steps need, as [PATH=]URL[#INTEGRITY]: admit fetches it, and steps find it at PATH or by
-    /// `curl` and `wget`; may be repeated. Without an integrity: that of the file as it is now
-    #[arg(long, value_name = "[PATH=]URL", value_parser = download)]
-    download: Vec<Wanted>,
-    /// A package for which the source's lock has no integrity that can be used, by its key there, as KEY[=INTEGRITY]; may be
-    /// repeated. Without an integrity: that of the file as it is now
-    #[arg(long, value_name = "KEY[=INTEGRITY]", value_parser = integrity)]
-    integrity: Vec<(String, Option<Sri>)>,
-    /// A submodule to leave out, as a directory that is empty; may be repeated
-    #[arg(long, value_name = "PATH")]
-    without: Vec<RelPath>,
-    /// First line that --help of the output must show; `{version}` stands for a version
-    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    help_line: Option<String>,
-    /// A command that --help of the output must list; may be repeated
-    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    help_command: Vec<String>,
-    /// What --version of the output must print; `{version}` stands for a version (not asked where not given)
-    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    version_text: Option<String>,
-    /// A word of the argument list with which a run starts the output, {task} for the task file; may be repeated
-    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
-    run_arg: Vec<String>,
-    /// How autoloaded files are kept from the output: switched off from outside, or by how it was built
-    #[arg(long, value_name = "neutralise|hardened", value_parser = ambient)]
-    ambient: Option<Ambient>,
-    /// The licence as an SPDX expression, settled
-    #[arg(long, value_name = "SPDX")]
-    license: Option<String>,
-    /// A stage that the licence allows, 2 to 7; may be repeated
-    #[arg(long, value_name = "STAGE", value_parser = clap::value_parser!(u8).range(2..=7))]
-    allow_stage: Vec<u8>,
-    /// Empty a field: env, writes, scripts, skip-scripts, lifecycle, lfs-pointers, without, downloads, integrity, help-line, help-commands,
-    /// version-text, run-args, license; may be repeated
-    #[arg(long, value_name = "FIELD", value_parser = field)]
-    clear: Vec<Field>,
-}
-
-/// The words of one step.
-#[derive(Clone, Debug)]
-struct Words(Vec<String>);
-
-fn words(text: &str) -> Result<Words, String> {
-    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
-    if words.is_empty() { Err("a step has at least one word".into()) } else { Ok(Words(words)) }
-}
-
-fn rev(text: &str) -> Result<Rev, String> {
-    match text {
-        "newest" => Ok(Rev::Newest),
-        text => text.parse::<CommitId>().map(Rev::Commit).map_err(|err| err.to_string()),
-    }
-}
-
-fn pair(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
-    Ok((name.to_owned(), value.to_owned()))
-}
-
-fn package(text: &str) -> Result<String, String> {
-    if is_name(text) { Ok(text.to_owned()) } else { Err("not the name of a package".into()) }
-}
-
-fn download(text: &str) -> Result<Wanted, String> {
-    let (text, integrity) = match text.rsplit_once('#') {
-        Some((text, sri)) => {
-            let integrity = Digest::from_sri(sri).map_err(|err| err.to_string())?;
-            (text, Some(Sri(integrity)))
-        }
-        None => (text, None),
-    };
-    let (path, url) = match text.split_once('=') {
-        Some((path, url)) if !path.contains("://") => (
-            Some(path.parse().map_err(|_| format!("\"{path}\" is not a path in the source"))?),
-            url,
-        ),
-        _ => (None, text),
-    };
-    if !url.contains("://") {
-        return Err("expected [PATH=]URL[#INTEGRITY]".into());
-    }
-    Ok(Wanted { url: url.to_owned(), integrity, path })
-}
-
-fn integrity(text: &str) -> Result<(String, Option<Sri>), String> {
-    let (key, given) = match text.split_once('=') {
-        Some((key, sri)) => (key, Some(Sri(Digest::from_sri(sri).map_err(|err| err.to_string())?))),
-        None => (text, None),
-    };
-    match crate::bun::names::split_key(key) {
-        Some(_) => Ok((key.to_owned(), given)),
-        None => Err("not a package's key in a bun.lock".into()),
-    }
-}
-
-fn lifecycle(text: &str) -> Result<Lifecycle, String> {
-    match text {
-        "run" => Ok(Lifecycle::Run),
-        "skip" => Ok(Lifecycle::Skip),
-        _ => Err("expected run or skip".into()),
-    }
-}
-
-fn linker(text: &str) -> Result<Linker, String> {
-    match text {
-        "hoisted" => Ok(Linker::Hoisted),
-        "isolated" => Ok(Linker::Isolated),
-        _ => Err("expected hoisted or isolated".into()),
-    }
-}
-
-fn ambient(text: &str) -> Result<Ambient, String> {
-    match text {
-        "neutralise" => Ok(Ambient::Neutralise),
-        "hardened" => Ok(Ambient::Hardened),
-        _ => Err("expected neutralise or hardened".into()),
-    }
-}
-
-fn field(text: &str) -> Result<Field, String> {
-    Ok(match text {
-        "env" => Field::Env,
-        "writes" => Field::Writes,
-        "scripts" => Field::Scripts,
-        "skip-scripts" => Field::Skips,
-        "lifecycle" => Field::Lifecycle,
-        "lfs-pointers" => Field::LfsPointers,
-        "without" => Field::Without,
-        "downloads" => Field::Downloads,
-        "integrity" => Field::Integrity,
-        "help-line" => Field::HelpLine,
-        "help-commands" => Field::HelpCommands,
-        "version-text" => Field::VersionText,
-        "run-args" => Field::RunArgs,
-        "license" => Field::License,
-        _ => return Err("not a field that can be empty".into()),
-    })
-}
-
-impl Args {
-    /// All but the file that `--run` names.
-    fn ask(&self) -> Ask {
-        fn some<T: Clone>(list: &[T]) -> Option<Vec<T>> {
-            (!list.is_empty()).then(|| list.to_vec())
-        }
-        let steps: Vec<Vec<String>> = self.step.iter().map(|step| step.0.clone()).collect();
-        let env: BTreeMap<String, String> = self.env.iter().cloned().collect();
-        Ask {
-            source: self.source.clone(),
-            rev: self.rev.clone(),
-            like: self.like.clone(),
-            bun: self.bun.clone(),
-            all_platforms: self.all_platforms,
-            lockfile: self.lockfile.clone(),
-            path: self.build_path.clone(),
-            open_path: self.open_build_path,
-            steps: some(&steps),
-            env: (!env.is_empty()).then_some(env),
-            output: self.output.clone(),
-            writes: some(&self.writes),
-            scripts: some(&self.script),
-            skips: some(&self.skip_script),
-            lifecycle: self.lifecycle,
-            linker: self.linker,
-            git: self.git,
-            lfs_pointers: some(&self.lfs_pointer),
-            downloads: some(&self.download),
-            integrity: some(&self.integrity),
-            without: some(&self.without),
-            help_first_line: self.help_line.clone(),
-            commands: some(&self.help_command),
-            version: self.version_text.clone(),
-            run: None,
-            argv: some(&self.run_arg),
-            ambient: self.ambient,
-            license: self.license.clone(),
-            stages: some(&self.allow_stage),
-            clear: self.clear.clone(),
-        }
-    }
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let (name, others) = match (&args.name, args.others.as_slice()) {
-        (None, _) if args.ask().is_empty() && args.run.is_none() && !args.update && !args.show => {
+        (None, _) if args.ask.is_empty() && args.run.is_none() && !args.update && !args.show => {
             return list(app);
         }
         (None, _) => {
@@ -306,8 +69,8 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     }
     let root = app.context.root()?;
     let path = lock::path_of(name);
-    let ask = Ask { run: run_section(app, args)?, ..args.ask() };
-    if args.each_output {
+    let ask = Ask { run: run_section(app, args)?, ..args.ask.clone() };
+    if ask.each_output {
         return each(app, name, &ask);
     }
     let there = root.get(&path).is_some();
@@ -407,14 +170,14 @@ fn wanted(args: &Args, ask: &Ask, package: &str) -> build::WantedPackage {
     build::WantedPackage {
         package: name.to_owned(),
         version,
-        path: args.path.clone(),
-        bun: args.bun.clone(),
+        path: args.program.clone(),
+        bun: ask.bun.clone(),
         native: args.native,
-        help_first_line: args.help_line.clone(),
-        commands: args.help_command.clone(),
-        version_text: args.version_text.clone(),
-        license: args.license.clone(),
-        stages: args.allow_stage.clone(),
+        help_first_line: ask.help_first_line.clone(),
+        commands: ask.commands.clone().unwrap_or_default(),
+        version_text: ask.version.clone(),
+        license: ask.license.clone(),
+        stages: ask.stages.clone().unwrap_or_default(),
         run: ask.run.clone(),
     }
 }

@@ -4,7 +4,6 @@ use serde_json::json;
 
 use super::App;
 use super::findings;
-use super::verify::SignatureArgs;
 use crate::attest::{self, Held, Refused};
 use crate::error::{Error, Reason, Result};
 use crate::record;
@@ -65,7 +64,7 @@ struct Check {
     #[command(flatten)]
     one: One,
     #[command(flatten)]
-    signatures: SignatureArgs,
+    signatures: Signatures,
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
@@ -195,7 +194,7 @@ fn check(app: &App, args: &Check) -> Result<u8> {
     let root = app.context.root()?;
     let pair = &args.one.pair;
     let found = status(app, &root, pair);
-    let signed = signed(app, &root, pair, &args.signatures.options())?;
+    let signed = signed(app, &root, pair, &args.signatures)?;
     let row = signed.as_ref().map(signature);
     let good = found.status == AdmissionStatus::Admitted
         && row.as_ref().is_none_or(|row| !row.is_failed());

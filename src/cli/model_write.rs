@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use clap::builder::PossibleValue;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::App;
@@ -383,8 +384,8 @@ fn proposal(args: &Add, offer: &Offer, recorded: bool) -> String {
     out.join(" ")
 }
 
-fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
-    serde_json::from_value(text.into()).map_err(|err| {
+fn word<T: DeserializeOwned>(text: &str) -> Result<T> {
+    record::of_word(text).map_err(|err| {
         Error::new(Reason::BadArgument, "an unknown word").found(text).caused_by(err)
     })
 }

@@ -4,10 +4,7 @@ use serde_json::json;
 
 use super::app::App;
 use crate::error::Result;
-use crate::lock::Spec;
 use crate::record;
-use crate::record::ids::Name;
-use crate::record::reference::Reference;
 use crate::record::report::Origin;
 use crate::share::{self, Pull};
 use crate::ui::Mark;
@@ -15,24 +12,12 @@ use crate::ui::Mark;
 /// Take a build that somebody else made and signed from an OCI registry, and put it on record as pulled
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The provider, or provider@commit; its lock here says which output is meant
-    #[arg(value_name = "PROVIDER[@COMMIT]")]
-    spec: Spec,
-    /// The repository: oci://HOST/PATH, with :TAG or @sha256:… for one certain manifest
-    #[arg(value_name = "REPOSITORY")]
-    reference: Reference,
-    /// The key that must have signed the build's provenance (admit key import)
-    #[arg(long, value_name = "NAME")]
-    require_signed_by: Option<Name>,
+    #[command(flatten)]
+    wanted: Pull,
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
-    let options = Pull {
-        spec: args.spec.clone(),
-        reference: args.reference.clone(),
-        signed_by: args.require_signed_by.clone(),
-    };
-    let pulled = share::pull(&app.context, &options)?;
+    let pulled = share::pull(&app.context, &args.wanted)?;
     let report = &pulled.report;
     app.ui.json(&json!({
         "schema": "admit.pulled/1",

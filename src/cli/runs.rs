@@ -1,17 +1,13 @@
 //! `admit runs`: this user's runs listed and filtered; `compare` holds two side by side, `prune` removes old ones.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use super::app::App;
 use super::findings::Shown;
 use super::run::mark;
 use crate::error::Result;
-use crate::record::evidence::RunStatus;
-use crate::record::failure::FailureClass;
 use crate::ui::{self, Mark};
-use crate::verify::history::{self, Filter, Prune, Row};
+use crate::verify::history::{self, Filter, Prune, Row, STATUSES};
 
 /// List your runs, compare two, or remove old ones
 #[derive(Debug, clap::Args)]
@@ -20,7 +16,7 @@ pub(super) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    filter: FilterArgs,
+    filter: Filter,
     /// At most so many, the newest first
     #[arg(long, value_name = "COUNT", default_value_t = 50)]
     limit: usize,
@@ -31,27 +27,7 @@ enum Command {
     /// Hold two runs side by side: what differs
     Compare(Compare),
     /// Remove runs; passes stay unless they are asked for
-    Prune(PruneArgs),
-}
-
-/// Which runs are meant.
-#[derive(Debug, Default, clap::Args)]
-struct FilterArgs {
-    /// Only of this status
-    #[arg(long, value_name = "STATUS", value_parser = statuses())]
-    status: Option<String>,
-    /// Only of this failure class
-    #[arg(long, value_name = "CLASS", value_parser = classes())]
-    class: Option<String>,
-    /// Only with this model: PROVIDER/MODEL, or a part of it
-    #[arg(long, value_name = "MODEL")]
-    model: Option<String>,
-    /// Only on this fixture, or a part of its name
-    #[arg(long, value_name = "FIXTURE")]
-    fixture: Option<String>,
-    /// Only of this provider, or a part of its name
-    #[arg(long, value_name = "PROVIDER")]
-    agent: Option<String>,
+    Prune(Prune),
 }
 
 #[derive(Debug, clap::Args)]
@@ -64,49 +40,6 @@ struct Compare {
     b: String,
     #[command(flatten)]
     shown: Shown,
-}
-
-#[derive(Debug, clap::Args)]
-struct PruneArgs {
-    #[command(flatten)]
-    filter: FilterArgs,
-    /// The newest of them stay
-    #[arg(long, value_name = "COUNT")]
-    keep: Option<usize>,
-    /// Only what is older goes
-    #[arg(long, value_name = "DAYS")]
-    older_than: Option<u32>,
-    /// Passes go, too
-    #[arg(long)]
-    passes: bool,
-    /// Show what would go, and remove nothing
-    #[arg(long)]
-    dry_run: bool,
-}
-
-const STATUSES: [RunStatus; 4] =
-    [RunStatus::Pass, RunStatus::Rehearsed, RunStatus::Fail, RunStatus::Blocked];
-
-fn statuses() -> clap::builder::PossibleValuesParser {
-    STATUSES.map(RunStatus::as_str).into()
-}
-
-fn classes() -> clap::builder::PossibleValuesParser {
-    FailureClass::ALL.map(FailureClass::as_str).into()
-}
-
-impl FilterArgs {
-    fn filter(&self) -> Filter {
-        let status = |text: &String| STATUSES.into_iter().find(|one| one.as_str() == text);
-        let class = |text: &String| FailureClass::from_text(text);
-        Filter {
-            status: self.status.as_ref().and_then(status),
-            class: self.class.as_ref().and_then(class),
-            model: self.model.clone(),
-            fixture: self.fixture.clone(),
-            agent: self.agent.clone(),
-        }
-    }
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
@@ -132,7 +65,7 @@ fn line(app: &App, run: &Row) {
 }
 
 fn list(app: &App, args: &Args) -> Result<u8> {
-    let rows = history::list(&app.context, &args.filter.filter())?;
+    let rows = history::list(&app.context, &args.filter)?;
     let shown = &rows[..rows.len().min(args.limit)];
     let runs = ui::count(rows.len(), "run", "runs");
     let counts = STATUSES.iter().map(|status| {
@@ -176,15 +109,8 @@ fn compare(app: &App, args: &Compare) -> Result<u8> {
     Ok(0)
 }
 
-fn prune(app: &App, args: &PruneArgs) -> Result<u8> {
-    let wanted = Prune {
-        filter: args.filter.filter(),
-        keep: args.keep,
-        older: args.older_than.map(|days| Duration::from_secs(u64::from(days) * 86_400)),
-        passes: args.passes,
-        dry_run: args.dry_run,
-    };
-    let gone = history::prune(&app.context, &wanted)?;
+fn prune(app: &App, args: &Prune) -> Result<u8> {
+    let gone = history::prune(&app.context, args)?;
     let bytes: u64 = gone.iter().map(|one| one.bytes).sum();
     let word = if args.dry_run { "would remove" } else { "removed" };
     let what = format!("{}, {}", ui::count(gone.len(), "run", "runs"), ui::bytes(bytes));

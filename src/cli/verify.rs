@@ -1,7 +1,7 @@
 //! `admit verify [NAME]`: does everything on this machine still match the locked records? `admit verify RUN`: is a run
 //! directory what was sealed, and was it a pass? With a policy or a bundle also: who signed it?
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::{Value, json};
@@ -14,8 +14,9 @@ use crate::check::Check;
 use crate::error::{Error, Kind, Reason, Result};
 use crate::evidence::{Level, RunCheck};
 use crate::lock::Spec;
+use crate::record;
 use crate::record::evidence::{RunReport, RunStatus};
-use crate::record::ids::{Digest, Name, Timestamp};
+use crate::record::ids::{Digest, Timestamp};
 use crate::ui::{self, Mark};
 use crate::verify::{self, Options, Signatures, Verified, runs};
 
@@ -32,7 +33,7 @@ pub(super) struct Args {
     /// Also say yes to intact evidence of a run that ended so; without it only a pass is a yes
     #[arg(
         long, value_name = "STATUS,...", requires = "subject", value_delimiter = ',',
-        value_parser = PossibleValuesParser::new(RunStatus::ALL.map(RunStatus::as_str)).map(status)
+        value_parser = PossibleValuesParser::new(RunStatus::ALL.map(RunStatus::as_str)).try_map(|text| record::of_word::<RunStatus>(&text))
     )]
     accept: Vec<RunStatus>,
     /// Say yes only to a run that began then or later: an earlier one, signed or not, is no run of now
@@ -44,37 +45,14 @@ pub(super) struct Args {
     #[command(flatten)]
     shown: Shown,
     #[command(flatten)]
-    signatures: SignatureArgs,
-}
-
-/// The status of that name, of which the parser let no other through.
-fn status(text: String) -> RunStatus {
-    let named = RunStatus::ALL.into_iter().find(|status| status.as_str() == text);
-    named.unwrap_or(RunStatus::Pass)
-}
-
-/// Where signatures are, and whose count.
-#[derive(Debug, Default, clap::Args)]
-pub(super) struct SignatureArgs {
-    /// Check the signatures in this bundle, in place of the recorded one
-    #[arg(long, value_name = "FILE")]
-    bundle: Option<PathBuf>,
-    /// Count only this key's; without it and without a policy, all of `admit key show` count
-    #[arg(long, value_name = "NAME", requires = "bundle")]
-    key: Option<Name>,
-}
-
-impl SignatureArgs {
-    pub(super) fn options(&self) -> Signatures {
-        Signatures { bundle: self.bundle.clone(), key: self.key.clone() }
-    }
+    signatures: Signatures,
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
-    let signatures = args.signatures.options();
+    let signatures = &args.signatures;
     let file = args.subject.as_deref().filter(|text| text.ends_with(".json"));
     if let Some(file) = file.map(|text| app.context.host.absolute(Path::new(text))) {
-        return campaign::verify_proof(app, &file, args.id.as_ref(), &signatures);
+        return campaign::verify_proof(app, &file, args.id.as_ref(), signatures);
     }
     let provider = match &args.subject {
         None => None,
@@ -84,9 +62,9 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
                 return Err(Error::new(Reason::BadArgument, what));
             }
             Some(dir) if dir.join(directory::PLAN).exists() => {
-                return campaign::verify(app, &dir, args.id.as_ref(), &signatures);
+                return campaign::verify(app, &dir, args.id.as_ref(), signatures);
             }
-            Some(dir) => return verify_run(app, &dir, args, &signatures),
+            Some(dir) => return verify_run(app, &dir, args, signatures),
             None if args.id.is_some() || !args.accept.is_empty() || args.since.is_some() => {
                 return Err(Error::new(
                     Reason::BadArgument,
@@ -100,7 +78,8 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
             }
         },
     };
-    let all = verify::verify(&app.context, &Options { provider, deep: args.deep, signatures })?;
+    let options = Options { provider, deep: args.deep, signatures: signatures.clone() };
+    let all = verify::verify(&app.context, &options)?;
     match &all[..] {
         [one] => show_one(app, one, args.shown),
         all => show_all(app, all, args.shown),

@@ -1,10 +1,14 @@
 //! What a lock was asked to hold, and what is asked back where that is not enough.
 
-use std::collections::BTreeMap;
+use clap::builder::NonEmptyStringValueParser;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::propose::{Open, Proposal};
+use crate::bun::names::{is_name, split_key};
 use crate::error::{Error, Reason};
-use crate::record::ids::{AbsPath, CommitId, Name, RelPath, Sri};
+use crate::record;
+use crate::record::ids::{AbsPath, CommitId, Digest, Name, RelPath, Sri};
 use crate::record::lockfile::{Ambient, Lifecycle, Linker, Lockfile, RunShape};
 
 /// Which commit.
@@ -16,50 +20,164 @@ pub enum Rev {
 }
 
 /// What a lock was asked to hold. What is not given stays as it is, or comes from the source.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, clap::Args)]
 pub struct Ask {
+    /// Where the source is: https://…, file:///… or embedded:NAME
+    #[arg(long, value_name = "URL")]
     pub source: Option<String>,
+    /// The commit, all 40 hex digits, or `newest`: the tip of the default branch
+    #[arg(long, value_name = "COMMIT", value_parser = rev)]
     pub rev: Option<Rev>,
-    /// Take what is not given from this provider's lock.
+    /// Take everything not given from the lock of this provider (default: one with the same source)
+    #[arg(long, value_name = "PROVIDER")]
     pub like: Option<Name>,
+    /// Version of Bun; its packages are looked up in the registry of the npm configuration
+    #[arg(long, value_name = "VERSION")]
     pub bun: Option<String>,
-    /// Look that version up for every platform.
+    /// Look that version up for every platform, not only for this one
+    #[arg(long, requires = "bun")]
     pub all_platforms: bool,
+    /// The source's own lock, from its root; Bun installs and steps run in its directory
+    #[arg(long, value_name = "PATH")]
     pub lockfile: Option<RelPath>,
+    /// Directory inside the sandbox; part of the output's digest
+    #[arg(long = "build-path", value_name = "PATH")]
     pub path: Option<AbsPath>,
-    /// Leave the build path open.
+    /// Leave that directory open: every build has one of its own, and no output can be locked
+    #[arg(long = "open-build-path", conflicts_with = "path")]
     pub open_path: bool,
-    pub steps: Option<Vec<Vec<String>>>,
-    pub env: Option<BTreeMap<String, String>>,
+    /// Lock every program that the source compiles: NAME for the one of that name, NAME-PROGRAM for each other
+    #[arg(long, requires = "source", requires = "rev", conflicts_with_all = ["update", "show", "steps", "output", "package"])]
+    pub each_output: bool,
+    /// A build step, words separated by spaces; may be repeated
+    #[arg(long = "step", value_name = "COMMAND", value_parser = words)]
+    pub steps: Option<Vec<Words>>,
+    /// A variable of the build; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    pub env: Option<Vec<(String, String)>>,
+    /// The file that the build leaves, from the source's root
+    #[arg(long, value_name = "PATH")]
     pub output: Option<RelPath>,
-    /// Tracked files that the build modifies.
+    /// A tracked file that the build modifies; may be repeated
+    #[arg(long, value_name = "PATH")]
     pub writes: Option<Vec<RelPath>>,
-    /// Packages whose lifecycle scripts run.
+    /// A package whose lifecycle scripts run in the sandbox; may be repeated
+    #[arg(long = "script", value_name = "PACKAGE", value_parser = package)]
     pub scripts: Option<Vec<String>>,
-    /// Trusted packages whose scripts do not run.
+    /// A package that the source trusts with scripts, and whose scripts do not run; may be repeated
+    #[arg(long = "skip-script", value_name = "PACKAGE", value_parser = package)]
     pub skips: Option<Vec<String>>,
+    /// What becomes of the lifecycle scripts of the source's own packages
+    #[arg(long, value_name = "run|skip", value_parser = |text: &str| one_of::<Lifecycle>(text, "expected run or skip"))]
     pub lifecycle: Option<Lifecycle>,
+    /// How Bun lays packages out [default: as the source has it]
+    #[arg(long, value_name = "hoisted|isolated", value_parser = |text: &str| one_of::<Linker>(text, "expected hoisted or isolated"))]
     pub linker: Option<Linker>,
+    /// Whether steps find a `git` that answers from the pin
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
     pub git: Option<bool>,
+    /// A git-lfs pointer of the source to build with as it is; may be repeated
+    #[arg(long = "lfs-pointer", value_name = "PATH")]
     pub lfs_pointers: Option<Vec<RelPath>>,
-    /// Downloads that are declared.
+    /// A file from elsewhere that steps need, as [PATH=]URL[#INTEGRITY]: admit fetches it, and steps find it at PATH or by
+    /// `curl` and `wget`; may be repeated. Without an integrity: that of the file as it is now
+    #[arg(long = "download", value_name = "[PATH=]URL", value_parser = download)]
     pub downloads: Option<Vec<Wanted>>,
-    /// Packages whose integrity the source's own lock does not have, by their keys in it; without one: that of the file
-    /// as it is now.
+    /// A package for which the source's lock has no integrity that can be used, by its key there, as KEY[=INTEGRITY]; may be
+    /// repeated. Without an integrity: that of the file as it is now
+    #[arg(long, value_name = "KEY[=INTEGRITY]", value_parser = integrity)]
     pub integrity: Option<Vec<(String, Option<Sri>)>>,
-    /// Submodules that are left out.
+    /// A submodule to leave out, as a directory that is empty; may be repeated
+    #[arg(long, value_name = "PATH")]
     pub without: Option<Vec<RelPath>>,
+    /// First line that --help of the output must show; `{version}` stands for a version
+    #[arg(long = "help-line", value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub help_first_line: Option<String>,
+    /// A command that --help of the output must list; may be repeated
+    #[arg(long = "help-command", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub commands: Option<Vec<String>>,
+    /// What --version of the output must print; `{version}` stands for a version (not asked where not given)
+    #[arg(long = "version-text", value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub version: Option<String>,
     /// The whole `run` section; what else is given goes over it.
+    #[arg(skip)]
     pub run: Option<RunShape>,
+    /// A word of the argument list with which a run starts the output, {task} for the task file; may be repeated
+    #[arg(long = "run-arg", value_name = "WORD", allow_hyphen_values = true)]
     pub argv: Option<Vec<String>>,
+    /// How autoloaded files are kept from the output: switched off from outside, or by how it was built
+    #[arg(long, value_name = "neutralise|hardened", value_parser = |text: &str| one_of::<Ambient>(text, "expected neutralise or hardened"))]
     pub ambient: Option<Ambient>,
+    /// The licence as an SPDX expression, settled
+    #[arg(long, value_name = "SPDX")]
     pub license: Option<String>,
+    /// A stage that the licence allows, 2 to 7; may be repeated
+    #[arg(long = "allow-stage", value_name = "STAGE", value_parser = clap::value_parser!(u8).range(2..=7))]
     pub stages: Option<Vec<u8>>,
-    /// Fields to empty.
+    /// Empty a field: env, writes, scripts, skip-scripts, lifecycle, lfs-pointers, without, downloads, integrity, help-line, help-commands,
+    /// version-text, run-args, license; may be repeated
+    #[arg(long, value_name = "FIELD", value_parser = |text: &str| one_of::<Field>(text, "not a field that can be empty"))]
     pub clear: Vec<Field>,
+}
+
+/// The words of one step.
+type Words = Vec<String>;
+
+fn words(text: &str) -> Result<Words, String> {
+    let words: Words = text.split_whitespace().map(str::to_owned).collect();
+    if words.is_empty() { Err("a step has at least one word".into()) } else { Ok(words) }
+}
+
+fn one_of<T: DeserializeOwned>(text: &str, expected: &str) -> Result<T, String> {
+    record::of_word(text).map_err(|_| expected.to_owned())
+}
+
+fn rev(text: &str) -> Result<Rev, String> {
+    match text {
+        "newest" => Ok(Rev::Newest),
+        text => text.parse::<CommitId>().map(Rev::Commit).map_err(|err| err.to_string()),
+    }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn package(text: &str) -> Result<String, String> {
+    if is_name(text) { Ok(text.to_owned()) } else { Err("not the name of a package".into()) }
+}
+
+fn download(text: &str) -> Result<Wanted, String> {
+    let (text, integrity) = match text.rsplit_once('#') {
+        Some((text, sri)) => {
+            let integrity = Digest::from_sri(sri).map_err(|err| err.to_string())?;
+            (text, Some(Sri(integrity)))
+        }
+        None => (text, None),
+    };
+    let (path, url) = match text.split_once('=') {
+        Some((path, url)) if !path.contains("://") => (
+            Some(path.parse().map_err(|_| format!("\"{path}\" is not a path in the source"))?),
+            url,
+        ),
+        _ => (None, text),
+    };
+    if !url.contains("://") {
+        return Err("expected [PATH=]URL[#INTEGRITY]".into());
+    }
+    Ok(Wanted { url: url.to_owned(), integrity, path })
+}
+
+fn integrity(text: &str) -> Result<(String, Option<Sri>), String> {
+    let (key, given) = match text.split_once('=') {
+        Some((key, sri)) => (key, Some(Sri(Digest::from_sri(sri).map_err(|err| err.to_string())?))),
+        None => (text, None),
+    };
+    match split_key(key) {
+        Some(_) => Ok((key.to_owned(), given)),
+        None => Err("not a package's key in a bun.lock".into()),
+    }
 }
 
 impl Ask {
@@ -79,11 +197,13 @@ pub struct Wanted {
 }
 
 /// A field that a lock can do without.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Field {
     Env,
     Writes,
     Scripts,
+    #[serde(rename = "skip-scripts")]
     Skips,
     Lifecycle,
     LfsPointers,

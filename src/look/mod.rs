@@ -21,8 +21,8 @@ use crate::record::lockfile::{
     Platform, ProviderKind, RunShape, Source, Toolchain,
 };
 use crate::root::Root;
-pub use ask::{Ask, Field, Rev, Wanted};
-use ask::{missing, undecided};
+pub use ask::Ask;
+use ask::{Field, Rev, Wanted, missing, undecided};
 use propose::{From, Open, Proposal};
 use source::Seen;
 use toolchain::toolchain;
@@ -390,7 +390,7 @@ fn apply(context: &Context, root: &Root, lock: &mut Lockfile, ask: Ask) -> Resul
         build.path = ask.path;
     }
     set(&mut build.steps, ask.steps);
-    set(&mut build.env, ask.env);
+    set(&mut build.env, ask.env.map(|all| all.into_iter().collect()));
     set(&mut build.output, ask.output);
     set(&mut build.writes, ask.writes);
     set(&mut build.scripts, ask.scripts);

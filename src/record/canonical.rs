@@ -267,6 +267,14 @@ pub fn word<T: Serialize>(value: &T) -> String {
     to_value(value).as_str().unwrap_or_default().to_owned()
 }
 
+/// The word from a closed list that has this text form.
+///
+/// # Errors
+/// Where none has.
+pub fn of_word<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
+    serde_json::from_value(text.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,7 +35,7 @@ mod text;
 pub mod wire;
 
 pub use canonical::{
-    MAX_VALUES, Record, RecordError, Schema, canonical, check_schema, digest, parse, parse_value,
-    parse_within, pretty, to_value, word,
+    MAX_VALUES, Record, RecordError, Schema, canonical, check_schema, digest, of_word, parse,
+    parse_value, parse_within, pretty, to_value, word,
 };
 pub(crate) use text::words;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use serde_json::Value;
 
 use super::examine::{self, Examined};
@@ -49,29 +50,51 @@ const BYTES: usize = 16 << 20;
 const TITLE: usize = 72;
 
 /// What the user says.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Ask {
-    /// The work that is to be done, as an agent shall find it.
+    /// The files as an agent shall find them, or a repository with its commit (40 hex digits, or newest)
+    #[arg(long, value_name = "DIR|URL@REV")]
     pub from: From,
-    /// The same with the work done, or a patch that does it.
+    /// The same files with the work done, or a patch that does it
+    #[arg(long, value_name = "DIR|PATCH")]
     pub solution: Option<PathBuf>,
+    /// A file that draws calls of the solved functions, anew for every run
+    #[arg(long, value_name = "FILE")]
     pub generator: Option<PathBuf>,
-    /// `MODULE FUNCTION ARGUMENTS`, the last a list in JSON.
+    /// A call that is made in every run, such as 'MODULE FUNCTION ["argument"]', or '[["word"], "standard input"]' of a
+    /// program; may be repeated
+    #[arg(long = "call", value_name = "CALL")]
     pub calls: Vec<String>,
-    pub judge: Option<JudgeName>,
-    /// The command that runs the tests, where the judge is `command`.
-    pub verify: Vec<String>,
-    /// The program that calls start, where the judge is `command`.
-    pub program: Vec<String>,
-    pub title: Option<String>,
+    /// What the agent is asked to do, in a few sentences
+    #[arg(long, value_name = "TEXT", conflicts_with = "issue_file")]
     pub issue: Option<String>,
-    /// Default: what the solution changes.
+    /// A file with what the agent is asked to do
+    #[arg(long, value_name = "FILE")]
+    pub issue_file: Option<PathBuf>,
+    /// The task in a few words [default: the issue's first sentence]
+    #[arg(long, value_name = "TEXT")]
+    pub title: Option<String>,
+    /// Who judges [default: by the files]
+    #[arg(long, value_name = "JUDGE", value_parser = PossibleValuesParser::new(["python", "bun", "command"]).try_map(|text| record::of_word::<JudgeName>(&text)))]
+    pub judge: Option<JudgeName>,
+    /// A command that runs the tests, words separated by spaces; for a task in any language
+    #[arg(long, value_name = "COMMAND", default_value = "", hide_default_value = true)]
+    pub verify: String,
+    /// The program that calls start beside --verify, words separated by spaces
+    #[arg(long, value_name = "COMMAND", default_value = "", hide_default_value = true)]
+    pub program: String,
+    /// A file that may change [default: what the solution changes]; may be repeated
+    #[arg(long, value_name = "PATH")]
     pub allow: Vec<RelPath>,
-    /// Default: those that the runner finds.
+    /// A test that counts, as its runner names it [default: all that the runner finds]; may be repeated
+    #[arg(long = "test", value_name = "ID")]
     pub tests: Vec<String>,
+    /// Put it in place of the one of this name
+    #[arg(long)]
     pub replace: bool,
-    /// Longest time of a command of the judge.
-    pub wall: Option<Duration>,
+    /// Longest time of the tests
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600), default_value = "60")]
+    pub seconds: u64,
 }
 
 /// Where the work is.
@@ -84,12 +107,6 @@ pub enum From {
         /// The tip of the default branch where there is none.
         rev: Option<CommitId>,
     },
-}
-
-impl Default for From {
-    fn default() -> Self {
-        From::Directory(PathBuf::new())
-    }
 }
 
 impl std::str::FromStr for From {
@@ -133,6 +150,13 @@ struct Open(&'static str, String);
 /// [`Reason::BadArgument`] naming every flag that is missing or wrong, and where there is one of that name; those of
 /// reading and of [`examine::examine`].
 pub fn make(context: &Context, name: &Name, ask: &Ask) -> Result<Made> {
+    let host = &context.host;
+    let issue = match ask.issue_file.as_ref().map(|path| host.absolute(path)) {
+        None => ask.issue.clone(),
+        Some(path) => {
+            Some(std::fs::read_to_string(&path).map_err(|err| Error::io("read", &path, err))?)
+        }
+    };
     let root = context.root()?;
     let below = format!("fixtures/{name}");
     let below: RelPath =
@@ -142,7 +166,6 @@ pub fn make(context: &Context, name: &Name, ask: &Ask) -> Result<Made> {
             .at(root.place(below.as_str()))
             .hint(format!("take another name, or look at it: admit fixture show {name}")));
     }
-    let host = &context.host;
     let mut open = Vec::new();
     let mut proposed = Vec::new();
     let (mut files, origin) = match &ask.from {
@@ -156,7 +179,9 @@ pub fn make(context: &Context, name: &Name, ask: &Ask) -> Result<Made> {
             (files, Some(origin))
         }
     };
-    let own = !ask.verify.is_empty() || !ask.program.is_empty();
+    let [verify, program] = [&ask.verify, &ask.program]
+        .map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+    let own = !verify.is_empty() || !program.is_empty();
     let judge = ask.judge.or_else(|| {
         if own {
             return Some(JudgeName::Command);
@@ -172,8 +197,8 @@ pub fn make(context: &Context, name: &Name, ask: &Ask) -> Result<Made> {
     let judge = judge.unwrap_or_default();
     let command = judge == JudgeName::Command;
     for (flag, given, why) in [
-        ("--verify", &ask.verify, "the command that runs the tests, such as 'sh tests/run.sh'"),
-        ("--program", &ask.program, "the program that calls start, such as 'sh main.sh'"),
+        ("--verify", &verify, "the command that runs the tests, such as 'sh tests/run.sh'"),
+        ("--program", &program, "the program that calls start, such as 'sh main.sh'"),
     ] {
         match (command, given.is_empty()) {
             (true, true) => open.push(Open(flag, why.into())),
@@ -194,8 +219,8 @@ pub fn make(context: &Context, name: &Name, ask: &Ask) -> Result<Made> {
         task: TaskHead { id: None, title: String::new(), issue: String::new() },
         allowed_paths: ask.allow.clone(),
         forbidden_actions: Vec::new(),
-        verification_command: ask.verify.clone(),
-        program: ask.program.clone(),
+        verification_command: verify,
+        program,
         test_ids: ask.tests.clone(),
         ignored: Vec::new(),
         generator: None,
@@ -228,7 +253,7 @@ pub fn make(context: &Context, name: &Name, ask: &Ask) -> Result<Made> {
         let paths: Vec<&str> = record.allowed_paths.iter().map(RelPath::as_str).collect();
         proposed.push(("allowed_paths", format!("{}, by the solution", paths.join(", "))));
     }
-    task(&mut record, ask, &mut open, &mut proposed);
+    task(&mut record, ask, issue, &mut open, &mut proposed);
     let generator = generator(context, &mut record, ask, &mut open)?;
     if !open.is_empty() {
         return Err(missing(name, &open));
@@ -250,7 +275,7 @@ pub fn make(context: &Context, name: &Name, ask: &Ask) -> Result<Made> {
     if let (Some(path), Some(bytes)) = (&record.generator, generator) {
         all.insert(path.clone(), bytes);
     }
-    let wall = ask.wall.unwrap_or(examine::WALL);
+    let wall = Duration::from_secs(ask.seconds);
     let mut supposed = suppose(&root, &below, &mut all, &record)?;
     if record.test_ids.is_empty() {
         context.progress.stage("tests", "which the runner finds");
@@ -402,10 +427,11 @@ fn solution(path: &Path, files: &Files, open: &mut Vec<Open>) -> Result<Option<F
 fn task(
     record: &mut FixtureRecord,
     ask: &Ask,
+    issue: Option<String>,
     open: &mut Vec<Open>,
     proposed: &mut Vec<(&'static str, String)>,
 ) {
-    let Some(issue) = ask.issue.as_deref().map(str::trim).filter(|issue| !issue.is_empty()) else {
+    let Some(issue) = issue.as_deref().map(str::trim).filter(|issue| !issue.is_empty()) else {
         let why = "what an agent is asked to do, in a few sentences; or --issue-file";
         return open.push(Open("--issue", why.into()));
     };

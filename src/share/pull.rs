@@ -34,11 +34,16 @@ const MAX_BUILDS: usize = 64;
 const MAX_STATEMENTS: usize = 256;
 
 /// Whose word counts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Pull {
+    /// The provider, or provider@commit; its lock here says which output is meant
+    #[arg(value_name = "PROVIDER[@COMMIT]")]
     pub spec: Spec,
+    /// The repository: oci://HOST/PATH, with :TAG or @sha256:… for one certain manifest
+    #[arg(value_name = "REPOSITORY")]
     pub reference: Reference,
-    /// The name of a key of this user's; without it the root's policy decides.
+    /// The key that must have signed the build's provenance (admit key import)
+    #[arg(long = "require-signed-by", value_name = "NAME")]
     pub signed_by: Option<Name>,
 }
 

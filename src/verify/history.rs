@@ -3,25 +3,45 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use serde::Serialize;
 
 use super::runs;
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::evidence::{self, RunCheck, facts, glance};
+use crate::record;
 use crate::record::evidence::RunStatus;
 use crate::record::failure::FailureClass;
 use crate::record::ids::{Digest, Timestamp};
 
+/// The ends of a run, the best first.
+pub const STATUSES: [RunStatus; 4] =
+    [RunStatus::Pass, RunStatus::Rehearsed, RunStatus::Fail, RunStatus::Blocked];
+
 /// Which runs are meant; what is not given says nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct Filter {
+    /// Only of this status
+    #[arg(
+        long, value_name = "STATUS",
+        value_parser = PossibleValuesParser::new(STATUSES.map(RunStatus::as_str)).try_map(|text| record::of_word::<RunStatus>(&text))
+    )]
     pub status: Option<RunStatus>,
+    /// Only of this failure class
+    #[arg(
+        long, value_name = "CLASS",
+        value_parser = PossibleValuesParser::new(FailureClass::ALL.iter().map(|class| class.as_str())).try_map(|text| record::of_word::<FailureClass>(&text))
+    )]
     pub class: Option<FailureClass>,
-    /// `PROVIDER/MODEL`, or a part of it.
+    /// Only with this model: PROVIDER/MODEL, or a part of it
+    #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
+    /// Only on this fixture, or a part of its name
+    #[arg(long, value_name = "FIXTURE")]
     pub fixture: Option<String>,
-    /// The provider's name in its lock.
+    /// Only of this provider, or a part of its name
+    #[arg(long, value_name = "PROVIDER")]
     pub agent: Option<String>,
 }
 
@@ -129,15 +149,21 @@ pub fn compare(context: &Context, a: &str, b: &str) -> Result<Compared> {
 }
 
 /// What is to go.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct Prune {
+    #[command(flatten)]
     pub filter: Filter,
-    /// The newest of those that the filter means stay.
+    /// The newest of them stay
+    #[arg(long, value_name = "COUNT")]
     pub keep: Option<usize>,
-    /// Only what is older goes.
-    pub older: Option<Duration>,
-    /// Passes go too. Without it they stay whatever the filter says.
+    /// Only what is older goes
+    #[arg(long, value_name = "DAYS")]
+    pub older_than: Option<u32>,
+    /// Passes go, too
+    #[arg(long)]
     pub passes: bool,
+    /// Show what would go, and remove nothing
+    #[arg(long)]
     pub dry_run: bool,
 }
 
@@ -153,12 +179,13 @@ pub struct Gone {
 /// # Errors
 /// [`Reason::BadArgument`] where nothing says which runs; where one cannot be removed.
 pub fn prune(context: &Context, prune: &Prune) -> Result<Vec<Gone>> {
-    if prune.keep.is_none() && prune.older.is_none() {
+    if prune.keep.is_none() && prune.older_than.is_none() {
         return Err(Error::new(Reason::BadArgument, "nothing says which runs may go")
             .expected("--keep COUNT, --older-than DAYS, or both")
             .hint("to see what would go: admit runs prune --keep 20 --dry-run"));
     }
     let rows = list(context, &prune.filter)?;
+    let older = prune.older_than.map(|days| Duration::from_secs(u64::from(days) * 86_400));
     let mut out = Vec::new();
     for run in rows.into_iter().skip(prune.keep.unwrap_or(0)) {
         let modified = std::fs::metadata(&run.directory).and_then(|meta| meta.modified()).ok();
@@ -166,7 +193,7 @@ pub fn prune(context: &Context, prune: &Prune) -> Result<Vec<Gone>> {
         let now = u64::try_from(context.clock.now().unix()).unwrap_or(0);
         let age = modified.map(|time| Duration::from_secs(now.saturating_sub(time.as_secs())));
         // One whose age is not known is not known to be old.
-        let old = prune.older.is_none_or(|older| age.is_some_and(|age| age >= older));
+        let old = older.is_none_or(|older| age.is_some_and(|age| age >= older));
         let stays = run.status == Some(RunStatus::Pass) && !prune.passes;
         if !old || stays || run.status.is_none() && lives(&run.name) {
             continue;

@@ -13,11 +13,13 @@ use crate::record::signing::Kind;
 use crate::root::Root;
 
 /// What the user says of signatures.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct Signatures {
-    /// The bundle to look in, in place of the recorded one.
+    /// Check the signatures in this bundle, in place of the recorded one
+    #[arg(long, value_name = "FILE")]
     pub bundle: Option<PathBuf>,
-    /// The one key that counts; without it and without a policy, all of this user's.
+    /// Count only this key's; without it and without a policy, all of `admit key show` count
+    #[arg(long, value_name = "NAME", requires = "bundle")]
     pub key: Option<Name>,
 }
 
