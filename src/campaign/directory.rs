@@ -4,13 +4,13 @@
 //! must not happen twice, beginning an attempt, is the making of a directory, which is atomic on all of them.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::count::{self, Found, Row, What};
 use crate::error::{Error, Reason, Result};
 use crate::evidence;
+use crate::fetch::parallel::each;
 use crate::host::files::{self, Links};
-use crate::record::campaign::{Attempt, AttemptState, CampaignPlan, CampaignRecord};
+use crate::record::campaign::{Attempt, CampaignPlan, CampaignRecord};
 use crate::record::ids::Digest;
 use crate::record::{self, RecordError};
 use crate::root::write_new;
@@ -161,26 +161,13 @@ impl Campaign {
     /// [`AT_A_TIME`].
     fn look_at(&self, named: &[(PathBuf, u32, u32)]) -> Result<Vec<Row>> {
         let many = std::thread::available_parallelism().map_or(1, usize::from).min(AT_A_TIME);
-        let next = AtomicUsize::new(0);
-        let mine = || {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            named.get(at).map(|one| (at, one))
-        };
-        let work = || -> Result<Vec<(usize, Row)>> {
-            let mut out = Vec::new();
-            while let Some((at, (dir, index, attempt))) = mine() {
-                out.push((at, self.look(dir, *index, *attempt)?));
-            }
-            Ok(out)
-        };
-        let panicked = |_| Err(Error::new(Reason::Internal, "a look at the runs panicked"));
-        let parts: Result<Vec<_>> = std::thread::scope(|scope| {
-            let started: Vec<_> = (0..many).map(|_| scope.spawn(work)).collect();
-            started.into_iter().map(|one| one.join().unwrap_or_else(panicked)).collect()
-        });
-        let mut all: Vec<(usize, Row)> = parts?.into_iter().flatten().collect();
-        all.sort_by_key(|(at, _)| *at);
-        Ok(all.into_iter().map(|(_, row)| row).collect())
+        each(
+            "a run's",
+            many,
+            named,
+            || Ok(()),
+            |(dir, index, attempt)| self.look(dir, *index, *attempt),
+        )
     }
 
     /// The record of a campaign that was counted; `None` where it was not yet.
@@ -221,11 +208,6 @@ fn look(dir: &Path) -> Result<What> {
         (Some(id), Some(report)) => Ok(What::Sealed(id, Box::new(report))),
         _ => Ok(What::Changed("it has no report".into())),
     }
-}
-
-/// Whether an attempt was scored.
-pub fn scored(attempt: &Attempt) -> bool {
-    attempt.state == AttemptState::Scored
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::directory::{Campaign, scored};
+use super::directory::Campaign;
 use super::plan;
 use super::scheduler::Asked;
 use crate::check::Engine;
@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::gate::Flags;
 use crate::lock::Spec;
-use crate::record::campaign::Attempt;
+use crate::record::campaign::{Attempt, AttemptState};
 use crate::record::task::TaskOf;
 use crate::run::{self, Options};
 
@@ -55,12 +55,11 @@ pub fn task(context: &Context, campaign: &Campaign, asked: &Asked) -> Result<Don
         provider: Some(cell.provider.clone()),
         engine: Some(Engine::Provider),
         model: Some(cell.model.clone()),
-        admission_file: None,
-        binary: None,
         timeout: plan.timeout_seconds.map(Duration::from_secs),
+        ..Flags::default()
     };
-    let before = campaign.attempts(asked.index)?;
-    if let Some(one) = before.into_iter().find(scored) {
+    let scored = |one: &Attempt| one.state == AttemptState::Scored;
+    if let Some(one) = campaign.attempts(asked.index)?.into_iter().find(scored) {
         return Ok(Done::Before(one));
     }
     let (attempt, directory) = claim(campaign, asked.index)?;

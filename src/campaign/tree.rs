@@ -8,16 +8,12 @@ const LEAF: &[u8] = &[0];
 /// Prefix of an inner node's.
 const NODE: &[u8] = &[1];
 
-fn bytes(digest: &Digest) -> &[u8] {
-    digest.as_bytes()
-}
-
 fn leaf(data: &[u8]) -> Digest {
     Digest::sha256(&[LEAF, data].concat())
 }
 
 fn node(left: &Digest, right: &Digest) -> Digest {
-    Digest::sha256(&[NODE, bytes(left), bytes(right)].concat())
+    Digest::sha256(&[NODE, left.as_bytes(), right.as_bytes()].concat())
 }
 
 /// The largest power of two smaller than `n`, which is at least 2.

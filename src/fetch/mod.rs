@@ -17,7 +17,7 @@ pub mod inputs;
 pub mod installed;
 pub mod mirror;
 pub mod packages;
-mod parallel;
+pub mod parallel;
 pub mod pin;
 pub mod published;
 pub mod seed;

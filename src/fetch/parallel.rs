@@ -11,7 +11,7 @@ use crate::error::{Error, Reason, Result};
 ///
 /// # Errors
 /// That fault.
-pub(super) fn each<J: Sync, T: Send, G>(
+pub fn each<J: Sync, T: Send, G>(
     what: &str,
     threads: usize,
     jobs: &[J],

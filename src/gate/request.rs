@@ -53,11 +53,6 @@ impl Endpoint {
     pub fn reveal(&self) -> &str {
         &self.0
     }
-
-    /// An address read from a file that the user named.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
 }
 
 impl fmt::Debug for Endpoint {

@@ -19,9 +19,6 @@ use crate::record::ids::Name;
 use crate::root::Root;
 use crate::sandbox::Launcher;
 
-/// Longest time that a command of the judge has, unless the caller says otherwise: that of a run's judge.
-pub const WALL: Duration = judge::choose::WALL;
-
 /// The findings of what a judge does.
 const JUDGED: [&str; 8] = [
     "calls_drawn",
@@ -82,7 +79,7 @@ pub fn examine(context: &Context, root: &Root, name: &Name, wall: Duration) -> R
     let tools = tools::of(context, root, &store, &fixture.record)?;
     let scratch = store.scratch()?;
     let launcher = Launcher::own(scratch.path());
-    let judge = judge::choose::within(&fixture, &launcher, &tools, wall)?;
+    let judge = judge::choose::of(&fixture, &launcher, &tools, wall)?;
     let solved = patch::apply(&fixture.workspace, &fixture.reference_patch).ok();
     let judged = Judged { judge: &*judge, fixture: &fixture, wall };
     let draw = judged.calls(&mut findings, solved.is_some())?;

@@ -9,7 +9,6 @@ use super::launch::{self, Inputs};
 use super::options::Options;
 use super::proof::Marks;
 use super::tools::{self, Tools};
-use crate::attest::keys::Keys;
 use crate::check::gather::{self, model};
 use crate::check::launch::Launch;
 use crate::check::{
@@ -22,6 +21,7 @@ use crate::gate;
 use crate::lock::Locked;
 use crate::proxy::probe::Probe;
 use crate::record::finding::State;
+use crate::record::fixture::FixtureLock;
 use crate::record::ids::Timestamp;
 use crate::root::Root;
 use crate::sandbox::{self, Launcher};
@@ -86,16 +86,14 @@ pub(super) fn gather(sources: &Sources<'_>, policy: &Policy) -> Gathered {
     facts.request = Found::Known(());
     facts.provider = options.provider.provider.to_string();
     facts.build_signed = gather::build_signed(root, &facts, now);
-    let keys = context.host.data_dir().and_then(|dir| Keys::new(&dir).all());
-    facts.pulled_signed = gather::pulled_signed(root, keys, &facts, now);
+    facts.pulled_signed = gather::pulled_signed(root, &context.host, &facts, now);
     facts.stage = request.flags.stage.map_or(Found::Absent, Found::Known);
     let task = fixture.task_files(now);
     facts.task = Found::Known(TaskFact { json: task.json, markdown: task.markdown });
     let name = &fixture.record.name;
-    let recorded = fixture::locked(root, name);
-    let found = || fixture.digest.clone();
-    let compared = |expected| Compared { expected, found: found() };
-    facts.fixture = recorded.map(|locked| locked.map(compared)).into();
+    let found = fixture.digest.clone();
+    let compared = |lock: FixtureLock| Compared { expected: lock.digest, found };
+    facts.fixture = fixture::recorded(root, name).map(|lock| lock.map(compared)).into();
     let place = gather::binary_path(request.flags.binary.as_deref(), &facts, Some(store));
     // Hashing the binary takes the longest; programs and sandbox are found out beside it.
     let (binary, tools, sandbox) = std::thread::scope(|scope| {

@@ -60,18 +60,10 @@ pub fn lock_path(name: &Name) -> String {
     format!("lockfiles/fixtures/{name}.json")
 }
 
-/// The digest that the root has on record for the fixture `name`; `None` where nobody recorded one.
+/// What the root has on record for the fixture `name`; `None` where nobody recorded it.
 ///
 /// # Errors
 /// [`Reason::BadRecord`] for a record that cannot be read, or of another fixture.
-pub fn locked(root: &Root, name: &Name) -> Result<Option<Digest>> {
-    Ok(recorded(root, name)?.map(|lock| lock.digest))
-}
-
-/// The same with all that is on record.
-///
-/// # Errors
-/// Those of [`locked`].
 pub fn recorded(root: &Root, name: &Name) -> Result<Option<FixtureLock>> {
     let path = lock_path(name);
     let Some(bytes) = root.get(&path) else { return Ok(None) };

@@ -337,7 +337,7 @@ fn found(
     let tools = tools::of(context, supposed, &store, &fixture.record)?;
     let scratch = store.scratch()?;
     let launcher = Launcher::own(scratch.path());
-    let judge = judge::choose::within(&fixture, &launcher, &tools, wall)?;
+    let judge = judge::choose::of(&fixture, &launcher, &tools, wall)?;
     let tests = judge.tests(&fixture, solved)?;
     let failed: Vec<&str> =
         tests.found.iter().filter(|(_, passed)| !**passed).map(|(id, _)| id.as_str()).collect();

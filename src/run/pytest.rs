@@ -69,7 +69,7 @@ pub(super) fn install(
             .map_err(|err| Error::io("start", &python.executable, err))?;
         not_killed(&python.executable, output)
     };
-    let fixed = [
+    let install = [
         "-m",
         "pip",
         "install",
@@ -80,9 +80,9 @@ pub(super) fn install(
         "--only-binary=:all:",
         "--disable-pip-version-check",
         "--no-input",
+        "--requirement",
     ];
-    let args: Vec<&str> = fixed.into_iter().chain(["--requirement"]).collect();
-    let output = run(&args, &[&list, Path::new("--target"), writer.path()])?;
+    let output = run(&install, &[&list, Path::new("--target"), writer.path()])?;
     if !output.status.success() {
         return Err(failed("pip could not install the locked packages", &output));
     }
@@ -93,24 +93,9 @@ pub(super) fn install(
         }
         _ => {}
     }
-    compile(&run, &writer, &failed)?;
-    let tree = writer.finish(None)?;
-    store.put_tree_of(AREA, &key, &tree)?;
-    Ok((tree, digest))
-}
-
-/// Starts Python with arguments and paths after them.
-type Pip<'a> = dyn Fn(&[&str], &[&Path]) -> Result<Output> + 'a;
-
-/// Compiles every module once, for the place where it will be, so that no start has to. The store sets all times to one
-/// moment, so the compiled files must not depend on them (PEP 552).
-fn compile(
-    run: &Pip<'_>,
-    writer: &crate::store::TreeWriter,
-    failed: &dyn Fn(&str, &Output) -> Error,
-) -> Result<()> {
-    let place = writer.path().to_path_buf();
-    let args = [
+    // Compiled once, for the place where it will be, so that no start has to. The store sets all times to one moment, so the
+    // compiled files must not depend on them (PEP 552).
+    let compile = [
         "-I",
         "-m",
         "compileall",
@@ -121,10 +106,11 @@ fn compile(
         PYTEST_INSIDE,
         "-s",
     ];
-    let output = run(&args, &[&place, &place])?;
-    if output.status.success() {
-        Ok(())
-    } else {
-        Err(failed("the packages cannot be compiled", &output))
+    let output = run(&compile, &[writer.path(), writer.path()])?;
+    if !output.status.success() {
+        return Err(failed("the packages cannot be compiled", &output));
     }
+    let tree = writer.finish(None)?;
+    store.put_tree_of(AREA, &key, &tree)?;
+    Ok((tree, digest))
 }

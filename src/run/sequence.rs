@@ -399,7 +399,7 @@ impl Run<'_> {
     }
 
     fn judge<'t>(&'t self, tools: &'t Tools) -> Result<Box<dyn Judge + 't>> {
-        judge::choose::of(self.fixture, self.launcher, tools)
+        judge::choose::of(self.fixture, self.launcher, tools, judge::choose::WALL)
     }
 
     /// The held-out calls of this run, on record before anything is judged by them.

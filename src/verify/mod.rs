@@ -7,7 +7,6 @@ mod signatures;
 
 use serde::Serialize;
 
-use crate::attest::keys::Keys;
 use crate::attest::{self, Outcome};
 use crate::build::Stored;
 use crate::check::gather::{self, model};
@@ -130,8 +129,7 @@ fn one(
     let place = gather::binary_path(request.flags.binary.as_deref(), &facts, store);
     facts.binary = gather::binary(place.as_ref());
     gather::store(&mut facts, store);
-    let keys = context.host.data_dir().and_then(|dir| Keys::new(&dir).all());
-    facts.pulled_signed = gather::pulled_signed(root, keys, &facts, &context.clock.now());
+    facts.pulled_signed = gather::pulled_signed(root, &context.host, &facts, &context.clock.now());
     facts.build_signed = signed(context, root, &facts, &options.signatures)?;
     requested(context, root, &request, &mut facts);
     if options.deep

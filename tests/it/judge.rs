@@ -101,7 +101,10 @@ impl Bench {
     }
 
     fn the_judge(&self) -> Box<dyn Judge + '_> {
-        shown("judge", judge::choose::of(&self.fixture, &self.launcher, self.tools))
+        shown(
+            "judge",
+            judge::choose::of(&self.fixture, &self.launcher, self.tools, judge::choose::WALL),
+        )
     }
 
     fn judge_as(&self, fixture: &Fixture, work: &Snapshot) -> Judgement {

@@ -7,11 +7,12 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{BinaryFact, Content, Facts, Failure, Found, PackagesFact, Recorded, RootFact};
-use crate::attest::keys::Named;
+use crate::attest::keys::{Keys, Named};
 use crate::attest::{self, Demand, Expected, Outcome, Refused};
 use crate::build::{Stored, output};
 use crate::bun::lockfile::Lockfile as BunLock;
 use crate::error::{Error, Reason, Result};
+use crate::host::Host;
 use crate::host::files::{self, Links};
 use crate::lock::Locked;
 use crate::record;
@@ -105,13 +106,8 @@ pub fn rebuild_signed(root: &Root, facts: &Facts, now: &Timestamp) -> Found<Outc
 }
 
 /// What the signatures by which a build was pulled say now: by the root's policy, else by what it asks for of its caches,
-/// or by those of `keys`, this user's, which the record names. Who takes a key back takes back what was pulled by it.
-pub fn pulled_signed(
-    root: &Root,
-    keys: Result<Vec<Named>>,
-    facts: &Facts,
-    now: &Timestamp,
-) -> Found<Outcome> {
+/// or by this user's, which the record names. Who takes a key back takes back what was pulled by it.
+pub fn pulled_signed(root: &Root, host: &Host, facts: &Facts, now: &Timestamp) -> Found<Outcome> {
     let (Some(recorded), Some(locked)) = (facts.recorded.known(), facts.lock.known()) else {
         return Found::Absent;
     };
@@ -120,6 +116,7 @@ pub fn pulled_signed(
     if root.config().require.of(Kind::Build).is_some() {
         return Found::Known(attest::demanded(root, Kind::Build, &about, now));
     }
+    let keys = host.data_dir().and_then(|dir| Keys::new(&dir).all());
     let (cache, keys) = match (Demand::of_cache(root), keys) {
         (Ok(cache), Ok(keys)) => (cache, keys),
         (Err(err), _) | (_, Err(err)) => return Found::Failed((&err).into()),

@@ -9,19 +9,19 @@ mod python;
 mod typescript;
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::fixture;
+use super::judge::choose::WALL;
 use super::judge::held_out::Seed;
 use super::judge::{self, Bench};
 use super::patch;
 use super::tools;
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
+use crate::fetch::parallel::each;
 use crate::host::nonce;
 use crate::record::fixture::{AttackCount, AttackResult};
 use crate::record::ids::{Digest, Name};
@@ -120,7 +120,7 @@ pub fn attack(context: &Context, name: &Name) -> Result<Attacked> {
     let tools = tools::of(context, &root, &store, &fixture.record)?;
     let scratch = store.scratch()?;
     let launcher = Launcher::own(scratch.path());
-    let judge = judge::choose::of(&fixture, &launcher, &tools)?;
+    let judge = judge::choose::of(&fixture, &launcher, &tools, WALL)?;
     let draw = judge::draw(&*judge, &fixture, &Seed::new(&nonce()?)?)?;
     let earlier = judge::draw(&*judge, &fixture, &Seed::new(&nonce()?)?)?;
     let solved = patch::apply(&fixture.workspace, &fixture.reference_patch).map_err(|what| {
@@ -141,7 +141,7 @@ pub fn attack(context: &Context, name: &Name) -> Result<Attacked> {
         .hint(format!("admit fixture check {name}")));
     }
     let wall = SHORTEST.max(begin.elapsed() * PATIENCE);
-    let quick = judge::choose::within(&fixture, &launcher, &tools, wall)?;
+    let quick = judge::choose::of(&fixture, &launcher, &tools, wall)?;
     let attempts = ground.all()?;
     Ok(Attacked {
         digest: fixture.digest.clone(),
@@ -152,40 +152,26 @@ pub fn attack(context: &Context, name: &Name) -> Result<Attacked> {
 
 /// Judges all of them, as many at a time as the machine has processors.
 fn judged(bench: Bench<'_>, attempts: &[Attempt]) -> Result<Vec<Tried>> {
-    let next = AtomicUsize::new(0);
-    let done: Mutex<BTreeMap<usize, Result<Tried>>> = Mutex::default();
-    let work = || {
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(attempt) = attempts.get(at) else { return };
+    let at_once = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    each(
+        "an attempt's",
+        at_once,
+        attempts,
+        || Ok(()),
+        |attempt| {
             // What the structure of the work has to refuse needs no round, and what one round refuses no second one.
             let runs = attempt.refused_by == attempt::CALLS;
-            let judgement = bench.judge_in(&attempt.work, u32::from(runs));
-            let tried = judgement.map(|judgement| {
-                let failed = judgement.rows.iter().filter(|row| !row.passed);
-                let by: Vec<String> = failed.map(|row| row.id.clone()).collect();
-                let meant = |row: &String| attempt.refused_by.iter().any(|id| row.starts_with(id));
-                Tried {
-                    class: attempt.class,
-                    name: attempt.name.clone(),
-                    refused: !judgement.passed && by.iter().any(meant),
-                    meant: attempt.refused_by,
-                    by,
-                }
-            });
-            let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            done.insert(at, tried);
-        }
-    };
-    let at_once = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    std::thread::scope(|scope| {
-        for _ in 0..at_once {
-            scope.spawn(work);
-        }
-    });
-    let done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if done.len() < attempts.len() {
-        return Err(Error::new(Reason::Internal, "an attempt was not judged"));
-    }
-    done.into_values().collect()
+            let judgement = bench.judge_in(&attempt.work, u32::from(runs))?;
+            let failed = judgement.rows.iter().filter(|row| !row.passed);
+            let by: Vec<String> = failed.map(|row| row.id.clone()).collect();
+            let meant = |row: &String| attempt.refused_by.iter().any(|id| row.starts_with(id));
+            Ok(Tried {
+                class: attempt.class,
+                name: attempt.name.clone(),
+                refused: !judgement.passed && by.iter().any(meant),
+                meant: attempt.refused_by,
+                by,
+            })
+        },
+    )
 }

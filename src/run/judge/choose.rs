@@ -10,23 +10,11 @@ use crate::run::fixture::Fixture;
 use crate::run::tools::Tools;
 use crate::sandbox::Launcher;
 
-/// The judge of a fixture, as runs have it.
-///
-/// # Errors
-/// Those of [`within`].
-pub fn of<'a>(
-    fixture: &Fixture,
-    launcher: &'a Launcher,
-    tools: &'a Tools,
-) -> Result<Box<dyn Judge + 'a>> {
-    within(fixture, launcher, tools, WALL)
-}
-
-/// The judge of a fixture, whose commands may take as long as `wall`.
+/// The judge of a fixture, whose commands may take as long as `wall`: [`WALL`] in a run.
 ///
 /// # Errors
 /// [`Reason::Internal`] where a program that it needs was not looked for.
-pub fn within<'a>(
+pub fn of<'a>(
     fixture: &Fixture,
     launcher: &'a Launcher,
     tools: &'a Tools,
