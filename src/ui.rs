@@ -136,15 +136,8 @@ impl Ui {
         }
     }
 
-    fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
-    }
-
     fn paint_out(&self, code: &str, text: &str) -> String {
-        match self.colour_out && !code.is_empty() {
-            true => format!("\x1b[{code}m{text}\x1b[0m"),
-            false => text.to_owned(),
-        }
+        painted(self.colour_out && !code.is_empty(), code, text)
     }
 
     /// One object on stdout, where `--json` asks for it.
@@ -219,25 +212,25 @@ impl Ui {
             Mark::Note => "note",
             Mark::Bad => "FAIL",
         };
-        let name = plain(name);
+        let name = visible(name);
         let first = format!("{}  {name:<22} ", self.paint_out(mark.colour(), word));
         self.laid_out(&first, 7 + name.chars().count().max(22), 8, text);
     }
 
     /// A line below a row: expected, found, fix.
     pub fn detail(&self, name: &str, text: &str) {
-        self.laid_out(&format!("        {:<9} ", plain(name)), 18, 18, text);
+        self.laid_out(&format!("        {:<9} ", visible(name)), 18, 18, text);
     }
 
     /// A value below a verdict.
     pub fn value(&self, name: &str, text: &str) {
-        let name = plain(name);
+        let name = visible(name);
         self.laid_out(&format!("  {name:<6} "), 3 + name.chars().count().max(6), 9, text);
     }
 
     /// `text` behind `first`, which takes `used` columns; lines after the first are indented, and no word is broken.
     fn laid_out(&self, first: &str, used: usize, indent: usize, text: &str) {
-        let mut lines = broken(&plain(text), self.width, used, indent).into_iter();
+        let mut lines = broken(&visible(text), self.width, used, indent).into_iter();
         self.line(&format!("{first}{}", lines.next().unwrap_or_default()));
         for line in lines {
             self.line(&format!("{:indent$}{line}", ""));
@@ -252,7 +245,7 @@ impl Ui {
     /// A warning or a remark for people, on stderr.
     pub fn remark(&self, text: &str) {
         if !self.quiet {
-            self.err(&plain(text));
+            self.err(&visible(text));
         }
     }
 
@@ -274,10 +267,10 @@ impl Ui {
     /// The error in words alone, where an answer carries it as data.
     pub fn words(&self, error: &Error) {
         self.finish();
-        let label = self.paint("1;31", &format!("error[{}]", error.reason()));
-        self.err(&format!("{label}: {}", plain(error.what())));
+        let label = painted(self.colour, "1;31", &format!("error[{}]", error.reason()));
+        self.err(&format!("{label}: {}", visible(error.what())));
         let field = |name: &str, value: &str| {
-            let mut lines = broken(&plain(value), self.width, 12, 12).into_iter();
+            let mut lines = broken(&visible(value), self.width, 12, 12).into_iter();
             self.err(&format!("  {name:<9} {}", lines.next().unwrap_or_default()));
             lines.for_each(|line| self.err(&format!("{:12}{line}", "")));
         };
@@ -308,9 +301,9 @@ pub fn usage(mut err: clap::Error, command: &str, json: bool) -> u8 {
             Ui::bare(true).json(&usage_error(&err, command).to_json());
         }
         let text = err.render().to_string();
-        match plain(&text) == text {
+        match visible(&text) == text {
             true => drop(err.print()),
-            false => drop(write!(std::io::stderr().lock(), "{}", plain(&text))),
+            false => drop(write!(std::io::stderr().lock(), "{}", visible(&text))),
         }
         return 2;
     }
@@ -328,7 +321,7 @@ pub fn usage(mut err: clap::Error, command: &str, json: bool) -> u8 {
 
 /// What was typed may be anything, and clap repeats it: as one line, without what steers a terminal.
 fn harmless(err: &mut clap::Error) {
-    let one_line = |text: &String| plain(text).replace('\n', "\\n").replace('\t', "\\t");
+    let one_line = |text: &String| visible(text).replace('\n', "\\n").replace('\t', "\\t");
     let typed = [
         ContextKind::InvalidArg,
         ContextKind::InvalidValue,
@@ -345,6 +338,10 @@ fn harmless(err: &mut clap::Error) {
         };
         err.insert(kind, value);
     }
+}
+
+fn painted(coloured: bool, code: &str, text: &str) -> String {
+    if coloured { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 /// What clap says, as an error of admit's.
@@ -469,11 +466,6 @@ pub fn count(number: usize, one: &str, more: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { more })
 }
 
-/// A text from outside without its control characters: what a build prints must not steer the terminal.
-fn plain(text: &str) -> String {
-    visible(text)
-}
-
 impl Mark {
     /// The code of its colour.
     fn colour(self) -> &'static str {
@@ -524,7 +516,8 @@ fn report_stages(stage: &(Mutex<Stage>, Condvar), name: impl Fn(&str) -> String)
 
 impl Progress for Ui {
     fn stage(&self, name: &str, what: &str) {
-        let heading = |name: &str| self.paint("1", &format!("{name:>8}"));
+        let colour = self.colour;
+        let heading = move |name: &str| painted(colour, "1", &format!("{name:>8}"));
         if !self.quiet && self.bar.is_none() {
             self.err(&format!("{} {what}", heading(name)));
         }
@@ -537,13 +530,8 @@ impl Progress for Ui {
         drop(stage);
         changed.notify_all();
         if start {
-            let (stage, colour) = (Arc::clone(&self.stage), self.colour);
-            std::thread::spawn(move || {
-                report_stages(&stage, |name| match colour {
-                    true => format!("\x1b[1m{name:>8}\x1b[0m"),
-                    false => format!("{name:>8}"),
-                });
-            });
+            let stage = Arc::clone(&self.stage);
+            std::thread::spawn(move || report_stages(&stage, heading));
         }
         if let Some(bar) = &self.bar {
             bar.reset();

@@ -16,6 +16,12 @@ const OPEN_ROWS: usize = 50;
 /// Runs that are shown as the slowest.
 const SLOWEST: usize = 5;
 
+/// What is said of tasks that were counted after an attempt that may have been a failure.
+const REPEATED: &str = "The agent may have been started in it. Who could end that attempt could take a failure out of the count: the \
+                        range of the rate holds it.";
+/// What is said of tasks with more than one scored attempt.
+const TWICE: &str = "The lowest scored attempt counts, whatever the later ones came to.";
+
 /// The page.
 pub fn html(plan: &CampaignPlan, record: &CampaignRecord) -> String {
     let total = &record.total;
@@ -37,10 +43,14 @@ pub fn html(plan: &CampaignPlan, record: &CampaignRecord) -> String {
         h2 { "Cells" }
         (cells(plan, record))
         (causes(record))
-        (open(record))
+        (some(record, "Tasks without a score", None, &|task| {
+            !matches!(task.state, TaskState::Success | TaskState::Failure)
+        }))
         (slowest(record))
-        (repeated(record))
-        (twice(record))
+        (some(record, "Tasks that were counted after an attempt that was not scored", Some(REPEATED), &|task| task.repeated))
+        (some(record, "Tasks that were scored twice", Some(TWICE), &|task| {
+            task.attempts.iter().filter(|one| one.state == AttemptState::Scored).count() > 1
+        }))
         (all(record))
         (rule(plan))
     };
@@ -138,21 +148,6 @@ fn causes(record: &CampaignRecord) -> Markup {
     }
 }
 
-/// The tasks without a score.
-fn open(record: &CampaignRecord) -> Markup {
-    let open: Vec<&Task> = record
-        .tasks
-        .iter()
-        .filter(|task| !matches!(task.state, TaskState::Success | TaskState::Failure))
-        .collect();
-    html! {
-        @if !open.is_empty() {
-            h2 { "Tasks without a score" }
-            (rows(&open))
-        }
-    }
-}
-
 fn slowest(record: &CampaignRecord) -> Markup {
     let mut runs: Vec<(u64, &Task)> = record
         .tasks
@@ -179,29 +174,19 @@ fn slowest(record: &CampaignRecord) -> Markup {
     }
 }
 
-/// Tasks that were counted after an attempt that may have been a failure.
-fn repeated(record: &CampaignRecord) -> Markup {
-    let repeated: Vec<&Task> = record.tasks.iter().filter(|task| task.repeated).collect();
+/// Those tasks of which `which` holds, where there are any.
+fn some(
+    record: &CampaignRecord,
+    heading: &str,
+    note: Option<&str>,
+    which: &dyn Fn(&Task) -> bool,
+) -> Markup {
+    let tasks: Vec<&Task> = record.tasks.iter().filter(|task| which(task)).collect();
     html! {
-        @if !repeated.is_empty() {
-            h2 { "Tasks that were counted after an attempt that was not scored" }
-            p { "The agent may have been started in it. Who could end that attempt could take a failure out of the count: the "
-                "range of the rate holds it." }
-            (rows(&repeated))
-        }
-    }
-}
-
-/// Tasks with more than one scored attempt.
-fn twice(record: &CampaignRecord) -> Markup {
-    let scored =
-        |task: &Task| task.attempts.iter().filter(|one| one.state == AttemptState::Scored).count();
-    let twice: Vec<&Task> = record.tasks.iter().filter(|task| scored(task) > 1).collect();
-    html! {
-        @if !twice.is_empty() {
-            h2 { "Tasks that were scored twice" }
-            p { "The lowest scored attempt counts, whatever the later ones came to." }
-            (rows(&twice))
+        @if !tasks.is_empty() {
+            h2 { (heading) }
+            @if let Some(note) = note { p { (note) } }
+            (rows(&tasks))
         }
     }
 }

@@ -270,15 +270,20 @@ pub(super) fn undecided(
     open
 }
 
-/// Every flag that is missing, in one error.
 pub(super) fn missing(provider: &Name, open: &[Open]) -> Error {
+    let said = ["thing the source does not say", "things the source does not say"];
+    not_whole(provider, "the lock", said, open)
+}
+
+/// Every flag that is missing, in one error: of one, and of more than one, it says that.
+pub fn not_whole(name: &Name, what: &str, [one, more]: [&str; 2], open: &[Open]) -> Error {
     let flags: Vec<&str> = open.iter().map(|one| one.flag.as_str()).collect();
-    let what = match open.len() {
-        1 => "the lock is not whole: one thing the source does not say".to_owned(),
-        n => format!("the lock is not whole: {n} things the source does not say"),
+    let count = match open.len() {
+        1 => format!("one {one}"),
+        n => format!("{n} {more}"),
     };
-    let error = Error::new(Reason::BadArgument, what)
-        .at(provider.to_string())
+    let error = Error::new(Reason::BadArgument, format!("{what} is not whole: {count}"))
+        .at(name.to_string())
         .expected(flags.join("  "))
         .found("not given; nothing was written");
     open.iter().fold(error, |error, one| error.hint(format!("{}: {}", one.flag, one.why)))

@@ -21,9 +21,10 @@ use crate::record::lockfile::{
     Platform, ProviderKind, RunShape, Source, Toolchain,
 };
 use crate::root::Root;
-pub use ask::Ask;
+pub use ask::{Ask, not_whole};
 use ask::{Field, Rev, Wanted, missing, undecided};
-use propose::{From, Open, Proposal};
+pub use propose::Open;
+use propose::{From, Proposal};
 use source::Seen;
 use toolchain::toolchain;
 
@@ -96,7 +97,7 @@ pub fn outputs(context: &Context, provider: &Name, ask: &Ask) -> Result<Vec<(Nam
     let said = propose::propose(&seen, path)?;
     if said.outputs.is_empty() {
         let why = "no script of the source says plainly what it compiles, and where to";
-        let open = Open { flag: "--step 'COMMAND' --output PATH".into(), why: why.into() };
+        let open = Open::new("--step 'COMMAND' --output PATH", why);
         return Err(missing(provider, &[open]));
     }
     let mut all: Vec<(Name, Ask)> = Vec::new();
@@ -179,7 +180,7 @@ fn fresh(
     proposed: &mut Vec<(String, String, String)>,
 ) -> Result<Lockfile> {
     let mut open: Vec<Open> = Vec::new();
-    let why = |flag: &str, why: &str| Open { flag: flag.to_owned(), why: why.to_owned() };
+    let why = |flag: &str, why: &str| Open::new(flag, why);
     let (Some(url), Some(rev)) = (&ask.source, &ask.rev) else {
         if ask.source.is_none() {
             open.push(why("--source URL", "where the repository is: https://… or file:///…"));
@@ -239,9 +240,7 @@ fn whole(
     });
     // A step of one's own leaves what it leaves.
     let output = match (&ask.steps, &ask.output) {
-        (Some(_), None) => {
-            Err(Open { flag: "--output PATH".into(), why: "the file that the steps leave".into() })
-        }
+        (Some(_), None) => Err(Open::new("--output PATH", "the file that the steps leave")),
         _ => said.output.clone(),
     };
     let output = pick(ask.output.clone(), output, open, |it| {

@@ -35,6 +35,12 @@ pub struct Open {
     pub why: String,
 }
 
+impl Open {
+    pub fn new(flag: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { flag: flag.into(), why: why.into() }
+    }
+}
+
 /// A value with where it is from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct From<T> {
@@ -121,14 +127,14 @@ pub fn lockfile(seen: &Seen, given: Option<&RelPath>) -> Result<Result<RelPath, 
         _ if all.contains(&"bun.lock") => "bun.lock",
         _ => {
             let why = format!("the source has {} of them: {}", all.len(), list(&all));
-            return Ok(Err(Open { flag: "--lockfile PATH".into(), why }));
+            return Ok(Err(Open::new("--lockfile PATH", why)));
         }
     };
     let dir = chosen.strip_suffix("bun.lock").unwrap_or_default();
     let beside = FOREIGN.iter().find(|(name, _)| seen.files.contains(&format!("{dir}{name}")));
     if let Some((name, what)) = beside {
         let why = format!("{dir}{name} ({what}) lies beside it, and two locks can disagree");
-        return Ok(Err(Open { flag: format!("--lockfile {chosen}"), why }));
+        return Ok(Err(Open::new(format!("--lockfile {chosen}"), why)));
     }
     let path = chosen.parse().map_err(|err| {
         Error::new(Reason::UnsupportedSource, "a lock at a path that cannot be used").caused_by(err)
@@ -509,7 +515,7 @@ fn natively(seen: &Seen, project: &str, root: &Value) -> Vec<Candidate> {
 /// The step and its output, where the source leaves one choice.
 fn chosen(found: &[Candidate]) -> (Said<Steps>, Said<RelPath>) {
     let native: Vec<&Candidate> = found.iter().filter(|one| !one.foreign).collect();
-    let open = |flag: &str, why: String| Open { flag: flag.to_owned(), why };
+    let open = |flag: &str, why: String| Open::new(flag, why);
     let one = match native.as_slice() {
         [one] => *one,
         // One script that compiles several: its first, and the build names the others.
@@ -696,7 +702,7 @@ fn bun(seen: &Seen, project: &str, root: &Value, format: u32) -> Said<String> {
         let why = format!(
             "{place} names Bun {value}, and admit proves what Bun {first} and later compile"
         );
-        return Err(Open { flag: "--bun 1.3.14".into(), why });
+        return Err(Open::new("--bun 1.3.14", why));
     }
     found.ok_or_else(|| {
         let reads = if format >= 2 { "1.4 or later" } else { "1.3 or later" };

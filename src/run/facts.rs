@@ -39,7 +39,6 @@ pub(super) struct Sources<'a> {
     pub(super) locked: Result<&'a Locked, &'a Error>,
     pub(super) launcher: &'a Launcher,
     pub(super) marks: &'a Marks,
-    pub(super) now: &'a Timestamp,
 }
 
 /// The facts, and what a run needs that no check looks at.
@@ -70,8 +69,8 @@ impl Gathered {
 }
 
 /// Finds everything out, once. The model is asked last, and only where nothing before it speaks against that.
-pub(super) fn gather(sources: &Sources<'_>, policy: &Policy) -> Gathered {
-    let Sources { context, options, root, store, fixture, now, .. } = *sources;
+pub(super) fn gather(sources: &Sources<'_>, now: &Timestamp, policy: &Policy) -> Gathered {
+    let Sources { context, options, root, store, fixture, .. } = *sources;
     let request = &options.request;
     let provider = sources.engine == Engine::Provider;
     if let Some(malformed) = &options.malformed {
@@ -135,7 +134,7 @@ pub(super) fn gather(sources: &Sources<'_>, policy: &Policy) -> Gathered {
         &mut facts,
     );
     let path = place.as_ref().map(|place| place.path.as_path());
-    facts.launch = launch(sources, &facts, path, tools.as_ref());
+    facts.launch = launch(sources, now, &facts, path, tools.as_ref());
     let mut probe = None;
     if provider
         && let Some(upstream) = &model.upstream
@@ -157,6 +156,7 @@ fn asks_the_model(facts: &Facts, policy: &Policy) -> bool {
 /// The launch, where everything that it is made from is known.
 fn launch(
     sources: &Sources<'_>,
+    now: &Timestamp,
     facts: &Facts,
     binary: Option<&Path>,
     tools: Option<&Tools>,
@@ -184,7 +184,7 @@ fn launch(
             None => options.clocks,
         },
         proxy: options.proxy,
-        now: sources.now,
+        now,
     })
     .into()
 }

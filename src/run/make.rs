@@ -19,6 +19,7 @@ use super::tools;
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::host::open_regular;
+use crate::look::{Open, not_whole};
 use crate::record::fixture::{
     FixtureOrigin, FixtureRecord, HeldOut, HeldOutCase, JudgeName, Profile, ProgramCall, TaskHead,
     workspace,
@@ -141,9 +142,6 @@ pub struct Made {
     pub written: Option<PathBuf>,
 }
 
-/// What is asked for, and why.
-struct Open(&'static str, String);
-
 /// Makes the fixture `name`, examines it, and writes it if it holds.
 ///
 /// # Errors
@@ -192,7 +190,7 @@ pub fn make(context: &Context, name: &Name, ask: &Ask) -> Result<Made> {
     });
     if judge.is_none() {
         let why = "the files do not say whose tests these are: python, bun or command";
-        open.push(Open("--judge", why.into()));
+        open.push(Open::new("--judge", why));
     }
     let judge = judge.unwrap_or_default();
     let command = judge == JudgeName::Command;
@@ -201,10 +199,10 @@ pub fn make(context: &Context, name: &Name, ask: &Ask) -> Result<Made> {
         ("--program", &program, "the program that calls start, such as 'sh main.sh'"),
     ] {
         match (command, given.is_empty()) {
-            (true, true) => open.push(Open(flag, why.into())),
+            (true, true) => open.push(Open::new(flag, why)),
             (false, false) => {
                 let why = format!("the judge {} has its own: leave it out", judge.as_str());
-                open.push(Open(flag, why));
+                open.push(Open::new(flag, why));
             }
             _ => {}
         }
@@ -239,14 +237,14 @@ pub fn make(context: &Context, name: &Name, ask: &Ask) -> Result<Made> {
     let solved = match &ask.solution {
         None => {
             let why = "a directory with the same files solved, or a patch that solves them";
-            open.push(Open("--solution", why.into()));
+            open.push(Open::new("--solution", why));
             None
         }
         Some(path) => solution(&host.absolute(path), &files, &mut open)?,
     };
     let changed = solved.as_ref().map(|solved| patch::changed(&files, solved)).unwrap_or_default();
     if solved.is_some() && changed.is_empty() {
-        open.push(Open("--solution", "it changes nothing".into()));
+        open.push(Open::new("--solution", "it changes nothing"));
     }
     if record.allowed_paths.is_empty() && !changed.is_empty() {
         record.allowed_paths = changed;
@@ -256,7 +254,8 @@ pub fn make(context: &Context, name: &Name, ask: &Ask) -> Result<Made> {
     task(&mut record, ask, issue, &mut open, &mut proposed);
     let generator = generator(context, &mut record, ask, &mut open)?;
     if !open.is_empty() {
-        return Err(missing(name, &open));
+        let missing = ["thing is missing", "things are missing"];
+        return Err(not_whole(name, "the fixture", missing, &open));
     }
     let solved = solved.unwrap_or_default();
     let mut all = BTreeMap::new();
@@ -359,20 +358,6 @@ fn found(
     Ok(tests.found.into_keys().collect())
 }
 
-/// Every flag that is missing or wrong, in one error.
-fn missing(name: &Name, open: &[Open]) -> Error {
-    let what = match open.len() {
-        1 => "the fixture is not whole: one thing is missing".to_owned(),
-        n => format!("the fixture is not whole: {n} things are missing"),
-    };
-    let flags: Vec<&str> = open.iter().map(|Open(flag, _)| *flag).collect();
-    let error = Error::new(Reason::BadArgument, what)
-        .at(name.to_string())
-        .expected(flags.join("  "))
-        .found("not given; nothing was written");
-    open.iter().fold(error, |error, Open(flag, why)| error.hint(format!("{flag}: {why}")))
-}
-
 /// Whose tests these are, where the files leave no doubt.
 fn language(files: &Files) -> Option<JudgeName> {
     let any = |suffixes: &[&str]| {
@@ -412,7 +397,7 @@ fn solution(path: &Path, files: &Files, open: &mut Vec<Open>) -> Result<Option<F
             Ok(solved) => Some(solved),
             Err(what) => {
                 let why = format!("the patch does not apply ({what}): make it with git diff");
-                open.push(Open("--solution", why));
+                open.push(Open::new("--solution", why));
                 None
             }
         });
@@ -433,7 +418,7 @@ fn task(
 ) {
     let Some(issue) = issue.as_deref().map(str::trim).filter(|issue| !issue.is_empty()) else {
         let why = "what an agent is asked to do, in a few sentences; or --issue-file";
-        return open.push(Open("--issue", why.into()));
+        return open.push(Open::new("--issue", why));
     };
     record.task.issue = issue.to_owned();
     record.task.title = ask.title.clone().unwrap_or_else(|| {
@@ -453,13 +438,13 @@ fn generator(
     open: &mut Vec<Open>,
 ) -> Result<Option<Vec<u8>>> {
     let Some(path) = &ask.generator else {
-        if record.held_out.is_empty() && !open.iter().any(|Open(flag, _)| *flag == "--call") {
+        if record.held_out.is_empty() && !open.iter().any(|one| one.flag == "--call") {
             let call = match record.judge {
                 JudgeName::Command => "[[\"WORD\"], \"STANDARD INPUT\"]",
                 JudgeName::Python | JudgeName::Bun => "MODULE FUNCTION [ARGUMENTS]",
             };
             let why = "a file that draws calls anew for every run (docs/own-fixture.md); or fixed ones: --call";
-            open.push(Open("--generator", format!("{why} '{call}'")));
+            open.push(Open::new("--generator", format!("{why} '{call}'")));
         }
         return Ok(None);
     };
@@ -479,7 +464,7 @@ fn calls(texts: &[String], command: bool, open: &mut Vec<Open>) -> Vec<HeldOut> 
         let (module, function, args) = match if command { started(text) } else { called(text) } {
             Ok(call) => call,
             Err(why) => {
-                open.push(Open("--call", format!("{text:?} is not: {why}")));
+                open.push(Open::new("--call", format!("{text:?} is not: {why}")));
                 continue;
             }
         };

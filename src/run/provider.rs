@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use super::agent::Agent;
 use super::agent::log::Claimed;
 use super::classify;
-use super::fixture::Fixture;
 use super::judge::{Bench, Judgement};
 use super::launch::BEHIND;
 use super::phases::Began;
@@ -41,7 +40,6 @@ const STREAM_CAP: u64 = 1 << 20;
 pub struct Around<'a> {
     pub run: &'a Arc<Recording>,
     pub agent: &'a dyn Agent,
-    pub fixture: &'a Fixture,
     pub bench: Bench<'a>,
     /// Starts sandboxes.
     pub launcher: &'a Launcher,
@@ -102,7 +100,7 @@ struct Watcher<'a> {
 
 impl Watcher<'_> {
     fn log(&self, workdir: &Dir) -> Option<Vec<u8>> {
-        match self.around.agent.log_directory(self.around.fixture) {
+        match self.around.agent.log_directory(self.around.bench.fixture) {
             Some(directory) => workdir::log(workdir, &directory),
             None => {
                 let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,7 +126,7 @@ impl Watch for Watcher<'_> {
                 Ok(seen) => Some(seen),
             };
             self.looking = None;
-            let done = seen.filter(|(work, _)| work.committed_change(self.around.fixture));
+            let done = seen.filter(|(work, _)| work.committed_change(self.around.bench.fixture));
             return Some(Look { finished: done.map(|(_, digest)| digest) });
         }
         let agent = self.around.agent;
@@ -160,7 +158,7 @@ impl Watch for Watcher<'_> {
 /// record.
 fn furnish(around: &Around<'_>, launch: &Launch, sandbox: &Sandbox) -> Result<()> {
     let (dir, owner) = (workdir(sandbox)?, sandbox.owner());
-    let Around { run, agent, fixture, .. } = *around;
+    let Around { run, agent, bench: Bench { fixture, .. }, .. } = *around;
     workdir::directories(dir, launch, owner)?;
     let place = agent.workspace(fixture);
     workspace::write(dir, &place, &fixture.workspace, owner)?;
@@ -178,7 +176,7 @@ fn furnish(around: &Around<'_>, launch: &Launch, sandbox: &Sandbox) -> Result<()
 /// Reads the workspace back out of the sandbox: it holds the fixture's files and the one commit that can be made of
 /// them, whose id says that it has no parent.
 fn as_recorded(around: &Around<'_>, sandbox: &Sandbox) -> Result<()> {
-    let Around { agent, fixture, .. } = *around;
+    let Around { agent, bench: Bench { fixture, .. }, .. } = *around;
     let files = &fixture.workspace;
     let place = agent.workspace(fixture);
     let there = snapshot::take(workdir(sandbox)?, &place, fixture)?;
@@ -220,7 +218,7 @@ fn hostname_and_program(
 
 /// Starts what was admitted and accompanies it to its end. Nothing of it is alive when this returns, or fails.
 pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Result<Seen> {
-    let Around { run, agent, fixture, launcher, marks, .. } = *around;
+    let Around { run, agent, bench: Bench { fixture, .. }, launcher, marks, .. } = *around;
     let missing = |what: &'static str| move || Error::new(Reason::Internal, what);
     let (launch, _) = admitted.provider().ok_or_else(missing("no provider was admitted"))?;
     let since = run.elapsed_ns();

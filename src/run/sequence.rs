@@ -1,6 +1,5 @@
 //! The sequence of a run: facts, gate, baselines, the provider, the judge, the seal.
 
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,23 +20,21 @@ use super::proof::Marks;
 use super::provider::{self, Around};
 use super::supervise::{SETTLE, told_within};
 use super::tools::Tools;
-use super::verdict::{self, Proofs};
+use super::verdict;
 use crate::check::{Check, Engine, Policy, Purpose};
 use crate::context::Context;
 use crate::error::{Error, Kind, Reason, Result};
 use crate::evidence::{Recording, Sealed, names};
 use crate::gate::{self, Admitted, Decision};
 use crate::host::{self, MemoryKills};
-use crate::lock::{self, Locked};
+use crate::lock;
 use crate::record::evidence::{ProviderOrigin, RunReport, RunStatus};
 use crate::record::failure::FailureClass;
 use crate::record::finding::State;
 use crate::record::sealed::Author;
-use crate::root::Root;
 use crate::sandbox::{Launcher, Policy as SandboxPolicy};
 use crate::secrets::{Known, Secret};
 use crate::stop;
-use crate::store::Store;
 
 /// How long admit's own signal is waited for once a signal ended what admit had started: who stops a whole group may be slow.
 const OWN_SIGNAL: Duration = Duration::from_secs(1);
@@ -53,16 +50,7 @@ pub struct Outcome {
 
 /// What the parts of a run share.
 struct Run<'a> {
-    context: &'a Context,
-    options: &'a Options,
-    engine: Engine,
-    agent: &'a dyn Agent,
-    root: &'a Root,
-    store: &'a Store,
-    fixture: &'a Fixture,
-    locked: Result<&'a Locked, &'a Error>,
-    launcher: &'a Launcher,
-    marks: Marks,
+    of: Sources<'a>,
     /// As the run began.
     memory: MemoryKills,
     /// The baselines of a campaign's run, and where they are kept for those after it.
@@ -100,7 +88,7 @@ pub fn run(context: &Context, options: &Options) -> Result<Outcome> {
         Some(run) => Box::new(agent::command::Command { run }),
         None => Box::new(Case),
     };
-    let run = Run {
+    let of = Sources {
         context,
         options,
         engine: engine(options),
@@ -110,10 +98,9 @@ pub fn run(context: &Context, options: &Options) -> Result<Outcome> {
         fixture: &fixture,
         locked: locked.as_ref(),
         launcher: &launcher,
-        marks,
-        memory: MemoryKills::now(),
-        made: OnceLock::new(),
+        marks: &marks,
     };
+    let run = Run { of, memory: MemoryKills::now(), made: OnceLock::new() };
     if options.dry_run {
         let (gathered, decision) = run.gate()?;
         let killed = gathered.killed();
@@ -206,7 +193,7 @@ pub fn answer(sealed: &Sealed) -> serde_json::Value {
 impl Run<'_> {
     /// The run with its evidence, from the first event to the seal.
     fn recorded(&self) -> Result<Outcome> {
-        let (recording, mut report) = begin(self.context, self.options, self.fixture)?;
+        let (recording, mut report) = begin(self.of.context, self.of.options, self.of.fixture)?;
         let _told_to_stop = stop::at_last({
             let recording = Arc::clone(&recording);
             move |signal| interrupted(&recording, signal)
@@ -237,7 +224,8 @@ impl Run<'_> {
                         code
                     }
                     (None, report)
-                        if self.options.require_pass && report.status == RunStatus::Rehearsed =>
+                        if self.of.options.require_pass
+                            && report.status == RunStatus::Rehearsed =>
                     {
                         Kind::No.exit_code()
                     }
@@ -245,7 +233,7 @@ impl Run<'_> {
                 };
                 Ok(Outcome { code, sealed: Some(sealed), decision })
             }
-            Err(err) => Err(sealed_with(self.context, &recording, report, err)?),
+            Err(err) => Err(sealed_with(self.of.context, &recording, report, err)?),
         }
     }
 
@@ -255,7 +243,7 @@ impl Run<'_> {
         if let Some((earlier, made)) = self.made.get().filter(|_| good)
             && let Err(err) = earlier.keep(made.clone(), &sealed.id, &sealed.directory)
         {
-            self.context.progress.note(&format!("the baselines are not kept: {err}"));
+            self.of.context.progress.note(&format!("the baselines are not kept: {err}"));
         }
     }
 
@@ -273,7 +261,7 @@ impl Run<'_> {
             (_, true) => Duration::ZERO,
             _ => SETTLE,
         };
-        if let Some(signal) = told_within(&self.context.stop, patience) {
+        if let Some(signal) = told_within(&self.of.context.stop, patience) {
             return Some((FailureClass::Interrupted, format!("signal {signal}")));
         }
         match (ended, report.failure_class) {
@@ -294,29 +282,14 @@ impl Run<'_> {
 
     /// What was found out, and what the gate says of it.
     fn gate(&self) -> Result<(Gathered, Decision)> {
-        let probe = self.options.probe || !self.options.dry_run;
-        let workspace = format!("{}/{}", agent::WORKDIR, self.agent.workspace(self.fixture));
+        let probe = self.of.options.probe || !self.of.options.dry_run;
+        let workspace = format!("{}/{}", agent::WORKDIR, self.of.agent.workspace(self.of.fixture));
         let policy = Policy {
-            purpose: Purpose::Run { engine: self.engine, probe },
-            contract: Some(self.fixture.contract(&agent::path(&workspace)?)),
+            purpose: Purpose::Run { engine: self.of.engine, probe },
+            contract: Some(self.of.fixture.contract(&agent::path(&workspace)?)),
         };
-        let now = self.context.clock.now();
-        let gathered = facts::gather(
-            &Sources {
-                context: self.context,
-                options: self.options,
-                engine: self.engine,
-                agent: self.agent,
-                root: self.root,
-                store: self.store,
-                fixture: self.fixture,
-                locked: self.locked,
-                launcher: self.launcher,
-                marks: &self.marks,
-                now: &now,
-            },
-            &policy,
-        );
+        let now = self.of.context.clock.now();
+        let gathered = facts::gather(&self.of, &now, &policy);
         let decision = gate::decide(&gathered.facts, &policy);
         Ok((gathered, decision))
     }
@@ -326,13 +299,13 @@ impl Run<'_> {
         let since = run.elapsed_ns();
         let (gathered, decision) = self.gate()?;
         run.span("gate", since)?;
-        verdict::before(report, self.root, self.fixture, &gathered, &decision);
-        if self.engine == Engine::Provider {
-            report.provider = Some(self.options.provider.provider.to_string());
-            report.agent = Some(self.agent.name().into());
+        verdict::before(report, self.of.root, self.of.fixture, &gathered, &decision);
+        if self.of.engine == Engine::Provider {
+            report.provider = Some(self.of.options.provider.provider.to_string());
+            report.agent = Some(self.of.agent.name().into());
         }
         run.draft(|draft| *draft = report.clone());
-        let gates = GateRecord::of(self.engine, self.options, &gathered, &decision);
+        let gates = GateRecord::of(self.of.engine, self.of.options, &gathered, &decision);
         run.record(names::GATE, "gates", &gates)?;
         if let Some(record) = &gathered.model.record {
             let path = provider::rel(names::MODEL_RECORD)?;
@@ -342,7 +315,7 @@ impl Run<'_> {
             run.record("backend/launch.json", "launch", &launch.record())?;
         }
         // Also where it was refused, and so is no upstream.
-        let endpoint = self.options.request.endpoint.as_ref();
+        let endpoint = self.of.options.request.endpoint.as_ref();
         let endpoint = endpoint.and_then(|e| Secret::new(e.reveal().as_bytes().to_vec()));
         let endpoint: Vec<_> =
             endpoint.map(|url| ("endpoint_url".to_owned(), url)).into_iter().collect();
@@ -350,7 +323,7 @@ impl Run<'_> {
             Some(upstream) => upstream.known(endpoint),
             None => Known::new(&endpoint),
         });
-        run.note_sentinel(self.marks.sentinel.clone());
+        run.note_sentinel(self.of.marks.sentinel.clone());
         if let Some(probe) = &gathered.probe {
             report.wire = run.probed(probe)?;
             run.trace_exchanges(&report.wire)?;
@@ -376,7 +349,7 @@ impl Run<'_> {
         run.event("gates_admitted", Author::Admit, json!({ "gates": held }))?;
         let tools = gathered.tools.as_ref();
         let tools = tools.ok_or_else(|| Error::new(Reason::Internal, "a run without its tools"))?;
-        match self.engine {
+        match self.of.engine {
             Engine::Fake => self.fake(run, report, tools)?,
             Engine::Provider => {
                 let origin = verdict::origin(&gathered.facts).unwrap_or(ProviderOrigin::StandIn);
@@ -391,7 +364,7 @@ impl Run<'_> {
 
     /// Whether admit was told to stop; then the report says so, and nothing more is started.
     fn stopped(&self, report: &mut RunReport) -> bool {
-        let got = told_within(&self.context.stop, Duration::ZERO);
+        let got = told_within(&self.of.context.stop, Duration::ZERO);
         if let Some(signal) = got {
             verdict::stopped(report, FailureClass::Interrupted, &format!("signal {signal}"));
         }
@@ -399,13 +372,13 @@ impl Run<'_> {
     }
 
     fn judge<'t>(&'t self, tools: &'t Tools) -> Result<Box<dyn Judge + 't>> {
-        judge::choose::of(self.fixture, self.launcher, tools, judge::choose::WALL)
+        judge::choose::of(self.of.fixture, self.of.launcher, tools, judge::choose::WALL)
     }
 
     /// The held-out calls of this run, on record before anything is judged by them.
     fn draw(&self, run: &Recording, judge: &dyn Judge) -> Result<Draw> {
         let since = run.elapsed_ns();
-        let draw = judge::draw(judge, self.fixture, &Seed::new(&self.marks.nonce)?)?;
+        let draw = judge::draw(judge, self.of.fixture, &Seed::new(&self.of.marks.nonce)?)?;
         run.span("held_out", since)?;
         run.record(names::HELD_OUT, "held_out", &draw.record)?;
         Ok(draw)
@@ -419,9 +392,9 @@ impl Run<'_> {
         policy: &SandboxPolicy,
         earlier: Option<&Earlier<'_>>,
     ) -> Result<Baselines> {
-        let below = self.agent.workspace(self.fixture);
+        let below = self.of.agent.workspace(self.of.fixture);
         let since = run.elapsed_ns();
-        let own = || baseline::baselines(self.launcher, bench, policy, &below);
+        let own = || baseline::baselines(self.of.launcher, bench, policy, &below);
         let baselines = earlier.and_then(Earlier::get).map_or_else(own, Ok)?;
         run.span("baselines", since)?;
         let rows: Vec<_> = baselines
@@ -434,10 +407,6 @@ impl Run<'_> {
         Ok(baselines)
     }
 
-    fn proofs<'p>(&'p self, expected: &'p [PathBuf]) -> Proofs<'p> {
-        Proofs { marks: &self.marks, expected, now: self.context.clock.now() }
-    }
-
     fn provider(
         &self,
         run: &Arc<Recording>,
@@ -448,15 +417,15 @@ impl Run<'_> {
     ) -> Result<()> {
         let judge = self.judge(tools)?;
         let judge = &*judge;
-        let progress = &self.context.progress;
+        let progress = &self.of.context.progress;
         let Some((launch, _)) = admitted.provider() else {
             return Err(Error::new(Reason::Internal, "no provider was admitted"));
         };
         let draw = self.draw(run, judge)?;
-        let bench = Bench { judge, fixture: self.fixture, draw: &draw };
-        let task = self.options.campaign.as_ref();
+        let bench = Bench { judge, fixture: self.of.fixture, draw: &draw };
+        let task = self.of.options.campaign.as_ref();
         let earlier = task
-            .and_then(|task| Earlier::of(self.store, task, run.path(), &launch.record(), tools));
+            .and_then(|task| Earlier::of(self.of.store, task, run.path(), &launch.record(), tools));
         let baselines = || {
             progress.stage("baseline", "no change, and the reference patch");
             self.baselines(run, bench, &launch.sandbox, earlier.as_ref())
@@ -467,17 +436,16 @@ impl Run<'_> {
         if self.stopped(report) {
             return Ok(());
         }
-        progress.stage("run", self.fixture.record.name.as_str());
+        progress.stage("run", self.of.fixture.record.name.as_str());
         let around = Around {
             run,
-            agent: self.agent,
-            fixture: self.fixture,
+            agent: self.of.agent,
             bench,
-            launcher: self.launcher,
-            marks: &self.marks,
-            signal: &self.context.stop,
+            launcher: self.of.launcher,
+            marks: self.of.marks,
+            signal: &self.of.context.stop,
             memory: &self.memory,
-            clock: &*self.context.clock,
+            clock: &*self.of.context.clock,
         };
         // Beside the agent: the verdict needs them, the agent does not. What they share is nothing but the policy.
         let (seen, baselines) = std::thread::scope(|scope| {
@@ -492,16 +460,17 @@ impl Run<'_> {
         };
         let missing = || Error::new(Reason::Internal, "a run without baselines");
         let baselines = baselines.transpose()?.or(before).ok_or_else(missing)?;
-        let expected = launch::expected(tools);
         let worked = verdict::Worked {
             judgement,
             baselines: &baselines,
             draw: &draw,
             tools,
-            proofs: self.proofs(&expected),
+            marks: self.of.marks,
+            expected: &launch::expected(tools),
+            now: self.of.context.clock.now(),
             origin,
         };
-        verdict::provider(run, report, admitted, self.agent, &seen, &worked)?;
+        verdict::provider(run, report, admitted, self.of.agent, &seen, &worked)?;
         if let Some(earlier) = earlier {
             let _ = self.made.set((earlier, baselines));
         }
@@ -511,16 +480,16 @@ impl Run<'_> {
     fn fake(&self, run: &Recording, report: &mut RunReport, tools: &Tools) -> Result<()> {
         let judge = self.judge(tools)?;
         let judge = &*judge;
-        let policy = launch::sandbox(self.marks.hostname(), tools)?;
+        let policy = launch::sandbox(self.of.marks.hostname(), tools)?;
         let draw = self.draw(run, judge)?;
-        let bench = Bench { judge, fixture: self.fixture, draw: &draw };
+        let bench = Bench { judge, fixture: self.of.fixture, draw: &draw };
         let baselines = self.baselines(run, bench, &policy, None)?;
         if self.stopped(report) {
             return Ok(());
         }
-        let (fixture, below) = (self.fixture, self.agent.workspace(self.fixture));
+        let (fixture, below) = (self.of.fixture, self.of.agent.workspace(self.of.fixture));
         let change = &fixture.reference_patch;
-        let worked = fake::work(self.launcher, &policy, &below, fixture, change)?;
+        let worked = fake::work(self.of.launcher, &policy, &below, fixture, change)?;
         let committed = worked.snapshot.committed_change(fixture);
         run.event("workspace_commit", Author::Admit, json!({ "committed": committed }))?;
         let since = run.elapsed_ns();
@@ -528,13 +497,14 @@ impl Run<'_> {
         run.span("judge", since)?;
         let data = json!({ "accepted": judgement.passed, "note": judgement.note() });
         run.event("judge_finished", Author::Admit, data)?;
-        let expected = launch::expected(tools);
         let done = verdict::Worked {
             judgement: &judgement,
             baselines: &baselines,
             draw: &draw,
             tools,
-            proofs: self.proofs(&expected),
+            marks: self.of.marks,
+            expected: &launch::expected(tools),
+            now: self.of.context.clock.now(),
             origin: ProviderOrigin::StandIn,
         };
         verdict::fake(run, report, committed, &worked.sandbox, &done)

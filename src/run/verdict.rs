@@ -123,7 +123,11 @@ pub struct Worked<'a> {
     pub baselines: &'a Baselines,
     pub draw: &'a Draw,
     pub tools: &'a Tools,
-    pub proofs: Proofs<'a>,
+    /// Nonce and canary.
+    pub marks: &'a Marks,
+    /// Host paths that belong in the sandbox.
+    pub expected: &'a [PathBuf],
+    pub now: Timestamp,
     /// Where the provider came from.
     pub origin: ProviderOrigin,
 }
@@ -156,15 +160,6 @@ fn judged(run: &Recording, report: &mut RunReport, worked: &Worked<'_>) -> Resul
     }
     report.limits.extend(tools.limits());
     Ok(())
-}
-
-/// What the proofs need besides what was seen.
-pub struct Proofs<'a> {
-    /// Nonce and canary.
-    pub marks: &'a Marks,
-    /// Host paths that belong in the sandbox.
-    pub expected: &'a [PathBuf],
-    pub now: Timestamp,
 }
 
 fn require(report: &mut RunReport, kind: &str, seen: bool, by: Author) {
@@ -216,7 +211,7 @@ pub fn provider(
     seen: &Seen,
     worked: &Worked<'_>,
 ) -> Result<()> {
-    let (baselines, proofs, judgement) = (worked.baselines, &worked.proofs, worked.judgement);
+    let Worked { judgement, baselines, marks, expected, now, .. } = worked;
     let wire = &seen.wire;
     let phases = started(run, report, seen)?;
     judged(run, report, worked)?;
@@ -226,16 +221,16 @@ pub fn provider(
     report.evidence_class = evidence_class(worked.origin, model.kind, network, wire.upstream);
 
     let fresh = proof::freshness(
-        proofs.marks,
+        marks,
         seen.hostname.as_deref(),
         Some(wire),
         &report.started,
-        proofs.now.clone(),
+        now.clone(),
         run.elapsed_ns(),
     );
     run.record(names::FRESHNESS, "freshness", &fresh)?;
-    let canary = proofs.marks.search(run.path())?;
-    let target = proof::no_target(&seen.facts, proofs.expected, Some(wire), seen.commits, canary);
+    let canary = marks.search(run.path())?;
+    let target = proof::no_target(&seen.facts, expected, Some(wire), seen.commits, canary);
     run.record(names::NO_TARGET, "no_target_inspection", &target)?;
 
     let claims = &seen.claimed;
@@ -314,12 +309,12 @@ pub fn fake(
     sandbox: &SandboxFacts,
     worked: &Worked<'_>,
 ) -> Result<()> {
-    let Worked { judgement, baselines, proofs, .. } = worked;
+    let Worked { judgement, baselines, marks, expected, .. } = worked;
     report.evidence_class = EvidenceClass::Fake;
     judged(run, report, worked)?;
     run.record(names::SANDBOX, "sandbox", sandbox)?;
-    let canary = proofs.marks.search(run.path())?;
-    let target = proof::no_target(sandbox, proofs.expected, None, 1, canary);
+    let canary = marks.search(run.path())?;
+    let target = proof::no_target(sandbox, expected, None, 1, canary);
     run.record(names::NO_TARGET, "no_target_inspection", &target)?;
     require(report, "gates_admitted", true, Author::Admit);
     require(report, "workspace_commit", committed, Author::Admit);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::held_out::{Asking, Draw, Drawn};
 use super::room::{self, Room};
-use super::{Judge, Round, Rows, Tests, bun_output};
+use super::{Judge, Round, Tests, bun_output};
 use crate::build::work::c_library;
 use crate::error::Result;
 use crate::host::nonce;
@@ -182,20 +182,15 @@ impl Judge for Bun<'_> {
     /// either fills could keep the other from being written.
     fn round(&self, fixture: &Fixture, draw: &Draw, round: u32, copy: &Files) -> Result<Round> {
         let asked = draw.ask()?;
-        let mut rows = Rows::default();
         let names = [nonce()?, nonce()?];
         let input = json!({ "calls": asked.calls });
         let calls = self.calls(copy, ROUND, &names, &[], &input)?;
         let tests = self.run_tests(fixture, copy, &self.locked_paths(fixture))?;
         let tested = bun_output::read(&tests, &fixture.record.test_ids);
         let called = asked.compare(&calls);
-        rows.held(&format!("held_out_{round}"), super::CALLED, &called);
-        rows.held(&format!("tests_{round}"), super::TESTED, &tested);
-        let mut log = super::note(&format!("round {round}, calls"), &calls);
-        log.push_str(&super::note(&format!("round {round}, tests"), &tests));
-        let late = super::is_late(&calls) || super::is_late(&tests);
-        let killed = calls.killed().or(tests.killed());
-        Ok(Round { rows, log, passed: called.is_ok() && tested.is_ok(), late, killed })
+        let seen = Round::of(round, &called, super::TESTED, &tested);
+        let seen = seen.ended(&format!("round {round}, calls"), &calls);
+        Ok(seen.ended(&format!("round {round}, tests"), &tests))
     }
 }
 

@@ -13,7 +13,7 @@ use super::bun::{self, Bun};
 use super::held_out::{Asking, Draw, Drawn, Outcome};
 use super::python;
 use super::room::{self, Room};
-use super::{Judge, Round, Rows, Tests};
+use super::{Judge, Round, Tests};
 use crate::error::{Error, Reason, Result};
 use crate::host::nonce;
 use crate::record::fixture::ProgramCall;
@@ -123,27 +123,26 @@ impl Judge for Command<'_> {
 
     /// Calls and tests each in a sandbox of its own, as what the calls leave could steer the tests.
     fn round(&self, fixture: &Fixture, draw: &Draw, round: u32, copy: &Files) -> Result<Round> {
-        let mut rows = Rows::default();
         let read = |args| ProgramCall::of(args).map_err(|what| Error::new(Reason::Internal, what));
         let calls = draw.given().map(read).collect::<Result<Vec<_>>>()?;
-        let Called { seen, mut log, late, mut killed } = self.calls(fixture, &calls, copy)?;
-        let called = draw.compare(&seen);
-        rows.held(&format!("held_out_{round}"), super::CALLED, &called);
-        let expected = "the test command of the fixture ends with exit 0";
-        let (tested, tests_late) = match late {
-            true => (Err("not run: the calls did not end".to_owned()), true),
-            false => {
-                let tests = self.run_tests(fixture, copy)?;
-                log.push_str(&super::note(&format!("round {round}, tests"), &tests));
-                killed = killed.or(tests.killed());
-                let said = crate::build::exit_text(&tests.exit);
-                let right = tests.exit == Exit::Code(0);
-                (if right { Ok(said) } else { Err(said) }, super::is_late(&tests))
-            }
+        let Called { seen, log, late, killed } = self.calls(fixture, &calls, copy)?;
+        let tests = (!late).then(|| self.run_tests(fixture, copy)).transpose()?;
+        let tested = match &tests {
+            None => Err("not run: the calls did not end".to_owned()),
+            Some(tests) if tests.exit == Exit::Code(0) => Ok(ended(tests)),
+            Some(tests) => Err(ended(tests)),
         };
-        rows.held(&format!("tests_{round}"), expected, &tested);
-        let passed = called.is_ok() && tested.is_ok();
-        Ok(Round { rows, log, passed, late: late || tests_late, killed })
+        let expected = "the test command of the fixture ends with exit 0";
+        let called = Round {
+            log,
+            late,
+            killed,
+            ..Round::of(round, &draw.compare(&seen), expected, &tested)
+        };
+        Ok(match tests {
+            None => called,
+            Some(tests) => called.ended(&format!("round {round}, tests"), &tests),
+        })
     }
 }
 

@@ -182,16 +182,7 @@ pub(super) fn draw(
         }
         all.push(call);
     }
-    let record = HeldOutRecord {
-        schema: HeldOutRecord::SCHEMA.to_string(),
-        nonce: seed.nonce.clone(),
-        secret: seed.secret.clone(),
-        seed: seed.digest(),
-        drawn: fixture.record.draws(),
-        calls: all.len() as u64,
-        calls_sha256: record::digest(&all),
-    };
-    Ok(Draw { record, calls: all, differing })
+    Ok(Draw { differing, ..Draw::of(fixture, seed, all) })
 }
 
 /// The line in which a program says why it ended. Bun says it before the places and its own version.
@@ -234,17 +225,20 @@ pub(super) struct Asked<'a> {
 impl Draw {
     /// No calls, to see the tests alone.
     pub(in crate::run) fn none(fixture: &Fixture) -> Self {
-        let seed = Seed::again("", "");
+        Self::of(fixture, &Seed::again("", ""), Vec::new())
+    }
+
+    fn of(fixture: &Fixture, seed: &Seed, calls: Vec<Call>) -> Self {
         let record = HeldOutRecord {
             schema: HeldOutRecord::SCHEMA.to_string(),
             nonce: seed.nonce.clone(),
             secret: seed.secret.clone(),
             seed: seed.digest(),
             drawn: fixture.record.draws(),
-            calls: 0,
-            calls_sha256: record::digest(&Vec::<Call>::new()),
+            calls: calls.len() as u64,
+            calls_sha256: record::digest(&calls),
         };
-        Self { record, calls: Vec::new(), differing: Vec::new() }
+        Self { record, calls, differing: Vec::new() }
     }
 
     /// Every call with its outcome: `[module, function, arguments, outcome]`.
@@ -260,19 +254,8 @@ impl Draw {
 
     /// Compares what was seen of each call in order. `Ok` and `Err` both say it in one line.
     pub(super) fn compare(&self, seen: &[Outcome]) -> Result<String, String> {
-        let mut wrong = Vec::new();
-        for (at, call) in self.calls.iter().enumerate() {
-            match seen.get(at) {
-                Some(found) if *found == call.expected && !matches!(found, Outcome::Odd(_)) => {}
-                Some(found) => wrong.push(format!("{} {}", call.name(), found.words())),
-                None => wrong.push(format!("{}: not made", call.name())),
-            }
-        }
-        let all = self.calls.len();
-        match wrong.first() {
-            None => Ok(format!("{all} of {all} right")),
-            Some(first) => Err(format!("{} of {all} wrong, first: {first}", wrong.len())),
-        }
+        let seen = seen.iter().cloned().map(Ok).chain(std::iter::repeat(Err("not made")));
+        compare(self.calls.iter().zip(seen))
     }
 
     /// New delimiters for all calls.
@@ -299,29 +282,37 @@ impl Asked<'_> {
         for (delimiter, rest) in text.lines().filter_map(|line| line.split_once(' ')) {
             printed.entry(delimiter).or_default().push(rest);
         }
-        let mut wrong = Vec::new();
-        for (delimiter, call) in &self.expected {
-            let found = match printed.get(delimiter.as_str()).map(Vec::as_slice) {
-                Some([one]) => record::parse_value(one.as_bytes())
-                    .ok()
-                    .and_then(|value| serde_json::from_value::<Outcome>(value).ok())
-                    .ok_or("no JSON"),
-                Some(_) => Err("two results"),
-                None => Err("no result"),
-            };
-            match found {
-                Ok(found) if found == call.expected && !matches!(found, Outcome::Odd(_)) => {}
-                Ok(found) => wrong.push(format!("{} {}", call.name(), found.words())),
-                Err(what) => wrong.push(format!("{}: {what}", call.name())),
-            }
+        let found = |delimiter: &str| match printed.get(delimiter).map(Vec::as_slice) {
+            Some([one]) => record::parse_value(one.as_bytes())
+                .ok()
+                .and_then(|value| serde_json::from_value(value).ok())
+                .ok_or("no JSON"),
+            Some(_) => Err("two results"),
+            None => Err("no result"),
+        };
+        match compare(self.expected.iter().map(|(delimiter, call)| (*call, found(delimiter)))) {
+            Err(_) if printed.is_empty() => Err(ended(finished)),
+            compared => compared,
         }
-        match wrong.first() {
-            None => Ok(format!("{} of {} right", self.expected.len(), self.expected.len())),
-            Some(_) if printed.is_empty() => Err(ended(finished)),
-            // How a case failed goes into the log of a finished run, never back to an agent.
-            Some(first) => {
-                Err(format!("{} of {} wrong, first: {first}", wrong.len(), self.expected.len()))
-            }
+    }
+}
+
+/// Compares what each call came to, where that is known. How a case failed goes into the log of a finished run, never back
+/// to an agent.
+fn compare<'c>(
+    found: impl Iterator<Item = (&'c Call, Result<Outcome, &'static str>)>,
+) -> Result<String, String> {
+    let (mut all, mut wrong) = (0, Vec::new());
+    for (call, found) in found {
+        all += 1;
+        match found {
+            Ok(found) if found == call.expected && !matches!(found, Outcome::Odd(_)) => {}
+            Ok(found) => wrong.push(format!("{} {}", call.name(), found.words())),
+            Err(what) => wrong.push(format!("{}: {what}", call.name())),
         }
+    }
+    match wrong.first() {
+        None => Ok(format!("{all} of {all} right")),
+        Some(first) => Err(format!("{} of {all} wrong, first: {first}", wrong.len())),
     }
 }

@@ -91,6 +91,31 @@ pub struct Round {
     pub killed: Option<i32>,
 }
 
+impl Round {
+    /// One whose calls and tests came to this, with nothing said yet of how they ended.
+    fn of(
+        round: u32,
+        called: &Result<String, String>,
+        tests: &str,
+        tested: &Result<String, String>,
+    ) -> Self {
+        let mut rows = Rows::default();
+        let calls = "every call prints the result that only admit knows";
+        rows.held(&format!("held_out_{round}"), calls, called);
+        rows.held(&format!("tests_{round}"), tests, tested);
+        let passed = called.is_ok() && tested.is_ok();
+        Self { rows, log: String::new(), passed, late: false, killed: None }
+    }
+
+    /// Adds how what was started for it ended.
+    fn ended(mut self, what: &str, finished: &Finished) -> Self {
+        self.log.push_str(&note(what, finished));
+        self.late |= is_late(finished);
+        self.killed = self.killed.or(finished.killed());
+        self
+    }
+}
+
 /// Of what the fixture alone has in it, and no agent.
 const ENDED: &str = "what the judge started was ended, and again when it was started anew";
 
@@ -98,9 +123,6 @@ const ENDED: &str = "what the judge started was ended, and again when it was sta
 fn is_late(finished: &Finished) -> bool {
     matches!(finished.exit, Exit::TimedOut { .. })
 }
-
-/// What the held-out calls of a round must do.
-const CALLED: &str = "every call prints the result that only admit knows";
 
 /// What the tests of a round must do.
 const TESTED: &str = "every locked test ran and passed, none skipped";

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::held_out::{Asking, Draw, Drawn};
 use super::room::{self, Room};
-use super::{Judge, Round, Rows, Tests, pytest_output};
+use super::{Judge, Round, Tests, pytest_output};
 use crate::error::{Error, Reason, Result};
 use crate::host::nonce;
 use crate::record::ids::RelPath;
@@ -168,15 +168,9 @@ impl Judge for Python<'_> {
         let input = json!({ "calls": asked.calls, "tests": tests, "path": path });
         let finished = self.run(&mut room, ROUND, &name, &input)?;
         room.end();
-        let mut rows = Rows::default();
-        let called = asked.compare(&finished);
-        rows.held(&format!("held_out_{round}"), super::CALLED, &called);
-        let tested = pytest_output::read(&finished, ids);
-        rows.held(&format!("tests_{round}"), super::TESTED, &tested);
-        let log = super::note(&format!("round {round}"), &finished);
-        let late = super::is_late(&finished);
-        let killed = finished.killed();
-        Ok(Round { rows, log, passed: called.is_ok() && tested.is_ok(), late, killed })
+        let (called, tested) = (asked.compare(&finished), pytest_output::read(&finished, ids));
+        let seen = Round::of(round, &called, super::TESTED, &tested);
+        Ok(seen.ended(&format!("round {round}"), &finished))
     }
 }
 
