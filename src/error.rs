@@ -108,7 +108,7 @@ reasons! {
     WeakIntegrity = "weak_integrity" => Refused,
     /// A locked package of a kind that admit does not fetch.
     PackageKind = "package_kind" => Refused,
-    /// A source that admit does not build from, such as one with submodules.
+    /// A source that admit does not build from.
     UnsupportedSource = "unsupported_source" => Refused,
     /// GNU gzip is needed to make a GitHub tarball from a mirror.
     GnuGzipMissing = "gnu_gzip_missing" => Refused,
