@@ -46,6 +46,13 @@ pub struct Baselines {
     of: Option<BaselinesOf>,
 }
 
+impl Baselines {
+    /// The directory of the run that made them, where that is another one.
+    pub fn lender(&self) -> Option<&str> {
+        self.of.as_ref().map(|of| of.directory.as_str())
+    }
+}
+
 impl What {
     pub fn baselines(&self) -> Option<Baselines> {
         let Self::Sealed(_, report) = self else { return None };

@@ -3,6 +3,7 @@
 //! It may lie on a file system that many machines share. Nothing in it is ever replaced or removed, and the one thing that
 //! must not happen twice, beginning an attempt, is the making of a directory, which is atomic on all of them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::count::{self, Found, Row, What};
@@ -113,17 +114,28 @@ impl Campaign {
         self.dir.join(RUNS).join(format!("{index:06}.{attempt}"))
     }
 
-    /// The attempts at a task that are there, up to the first that is not.
+    /// The attempts at a task that are there, up to the first that is not. As in the count, one that was judged with an
+    /// earlier run's baselines is held against that run, which is looked at too.
     pub fn attempts(&self, index: u32) -> Result<Vec<Attempt>> {
-        let mut out = Vec::new();
+        let mut rows = Vec::new();
         for attempt in 1..=self.plan.attempts {
             let dir = self.run_dir(index, attempt);
             if dir.symlink_metadata().is_err() {
                 break;
             }
-            out.push(self.look(&dir, index, attempt)?.1);
+            rows.push(self.look(&dir, index, attempt)?);
         }
-        Ok(out)
+        let own = rows.len();
+        let lent = |(_, _, baselines): &Row| numbers(baselines.as_ref()?.lender()?);
+        let lenders: BTreeSet<(u32, u32)> =
+            rows.iter().filter_map(lent).filter(|(index, _)| *index < self.plan.tasks()).collect();
+        for (index, attempt) in lenders {
+            let dir = self.run_dir(index, attempt);
+            if dir.is_dir() {
+                rows.push(self.look(&dir, index, attempt)?);
+            }
+        }
+        Ok(count::hold_baselines(rows).into_iter().take(own).map(|(_, attempt)| attempt).collect())
     }
 
     /// What lies in the directory of an attempt.

@@ -268,6 +268,9 @@ fn baselines_are_made_once_a_node_and_held_against_the_run_that_made_them() {
     std::fs::rename(dir.join("runs/000001.1"), world.path().join("again")).unwrap();
     world.set("SLURMD_NODENAME", "n1");
     assert_eq!(done(&world, "1").1["baselines_of"], Value::Null);
+    // And what the count does not score is no score for the task either: it gets its next attempt.
+    let again = campaign(&world, "task", &dir, &["--index", "2"]).expect(0).json();
+    assert_eq!((&again["before"], &again["attempt"]), (&json!(false), &json!(2)), "{again:#}");
 }
 
 #[test]
