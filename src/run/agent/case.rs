@@ -10,6 +10,7 @@ use crate::check::launch::File;
 use crate::error::Result;
 use crate::record;
 use crate::record::admission::{Api, ModelAdmission};
+use crate::record::fixture::JudgeName;
 use crate::run::fixture::Fixture;
 
 /// The variable in which Case looks for the key, by the name of its provider and nothing else; two names speak every API.
@@ -141,6 +142,12 @@ fn config(workspace: &str, model: &ModelAdmission, fixture: &Fixture) -> Vec<(St
             }],
         }),
     );
+    // Case tells its model the package manager.
+    let (language, package_manager) = match fixture.record.judge {
+        JudgeName::Python => ("python", "pip"),
+        JudgeName::Bun => ("typescript", "bun"),
+        JudgeName::Command => ("other", "none"),
+    };
     vec![
         (
             "case-data/config.json".into(),
@@ -158,8 +165,8 @@ fn config(workspace: &str, model: &ModelAdmission, fixture: &Fixture) -> Vec<(St
                 "path": format!("{WORKDIR}/{workspace}"),
                 "remote": "",
                 "description": fixture.record.task.title,
-                "language": "python",
-                "packageManager": "pip",
+                "language": language,
+                "packageManager": package_manager,
                 "commands": { "setup": "true", "test": fixture.verification() },
             }] }),
         ),
@@ -201,15 +208,27 @@ mod tests {
     }
 
     #[test]
-    fn the_default_model_is_the_admitted_one_under_its_runtime_provider() {
+    fn case_is_told_the_admitted_model_and_the_language_of_the_task() {
         let bytes = include_bytes!("../../../admissions/models/qwen-local--qwen3.6-35b-a3b.json");
         let model = record::admission::parse(bytes).unwrap();
         let home = tempfile::tempdir().unwrap();
         let vars = [("HOME".to_owned(), home.path().display().to_string())];
         let host = crate::host::Host::with(vars, home.path());
         let root = crate::root::Root::find(&host, None, None).unwrap();
-        let name = "r1-string-slugify".parse().unwrap();
-        let fixture = crate::run::fixture::load(&root, &name).unwrap();
+        let load = |name: &str| crate::run::fixture::load(&root, &name.parse().unwrap()).unwrap();
+        for (name, language) in
+            [("r2-duration", "typescript bun"), ("r1-string-slugify", "python pip")]
+        {
+            let projects = config("repo-toy", &model, &load(name)).swap_remove(1).1;
+            let [one, two] =
+                ["language", "packageManager"].map(|key| projects["repos"][0][key].clone());
+            assert_eq!(
+                format!("{} {}", one.as_str().unwrap(), two.as_str().unwrap()),
+                language,
+                "{name}"
+            );
+        }
+        let fixture = load("r1-string-slugify");
         let files = config("repo-toy", &model, &fixture);
         assert_eq!(files[0].1["models"]["default"]["provider"], "openai");
         assert_eq!(files[0].1["models"]["default"]["model"], "qwen3.6-35b-a3b");
