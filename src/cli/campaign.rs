@@ -389,7 +389,7 @@ pub(super) fn verify(
     ui.verdict(mark, word, &last);
     ui.json(&json!({
         "schema": "admit.campaign-check/2", "plan": campaign.digest, "digest": checked.digest,
-        "holds": good, "complete": checked.record.complete, "differences": checked.differences,
+        "holds": holds, "complete": checked.record.complete, "differences": checked.differences,
         "other": checked.other, "total": checked.record.total,
         "signature": findings::signature(signed.as_ref()),
     }));

@@ -102,6 +102,14 @@ fn a_campaign_is_counted_and_every_lie_about_it_is_named() {
     assert!(admit::campaign::proof::proven(&own));
     let no = world.admit(&[&["verify", &put("own.json", &own)], &bundle[..]].concat()).expect(5);
     assert_eq!(no.json()["signature"]["reason"], "attested_differs");
+    // A count that is not signed by whom it must be signed by does not hold, in words and in JSON.
+    world.admit(&["key", "new", "other"]).expect(0);
+    let whole = ["verify", dir.to_str().unwrap()];
+    let check = world.admit(&[&whole, &bundle[..]].concat()).expect(0).json();
+    assert_eq!(check["holds"], true);
+    let check = world.admit(&[&whole, &bundle[..], &["--key", "other"]].concat()).expect(3).json();
+    assert_eq!(check["holds"], false, "{check:#}");
+    assert_eq!(check["signature"]["reason"], "signer_unknown");
 
     // One byte of one run.
     let check =
