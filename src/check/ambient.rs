@@ -84,7 +84,10 @@ pub const VECTORS: &[Vector] = &[
         id: "case_package_upward",
         outcome: Outcome::Refused,
         // The workspace and its parents are scanned for a package.json named case with agents/.
-        open: |launch| package_upward(launch).filter(|_| launch.agent == AgentKind::Case),
+        open: |launch| match launch.agent {
+            AgentKind::Case => package_upward(launch),
+            AgentKind::Command => None,
+        },
     },
     Vector {
         id: "workspace_inputs",
@@ -132,9 +135,12 @@ pub const VECTORS: &[Vector] = &[
                     "--model" => Some(launch.argv.get(at + 1).map(String::as_str)),
                     arg => arg.strip_prefix("--model=").map(Some),
                 });
-            // An agent that is told its model by an argument is told the admitted one; Case is told in its configuration.
-            let wrong =
-                |given: Option<&str>| launch.agent == AgentKind::Case || given != Some(model);
+            let wrong = |given: Option<&str>| match launch.agent {
+                // It is told in its configuration.
+                AgentKind::Case => true,
+                // One that is told its model by an argument is told the admitted one.
+                AgentKind::Command => given != Some(model),
+            };
             given.find(|given| wrong(*given)).map(|_| "--model is in the argument list".into())
         },
     },

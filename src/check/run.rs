@@ -61,18 +61,14 @@ pub(super) fn command_shape(facts: &Facts) -> Finding {
     let fix = "restore run.argv in the lock";
     hold(Check::CommandShape, &facts.launch, expected, fix, |launch| {
         let args = launch.argv.get(1..).unwrap_or_default();
-        if launch.agent == AgentKind::Command {
-            let run = facts.lock.known().map(|locked| &locked.lock.run);
-            return match run.map(|run| task::command_argv(&run.argv, args)) {
-                Some(Ok(words)) => Ok(words),
-                Some(Err(what)) => Err((Reason::GateRefused, what)),
-                None => Err((Reason::NotFound, "no lock says which".into())),
-            };
-        }
-        match task::command_shape(args) {
-            Ok(_) => Ok(args.join(" ")),
-            Err(what) => Err((Reason::GateRefused, what)),
-        }
+        let shape = match launch.agent {
+            AgentKind::Case => task::command_shape(args).map(|_| args.join(" ")),
+            AgentKind::Command => match facts.lock.known() {
+                Some(locked) => task::command_argv(&locked.lock.run.argv, args),
+                None => return Err((Reason::NotFound, "no lock says which".into())),
+            },
+        };
+        shape.map_err(|what| (Reason::GateRefused, what))
     })
 }
 

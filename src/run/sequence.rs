@@ -31,6 +31,7 @@ use crate::lock;
 use crate::record::evidence::{ProviderOrigin, RunReport, RunStatus};
 use crate::record::failure::FailureClass;
 use crate::record::finding::State;
+use crate::record::lockfile::AgentKind;
 use crate::record::sealed::Author;
 use crate::sandbox::{Launcher, Policy as SandboxPolicy};
 use crate::secrets::{Known, Secret};
@@ -83,10 +84,13 @@ pub fn run(context: &Context, options: &Options) -> Result<Outcome> {
         None => Launcher::own(scratch.path()),
         Some(exe) => Launcher { exe: exe.clone(), scratch: scratch.path().into() },
     };
-    let agent: Box<dyn Agent> = match locked.as_ref().ok().and_then(|l| l.lock.run.command.clone())
-    {
-        Some(run) => Box::new(agent::command::Command { run }),
-        None => Box::new(Case),
+    let shape = locked.as_ref().ok().map(|locked| &locked.lock.run);
+    let agent: Box<dyn Agent> = match shape.map(|run| (run.agent, &run.command)) {
+        Some((AgentKind::Command, Some(run))) => {
+            Box::new(agent::command::Command { run: run.clone() })
+        }
+        // Without a lock, or with one that does not hold together, the gate refuses whatever the agent.
+        None | Some((AgentKind::Case, _) | (AgentKind::Command, None)) => Box::new(Case),
     };
     let of = Sources {
         context,
