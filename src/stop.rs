@@ -207,6 +207,12 @@ fn failed(err: std::io::Error) -> Error {
     Error::io("watch for", "signals", err)
 }
 
+/// For work that finds out that what was left to do has been done in its place: the answer comes from there, and the process
+/// goes with it. Returns only where that takes longer than any end may.
+pub fn give_way() {
+    std::thread::sleep(ENDING);
+}
+
 /// Waits for the work's own end, then does what is left to do. `once` is the switch for the second SIGINT.
 fn end(signal: usize, once: &AtomicBool) -> Done {
     {

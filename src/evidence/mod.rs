@@ -35,7 +35,7 @@ mod seal;
 mod stages;
 mod texts;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod wire;
 
 pub use diff::{LineKind, lines as diff_lines};

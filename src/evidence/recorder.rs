@@ -188,6 +188,11 @@ impl Recording {
         change(&mut self.state().draft);
     }
 
+    /// Whether nothing can be added any more.
+    pub fn is_sealed(&self) -> bool {
+        self.state().sealed
+    }
+
     /// What is sealed if the run ends without a report, as it stands.
     pub fn drafted(&self) -> RunReport {
         self.state().draft.clone()

@@ -40,7 +40,7 @@ fn now() -> Timestamp {
     "2026-11-20T12:00:00Z".parse().unwrap()
 }
 
-fn begin(dir: &Path) -> Recording {
+pub(crate) fn begin(dir: &Path) -> Recording {
     begin_within(dir, Limits::default())
 }
 

@@ -173,7 +173,7 @@ fn sealed_with(
         report.failure_class = Some(class);
         report.failure_reason = Some(class.failure_reason(err.reason().as_str()));
     }
-    let sealed = recording.seal(report)?;
+    let sealed = own(recording, recording.seal(report))?;
     context.progress.note(&format!("evidence: {}", sealed.directory.display()));
     Ok(err)
 }
@@ -184,6 +184,14 @@ fn interrupted(recording: &Recording, signal: usize) -> Option<stop::Done> {
     verdict::stopped(&mut report, FailureClass::Interrupted, &format!("signal {signal}"));
     let sealed = recording.seal(report).ok()?;
     Some(stop::Done { code: verdict::exit_code(&sealed.report), answer: Some(answer(&sealed)) })
+}
+
+/// What the run's own sealing gave. Where [`interrupted`] came before it, the answer is given there, and not twice.
+fn own<T>(recording: &Recording, sealed: Result<T>) -> Result<T> {
+    if sealed.is_err() && recording.is_sealed() {
+        stop::give_way();
+    }
+    sealed
 }
 
 /// What a run came to, as data (`admit.run/2`).
@@ -210,7 +218,7 @@ impl Run<'_> {
                 Ok((_, decision)) => decision,
                 Err(_) => Decision { admitted: None, findings: report.gates.clone() },
             };
-            let sealed = recording.seal(report)?;
+            let sealed = own(&recording, recording.seal(report))?;
             let code = verdict::exit_code(&sealed.report);
             return Ok(Outcome { code, sealed: Some(sealed), decision });
         }
@@ -219,7 +227,8 @@ impl Run<'_> {
                 let sealed = recording.seal_unless(report, &|report| {
                     let mut report = report.clone();
                     self.stopped(&mut report).then_some(report)
-                })?;
+                });
+                let sealed = own(&recording, sealed)?;
                 self.keep(&sealed);
                 let code = match (code, &sealed.report) {
                     (Some(code), report)
@@ -512,5 +521,28 @@ impl Run<'_> {
             origin: ProviderOrigin::StandIn,
         };
         verdict::fake(run, report, committed, &worked.sandbox, &done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::tests::begin;
+
+    #[test]
+    fn a_run_has_one_answer_whoever_seals_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let recording = begin(dir.path());
+        assert!(own(&recording, recording.seal(recording.drafted())).is_ok());
+        assert!(interrupted(&recording, 15).is_none(), "the run itself was first, and answers");
+
+        let recording = begin(dir.path());
+        assert!(interrupted(&recording, 15).unwrap().answer.is_some());
+        let (told, heard) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            told.send(own(&recording, recording.seal(recording.drafted())).is_ok())
+        });
+        let waits = heard.recv_timeout(Duration::from_millis(500));
+        assert!(waits.is_err(), "the process goes with the other answer: {waits:?}");
     }
 }
