@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::check::tests::{departures, good, good_codex, known, policy, refused_with, with_hole};
-use crate::check::{BinaryFact, Content, Failure, Found};
+use crate::check::{BinaryFact, Check, Content, Failure, Found};
 use crate::error::{Error, Kind, Reason};
 use crate::record::failure::FailureClass;
 use crate::record::ids::Digest;
@@ -104,6 +104,12 @@ fn without_the_probe_nothing_is_admitted() {
     assert!(decision.holds_as_far_as_asked());
     assert!(decision.admitted.is_none());
     assert_eq!(decision.kind(), Some(Kind::Refused));
+    // It is the one check that is left out.
+    for (facts, check, ..) in departures() {
+        let decision = decide(&facts, &Policy { purpose, ..policy() });
+        let left_out = check == Check::ResponseShape;
+        assert_eq!(decision.holds_as_far_as_asked(), left_out, "{check:?}");
+    }
 }
 
 #[test]
