@@ -16,6 +16,7 @@
 //! records at hand and compares. URIs that begin with `urn:admit:` are admit's own names: they are registered
 //! nowhere, lead nowhere, and claim no one's domain.
 
+mod bundle;
 mod campaign;
 mod check;
 mod compare;
@@ -33,6 +34,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
+pub use bundle::{keep, with};
 pub use campaign::{CAMPAIGN_PLAN, campaign_of, campaign_plan, campaign_result};
 pub use check::{bundle_path, check, demanded};
 pub use demand::{Demand, Trusted};

@@ -173,13 +173,7 @@ impl Campaign {
     /// [`AT_A_TIME`].
     fn look_at(&self, named: &[(PathBuf, u32, u32)]) -> Result<Vec<Row>> {
         let many = std::thread::available_parallelism().map_or(1, usize::from).min(AT_A_TIME);
-        each(
-            "a run's",
-            many,
-            named,
-            || Ok(()),
-            |(dir, index, attempt)| self.look(dir, *index, *attempt),
-        )
+        each(many, named, || Ok(()), |(dir, index, attempt)| self.look(dir, *index, *attempt))
     }
 
     /// The record of a campaign that was counted; `None` where it was not yet.

@@ -355,7 +355,7 @@ fn keep(app: &App, checked: &Checked, envelope: &Envelope) -> Result<PathBuf> {
     }
     let subject = checked.statement.statement.sha256();
     let subject = subject.ok_or_else(|| Error::new(Reason::Internal, "no subject"))?;
-    verify::keep(&app.context, &subject, std::slice::from_ref(envelope))
+    attest::keep(&app.context, &subject, std::slice::from_ref(envelope))
 }
 
 /// Adds a line to a bundle on disk, while no other call of admit does.
@@ -363,6 +363,6 @@ fn add(app: &App, path: &Path, envelope: &Envelope) -> Result<PathBuf> {
     let _lock = root::lock_writers(&app.context.host.data_dir()?)?;
     let old = verify::bundle(path)?.unwrap_or_default();
     let place = path.display().to_string();
-    write_atomic(path, &verify::with(&old, std::slice::from_ref(envelope), &place)?, 0o644)?;
+    write_atomic(path, &attest::with(&old, std::slice::from_ref(envelope), &place)?, 0o644)?;
     Ok(path.to_owned())
 }

@@ -148,7 +148,6 @@ impl Fetcher<'_> {
         self.progress.stage("fetch", &format!("{} packages", jobs.len()));
         let (total, downloaded) = (AtomicU64::new(0), AtomicU64::new(0));
         let files = each(
-            "a download",
             CONNECTIONS,
             &jobs,
             || Ok(()),

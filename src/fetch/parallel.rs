@@ -3,16 +3,17 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, Result};
 
 /// Has up to `threads` threads take one job after the other, and gives what each came to, in their order. `begin` is
-/// called in each thread, and what it gives is held until the thread ends. The first fault ends the rest; `what` is what
-/// a job is called where its thread ended without an answer.
+/// called in each thread, and what it gives is held until the thread ends. The first fault ends the rest.
 ///
 /// # Errors
 /// That fault.
+///
+/// # Panics
+/// Where a job did, with its words.
 pub fn each<J: Sync, T: Send, G>(
-    what: &str,
     threads: usize,
     jobs: &[J],
     begin: impl Fn() -> Result<G> + Sync,
@@ -40,18 +41,15 @@ pub fn each<J: Sync, T: Send, G>(
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..threads.min(jobs.len()) {
-            scope.spawn(take);
+        let started: Vec<_> = (0..threads.min(jobs.len())).map(|_| scope.spawn(take)).collect();
+        for thread in started {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
     });
     if let Some(err) = fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(err);
     }
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if done.len() != jobs.len() {
-        let what = format!("{what} thread ended without an answer");
-        return Err(Error::new(Reason::Internal, what));
-    }
     done.sort_by_key(|(at, _)| *at);
     Ok(done.into_iter().map(|(_, answer)| answer).collect())
 }

@@ -44,7 +44,7 @@ pub fn seed(
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(8);
     // Whom files belong to is a matter of each thread.
     let begin = || owner.map(Owner::enter).transpose();
-    let done = each("an unpacking", threads, &jobs, begin, |job| job.run(cache, place))?;
+    let done = each(threads, &jobs, begin, |job| job.run(cache, place))?;
     let mut seeded = Seeded::default();
     for (job, done) in jobs.iter().zip(done) {
         seeded.bytes += done.bytes;

@@ -355,7 +355,7 @@ pub fn contradictions(report: &RunReport) -> Vec<&'static str> {
         (!gates_pass, "a gate that did not pass"),
         (!report.allowed_writes_passed, "writes outside the allowed paths"),
         (report.changed_files.is_empty(), "no changed file"),
-        (report.patch_digest == Digest::default(), "an empty patch"),
+        (report.patch_digest == Digest::sha256(b""), "an empty patch"),
         (!report.tests_passed, "a patch that the judge did not accept"),
         (!report.required_events_passed, "a required event that was not seen"),
         (report.required_events.iter().any(|event| !event.seen), "a required event not seen"),

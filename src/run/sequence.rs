@@ -51,7 +51,8 @@ pub struct Outcome {
 
 /// What the parts of a run share.
 struct Run<'a> {
-    of: Sources<'a>,
+    /// What the run was started with.
+    given: Sources<'a>,
     /// As the run began.
     memory: MemoryKills,
     /// The baselines of a campaign's run, and where they are kept for those after it.
@@ -92,7 +93,7 @@ pub fn run(context: &Context, options: &Options) -> Result<Outcome> {
         // Without a lock, or with one that does not hold together, the gate refuses whatever the agent.
         None | Some((AgentKind::Case, _) | (AgentKind::Command, None)) => Box::new(Case),
     };
-    let of = Sources {
+    let given = Sources {
         context,
         options,
         engine: engine(options),
@@ -104,7 +105,7 @@ pub fn run(context: &Context, options: &Options) -> Result<Outcome> {
         launcher: &launcher,
         marks: &marks,
     };
-    let run = Run { of, memory: MemoryKills::now(), made: OnceLock::new() };
+    let run = Run { given, memory: MemoryKills::now(), made: OnceLock::new() };
     if options.dry_run {
         let (gathered, decision) = run.gate()?;
         let killed = gathered.killed();
@@ -205,7 +206,8 @@ pub fn answer(sealed: &Sealed) -> serde_json::Value {
 impl Run<'_> {
     /// The run with its evidence, from the first event to the seal.
     fn recorded(&self) -> Result<Outcome> {
-        let (recording, mut report) = begin(self.of.context, self.of.options, self.of.fixture)?;
+        let (recording, mut report) =
+            begin(self.given.context, self.given.options, self.given.fixture)?;
         let _told_to_stop = stop::at_last({
             let recording = Arc::clone(&recording);
             move |signal| interrupted(&recording, signal)
@@ -237,7 +239,7 @@ impl Run<'_> {
                         code
                     }
                     (None, report)
-                        if self.of.options.require_pass
+                        if self.given.options.require_pass
                             && report.status == RunStatus::Rehearsed =>
                     {
                         Kind::No.exit_code()
@@ -246,7 +248,7 @@ impl Run<'_> {
                 };
                 Ok(Outcome { code, sealed: Some(sealed), decision })
             }
-            Err(err) => Err(sealed_with(self.of.context, &recording, report, err)?),
+            Err(err) => Err(sealed_with(self.given.context, &recording, report, err)?),
         }
     }
 
@@ -256,7 +258,7 @@ impl Run<'_> {
         if let Some((earlier, made)) = self.made.get().filter(|_| good)
             && let Err(err) = earlier.keep(made.clone(), &sealed.id, &sealed.directory)
         {
-            self.of.context.progress.note(&format!("the baselines are not kept: {err}"));
+            self.given.context.progress.note(&format!("the baselines are not kept: {err}"));
         }
     }
 
@@ -274,7 +276,7 @@ impl Run<'_> {
             (_, true) => Duration::ZERO,
             _ => SETTLE,
         };
-        if let Some(signal) = told_within(&self.of.context.stop, patience) {
+        if let Some(signal) = told_within(&self.given.context.stop, patience) {
             return Some((FailureClass::Interrupted, format!("signal {signal}")));
         }
         match (ended, report.failure_class) {
@@ -295,14 +297,15 @@ impl Run<'_> {
 
     /// What was found out, and what the gate says of it.
     fn gate(&self) -> Result<(Gathered, Decision)> {
-        let probe = self.of.options.probe || !self.of.options.dry_run;
-        let workspace = format!("{}/{}", agent::WORKDIR, self.of.agent.workspace(self.of.fixture));
+        let probe = self.given.options.probe || !self.given.options.dry_run;
+        let workspace =
+            format!("{}/{}", agent::WORKDIR, self.given.agent.workspace(self.given.fixture));
         let policy = Policy {
-            purpose: Purpose::Run { engine: self.of.engine, probe },
-            contract: Some(self.of.fixture.contract(&agent::path(&workspace)?)),
+            purpose: Purpose::Run { engine: self.given.engine, probe },
+            contract: Some(self.given.fixture.contract(&agent::path(&workspace)?)),
         };
-        let now = self.of.context.clock.now();
-        let gathered = facts::gather(&self.of, &now, &policy);
+        let now = self.given.context.clock.now();
+        let gathered = facts::gather(&self.given, &now, &policy);
         let decision = gate::decide(&gathered.facts, &policy);
         Ok((gathered, decision))
     }
@@ -312,13 +315,13 @@ impl Run<'_> {
         let since = run.elapsed_ns();
         let (gathered, decision) = self.gate()?;
         run.span("gate", since)?;
-        verdict::before(report, self.of.root, self.of.fixture, &gathered, &decision);
-        if self.of.engine == Engine::Provider {
-            report.provider = Some(self.of.options.provider.provider.to_string());
-            report.agent = Some(self.of.agent.name().into());
+        verdict::before(report, self.given.root, self.given.fixture, &gathered, &decision);
+        if self.given.engine == Engine::Provider {
+            report.provider = Some(self.given.options.provider.provider.to_string());
+            report.agent = Some(self.given.agent.name().into());
         }
         run.draft(|draft| *draft = report.clone());
-        let gates = GateRecord::of(self.of.engine, self.of.options, &gathered, &decision);
+        let gates = GateRecord::of(self.given.engine, self.given.options, &gathered, &decision);
         run.record(names::GATE, "gates", &gates)?;
         if let Some(record) = &gathered.model.record {
             let path = provider::rel(names::MODEL_RECORD)?;
@@ -328,7 +331,7 @@ impl Run<'_> {
             run.record("backend/launch.json", "launch", &launch.record())?;
         }
         // Also where it was refused, and so is no upstream.
-        let endpoint = self.of.options.request.endpoint.as_ref();
+        let endpoint = self.given.options.request.endpoint.as_ref();
         let endpoint = endpoint.and_then(|e| Secret::new(e.reveal().as_bytes().to_vec()));
         let endpoint: Vec<_> =
             endpoint.map(|url| ("endpoint_url".to_owned(), url)).into_iter().collect();
@@ -336,7 +339,7 @@ impl Run<'_> {
             Some(upstream) => upstream.known(endpoint),
             None => Known::new(&endpoint),
         });
-        run.note_sentinel(self.of.marks.sentinel.clone());
+        run.note_sentinel(self.given.marks.sentinel.clone());
         if let Some(probe) = &gathered.probe {
             report.wire = run.probed(probe)?;
             run.trace_exchanges(&report.wire)?;
@@ -362,7 +365,7 @@ impl Run<'_> {
         run.event("gates_admitted", Author::Admit, json!({ "gates": held }))?;
         let tools = gathered.tools.as_ref();
         let tools = tools.ok_or_else(|| Error::new(Reason::Internal, "a run without its tools"))?;
-        match self.of.engine {
+        match self.given.engine {
             Engine::Fake => self.fake(run, report, tools)?,
             Engine::Provider => {
                 let origin = verdict::origin(&gathered.facts).unwrap_or(ProviderOrigin::StandIn);
@@ -377,7 +380,7 @@ impl Run<'_> {
 
     /// Whether admit was told to stop; then the report says so, and nothing more is started.
     fn stopped(&self, report: &mut RunReport) -> bool {
-        let got = told_within(&self.of.context.stop, Duration::ZERO);
+        let got = told_within(&self.given.context.stop, Duration::ZERO);
         if let Some(signal) = got {
             verdict::stopped(report, FailureClass::Interrupted, &format!("signal {signal}"));
         }
@@ -385,13 +388,13 @@ impl Run<'_> {
     }
 
     fn judge<'t>(&'t self, tools: &'t Tools) -> Result<Box<dyn Judge + 't>> {
-        judge::choose::of(self.of.fixture, self.of.launcher, tools, judge::choose::WALL)
+        judge::choose::of(self.given.fixture, self.given.launcher, tools, judge::choose::WALL)
     }
 
     /// The held-out calls of this run, on record before anything is judged by them.
     fn draw(&self, run: &Recording, judge: &dyn Judge) -> Result<Draw> {
         let since = run.elapsed_ns();
-        let draw = judge::draw(judge, self.of.fixture, &Seed::new(&self.of.marks.nonce)?)?;
+        let draw = judge::draw(judge, self.given.fixture, &Seed::new(&self.given.marks.nonce)?)?;
         run.span("held_out", since)?;
         run.record(names::HELD_OUT, "held_out", &draw.record)?;
         Ok(draw)
@@ -405,9 +408,9 @@ impl Run<'_> {
         policy: &SandboxPolicy,
         earlier: Option<&Earlier<'_>>,
     ) -> Result<Baselines> {
-        let below = self.of.agent.workspace(self.of.fixture);
+        let below = self.given.agent.workspace(self.given.fixture);
         let since = run.elapsed_ns();
-        let own = || baseline::baselines(self.of.launcher, bench, policy, &below);
+        let own = || baseline::baselines(self.given.launcher, bench, policy, &below);
         let baselines = earlier.and_then(Earlier::get).map_or_else(own, Ok)?;
         run.span("baselines", since)?;
         let rows: Vec<_> = baselines
@@ -430,15 +433,16 @@ impl Run<'_> {
     ) -> Result<()> {
         let judge = self.judge(tools)?;
         let judge = &*judge;
-        let progress = &self.of.context.progress;
+        let progress = &self.given.context.progress;
         let Some((launch, _)) = admitted.provider() else {
             return Err(Error::new(Reason::Internal, "no provider was admitted"));
         };
         let draw = self.draw(run, judge)?;
-        let bench = Bench { judge, fixture: self.of.fixture, draw: &draw };
-        let task = self.of.options.campaign.as_ref();
-        let earlier = task
-            .and_then(|task| Earlier::of(self.of.store, task, run.path(), &launch.record(), tools));
+        let bench = Bench { judge, fixture: self.given.fixture, draw: &draw };
+        let task = self.given.options.campaign.as_ref();
+        let earlier = task.and_then(|task| {
+            Earlier::of(self.given.store, task, run.path(), &launch.record(), tools)
+        });
         let baselines = || {
             progress.stage("baseline", "no change, and the reference patch");
             self.baselines(run, bench, &launch.sandbox, earlier.as_ref())
@@ -449,16 +453,16 @@ impl Run<'_> {
         if self.stopped(report) {
             return Ok(());
         }
-        progress.stage("run", self.of.fixture.record.name.as_str());
+        progress.stage("run", self.given.fixture.record.name.as_str());
         let around = Around {
             run,
-            agent: self.of.agent,
+            agent: self.given.agent,
             bench,
-            launcher: self.of.launcher,
-            marks: self.of.marks,
-            signal: &self.of.context.stop,
+            launcher: self.given.launcher,
+            marks: self.given.marks,
+            signal: &self.given.context.stop,
             memory: &self.memory,
-            clock: &*self.of.context.clock,
+            clock: &*self.given.context.clock,
         };
         // Beside the agent: the verdict needs them, the agent does not. What they share is nothing but the policy.
         let (seen, baselines) = std::thread::scope(|scope| {
@@ -478,12 +482,12 @@ impl Run<'_> {
             baselines: &baselines,
             draw: &draw,
             tools,
-            marks: self.of.marks,
+            marks: self.given.marks,
             expected: &launch::expected(tools),
-            now: self.of.context.clock.now(),
+            now: self.given.context.clock.now(),
             origin,
         };
-        verdict::provider(run, report, admitted, self.of.agent, &seen, &worked)?;
+        verdict::provider(run, report, admitted, self.given.agent, &seen, &worked)?;
         if let Some(earlier) = earlier {
             let _ = self.made.set((earlier, baselines));
         }
@@ -493,16 +497,16 @@ impl Run<'_> {
     fn fake(&self, run: &Recording, report: &mut RunReport, tools: &Tools) -> Result<()> {
         let judge = self.judge(tools)?;
         let judge = &*judge;
-        let policy = launch::sandbox(self.of.marks.hostname(), tools)?;
+        let policy = launch::sandbox(self.given.marks.hostname(), tools)?;
         let draw = self.draw(run, judge)?;
-        let bench = Bench { judge, fixture: self.of.fixture, draw: &draw };
+        let bench = Bench { judge, fixture: self.given.fixture, draw: &draw };
         let baselines = self.baselines(run, bench, &policy, None)?;
         if self.stopped(report) {
             return Ok(());
         }
-        let (fixture, below) = (self.of.fixture, self.of.agent.workspace(self.of.fixture));
+        let (fixture, below) = (self.given.fixture, self.given.agent.workspace(self.given.fixture));
         let change = &fixture.reference_patch;
-        let worked = fake::work(self.of.launcher, &policy, &below, fixture, change)?;
+        let worked = fake::work(self.given.launcher, &policy, &below, fixture, change)?;
         let committed = worked.snapshot.committed_change(fixture);
         run.event("workspace_commit", Author::Admit, json!({ "committed": committed }))?;
         let since = run.elapsed_ns();
@@ -515,9 +519,9 @@ impl Run<'_> {
             baselines: &baselines,
             draw: &draw,
             tools,
-            marks: self.of.marks,
+            marks: self.given.marks,
             expected: &launch::expected(tools),
-            now: self.of.context.clock.now(),
+            now: self.given.context.clock.now(),
             origin: ProviderOrigin::StandIn,
         };
         verdict::fake(run, report, committed, &worked.sandbox, &done)

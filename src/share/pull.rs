@@ -26,7 +26,6 @@ use crate::record::signing::Kind as Signed;
 use crate::registry::client::{Found, Repository, altered};
 use crate::registry::manifest::Manifest;
 use crate::store::Pending;
-use crate::verify;
 
 /// Builds of one output that are looked at, at most.
 const MAX_BUILDS: usize = 64;
@@ -180,7 +179,7 @@ pub fn record(context: &Context, locked: &Locked, report: &BuildReport) -> Resul
         let envelopes = dsse::parse_bundle(&bundle).map_err(|err| {
             Error::new(Reason::BadEnvelope, "the statements in the store").caused_by(err)
         })?;
-        verify::keep(context, report.sha256.digest(), &envelopes)?;
+        attest::keep(context, report.sha256.digest(), &envelopes)?;
     }
     build::record(context, report)
 }

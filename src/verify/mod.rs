@@ -23,7 +23,7 @@ use crate::root::Root;
 use crate::sandbox::Launcher;
 use crate::store::Store;
 
-pub use signatures::{Signatures, bundle, keep, with};
+pub use signatures::{Signatures, bundle};
 
 /// What to verify.
 #[derive(Debug, Default)]

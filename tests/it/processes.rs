@@ -77,7 +77,7 @@ pub fn family(root: Pid) -> Vec<Process> {
 #[track_caller]
 pub fn nobody_lives(family: &[Process]) {
     let lives = |(pid, start): &Process| stat(*pid).is_some_and(|(_, now)| now == *start);
-    wait_for("the end of all of it", Duration::from_secs(20), || !family.iter().any(lives));
+    wait_for("the end of all of it", Duration::from_secs(60), || !family.iter().any(lives));
 }
 
 /// Most memory that a process ever had, in KiB. The kernel keeps the number in parts, one a processor, and reads it without

@@ -27,7 +27,7 @@ use serde_json::json;
 use crate::files::gzip;
 use crate::loopback::Asked;
 use crate::upstream::{
-    Behaviour, MODEL, Mock, MockServer, Model, key, raw, raw_tls, said, serve, stream, whole,
+    Behaviour, MODEL, Mock, MockServer, Model, key, raw, raw_tls, said, serve, stream,
 };
 
 pub const SENTINEL: &str = "run-sentinel-4f1c";
@@ -206,7 +206,9 @@ fn packed(body: &[u8]) -> Vec<u8> {
 fn only_reasons() -> Vec<u8> {
     let message = json!({"role": "assistant", "content": null, "reasoning": "hm"});
     let choice = json!({"index": 0, "finish_reason": "length", "message": message});
-    whole(&json!({"model": MODEL, "choices": [choice]}).to_string())
+    let body = json!({"model": MODEL, "choices": [choice]}).to_string();
+    // And no header says what kind of body it is.
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
 /// Those of chat completions alone, and of HTTP; `wire.rs` has what every API has.

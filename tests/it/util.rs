@@ -167,7 +167,7 @@ impl World {
 
     /// Runs admit under a limit or another setting of a shell.
     pub fn under(&self, setting: &str, args: &[&str]) -> Run {
-        let script = format!("{setting}; exec \"$@\"");
+        let script = format!("{setting} && exec \"$@\"");
         let mut command = self.command_behind(&["sh", "-c", &script, "sh"], args);
         self.run(&format!("{setting}; admit {}", args.join(" ")), &mut command)
     }

@@ -154,7 +154,6 @@ pub fn attack(context: &Context, name: &Name) -> Result<Attacked> {
 fn judged(bench: Bench<'_>, attempts: &[Attempt]) -> Result<Vec<Tried>> {
     let at_once = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     each(
-        "an attempt's",
         at_once,
         attempts,
         || Ok(()),

@@ -250,7 +250,10 @@ fn targets(name: &str) -> Vec<String> {
     let named = |path: &Path| format!("run/{}", path.strip_prefix(&run).unwrap().display());
     let files = below(&run);
     // No directory of a run is empty.
-    let dirs: BTreeSet<&Path> = files.iter().map(|file| file.parent().unwrap()).collect();
+    let above =
+        |file: &'_ PathBuf| file.ancestors().skip(1).map(Path::to_owned).collect::<Vec<_>>();
+    let dirs: BTreeSet<PathBuf> =
+        files.iter().flat_map(above).filter(|dir| dir.starts_with(&run)).collect();
     match name {
         "run/*" => files.iter().map(|file| named(file)).collect(),
         "run/**" => dirs.iter().map(|dir| named(&dir.join("planted.txt"))).collect(),
