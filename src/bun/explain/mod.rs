@@ -14,11 +14,13 @@ pub mod text;
 use serde::Serialize;
 
 use self::cause::{Blame, Blames, Cause};
+use self::modules::is_text;
 pub use self::modules::{FieldDifference, ModuleDifference};
 pub use self::pair::Pair;
 pub use self::runtime::{KnownBun, RuntimeDifference, claimed_version};
 pub use self::sections::PartDifference;
 use self::text::Hunk;
+use super::elf::Elf;
 use super::exe::Executable;
 use crate::record::ids::Digest;
 
@@ -102,7 +104,7 @@ pub fn diff(a: &[u8], b: &[u8], known: &[KnownBun<'_>], hunks: usize) -> Explana
                         notes.push(note(side, &err));
                     }
                 }
-                sections::compare(a, b, hunks, &mut blames)
+                plain(a, b, hunks, &mut blames)
             }
         }
     };
@@ -114,6 +116,24 @@ pub fn diff(a: &[u8], b: &[u8], known: &[KnownBun<'_>], hunks: usize) -> Explana
         notes,
         difference,
     }
+}
+
+/// Of files that are not compiled by Bun: by section where they are ELF, as text, or as one byte range.
+fn plain(a: &[u8], b: &[u8], hunks: usize, blames: &mut Blames) -> Difference {
+    if is_text(a) && is_text(b) {
+        let spans = text::spans(a, b);
+        cause::of_text(a, b, &spans, None, blames);
+        let shown = text::hunks(a, b, &spans, hunks);
+        return Difference::Text { hunks: shown, hunks_total: spans.len() };
+    }
+    blames.add(Blame::of(Cause::Content));
+    if let (Ok(x), Ok(y)) = (Elf::read(a), Elf::read(b)) {
+        let found = sections::sections(&x, &y);
+        if !found.is_empty() {
+            return Difference::Elf { sections: found };
+        }
+    }
+    Difference::Bytes { range: sections::difference("file", a, b) }
 }
 
 fn note(side: &str, err: &crate::error::Error) -> String {

@@ -1,14 +1,10 @@
-//! Differences of files that are not compiled by Bun: by section where they are ELF, as text, or as one byte range.
+//! Differences of parts: the sections of ELF files, or a whole file as one byte range.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::Difference;
-use super::cause::{self, Blame, Blames, Cause};
-use super::modules::is_text;
 use super::pair::Pair;
-use super::text;
 use crate::bun::elf::{Elf, SHT_NOBITS, span};
 use crate::bun::inject::first_difference;
 
@@ -34,7 +30,7 @@ pub(super) fn part(name: &str, a: &[u8], b: &[u8]) -> Option<PartDifference> {
     (a != b).then(|| difference(name, a, b))
 }
 
-fn difference(name: &str, a: &[u8], b: &[u8]) -> PartDifference {
+pub(super) fn difference(name: &str, a: &[u8], b: &[u8]) -> PartDifference {
     let first = first_difference(a, b).unwrap_or_else(|| a.len().min(b.len()));
     let (left, right) = (&a[first..], &b[first..]);
     let tail = left.iter().rev().zip(right.iter().rev()).take_while(|(x, y)| x == y).count();
@@ -46,23 +42,6 @@ fn difference(name: &str, a: &[u8], b: &[u8]) -> PartDifference {
         span: Pair::new(left.len() - tail, right.len() - tail),
         bytes: Pair::new(bytes(left), bytes(right)),
     }
-}
-
-pub(super) fn compare(a: &[u8], b: &[u8], hunks: usize, blames: &mut Blames) -> Difference {
-    if is_text(a) && is_text(b) {
-        let spans = text::spans(a, b);
-        cause::of_text(a, b, &spans, None, blames);
-        let shown = text::hunks(a, b, &spans, hunks);
-        return Difference::Text { hunks: shown, hunks_total: spans.len() };
-    }
-    blames.add(Blame::of(Cause::Content));
-    if let (Ok(x), Ok(y)) = (Elf::read(a), Elf::read(b)) {
-        let found = sections(&x, &y);
-        if !found.is_empty() {
-            return Difference::Elf { sections: found };
-        }
-    }
-    Difference::Bytes { range: difference("file", a, b) }
 }
 
 /// Sections that differ in their bytes, and those that only one file has. A further section of one name is numbered.
