@@ -51,12 +51,10 @@ fn main() {
         bench.ok(bench
             .admit("lock")
             .args([bench.provider, "--source", "https://github.com/workos/case.git"])
-            .args([
-                "--rev",
-                "30b1fa1285a9d8f5a05f81377bcf95fbe250642c",
-                "--build-path",
-                bench.build_path,
-            ]));
+            .args(["--rev", "30b1fa1285a9d8f5a05f81377bcf95fbe250642c", "--bun", "1.3.14"])
+            // The commit that the embedded lock names does not trust it.
+            .args(["--build-path", bench.build_path, "--skip-script", "@ast-grep/cli"])
+            .args(&bench.flags));
     }
     println!("provider {}, fastest of {ROUNDS}", bench.provider);
     cold(&bench);
