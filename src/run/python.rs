@@ -14,10 +14,14 @@ use crate::record::ids::{Algorithm, Digest};
 use crate::stop;
 use crate::store::Hashes;
 
-/// What Python says of itself. Isolated, so that nothing of the user's own is loaded.
-const ASK: &str = "import json, sys, sysconfig\n\
+/// What Python says of itself. Isolated, so that nothing of the user's own is loaded, and without `site`, which runs what the
+/// installation's packages want to have run at each start. `site` is also what tells a virtual environment, so its file is
+/// looked for here, where PEP 405 has it.
+const ASK: &str = "import json, os, sys, sysconfig\n\
     v = sysconfig.get_config_var\n\
-    print(json.dumps({'executable': sys.executable, 'prefix': sys.prefix, 'base_prefix': sys.base_prefix,\n\
+    bin = os.path.dirname(sys.executable)\n\
+    env = [d for d in (bin, os.path.dirname(bin)) if os.path.isfile(os.path.join(d, 'pyvenv.cfg'))]\n\
+    print(json.dumps({'executable': sys.executable, 'prefix': (env + [sys.prefix])[0], 'base_prefix': sys.base_prefix,\n\
     'version': '%d.%d.%d' % sys.version_info[:3], 'minor': '%d.%d' % sys.version_info[:2],\n\
     'library': '/'.join((v('LIBDIR') or '', v('INSTSONAME') or v('LDLIBRARY') or ''))}))";
 
@@ -67,7 +71,7 @@ pub fn python(host: &Host) -> Result<Python> {
             .at(program.display().to_string())
             .hint("put a working python3 (3.10 to 3.13, with pip) first on PATH")
     };
-    let output = stop::output(clean(&program, host).args(["-I", "-c", ASK]))
+    let output = stop::output(clean(&program, host).args(["-I", "-S", "-c", ASK]))
         .map_err(|err| broken("cannot be started").caused_by(err))?;
     let output = not_killed(&program, output)?;
     if !output.status.success() {
