@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cap_std::fs::{Dir, PermissionsExt};
 
-use super::step::exit_text;
+use super::step::{RAISE_LIMITS, exit_text};
 use super::{left, work};
 use crate::error::{Error, Reason, Result};
 use crate::host::Progress;
@@ -15,7 +15,7 @@ use crate::lock::Locked;
 use crate::record::ids::{Algorithm, Blake3, Digest, Name, RelPath, Sha256};
 use crate::record::lockfile::{Ambient, Identity, Output, ProviderKind};
 use crate::record::report::{IdentityProof, OutputStatus, Runtime};
-use crate::sandbox::{self, Command, Exit, Launcher, Mount, Policy, Sandbox, inside};
+use crate::sandbox::{self, Command, Exit, Finished, Launcher, Mount, Policy, Sandbox, inside};
 use crate::store::{Pending, Store, StoredFile};
 
 /// Longest time that `--help` or `--version` may take; Case needs 0.4 s.
@@ -217,7 +217,7 @@ pub fn status(locked: &Locked, found: &Output) -> Result<OutputStatus> {
 /// compares what it says with the lock.
 ///
 /// # Errors
-/// [`Reason::WrongIdentity`] with what was expected and found.
+/// [`Reason::WrongIdentity`] with what was expected and found; those of [`Asked::answer`].
 pub fn identity(
     launcher: &Launcher,
     binary: &Path,
@@ -310,7 +310,8 @@ impl Asked {
     /// What the program says to one argument: on stdout, or where nothing was, on stderr, on which some print their help.
     ///
     /// # Errors
-    /// [`Reason::WrongIdentity`] where it fails or prints no text.
+    /// [`Reason::WrongIdentity`] where it fails or prints no text; [`Reason::TimedOut`], [`Reason::LimitHit`] and
+    /// [`Reason::KilledFromOutside`] where it was ended.
     pub fn answer(&mut self, argument: &str) -> Result<String> {
         let mut command = Command::new(["/admit/out/program", argument], inside("/tmp")?);
         command.env = BTreeMap::from(
@@ -324,16 +325,37 @@ impl Asked {
             .map(|(key, value)| (key.to_owned(), value.to_owned())),
         );
         command.wall = IDENTITY_WALL;
-        let finished = self.sandbox.run(&command)?;
-        let fault = |want, found: &str| wrong(argument, want, found);
-        if finished.exit != Exit::Code(0) {
-            let fault = fault("exit code 0", &exit_text(&finished.exit));
-            return Err(fault.caused_by(finished.stderr.text()));
-        }
-        let on_stderr = finished.stdout.kept.is_empty();
-        let stream = if on_stderr { finished.stderr } else { finished.stdout };
-        String::from_utf8(stream.kept).map_err(|_| fault("UTF-8 text", "other bytes"))
+        said(argument, self.sandbox.run(&command)?)
     }
+}
+
+/// What a program printed that was asked `argument`. One that was ended said nothing of what it is.
+fn said(argument: &str, finished: Finished) -> Result<String> {
+    let finished = finished.not_killed("the output was ended while it was asked what it is")?;
+    let ended = exit_text(&finished.exit);
+    let limit = |reason, what: &str, fix: &str| {
+        Error::new(reason, what).at(argument).expected("exit code 0").found(ended.clone()).hint(fix)
+    };
+    let fault = match finished.exit {
+        Exit::Code(0) => {
+            let on_stderr = finished.stdout.kept.is_empty();
+            let stream = if on_stderr { finished.stderr } else { finished.stdout };
+            return String::from_utf8(stream.kept)
+                .map_err(|_| wrong(argument, "UTF-8 text", "other bytes"));
+        }
+        Exit::TimedOut { .. } => limit(
+            Reason::TimedOut,
+            "the output did not say in time what it is",
+            "try again when this machine has less to do; it must print and end without being asked anything",
+        ),
+        Exit::Limit { .. } => limit(
+            Reason::LimitHit,
+            "the output went over a limit while it was asked what it is",
+            RAISE_LIMITS,
+        ),
+        Exit::Code(_) | Exit::Signal(_) => wrong(argument, "exit code 0", &ended),
+    };
+    Err(fault.caused_by(finished.stderr.text()))
 }
 
 /// The names that a line of a help text lists: the first word of an indented line, with its aliases (`context|ctx`,
@@ -396,6 +418,7 @@ fn wrong(what: &str, expected: &str, found: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::{Captured, Clock};
 
     #[test]
     fn the_fix_locks_the_commands_that_are_there() {
@@ -415,6 +438,39 @@ mod tests {
             ("   ", vec![]),
         ] {
             assert_eq!(commands(line), names, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_was_ended_is_not_taken_for_another() {
+        let captured = |text: &str| Captured {
+            kept: text.into(),
+            total: text.len() as u64,
+            sha256: Sha256::of(text.as_bytes()).digest().clone(),
+        };
+        let asked = |exit| {
+            said(
+                "--help",
+                Finished {
+                    exit,
+                    wait_status: 0,
+                    stdout: captured("Usage: ca"),
+                    stderr: captured("a last word"),
+                    max_rss_kib: 0,
+                    leftovers: 0,
+                },
+            )
+        };
+        assert_eq!(asked(Exit::Code(0)).unwrap(), "Usage: ca");
+        for (exit, reason) in [
+            (Exit::Code(1), Reason::WrongIdentity),
+            (Exit::Signal(libc::SIGSEGV), Reason::WrongIdentity),
+            (Exit::Signal(libc::SIGKILL), Reason::KilledFromOutside),
+            (Exit::Signal(libc::SIGTERM), Reason::KilledFromOutside),
+            (Exit::TimedOut { which: Clock::Wall }, Reason::TimedOut),
+            (Exit::Limit { what: "RLIMIT_CPU" }, Reason::LimitHit),
+        ] {
+            assert_eq!(asked(exit).unwrap_err().reason(), reason, "{exit:?}");
         }
     }
 

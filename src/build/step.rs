@@ -15,6 +15,10 @@ use crate::sandbox::{Command, Exit, Finished, Owner, Sandbox};
 /// Bytes of each stream of a step that are kept for a failure's message.
 const KEPT_OUTPUT: u64 = 256 << 10;
 
+/// What helps where a program went over a limit.
+pub const RAISE_LIMITS: &str =
+    "where this machine's hard limit is below admit's own, raise it: ulimit -H -a";
+
 /// A sandbox with a source in it, and what ran there.
 pub struct Steps<'a> {
     sandbox: &'a mut Sandbox,
@@ -141,8 +145,7 @@ fn step_result(argv: &[String], finished: &Finished, provider: &Name) -> Result<
         error = error.hint("try again; the kernel sends signal 9 too, for want of memory");
     }
     if matches!(finished.exit, Exit::Limit { .. }) {
-        error = error
-            .hint("where this machine's hard limit is below admit's own, raise it: ulimit -H -a");
+        error = error.hint(RAISE_LIMITS);
     }
     if finished.exit == Exit::Code(127) || said.contains("command not found") {
         let found = programs::found();

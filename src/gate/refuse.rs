@@ -4,7 +4,7 @@ use super::Decision;
 use crate::check::Check;
 use crate::error::Kind;
 use crate::record::failure::FailureClass;
-use crate::record::finding::{Finding, State};
+use crate::record::finding::{self, Finding, State};
 
 /// One check that refused.
 #[derive(Clone, Copy, Debug)]
@@ -61,21 +61,11 @@ impl Decision {
         self.findings.iter().all(|finding| matches!(finding.state, State::Ok | State::NotAsked))
     }
 
-    /// The kind for the exit code: a digest that does not match wins; else the one kind that all refusals have where
-    /// admit could not look (no sandbox, nothing to fetch, a limit, a process that was ended); else the refusal. `None` where the run is admitted.
+    /// The kind for the exit code; `None` where the run is admitted.
     pub fn kind(&self) -> Option<Kind> {
         if self.admitted.is_some() {
             return None;
         }
-        let kinds: Vec<Kind> = self.refusals().iter().filter_map(|r| r.finding.kind).collect();
-        let all = |kind| !kinds.is_empty() && kinds.iter().all(|found| *found == kind);
-        Some(match &kinds[..] {
-            kinds if kinds.contains(&Kind::Digest) => Kind::Digest,
-            _ if all(Kind::Sandbox) => Kind::Sandbox,
-            _ if all(Kind::Fetch) => Kind::Fetch,
-            _ if all(Kind::Limit) => Kind::Limit,
-            _ if all(Kind::Stopped) => Kind::Stopped,
-            _ => Kind::Refused,
-        })
+        Some(finding::kind_of(&self.findings).unwrap_or(Kind::Refused))
     }
 }

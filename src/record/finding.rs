@@ -114,3 +114,16 @@ impl Finding {
         self.state == State::Failed
     }
 }
+
+/// The kind for the exit code of the failures among these: a digest that does not match wins; else the one kind that all
+/// have where admit could not look (no sandbox, nothing to fetch, a limit, a process that was ended). `None` is a plain no.
+pub fn kind_of<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> Option<Kind> {
+    let failed = findings.into_iter().filter(|finding| finding.is_failed());
+    let kinds: Vec<Option<Kind>> = failed.map(|finding| finding.kind).collect();
+    if kinds.contains(&Some(Kind::Digest)) {
+        return Some(Kind::Digest);
+    }
+    [Kind::Sandbox, Kind::Fetch, Kind::Limit, Kind::Stopped]
+        .into_iter()
+        .find(|kind| !kinds.is_empty() && kinds.iter().all(|found| *found == Some(*kind)))
+}

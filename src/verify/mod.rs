@@ -16,7 +16,7 @@ use crate::download::config::NetConfig;
 use crate::error::{Error, Kind, Reason, Result};
 use crate::gate::{Flags, Request, from_old_variables};
 use crate::lock::{self, Locked, Spec};
-use crate::record::finding::{Finding, State};
+use crate::record::finding::{self, Finding, State};
 use crate::record::ids::Name;
 use crate::record::signing::Kind as Signed;
 use crate::root::Root;
@@ -57,29 +57,30 @@ impl Verified {
         self.findings.iter().filter(|finding| finding.is_failed())
     }
 
-    /// The exit code: 0 for yes, 5 where a digest does not match, that of its kind for a lock that cannot be read, 3
-    /// where the signatures alone do not do, 1 for any other no.
+    /// The exit code: 0 for yes, that of [`finding::kind_of`], that of its kind for a lock that cannot be read, 3 where the
+    /// signatures alone do not do, 1 for any other no.
     pub fn exit_code(&self) -> u8 {
         let signed = [Check::BuiltBy, Check::BuildSigned, Check::ModelSigned].map(Check::id);
-        let kinds = || self.faults().map(|finding| finding.kind);
         if self.holds() {
-            0
-        } else if kinds().any(|kind| kind == Some(Kind::Digest)) {
-            Kind::Digest.exit_code()
-        } else if self.faults().all(|fault| signed.contains(&fault.id.as_str())) {
-            Kind::Refused.exit_code()
-        } else {
-            self.unreadable.unwrap_or(Kind::No).exit_code()
+            return 0;
         }
+        let kind = match finding::kind_of(&self.findings) {
+            Some(kind) => kind,
+            None if self.faults().all(|fault| signed.contains(&fault.id.as_str())) => Kind::Refused,
+            None => self.unreadable.unwrap_or(Kind::No),
+        };
+        kind.exit_code()
     }
 }
 
-/// The exit code of several answers: a digest that does not match wins over every other no.
+/// The exit code of several answers: that of all their findings together; else the highest of those that say no, since
+/// what could not be looked at takes nothing from another's no.
 pub fn exit_code(all: &[Verified]) -> u8 {
+    if let Some(kind) = finding::kind_of(all.iter().flat_map(|one| &one.findings)) {
+        return kind.exit_code();
+    }
     let codes = all.iter().map(Verified::exit_code);
-    codes
-        .max_by_key(|code| (*code == Kind::Digest.exit_code(), *code))
-        .unwrap_or(Kind::No.exit_code())
+    codes.filter(|code| *code <= Kind::Refused.exit_code()).max().unwrap_or(Kind::No.exit_code())
 }
 
 /// Verifies what was asked for.
@@ -225,4 +226,37 @@ fn signed(
     let outcome = Some(attest::check(bundle, &expected, &demand, &now));
     let again = again.known().cloned().flatten();
     Ok(Found::Known(attest::both(outcome, again)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failing(reasons: &[Reason]) -> Verified {
+        let finding = |reason: &Reason| Finding::failed("identity_shown", *reason, "", "");
+        let findings = reasons.iter().map(finding).collect();
+        Verified { provider: "p".into(), findings, unreadable: None }
+    }
+
+    #[test]
+    fn where_admit_could_not_look_the_code_says_why() {
+        use Reason::{
+            DigestMismatch, GateRefused, KilledFromOutside, SandboxUnavailable, TimedOut,
+        };
+        for (reasons, code) in [
+            (&[][..], 0),
+            (&[SandboxUnavailable], 7),
+            (&[TimedOut], 9),
+            (&[KilledFromOutside], 75),
+            (&[KilledFromOutside, GateRefused], 1),
+            (&[SandboxUnavailable, DigestMismatch], 5),
+        ] {
+            assert_eq!(failing(reasons).exit_code(), code, "{reasons:?}");
+        }
+        let of = |all: &[&[Reason]]| exit_code(&all.iter().map(|r| failing(r)).collect::<Vec<_>>());
+        assert_eq!(of(&[&[], &[SandboxUnavailable]]), 7);
+        assert_eq!(of(&[&[GateRefused], &[KilledFromOutside]]), 1);
+        assert_eq!(of(&[&[SandboxUnavailable], &[TimedOut]]), 1);
+        assert_eq!(of(&[&[DigestMismatch], &[TimedOut]]), 5);
+    }
 }
