@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::error::{Error, Reason, Result};
 use crate::host::Host;
 use crate::record::ids::Name;
+use crate::record::lockfile::Lockfile;
 use crate::root::{MARKER, Root, write_new};
 
 /// What a new `admit.toml` says: everything commented out.
@@ -44,15 +45,10 @@ pub fn init(host: &Host, dir: &Path, wanted: &Wanted) -> Result<Root> {
             .found(name.to_string())
     };
     for name in &wanted.locks {
-        let path = format!("lockfiles/{name}.lock.json");
+        let path = Lockfile::path_of(name);
         let known = || {
-            let name = |path: &'_ str| -> Option<usize> {
-                let rest = path.strip_prefix("lockfiles/")?;
-                rest.strip_suffix(".lock.json").map(str::len)
-            };
-            let start = "lockfiles/".len();
             let all = from.below("lockfiles/").map(|(path, _)| path);
-            all.filter_map(|path| Some(&path[start..start + name(path)?])).collect()
+            all.filter_map(Lockfile::provider_of).collect()
         };
         let bytes = from.get(&path).ok_or_else(|| missing("lock", name, known()))?;
         files.push((path, bytes));

@@ -192,7 +192,7 @@ pub fn propose(
             platforms: [(platform, file)].into(),
         }),
     };
-    crate::lock::check(&lock, provider, &crate::lock::path_of(provider))?;
+    crate::lock::check(&lock, provider, &Lockfile::path_of(provider))?;
     Ok((lock, notes))
 }
 

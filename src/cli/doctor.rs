@@ -74,7 +74,7 @@ fn pinned_bun(app: &App) -> Option<(String, BunPackage)> {
     let root = app.context.root().ok()?;
     lock::providers(&root).into_iter().find_map(|name| {
         let name: Name = name.parse().ok()?;
-        let lock: Lockfile = root.record(&lock::path_of(&name)).ok()??;
+        let lock: Lockfile = root.record(&Lockfile::path_of(&name)).ok()??;
         let bun = lock.toolchain.bun;
         let package = bun.platforms.get(&platform)?.clone();
         Some((bun.version, package))

@@ -68,7 +68,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         }
     }
     let root = app.context.root()?;
-    let path = lock::path_of(name);
+    let path = Lockfile::path_of(name);
     let ask = Ask { run: run_section(app, args)?, ..args.ask.clone() };
     if ask.each_output {
         return each(app, name, &ask);
@@ -112,13 +112,13 @@ fn each(app: &App, name: &Name, ask: &Ask) -> Result<u8> {
     let root = app.context.root()?;
     let mut all = Vec::new();
     for (name, ask) in look::outputs(&app.context, name, ask)? {
-        let there = root.get(&lock::path_of(&name)).is_some();
+        let there = root.get(&Lockfile::path_of(&name)).is_some();
         let made = look::lock(&app.context, &name, ask)?;
         all.push((name, made, there));
     }
     let (mut rows, mut lines) = (Vec::new(), Vec::new());
     for (name, made, there) in &all {
-        let path = lock::path_of(name);
+        let path = Lockfile::path_of(name);
         let place = match made.changes.is_empty() {
             true => root.place(&path).into(),
             false => app.context.put(&path, &record::pretty(&made.lock))?,
@@ -192,7 +192,7 @@ fn list(app: &App) -> Result<u8> {
     let here = platform()?;
     let (mut rows, mut lines, mut locked) = (Vec::new(), Vec::new(), 0);
     for name in lock::providers(&root) {
-        let row = match root.record::<Lockfile>(&format!("lockfiles/{name}.lock.json")) {
+        let row = match root.record::<Lockfile>(&Lockfile::path_of(&name)) {
             Ok(Some(lock)) => {
                 let output = lock.outputs.get(&here).map(|output| output.sha256.to_string());
                 let word = if output.is_some() { "output locked" } else { "no output locked yet" };

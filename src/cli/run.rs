@@ -124,7 +124,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         &app.context,
         &Options {
             dry_run: args.dry_run,
-            probe: args.probe || !args.dry_run,
+            probe: args.probe,
             require_pass: args.require.is_some(),
             ..Options::asked(
                 &app.context.host.vars(),

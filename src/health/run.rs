@@ -27,7 +27,8 @@ use crate::proxy::mock::{Mock, MockServer};
 use crate::record;
 use crate::record::health::{HealthReport, HealthRow};
 use crate::record::ids::Name;
-use crate::record::report::{BuildReport, SourceAdmission};
+use crate::record::lockfile::Lockfile;
+use crate::record::report::{BuildReport, Difference, SourceAdmission};
 use crate::root::{self, Root};
 use crate::run::{self, Options, Outcome, fixture, tools};
 use crate::stop;
@@ -136,11 +137,6 @@ impl<'a> Stage<'a> {
         Spec { provider: self.provider.clone(), rev: None }
     }
 
-    /// Where the provider's lock is in a root.
-    fn lock_path(&self) -> String {
-        format!("lockfiles/{}.lock.json", self.provider)
-    }
-
     /// The user's surroundings with records, evidence and a working directory of this world's own, and without what
     /// the user's own runs are configured by.
     fn surroundings(&self, name: &str, world: &World, more: &[(&str, String)]) -> Result<Context> {
@@ -235,7 +231,7 @@ impl<'a> Stage<'a> {
     /// Writes the world's records over the embedded ones: the recorded build, and what is made wrong.
     fn records(&self, world: &World, embedded: &Root, data: &Path) -> Result<()> {
         // What is said of the stand-in's lock is meant of the provider's.
-        let own = self.lock_path();
+        let own = Lockfile::path_of(&self.provider);
         let put = |path: &str, bytes: &[u8]| {
             let path = if path == LOCK { &own } else { path };
             root::write_atomic(&data.join(path), bytes, 0o600)
@@ -339,14 +335,25 @@ fn on_record(records: &Root, locked: &Locked) -> Result<()> {
             .hint(format!("admit build {name} && admit lock {name} --update"))
     })?;
     let path = BuildReport::path_of(name, &output.sha256);
-    if records.get(&path).is_none() {
+    let record = format!("admit build {name} --record");
+    let Some(report) = records.record::<BuildReport>(&path)? else {
         return Err(Error::new(Reason::NotRecorded, "no build of the provider is on record")
             .at(records.label())
             .expected(path)
             .found("none")
-            .hint(format!("admit build {name} --record")));
+            .hint(record));
+    };
+    match build::difference(locked, &report, None) {
+        None => Ok(()),
+        Some(Difference { field, expected, found }) => {
+            let what = format!("the build on record is not what the lock names: {field}");
+            Err(Error::new(Reason::NotRecorded, what)
+                .at(records.place(&path))
+                .expected(expected)
+                .found(found)
+                .hint(record))
+        }
     }
-    Ok(())
 }
 
 impl Stage<'_> {

@@ -91,15 +91,8 @@ impl Locked {
     }
 }
 
-/// The path of a provider's lock in a root.
-pub fn path_of(provider: &Name) -> String {
-    format!("lockfiles/{provider}.lock.json")
-}
-
 /// The providers that a root locks, in order.
 pub fn providers(root: &Root) -> Vec<String> {
-    let name =
-        |path: &str| Some(path.strip_prefix("lockfiles/")?.strip_suffix(".lock.json")?.to_owned());
     // Locks of what judges stand in the same directory; a lock that cannot be read is listed, so that it is missed.
     let of_judge = |bytes: &[u8]| {
         let value = record::parse_value(bytes);
@@ -107,7 +100,7 @@ pub fn providers(root: &Root) -> Vec<String> {
         is(PipLock::SCHEMA) || is(BunLock::SCHEMA)
     };
     let locks = root.below("lockfiles/").filter(|(_, bytes)| !of_judge(bytes));
-    locks.filter_map(|(path, _)| name(path)).collect()
+    locks.filter_map(|(path, _)| Lockfile::provider_of(path).map(str::to_owned)).collect()
 }
 
 /// Finds, reads and checks the lock that `spec` asks for.
@@ -115,7 +108,7 @@ pub fn providers(root: &Root) -> Vec<String> {
 /// # Errors
 /// [`Reason::ProviderNotLocked`], [`Reason::RevNotLocked`], [`Reason::BadRecord`], [`Reason::HostileLock`].
 pub fn resolve(root: &Root, spec: &Spec) -> Result<Locked> {
-    let path = path_of(&spec.provider);
+    let path = Lockfile::path_of(&spec.provider);
     let Some(lock) = root.record::<Lockfile>(&path)? else {
         return Err(Error::new(
             Reason::ProviderNotLocked,

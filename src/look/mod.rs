@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::fetch::git;
 use crate::lock::plan::Plan;
-use crate::lock::{self, Change, path_of};
+use crate::lock::{self, Change};
 use crate::record::Record as _;
 use crate::record::ids::{CommitId, Name, RelPath, Sri};
 use crate::record::lockfile::{
@@ -45,7 +45,7 @@ pub struct Made {
 /// [`Reason::HostileLock`] for a value that is not safe.
 pub fn lock(context: &Context, provider: &Name, ask: Ask) -> Result<Made> {
     let root = context.root()?;
-    let old: Option<Lockfile> = root.record(&path_of(provider))?;
+    let old: Option<Lockfile> = root.record(&Lockfile::path_of(provider))?;
     let base = base(&root, provider, &old, &ask)?;
     let mut proposed = Vec::new();
     let mut lock = match base {
@@ -74,7 +74,7 @@ pub fn lock(context: &Context, provider: &Name, ask: Ask) -> Result<Made> {
     } else {
         lock.outputs.clear();
     }
-    lock::check(&lock, provider, &path_of(provider))?;
+    lock::check(&lock, provider, &Lockfile::path_of(provider))?;
     let changes = lock::compare(old.as_ref(), &lock);
     Ok(Made { lock, changes, proposed })
 }
@@ -147,7 +147,7 @@ fn base(
     ask: &Ask,
 ) -> Result<Option<Lockfile>> {
     if let Some(like) = &ask.like {
-        let named = root.record(&path_of(like))?;
+        let named = root.record(&Lockfile::path_of(like))?;
         return named.map(Some).ok_or_else(|| {
             Error::new(Reason::ProviderNotLocked, format!("no lock for the provider \"{like}\""))
                 .at("--like")
@@ -161,7 +161,7 @@ fn base(
     }
     for name in lock::providers(root).iter().filter(|name| *name != provider.as_str()) {
         // A lock that cannot be read is no pattern for another; whoever asks for it is told.
-        let Ok(Some(lock)) = root.record::<Lockfile>(&format!("lockfiles/{name}.lock.json")) else {
+        let Ok(Some(lock)) = root.record::<Lockfile>(&Lockfile::path_of(name)) else {
             continue;
         };
         if ask.source.as_ref() == Some(&lock.source.url) {

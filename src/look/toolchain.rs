@@ -17,9 +17,9 @@ pub(super) fn toolchain(
     let here = platform()?;
     if !all {
         let names = lock::providers(root);
-        let locks = names.iter().filter_map(|name| {
-            root.record::<Lockfile>(&format!("lockfiles/{name}.lock.json")).ok().flatten()
-        });
+        let locks = names
+            .iter()
+            .filter_map(|name| root.record::<Lockfile>(&Lockfile::path_of(name)).ok().flatten());
         let mut known = locks.map(|lock| lock.toolchain.bun);
         let same = |bun: &BunToolchain| bun.version == version && bun.platforms.contains_key(&here);
         if let Some(bun) = known.find(same) {

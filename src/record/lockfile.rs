@@ -4,6 +4,7 @@
 //! refuses everything that the sandbox would not be safe with.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -404,6 +405,16 @@ pub enum LicenseStatus {
 }
 
 impl Lockfile {
+    /// The path of a provider's lock in a root.
+    pub fn path_of(provider: impl Display) -> String {
+        format!("lockfiles/{provider}.lock.json")
+    }
+
+    /// The provider whose lock has this path in a root.
+    pub fn provider_of(path: &str) -> Option<&str> {
+        path.strip_prefix("lockfiles/")?.strip_suffix(".lock.json")
+    }
+
     /// SHA-256 over the canonical form of the whole lock.
     pub fn digest(&self) -> Digest {
         record::digest(self)

@@ -119,7 +119,16 @@ fn a_provider_on_record_is_held_to_the_same() {
     variation(&world, "another", |_| {});
     let refused = health("another").refuse(3, "not_recorded");
     assert!(refused.stderr().contains("admit build another --record"), "{refused}");
-    world.admit(&["build", "another", "--record"]).expect(0);
+    let built = world.admit(&["build", "another", "--record", "--json"]).expect(0).json();
+    let path = built["recorded"].as_str().unwrap();
+    let good = std::fs::read(path).unwrap();
+    // A record of something else is none of it.
+    let mut bad = crate::files::json(Path::new(path));
+    bad["bun_sha256"] = "0".repeat(64).into();
+    std::fs::write(path, bad.to_string()).unwrap();
+    let altered = health("another").refuse(3, "not_recorded");
+    assert!(altered.stderr().contains("bun_sha256"), "{altered}");
+    std::fs::write(path, good).unwrap();
     let ran = health("another");
     assert_eq!(ran.code(), Some(0), "{}", faults(&ran.json()));
     let report = ran.json();
