@@ -15,8 +15,12 @@ fn main() {
     ] {
         println!("cargo::rerun-if-changed={dir}");
     }
-    let mut files = Vec::new();
-    for dir in ["src/bun", "src/build", "src/sandbox"] {
+    // With the versions of the crates that unpack, hash and write.
+    println!("cargo::rerun-if-changed=Cargo.lock");
+    let mut files = vec![PathBuf::from("Cargo.lock")];
+    for dir in
+        ["src/bun", "src/store", "src/sandbox", "src/git", "src/lock", "src/fetch", "src/build"]
+    {
         println!("cargo::rerun-if-changed={dir}");
         walk(Path::new(dir), &mut files);
     }
