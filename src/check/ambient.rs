@@ -95,8 +95,9 @@ pub const VECTORS: &[Vector] = &[
         // What an agent would load from the workspace whatever is switched off, by its lock and by how it was compiled.
         open: |launch| {
             let found = launch.refuse.iter().filter_map(|name| {
+                let mut all = launch.workspace.iter();
                 let (path, _) =
-                    launch.workspace.iter().find(|(path, bytes)| loads(path, bytes, name))?;
+                    all.find(|(path, file)| loads(path.as_str(), file.bytes(), name))?;
                 Some(format!("{path} is in the workspace, and the agent loads {name}"))
             });
             let found: Vec<String> = found.collect();
@@ -183,7 +184,8 @@ fn autoload(launch: &Launch, switch: &str) -> Option<String> {
 /// Case takes prompts from a checkout of itself that it finds upward of where it works. The directories above the
 /// workspace are made by admit and hold nothing.
 fn package_upward(launch: &Launch) -> Option<String> {
-    for (path, bytes) in &launch.workspace {
+    for (path, file) in &launch.workspace {
+        let (path, bytes) = (path.as_str(), file.bytes());
         if path != "package.json" && !path.ends_with("/package.json") {
             continue;
         }
@@ -198,6 +200,7 @@ fn package_upward(launch: &Launch) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::files::Content;
     use super::super::tests::launch;
     use super::*;
 
@@ -209,7 +212,7 @@ mod tests {
     }
 
     fn file(path: &str, text: &str) -> impl FnOnce(&mut Launch) {
-        move |launch| drop(launch.workspace.insert(path.into(), text.into()))
+        move |launch| drop(launch.workspace.insert(path.parse().unwrap(), Content::plain(text)))
     }
 
     #[test]
@@ -261,7 +264,7 @@ mod tests {
         ] {
             let found = open(|launch| {
                 launch.refuse = vec![".tool".into()];
-                launch.workspace.insert(path.into(), Vec::new());
+                file(path, "")(launch);
             });
             assert_eq!(found == ["workspace_inputs"], refused, "{path}: {found:?}");
         }
@@ -279,7 +282,7 @@ mod tests {
             let found = open(|launch| {
                 launch.agent = AgentKind::Command;
                 launch.refuse = vec!["package.json#imports".into()];
-                launch.workspace.insert(path.into(), text.into());
+                file(path, text)(launch);
             });
             assert_eq!(
                 found.contains(&"workspace_inputs".to_owned()),
@@ -291,7 +294,7 @@ mod tests {
         let mut launch = launch();
         launch.refuse = [".tool", "node_modules", "absent"].map(String::from).to_vec();
         for path in ["a/.tool/x", ".tool/y", "node_modules/x/index.js"] {
-            launch.workspace.insert(path.into(), Vec::new());
+            file(path, "")(&mut launch);
         }
         assert_eq!(
             planted(&launch),

@@ -186,8 +186,8 @@ pub enum ProbeOutcome {
 pub struct ProbeFact {
     /// Whether the model list has the admitted id.
     pub listed: bool,
-    /// The token limit of the request.
-    pub max_tokens: u32,
+    /// The token limit of the request, where its API has one.
+    pub max_tokens: Option<u64>,
     pub outcome: ProbeOutcome,
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::files::Files;
 use crate::proxy::server::Limits as ProxyLimits;
 use crate::record::ids::{AbsPath, Digest};
 use crate::record::lockfile::AgentKind;
@@ -30,6 +31,8 @@ pub struct Clocks {
     pub fault: Option<Duration>,
     /// Requests within one second; more end the run.
     pub rate: Option<u32>,
+    /// Between the signal that asks a process to end and the one that ends it.
+    pub grace: Duration,
 }
 
 impl Default for Clocks {
@@ -44,6 +47,7 @@ impl Default for Clocks {
             stable: Duration::from_secs(3),
             fault: None,
             rate: None,
+            grace: Duration::from_secs(2),
         }
     }
 }
@@ -94,8 +98,8 @@ pub struct Launch {
     pub files: BTreeMap<String, File>,
     /// Digest of the fixture whose workspace is copied in.
     pub fixture: Digest,
-    /// The files of that workspace, by path in it.
-    pub workspace: BTreeMap<String, Vec<u8>>,
+    /// What is written as that workspace.
+    pub workspace: Files,
     pub sandbox: Policy,
     /// SHA-256 of the binary that is mounted.
     pub binary: Digest,
@@ -120,6 +124,9 @@ pub struct LaunchRecord {
     pub argv: Vec<String>,
     pub directory: AbsPath,
     pub env: BTreeMap<String, String>,
+    /// Directories that were made in the working directory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub directories: Vec<String>,
     /// SHA-256 of each file that was written, by path below the working directory.
     pub files: BTreeMap<String, Digest>,
     pub fixture: Digest,
@@ -160,6 +167,7 @@ impl Launch {
             schema: LaunchRecord::SCHEMA.to_string(),
             argv: self.argv.clone(),
             directory: self.directory.clone(),
+            directories: self.directories.clone(),
             env: self.env.iter().map(|(k, v)| (k.clone(), unmarked(v))).collect(),
             files: self.files.iter().map(|(p, f)| (p.clone(), Digest::sha256(&f.bytes))).collect(),
             fixture: self.fixture.clone(),
@@ -171,6 +179,7 @@ impl Launch {
                 ("idle", clocks.idle),
                 ("wall", clocks.wall),
                 ("stable", clocks.stable),
+                ("grace", clocks.grace),
             ]
             .map(|(name, time)| (name.to_owned(), millis(time)))
             .into_iter()
@@ -198,6 +207,12 @@ impl Launch {
         }
     }
 
+    /// Where the workspace lies in the working directory.
+    pub fn workspace_place(&self) -> Option<&str> {
+        let handout = self.sandbox.handout.as_ref()?;
+        self.directory.as_str().strip_prefix(handout.as_str())?.strip_prefix('/')
+    }
+
     /// Whether the policy mounts this launch's binary at `program`, and nothing else into that directory.
     pub fn mounts_alone(&self, program: &str) -> bool {
         let directory = program.rsplit_once('/').map_or("", |(directory, _)| directory);
@@ -217,5 +232,29 @@ impl Launch {
     /// The digest of its record.
     pub fn digest(&self) -> Digest {
         record::digest(&self.record())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::launch;
+    use super::*;
+
+    #[test]
+    fn what_decides_the_process_is_in_the_digest() {
+        let good = launch();
+        assert_eq!(good.workspace_place(), Some("repo"));
+        let changes: [fn(&mut Launch); 5] = [
+            |launch| launch.directories.push("tmp".into()),
+            |launch| launch.clocks.grace += Duration::from_millis(1),
+            |launch| launch.clocks.wall += Duration::from_millis(1),
+            |launch| launch.proxy.limits.wall += Duration::from_millis(1),
+            |launch| launch.directory = "/work/other".parse().unwrap(),
+        ];
+        for (at, change) in changes.iter().enumerate() {
+            let mut launch = launch();
+            change(&mut launch);
+            assert_ne!(launch.digest(), good.digest(), "{at}");
+        }
     }
 }

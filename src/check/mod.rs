@@ -6,6 +6,7 @@
 
 pub mod ambient;
 mod facts;
+pub mod files;
 pub mod gather;
 pub mod launch;
 mod model;
@@ -145,9 +146,6 @@ checks! {
         TaskContract, CommandShape, Ambient, Sandbox,
     ], |f, _| model::response_shape(f);
 }
-
-/// The token limit of the probe. Small limits make reasoning models look as if they answered nothing.
-pub const PROBE_MAX_TOKENS: u32 = 1024;
 
 /// The provider whose credentials go through the auth bridge.
 pub const BRIDGED_PROVIDER: &str = "openai-codex";

@@ -1,10 +1,8 @@
 //! The model's side: what was asked for, its admission, its credentials, its endpoint, and what it answered.
 
-use super::{
-    BRIDGED_PROVIDER, Check, EndpointOrigin, Facts, Found, PROBE_MAX_TOKENS, ProbeOutcome, hold,
-    ok_if,
-};
+use super::{BRIDGED_PROVIDER, Check, EndpointOrigin, Facts, Found, ProbeOutcome, hold, ok_if};
 use crate::error::Reason;
+use crate::proxy::probe::MAX_TOKENS;
 use crate::record::admission::{AdmissionStatus, ModelAdmission, ModelKind};
 use crate::record::credential::Credential;
 use crate::record::failure::FailureClass;
@@ -175,11 +173,9 @@ pub(super) fn response_shape(facts: &Facts) -> Finding {
     let fix = "look at the model's server, and ask it again: admit run stage2 --dry-run --probe";
     let outcome = facts.probe.known().map(|probe| (probe.outcome, probe.listed));
     let finding = hold(Check::ResponseShape, &facts.probe, expected, fix, |probe| {
-        if probe.max_tokens != PROBE_MAX_TOKENS {
-            return no(format!(
-                "probed with max_tokens {}, not {PROBE_MAX_TOKENS}",
-                probe.max_tokens
-            ));
+        let asked = probe.max_tokens.unwrap_or(MAX_TOKENS.into());
+        if asked != u64::from(MAX_TOKENS) {
+            return no(format!("probed with max_tokens {asked}, not {MAX_TOKENS}"));
         }
         match probe.outcome {
             ProbeOutcome::Failed(class) => no(class.failure_reason("probe")),

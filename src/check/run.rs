@@ -57,9 +57,14 @@ pub(super) fn tools(facts: &Facts) -> Finding {
 }
 
 pub(super) fn command_shape(facts: &Facts) -> Finding {
-    let expected = "run --task <slug>.task.json --mode unattended";
+    let run = facts.lock.known().map(|locked| &locked.lock.run);
+    let agent = facts.launch.known().map(|launch| launch.agent).or(run.map(|run| run.agent));
+    let expected = match (agent, run) {
+        (Some(AgentKind::Command), Some(run)) => run.argv.join(" "),
+        _ => "run --task <slug>.task.json --mode unattended".to_owned(),
+    };
     let fix = "restore run.argv in the lock";
-    hold(Check::CommandShape, &facts.launch, expected, fix, |launch| {
+    hold(Check::CommandShape, &facts.launch, &expected, fix, |launch| {
         let args = launch.argv.get(1..).unwrap_or_default();
         let shape = match launch.agent {
             AgentKind::Case => task::command_shape(args).map(|_| args.join(" ")),

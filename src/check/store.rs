@@ -24,11 +24,9 @@ pub(super) fn source_stored(facts: &Facts) -> Finding {
     if let Some(why) = not_built(facts) {
         return Finding::not_asked(Check::SourceStored.id(), why);
     }
-    let expected = facts.recorded.known().map_or("a source".into(), |recorded| {
-        let report = &recorded.report;
-        let nar = report.nar_hash.as_ref().map(ToString::to_string).unwrap_or_default();
-        format!("{} {nar}", report.pinned_commit)
-    });
+    // The commit is in no tree; `source_pin` holds it.
+    let nar = facts.recorded.known().and_then(|recorded| recorded.report.nar_hash.as_ref());
+    let expected = nar.map_or("a source".into(), ToString::to_string);
     hold(Check::SourceStored, &facts.source_stored, &expected, &fix(facts), |found| {
         Ok(found.clone())
     })

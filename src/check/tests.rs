@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::files::Files;
 use super::launch::{Clocks, Launch, ProxyRules};
 use super::*;
 use crate::error::Kind;
@@ -69,7 +70,7 @@ pub(crate) fn launch() -> Launch {
         directories: Vec::new(),
         files: BTreeMap::new(),
         fixture: digest("fixture"),
-        workspace: BTreeMap::new(),
+        workspace: Files::new(),
         sandbox,
         binary,
         agent: AgentKind::Case,
@@ -136,7 +137,7 @@ pub(crate) fn good() -> Facts {
         }),
         probe: Found::Known(ProbeFact {
             listed: true,
-            max_tokens: 1024,
+            max_tokens: Some(1024),
             outcome: ProbeOutcome::Content,
         }),
         fixture: Found::Known(Compared { expected: digest("f"), found: digest("f") }),
@@ -268,7 +269,7 @@ pub(crate) fn departures() -> Vec<(Facts, Check, Kind, Option<FailureClass>)> {
         (|f| known(&mut f.network).addresses.clear(), C::Network),
         (|f| known(&mut f.network).addresses.push("127.0.0.1".parse().unwrap()), C::Network),
         (|f| known(&mut f.probe).outcome = ProbeOutcome::ReasoningOnly, C::ResponseShape),
-        (|f| known(&mut f.probe).max_tokens = 32, C::ResponseShape),
+        (|f| known(&mut f.probe).max_tokens = Some(32), C::ResponseShape),
         (|f| known(&mut f.task).markdown.push_str("\n/etc"), C::TaskContract),
         (|f| f.tools = Found::Absent, C::Tools),
         (|f| known(&mut f.launch).argv.push("more".into()), C::CommandShape),
@@ -561,6 +562,7 @@ fn the_arguments_of_a_commands_agent_are_those_of_the_lock_with_the_names_filled
         known(&mut facts.launch).argv = all.map(|arg| (*arg).to_owned()).collect();
         let findings = check(&facts, &policy());
         let found = findings.into_iter().find(|f| f.id == Check::CommandShape.id()).unwrap();
+        assert_eq!(found.expected, "do --in={prompt}/src {model}");
         (found.state == State::Ok, found.found)
     };
     let good = argv(&["do", "--in=/work/repo/src", "a task"]);

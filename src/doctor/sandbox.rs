@@ -4,7 +4,7 @@
 use super::check::{Check, Need};
 use crate::error::Reason;
 use crate::record::finding::Finding;
-use crate::sandbox::{LANDLOCK_SCOPES, Launcher, Policy, landlock_abi, namespaces, start};
+use crate::sandbox::{self, LANDLOCK_SCOPES, Launcher, Policy, landlock_abi, namespaces};
 
 const SANDBOX: Need = Need {
     id: "sandbox",
@@ -26,7 +26,7 @@ const SECCOMP: Need =
 /// Builds a sandbox with nothing in it, and takes it down again.
 pub(super) fn sandbox(launcher: &Launcher) -> Vec<Check> {
     let mut checks = Vec::new();
-    match start(launcher, &Policy::new("admit-doctor")) {
+    match sandbox::start(launcher, &Policy::new("admit-doctor")) {
         Ok(sandbox) => {
             let facts = sandbox.facts();
             checks.push(SANDBOX.ok(format!(

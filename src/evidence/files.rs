@@ -27,6 +27,8 @@ const MAX_ENTRIES: usize = 100_000;
 pub(super) struct RunDir {
     dir: Dir,
     path: PathBuf,
+    /// What was found in it when it was taken for a run.
+    pub(super) was_empty: bool,
 }
 
 impl RunDir {
@@ -64,8 +66,9 @@ impl RunDir {
     pub(super) fn fresh(path: &Path) -> Result<Self> {
         let dir = Dir::open_ambient_dir(path, ambient_authority())
             .map_err(|err| Error::io("open the run directory", path, err))?;
-        let this = Self { dir, path: path.to_owned() };
-        if !this.list()?.is_empty() {
+        let mut this = Self { dir, path: path.to_owned(), was_empty: false };
+        this.was_empty = this.list()?.is_empty();
+        if !this.was_empty {
             return Err(Error::new(Reason::Internal, "a fresh run directory is not empty")
                 .at(this.path.display().to_string()));
         }
@@ -82,7 +85,7 @@ impl RunDir {
                 }
                 _ => Error::io("open the run directory", path, err),
             })?;
-        Ok(Self { dir, path: path.to_owned() })
+        Ok(Self { dir, path: path.to_owned(), was_empty: false })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -267,7 +270,7 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
     made.map_err(|err| Error::io("make", to, err).hint("its parent has to be there"))?;
     let dir =
         Dir::open_ambient_dir(to, ambient_authority()).map_err(|err| Error::io("open", to, err))?;
-    let copy = RunDir { dir, path: to.to_owned() };
+    let copy = RunDir { dir, path: to.to_owned(), was_empty: false };
     let all = || -> Result<()> {
         for listed in source.list()? {
             let name = listed.name;

@@ -1,6 +1,6 @@
 //! The recorder: a chain of events, artifacts written once, logs that grow, all with an author and within limits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -87,6 +87,8 @@ pub(super) struct State {
     logs: BTreeMap<RelPath, File>,
     total: u64,
     events: u64,
+    /// Of the events that admit itself put there.
+    kinds: BTreeSet<String>,
     head: Digest,
     first: Vec<TimelineRow>,
     last: std::collections::VecDeque<TimelineRow>,
@@ -149,6 +151,7 @@ impl Recording {
             logs: BTreeMap::new(),
             total: 0,
             events: 0,
+            kinds: BTreeSet::new(),
             head: Digest::sha256(b""),
             first: Vec::new(),
             last: std::collections::VecDeque::new(),
@@ -165,12 +168,22 @@ impl Recording {
             limits,
             state: Mutex::new(state),
         };
-        this.event("run_started", Author::Admit, json!({ "directory_empty": true }))?;
+        this.event("run_started", Author::Admit, json!({ "directory_empty": this.began_empty() }))?;
         Ok(this)
     }
 
     pub fn path(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Whether nothing was in the directory when the run began.
+    pub fn began_empty(&self) -> bool {
+        self.dir.was_empty
+    }
+
+    /// Whether admit has put an event of this kind into the chain.
+    pub fn has_event(&self, kind: &str) -> bool {
+        self.state().kinds.contains(kind)
     }
 
     /// Sets the values that may stand in no artifact; the reviewed rules hold in any case.
@@ -404,6 +417,9 @@ impl Recording {
         }
         state.events += 1;
         state.head = head;
+        if by == Author::Admit {
+            state.kinds.insert(kind.to_owned());
+        }
         let row = TimelineRow {
             seq: event.seq,
             monotonic_ns: event.monotonic_ns,

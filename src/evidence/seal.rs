@@ -197,7 +197,7 @@ impl Recording {
             schema: Freshness::SCHEMA.to_string(),
             nonce: String::new(),
             seen: Vec::new(),
-            directory_made_empty: true,
+            directory_made_empty: self.began_empty(),
             boot_id: None,
             kernel: String::new(),
             started: report.started.clone(),

@@ -239,6 +239,7 @@ fn probe() -> Probe {
         verdict: Some(probe::read_again(api, "m", answer.as_bytes())),
         facts: None,
         secret_seen: None,
+        max_tokens: Some(1024),
         kept: vec![kept(true, reply("application/json", &list)), kept(false, answer)],
     }
 }

@@ -1,7 +1,7 @@
 //! The gate: facts -> admit or refuse, with every check's finding. Pure.
 //!
-//! Only [`decide`] can make an [`Admitted`], which carries the one [`Launch`] that was judged; nothing starts a provider
-//! without one.
+//! Only [`decide`] can make an [`Admitted`], which carries the one [`Launch`] that was judged; no run of a provider starts
+//! without one. What a binary shows of itself is asked without (`build/output.rs`): in a sandbox with it alone and no socket.
 
 mod refuse;
 mod request;

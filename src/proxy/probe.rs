@@ -75,6 +75,9 @@ pub struct Probe {
     /// The name of a known secret that a reply held. The reply is not read on then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_seen: Option<String>,
+    /// The token limit that the question had; absent where none was asked, or for an API whose requests have none.
+    #[serde(skip)]
+    pub max_tokens: Option<u64>,
     /// What was sent and received, in its order; files of their own keep it.
     #[serde(skip)]
     pub kept: Vec<Kept>,
@@ -145,6 +148,7 @@ async fn both(upstream: &Upstream, model: &str, limits: ProbeLimits, chat: Reque
         verdict: None,
         facts: None,
         secret_seen: None,
+        max_tokens: None,
         kept: Vec::new(),
     };
     let known = upstream.known(Vec::new());
@@ -175,6 +179,7 @@ async fn both(upstream: &Upstream, model: &str, limits: ProbeLimits, chat: Reque
             return out;
         }
     }
+    out.max_tokens = budget(&chat.body);
     let (reply, secret) = ask(upstream, &Ask::Chat(chat), limits, &known).await;
     let verdict = classify(&reply.facts, model, |reason| api.finish(reason));
     out.outcome = match verdict.class {
@@ -199,6 +204,13 @@ pub fn asked(api: &'static dyn WireApi, model: &str, list: bool) -> Result<(Stri
 
 fn question(api: &dyn WireApi, model: &str) -> Result<Request> {
     request(api, model, &api.probe(model, MAX_TOKENS))
+}
+
+/// The token limit in the body of a request.
+fn budget(body: &[u8]) -> Option<u64> {
+    let body = json::read(body).ok()?;
+    let names = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
+    names.iter().find_map(|name| body.get(name)?.as_u64())
 }
 
 /// What the bytes of a reply that was kept amount to, read once more.
@@ -285,4 +297,21 @@ pub(super) async fn ask(
     request.extend_from_slice(ask.body());
     let list = matches!(ask, Ask::Models(_));
     (Kept { list, begun, request, reply: passed, facts }, secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::api::list;
+    use crate::record::admission::Api;
+
+    #[test]
+    fn the_limit_of_a_question_is_read_from_what_is_sent() {
+        for api in Api::ALL {
+            let sent = question(list::of(api), "m").unwrap();
+            // Codex takes none.
+            let limit = (api != Api::OpenaiCodexResponses).then_some(u64::from(MAX_TOKENS));
+            assert_eq!(budget(&sent.body), limit, "{api:?}");
+        }
+    }
 }

@@ -28,7 +28,7 @@ const WORKDIR_BYTES: u64 = 512 << 20;
 const WORKDIR_INODES: u64 = 100_000;
 
 /// How much later than the supervision's clock those fire that stand behind it.
-pub const BEHIND: Duration = Duration::from_secs(60);
+const BEHIND: Duration = Duration::from_secs(60);
 
 /// What a launch is made from.
 pub struct Inputs<'a> {
@@ -93,7 +93,6 @@ pub fn make(inputs: &Inputs<'_>) -> Result<Launch> {
         clocks.rate = Some(limits.requests_per_second.unwrap_or(REQUESTS_PER_SECOND));
     }
     let requests = inputs.proxy.requests.min(limits.requests.unwrap_or(u32::MAX));
-    let files = fixture.workspace.iter();
     Ok(Launch {
         argv,
         directory: agent::path(&format!("{WORKDIR}/{}", agent.workspace(fixture)))?,
@@ -101,7 +100,7 @@ pub fn make(inputs: &Inputs<'_>) -> Result<Launch> {
         directories: prepared.directories,
         files: prepared.files,
         fixture: fixture.digest.clone(),
-        workspace: files.map(|(path, file)| (path.to_string(), file.bytes().to_vec())).collect(),
+        workspace: fixture.workspace.clone(),
         sandbox,
         binary: content.sha256.clone(),
         hardened,

@@ -80,6 +80,7 @@ impl Marks {
 /// Where the nonce was seen. `hostname` is what the sandbox itself answered.
 pub fn freshness<'a>(
     marks: &Marks,
+    began_empty: bool,
     hostname: Option<&str>,
     wire: Option<&'a ProxyRecord>,
     started: &Timestamp,
@@ -104,7 +105,7 @@ pub fn freshness<'a>(
             seen("sentinel", Some(sentinel.contains(&marks.nonce))),
             seen("first_request", in_request),
         ],
-        directory_made_empty: true,
+        directory_made_empty: began_empty,
         boot_id: boot_id(),
         kernel: kernel(),
         started: started.clone(),

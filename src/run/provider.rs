@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use cap_std::fs::Dir;
 use serde_json::{Value, json};
@@ -12,7 +11,6 @@ use super::agent::Agent;
 use super::agent::log::Claimed;
 use super::classify;
 use super::judge::{Bench, Judgement};
-use super::launch::BEHIND;
 use super::phases::Began;
 use super::proof::Marks;
 use super::reader::{self, Reader};
@@ -158,10 +156,9 @@ impl Watch for Watcher<'_> {
 /// record.
 fn furnish(around: &Around<'_>, launch: &Launch, sandbox: &Sandbox) -> Result<()> {
     let (dir, owner) = (workdir(sandbox)?, sandbox.owner());
-    let Around { run, agent, bench: Bench { fixture, .. }, .. } = *around;
+    let run = around.run;
     workdir::directories(dir, launch, owner)?;
-    let place = agent.workspace(fixture);
-    workspace::write(dir, &place, &fixture.workspace, owner)?;
+    workspace::write(dir, workspace_place(launch)?, &launch.workspace, owner)?;
     workdir::files(dir, launch, owner)?;
     for (path, file) in &launch.files {
         let kept = match file.role {
@@ -173,17 +170,20 @@ fn furnish(around: &Around<'_>, launch: &Launch, sandbox: &Sandbox) -> Result<()
     Ok(())
 }
 
-/// Reads the workspace back out of the sandbox: it holds the fixture's files and the one commit that can be made of
-/// them, whose id says that it has no parent.
-fn as_recorded(around: &Around<'_>, sandbox: &Sandbox) -> Result<()> {
-    let Around { agent, bench: Bench { fixture, .. }, .. } = *around;
-    let files = &fixture.workspace;
-    let place = agent.workspace(fixture);
-    let there = snapshot::take(workdir(sandbox)?, &place, fixture)?;
+fn workspace_place(launch: &Launch) -> Result<&str> {
+    let outside = || Error::new(Reason::Internal, "the workspace is outside of what is handed out");
+    launch.workspace_place().ok_or_else(outside)
+}
+
+/// Reads the workspace back out of the sandbox: it holds the launch's files and the one commit that can be made of
+/// them, whose id says that it has no parent. Gives the number of commits.
+fn as_recorded(around: &Around<'_>, launch: &Launch, sandbox: &Sandbox) -> Result<u64> {
+    let files = &launch.workspace;
+    let there = snapshot::take(workdir(sandbox)?, workspace_place(launch)?, around.bench.fixture)?;
     let first = workspace::first_commit(files)?;
     let found = there.head.as_ref().map(|head| head.id.to_string());
     if there.files == *files && there.faults.is_empty() && found == Some(first.to_string()) {
-        return Ok(());
+        return Ok(there.commits());
     }
     Err(Error::new(Reason::DigestMismatch, "the workspace in the sandbox is not the fixture's")
         .expected(first.to_string())
@@ -225,7 +225,7 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
     let mut sandbox = sandbox::start(launcher, &launch.sandbox)?;
     run.record("sandbox.json", "sandbox", sandbox.facts())?;
     furnish(around, launch, &sandbox)?;
-    as_recorded(around, &sandbox)?;
+    let commits = as_recorded(around, launch, &sandbox)?;
     let program = launch.argv.first().ok_or_else(missing("a launch without a program"))?;
     let hostname = hostname_and_program(around, program, &mut sandbox)?;
 
@@ -256,7 +256,7 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
 
     let command = command(launch);
     let facts = sandbox.facts().clone();
-    let reader = Reader::new(launcher, &agent.workspace(fixture), fixture, sandbox.owner())?;
+    let reader = Reader::new(launcher, workspace_place(launch)?, fixture, sandbox.owner())?;
     let said = Arc::<Mutex<Vec<u8>>>::default();
     let kept = agent.log_directory(fixture).is_none().then(|| Arc::clone(&said));
     let mut watcher = Watcher { around, said, judgement: None, reader, looking: None };
@@ -323,8 +323,7 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
         hostname,
         claimed,
         judgement,
-        // As read back before the start.
-        commits: 1,
+        commits,
         committed,
     };
     // Told to stop, admit judges nothing more: the seal has to be there within two seconds.
@@ -354,9 +353,10 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
 fn command(launch: &Launch) -> Command {
     let mut command = Command::new(launch.argv.clone(), launch.directory.clone());
     command.env = launch.env.clone();
-    // The supervision has clocks of its own; this one only stands behind them.
-    command.wall = launch.clocks.wall + BEHIND;
-    command.grace = Duration::from_secs(2);
+    // The supervision has clocks of its own; this one only stands behind them, as the proxy's does.
+    command.wall = launch.proxy.limits.wall;
+    command.grace = launch.clocks.grace;
+    // Of what is kept in memory. All of both streams goes to the record.
     command.stdout_cap = STREAM_CAP;
     command.stderr_cap = STREAM_CAP;
     command

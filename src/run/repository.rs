@@ -29,6 +29,8 @@ pub struct Head {
     pub id: CommitId,
     /// Whether the fixture's commit is its ancestor, or it is that commit.
     pub on_base: bool,
+    /// From the first one, or the fixture's, to this one.
+    pub commits: u64,
     pub files: Files,
 }
 
@@ -107,16 +109,17 @@ fn read_head(objects: &dyn Objects, base: &CommitId, id: CommitId) -> Result<Hea
     let mut left = MAX_ENTRIES;
     read_tree(objects, Oid::parse(tree.as_str())?, "", 0, &mut left, &mut files)?;
     let mut at = id.clone();
-    let mut on_base = at == *base;
+    let (mut on_base, mut commits) = (at == *base, 1);
     for _ in 0..MAX_COMMITS {
         if on_base {
             break;
         }
         let Some(parent) = first_parent(objects, &at)? else { break };
         at = parent;
+        commits += 1;
         on_base = at == *base;
     }
-    Ok(Head { id, on_base, files })
+    Ok(Head { id, on_base, commits, files })
 }
 
 fn describe(err: &Error) -> String {

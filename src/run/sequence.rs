@@ -524,7 +524,7 @@ impl Run<'_> {
             now: self.given.context.clock.now(),
             origin: ProviderOrigin::StandIn,
         };
-        verdict::fake(run, report, committed, &worked.sandbox, &done)
+        verdict::fake(run, report, &worked, committed, &done)
     }
 }
 

@@ -58,8 +58,13 @@ impl Snapshot {
     /// Where the files make no commit.
     pub fn committed(files: Files) -> Result<Self> {
         let id = workspace::first_commit(&files)?;
-        let head = Head { id, on_base: true, files: files.clone() };
+        let head = Head { id, on_base: true, commits: 2, files: files.clone() };
         Ok(Self { files, head: Some(head), ..Self::default() })
+    }
+
+    /// How many commits there are, counted from the fixture's.
+    pub fn commits(&self) -> u64 {
+        self.head.as_ref().map_or(0, |head| head.commits)
     }
 
     /// A digest over everything in it, to see whether anything changed between two looks.

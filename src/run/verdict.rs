@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::agent::{Agent, Required};
+use super::agent::{Agent, Required, fake};
 use super::baseline::Baselines;
 use super::classify::{self, Cause, Ended, Work};
 use super::facts::Gathered;
@@ -31,7 +31,6 @@ use crate::record::ids::Timestamp;
 use crate::record::report::SourceAdmission;
 use crate::record::sealed::Author;
 use crate::root::Root;
-use crate::sandbox::SandboxFacts;
 
 /// Fills in everything that is known before the start.
 pub(super) fn before(
@@ -169,6 +168,11 @@ fn require(report: &mut RunReport, kind: &str, seen: bool, by: Author) {
     }
 }
 
+/// As [`require`], of an event that admit itself puts into the chain.
+fn require_event(run: &Recording, report: &mut RunReport, kind: &str) {
+    require(report, kind, run.has_event(kind), Author::Admit);
+}
+
 /// As [`require`], of something in whose place something else was seen.
 fn require_or(report: &mut RunReport, kind: &str, seen: bool, by: Author, found: &str) {
     report.required_events.push(RequiredEvent { kind: kind.into(), seen, by });
@@ -222,6 +226,7 @@ pub fn provider(
 
     let fresh = proof::freshness(
         marks,
+        run.began_empty(),
         seen.hostname.as_deref(),
         Some(wire),
         &report.started,
@@ -236,13 +241,13 @@ pub fn provider(
     let claims = &seen.claimed;
     let disagree = claims.disagreements(wire);
     let agree = claims.faults.is_empty() && disagree.is_empty();
-    require(report, "gates_admitted", true, Author::Admit);
-    require(report, "case_process_started", true, Author::Admit);
+    require_event(run, report, "gates_admitted");
+    require_event(run, report, "case_process_started");
     let called = wire.exchanges.iter().any(|x| x.exchange > 0 && x.refused.is_none());
     require(report, "model_call", called, Author::Admit);
     require(report, "workspace_commit", seen.committed, Author::Admit);
-    require(report, "judge_finished", true, Author::Admit);
-    require(report, "process_end", true, Author::Admit);
+    require_event(run, report, "judge_finished");
+    require_event(run, report, "process_end");
     let code = report.backend_exit_code.unwrap_or_default();
     let status = (seen.end == End::Exited).then_some(code);
     let required = agent.required(claims, status);
@@ -305,20 +310,20 @@ pub fn provider(
 pub fn fake(
     run: &Recording,
     report: &mut RunReport,
+    engine: &fake::Worked,
     committed: bool,
-    sandbox: &SandboxFacts,
     worked: &Worked<'_>,
 ) -> Result<()> {
     let Worked { judgement, baselines, marks, expected, .. } = worked;
     report.evidence_class = EvidenceClass::Fake;
     judged(run, report, worked)?;
-    run.record(names::SANDBOX, "sandbox", sandbox)?;
+    run.record(names::SANDBOX, "sandbox", &engine.sandbox)?;
     let canary = marks.search(run.path())?;
-    let target = proof::no_target(sandbox, expected, None, 1, canary);
+    let target = proof::no_target(&engine.sandbox, expected, None, engine.commits, canary);
     run.record(names::NO_TARGET, "no_target_inspection", &target)?;
-    require(report, "gates_admitted", true, Author::Admit);
+    require_event(run, report, "gates_admitted");
     require(report, "workspace_commit", committed, Author::Admit);
-    require(report, "judge_finished", true, Author::Admit);
+    require_event(run, report, "judge_finished");
     close_events(report);
     let class = rejected(baselines.held(), target.passed, judgement);
     conclude(report, class.map(|class| Cause::new(class, "")), judgement);
@@ -491,6 +496,21 @@ mod tests {
         close_events(&mut report);
         assert!(!report.required_events_passed);
         assert_eq!(report.blockers, ["required event not seen: c", "d: no d"]);
+    }
+
+    #[test]
+    fn an_event_of_admits_own_is_seen_where_the_chain_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = crate::evidence::tests::begin(dir.path());
+        run.event("judge_finished", Author::Admit, serde_json::Value::Null).unwrap();
+        run.event("process_end", Author::Agent, serde_json::Value::Null).unwrap();
+        let mut report = draft();
+        for kind in ["judge_finished", "process_end"] {
+            require_event(&run, &mut report, kind);
+        }
+        let seen: Vec<bool> = report.required_events.iter().map(|event| event.seen).collect();
+        assert_eq!(seen, [true, false]);
+        assert_eq!(report.blockers, ["required event not seen: process_end"]);
     }
 
     #[test]

@@ -94,8 +94,48 @@ fn each_privilege_has_one_place() {
         only("env::var", &["host.rs"]);
         only("async fn", &["download/", "proxy/"]);
         only("tokio::", &["download/", "proxy/"]);
+        // Where programs of others are started: a provider's in a run of its launch, and where a build asks its output.
+        let asks = ["build/output.rs", "build/sandboxed.rs"];
+        let runs = ["run/provider.rs", "run/agent/fake.rs", "run/judge/room.rs"];
+        let tries = ["run/facts.rs", "doctor/sandbox.rs"];
+        only("sandbox::start(", &[&asks[..], &runs, &tries].concat());
+        let makes = ["build/output.rs", "build/kind.rs", "run/launch.rs"];
+        let reads = ["run/proof.rs", "check/launch.rs", "check/tests.rs", "sandbox/"];
+        only("Mount::Verified {", &[&makes[..], &reads].concat());
+        // And what a run starts is its launch, of which it makes no part itself.
+        if name == "run/provider.rs" {
+            for part in ["agent.workspace(", "fixture.workspace", "Duration::from"] {
+                only(part, &[]);
+            }
+        }
+        let mut imports = text.split("use crate::sandbox").skip(1);
+        if imports.any(|names| names.split(';').next().unwrap().contains("start")) {
+            faults.push(format!("{name} imports start: written sandbox::start( it is found"));
+        }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// A build is found again by a key that holds the code which decides it (`build.rs`). What this code uses is in the key,
+/// too, or is known to decide nothing of a build beside what the lock and its digests do.
+#[test]
+fn the_code_that_decides_a_build_is_in_its_key() {
+    let rules = std::fs::read_to_string(util::project().join("build.rs")).unwrap();
+    let decides = |module: &str| rules.contains(&format!("\"src/{module}\""));
+    let outside = ["context", "download", "error", "host", "record", "root", "secrets", "stop"];
+    let mut seen = 0;
+    for (path, text) in sources() {
+        if !decides(&module(&path)) {
+            continue;
+        }
+        for used in code(&text).iter().flat_map(|line| line.split("crate::").skip(1)) {
+            let used = used.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+            assert!(decides(used) || outside.contains(&used), "{} uses {used}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 100, "{seen} uses");
+    assert!(rules.contains("\"Cargo.lock\""), "the crates are in the key");
 }
 
 #[test]

@@ -213,16 +213,14 @@ pub fn store(facts: &mut Facts, store: Option<&Store>) {
         None => Found::Absent,
         Some(bun) => store.file(bun.binary_sha256.digest()).map(|file| file.map(drop)).into(),
     };
-    let report = facts.recorded.known().map(|recorded| &recorded.report);
-    let nar = report.and_then(|report| report.nar_hash.clone());
-    let (source_stored, packages_stored) = match (report, nar) {
-        (Some(report), Some(nar)) => {
+    let nar = facts.recorded.known().and_then(|recorded| recorded.report.nar_hash.clone());
+    let (source_stored, packages_stored) = match nar {
+        Some(nar) => {
             let found = store.tree(&nar.0);
-            let words = format!("{} {nar}", report.pinned_commit);
             let packages = packages(store, locked, &nar.0);
-            (found.map(|tree| tree.map(|_| words)).into(), packages.into())
+            (found.map(|tree| tree.map(|_| nar.to_string())).into(), packages.into())
         }
-        _ => (Found::Absent, Found::Absent),
+        None => (Found::Absent, Found::Absent),
     };
     facts.toolchain_stored = toolchain_stored;
     facts.source_stored = source_stored;

@@ -19,7 +19,7 @@ use crate::proxy::account::{Account, Helper};
 use crate::proxy::api;
 use crate::proxy::endpoint::{Credential, Endpoint};
 use crate::proxy::mock::Mock;
-use crate::proxy::probe::{self, MAX_TOKENS, Probe, ProbeLimits};
+use crate::proxy::probe::{self, Probe, ProbeLimits};
 use crate::proxy::upstream::Upstream;
 use crate::record;
 use crate::record::admission::{
@@ -314,5 +314,5 @@ fn probe_fact(probe: &Probe) -> ProbeFact {
         P::ListUnavailable | P::ReplyUnusable => failed(),
     };
     let listed = matches!(probe.outcome, P::Ready | P::ReplyUnusable);
-    ProbeFact { listed, max_tokens: MAX_TOKENS, outcome }
+    ProbeFact { listed, max_tokens: probe.max_tokens, outcome }
 }

@@ -4,7 +4,7 @@
 use crate::error::{Error, Reason, Result};
 use crate::run::fixture::Fixture;
 use crate::run::reader::Reader;
-use crate::run::snapshot::Snapshot;
+use crate::run::snapshot::{self, Snapshot};
 use crate::run::{patch, workspace};
 use crate::sandbox::{self, Launcher, Policy, SandboxFacts};
 
@@ -12,6 +12,8 @@ use crate::sandbox::{self, Launcher, Policy, SandboxFacts};
 #[derive(Debug)]
 pub struct Worked {
     pub snapshot: Snapshot,
+    /// Commits in the workspace at the start.
+    pub commits: u64,
     /// The walls that stood.
     pub sandbox: SandboxFacts,
 }
@@ -37,6 +39,7 @@ pub fn work(
     })?;
     let owner = sandbox.owner();
     let first = workspace::write(dir, below, &fixture.workspace, owner)?;
+    let commits = snapshot::take(dir, below, fixture)?.commits();
     if files != fixture.workspace {
         let before = &fixture.workspace;
         workspace::commit(dir, below, before, &files, &first, owner)?;
@@ -44,5 +47,5 @@ pub fn work(
     let snapshot = Reader::new(launcher, below, fixture, owner)?.read(dir)?;
     let facts = sandbox.facts().clone();
     sandbox.end();
-    Ok(Worked { snapshot, sandbox: facts })
+    Ok(Worked { snapshot, commits, sandbox: facts })
 }
