@@ -15,5 +15,6 @@ pub mod slurm;
 pub mod statistics;
 pub mod task;
 pub mod tree;
+pub mod verify;
 
 pub use directory::Campaign;

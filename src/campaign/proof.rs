@@ -3,14 +3,10 @@
 use std::path::Path;
 
 use super::tree;
-use crate::attest::{self, Held, Refused};
-use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::host::files::{self, Links};
 use crate::record::campaign::{CampaignRecord, InclusionProof};
-use crate::record::signing::Kind;
 use crate::record::{self, Record as _};
-use crate::verify::Signatures;
 
 /// The longest proof that is read, in bytes: 20 attempts, each with a reason.
 const MAX_PROOF: u64 = 1 << 20;
@@ -55,20 +51,4 @@ pub fn proven(proof: &InclusionProof) -> bool {
     let leaf = record::canonical(&proof.task);
     let same = u64::from(proof.task.index) == proof.leaf_index;
     same && tree::included(&leaf, proof.leaf_index, proof.tree_size, &proof.path, &proof.root_hash)
-}
-
-/// Who signed the count that the proof names, in the bundle that was given; `None` where none was.
-///
-/// # Errors
-/// Where the bundle or a key cannot be read.
-pub fn signed(
-    context: &Context,
-    proof: &InclusionProof,
-    signatures: &Signatures,
-) -> Result<Option<Result<Held, Refused>>> {
-    let Some(given) = signatures.given(context)? else { return Ok(None) };
-    let root = context.root()?;
-    let demand = signatures.demand(context, &root, Kind::Run)?;
-    let expected = [attest::campaign_of(proof)];
-    Ok(Some(attest::check(Some(&given), &expected, &demand, &context.clock.now())))
 }

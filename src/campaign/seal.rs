@@ -6,15 +6,12 @@ use serde::Serialize;
 
 use super::directory::{Campaign, PAGE, RECORD};
 use super::{count, page};
-use crate::attest::{self, Held, Refused};
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::record;
 use crate::record::campaign::{CampaignRecord, Task};
 use crate::record::ids::Digest;
-use crate::record::signing::Kind;
 use crate::root::{write_atomic, write_new};
-use crate::verify::{Signatures, bundle, runs};
 
 /// How long another collector has to write what it counted, and how often that is looked for.
 const OTHER: Duration = Duration::from_secs(2);
@@ -207,32 +204,6 @@ impl Checked {
         };
         self.differences.first().cloned().or_else(other)
     }
-}
-
-/// Who signed a campaign's count, or its plan, in the bundle that was given or lies beside its directory; `None` where
-/// nobody asks and nothing is there.
-///
-/// # Errors
-/// Where a bundle or a key cannot be read.
-pub fn signed(
-    context: &Context,
-    campaign: &Campaign,
-    record: &CampaignRecord,
-    signatures: &Signatures,
-) -> Result<Option<Result<Held, Refused>>> {
-    let given = signatures.given(context)?;
-    let asked = given.is_some();
-    let found = match given {
-        Some(given) => Some(given),
-        None => bundle(&runs::beside(&campaign.dir))?,
-    };
-    if !asked && found.is_none() {
-        return Ok(None);
-    }
-    let root = context.root()?;
-    let demand = signatures.demand(context, &root, Kind::Run)?;
-    let expected = [attest::campaign_result(&campaign.plan, record).into()];
-    Ok(Some(attest::check(found.as_deref(), &expected, &demand, &context.clock.now())))
 }
 
 /// Makes the count again from the runs and compares: every run is checked as `admit verify` does.

@@ -8,11 +8,11 @@ use super::app::App;
 use super::findings;
 use crate::campaign::count::title;
 use crate::campaign::plan::{self, Wanted};
-use crate::campaign::seal::{self, Counted, Difference};
+use crate::campaign::seal::{self, Counted};
 use crate::campaign::slurm::{self, Slurm};
 use crate::campaign::task::{self, Done};
-use crate::campaign::{Campaign, local, proof, scheduler};
-use crate::error::{Error, Kind, Reason, Result};
+use crate::campaign::{Campaign, local, proof, scheduler, verify};
+use crate::error::Result;
 use crate::record;
 use crate::record::campaign::{CampaignRecord, Count, TaskState};
 use crate::record::ids::Digest;
@@ -327,34 +327,21 @@ fn show_record(app: &App, args: &ShowArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// `admit verify DIR` of a campaign: 0 where the count is that of the runs, every task has a score and all succeeded; 1 where
-/// it is incomplete or a task failed; 5 where anything differs.
+/// `admit verify DIR` of a campaign.
 pub(super) fn verify(
     app: &App,
     dir: &Path,
     id: Option<&Digest>,
     signatures: &Signatures,
 ) -> Result<u8> {
-    let campaign = Campaign::open(dir, None)?;
-    let mut checked = seal::verify(&app.context, &campaign)?;
-    if let Some(id) = id.filter(|id| **id != checked.digest) {
-        checked.differences.push(Difference {
-            place: "campaign.json".into(),
-            expected: id.to_string(),
-            found: checked.digest.to_string(),
-        });
-    }
+    let verified = verify::campaign(&app.context, dir, id, signatures)?;
+    let (campaign, checked) = (&verified.campaign, &verified.checked);
+    let (signed, good) = (&verified.signed, verified.is_of_the_runs());
+    let (holds, done) = (verified.holds(), verified.succeeded());
     let ui = &app.ui;
-    let good = checked.fault().is_none();
-    let signed = match good {
-        true => seal::signed(&app.context, &campaign, &checked.record, signatures)?,
-        false => None,
-    };
-    let holds = good && !matches!(signed, Some(Err(_)));
     let tasks = ui::count(checked.record.tasks.len(), "task", "tasks");
     let all = checked.differences.len() + checked.other.len();
     let differences = ui::count(all, "difference", "differences");
-    let done = checked.record.complete && checked.record.total.failure == 0;
     let (mark, word, first) = match (holds, good) {
         (true, _) if done => (Mark::Good, "holds", format!("{tasks}, counted as they ended")),
         (true, _) => {
@@ -367,14 +354,14 @@ pub(super) fn verify(
         }
     };
     ui.verdict(mark, word, &first);
-    if let Some(Ok(held)) = &signed {
+    if let Some(Ok(held)) = signed {
         ui.value("signed", &format!("by {}", held.names()));
     }
-    if let Some(Err(no)) = &signed {
+    if let Some(Err(no)) = signed {
         findings::unsigned(ui, no);
     }
     if good {
-        lines(app, &campaign, &checked.record);
+        lines(app, campaign, &checked.record);
     } else {
         for one in &checked.differences {
             ui.row(Mark::Bad, &one.place, "");
@@ -393,41 +380,22 @@ pub(super) fn verify(
         "other": checked.other, "total": checked.record.total,
         "signature": findings::signature(signed.as_ref()),
     }));
-    Ok(match (good, signed) {
-        (false, _) => Kind::Digest.exit_code(),
-        (true, Some(Err(no))) => no.reason.kind().exit_code(),
-        (true, _) => u8::from(!checked.record.complete || checked.record.total.failure > 0),
-    })
+    Ok(verified.exit_code())
 }
 
-/// `admit verify FILE` of a task that was shown alone: 0 where it belongs to the count and succeeded, 1 where it did not succeed,
-/// 5 where it is no task of the count. Whose count it is, a signature says, or `--id` with the tree's hash.
+/// `admit verify FILE` of a task that was shown alone.
 pub(super) fn verify_proof(
     app: &App,
     file: &Path,
     id: Option<&Digest>,
     signatures: &Signatures,
 ) -> Result<u8> {
-    let shown = proof::read(file)?;
-    let task = &shown.task;
-    let differs = |what: &str, expected: String, found: String| {
-        let err = Error::new(Reason::CampaignDiffers, what).at(file.display().to_string());
-        Err(err.expected(expected).found(found))
-    };
-    if !proof::proven(&shown) {
-        let what = format!("task {} of {}", shown.leaf_index, shown.tree_size);
-        let expected = format!("{what} in the tree {}", shown.root_hash);
-        return differs("it proves nothing", expected, "another task, or another path".into());
-    }
-    if let Some(id) = id.filter(|id| **id != shown.root_hash) {
-        return differs("it is of another count", id.to_string(), shown.root_hash.to_string());
-    }
-    let signed = proof::signed(&app.context, &shown, signatures)?;
+    let verified = verify::task(&app.context, file, id, signatures)?;
+    let (shown, signed) = (&verified.shown, &verified.signed);
+    let (task, holds) = (&shown.task, verified.holds());
     let ui = &app.ui;
     let name = format!("task {} of {}", task.index, shown.tree_size);
-    let success = task.state == TaskState::Success;
-    let holds = !matches!(signed, Some(Err(_)));
-    let (mark, word) = match (holds, success) {
+    let (mark, word) = match (holds, verified.succeeded()) {
         (false, _) => (Mark::Bad, "fails"),
         (true, true) => (Mark::Good, "holds"),
         (true, false) => (Mark::Bad, "no"),
@@ -439,7 +407,7 @@ pub(super) fn verify_proof(
     }
     ui.value("plan", &shown.plan.to_string());
     ui.value("tree", &shown.root_hash.to_string());
-    let proof = match (&signed, id) {
+    let proof = match (signed, id) {
         (Some(Ok(held)), _) => format!("signed by {}", held.names()),
         (Some(Err(no)), _) => format!("{}: expected {}, found {}", no.reason, no.expected, no.found),
         (None, Some(_)) => "equal to the given id".into(),
@@ -455,8 +423,5 @@ pub(super) fn verify_proof(
         "root_hash": shown.root_hash, "task": task,
         "signature": findings::signature(signed.as_ref()),
     }));
-    Ok(match &signed {
-        Some(Err(no)) => no.reason.kind().exit_code(),
-        _ => u8::from(!success),
-    })
+    Ok(verified.exit_code())
 }

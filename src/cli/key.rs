@@ -55,7 +55,7 @@ struct Import {
 }
 
 /// This user's keys.
-pub(super) fn keys(app: &App) -> Result<Keys> {
+fn keys(app: &App) -> Result<Keys> {
     Ok(Keys::new(&app.context.host.data_dir()?))
 }
 

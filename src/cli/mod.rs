@@ -37,7 +37,6 @@ mod inspect;
 mod key;
 mod lock;
 mod model;
-mod model_write;
 mod pull;
 mod push;
 mod rebuild;
@@ -229,15 +228,12 @@ fn without_hidden(mut err: clap::Error) -> clap::Error {
 /// Says at once what a stopped command leaves. Those that seal what there is take the signal themselves.
 fn answer_signals(app: &App, command: &Command) -> Result<()> {
     use Command as C;
-    let own = matches!(
-        command,
-        C::Run(_)
-            | C::Campaign(_)
-            | C::Demo(_)
-            | C::Health(_)
-            | C::Validate(_)
-            | C::RebuildRound(_)
-    );
+    let own = match command {
+        C::Run(_) | C::Campaign(_) | C::Demo(_) => true,
+        C::Health(_) | C::Validate(_) | C::RebuildRound(_) => true,
+        C::Model(args) => args.asks(),
+        _ => false,
+    };
     if own {
         return Ok(());
     }

@@ -1,18 +1,17 @@
 //! `admit model …`: which models may answer an agent, and on whose word.
 
+use std::path::PathBuf;
+
 use serde_json::json;
 
 use super::App;
-use super::findings;
-use crate::attest::{self, Held, Refused};
-use crate::error::{Error, Reason, Result};
+use super::findings::{self, Shown};
+use crate::error::Result;
+use crate::model::{self, Add, Decide};
+use crate::proxy::survey::Offer;
 use crate::record;
-use crate::record::admission::{self, AdmissionStatus, ModelPair, ModelStatus, RecordFile};
-use crate::record::finding::Finding;
-use crate::record::ids::Digest;
-use crate::record::signing::Kind as Signed;
-use crate::root::Root;
-use crate::secrets;
+use crate::record::admission::{AdmissionStatus, ModelId, ModelPair};
+use crate::record::wire::ReplyClass;
 use crate::ui::{self, Mark};
 use crate::verify::Signatures;
 
@@ -23,10 +22,17 @@ pub(super) struct Args {
     command: Command,
 }
 
+impl Args {
+    /// Whether it asks a server, and so ends what it began where it is told to stop.
+    pub(super) fn asks(&self) -> bool {
+        matches!(&self.command, Command::Add(add) if add.probe)
+    }
+}
+
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Record an approval
-    Add(Box<super::model_write::Add>),
+    Add(Box<Add>),
     /// List every record with what it means now
     List,
     /// Print a record
@@ -38,7 +44,7 @@ enum Command {
     /// Mark a record as revoked
     Revoke(One),
     /// Record what was decided about a class of providers
-    Decide(Box<super::model_write::Decide>),
+    Decide(Box<Decide>),
 }
 
 /// One pair.
@@ -52,7 +58,7 @@ struct One {
 #[derive(Debug, clap::Args)]
 struct Import {
     /// The record
-    file: std::path::PathBuf,
+    file: PathBuf,
     /// Replace another record of the same pair
     #[arg(long)]
     replace: bool,
@@ -69,26 +75,122 @@ struct Check {
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     match &args.command {
-        Command::Add(add) => super::model_write::add(app, add),
+        Command::Add(args) if args.probe => probe(app, args),
+        Command::Add(args) => add(app, args),
         Command::List => list(app),
-        Command::Show(one) => show(app, &one.pair),
+        Command::Show(one) => {
+            app.ui.raw(&model::read(&app.context, &one.pair)?);
+            Ok(0)
+        }
         Command::Check(args) => check(app, args),
         Command::Import(args) => import(app, args),
         Command::Revoke(one) => revoke(app, &one.pair),
-        Command::Decide(decide) => super::model_write::decide(app, decide),
+        Command::Decide(args) => decide(app, args),
     }
 }
 
-/// What the root's record of `pair` means now, for stage 2.
-pub(super) fn status(app: &App, root: &Root, pair: &ModelPair) -> ModelStatus {
-    let file = match root.get(&pair.path()) {
-        Some(bytes) => RecordFile::Bytes(bytes.to_vec()),
-        None => RecordFile::Absent,
-    };
-    admission::status(&file, Some(pair), 2, &app.context.clock.now(), &secrets::rule_of)
+fn add(app: &App, args: &Add) -> Result<u8> {
+    let added = model::add(&app.context, args)?;
+    let pair = &args.pair;
+    let first = format!("{pair}, in the network {}", args.network);
+    app.ui.verdict(Mark::Good, "admitted", &first);
+    app.ui.value("record", &added.place.display().to_string());
+    app.ui.verdict(Mark::Good, "admitted", &format!("admit model check {pair}, or run with it"));
+    app.ui.json(&json!({
+        "schema": "admit.model-added/1", "file": added.place, "record": added.record,
+    }));
+    Ok(0)
 }
 
-pub(super) fn mark(status: AdmissionStatus) -> Mark {
+fn probe(app: &App, args: &Add) -> Result<u8> {
+    app.heed_signals()?;
+    let probed = model::probe(&app.context, args)?;
+    app.ui.finish();
+    let (found, proposal) = (&probed.found, &probed.proposal);
+    let best = found.best();
+    let first = match best {
+        Some(offer) => format!("{} over {}; nothing is recorded", args.pair, offer.api.as_str()),
+        None if found.offers.is_empty() => "nothing was sent, and nothing is recorded".into(),
+        None => format!("{} over none of these; nothing is recorded", args.pair),
+    };
+    let (mark, word) = match best {
+        Some(_) => (Mark::Good, "answers"),
+        None if found.offers.is_empty() => (Mark::Bad, "not asked"),
+        None => (Mark::Bad, "does not answer"),
+    };
+    app.ui.verdict(mark, word, &first);
+    findings::show(&app.ui, &found.checks, Shown::default());
+    for offer in &found.offers {
+        let mark = if offer.answers() { Mark::Good } else { Mark::Note };
+        app.ui.row(mark, offer.api.as_str(), &words(offer));
+    }
+    // Not broken at the width, so that it can be copied.
+    proposal.iter().for_each(|command| app.ui.line(&format!("  {command}")));
+    let last = match best {
+        Some(_) => {
+            "to record it, put in who approved it and what voids that, and type the command above"
+        }
+        None if found.offers.is_empty() => "mend what failed, and ask again",
+        None => "look at the model's server, or name another API: --api",
+    };
+    app.ui.verdict(mark, word, last);
+    let code = probed.exit_code();
+    app.ui.json(&json!({
+        "schema": "admit.model-probe/2", "pair": args.pair.to_string(), "checks": found.checks,
+        "apis": found.offers, "proposal": proposal, "exit_code": code,
+    }));
+    Ok(code)
+}
+
+/// What was found of an API, in words.
+fn words(offer: &Offer) -> String {
+    let mut out = Vec::new();
+    match offer.listed {
+        Some(true) => out.push("listed".to_owned()),
+        Some(false) if offer.others.is_empty() => out.push("not listed".into()),
+        Some(false) => {
+            let others: Vec<&str> = offer.others.iter().map(ModelId::as_str).collect();
+            out.push(format!("not listed; it lists {}", others.join(", ")));
+        }
+        None => {}
+    }
+    if let Some(name) = &offer.secret_seen {
+        out.push(format!("a reply held a secret: {name}"));
+    }
+    match &offer.answer {
+        Some(answer) if offer.answers() => {
+            out.push(
+                if answer.class == ReplyClass::OkTools { "a tool call" } else { "content" }.into(),
+            );
+        }
+        Some(answer) => out.push(format!("{}: {}", record::word(&answer.class), answer.detail)),
+        None => {}
+    }
+    if !offer.reasoning.is_empty() {
+        let fields: Vec<String> = offer.reasoning.iter().map(record::word).collect();
+        out.push(format!("reasons ({})", fields.join(", ")));
+    }
+    if let Some(verdict) = offer.as_reasoning.as_ref().filter(|_| !offer.reasons()) {
+        let (class, detail) = (record::word(&verdict.class), &verdict.detail);
+        out.push(format!("asked as a model that reasons, {class}: {detail}"));
+    }
+    match &offer.tools {
+        Some(_) if offer.calls() => out.push("tool calls whole".into()),
+        Some(tools) if tools.class == ReplyClass::OkText => {
+            out.push("a tool was offered, and it answered in text".into());
+        }
+        Some(tools) => {
+            out.push(format!("offered a tool, {}: {}", record::word(&tools.class), tools.detail));
+        }
+        None => {}
+    }
+    if let Some(tokens) = offer.context_window {
+        out.push(format!("{tokens} tokens of context"));
+    }
+    out.join("; ")
+}
+
+fn mark(status: AdmissionStatus) -> Mark {
     match status {
         AdmissionStatus::Admitted => Mark::Good,
         AdmissionStatus::NotAdmitted => Mark::Note,
@@ -97,41 +199,17 @@ pub(super) fn mark(status: AdmissionStatus) -> Mark {
 }
 
 fn list(app: &App) -> Result<u8> {
+    let rows = model::list(&app.context)?;
     let root = app.context.root()?;
-    let mut rows = Vec::new();
-    let (mut lines, mut admitting) = (Vec::new(), 0);
-    for (path, bytes) in root.below(ModelPair::DIR).filter(|(path, _)| path.ends_with(".json")) {
-        // A record is asked for by the pair that it names: what a run with that pair would be told.
-        let pair = admission::parse(bytes).ok().map(|record| record.pair());
-        let file = RecordFile::Bytes(bytes.to_vec());
-        let mut found = match &pair {
-            Some(pair) => {
-                admission::status(&file, Some(pair), 2, &app.context.clock.now(), &secrets::rule_of)
-            }
-            None => ModelStatus {
-                status: AdmissionStatus::InvalidAdmission,
-                reason: "no valid record; admit model check names the fault".into(),
-                record: None,
-            },
-        };
-        if pair.as_ref().is_some_and(|pair| pair.path() != path) {
-            found.status = AdmissionStatus::Mismatch;
-            found.reason = "its file has another name than its pair".into();
-        }
-        let name = pair.map_or_else(|| path.to_owned(), |pair| pair.to_string());
-        let text = format!("{} ({})", found.status.as_str(), found.reason);
-        admitting += usize::from(found.status == AdmissionStatus::Admitted);
-        lines.push((mark(found.status), name.clone(), text));
-        rows.push(json!({
-            "file": root.place(path), "pair": name, "status": found.status, "reason": found.reason,
-            "record": found.record,
-        }));
-    }
     app.ui.json(&json!({ "schema": "admit.model-list/1", "root": root.label(), "models": rows }));
-    let word = ui::count(lines.len(), "model", "models");
+    let word = ui::count(rows.len(), "model", "models");
+    let admitting = rows.iter().filter(|row| row.status == AdmissionStatus::Admitted).count();
     app.ui.verdict(Mark::Note, &word, &format!("{admitting} admitted now"));
-    lines.iter().for_each(|(mark, name, text)| app.ui.row(*mark, name, text));
-    let next = match lines.is_empty() {
+    for row in &rows {
+        let text = format!("{} ({})", row.status.as_str(), row.reason);
+        app.ui.row(mark(row.status), &row.pair, &text);
+    }
+    let next = match rows.is_empty() {
         true => "admit model add or admit model import puts one on record",
         false => "admit model check PROVIDER/MODEL says what a run would be told",
     };
@@ -139,95 +217,34 @@ fn list(app: &App) -> Result<u8> {
     Ok(0)
 }
 
-fn show(app: &App, pair: &ModelPair) -> Result<u8> {
-    let root = app.context.root()?;
-    let path = pair.path();
-    let bytes = root.get(&path).ok_or_else(|| missing(pair))?;
-    // Printing a record that holds a secret would spread it.
-    if let Some(rule) = secrets::rule_of(bytes) {
-        return Err(Error::new(Reason::BadRecord, "the record holds a secret")
-            .at(root.place(&path))
-            .found(rule));
-    }
-    app.ui.raw(bytes);
-    Ok(0)
-}
-
-fn missing(pair: &ModelPair) -> Error {
-    Error::new(Reason::NotFound, "no admission record for this pair")
-        .found(pair.to_string())
-        .hint("to see the records: admit model list; to record an approval: admit model add --help")
-}
-
-/// What the signatures of the record say; `None` where it admits nothing, or neither the policy nor the user asks.
-fn signed(
-    app: &App,
-    root: &Root,
-    pair: &ModelPair,
-    signatures: &Signatures,
-) -> Result<Option<Result<Held, Refused>>> {
-    let bytes = root.get(&pair.path());
-    let given = signatures.given(&app.context)?;
-    let Some(statement) = bytes.and_then(|bytes| attest::model_admission(bytes).ok()) else {
-        return Ok(None);
-    };
-    if root.config().require.of(Signed::Model).is_none() && given.is_none() {
-        return Ok(None);
-    }
-    let demand = signatures.demand(&app.context, root, Signed::Model)?;
-    let subject = Digest::sha256(bytes.unwrap_or_default());
-    let recorded = root.get(&attest::bundle_path(&subject));
-    let bundle = given.as_deref().or(recorded);
-    Ok(Some(attest::check(bundle, &[statement.into()], &demand, &app.context.clock.now())))
-}
-
-/// What the signatures say, as a finding.
-fn signature(outcome: &Result<Held, Refused>) -> Finding {
-    let expected = "the signatures that are asked for";
-    match outcome {
-        Ok(held) => Finding::ok("signature", expected, format!("signed by {}", held.names())),
-        Err(no) => Finding::failed("signature", no.reason, &no.expected, &no.found).fix(&no.fix),
-    }
-}
-
 fn check(app: &App, args: &Check) -> Result<u8> {
-    let root = app.context.root()?;
     let pair = &args.one.pair;
-    let found = status(app, &root, pair);
-    let signed = signed(app, &root, pair, &args.signatures)?;
-    let row = signed.as_ref().map(signature);
-    let good = found.status == AdmissionStatus::Admitted
-        && row.as_ref().is_none_or(|row| !row.is_failed());
+    let checked = model::check(&app.context, pair, &args.signatures)?;
+    let good = checked.admits();
     let (mark, word, last) = match good {
         true => {
             (Mark::Good, "admitted", "a run may use it; its address and key are not looked at here")
         }
         false => (Mark::Bad, "not admitted", "a run with it would be refused"),
     };
-    app.ui.verdict(mark, word, &format!("{pair}: {}: {}", found.status.as_str(), found.reason));
-    if let Some(row) = &row {
-        findings::one(&app.ui, row);
-    }
-    let next = match root.get(&pair.path()).is_some() {
+    let (status, reason) = (checked.status, &checked.reason);
+    app.ui.verdict(mark, word, &format!("{pair}: {}: {reason}", status.as_str()));
+    checked.signature.iter().for_each(|row| findings::one(&app.ui, row));
+    let next = match checked.recorded {
         _ if good => String::new(),
         true => format!("; admit model show {pair}"),
         false => "; admit model add --help, or admit model import --help".to_owned(),
     };
     app.ui.verdict(mark, word, &format!("{last}{next}"));
     app.ui.json(&json!({
-        "schema": "admit.model-check/1", "pair": pair.to_string(), "status": found.status,
-        "reason": found.reason, "file": root.place(&pair.path()),
-        "signature": row,
+        "schema": "admit.model-check/1", "pair": pair.to_string(), "status": status,
+        "reason": reason, "file": checked.file, "signature": checked.signature,
     }));
-    Ok(match (found.status, &signed) {
-        (_, Some(Err(no))) => no.reason.kind().exit_code(),
-        (AdmissionStatus::Admitted, _) => 0,
-        _ => crate::error::Kind::Refused.exit_code(),
-    })
+    Ok(checked.exit_code())
 }
 
 fn import(app: &App, args: &Import) -> Result<u8> {
-    let imported = crate::model::import(&app.context, &args.file, args.replace)?;
+    let imported = model::import(&app.context, &args.file, args.replace)?;
     let (pair, place) = (imported.record.pair(), imported.place.display());
     let already = if imported.new { "" } else { " (on record already)" };
     app.ui.verdict(Mark::Good, "admitted", &format!("{pair}{already}"));
@@ -241,18 +258,21 @@ fn import(app: &App, args: &Import) -> Result<u8> {
 }
 
 fn revoke(app: &App, pair: &ModelPair) -> Result<u8> {
-    let root = app.context.root()?;
-    let path = pair.path();
-    let bytes = root.get(&path).ok_or_else(|| missing(pair))?;
-    let mut record =
-        admission::parse(bytes).map_err(|err| crate::root::bad_record(&root.place(&path), &err))?;
-    record.status = admission::REVOKED.into();
-    let record = record.in_present_form();
-    let place = app.context.put(&path, &record::pretty(&record))?;
+    let place = model::revoke(&app.context, pair)?;
     app.ui.verdict(Mark::Good, "revoked", &format!("{pair}: no run may use it any more"));
     app.ui.verdict(Mark::Good, "revoked", &place.display().to_string());
     app.ui.json(
         &json!({ "schema": "admit.model-revoked/1", "pair": pair.to_string(), "file": place }),
     );
+    Ok(0)
+}
+
+fn decide(app: &App, args: &Decide) -> Result<u8> {
+    let decided = model::decide(&app.context, args)?;
+    app.ui.verdict(Mark::Good, "recorded", &format!("{}: {}", args.id, args.status));
+    app.ui.verdict(Mark::Good, "recorded", &decided.place.display().to_string());
+    app.ui.json(&json!({
+        "schema": "admit.decided/1", "file": decided.place, "record": decided.record,
+    }));
     Ok(0)
 }

@@ -11,11 +11,11 @@ use super::campaign;
 use super::findings::{self, Shown};
 use crate::campaign::directory;
 use crate::check::Check;
-use crate::error::{Error, Kind, Reason, Result};
+use crate::error::{Error, Reason, Result};
 use crate::evidence::{Level, RunCheck};
 use crate::lock::Spec;
 use crate::record;
-use crate::record::evidence::{RunReport, RunStatus};
+use crate::record::evidence::RunStatus;
 use crate::record::ids::{Digest, Timestamp};
 use crate::ui::{self, Mark};
 use crate::verify::{self, Options, Signatures, Verified, runs};
@@ -64,7 +64,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
             Some(dir) if dir.join(directory::PLAN).exists() => {
                 return campaign::verify(app, &dir, args.id.as_ref(), signatures);
             }
-            Some(dir) => return verify_run(app, &dir, args, signatures),
+            Some(dir) => return verify_run(app, &dir, args),
             None if args.id.is_some() || !args.accept.is_empty() || args.since.is_some() => {
                 return Err(Error::new(
                     Reason::BadArgument,
@@ -147,25 +147,21 @@ fn show_all(app: &App, all: &[Verified], shown: Shown) {
     app.ui.verdict(mark, word, &text);
 }
 
-/// Checks the run directory and says what was found. The exit code is 0, that of the first fault, or 1 for intact
-/// evidence of a run that is not accepted.
-fn verify_run(app: &App, run: &Path, args: &Args, signatures: &Signatures) -> Result<u8> {
-    let root = app.context.root()?;
-    let id = args.id.as_ref();
-    let (checked, signed) = runs::check(&app.context, &root, run, id, signatures)?;
-    let in_time = |report: &RunReport| {
-        args.since.as_ref().is_none_or(|since| report.started.unix() >= since.unix())
+fn verify_run(app: &App, run: &Path, args: &Args) -> Result<u8> {
+    let wanted = runs::Wanted {
+        id: args.id.clone(),
+        accept: args.accept.clone(),
+        since: args.since.clone(),
+        signatures: args.signatures.clone(),
     };
-    let accepted =
-        |report: &RunReport| runs::accepts(report.status, &args.accept) && in_time(report);
-    let accepts: Vec<RunStatus> =
-        RunStatus::ALL.into_iter().filter(|status| runs::accepts(*status, &args.accept)).collect();
-    let mut answer = run_check(&checked);
-    answer["accepts"] = json!(accepts);
-    answer["holds"] =
-        json!(checked.level.is_some() && checked.report.as_ref().is_some_and(accepted));
+    let verified = runs::verify(&app.context, run, &wanted)?;
+    let (checked, signed) = (&verified.check, &verified.signed);
+    let (holds, code) = (verified.holds(), verified.exit_code());
+    let mut answer = run_check(checked);
+    answer["accepts"] = json!(verified.accepts);
+    answer["holds"] = json!(holds);
     answer["signature"] = findings::signature(signed.as_ref());
-    if let Some(Err(no)) = &signed {
+    if let Some(Err(no)) = signed {
         answer["signature"]["fix"] = json!(no.fix);
     }
     app.ui.json(&answer);
@@ -180,27 +176,25 @@ fn verify_run(app: &App, run: &Path, args: &Args, signatures: &Signatures) -> Re
         checked.notes.iter().for_each(|note| app.ui.remark(note));
         let count = ui::count(checked.faults.len(), "fault", "faults");
         app.ui.verdict(Mark::Bad, "fails", &format!("{count} in {} files", checked.files));
-        return Ok(err.kind().exit_code());
+        return Ok(code);
     }
     checked.notes.iter().for_each(|note| app.ui.remark(note));
-    if let Some(Err(no)) = &signed {
+    if let Some(Err(no)) = signed {
         app.ui.verdict(Mark::Bad, "fails", &format!("{name}: the signatures do not do"));
         findings::unsigned(&app.ui, no);
         let files = format!("all {} files are as they were sealed", checked.files);
         app.ui.verdict(Mark::Bad, "fails", &format!("{}; {files}", no.reason));
-        return Ok(no.reason.kind().exit_code());
+        return Ok(code);
     }
-    let (Some(level), Some(report)) = (checked.level, &checked.report) else {
-        // No fault, no level and no refused signature: there is no such answer of a check.
-        return Err(Error::new(Reason::Internal, "a run that was not checked to the end"));
-    };
-    let (holds, status) = (accepted(report), report.status.as_str());
+    // Without a report something is wrong, and was said.
+    let Some(report) = &checked.report else { return Ok(code) };
+    let status = report.status.as_str();
     let (mark, word) = if holds { (Mark::Good, "holds") } else { (Mark::Bad, "no") };
     let whole = format!("{name}: all {} files are as they were sealed", checked.files);
     app.ui.verdict(mark, word, &format!("{whole}; the run ended {status}"));
-    let proof = match (level, &signed) {
+    let proof = match (checked.level, signed) {
         (_, Some(Ok(held))) => format!("signed by {}", held.names()),
-        (Level::EqualToId, _) => level.as_str().to_owned(),
+        (Some(Level::EqualToId), _) => Level::EqualToId.as_str().to_owned(),
         _ => "self-consistent: who can write here could have sealed it anew; --id DIGEST or a signature proves more"
             .to_owned(),
     };
@@ -209,17 +203,17 @@ fn verify_run(app: &App, run: &Path, args: &Args, signatures: &Signatures) -> Re
     if let Some(id) = &checked.id {
         app.ui.value("id", &id.to_string());
     }
-    if let Some(since) = args.since.as_ref().filter(|_| !in_time(report)) {
+    if let Some(since) = args.since.as_ref().filter(|_| !verified.in_time) {
         app.ui.value("wanted", &format!("a run that began at {since} or later"));
     }
-    if !runs::accepts(report.status, &args.accept) {
-        let accepts: Vec<&str> = accepts.iter().map(|status| status.as_str()).collect();
+    if !verified.ended_so {
+        let accepts: Vec<&str> = verified.accepts.iter().map(|status| status.as_str()).collect();
         let named = args.subject.as_deref().unwrap_or_default();
         app.ui.value("wanted", &format!("a run that ended {}", accepts.join(" or ")));
         app.ui.value("do", &format!("admit verify {named} --accept {status}, if that is enough"));
     }
     app.ui.verdict(mark, word, &format!("intact evidence of a run that ended {status}"));
-    Ok(if holds { 0 } else { Kind::No.exit_code() })
+    Ok(code)
 }
 
 /// A check as data.

@@ -19,6 +19,9 @@ use super::ids::{Name, Timestamp};
 use super::network::names_an_address;
 use super::text::{ParseError, own_text, serde_text, words};
 
+/// Longest admission record that is read.
+pub const MAX_RECORD: u64 = 1 << 20;
+
 own_text! {
     /// A model's id as its server lists it: 1 to 128 printable ASCII characters without spaces, quotes or backslashes.
     #[derive(JsonSchema)]

@@ -9,7 +9,7 @@ use crate::attest::{self, Demand};
 use crate::check::gather;
 use crate::context::Context;
 use crate::download::exchange::Sent;
-use crate::error::{Error, Kind, Reason, Result};
+use crate::error::{Error, Reason, Result};
 use crate::lock::{self, Spec};
 use crate::record;
 use crate::record::dsse;
@@ -50,7 +50,8 @@ pub fn push(context: &Context, spec: &Spec, reference: &Reference) -> Result<Pus
             .at(reference.to_string())
             .hint(format!("admit push {name} {}", reference.repository())));
     }
-    holds(context, spec, &name)?;
+    // Others would take it for good.
+    verify::require_holds(context, spec, &[], "share")?.map_err(|unverified| unverified.error)?;
     let recorded = gather::recorded(&root, &locked)?
         .ok_or_else(|| Error::new(Reason::NotRecorded, "the build is not on record").at(&*name))?;
     let report = recorded.report.as_built();
@@ -112,24 +113,6 @@ pub fn push(context: &Context, spec: &Spec, reference: &Reference) -> Result<Pus
         statements,
         sent,
     })
-}
-
-/// Refuses what `admit verify` does not say yes to: others would take it for good.
-fn holds(context: &Context, spec: &Spec, name: &str) -> Result<()> {
-    let options = verify::Options { provider: Some(spec.clone()), ..verify::Options::default() };
-    let verified = verify::verify(context, &options)?;
-    let bad: Vec<_> = verified.iter().flat_map(|one| one.faults()).collect();
-    if bad.is_empty() && verified.iter().all(verify::Verified::holds) {
-        return Ok(());
-    }
-    let digest = bad.iter().any(|finding| finding.kind == Some(Kind::Digest));
-    let reason = if digest { Reason::DigestMismatch } else { Reason::AttestRefused };
-    let bad: Vec<&str> = bad.iter().map(|finding| finding.id.as_str()).collect();
-    Err(Error::new(reason, "what admit cannot verify it does not share")
-        .at(name)
-        .expected("every check of admit verify")
-        .found(format!("not: {}", bad.join(", ")))
-        .hint(format!("what to do: admit verify {name}")))
 }
 
 /// Every envelope that the root holds about the build, where one of them is a signature on its provenance that counts here.

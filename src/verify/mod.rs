@@ -2,6 +2,7 @@
 //! to, asks no server.
 
 pub mod history;
+mod require;
 pub mod runs;
 mod signatures;
 
@@ -23,6 +24,7 @@ use crate::root::Root;
 use crate::sandbox::Launcher;
 use crate::store::Store;
 
+pub use require::{Unverified, require_holds};
 pub use signatures::{Signatures, bundle};
 
 /// What to verify.

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use super::signatures::{Signatures, bundle};
 use crate::attest::{self, Held, Refused};
 use crate::context::Context;
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, Kind as ErrorKind, Reason, Result};
 use crate::evidence::{self, Level, RunCheck, glance};
 use crate::record::evidence::{RunReport, RunStatus};
-use crate::record::ids::Digest;
+use crate::record::ids::{Digest, Timestamp};
 use crate::record::signing::Kind;
 use crate::root::Root;
 
@@ -168,9 +168,88 @@ pub fn check(
     Ok((checked, Some(outcome)))
 }
 
-/// Whether intact evidence of a run that ended so is a yes: a pass is, and what the caller names besides.
-pub fn accepts(status: RunStatus, also: &[RunStatus]) -> bool {
-    status == RunStatus::Pass || also.contains(&status)
+/// What a run is held against.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// The id that it was sealed under, where that came by another way.
+    pub id: Option<Digest>,
+    /// Ends that are a yes beside a pass.
+    pub accept: Vec<RunStatus>,
+    /// An earlier run, signed or not, is no run of now.
+    pub since: Option<Timestamp>,
+    pub signatures: Signatures,
+}
+
+impl Wanted {
+    /// Whether intact evidence of a run that ended so is a yes.
+    fn accepts(&self, status: RunStatus) -> bool {
+        status == RunStatus::Pass || self.accept.contains(&status)
+    }
+}
+
+/// The answer for a run.
+#[derive(Debug)]
+pub struct RunVerified {
+    pub check: RunCheck,
+    /// Who signed it; `None` where nobody asks and nothing is there.
+    pub signed: Option<Result<Held, Refused>>,
+    /// Every end that was a yes.
+    pub accepts: Vec<RunStatus>,
+    /// Whether it ended in one of them.
+    pub ended_so: bool,
+    /// Whether it began no earlier than was asked.
+    pub in_time: bool,
+}
+
+impl RunVerified {
+    fn new(
+        check: RunCheck,
+        signed: Option<Result<Held, Refused>>,
+        wanted: &Wanted,
+    ) -> Result<Self> {
+        let refused = matches!(signed, Some(Err(_)));
+        if check.faults.is_empty() && !refused && (check.level.is_none() || check.report.is_none())
+        {
+            return Err(Error::new(Reason::Internal, "a run that was not checked to the end"));
+        }
+        let report = check.report.as_ref();
+        let ended_so = report.is_some_and(|report| wanted.accepts(report.status));
+        let since = wanted.since.as_ref().map(Timestamp::unix);
+        let in_time =
+            report.is_some_and(|report| since.is_none_or(|it| report.started.unix() >= it));
+        let accepts = RunStatus::ALL.into_iter().filter(|status| wanted.accepts(*status)).collect();
+        Ok(Self { check, signed, accepts, ended_so, in_time })
+    }
+
+    pub fn holds(&self) -> bool {
+        self.check.level.is_some() && self.ended_so && self.in_time
+    }
+
+    /// 0 for yes; that of the first fault, or of signatures that do not do; 1 for intact evidence of a run that is not
+    /// accepted.
+    pub fn exit_code(&self) -> u8 {
+        match (self.check.faults.first(), &self.signed) {
+            (Some(fault), _) => fault.kind.reason().kind().exit_code(),
+            (None, Some(Err(no))) => no.reason.kind().exit_code(),
+            (None, _) => {
+                if self.holds() {
+                    0
+                } else {
+                    ErrorKind::No.exit_code()
+                }
+            }
+        }
+    }
+}
+
+/// Whether a run directory is what was sealed, was signed as is asked, and is of a run that is `wanted`.
+///
+/// # Errors
+/// Where the directory, a bundle or a key cannot be read.
+pub fn verify(context: &Context, run: &Path, wanted: &Wanted) -> Result<RunVerified> {
+    let root = context.root()?;
+    let (check, signed) = check(context, &root, run, wanted.id.as_ref(), &wanted.signatures)?;
+    RunVerified::new(check, signed, wanted)
 }
 
 /// The run that a text means: what looks like a path, `latest`, and the name of one of this user's runs. Any other word is
@@ -185,14 +264,71 @@ pub fn named(context: &Context, text: &str) -> Result<Option<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::{Fault, FaultKind};
+
+    const AT: &str = "2026-11-20T12:00:00Z";
+
+    fn verified(
+        status: RunStatus,
+        faults: &[FaultKind],
+        refused: Option<Reason>,
+        wanted: &Wanted,
+    ) -> RunVerified {
+        let none = String::new;
+        let fault = |kind| Fault { kind, path: none(), expected: none(), found: none() };
+        let faults: Vec<Fault> = faults.iter().copied().map(fault).collect();
+        let level = (faults.is_empty() && refused.is_none()).then_some(Level::SelfConsistent);
+        let report = RunReport { status, ..RunReport::draft("toy", "case", &AT.parse().unwrap()) };
+        let check = RunCheck { level, faults, report: Some(report), ..RunCheck::default() };
+        let no = |reason| Refused { reason, expected: none(), found: none(), fix: none() };
+        RunVerified::new(check, refused.map(|reason| Err(no(reason))), wanted).unwrap()
+    }
+
+    fn code(status: RunStatus, accept: &[RunStatus], since: Option<&str>) -> u8 {
+        let since = since.map(|time| time.parse().unwrap());
+        let wanted = Wanted { accept: accept.to_vec(), since, ..Wanted::default() };
+        let verified = verified(status, &[], None, &wanted);
+        assert_eq!(verified.holds(), verified.exit_code() == 0);
+        verified.exit_code()
+    }
 
     #[test]
     fn a_pass_is_always_a_yes_and_nothing_else_unless_it_is_named() {
         for status in RunStatus::ALL {
-            assert_eq!(accepts(status, &[]), status == RunStatus::Pass);
-            assert!(accepts(status, &[status]));
-            assert!(accepts(RunStatus::Pass, &[status]));
+            assert_eq!(code(status, &[], None), u8::from(status != RunStatus::Pass));
+            assert_eq!(code(status, &[status], None), 0);
+            assert_eq!(code(RunStatus::Pass, &[status], None), 0);
         }
-        assert!(!accepts(RunStatus::Fail, &[RunStatus::Rehearsed]));
+        assert_eq!(code(RunStatus::Fail, &[RunStatus::Rehearsed], None), 1);
+    }
+
+    #[test]
+    fn a_run_that_began_before_what_is_asked_for_is_no_yes() {
+        for (since, expected) in [(AT, 0), ("2026-11-20T11:59:59Z", 0), ("2026-11-20T12:00:01Z", 1)]
+        {
+            assert_eq!(code(RunStatus::Pass, &[], Some(since)), expected, "{since}");
+        }
+        let late = Some("2026-11-20T12:00:01Z");
+        assert_eq!(code(RunStatus::Fail, &[RunStatus::Fail], late), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_decides_the_exit_code_whatever_the_run_ended_as() {
+        let wanted = Wanted::default();
+        for status in RunStatus::ALL {
+            let changed = [FaultKind::Changed, FaultKind::Missing];
+            let missing = Some(Reason::SignatureMissing);
+            for (faults, refused, expected) in [
+                (&changed[..], None, changed[0].reason()),
+                (&changed[1..], missing, changed[1].reason()),
+                (&[], missing, Reason::SignatureMissing),
+            ] {
+                let verified = verified(status, faults, refused, &wanted);
+                assert!(!verified.holds());
+                assert_eq!(verified.exit_code(), expected.kind().exit_code());
+            }
+        }
+        // Nothing wrong, and nothing found out either, is no answer.
+        assert!(RunVerified::new(RunCheck::default(), None, &wanted).is_err());
     }
 }

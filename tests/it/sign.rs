@@ -447,6 +447,37 @@ fn a_policy_refuses_each_departure_with_its_own_reason() {
     world.admit(&["trust", "."]).refuse(2, "bad_record");
 }
 
+/// A verdict is signed as what verify says now. Under a policy for builds that leaves no way to sign one before the build is
+/// signed, but where the verdict is that signature: on a binary that was built elsewhere.
+#[test]
+fn a_verdict_says_what_verify_says_and_comes_first_where_it_is_the_builds_signature() {
+    let world = world();
+    let ask = |world: &World| {
+        let signer = signer("release", &shown(world, "release", "public"), "");
+        world
+            .put("admit.toml", format!("{signer}[require]\nbuild = {{ signers = ['release'] }}\n"));
+        world.admit(&["verify", "understudy"]).expect(3);
+    };
+    ask(&world);
+    let verdict = ["attest", "verdict", "understudy", "--key", "release", "--json"];
+    let refused = world.admit(&verdict).refuse(3, "attest_refused").json();
+    assert_eq!(refused["found"], "not: build_signed");
+    sign(&world, "build", "understudy", "release");
+    world.admit(&verdict).expect(0);
+
+    let binary = world.path().join("ca");
+    let built = world.admit(&["build", "understudy", "--json"]).expect(0).json();
+    std::fs::copy(built["output"].as_str().unwrap(), &binary).unwrap();
+    mode(&binary, 0o755);
+    let adopter = World::new();
+    let adopt = ["adopt", "understudy", "--binary", binary.to_str().unwrap(), "--record"];
+    adopter.admit(&adopt).expect(0);
+    adopter.admit(&["key", "new", "release"]).expect(0);
+    ask(&adopter);
+    sign(&adopter, "verdict", "understudy", "release");
+    adopter.admit(&["verify", "understudy"]).expect(0);
+}
+
 #[test]
 fn the_gate_asks_for_the_signatures_and_a_run_is_signed_by_its_id() {
     let world = world();

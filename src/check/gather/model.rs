@@ -14,7 +14,6 @@ use crate::download::config::NetConfig;
 use crate::error::{Error, Reason, Result};
 use crate::host;
 use crate::host::files::{self, Links};
-use crate::model::MAX_RECORD;
 use crate::proxy::account::{Account, Helper};
 use crate::proxy::api;
 use crate::proxy::endpoint::{Credential, Endpoint};
@@ -23,7 +22,8 @@ use crate::proxy::probe::{self, Probe, ProbeLimits};
 use crate::proxy::upstream::Upstream;
 use crate::record;
 use crate::record::admission::{
-    self, AdmissionStatus, ModelAdmission, ModelKind, ModelPair, ModelStatus, RecordFile,
+    self, AdmissionStatus, MAX_RECORD, ModelAdmission, ModelKind, ModelPair, ModelStatus,
+    RecordFile,
 };
 use crate::record::credential::Credential as Wanted;
 use crate::record::failure::FailureClass;
