@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::attest::ModelPredicate;
 use crate::check::launch::LaunchRecord;
+use crate::evidence::GateRecord;
 use crate::record::admission::ModelAdmission;
 use crate::record::bunlock::BunLock;
 use crate::record::campaign::{CampaignPlan, CampaignRecord, InclusionProof};
@@ -19,7 +20,6 @@ use crate::record::sealed::{Event, Freshness, Manifest, NoTargetProof, Seal, Spa
 use crate::record::wire::ProxyRecord;
 use crate::record::{Record, Schema};
 use crate::root::Config;
-use crate::run::gate_record::GateRecord;
 use crate::run::judge::JudgeRow;
 use crate::run::tools::ToolFacts;
 use crate::sandbox::SandboxFacts;

@@ -11,12 +11,14 @@ use serde_json::Value;
 
 use super::fault::{Fault, FaultKind, fault};
 use super::files::{MAX_RECORD, RunDir};
+use super::gate::GateRecord;
 use super::names;
 use super::wire::{PROBE_LIST, forwarded, probe_question, shown};
 use crate::check::Check;
 use crate::error::Error;
+use crate::proxy::api;
 use crate::proxy::http1::head_end;
-use crate::proxy::{api, probe};
+use crate::proxy::probe::{self, Probe, ProbeOutcome};
 use crate::record;
 use crate::record::admission::ModelKind;
 use crate::record::evidence::{
@@ -120,14 +122,14 @@ impl Differences<'_> {
     }
 
     fn gates(&mut self) {
-        let Some(gates) = self.record::<Value>(names::GATE) else { return };
+        let Some(gates) = self.record::<GateRecord>(names::GATE) else { return };
         let report = self.report;
-        if serde_json::to_value(&report.gates).ok().as_ref() != Some(&gates["gates"]) {
+        if record::to_value(&report.gates) != record::to_value(&gates.gates) {
             let expected = format!("the {} gates of report.json", report.gates.len());
             self.add(names::GATE, expected, "other gates or answers".into());
         }
-        self.same(names::GATE, "admitted", Some(true), gates["admitted"].as_bool());
-        self.same(names::GATE, "backend", Some(report.backend.as_str()), gates["engine"].as_str());
+        self.same(names::GATE, "admitted", true, gates.admitted);
+        self.same(names::GATE, "backend", report.backend.as_str(), gates.engine.as_str());
     }
 
     fn events(&mut self, kinds: &BTreeSet<String>) {
@@ -156,10 +158,10 @@ impl Differences<'_> {
         const PROXY: &str = "backend/bridge.json";
         let Some(proxy) = self.record::<ProxyRecord>(PROXY) else { return };
         let report = self.report;
-        let gates: Value = typed(self.dir, names::GATE).unwrap_or_default();
+        let gates: Option<GateRecord> = typed(self.dir, names::GATE).ok();
         // What does not stand there is the one that can be less.
-        let origin = serde_json::from_value(gates["provider_origin"].clone());
-        let kind = serde_json::from_value(gates["model_kind"].clone());
+        let origin = gates.as_ref().and_then(|gates| gates.provider_origin);
+        let kind = gates.as_ref().and_then(|gates| gates.model_kind);
         let (origin, kind) =
             (origin.unwrap_or(ProviderOrigin::StandIn), kind.unwrap_or(ModelKind::Scripted));
         let network = proxy.network_class.as_deref();
@@ -169,7 +171,7 @@ impl Differences<'_> {
         // Exchange 0 was before the proxy was there.
         let agents = report.wire.iter().filter(|row| row.number > 0).count();
         let reported = agents as u64 + report.wire_omitted;
-        self.probe(&gates);
+        self.probe(gates.and_then(|gates| gates.probe).as_ref());
         self.same(PROXY, "exchanges", reported, proxy.exchanges.len() as u64);
         if !proxy.hosts_asked.is_empty() || !report.hosts_asked.is_empty() {
             let clean = cleaner(self.dir);
@@ -221,15 +223,15 @@ impl Differences<'_> {
 
     /// What the model was asked before the start: the requests are those that a probe makes, and the replies, read once
     /// more, are what the gate saw.
-    fn probe(&mut self, gates: &Value) {
-        let (report, probe) = (self.report, &gates["probe"]);
+    fn probe(&mut self, probe: Option<&Probe>) {
+        let report = self.report;
         let kept = report.wire.iter().filter(|row| row.number == 0).count();
         let asked = report
             .gates
             .iter()
             .any(|gate| gate.id == Check::ResponseShape.id() && gate.state == State::Ok);
         if kept == 0 {
-            if asked || !probe.is_null() {
+            if asked || probe.is_some() {
                 let found = "none in the report".to_owned();
                 self.add(names::GATE, "the probe's exchange".into(), found);
             }
@@ -241,7 +243,8 @@ impl Differences<'_> {
             .and_then(|api| serde_json::from_value(Value::from(api)).ok().map(api::list::of));
         let lists = api.is_none_or(|api| api.list().is_some());
         self.same(names::GATE, "requests of the probe", kept, if lists { 2 } else { 1 });
-        self.same(names::GATE, "probe/outcome", Some("ready"), probe["outcome"].as_str());
+        let outcome = probe.map(|probe| probe.outcome);
+        self.same(names::GATE, "probe/outcome", Some(ProbeOutcome::Ready), outcome);
         let (request, name) = probe_question();
         let model = report.case_model.as_deref().unwrap_or_default();
         let Some(reply) = self.bytes(&name) else { return };
@@ -249,8 +252,8 @@ impl Differences<'_> {
             return;
         };
         let again = probe::read_again(api, model, &reply);
-        let again = serde_json::to_value(&again).unwrap_or_default();
-        self.same(&name, "the probe's verdict", &probe["verdict"], &again);
+        let verdict = probe.and_then(|probe| probe.verdict.as_ref());
+        self.same(&name, "the probe's verdict", verdict, Some(&again));
         self.asked(&request, probe::asked(api, model, false));
         if lists {
             self.asked(PROBE_LIST.0, probe::asked(api, model, true));
@@ -273,11 +276,12 @@ impl Differences<'_> {
     }
 
     /// The list of models that the probe was given names the model.
-    fn listed(&mut self, model: &str, probe: &Value) {
+    fn listed(&mut self, model: &str, probe: Option<&Probe>) {
         let name = PROBE_LIST.1;
         let Some(reply) = self.bytes(name) else { return };
         let ids = probe::ids(&reply).unwrap_or_default();
-        self.same(name, "models_listed", probe["models_listed"].as_u64(), Some(ids.len() as u64));
+        let listed = probe.map(|probe| probe.models_listed);
+        self.same(name, "models_listed", listed, Some(ids.len() as u64));
         self.same(name, "that the model is listed", true, ids.contains(model));
     }
 

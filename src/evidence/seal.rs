@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 use serde::Serialize;
 use serde_json::json;
 
+use super::gate::GateRecord;
 use super::names;
 use super::recorder::{Kept, Recording, State, rel};
 use super::texts::{clean_texts, ids, withhold};
@@ -209,13 +210,8 @@ impl Recording {
             does_not_prove: vec!["anything: the run ended before a proof was made".into()],
             ..NoTargetProof::default()
         };
-        let gates = json!({
-            "schema": "admit.gate/3", "engine": report.backend, "provider": "", "admitted": false,
-            "provider_origin": null, "model_kind": null,
-            "model": null, "runtime_model_provider": null, "gates": report.gates, "probe": null,
-        });
         let missing = [
-            (names::GATE, "gates", record::pretty(&gates)),
+            (names::GATE, "gates", record::pretty(&GateRecord::undecided(report))),
             (names::SANDBOX, "sandbox", record::pretty(&json!({ "started": false }))),
             (names::FRESHNESS, "freshness", record::pretty(&freshness)),
             (names::NO_TARGET, "no_target_inspection", record::pretty(&proof)),

@@ -142,10 +142,12 @@ fn admission() -> serde_json::Value {
 
 /// What a finished run's report is held against.
 fn evidence(run: &Recording, report: &RunReport, probe: Option<&Probe>) {
-    let gates = json!({
-        "admitted": true, "engine": "case", "provider": "understudy", "gates": report.gates,
-        "probe": probe,
-    });
+    let gates = GateRecord {
+        provider: "understudy".into(),
+        admitted: true,
+        probe: probe.cloned(),
+        ..GateRecord::undecided(report)
+    };
     run.record(names::GATE, "gates", &gates).unwrap();
     let binary = report.case_binary_sha256.as_ref().unwrap();
     let sandbox = json!({ "stable": { "verified": [{ "sha256": binary }] } });

@@ -26,7 +26,6 @@ pub mod classify;
 mod earlier;
 mod options;
 mod facts;
-pub mod gate_record;
 pub mod launch;
 mod phases;
 pub mod proof;

@@ -11,7 +11,6 @@ use super::baseline::{self, Baselines};
 use super::earlier::Earlier;
 use super::facts::{self, Gathered, Sources};
 use super::fixture::{self, Fixture};
-use super::gate_record::GateRecord;
 use super::judge::held_out::{Draw, Seed};
 use super::judge::{self, Bench, Judge};
 use super::launch;
@@ -321,7 +320,7 @@ impl Run<'_> {
             report.agent = Some(self.given.agent.name().into());
         }
         run.draft(|draft| *draft = report.clone());
-        let gates = GateRecord::of(self.given.engine, self.given.options, &gathered, &decision);
+        let gates = verdict::gates(self.given.engine, self.given.options, &gathered, &decision);
         run.record(names::GATE, "gates", &gates)?;
         if let Some(record) = &gathered.model.record {
             let path = provider::rel(names::MODEL_RECORD)?;

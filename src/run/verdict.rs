@@ -9,6 +9,7 @@ use super::facts::Gathered;
 use super::fixture::Fixture;
 use super::judge::Judgement;
 use super::judge::held_out::Draw;
+use super::options::Options;
 use super::phases::Phases;
 use super::proof::{self, Marks};
 use super::provider::{Seen, rel};
@@ -17,9 +18,8 @@ use super::tools::Tools;
 use crate::check::launch::Launch;
 use crate::check::{Engine, Facts};
 use crate::error::{Error, Kind, Reason, Result};
-use crate::evidence::{Recording, names};
+use crate::evidence::{GateRecord, Recording, names};
 use crate::gate::{Admitted, Decision};
-use crate::record;
 use crate::record::admission::AdmissionStatus;
 use crate::record::evidence::{
     BaselinesOf, EvidenceClass, ProviderOrigin, RequiredEvent, RootRow, RunReport, RunStatus,
@@ -30,6 +30,7 @@ use crate::record::finding::Finding;
 use crate::record::ids::Timestamp;
 use crate::record::report::SourceAdmission;
 use crate::record::sealed::Author;
+use crate::record::{self, Record as _};
 use crate::root::Root;
 
 /// Fills in everything that is known before the start.
@@ -65,6 +66,28 @@ pub(super) fn before(
     }
     let status = facts.recorded.known().map(|recorded| recorded.report.source_admission_status);
     report.source_admission_status = record::word(&status.unwrap_or(SourceAdmission::NotAdmitted));
+}
+
+/// What the checks said, for `gate.json`.
+pub(super) fn gates(
+    engine: Engine,
+    options: &Options,
+    gathered: &Gathered,
+    decision: &Decision,
+) -> GateRecord {
+    let model = gathered.facts.model.known().and_then(|model| model.record.as_ref());
+    GateRecord {
+        schema: GateRecord::SCHEMA.to_string(),
+        engine: backend(engine).into(),
+        provider: options.provider.to_string(),
+        provider_origin: origin(&gathered.facts),
+        model_kind: model.map(|record| record.kind),
+        admitted: decision.admitted.is_some(),
+        model: options.request.flags.model.as_ref().map(ToString::to_string),
+        runtime_model_provider: model.map(|record| record.runtime_provider.to_string()),
+        gates: decision.findings.clone(),
+        probe: gathered.probe.clone(),
+    }
 }
 
 /// Makes `report` the one of a run that a gate blocked.

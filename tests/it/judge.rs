@@ -193,7 +193,9 @@ fn the_fake_engine_leaves_what_it_was_given() {
     let bench = Bench::new();
     let change = &bench.fixture.reference_patch;
     let worked = fake::work(&bench.launcher, &bench.policy(), "ws", &bench.fixture, change);
-    let worked = shown("fake", worked).snapshot;
+    let worked = shown("fake", worked);
+    assert_eq!((worked.commits, worked.snapshot.commits()), (1, 2));
+    let worked = worked.snapshot;
     assert_eq!(worked.files, patch::apply(&bench.fixture.workspace, change).unwrap());
     assert!(worked.committed_change(&bench.fixture));
     let refused = fake::work(&bench.launcher, &bench.policy(), "ws", &bench.fixture, b"nonsense\n");

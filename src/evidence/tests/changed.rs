@@ -174,10 +174,11 @@ fn sealing_anew_hides_neither_a_cut_chain_nor_a_made_up_pass() {
 fn an_embellished_report_does_not_agree_with_the_other_files() {
     let dir = tempfile::tempdir().unwrap();
     type Change = fn(&mut serde_json::Value);
-    let changes: [(&str, Change); 14] = [
+    let changes: [(&str, Change); 15] = [
         (names::GATE, |v| v["gates"][0]["state"] = json!("failed")),
         (names::GATE, |v| v["admitted"] = json!(false)),
         (names::GATE, |v| v["engine"] = json!("fake")),
+        (names::GATE, |v| v["more"] = json!(1)),
         ("backend/judgement.json", |v| v[1]["passed"] = json!(false)),
         ("backend/judgement.json", |v| *v = json!([])),
         ("baseline/no_change.json", |v| v[1]["passed"] = json!(true)),

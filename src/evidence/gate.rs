@@ -3,14 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::facts::Gathered;
-use super::options::Options;
-use super::verdict;
-use crate::check::Engine;
-use crate::gate::Decision;
 use crate::proxy::probe::Probe;
 use crate::record::admission::ModelKind;
-use crate::record::evidence::ProviderOrigin;
+use crate::record::evidence::{ProviderOrigin, RunReport};
 use crate::record::finding::Finding;
 use crate::record::{Record, Schema};
 
@@ -44,25 +39,19 @@ impl Record for GateRecord {
 }
 
 impl GateRecord {
-    /// The record of a decision.
-    pub(super) fn of(
-        engine: Engine,
-        options: &Options,
-        gathered: &Gathered,
-        decision: &Decision,
-    ) -> Self {
-        let model = gathered.facts.model.known().and_then(|model| model.record.as_ref());
+    /// That of a run which ended before its checks said anything.
+    pub(super) fn undecided(report: &RunReport) -> Self {
         Self {
             schema: Self::SCHEMA.to_string(),
-            engine: verdict::backend(engine).into(),
-            provider: options.provider.to_string(),
-            provider_origin: verdict::origin(&gathered.facts),
-            model_kind: model.map(|record| record.kind),
-            admitted: decision.admitted.is_some(),
-            model: options.request.flags.model.as_ref().map(ToString::to_string),
-            runtime_model_provider: model.map(|record| record.runtime_provider.to_string()),
-            gates: decision.findings.clone(),
-            probe: gathered.probe.clone(),
+            engine: report.backend.clone(),
+            provider: String::new(),
+            provider_origin: None,
+            model_kind: None,
+            admitted: false,
+            model: None,
+            runtime_model_provider: None,
+            gates: report.gates.clone(),
+            probe: None,
         }
     }
 }
