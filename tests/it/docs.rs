@@ -7,6 +7,8 @@ use admit::gate::VARIABLES;
 use admit::record::failure::FailureClass;
 use std::collections::BTreeSet;
 
+use regex::Regex;
+
 use crate::files::{json, shipped};
 use crate::guides::documents;
 use crate::run::{SCRIPTED, built, directory, run};
@@ -158,15 +160,78 @@ fn the_layout_of_the_architecture_is_what_is_there() {
     assert_eq!(tops, modules, "the layout has the modules of src/lib.rs in their order");
 }
 
-/// Files, modules and functions that the documents about the code name in backticks are there.
+/// The sources by their path below the project, without remarks; those of the tests in front of their own name.
+fn code() -> Vec<(String, String)> {
+    let all = ["src", "tests"].into_iter().flat_map(crate::layering::sources_in);
+    all.map(|(path, text)| {
+        let path = path.strip_prefix(project()).unwrap().display().to_string();
+        let lines = text.lines().map(|line| line.split("//").next().unwrap_or(""));
+        (path, lines.collect::<Vec<_>>().join("\n"))
+    })
+    .collect()
+}
+
+/// Whether the code defines a thing of this name, or a type has a variant of it: the whole word, not only its beginning.
+fn defines(code: &str, name: &str) -> bool {
+    let thing = format!(r"\b(fn|struct|enum|trait|const|static|mod|type) {name}\b");
+    let variant = format!(r"(?m)^    {name}\b[^=]*,$");
+    let is = |pattern: &str| Regex::new(pattern).unwrap().is_match(code);
+    is(&thing) || name.starts_with(|first: char| first.is_ascii_uppercase()) && is(&variant)
+}
+
+/// Whether `path` names what is there: a function of a module where the module has it, of a type beside the type's own code.
+fn resolves(code: &[(String, String)], path: &str) -> bool {
+    let Some((owner, name)) = path.rsplit_once("::") else {
+        return code.iter().any(|(_, text)| defines(text, path));
+    };
+    if owner.starts_with(|first: char| first.is_ascii_uppercase()) {
+        let own = format!(r"\b(struct|enum|trait) {owner}\b|\bimpl\b[^\n]*\b{owner}\b[^\n]*\{{");
+        let own = Regex::new(&own).unwrap();
+        return code.iter().any(|(_, text)| own.is_match(text) && defines(text, name));
+    }
+    let dir = format!("src/{}", owner.replace("::", "/"));
+    let module = [format!("{dir}.rs"), format!("{dir}/mod.rs")];
+    let Some((_, text)) = code.iter().find(|(file, _)| module.contains(file)) else { return false };
+    // What a module hands on lies in a file of its own.
+    let handed_on = Regex::new(&format!(r"\bpub use [^;]*\b{name}\b")).unwrap().is_match(text);
+    let below = |file: &str| file.starts_with(&format!("{dir}/"));
+    let mut inside = code.iter().filter(|(file, _)| below(file));
+    defines(text, name) || handed_on && inside.any(|(_, text)| defines(text, name))
+}
+
+#[test]
+fn a_name_is_found_where_it_is_and_nowhere_else() {
+    let code = code();
+    for there in
+        ["gate::decide", "build::difference", "Lockfile::check", "run::run", "run::sequence::run"]
+    {
+        assert!(resolves(&code, there), "{there}");
+    }
+    // The beginning of a name, another module's, another type's, no module.
+    for gone in [
+        "gate::decid",
+        "run::difference",
+        "Lockfile::disagreements",
+        "sequence::run",
+        "module_lookup",
+    ] {
+        assert!(!resolves(&code, gone), "{gone}");
+    }
+}
+
+/// Words in backticks that are no name of ours: what may not be there, and a package of the tests.
+const FOREIGN: [&str; 2] = ["helpers", "esprima"];
+
+/// Files, modules, types, functions and fields that the documents about the code name in backticks are there.
 #[test]
 fn what_the_documents_name_is_there() {
-    let sources = crate::layering::sources();
-    let defined = |name: &str| {
-        let kinds = ["fn", "struct", "enum", "trait", "const", "mod", "type"];
-        let said = kinds.map(|kind| format!("{kind} {name}"));
-        sources.iter().any(|(_, code)| said.iter().any(|said| code.contains(said.as_str())))
-    };
+    let code = code();
+    let here = |(file, _): &&(String, String)| file != "tests/it/docs.rs";
+    let all: BTreeSet<&str> = code
+        .iter()
+        .filter(here)
+        .flat_map(|(_, text)| text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')))
+        .collect();
     for page in ["architecture", "agents", "judges", "providers", "wire-apis"] {
         let text = document(&format!("{page}.md"));
         let prose: String = text.split("```").step_by(2).collect();
@@ -177,6 +242,7 @@ fn what_the_documents_name_is_there() {
                 .find_map(|kind| name.strip_prefix(kind))
                 .unwrap_or(name);
             let below = ["src/", "docs/", "tests/", "fixtures/", "benches/", ".ci/"];
+            let word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
             // What is no name, a pattern, what a reader is to write, what a build of Case writes, `.rs` itself.
             if name.contains([' ', '(', '<', '*'])
                 || name.contains("NAME")
@@ -188,21 +254,40 @@ fn what_the_documents_name_is_there() {
                 project().join(name).exists()
             } else if name.ends_with(".rs") {
                 project().join("src").join(name).exists()
-            } else if name.contains("::") {
-                name.split("::").all(defined)
-            } else if name.starts_with(|first: char| first.is_ascii_uppercase())
-                && name.chars().all(char::is_alphabetic)
-                && name.contains(|c: char| c.is_ascii_lowercase())
+            } else if !name.starts_with(|c: char| c.is_ascii_alphabetic())
+                || !name.chars().all(word)
             {
-                defined(name)
-            } else {
                 continue;
+            } else if name.contains("::")
+                || name.starts_with(|first: char| first.is_ascii_uppercase())
+                    && name.contains(|c: char| c.is_ascii_lowercase())
+            {
+                resolves(&code, name)
+            } else {
+                all.contains(name.trim_end_matches(':')) || FOREIGN.contains(&name)
             };
             assert!(is_there, "docs/{page}.md names `{name}`, which is not there");
             named += 1;
         }
         assert!(named >= 3, "{named} names were read in docs/{page}.md");
     }
+}
+
+/// Where a document says in which file a name is, it is in that one.
+#[test]
+fn a_name_with_its_file_is_in_that_file() {
+    let code = code();
+    let pair = Regex::new(r"`(\w+)` in `((?:src|tests)/[^`]+\.rs)`").unwrap();
+    let mut count = 0;
+    for page in documents() {
+        let text = std::fs::read_to_string(project().join(&page)).unwrap();
+        for (_, [name, file]) in pair.captures_iter(&text).map(|found| found.extract()) {
+            let is_there = code.iter().any(|(path, text)| path == file && defines(text, name));
+            assert!(is_there, "{page} names `{name}` in {file}, where it is not");
+            count += 1;
+        }
+    }
+    assert!(count >= 9, "{count} names with a file were read");
 }
 
 /// A line of a shell as words, as far as documents need one: quotes, a remark, and what follows a pipe or a redirection.
