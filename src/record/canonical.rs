@@ -3,6 +3,9 @@
 //! Reading is strict: UTF-8 without a BOM, one JSON value and nothing after it, no duplicate and no unknown key, and a
 //! `schema` that this version knows. Writing is deterministic: indented for people with sorted keys, and a compact
 //! canonical form (sorted keys, no spaces, integers only) over which digests of records are taken.
+//!
+//! Our own and no crate: `serde_json` alone takes a key twice where it reads a map, and what the crates of RFC 8785 have
+//! beyond this is the form of fractions, which no record holds.
 
 use std::cell::Cell;
 use std::fmt;

@@ -2,6 +2,9 @@
 //!
 //! The parser takes what the standard lets a producer write (either base64 alphabet, further keys, no `keyid`) and
 //! nothing looser: one JSON object, no duplicate key, sizes within limits, base64 in its one canonical form.
+//!
+//! Our own and no crate, because that strictness is the point, and what is signed is one line of code
+//! ([`Envelope::signed_bytes`]). Other people's verifiers check it (`.ci/foreign-verifiers`).
 
 use base64::Engine as _;
 use base64::alphabet::{STANDARD, URL_SAFE};

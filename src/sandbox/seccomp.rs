@@ -1,9 +1,12 @@
-//! The system call filter, as classic BPF made by hand: a list of denials, since what a JavaScript runtime, Python and
+//! The system call filter, as classic BPF: a list of denials, since what a JavaScript runtime, Python and
 //! git need is too wide to list.
 //!
 //! The errno is part of the design. Calls that programs merely try and can do without answer ENOSYS, as on a kernel
 //! without them; attempts at a wall answer EPERM. x32 numbers answer EPERM although a kernel without x32 would say
 //! ENOSYS: so a probe can tell the filter from the kernel.
+//!
+//! Made by hand, because `seccompiler` gives every call of a filter that matches one and the same action, and has no answer
+//! of its own for x32 numbers.
 
 use libc::{sock_filter, socklen_t};
 

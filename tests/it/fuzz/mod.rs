@@ -2,6 +2,9 @@
 //!
 //! The seeds are in `fixtures/fuzz/TARGET/`; the mutations follow from a constant, so that a failure comes again. They
 //! run in a process of their own with little memory and a deadline. `ADMIT_FUZZ_ROUNDS` asks for more of them.
+//!
+//! The mutations are made by hand and not by an engine that follows coverage: those need a nightly compiler and a build of
+//! their own, and these are part of every `cargo test`.
 
 mod one_bit;
 mod targets;
