@@ -175,19 +175,20 @@ pub fn record(context: &Context, report: &BuildReport) -> Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::record::ids::{Digest, Sri};
     use crate::record::lockfile::{LockedPackage, Lockfile, PackageKind};
 
-    fn locked() -> Locked {
+    pub(in crate::build) fn locked() -> Locked {
         let lock = include_bytes!("../../lockfiles/understudy.lock.json");
         let mut lock: Lockfile = record::parse(lock).unwrap();
         (lock.source.tree, lock.source.nar_hash) = (good().source_tree, good().nar_hash);
         Locked::new(lock, "lock".into()).unwrap()
     }
 
-    fn good() -> BuildReport {
+    /// The report that a build of this lock gave.
+    pub(in crate::build) fn good() -> BuildReport {
         record::parse(include_bytes!("../../fixtures/fuzz/report/understudy.json")).unwrap()
     }
 

@@ -136,3 +136,138 @@ fn stable_sandbox(built: &Built) -> Value {
         "probes_held": probes,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::recorded::tests::{good, locked};
+    use super::*;
+    use crate::bun::lockfile::Lockfile as BunLock;
+    use crate::fetch::git::Source;
+    use crate::fetch::inputs::{Inputs, locked_packages};
+    use crate::record::ids::{Algorithm, Digest};
+    use crate::record::lockfile::Output;
+    use crate::sandbox::{IdMap, Policy, Probe, SandboxFacts, StableFacts, VolatileFacts};
+    use crate::store::Store;
+
+    const STORED: &str = "/store/files/output";
+
+    fn proven() -> Proven {
+        let BuildReport { sha256, blake3, size, runtime, identity, .. } = good();
+        Proven { output: Output { sha256, blake3, size }, path: STORED.into(), runtime, identity }
+    }
+
+    /// The fields in which two reports differ.
+    fn differing(one: &BuildReport, other: &BuildReport) -> Vec<String> {
+        let (one, other) = (record::to_value(one), record::to_value(other));
+        let both = [&one, &other].map(|report| report.as_object().unwrap());
+        let names: BTreeSet<&String> = both.iter().flat_map(|report| report.keys()).collect();
+        names.into_iter().filter(|name| one[*name] != other[*name]).cloned().collect()
+    }
+
+    #[test]
+    fn the_report_of_a_binary_says_what_lock_and_proof_say_and_nothing_of_a_build() {
+        let report = of_binary(&locked(), &proven(), good().volatile, Origin::Adopted);
+        assert_eq!(
+            differing(&report, &good()),
+            [
+                "build_command",
+                "lock_digest",
+                "origin",
+                "package_count",
+                "packages_digest",
+                "sandbox",
+                "source_admission_status",
+                "volatile",
+                "writes"
+            ]
+        );
+        assert_eq!(report.origin, Origin::Adopted);
+        assert_eq!(report.lock_digest, locked().digest);
+        assert_eq!(report.source_admission_status, SourceAdmission::NotAdmitted);
+        assert_eq!(report.volatile, Volatile { store_path: STORED.into(), ..good().volatile });
+        assert!(report.build_command.is_empty() && report.writes.is_empty());
+        assert_eq!((report.package_count, report.packages_digest), (None, None));
+        let mut unlocked = locked();
+        unlocked.lock.outputs.clear();
+        let report = of_binary(&unlocked, &proven(), good().volatile, Origin::Adopted);
+        assert_eq!(report.verification, OutputStatus::Unlocked);
+    }
+
+    /// A sandbox in which the probes held that the record names.
+    fn sandbox() -> SandboxFacts {
+        let words = |field: &str| -> Vec<String> {
+            serde_json::from_value(good().sandbox[field].clone()).unwrap()
+        };
+        let probe = |name| Probe { name, expected: "EPERM".into(), got: "EPERM".into() };
+        SandboxFacts {
+            stable: StableFacts {
+                policy: Policy::new("build"),
+                limits_in_force: None,
+                namespaces: words("namespaces"),
+                ids: IdMap::OneLine,
+                landlock_abi: 4,
+                seccomp_instructions: 1,
+                seccomp_sha256: Digest::sha256(b""),
+                interfaces: words("interfaces"),
+                submounts: Vec::new(),
+                verified: Vec::new(),
+                limits: Vec::new(),
+            },
+            // In the order in which they were made, which is not that of the record.
+            probes: words("probes_held").into_iter().rev().map(probe).collect(),
+            volatile: VolatileFacts { init_pid: 1, payload_uid: 1, payload_gid: 1, start_us: 1 },
+        }
+    }
+
+    #[test]
+    fn the_report_of_a_build_is_the_one_on_record_but_for_what_it_was_handed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let tree = store.tree_writer().unwrap();
+        tree.dir().write("main.ts", "1").unwrap();
+        let files = tree.finish(None).unwrap();
+        let (locked, want) = (locked(), good());
+        let bun_lock = include_bytes!("../../fixtures/understudy/bun.lock");
+        let bun_lock = BunLock::parse(bun_lock, "bun.lock").unwrap();
+        let tree = "0123456789012345678901234567890123456789".parse().unwrap();
+        let nar = Sri(files.nar().clone());
+        let built = Built {
+            proven: proven(),
+            inputs: Inputs {
+                source: Source {
+                    commit: want.pinned_commit.clone(),
+                    tree,
+                    time: 0,
+                    files,
+                    fetched: false,
+                },
+                bun: store.put(b"bun", Algorithm::Sha256).unwrap(),
+                packages: locked_packages(&bun_lock, &locked).unwrap(),
+                bun_lock,
+                selected: Vec::new(),
+                tarballs: BTreeMap::new(),
+                local: Vec::new(),
+                downloads: Vec::new(),
+                patches: BTreeMap::new(),
+            },
+            commands: want.build_command.clone(),
+            writes: want.writes.clone(),
+            sandbox: sandbox(),
+            space: "memory",
+        };
+        let report = of_build(&locked, &built, want.volatile.clone());
+        // The source that was built from is another here; the count and digest of the packages are those of the record.
+        assert_eq!(
+            differing(&report, &want),
+            ["lock_digest", "nar_hash", "source_admission_status", "source_tree", "volatile"]
+        );
+        assert_eq!(report.nar_hash, Some(nar));
+        assert_eq!(
+            report.source_tree.unwrap().as_str(),
+            "0123456789012345678901234567890123456789"
+        );
+        assert_eq!(report.origin, Origin::Built);
+    }
+}

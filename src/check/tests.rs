@@ -37,11 +37,11 @@ fn digest(text: &str) -> Digest {
     Digest::sha256(text.as_bytes())
 }
 
-fn locked() -> Locked {
+pub(super) fn locked() -> Locked {
     Locked::new(record::parse(LOCK).unwrap(), "lock".into()).unwrap()
 }
 
-fn recorded() -> BuildReport {
+pub(super) fn recorded() -> BuildReport {
     let mut report: BuildReport = record::parse(REPORT).unwrap();
     report.source_admission_status = SourceAdmission::Admitted;
     report

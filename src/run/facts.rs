@@ -214,3 +214,58 @@ fn probes(launcher: &Launcher) -> Found<SandboxFact> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::tests::{good, policy};
+
+    fn failure<T>(reason: Reason) -> Found<T> {
+        Found::Failed((&Error::new(reason, "no")).into())
+    }
+
+    #[test]
+    fn what_somebody_ended_says_nothing_about_this_machine() {
+        let killed = |change: fn(&mut Facts)| {
+            let mut facts = good();
+            change(&mut facts);
+            let gathered =
+                Gathered { facts, model: model::Side::default(), tools: None, probe: None };
+            gathered.killed().map(|err| err.what().to_owned())
+        };
+        for (change, want) in [
+            ((|_| ()) as fn(&mut Facts), None),
+            (|facts| facts.tools = failure(Reason::PythonMissing), None),
+            (|facts| facts.sandbox = failure(Reason::SandboxUnavailable), None),
+            (|facts| facts.tools = failure(Reason::KilledFromOutside), Some("a program")),
+            (|facts| facts.sandbox = failure(Reason::KilledFromOutside), Some("the sandbox")),
+            (
+                |facts| facts.credentials = failure(Reason::KilledFromOutside),
+                Some("the credential"),
+            ),
+        ] {
+            let found = killed(change);
+            let same = match (&found, want) {
+                (Some(found), Some(want)) => found.starts_with(want),
+                (found, want) => found.is_none() && want.is_none(),
+            };
+            assert!(same, "{found:?} in place of {want:?}");
+        }
+    }
+
+    #[test]
+    fn the_model_is_asked_where_nothing_else_speaks_against_the_run_and_only_once() {
+        for (change, asked) in [
+            ((|facts| facts.probe = Found::Unknown) as fn(&mut Facts), true),
+            // It answered already.
+            (|_| (), false),
+            (|facts| (facts.probe, facts.lock) = (Found::Unknown, Found::Absent), false),
+            (|facts| (facts.probe, facts.sandbox) = (Found::Unknown, Found::Absent), false),
+            (|facts| (facts.probe, facts.credentials) = (Found::Unknown, Found::Absent), false),
+        ] {
+            let mut facts = good();
+            change(&mut facts);
+            assert_eq!(asks_the_model(&facts, &policy()), asked, "{:?}", facts.probe);
+        }
+    }
+}

@@ -167,6 +167,25 @@ pub struct Prune {
     pub dry_run: bool,
 }
 
+impl Prune {
+    /// Whether a run beyond those that are kept goes.
+    fn takes(
+        &self,
+        status: Option<RunStatus>,
+        age: Option<Duration>,
+        lives: impl FnOnce() -> bool,
+    ) -> bool {
+        let older = self.older_than.map(|days| Duration::from_secs(u64::from(days) * 86_400));
+        // One whose age is not known is not known to be old.
+        let old = older.is_none_or(|older| age.is_some_and(|age| age >= older));
+        match status {
+            Some(RunStatus::Pass) => old && self.passes,
+            Some(_) => old,
+            None => old && !lives(),
+        }
+    }
+}
+
 /// A run that goes, with the bytes that it takes on disk.
 #[derive(Clone, Debug, Serialize)]
 pub struct Gone {
@@ -185,17 +204,13 @@ pub fn prune(context: &Context, prune: &Prune) -> Result<Vec<Gone>> {
             .hint("to see what would go: admit runs prune --keep 20 --dry-run"));
     }
     let rows = list(context, &prune.filter)?;
-    let older = prune.older_than.map(|days| Duration::from_secs(u64::from(days) * 86_400));
     let mut out = Vec::new();
     for run in rows.into_iter().skip(prune.keep.unwrap_or(0)) {
         let modified = std::fs::metadata(&run.directory).and_then(|meta| meta.modified()).ok();
         let modified = modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
         let now = u64::try_from(context.clock.now().unix()).unwrap_or(0);
         let age = modified.map(|time| Duration::from_secs(now.saturating_sub(time.as_secs())));
-        // One whose age is not known is not known to be old.
-        let old = older.is_none_or(|older| age.is_some_and(|age| age >= older));
-        let stays = run.status == Some(RunStatus::Pass) && !prune.passes;
-        if !old || stays || run.status.is_none() && lives(&run.name) {
+        if !prune.takes(run.status, age, || lives(&run.name)) {
             continue;
         }
         let bytes = bytes_below(&run.directory);
@@ -234,4 +249,123 @@ fn bytes_below(dir: &Path) -> u64 {
         Err(_) => 0,
     };
     entries.map(one).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::context::Options;
+    use crate::host::{FixedClock, Host, Silent};
+
+    const DAY: Duration = Duration::from_secs(86_400);
+    /// More than any process has.
+    const NOBODY: u32 = u32::MAX;
+
+    /// A user with an unsealed run of each of these process ids, the oldest first.
+    fn context(ids: &[u32]) -> (tempfile::TempDir, Context) {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::with([("HOME".into(), dir.path().display().to_string())], dir.path());
+        let clock = Arc::new(FixedClock("2026-06-01T00:00:00Z".parse().unwrap()));
+        let context = Context::new(host, clock, Arc::new(Silent), Options::default());
+        for (number, id) in ids.iter().enumerate() {
+            let run = format!("20260501T00000{number}Z-toy-{id}");
+            let run = context.runs_dir().unwrap().join(run);
+            std::fs::create_dir_all(&run).unwrap();
+            std::fs::write(run.join("trace.jsonl"), "12345").unwrap();
+        }
+        (dir, context)
+    }
+
+    fn names(context: &Context) -> Vec<String> {
+        list(context, &Filter::default()).unwrap().into_iter().map(|row| row.name).collect()
+    }
+
+    #[test]
+    fn a_filter_holds_where_all_that_it_names_is_so() {
+        let row = Row {
+            name: "n".into(),
+            directory: "/n".into(),
+            id: None,
+            status: Some(RunStatus::Fail),
+            failure_class: Some(FailureClass::Timeout),
+            fixture: Some("r2-duration".into()),
+            agent: Some("case".into()),
+            model: None,
+            started: None,
+            fault: None,
+        };
+        let text = |text: &str| Some(text.to_owned());
+        for (filter, holds) in [
+            (Filter::default(), true),
+            (Filter { status: Some(RunStatus::Fail), ..Filter::default() }, true),
+            (Filter { status: Some(RunStatus::Pass), ..Filter::default() }, false),
+            (Filter { class: Some(FailureClass::Timeout), ..Filter::default() }, true),
+            (Filter { class: Some(FailureClass::Unclassified), ..Filter::default() }, false),
+            (Filter { fixture: text("duration"), agent: text("case"), ..Filter::default() }, true),
+            (
+                Filter { fixture: text("duration"), agent: text("cases"), ..Filter::default() },
+                false,
+            ),
+            // What a run does not say is nothing that was asked for.
+            (Filter { model: text(""), ..Filter::default() }, false),
+        ] {
+            assert_eq!(filter.holds(&row), holds, "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_pruned_is_old_no_pass_and_not_going_on() {
+        let passes = Prune { passes: true, ..Prune::default() };
+        let week = Prune { older_than: Some(7), ..Prune::default() };
+        let (pass, fail) = (Some(RunStatus::Pass), Some(RunStatus::Fail));
+        for (prune, status, age, lives, goes) in [
+            (&Prune::default(), fail, Some(DAY), true, true),
+            (&Prune::default(), pass, Some(DAY), false, false),
+            (&passes, pass, Some(DAY), false, true),
+            (&Prune::default(), None, Some(DAY), true, false),
+            (&Prune::default(), None, Some(DAY), false, true),
+            (&week, fail, Some(DAY * 7), false, true),
+            (&week, fail, Some(DAY * 7 - Duration::from_secs(1)), false, false),
+            (&week, fail, None, false, false),
+        ] {
+            assert_eq!(prune.takes(status, age, || lives), goes, "{prune:?} {status:?} {age:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_lives_while_the_process_of_its_name_does() {
+        let own = std::process::id();
+        for (name, there) in [
+            (format!("20260501T000000Z-toy-{own}"), true),
+            (format!("20260501T000000Z-toy-{own}-{NOBODY}"), true),
+            (format!("20260501T000000Z-toy-{NOBODY}"), false),
+            ("20260501T000000Z-toy".to_owned(), false),
+        ] {
+            assert_eq!(lives(&name), there, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_newest_stay_and_what_goes_takes_its_signatures_with_it() {
+        let own = std::process::id();
+        let (_dir, context) = context(&[NOBODY, NOBODY - 1, own, NOBODY - 2]);
+        assert_eq!(prune(&context, &Prune::default()).unwrap_err().reason(), Reason::BadArgument);
+        let all = names(&context);
+        assert!(all[0].ends_with(&(NOBODY - 2).to_string()), "{all:?}");
+        let signatures = |name: &str| runs::beside(&context.runs_dir().unwrap().join(name));
+        all.iter().for_each(|name| std::fs::write(signatures(name), "{}").unwrap());
+        let keep = Prune { keep: Some(1), dry_run: true, ..Prune::default() };
+        let shown = prune(&context, &keep).unwrap();
+        assert_eq!(names(&context), all, "it was only shown");
+        let gone = prune(&context, &Prune { dry_run: false, ..keep }).unwrap();
+        let of = |gone: &[Gone]| gone.iter().map(|one| one.run.name.clone()).collect::<Vec<_>>();
+        // The one of this very process is still going on.
+        assert_eq!((of(&gone), of(&shown)), (all[2..].to_vec(), all[2..].to_vec()));
+        assert!(gone.iter().all(|one| one.bytes == 5), "{gone:?}");
+        assert_eq!(names(&context), all[..2]);
+        let left: Vec<bool> = all.iter().map(|name| signatures(name).exists()).collect();
+        assert_eq!(left, [true, true, false, false]);
+    }
 }

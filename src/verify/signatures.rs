@@ -58,3 +58,75 @@ pub fn bundle(path: &Path) -> Result<Option<Vec<u8>>> {
         other => other.map(Some),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::context::Options;
+    use crate::host::{FixedClock, Host, Silent};
+
+    /// A user with two keys, `one` and `two`, and a root whose policy is of `policy`'s key, if there is one.
+    fn user(policy: Option<&str>) -> (tempfile::TempDir, Context, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::with([("HOME".into(), dir.path().display().to_string())], dir.path());
+        let keys = Keys::new(&host.data_dir().unwrap());
+        for name in ["one", "two"] {
+            keys.make(&name.parse().unwrap()).unwrap();
+        }
+        let config = policy.map_or(String::new(), |name| {
+            let key = keys.public(&name.parse().unwrap()).unwrap().key.line(name);
+            format!(
+                "[[signer]]\nname = 'policy'\nkey = '{key}'\n[require]\nbuild = {{ signers = ['policy'] }}"
+            )
+        });
+        let root = dir.path().join("root");
+        std::fs::create_dir(&root).unwrap();
+        std::fs::write(root.join("admit.toml"), config).unwrap();
+        let root = Root::trust(&host, &root, None).unwrap();
+        let clock = Arc::new(FixedClock("2026-06-01T00:00:00Z".parse().unwrap()));
+        let context = Context::new(host, clock, Arc::new(Silent), Options::default());
+        (dir, context, root)
+    }
+
+    #[test]
+    fn the_policy_decides_else_the_named_key_else_all_of_this_users() {
+        for (policy, kind, key, want) in [
+            (None, Kind::Build, None, Ok(&["one", "two"][..])),
+            (None, Kind::Build, Some("two"), Ok(&["two"])),
+            (None, Kind::Build, Some("three"), Err(Reason::KeyUnusable)),
+            (Some("one"), Kind::Build, None, Ok(&["policy"])),
+            // Who is asked for by the policy, nobody chooses.
+            (Some("one"), Kind::Build, Some("two"), Err(Reason::BadArgument)),
+            // A policy of builds says nothing of models.
+            (Some("one"), Kind::Model, Some("two"), Ok(&["two"])),
+        ] {
+            let (_dir, context, root) = user(policy);
+            let key = key.map(|name| name.parse().unwrap());
+            let asked = Signatures { bundle: None, key }.demand(&context, &root, kind);
+            let found = asked.map_err(|err| err.reason()).map(|demand| {
+                let names = demand.trusted.iter().map(|one| one.signer.name.to_string());
+                names.collect::<Vec<_>>()
+            });
+            let want = want.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+            assert_eq!(found, want, "{policy:?} {kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_bundle_that_is_named_is_there() {
+        let (dir, context, _) = user(None);
+        std::fs::write(dir.path().join("there"), "{}").unwrap();
+        for (name, want) in [
+            (None, Ok(None)),
+            (Some("there"), Ok(Some(b"{}".to_vec()))),
+            (Some("gone"), Err(Reason::NotFound)),
+        ] {
+            let bundle = name.map(PathBuf::from);
+            let found = Signatures { bundle, key: None }.given(&context);
+            assert_eq!(found.map_err(|err| err.reason()), want, "{name:?}");
+        }
+        assert_eq!(bundle(&dir.path().join("gone")).unwrap(), None);
+    }
+}

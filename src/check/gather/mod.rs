@@ -2,6 +2,8 @@
 //! sandbox to see its identity.
 
 pub mod model;
+#[cfg(test)]
+mod tests;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
