@@ -303,7 +303,7 @@ fn private(bytes: &[u8], path: &Path) -> Result<Ed25519Keypair> {
         return Err(unusable("the private key is encrypted", path)
             .expected("a key without a passphrase")
             .found(format!("encrypted with {}", key.cipher()))
-            .hint("import a copy without one (ssh-keygen -p -N '' -f COPY), or make a key for this purpose: admit key new --help"));
+            .hint("import a copy from which ssh-keygen -p took the passphrase, or make a key for this purpose: admit key new --help"));
     }
     match key.key_data() {
         KeypairData::Ed25519(pair) => Ok(pair.clone()),

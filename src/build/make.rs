@@ -178,7 +178,7 @@ pub fn adopt(context: &Context, locked: &Locked, binary: std::fs::File) -> Resul
         )
         .at(locked.place.clone())
         .expected(format!("outputs.{}", locked.plan.platform))
-        .hint("build it here instead: admit build"));
+        .hint(format!("build it here instead: admit build {}", locked.lock.provider)));
     };
     let (started, mut timings) = (context.clock.now(), Timings::start());
     let (root, store) = (context.root()?, context.store()?);

@@ -10,7 +10,7 @@ use cap_std::fs::{Dir, PermissionsExt};
 use super::step::{RAISE_LIMITS, exit_text};
 use super::{left, work};
 use crate::error::{Error, Reason, Result};
-use crate::host::Progress;
+use crate::host::{self, Progress};
 use crate::lock::Locked;
 use crate::record::ids::{Algorithm, Blake3, Digest, Name, RelPath, Sha256};
 use crate::record::lockfile::{Ambient, Identity, Output, ProviderKind};
@@ -166,7 +166,7 @@ pub fn compiled(locked: &Locked, runtime: &Runtime) -> Result<()> {
             "none: a run gives all arguments itself",
             &runtime.exec_argv,
         )
-        .hint(format!("compile it without --compile-exec-argv, by a step of your own: admit lock {provider} --step 'COMMAND'")));
+        .hint(format!("compile it without --compile-exec-argv, by a step of your own: admit lock {provider} --step 'bun build --compile main.ts' --output main")));
     }
     Ok(())
 }
@@ -232,7 +232,7 @@ pub fn identity(
     let mut faults: Vec<(Error, String)> = Vec::new();
     if let Some(want) = want.help_first_line.as_deref().filter(|want| !Identity::shows(want, first))
     {
-        let flag = format!("--help-line {}", quoted(first));
+        let flag = locked_as("--help-line", first);
         faults.push((wrong("the first line of --help", want, first), flag));
     }
     let listed: Vec<&str> = text.lines().flat_map(commands).collect();
@@ -246,7 +246,7 @@ pub fn identity(
         Some(want) => {
             let found = asked.answer("--version")?.trim().to_owned();
             if !Identity::shows(want, &found) {
-                let flag = format!("--version-text {}", quoted(&found));
+                let flag = locked_as("--version-text", &found);
                 faults.push((wrong("--version", want, &found), flag));
             }
             Some(found)
@@ -268,10 +268,18 @@ pub fn identity(
 fn lock_commands(want: &[String], listed: &[&str]) -> String {
     let there = want.iter().filter(|command| listed.contains(&command.as_str()));
     let flags: Vec<String> =
-        there.map(|command| format!("--help-command {}", quoted(command))).collect();
+        there.map(|command| format!("--help-command {}", host::quotes(command))).collect();
     match flags.is_empty() {
         true => "--clear help-commands".to_owned(),
         false => flags.join(" "),
+    }
+}
+
+/// The flag that locks a text as it was seen, whole; none does for an empty one, which would match anything.
+fn locked_as(flag: &str, seen: &str) -> String {
+    match seen {
+        "" => String::new(),
+        seen => format!("{flag} {}", host::quotes(seen)),
     }
 }
 
@@ -375,17 +383,12 @@ fn commands(line: &str) -> Vec<&str> {
     names
 }
 
-/// A text as a shell takes it as one word.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.chars().take(200).collect::<String>().replace('\'', "'\\''"))
-}
-
 /// All faults as one error: the first with what was expected and found, the others named, and one command that locks
 /// what was seen.
 fn together(provider: &Name, faults: Vec<(Error, String)>) -> Option<Error> {
     let mut flags: Vec<String> = Vec::new();
     for (_, flag) in &faults {
-        if !flags.contains(flag) {
+        if !flag.is_empty() && !flags.contains(flag) {
             flags.push(flag.clone());
         }
     }
@@ -397,6 +400,9 @@ fn together(provider: &Name, faults: Vec<(Error, String)>) -> Option<Error> {
         format!("also {place}: expected {want}, found {found}")
     });
     let error = others.collect::<Vec<_>>().into_iter().fold(first, Error::hint);
+    if flags.is_empty() {
+        return Some(error);
+    }
     Some(error.hint(format!(
         "if this is the program that is meant: admit lock {provider} {}; the output is not built again for it",
         flags.join(" ")
@@ -484,6 +490,14 @@ mod tests {
         let hints = all.unwrap().hints().join(" / ");
         assert!(hints.contains("also y: expected a, found b"), "{hints}");
         assert!(hints.contains("admit lock tool --help-line 'b' --version-text 'b'"), "{hints}");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
+        let empty = together(&tool, vec![fault("x", &locked_as("--help-line", ""))]).unwrap();
+        assert!(empty.hints().iter().all(|hint| !hint.contains("admit lock")), "{empty:?}");
+    }
+
+    #[test]
+    fn the_fix_locks_the_whole_of_what_was_seen() {
+        let long = "it's ".repeat(100);
+        let flag = locked_as("--help-line", &long);
+        assert_eq!(flag.matches(r"it'\''s").count(), 100);
     }
 }

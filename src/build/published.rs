@@ -264,7 +264,7 @@ fn identity(launcher: &Launcher, pending: &mut Pending, wanted: &Wanted) -> Resu
         return Err(Error::new(Reason::WrongIdentity, "the program shows nothing to know it by")
             .expected("a first line of --help, and a version")
             .found("an empty text")
-            .hint("--help-line TEXT and --version-text TEXT say what it must show"));
+            .hint("say what it must show with --help-line and --version-text"));
     }
     Ok(Identity {
         help_first_line: Some(help_first_line),

@@ -30,7 +30,7 @@ pub fn or_full(err: Error, sandbox: &Sandbox, need: u64) -> Error {
         .at(err.place().unwrap_or_default())
         .expected(format!("about {need} bytes"))
         .found(format!("{free} bytes free of {}", space.f_blocks.saturating_mul(space.f_frsize)))
-        .hint("name a directory with more space: --scratch DIR")
+        .hint("name a directory with more space with --scratch")
         .caused_by(err.causes().join("\n"))
 }
 

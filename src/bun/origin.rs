@@ -77,7 +77,7 @@ impl Lockfile {
                     let what = format!(
                         "package \"{key}\" is not pinned by the commit of a repository that admit can fetch"
                     );
-                    let fix = "in a clone: bun add PACKAGE@git+https://HOST/PATH#COMMIT, and commit bun.lock";
+                    let fix = "in a clone: add it by git+https:// with its repository and commit (bun add), and commit bun.lock";
                     return refuse(what, "git+https://host/path#commit, 40 hex digits", fix);
                 }
                 _ => {}

@@ -63,7 +63,7 @@ impl Patch {
             let fault = |what: &str| {
                 Error::new(Reason::BadRecord, format!("a patch that cannot be read: {what}"))
                     .at(format!("{place}:{}", at + 1))
-                    .hint("make it anew in a clone: bun patch PACKAGE, then bun patch --commit PACKAGE")
+                    .hint("make it anew in a clone with bun patch and bun patch --commit, and commit both files")
             };
             let text = String::from_utf8_lossy(line);
             let text = text.trim_end_matches(['\n', '\r']);

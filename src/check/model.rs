@@ -18,8 +18,7 @@ fn no(found: impl Into<String>) -> Result<String, (Reason, String)> {
 }
 
 pub(super) fn requested(facts: &Facts) -> Finding {
-    let fix =
-        "name it: --model PROVIDER/MODEL (admit model list); there is no default and no fallback";
+    let fix = "name one of admit model list with --model; there is no default and no fallback";
     hold(Check::ModelRequested, &facts.requested, "exactly one PROVIDER/MODEL", fix, |pairs| {
         match pairs.as_slice() {
             [pair] => Ok(pair.to_string()),

@@ -1,11 +1,14 @@
 //! `admit gc`: removes from the store what no lock, record, run or late build needs.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::app::App;
 use crate::error::Result;
 use crate::gc::{self, Amount, Options};
 use crate::record;
+use crate::store;
 use crate::ui::{self, Mark};
 
 /// Remove from the store what no lock, record, run or late build needs; sizes first
@@ -37,9 +40,10 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     }
     for (place, count, bytes) in &found.leftovers {
         let what = format!(
-            "{}, {}: kept for you, or found wrong; remove it yourself: rm -r {place}/*",
+            "{}, {}: kept for you, or found wrong; remove it yourself: {}",
             ui::count(*count, "thing", "things"),
-            ui::bytes(*bytes)
+            ui::bytes(*bytes),
+            store::removal(Path::new(place))
         );
         app.ui.row(Mark::Note, "left alone", &what);
     }

@@ -59,7 +59,8 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         Some(text) => match runs::named(&app.context, text)? {
             Some(_) if args.deep => {
                 let what = "--deep runs a provider's binary, and this names a run";
-                return Err(Error::new(Reason::BadArgument, what));
+                return Err(Error::new(Reason::BadArgument, what)
+                    .hint("leave out --deep, or name the provider in place of the run"));
             }
             Some(dir) if dir.join(directory::PLAN).exists() => {
                 return campaign::verify(app, &dir, args.id.as_ref(), signatures);
@@ -71,7 +72,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
                     "--id, --accept and --since are a run's, and this names a provider",
                 )
                 .found(text.clone())
-                .hint("a run directory outside of this user's own is written as a path: ./NAME"));
+                .hint("a run directory outside of this user's own is written as a path, such as ./run"));
             }
             None => {
                 Some(text.parse::<Spec>().map_err(|what| Error::new(Reason::BadArgument, what))?)

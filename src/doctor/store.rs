@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::check::{Check, Need};
 use super::limits::size;
 use crate::error::{Error, Reason};
-use crate::store::Store;
+use crate::store::{self, Store};
 
 const STORE: Need = Need {
     id: "store",
@@ -43,5 +43,5 @@ fn leftover((path, things, bytes): (PathBuf, usize, u64)) -> Check {
     };
     let need = Need { id, needed_for, expected: "empty", required: false, ..STORE };
     let found = format!("{things} in {}, {}", path.display(), size(bytes));
-    need.failed(found, format!("chmod -R u+w '{0}' && rm -rf '{0}'", path.display()))
+    need.failed(found, store::removal(&path))
 }

@@ -86,7 +86,7 @@ impl Fetcher<'_> {
                     )
                     .found(found)
                     .hint(format!("to build without it: --without {at}"))
-                    .hint(format!("or lock a commit that says it: git submodule add URL {path}"))
+                    .hint(format!("or lock a commit whose .gitmodules has the address of {path}"))
             };
             let addresses = addresses(root, &format!("{dir}.gitmodules"))?;
             let address = addresses.get(path.as_str());

@@ -91,13 +91,13 @@ pub struct Ask {
     #[arg(long, value_name = "PATH")]
     pub without: Option<Vec<RelPath>>,
     /// First line that --help of the output must show; `{version}` stands for a version
-    #[arg(long = "help-line", value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long = "help-line", value_name = "TEXT", allow_hyphen_values = true, value_parser = NonEmptyStringValueParser::new())]
     pub help_first_line: Option<String>,
     /// A command that --help of the output must list; may be repeated
     #[arg(long = "help-command", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub commands: Option<Vec<String>>,
     /// What --version of the output must print; `{version}` stands for a version (not asked where not given)
-    #[arg(long = "version-text", value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long = "version-text", value_name = "TEXT", allow_hyphen_values = true, value_parser = NonEmptyStringValueParser::new())]
     pub version: Option<String>,
     /// The whole `run` section; what else is given goes over it.
     #[arg(skip)]

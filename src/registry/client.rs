@@ -137,7 +137,10 @@ impl<'a> Repository<'a> {
             return Err(Error::new(Reason::LimitHit, "the repository has too many tags")
                 .at(self.reference.to_string())
                 .expected(format!("at most {MAX_TAGS}"))
-                .hint("name the one that is meant: oci://HOST/PATH@sha256:…"));
+                .hint(format!(
+                    "name the one that is meant by its digest: {}@sha256: and 64 hex digits",
+                    self.reference.repository()
+                )));
         }
         Ok(out)
     }

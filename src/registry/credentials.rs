@@ -17,8 +17,8 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Reason, Result};
-use crate::host::Host;
 use crate::host::files::{self, Links};
+use crate::host::{self, Host};
 use crate::record::parse_value;
 use crate::record::reference::Reference;
 
@@ -66,7 +66,11 @@ pub fn find(host: &Host, reference: &Reference) -> Result<Option<Secret>> {
                 "REGISTRY_AUTH_FILE names a file that is not there",
             )
             .at(file.display().to_string())
-            .hint("unset REGISTRY_AUTH_FILE, or log in: skopeo login --authfile FILE HOST")),
+            .hint(format!(
+                "unset REGISTRY_AUTH_FILE, or log in: skopeo login --authfile {} {}",
+                host::quoted(&file.display().to_string()),
+                reference.host
+            ))),
         };
     }
     let home = host.home();

@@ -180,5 +180,7 @@ pub fn bad_record(place: &str, err: &RecordError) -> Error {
         0 => place.to_owned(),
         line => format!("{place}:{line}:{}", err.column),
     };
-    Error::new(Reason::BadRecord, err.what.clone()).at(place)
+    Error::new(Reason::BadRecord, err.what.clone())
+        .at(place)
+        .hint("correct it there, or put back a copy that is whole")
 }

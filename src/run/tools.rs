@@ -233,7 +233,7 @@ impl Tools {
             Error::new(Reason::NotFound, what)
                 .expected(format!("a program in one of {path}"))
                 .found(format!("{name}: {found}"))
-                .hint("install it there, or name an interpreter and its file: sh FILE")
+                .hint("install it there, or have it started by an interpreter that is there, as in: sh script.sh")
         };
         if name == "bun"
             && let Some(bun) = &self.bun

@@ -9,6 +9,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::error::{Error, Reason, Result};
+use crate::host::quoted;
 use crate::record::ids::Digest;
 
 pub(super) const DIRECTORY: OFlags =
@@ -73,10 +74,13 @@ pub(super) fn corrupt(path: &Path, expected: impl Into<String>, found: impl Into
         .at(path.display().to_string())
         .expected(expected)
         .found(found)
-        .hint(format!(
-            "remove it (chmod -R u+w '{0}'; rm -rf '{0}'); the next build fetches or builds it again",
-            path.display()
-        ))
+        .hint(format!("remove it: {}; the next build fetches or builds it again", removal(path)))
+}
+
+/// What removes something of the store, as it is typed: a tree there may not be written, even by its owner.
+pub fn removal(path: &Path) -> String {
+    let path = quoted(&path.display().to_string());
+    format!("chmod -R u+w {path} && rm -rf {path}")
 }
 
 /// A point between two steps of writing. Tests end the process at each of them.

@@ -34,6 +34,7 @@ use std::path::PathBuf;
 use crate::error::{Reason, Result};
 
 pub(crate) use dir::open_dir;
+pub use dir::removal;
 pub use file::{FileWriter, Pending, StoredFile};
 pub(crate) use hash::Positioned;
 pub use hash::{Digests, Hashes};

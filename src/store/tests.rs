@@ -100,6 +100,19 @@ fn listing(store: &Store, area: &str) -> Vec<String> {
     out
 }
 
+/// Where the tests run as an ordinary user, nothing in a stored tree may be written.
+#[test]
+fn what_a_user_is_told_to_type_removes_a_tree_at_any_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("it's a store")).unwrap();
+    let nar = put_tree(&store);
+    let at = store.quarantine(Entry::Tree(&nar)).unwrap().unwrap();
+    let line = removal(at.parent().unwrap());
+    assert!(Command::new("sh").args(["-c", &line]).status().unwrap().success(), "{line}");
+    assert!(!at.exists() && store.path().exists());
+    assert!(store.quarantine(Entry::Tree(&put_tree(&store))).unwrap().is_some(), "made anew");
+}
+
 #[test]
 fn a_file_comes_back_as_it_was_written() {
     let (_dir, store) = temp_store();

@@ -106,11 +106,11 @@ pub fn verify(context: &Context, options: &Options) -> Result<Vec<Verified>> {
             "nothing was built or recorded here, so there is nothing to verify",
         )
         .at(root.label())
-        .hint("admit build case@7959ac9"));
+        .hint(first_to_build(&root)));
     }
     let mut all = Vec::new();
     for (provider, locked) in locks {
-        let findings = one(context, &root, &locked, store.as_ref(), options)?;
+        let findings = one(context, &root, (&provider, &locked), store.as_ref(), options)?;
         let unreadable = locked.err().map(|err| err.kind());
         all.push(Verified { provider, findings, unreadable });
     }
@@ -120,11 +120,13 @@ pub fn verify(context: &Context, options: &Options) -> Result<Vec<Verified>> {
 fn one(
     context: &Context,
     root: &Root,
-    locked: &Result<Locked>,
+    (provider, locked): (&str, &Result<Locked>),
     store: Option<&Store>,
     options: &Options,
 ) -> Result<Vec<Finding>> {
     let mut facts = gather::records(root, locked.as_ref(), store);
+    // Of a lock that cannot be read, too: what is to be done about it names it.
+    provider.clone_into(&mut facts.provider);
     let flags = Flags { stage: Some(2), ..Flags::default() };
     // Where the endpoint is, is not looked at: its name would have to be resolved.
     let request = from_old_variables(&context.host.vars(), flags)?;
@@ -197,6 +199,17 @@ fn known(root: &Root, store: Option<&Store>) -> Vec<(String, Result<Locked>)> {
         }
     }
     out
+}
+
+/// What to type where nothing was built: the first provider that is locked for this machine, as it is pinned.
+fn first_to_build(root: &Root) -> String {
+    let mut specs = lock::providers(root).into_iter().filter_map(|name| {
+        let spec = Spec { provider: name.parse().ok()?, rev: None };
+        lock::resolve(root, &spec).ok().map(|locked| locked.lock)
+    });
+    specs.next().map_or("to lock a provider: admit lock --help".to_owned(), |lock| {
+        format!("admit build {}@{}", lock.provider, lock.source.rev.short())
+    })
 }
 
 /// What the signatures of a recorded build say; nothing is asked where neither the policy nor the user asks.

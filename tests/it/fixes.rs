@@ -10,7 +10,8 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
-use crate::util::World;
+use crate::layering;
+use crate::util::{World, project};
 
 /// What stands before a command in a fix, and what may stand behind it.
 const BEFORE: [&str; 8] = [": ", "; ", ", or ", ", then ", ", and ", "(", "or ", "&& "];
@@ -83,6 +84,9 @@ fn words(line: &str) -> Vec<String> {
 /// What keeps a fix from being typed as it is printed.
 pub fn wrong(fix: &str) -> Option<String> {
     for command in commands(fix) {
+        if command.contains("  ") {
+            return Some(format!("`{command}` has a hole where a value belongs"));
+        }
         let all = words(command);
         if let Err(err) = admit::cli::parses(&all) {
             return Some(format!(
@@ -145,6 +149,19 @@ fn the_fix_of_a_missing_build_works_as_it_is_typed() {
 }
 
 #[test]
+fn the_fix_of_a_lock_that_cannot_be_read_is_about_that_file() {
+    let world = World::new();
+    world.put("lockfiles/understudy.lock.json", "{");
+    let run = world.admit(&["verify"]).expect(2);
+    let fixes = of(&run.stdout(), &run.stderr());
+    assert!(
+        fixes.contains("correct it there, or put back a copy that is whole"),
+        "{fixes:?}\n{run}"
+    );
+    assert!(!fixes.iter().any(|fix| fix.contains("its source and commit")), "{fixes:?}");
+}
+
+#[test]
 fn a_fix_that_cannot_be_typed_is_seen() {
     for good in [
         "admit doctor",
@@ -161,9 +178,154 @@ fn a_fix_that_cannot_be_typed_is_seen() {
         "admit build case --recorded",
         "build it, or admit adopt FILE --record",
         "admit key new makes one",
+        "admit lock  --help",
         "chmod 600 /not/there",
     ] {
         assert!(wrong(bad).is_some(), "{bad}");
     }
     assert_eq!(commands("read it, then: admit trust '/x y'"), ["admit trust '/x y'"]);
+}
+
+/// The texts between the quotes in a piece of Rust, up to the bracket, comma or semicolon that ends the expression.
+fn literals(code: &str) -> Vec<String> {
+    let (mut out, mut depth) = (Vec::new(), 0);
+    let mut chars = code.char_indices().peekable();
+    let mut last = ' ';
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' if depth == 0 => break,
+            ')' | ']' | '}' => depth -= 1,
+            ';' | ',' if depth == 0 => break,
+            '/' if code[at..].starts_with("//") => {
+                while chars.next_if(|(_, c)| *c != '\n').is_some() {}
+            }
+            // A character, and no lifetime.
+            '\'' if code[at + 1..].starts_with('\\') => {
+                drop((chars.next(), chars.next(), chars.next()))
+            }
+            '\'' if code[at + 1..].chars().nth(1) == Some('\'') => {
+                drop((chars.next(), chars.next()))
+            }
+            '"' => {
+                let (raw, mut text) = (last == 'r', String::new());
+                while let Some((_, c)) = chars.next_if(|(_, c)| *c != '"') {
+                    match (c, raw) {
+                        ('\\', false) => match chars.next().unwrap().1 {
+                            '\n' => while chars.next_if(|(_, c)| c.is_whitespace()).is_some() {},
+                            'n' => text.push('\n'),
+                            other => text.push(other),
+                        },
+                        (c, _) => text.push(c),
+                    }
+                }
+                chars.next();
+                out.push(text);
+            }
+            _ => {}
+        }
+        last = c;
+    }
+    out
+}
+
+/// Every text of the sources that becomes a fix, with its file and line.
+fn in_the_sources() -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    for (path, text) in layering::sources() {
+        let code = layering::code(&text).join("\n");
+        if path.to_string_lossy().contains("/tests") {
+            continue;
+        }
+        for begins in [".hint(", ".fix(", "let fix =", "fix: "] {
+            for (at, _) in code.match_indices(begins) {
+                // A word in a text, and no field.
+                if begins == "fix: " && !code[..at].ends_with([' ', '{']) {
+                    continue;
+                }
+                let line = code[..at].matches('\n').count() + 1;
+                let place = path.strip_prefix(project()).unwrap().display();
+                let all = literals(&code[at + begins.len()..]);
+                out.extend(all.into_iter().map(|text| (format!("{place}:{line}"), text)));
+            }
+        }
+    }
+    out
+}
+
+/// A text with a value in each of its holes: each way to fill them with one of these.
+fn filled(text: &str) -> Vec<String> {
+    let values = [
+        "case",
+        "",
+        "1",
+        "build",
+        "7959ac9",
+        "--git true",
+        "mine/some-model",
+        "oci://example.com/a/b",
+    ];
+    let mut all = vec![text.to_owned()];
+    while let Some(from) = all[0].find('{') {
+        let to = all[0][from..].find('}').unwrap_or_else(|| panic!("an open hole in: {text}"));
+        let name = all[0][from..=from + to].to_owned();
+        // The same name is the same value.
+        let one = |value: &str, text: &String| match name.as_str() {
+            "{}" => text.replacen("{}", value, 1),
+            name => text.replace(name, value),
+        };
+        all = values.iter().flat_map(|value| all.iter().map(|text| one(value, text))).collect();
+    }
+    all
+}
+
+/// Words in capitals that stand for themselves.
+const OTHERS: [&str; 15] = [
+    "API",
+    "CA",
+    "GNU",
+    "HOME",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "MARKER",
+    "NODE_EXTRA_CA_CERTS",
+    "PATH",
+    "REGISTRY_AUTH_FILE",
+    "SSL_CERT_FILE",
+    "TMPDIR",
+    "UTF",
+    "XDG_DATA_HOME",
+    "XDG_STATE_HOME",
+];
+
+/// What a test of literals can tell: no word in capitals stands where a value belongs, and every command of admit is one,
+/// whatever fills its holes.
+#[test]
+fn every_fix_of_the_sources_can_be_typed() {
+    let (mut faults, mut seen) = (Vec::new(), 0);
+    for (place, text) in in_the_sources() {
+        let parts = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let stands_for = |word: &&str| {
+            let capitals = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+            word.len() > 1
+                && word.starts_with(|c: char| c.is_ascii_uppercase())
+                && word.chars().all(capitals)
+                && !OTHERS.contains(word)
+                && !admit::host::VARIABLES.contains(word)
+        };
+        faults.extend(parts.filter(stands_for).map(|word| format!("{place}: {word} in: {text}")));
+        if text.contains(['<', '\u{2026}']) || text.contains("  ") {
+            faults.push(format!("{place}: a hole in: {text}"));
+        }
+        let ways = filled(&text);
+        let typed = |text: &String| {
+            commands(text).iter().all(|command| admit::cli::parses(&words(command)).is_ok())
+        };
+        if !ways.iter().any(typed) {
+            faults.push(format!("{place}: no command: {text}"));
+        }
+        seen += commands(&ways[0]).len();
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(seen > 60, "{seen} commands were seen");
 }
