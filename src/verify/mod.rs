@@ -247,31 +247,77 @@ fn signed(
 mod tests {
     use super::*;
 
-    fn failing(reasons: &[Reason]) -> Verified {
-        let finding = |reason: &Reason| Finding::failed("identity_shown", *reason, "", "");
-        let findings = reasons.iter().map(finding).collect();
-        Verified { provider: "p".into(), findings, unreadable: None }
+    const OTHER: Check = Check::BinaryPresent;
+
+    /// A provider with a failure of each of these kinds.
+    fn verified(faults: &[(Check, Reason)], unreadable: Option<Kind>) -> Verified {
+        let failed = faults.iter().map(|(check, why)| Finding::failed(check.id(), *why, "a", "b"));
+        let mut findings = vec![Finding::ok(Check::RootTrusted.id(), "a", "a")];
+        findings.extend(failed);
+        Verified { provider: "toy".into(), findings, unreadable }
     }
 
     #[test]
-    fn where_admit_could_not_look_the_code_says_why() {
+    fn the_exit_code_is_that_of_what_was_found() {
         use Reason::{
-            DigestMismatch, GateRefused, KilledFromOutside, SandboxUnavailable, TimedOut,
+            DigestMismatch, GateRefused, KilledFromOutside, LimitHit, NotFound, SandboxUnavailable,
+            SignatureMissing, TimedOut,
         };
-        for (reasons, code) in [
-            (&[][..], 0),
-            (&[SandboxUnavailable], 7),
-            (&[TimedOut], 9),
-            (&[KilledFromOutside], 75),
-            (&[KilledFromOutside, GateRefused], 1),
-            (&[SandboxUnavailable, DigestMismatch], 5),
+        for (faults, unreadable, code) in [
+            (&[][..], None, 0),
+            (&[(OTHER, NotFound)], None, 1),
+            (&[(OTHER, NotFound)], Some(Kind::Usage), 2),
+            (&[(Check::BuildSigned, SignatureMissing)], None, 3),
+            (
+                &[(Check::BuiltBy, SignatureMissing), (Check::ModelSigned, SignatureMissing)],
+                None,
+                3,
+            ),
+            (&[(Check::BuildSigned, SignatureMissing), (OTHER, NotFound)], None, 1),
+            (&[(OTHER, DigestMismatch)], None, 5),
+            (&[(OTHER, NotFound), (OTHER, DigestMismatch)], Some(Kind::Usage), 5),
+            (&[(OTHER, SandboxUnavailable)], None, 7),
+            (&[(OTHER, SandboxUnavailable), (OTHER, NotFound)], None, 1),
+            (&[(OTHER, LimitHit)], None, 9),
+            (&[(OTHER, TimedOut)], None, 9),
+            (&[(OTHER, KilledFromOutside)], None, 75),
+            (&[(OTHER, KilledFromOutside), (OTHER, GateRefused)], None, 1),
+            (&[(OTHER, SandboxUnavailable), (OTHER, DigestMismatch)], None, 5),
         ] {
-            assert_eq!(failing(reasons).exit_code(), code, "{reasons:?}");
+            let found = verified(faults, unreadable).exit_code();
+            assert_eq!(found, code, "{faults:?} {unreadable:?}");
         }
-        let of = |all: &[&[Reason]]| exit_code(&all.iter().map(|r| failing(r)).collect::<Vec<_>>());
-        assert_eq!(of(&[&[], &[SandboxUnavailable]]), 7);
-        assert_eq!(of(&[&[GateRefused], &[KilledFromOutside]]), 1);
-        assert_eq!(of(&[&[SandboxUnavailable], &[TimedOut]]), 1);
-        assert_eq!(of(&[&[DigestMismatch], &[TimedOut]]), 5);
+        // What was not reached is no yes, and no cause.
+        let mut unreached = verified(&[], None);
+        unreached.findings[0].state = State::NotReached;
+        assert_eq!((unreached.holds(), unreached.faults().count()), (false, 0));
+    }
+
+    #[test]
+    fn the_exit_code_of_several_is_that_of_all_their_findings() {
+        let of = |reasons: &[Option<Reason>]| {
+            let all: Vec<Verified> = reasons
+                .iter()
+                .map(|why| {
+                    verified(&why.map(|why| (OTHER, why)).into_iter().collect::<Vec<_>>(), None)
+                })
+                .collect();
+            exit_code(&all)
+        };
+        let (no, digest) = (Some(Reason::NotFound), Some(Reason::DigestMismatch));
+        let (sandbox, limit) = (Some(Reason::SandboxUnavailable), Some(Reason::LimitHit));
+        let killed = Some(Reason::KilledFromOutside);
+        for (reasons, code) in [
+            (&[None, None][..], 0),
+            (&[None, no], 1),
+            (&[no, digest, limit], 5),
+            (&[None, sandbox], 7),
+            (&[no, sandbox], 1),
+            (&[no, killed], 1),
+            (&[sandbox, limit], 1),
+            (&[digest, limit], 5),
+        ] {
+            assert_eq!(of(reasons), code, "{reasons:?}");
+        }
     }
 }
