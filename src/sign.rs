@@ -121,10 +121,11 @@ pub fn attest(
     let signing = Keys::new(&context.host.data_dir()?).signing(&options.key)?;
     let Options { what, format, .. } = *options;
     if options.id.is_some() && what != What::Run {
-        return Err(Error::new(Reason::BadArgument, "--id belongs to a run"));
+        return Err(Error::new(Reason::BadArgument, "--id belongs to a run").hint("leave out --id"));
     }
     if options.again.is_some() != (what == What::Release) {
-        return Err(Error::new(Reason::BadArgument, "a release and --again FILE belong together"));
+        return Err(Error::new(Reason::BadArgument, "a release and --again FILE belong together")
+            .hint("a release names the archive, and with --again the same one as a second build gave it; nothing else has --again"));
     }
     if format == Some(Form::Link) && !matches!(what, What::Build | What::Rebuild) {
         let what = "a link says what a step took and gave: of a build or a rebuild";
