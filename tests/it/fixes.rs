@@ -201,12 +201,8 @@ fn literals(code: &str) -> Vec<String> {
                 while chars.next_if(|(_, c)| *c != '\n').is_some() {}
             }
             // A character, and no lifetime.
-            '\'' if code[at + 1..].starts_with('\\') => {
-                drop((chars.next(), chars.next(), chars.next()))
-            }
-            '\'' if code[at + 1..].chars().nth(1) == Some('\'') => {
-                drop((chars.next(), chars.next()))
-            }
+            '\'' if code[at + 1..].starts_with('\\') => _ = chars.nth(2),
+            '\'' if code[at + 1..].chars().nth(1) == Some('\'') => _ = chars.nth(1),
             '"' => {
                 let (raw, mut text) = (last == 'r', String::new());
                 while let Some((_, c)) = chars.next_if(|(_, c)| *c != '"') {
