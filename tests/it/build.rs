@@ -293,6 +293,8 @@ fn what_a_build_may_not_leave() {
     let script = "await Bun.$`mkdir -p dist`; await Bun.write('dist/ca', '#!/bin/sh\\necho'); \
                   require('fs').chmodSync('dist/ca', 0o755);";
     plain("leaves-a-script", &[("build.ts", script)]).refuse(5, "runtime_mismatch");
+    plain("is-ended", &[("main.ts", "process.kill(process.pid, 'SIGKILL');")])
+        .refuse(75, "killed_from_outside");
     plain("somebody-else", &[("main.ts", "console.log('a string library');")])
         .refuse(6, "wrong_provider_identity");
     // Larger than anything admit takes, and no room at all: a file with a hole.

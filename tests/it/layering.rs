@@ -99,6 +99,7 @@ fn each_privilege_has_one_place() {
         let runs = ["run/provider.rs", "run/agent/fake.rs", "run/judge/room.rs"];
         let tries = ["run/facts.rs", "doctor/sandbox.rs"];
         only("sandbox::start(", &[&asks[..], &runs, &tries].concat());
+        only("Asked::start(", &["build/output.rs", "build/published.rs"]);
         let makes = ["build/output.rs", "build/kind.rs", "run/launch.rs"];
         let reads = ["run/proof.rs", "check/launch.rs", "check/tests.rs", "sandbox/"];
         only("Mount::Verified {", &[&makes[..], &reads].concat());
