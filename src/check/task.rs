@@ -289,7 +289,8 @@ pub(super) mod tests {
     fn one_argument_list_is_admitted() {
         let good = ["run", "--task", "/w/x.task.json", "--mode", "unattended"];
         assert_eq!(command_shape(&args(&good)), Ok("/w/x.task.json"));
-        let bad: [&[&str]; 9] = [
+        let bad: [&[&str]; 10] = [
+            &["run", "--model", "x.task.json", "--mode", "unattended"],
             &[],
             &["run", "--task", "x.task.json"],
             &["run", "--task", "x.json", "--mode", "unattended"],
@@ -335,6 +336,8 @@ pub(super) mod tests {
     #[test]
     fn a_task_that_keeps_the_contract_has_no_faults() {
         assert_eq!(task_faults(&json(), MARKDOWN, &contract()), Vec::<String>::new());
+        let slash = MARKDOWN.replace("Right.", "Right / wrong, and /work/toy itself.");
+        assert_eq!(task_faults(&json(), &slash, &contract()), Vec::<String>::new());
     }
 
     #[test]
@@ -355,6 +358,8 @@ pub(super) mod tests {
             (md("The tests pass", "x"), "The tests pass"),
             (md("python3 -m pytest -q", "make"), "pytest"),
             (md("AGENT_RESULT>>>", ""), "AGENT_RESULT>>>"),
+            (md("## Objective\n", "## Appendix: AGENT_RESULT\n## Objective\n"), "stands before"),
+            (md("## Appendix: AGENT_RESULT\n", "## x\n"), "no appendix"),
             (md("Right.", "See https://a.test"), "outside the workspace"),
             (md("Right.", "See /etc/passwd."), "outside the workspace"),
             (md("Right.", "See /work/toyx/a"), "outside the workspace"),

@@ -8,15 +8,21 @@ use super::*;
 use crate::error::Kind;
 use crate::lock::Locked;
 use crate::record::admission::{AdmissionStatus, ModelPair, ModelStatus, RecordFile, status};
+use crate::record::credential::Credential;
 use crate::record::failure::FailureClass;
 use crate::record::finding::VERIFY_ALONE;
 use crate::record::ids::{Digest, Sha256};
-use crate::record::lockfile::{AgentKind, LicenseStatus};
+use crate::record::lockfile::{AgentKind, Ambient, LicenseStatus};
 use crate::record::network::Network;
-use crate::record::report::{BuildReport, Origin, OutputStatus, Pulled, SourceAdmission};
+use crate::record::report::{
+    BuildReport, Linkage, Native, Origin, OutputStatus, Pulled, SourceAdmission,
+};
+use crate::record::run_shape::{CommandLimits, CommandRun, EndRule, ExitRule};
 use crate::sandbox::{Mount, Policy as SandboxPolicy};
+use std::time::Duration;
 
 const QWEN: &[u8] = include_bytes!("../../admissions/models/qwen-local--qwen3.6-35b-a3b.json");
+const CODEX_NETWORK: &str = "codex-oauth-hosted-model-plus-local-vllm-fallback";
 const CODEX: &[u8] = include_bytes!("../../admissions/models/openai-codex--gpt-5.5.json");
 const LOCK: &[u8] = include_bytes!("../../lockfiles/understudy.lock.json");
 /// The build that the lock of the stand-in gives, as it stands on record.
@@ -160,9 +166,8 @@ pub(crate) fn good_codex() -> Facts {
     known(&mut facts.credentials).class = "hermes-openai-codex-oauth-and-local-vllm-config".into();
     let rules = &mut known(&mut facts.launch).proxy;
     rules.model = "gpt-5.5".into();
-    let name = "codex-oauth-hosted-model-plus-local-vllm-fallback";
-    rules.network = name.into();
-    known(&mut facts.network).network = Network::built_in(name).unwrap();
+    rules.network = CODEX_NETWORK.into();
+    known(&mut facts.network).network = Network::built_in(CODEX_NETWORK).unwrap();
     facts
 }
 
@@ -219,9 +224,8 @@ fn pulled(facts: &mut Facts, signed: Found<Signed>) {
 
 #[test]
 fn a_pulled_build_counts_by_its_signature_and_needs_nothing_of_a_build_here() {
-    let held = crate::attest::Held { by: BTreeMap::new() };
     let mut facts = good();
-    pulled(&mut facts, Found::Known(Some(Ok(held))));
+    pulled(&mut facts, Found::Known(Some(Ok(held()))));
     assert_eq!(refused_with(&facts), Vec::<String>::new());
     (facts.source_stored, facts.packages_stored) = (Found::Absent, Found::Absent);
     (facts.toolchain_stored, facts.saved) = (Found::Absent, Found::Absent);
@@ -235,9 +239,8 @@ fn a_pulled_build_counts_by_its_signature_and_needs_nothing_of_a_build_here() {
     // What was built is not what somebody adopted or took from a package, and what is passed on is the first record.
     for origin in [Origin::Adopted, Origin::Published, Origin::Pulled] {
         let mut facts = good();
-        let held = crate::attest::Held { by: BTreeMap::new() };
-        pulled(&mut facts, Found::Known(Some(Ok(held))));
-        report(&mut facts).pulled.as_mut().unwrap().origin = origin;
+        pulled(&mut facts, Found::Known(Some(Ok(held()))));
+        first(&mut facts, origin);
         assert!(failed(&verify(&facts)).contains(&"build_report_matches"), "{origin:?}");
     }
 }
@@ -365,6 +368,148 @@ const IDENTITY: &[Change] = &[
     |f| report(f).runtime.proven = false,
     |f| report(f).runtime.exec_argv = "--smol".into(),
 ];
+
+fn held() -> crate::attest::Held {
+    crate::attest::Held { by: BTreeMap::new() }
+}
+
+fn failed_with<T>(reason: Reason) -> Found<T> {
+    Found::Failed((&crate::error::Error::new(reason, "it").found("this")).into())
+}
+
+fn addresses(all: &[&str]) -> Vec<std::net::IpAddr> {
+    all.iter().map(|one| one.parse().unwrap()).collect()
+}
+
+/// Keys come from a program of the record.
+fn helper(facts: &mut Facts) {
+    let record = status_of(facts).record.as_mut().unwrap();
+    let program = "/usr/bin/helper".parse().unwrap();
+    let (sha256, arguments, timeout_seconds) = (digest("x"), Vec::new(), None);
+    record.credential = Some(Credential::Helper { program, sha256, arguments, timeout_seconds });
+    known(&mut facts.credentials).class = "helper".into();
+}
+
+fn hardened(facts: &mut Facts) {
+    known(&mut facts.lock).lock.run.ambient = Ambient::Hardened;
+}
+
+fn autoload_neither(facts: &mut Facts) {
+    let runtime = &mut report(facts).runtime;
+    (runtime.autoload_bunfig, runtime.autoload_dotenv) = (false, false);
+}
+
+/// A native program that its makers published.
+fn published(facts: &mut Facts) {
+    let report = report(facts);
+    report.origin = Origin::Published;
+    report.runtime.native = Some(Native {
+        machine: "x86-64".into(),
+        linkage: Linkage::Static,
+        interpreter: None,
+        needed: Vec::new(),
+    });
+}
+
+/// The build that was pulled was `origin` where it was first recorded.
+fn first(facts: &mut Facts, origin: Origin) {
+    report(facts).pulled.as_mut().unwrap().origin = origin;
+}
+
+fn closes_by_itself(facts: &mut Facts) {
+    let run = &mut known(&mut facts.lock).lock.run;
+    (run.agent, run.argv) = (AgentKind::Command, vec!["{prompt}".into(), "{model}".into()]);
+    run.command = Some(CommandRun {
+        env: BTreeMap::new(),
+        files: BTreeMap::new(),
+        wire_apis: vec!["openai-chat".into()],
+        end: EndRule {
+            types: vec!["end".into()],
+            pointer: "/good".into(),
+            equals: true.into(),
+            exit: ExitRule::Any,
+        },
+        refuse: Vec::new(),
+        closed: vec!["rules.md".into(), "AGENTS.md".into()],
+        limits: CommandLimits::default(),
+    });
+}
+
+/// Facts that say more than [`departures`] do, each with the check that tells it; most of them hold.
+pub(crate) fn told() -> Vec<(Facts, Check)> {
+    use Check as C;
+    let codex: &[(Change, Check)] = &[
+        (|_| {}, C::AuthBridge),
+        (|f| f.bridge_claimed = Found::Known(false), C::AuthBridge),
+        (|f| f.bridge_claimed = Found::Unknown, C::AuthBridge),
+        (helper, C::AuthBridge),
+        (|f| (helper(f), f.bridge_claimed = Found::Known(false)).0, C::AuthBridge),
+        (|f| (helper(f), known(&mut f.credentials).available = false).0, C::Credentials),
+    ];
+    let plain: &[(Change, Check)] = &[
+        (|f| f.requested = Found::Known(vec!["a/b".parse().unwrap(); 2]), C::ModelRequested),
+        (|f| f.model_signed = unsigned(Reason::KeyRevoked), C::ModelSigned),
+        (|f| f.model_signed = Found::Known(Some(Ok(held()))), C::ModelSigned),
+        (|f| f.model_signed = Found::Absent, C::ModelSigned),
+        (|f| f.build_signed = Found::Absent, C::BuildSigned),
+        (|f| f.bridge_claimed = Found::Absent, C::AuthBridge),
+        (
+            |f| status_of(f).record.as_mut().unwrap().credential_source_class = Some("x".into()),
+            C::Credentials,
+        ),
+        (|f| f.network = failed_with(Reason::NetworkNotAllowed), C::Network),
+        (|f| f.network = failed_with(Reason::Io), C::Network),
+        (|f| known(&mut f.network).network = Network::built_in(CODEX_NETWORK).unwrap(), C::Network),
+        (|f| f.network = Found::Absent, C::Network),
+        (|f| known(&mut f.network).addresses = addresses(&["100.64.0.7"; 3]), C::Network),
+        (|f| known(&mut f.network).addresses = addresses(&["9.9.9.9"; 3]), C::Network),
+        (|f| known(&mut f.probe).outcome = ProbeOutcome::ToolCall, C::ResponseShape),
+        (|f| f.probe = failed_with(Reason::Io), C::ResponseShape),
+        (|f| known(&mut f.saved).sha256 = other_sha256(), C::OutputLocked),
+        (|f| f.saved = Found::Absent, C::OutputLocked),
+        (|f| (hardened(f), report(f).runtime.autoload_bunfig = true).0, C::BinaryIdentity),
+        (|f| (hardened(f), report(f).runtime.autoload_dotenv = true).0, C::BinaryIdentity),
+        (|f| (hardened(f), autoload_neither(f)).0, C::BinaryIdentity),
+        (
+            |f| (hardened(f), autoload_neither(f), report(f).runtime.proven = false).0,
+            C::BinaryIdentity,
+        ),
+        (|f| (published(f), report(f).runtime.exec_argv = "--smol".into()).0, C::BinaryIdentity),
+        (
+            |f| (published(f), report(f).runtime.not_proven = Some("stripped".into())).0,
+            C::BinaryIdentity,
+        ),
+        (|f| (published(f), report(f).runtime.proven = false).0, C::BinaryIdentity),
+        (|f| report(f).origin = Origin::Adopted, C::BuiltBy),
+        (|f| pulled(f, Found::Known(Some(Ok(held())))), C::BuiltBy),
+        (|f| (pulled(f, Found::Known(Some(Ok(held())))), first(f, Origin::Adopted)).0, C::BuiltBy),
+        (
+            |f| (pulled(f, Found::Known(Some(Ok(held())))), first(f, Origin::Published)).0,
+            C::BuiltBy,
+        ),
+        (|f| pulled(f, Found::Absent), C::BuiltBy),
+        (|f| f.stage = Found::Known(1), C::Stage),
+        (|f| f.stage = Found::Known(2), C::Stage),
+        (|f| f.stage = Found::Known(7), C::Stage),
+        (|f| f.stage = Found::Known(9), C::Stage),
+        (|_| {}, C::Ambient),
+        (closes_by_itself, C::Ambient),
+        (|f| f.source_stored = Found::Absent, C::SourceStored),
+        (|f| report(f).origin = Origin::Published, C::SourceStored),
+        (|f| known(&mut f.packages_stored).all = 12, C::PackagesStored),
+        (|f| f.packages_stored = Found::Absent, C::PackagesStored),
+        (|f| f.toolchain_stored = Found::Absent, C::ToolchainStored),
+    ];
+    let of = |start: Facts, changes: &[(Change, Check)]| {
+        let one = |(change, check): &(Change, Check)| {
+            let mut facts = start.clone();
+            change(&mut facts);
+            (facts, *check)
+        };
+        changes.iter().map(one).collect::<Vec<_>>()
+    };
+    [of(good_codex(), codex), of(good(), plain)].concat()
+}
 
 #[test]
 fn each_departure_fails_exactly_its_check() {
@@ -528,6 +673,76 @@ fn other_stages_are_refused_with_what_is_missing() {
         let missing = format!("admit explain stage{stage}");
         assert_eq!(fix.contains(&missing), (3..=7).contains(&stage), "{fix}");
     }
+}
+
+#[test]
+fn no_clock_is_longer_than_the_wall() {
+    let (short, long) = (Duration::from_secs(90), Duration::from_secs(3600));
+    let clocks = Clocks::default();
+    assert_eq!(clocks.with_wall(long), Clocks { wall: long, ..clocks });
+    let start = clocks.start;
+    let all = Clocks { start, first_call: short, idle: short, wall: short, ..clocks };
+    assert_eq!(clocks.with_wall(short), all);
+}
+
+#[test]
+fn a_launch_stands_on_record_with_all_that_its_digest_covers() {
+    let record = launch().record();
+    assert_eq!((record.clocks_ms["start"], record.clocks_ms["wall"]), (60_000, 1_800_000));
+    assert_eq!(launch().digest(), record::digest(&record));
+    let mut other = launch();
+    other.clocks.stable = Duration::from_millis(3001);
+    assert_ne!(other.digest(), launch().digest());
+}
+
+#[test]
+fn the_binary_is_alone_where_it_is_mounted() {
+    let alone = |change: &dyn Fn(&mut Vec<Mount>)| {
+        let mut launch = launch();
+        change(&mut launch.sandbox.mounts);
+        launch.mounts_alone("/opt/case/bin/ca")
+    };
+    let beside = |mounts: &mut Vec<Mount>, inside: &str| {
+        let mut another = mounts[0].clone();
+        if let Mount::Verified { inside: at, .. } = &mut another {
+            *at = inside.parse().unwrap();
+        }
+        mounts.push(another);
+    };
+    assert!(alone(&|_| {}));
+    assert!(alone(&|mounts| beside(mounts, "/opt/case/binary")));
+    assert!(!alone(&|mounts| beside(mounts, "/opt/case/bin")));
+    assert!(!alone(&|mounts| beside(mounts, "/opt/case/bin/other")));
+    assert!(!alone(&Vec::clear));
+    assert!(!alone(&|mounts| {
+        beside(mounts, "/opt/case/bin/other");
+        mounts.remove(0);
+    }));
+    assert!(!alone(&|mounts| match &mut mounts[0] {
+        Mount::Verified { sha256, .. } => *sha256 = digest("x"),
+        _ => unreachable!(),
+    }));
+}
+
+#[test]
+fn what_could_be_read_is_known_and_what_could_not_says_why() {
+    let from = |result: crate::error::Result<Option<u8>>| Found::from(result);
+    assert!(matches!(from(Ok(Some(1))), Found::Known(1)));
+    assert!(matches!(from(Ok(None)), Found::Absent));
+    let failed = from(Err(crate::error::Error::new(Reason::Io, "it")));
+    assert_eq!(failed.failure().map(|failure| failure.reason), Some(Reason::Io));
+    assert_eq!(from(Ok(None)).failure(), None);
+    assert!(matches!(Found::from(crate::error::Result::Ok(1)), Found::Known(1)));
+}
+
+#[test]
+fn the_class_of_a_fact_that_failed_is_the_findings() {
+    let mut facts = good();
+    let failure = crate::error::Error::new(Reason::Io, "it");
+    let class = Some(FailureClass::AgentProtocol);
+    facts.stage = Found::Failed(Failure { class, ..(&failure).into() });
+    let findings = check(&facts, &policy());
+    assert_eq!(findings.iter().find(|finding| finding.is_failed()).unwrap().class, class);
 }
 
 #[test]

@@ -102,18 +102,6 @@ impl Recording {
         }
     }
 
-    /// What the machine's clock did beside going on, if it did.
-    fn jump(&self, report: &RunReport) -> Option<String> {
-        let by_the_clock = report.finished.unix().saturating_sub(report.started.unix());
-        let took = i64::try_from(self.elapsed_ns() / 1_000_000_000).unwrap_or(i64::MAX);
-        let jumped = by_the_clock.saturating_sub(took);
-        (jumped.saturating_abs() > JUMP).then(|| {
-            format!(
-                "the machine's clock was set by {jumped:+} s while the run took {took} s (or the machine slept): no time in this report is to be relied on"
-            )
-        })
-    }
-
     fn seal_draft(&self) -> Result<Sealed> {
         let mut report = self.state().draft.clone();
         if report.status != RunStatus::Blocked {
@@ -137,7 +125,7 @@ impl Recording {
         report.run_directory = self.dir.path().display().to_string();
         report.admit_version = env!("CARGO_PKG_VERSION").into();
         report.finished = self.clock.now();
-        report.limits.extend(self.jump(&report));
+        report.limits.extend(jump(&report, self.elapsed_ns()));
         report.events = chain;
         (report.timeline, report.timeline_omitted) = Self::timeline(state);
         report.wire_omitted += report.wire.len().saturating_sub(WIRE_ROWS) as u64;
@@ -381,6 +369,18 @@ impl Drop for Recording {
     }
 }
 
+/// What the machine's clock did beside going on, if it did.
+fn jump(report: &RunReport, elapsed_ns: u64) -> Option<String> {
+    let by_the_clock = report.finished.unix().saturating_sub(report.started.unix());
+    let took = i64::try_from(elapsed_ns / 1_000_000_000).unwrap_or(i64::MAX);
+    let jumped = by_the_clock.saturating_sub(took);
+    (jumped.saturating_abs() > JUMP).then(|| {
+        format!(
+            "the machine's clock was set by {jumped:+} s while the run took {took} s (or the machine slept): no time in this report is to be relied on"
+        )
+    })
+}
+
 /// What stands in place of a file that held a secret: that it was there, how long it was, and which rule withheld it.
 fn withheld(path: &RelPath, size: u64, rules: &str, chain: &mut ChainEnd) -> Result<Vec<u8>> {
     let notice = json!({ "withheld": { "bytes": size, "rules": rules } });
@@ -426,5 +426,45 @@ fn media_type(path: &str) -> &'static str {
         Some("html") => "text/html",
         Some("sse") => "text/event-stream",
         _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::ids::Timestamp;
+
+    #[test]
+    fn a_clock_that_was_set_during_the_run_is_told() {
+        let told = |finished: i64, seconds: u64| {
+            let mut report = RunReport::draft("toy", "case", &Timestamp::from_unix(1000));
+            report.finished = Timestamp::from_unix(finished);
+            jump(&report, seconds * 1_000_000_000)
+        };
+        assert_eq!(told(1030, 30), None);
+        assert_eq!((told(1035, 30), told(1025, 30)), (None, None));
+        let (ahead, back) = (told(1036, 30).unwrap(), told(24, 30).unwrap());
+        assert!(ahead.contains("set by +6 s while the run took 30 s"), "{ahead}");
+        assert!(back.contains("set by -1006 s while the run took 30 s"), "{back}");
+    }
+
+    #[test]
+    fn each_file_of_a_run_has_the_type_of_its_ending() {
+        let types = [
+            ("a.json", "application/json"),
+            ("a.jsonl", "application/jsonl"),
+            ("a.diff", "text/x-diff"),
+            ("a.patch", "text/x-diff"),
+            ("a.md", "text/markdown"),
+            ("a.txt", "text/plain"),
+            ("b/a.log", "text/plain"),
+            ("a.html", "text/html"),
+            ("a.sse", "text/event-stream"),
+            ("b.json/0001", "application/octet-stream"),
+            ("a", "application/octet-stream"),
+        ];
+        for (name, wanted) in types {
+            assert_eq!(media_type(name), wanted, "{name}");
+        }
     }
 }

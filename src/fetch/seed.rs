@@ -274,12 +274,18 @@ mod tests {
     #[test]
     fn a_scripts_first_line_is_known_however_its_bytes_come() {
         let long = format!("#!{}\r\nx", "a".repeat(LINE_BYTES));
+        // The end of this one is the last byte that is looked at.
+        let longest = format!("#!{}\r\nx", "a".repeat(LINE_BYTES - 4));
+        let unix_of_longest = longest.replacen('\r', "", 1);
         for (text, unix) in [
             ("#!/bin/sh\r\nx\r\n", Some("#!/bin/sh\nx\r\n")),
             ("#!/bin/sh\nx", None),
             ("#/bin/sh\r\nx", None),
             ("x\r\n", None),
             ("#!\r", None),
+            ("\nx", None),
+            ("\r\nx", None),
+            (longest.as_str(), Some(unix_of_longest.as_str())),
             (long.as_str(), None),
         ] {
             let of = |inner: &mut dyn Read| {
@@ -290,6 +296,7 @@ mod tests {
             let at_once = of(&mut text.as_bytes());
             assert_eq!(at_once.1, unix.map(|unix| blake3::hash(unix.as_bytes())), "{text:.20}");
             assert_eq!(of(&mut Slowly(text.as_bytes())), at_once, "{text:.20}");
+            assert_eq!(at_once.2, text.len() as u64);
         }
     }
 

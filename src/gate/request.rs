@@ -263,6 +263,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!(request.flags.engine, Some(Engine::Provider));
+        let (file, binary) = (&request.flags.admission_file, &request.flags.binary);
+        assert_eq!((file.as_deref(), binary.as_deref()), (Some("/a.json"), Some("/b")));
         assert_eq!((request.flags.stage, request.bridge_claimed), (Some(2), true));
         assert_eq!(request.flags.timeout, Some(Duration::from_secs(90)));
         assert_eq!(request.endpoint.as_ref().unwrap().reveal(), "http://h.test/v1");

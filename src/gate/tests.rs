@@ -1,7 +1,9 @@
 //! The gate's decision: what admits, what refuses, and what it comes to for the exit code and the report.
 
 use super::*;
-use crate::check::tests::{departures, good, good_codex, known, policy, refused_with, with_hole};
+use crate::check::tests::{
+    departures, good, good_codex, known, policy, refused_with, told, with_hole,
+};
 use crate::check::{BinaryFact, Check, Content, Failure, Found};
 use crate::error::{Error, Kind, Reason};
 use crate::record::failure::FailureClass;
@@ -166,4 +168,31 @@ proptest! {
         prop_assert!(!decision.refusals().is_empty());
         prop_assert_eq!(decision.findings.len(), Check::ALL.len());
     }
+}
+
+/// Every check as a person reads it, where it departs from good facts and where they say more. Each line hangs on a rule
+/// of `check` or of [`Refusal`]; where one is meant to change, so is the line.
+#[test]
+fn each_check_is_told_in_these_words() {
+    let departures = departures().into_iter().map(|(facts, check, ..)| (facts, check));
+    let mut lines = String::new();
+    for (facts, check) in departures.chain(told()) {
+        let verify =
+            Policy { purpose: Purpose::Verify { deep: true, model: true }, contract: None };
+        let policy = if policy().decides_a_start(check) { policy() } else { verify };
+        let decision = decide(&facts, &policy);
+        let at = Check::ALL.iter().position(|other| *other == check).unwrap();
+        let Finding { id, state, expected, found, fix, .. } = &decision.findings[at];
+        let line = match decision.refusals().into_iter().find(|refusal| refusal.check == check) {
+            Some(refusal) => {
+                format!("{}; {}; fix: {fix}", refusal.blocker(), refusal.failure_reason())
+            }
+            None => format!("{id}: {state:?}: {found} ({expected})"),
+        };
+        // Digests and sizes are the stand-in's, and change with it.
+        let words = line.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
+        lines.extend(words.map(|word| if word.len() > 32 { &word[..6] } else { word }));
+        lines.push('\n');
+    }
+    assert!(lines == include_str!("told.txt"), "what is told now:\n{lines}");
 }

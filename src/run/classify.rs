@@ -440,6 +440,38 @@ mod tests {
     }
 
     #[test]
+    fn what_was_seen_of_the_result_is_said() {
+        let said = |text: &str| {
+            let wire = wire(vec![chat(1, ReplyClass::OkText, text)]);
+            envelope(&wire, &Phases::default())
+        };
+        assert_eq!(said("done"), "no envelope");
+        assert_eq!(said(RESULT), "the result says completed");
+        let broken = said("<<<AGENT_RESULT\n{\nAGENT_RESULT>>>");
+        assert!(broken.starts_with("a broken envelope: "), "{broken}");
+    }
+
+    #[test]
+    fn a_request_that_nobody_waited_for_is_the_cause_of_nothing() {
+        let gone = WireRecord { exchange: 3, kind: ExchangeKind::Chat, ..WireRecord::default() };
+        let limited = WireRecord { refused: Some(RequestRefusal::LimitHit), ..gone.clone() };
+        let probe = chat(0, ReplyClass::AuthUnavailable, "");
+        for last in [gone, limited] {
+            let wire = wire(vec![probe.clone(), chat(1, ReplyClass::AuthUnavailable, ""), last]);
+            assert_eq!(class(End::Exited, 0, &wire, GOOD), Some(FailureClass::AuthUnavailable));
+        }
+        // What was asked before the start is none of the work's.
+        let only = wire(vec![probe]);
+        assert_ne!(class(End::Exited, 0, &only, GOOD), Some(FailureClass::AuthUnavailable));
+    }
+
+    #[test]
+    fn a_clock_has_its_name() {
+        let all = [Expired::Start, Expired::FirstCall, Expired::Idle, Expired::Wall];
+        assert_eq!(all.map(Expired::as_str), ["start", "first_model_call", "idle", "wall"]);
+    }
+
+    #[test]
     fn what_contributed_says_how_often_and_never_says_the_cause_again() {
         use FailureClass as F;
         use ReplyClass as R;
@@ -584,6 +616,7 @@ mod tests {
         assert_eq!(code(End::Exited, 9), (137, "signal"));
         assert_eq!(code(End::Clock(Expired::Wall), 15), (124, "clock"));
         assert_eq!(code(End::HarnessCompleted, 15), (0, "harness_completed"));
+        assert_eq!(code(End::Interrupted(2), 0), (130, "interrupted"));
         assert_eq!(code(End::Limit, 9), (137, "limit"));
         assert_eq!(exit_code(End::Limit, 9, Some(Limit::Tokens)), (137, "limit"));
         assert_eq!(exit_code(End::Exited, 0, Some(Limit::ReplyTime)), (124, "clock"));

@@ -426,6 +426,11 @@ mod tests {
     use crate::record::admission::ModelKind;
     use crate::record::ids::Digest;
     use crate::record::wire::UpstreamKind;
+
+    #[test]
+    fn a_report_names_the_engine() {
+        assert_eq!([Engine::Provider, Engine::Fake].map(backend), ["case", "fake"]);
+    }
     use proptest::prelude::*;
 
     #[test]

@@ -168,6 +168,60 @@ fn the_lowest_scored_attempt_counts_and_the_node_that_came_back_is_listed() {
 }
 
 #[test]
+fn a_count_says_what_of_each_there_is() {
+    let unseen = [blocked(0, 1), found(1, 1, What::Unsealed), ended(3, 1, None)];
+    let record = record(&plan(), unseen, &now());
+    let states = record.tasks.iter().map(|task| task.state).collect::<Vec<_>>();
+    use TaskState as S;
+    assert_eq!(states, [S::NotScored, S::Lost, S::Missing, S::Success]);
+    let total = &record.total;
+    assert_eq!((total.not_scored, total.lost, total.missing, total.success), (1, 1, 1, 1));
+    assert_eq!(title(&plan().cells[0]), "understudy · local/model · r1-string-slugify");
+}
+
+#[test]
+fn failures_are_counted_by_their_class_and_cells_by_themselves() {
+    let class = Some(FailureClass::JudgeRejected);
+    let all = [ended(0, 1, class), ended(2, 1, class), ended(1, 1, None), ended(3, 1, None)];
+    let plan = || {
+        let mut two = plan();
+        let mut other = two.cells[0].clone();
+        other.fixture = "r2-duration".parse().unwrap();
+        two.cells.push(other);
+        two
+    };
+    let whole = record(&plan(), all, &now());
+    assert_eq!(whole.total.classes, BTreeMap::from([("judge_rejected".to_owned(), 2)]));
+    let each = whole.cells.iter().map(|cell| (cell.planned, cell.failure, cell.success));
+    assert_eq!(each.collect::<Vec<_>>(), [(4, 2, 0), (4, 0, 2)]);
+    assert_eq!(whole.total.planned, 8);
+    assert_eq!(bounds(&whole), ("0.250000", "0.750000"));
+    let mut none = plan();
+    none.repeats = 0;
+    assert_eq!(bounds(&record(&none, [], &now())), ("0.000000", "0.000000"));
+}
+
+#[test]
+fn a_run_takes_what_lies_between_its_beginning_and_its_end() {
+    let mut report = report(0, 3, None);
+    report.finished = Timestamp::from_unix(now().unix() + 7);
+    let row = sealed(0, 3, report).1;
+    assert_eq!((row.state, row.seconds), (AttemptState::Scored, Some(7)));
+}
+
+#[test]
+fn a_run_that_was_refused_may_not_know_its_digests() {
+    let mut report = report(0, 1, Some(FailureClass::GateRefused));
+    report.status = RunStatus::Blocked;
+    (report.case_process_started, report.case_binary_sha256) = (false, None);
+    assert_eq!(sealed(0, 1, report.clone()).1.state, AttemptState::NotScored);
+    report.case_binary_sha256 = Some(digest("other"));
+    assert_eq!(sealed(0, 1, report.clone()).1.state, AttemptState::Foreign);
+    (report.case_process_started, report.case_binary_sha256) = (true, None);
+    assert_eq!(sealed(0, 1, report).1.state, AttemptState::Foreign);
+}
+
+#[test]
 fn an_attempt_beyond_the_plan_does_not_count() {
     let report = report(0, 4, None);
     let beyond = sealed(0, 4, report);

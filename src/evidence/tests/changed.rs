@@ -174,7 +174,8 @@ fn sealing_anew_hides_neither_a_cut_chain_nor_a_made_up_pass() {
 fn an_embellished_report_does_not_agree_with_the_other_files() {
     let dir = tempfile::tempdir().unwrap();
     type Change = fn(&mut serde_json::Value);
-    let changes: [(&str, Change); 15] = [
+    let changes: [(&str, Change); 16] = [
+        (names::MODEL_RECORD, |v| v["provider"] = json!("another")),
         (names::GATE, |v| v["gates"][0]["state"] = json!("failed")),
         (names::GATE, |v| v["admitted"] = json!(false)),
         (names::GATE, |v| v["engine"] = json!("fake")),
@@ -202,7 +203,9 @@ fn an_embellished_report_does_not_agree_with_the_other_files() {
     }
     // An event that is only in the report, and pages that this version cannot make again.
     type Embellish = fn(&mut RunReport);
-    let changes: [(&str, Embellish); 2] = [
+    let changes: [(&str, Embellish); 4] = [
+        ("backend/bridge.json", |r| r.hosts_asked.push("home.example".into())),
+        ("backend/bridge.json", |r| r.wire_omitted = 1),
         (names::EVENTS, |r| r.required_events[0].kind = "judge_finished".into()),
         (names::REPORT, |r| r.admit_version = "0.0.9".into()),
     ];
@@ -213,6 +216,57 @@ fn an_embellished_report_does_not_agree_with_the_other_files() {
         let by_id = check(&run.directory, Some(&id)).unwrap();
         assert_eq!(by_id.level.is_some(), path == names::REPORT);
     }
+}
+
+#[test]
+fn what_the_report_does_not_claim_needs_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let event = |kind: &str, seen, by| RequiredEvent { kind: kind.into(), seen, by };
+    let run = sealed(dir.path());
+    embellish(&run, |report| {
+        report.required_events.push(event("never", false, Author::Admit));
+        report.required_events.push(event("agents_own", true, Author::Agent));
+    });
+    let faults = check(&run.directory, None).unwrap().faults;
+    assert!(!faults.iter().any(|fault| fault.expected.contains("required event")), "{faults:?}");
+}
+
+#[test]
+fn a_gate_that_asked_the_model_has_its_exchange() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = |gate: Finding| {
+        let mut report = rehearsed();
+        report.gates.push(gate);
+        let run = begin(dir.path());
+        fill_with(&run, &report, None);
+        check(&run.seal(report).unwrap().directory, None).unwrap().faults
+    };
+    assert_eq!(told(Finding::not_asked("response_shape", "it was not asked for")), []);
+    let faults = told(Finding::ok("response_shape", "an answer", "an answer"));
+    assert!(faults[0].expected.contains("the probe's exchange"), "{faults:?}");
+}
+
+#[test]
+fn where_the_sentinel_stood_the_report_has_a_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let sentinel = Freshness::sentinel("n");
+    let run = sealed(dir.path());
+    let name = "backend/bridge.json";
+    let file = run.directory.join(name);
+    let mut proxy: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    proxy["hosts_asked"] = json!([format!("{sentinel}.example")]);
+    std::fs::write(&file, record::pretty(&proxy)).unwrap();
+    let wire = run.directory.join("backend/wire/0001.reply");
+    let text = format!("{}{sentinel}", String::from_utf8_lossy(REPLY));
+    std::fs::write(wire, &text).unwrap();
+    embellish(&run, |report| {
+        report.hosts_asked = vec!["[sentinel].example".into()];
+        report.wire[0].reply = Excerpt::of(text.replace(&sentinel, "[sentinel]").as_bytes(), 100);
+    });
+    let faults = check(&run.directory, None).unwrap().faults;
+    let of = |fault: &Fault| fault.path == name || fault.expected.contains("exchange 1");
+    assert!(!faults.iter().any(of), "{faults:?}");
 }
 
 /// A change to the text of one file of a sealed run, which is sealed anew.
