@@ -12,31 +12,66 @@ mod store;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::error::Reason;
+use crate::context::Context;
+use crate::error::{Error, Reason, Result};
 use crate::host::{self, Host};
-use crate::record::lockfile::BunPackage;
+use crate::lock;
+use crate::record::lockfile::{BunPackage, Lockfile};
 use crate::sandbox::Launcher;
 
 pub use check::Check;
 use check::Need;
 
 #[derive(Clone, Copy, Debug)]
-pub struct Setup<'a> {
-    pub host: &'a Host,
+struct Setup<'a> {
+    host: &'a Host,
     /// Where the store is or would be.
-    pub store: &'a Path,
+    store: &'a Path,
     /// The pinned Bun of this platform, whose metadata the registry is asked for: version and package.
-    pub bun: Option<(&'a str, &'a BunPackage)>,
+    bun: Option<(&'a str, &'a BunPackage)>,
     /// The registry in place of the one that npm's configuration names.
-    pub registry: Option<&'a str>,
+    registry: Option<&'a str>,
     /// How a sandbox is started, since one is built to see whether it can be.
-    pub launcher: &'a Launcher,
+    launcher: &'a Launcher,
     /// Longest time for one program or for the registry's answer.
-    pub patience: Duration,
+    patience: Duration,
+}
+
+/// Examines this machine for the root that holds.
+///
+/// # Errors
+/// Where not even a temporary directory can be made.
+pub fn machine(context: &Context, patience: Duration) -> Result<Vec<Check>> {
+    let scratch = tempfile::tempdir()
+        .map_err(|e| Error::io("make", "a temporary directory", e).hint("set TMPDIR"))?;
+    let launcher = Launcher::own(scratch.path());
+    let store = context.store_dir()?;
+    let bun = pinned_bun(context);
+    Ok(examine(&Setup {
+        host: &context.host,
+        store: &store,
+        bun: bun.as_ref().map(|(version, package)| (version.as_str(), package)),
+        registry: context.named_registry(),
+        launcher: &launcher,
+        patience,
+    }))
+}
+
+/// The Bun that a lock of this root pins for this platform. Without one the registry is not asked, and the report
+/// says so.
+fn pinned_bun(context: &Context) -> Option<(String, BunPackage)> {
+    let platform = host::platform().ok()?;
+    let root = context.root().ok()?;
+    lock::providers(&root).into_iter().find_map(|name| {
+        let lock: Lockfile = root.record(&Lockfile::path_of(name)).ok()??;
+        let bun = lock.toolchain.bun;
+        let package = bun.platforms.get(&platform)?.clone();
+        Some((bun.version, package))
+    })
 }
 
 /// Examines everything, in a fixed order. Takes at most a few times `patience`.
-pub fn examine(setup: &Setup<'_>) -> Vec<Check> {
+fn examine(setup: &Setup<'_>) -> Vec<Check> {
     let mut checks = vec![platform()];
     checks.extend(sandbox::sandbox(setup.launcher));
     checks.extend([

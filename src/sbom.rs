@@ -1,5 +1,5 @@
-//! The software bill of materials of a build, as CycloneDX 1.6 JSON: what went into the output, with digests. Pure;
-//! [`parts`] reads what it is made of out of the store.
+//! The software bill of materials of a build, as CycloneDX 1.6 JSON: what went into the output, with digests.
+//! [`parts`] reads what it is made of out of the store; the rest but [`make`] is pure.
 //!
 //! The bytes follow from the build alone: no serial number and no time stamp, everything sorted. Digests are of what
 //! admit verified: a package's is its tarball's, in hex what the source's lock asks for. Whether a package that was
@@ -11,16 +11,27 @@
 pub mod parts;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::build::Stored;
 use crate::bun::lockfile::{Kind, Package};
+use crate::context::Context;
+use crate::error::{Error, Reason, Result};
+use crate::host::files::{self, Links};
+use crate::lock::{self, Spec};
+use crate::record;
 use crate::record::ids::{Algorithm, Digest, Sri};
 use crate::record::lockfile::{BunPackage, LicenseStatus, PublishedFile};
 use crate::record::purl;
+use crate::record::report::BuildReport;
+use crate::root::bad_record;
 use parts::{Part, Parts};
 
+/// A longer report is not read, in bytes.
+const MAX_REPORT: u64 = 16 << 20;
 /// The JSON Schema that the document follows.
 const SCHEMA: &str = "http://cyclonedx.org/schema/bom-1.6.schema.json";
 /// References of the components that are no packages.
@@ -57,8 +68,65 @@ struct Property {
     value: String,
 }
 
+/// Of which build, and where it goes.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Wanted {
+    /// The provider, or provider@commit with the beginning of the locked commit
+    #[arg(value_name = "PROVIDER[@COMMIT]", required_unless_present = "report")]
+    pub spec: Option<Spec>,
+    /// The report of a build, in place of the last build here
+    #[arg(long, value_name = "FILE", conflicts_with = "spec")]
+    pub report: Option<PathBuf>,
+    /// Write to this file, not to standard output
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// The bytes of the bill of materials, and where they were written; `None` where they are to be printed.
+///
+/// # Errors
+/// Those of the report, of the file to write and of [`parts::read`]; [`Reason::NotFound`] for what was not built here.
+pub fn make(context: &Context, wanted: &Wanted) -> Result<(Vec<u8>, Option<PathBuf>)> {
+    let given = match &wanted.report {
+        Some(file) => {
+            let bytes = files::read(&context.host.absolute(file), Links::Follow, MAX_REPORT)?;
+            let report: BuildReport = record::parse(&bytes)
+                .map_err(|err| bad_record(&file.display().to_string(), &err))?;
+            Some(report)
+        }
+        None => None,
+    };
+    let spec = match (&wanted.spec, &given) {
+        (Some(spec), _) => spec.clone(),
+        (None, Some(report)) => Spec { provider: report.provider.clone(), rev: None },
+        (None, None) => return Err(Error::new(Reason::BadArgument, "a provider or --report FILE")),
+    };
+    let out = wanted.out.as_ref().map(|file| context.host.absolute(file));
+    match out.as_ref().map(|file| files::open(file, Links::Follow)) {
+        Some(Err(err)) if err.reason() != Reason::NotFound => {
+            return Err(err.hint("without --out it is printed"));
+        }
+        _ => {}
+    }
+    let locked = lock::resolve(&*context.root()?, &spec)?;
+    let store = context.store()?;
+    let report = match given {
+        Some(report) => report,
+        None => Stored::of(&store, &locked).report()?.ok_or_else(|| {
+            Error::new(Reason::NotFound, "this lock was not built here")
+                .at(locked.place.clone())
+                .hint(format!("admit build {}", locked.lock.provider))
+        })?,
+    };
+    let bytes = record::pretty(&bom(&parts::read(&store, &locked, report)?));
+    if let Some(file) = &out {
+        files::replace(file, &bytes)?;
+    }
+    Ok((bytes, out))
+}
+
 /// The bill of materials of what `parts` describe.
-pub fn bom(parts: &Parts) -> Value {
+fn bom(parts: &Parts) -> Value {
     let mut components = BTreeMap::from([(SOURCE.to_owned(), source(parts))]);
     components.extend(parts.bun.as_ref().map(|package| {
         let bun = bun(parts, package);

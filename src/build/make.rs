@@ -1,7 +1,9 @@
 //! `admit build`, `admit adopt`, and what a build resolved for its lock: found in the store or made, compared with the
 //! lock, saved.
 
-use std::path::PathBuf;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -11,7 +13,7 @@ use super::stored::Stored;
 use super::{output, published, recorded, report};
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
-use crate::host::Timings;
+use crate::host::{self, Timings};
 use crate::lock::{self, Change, Locked, Resolved};
 use crate::record::ids::{Algorithm, Digest};
 use crate::record::lockfile::{Lockfile, ProviderKind};
@@ -65,6 +67,7 @@ pub fn make_or(
     options: &Options,
     elsewhere: &mut dyn FnMut(&Stored<'_>) -> Result<bool>,
 ) -> Result<Made> {
+    host::enough_tasks()?;
     let (root, store) = (context.root()?, context.store()?);
     let stored = Stored::of(&store, locked);
     let find = || match options.again {
@@ -168,8 +171,11 @@ fn contradicts(store: &Store, stored: &Stored<'_>, report: &BuildReport) -> bool
 /// Takes a binary that was built elsewhere: it must have the locked digest, the pinned runtime and the locked identity.
 ///
 /// # Errors
-/// [`Reason::OutputNotLocked`]; [`Reason::DigestMismatch`], and then nothing of it is kept; those of [`output::prove`].
-pub fn adopt(context: &Context, locked: &Locked, binary: std::fs::File) -> Result<Build> {
+/// [`Reason::OutputNotExecutable`]; [`Reason::OutputNotLocked`]; [`Reason::DigestMismatch`], and then nothing of it is kept;
+/// those of [`output::prove`].
+pub fn adopt(context: &Context, locked: &Locked, binary: &Path) -> Result<Build> {
+    host::enough_tasks()?;
+    let binary = executable(&context.host.absolute(binary))?;
     locked.plan.kind.is_built()?;
     let Some(expected) = locked.output() else {
         return Err(Error::new(
@@ -208,8 +214,33 @@ pub fn adopt(context: &Context, locked: &Locked, binary: std::fs::File) -> Resul
     Ok(Build { output: proven.path, report, fresh: true })
 }
 
+fn executable(path: &Path) -> Result<File> {
+    // A pipe must not keep admit waiting for a writer.
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NONBLOCK);
+    let file = options.open(path).map_err(|err| {
+        let reason =
+            if err.kind() == std::io::ErrorKind::NotFound { Reason::NotFound } else { Reason::Io };
+        Error::new(reason, "the binary cannot be opened")
+            .at(path.display().to_string())
+            .caused_by(err)
+    })?;
+    let meta = file.metadata().map_err(|err| Error::io("inspect", path, err))?;
+    if !meta.is_file() || meta.permissions().mode() & 0o111 == 0 {
+        return Err(Error::new(
+            Reason::OutputNotExecutable,
+            "the binary is not a regular executable file",
+        )
+        .at(path.display().to_string())
+        .expected("a regular file with an execute bit")
+        .found(if meta.is_file() { "no execute bit" } else { "not a regular file" })
+        .hint("chmod +x it, if it is the binary"));
+    }
+    Ok(file)
+}
+
 /// Copies a file beside the store, if it has this digest.
-fn take(store: &Store, mut file: std::fs::File, expected: &Digest) -> Result<Pending> {
+fn take(store: &Store, mut file: File, expected: &Digest) -> Result<Pending> {
     let mut writer = store.writer_with(&[Algorithm::Sha256, Algorithm::Blake3])?;
     std::io::copy(&mut file, &mut writer).map_err(|err| Error::io("copy", "the binary", err))?;
     writer.pend(Algorithm::Sha256)?.require(expected)

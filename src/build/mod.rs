@@ -5,7 +5,7 @@
 //! - [`sandboxed`]: one build; [`kind`]: what of it depends on the kind of provider.
 //! - [`work`], [`space`]: the work directory, and where its bytes are. [`source`]: the source in it, before and after.
 //!   [`step`]: the commands in it. [`left`]: looking at what they left. [`keep`]: what is kept of a failed build.
-//! - [`known`]: plain Buns and outputs that are in the store already.
+//! - [`known`]: executables looked at, and held against plain Buns.
 //! - [`published`]: what somebody else built. [`output`]: the file that comes out and its proofs. [`report`]: the record of a build. [`recorded`]: whether it is
 //!   the one that a lock asks for. [`stored`]: builds in the store.
 
@@ -31,7 +31,7 @@ mod step;
 mod stored;
 pub mod work;
 
-pub use known::{buns, output_of};
+pub use known::{explain, inspect};
 pub use make::{Build, adopt, make, make_or, resolved};
 pub use options::{Options, STEP_WALL};
 pub use published::{Wanted as WantedPackage, propose};

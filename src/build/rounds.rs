@@ -17,7 +17,7 @@ use super::sandboxed::{self, Outcome};
 use super::stored::Stored;
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
-use crate::host::{Timings, cpus, time_namespaces};
+use crate::host::{self, Timings, cpus, time_namespaces};
 use crate::lock::Locked;
 use crate::record::ids::{CommitId, Digest, Name};
 
@@ -74,6 +74,7 @@ pub struct Again {
 /// # Errors
 /// What keeps the earlier build from being read.
 pub fn again(context: &Context, locked: &Locked, options: &Options) -> Result<Again> {
+    host::enough_tasks()?;
     let store = context.store()?;
     let earlier = Stored::of(&store, locked).report()?;
     let expected = match locked.output() {
@@ -125,6 +126,7 @@ pub struct Wanted {
 /// # Errors
 /// What a build could not even begin with; a build that failed is an answer.
 pub fn rebuild(context: &Context, locked: &Locked, wanted: &Wanted) -> Result<Rebuild> {
+    host::enough_tasks()?;
     locked.plan.kind.is_built()?;
     let machine = Machine { cpus: cpus()?, time_namespaces: time_namespaces() };
     let (can, cannot) = possible(&wanted.vary, &machine);

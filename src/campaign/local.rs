@@ -21,6 +21,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// # Errors
 /// Where a process cannot be started at all. How a run ends is no error.
 pub fn run(context: &Context, campaign: &Campaign, jobs: usize) -> Result<()> {
+    host::enough_tasks()?;
     let logs = campaign.dir.join(LOGS);
     std::fs::create_dir_all(&logs).map_err(|err| Error::io("make", &logs, err))?;
     let todo: Mutex<VecDeque<u32>> = Mutex::new((0..campaign.plan.tasks()).collect());

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::app::App;
-use super::inspect::{Buns, read};
+use crate::build;
 use crate::bun::explain::text::Hunk;
-use crate::bun::explain::{BunDifference, Difference, Explanation, PartDifference, diff};
+use crate::bun::explain::{BunDifference, Difference, Explanation, PartDifference};
 use crate::error::Result;
 use crate::record;
 use crate::ui::{self, Mark};
@@ -29,9 +29,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
-    let (a, b) = (read(app, &args.a)?, read(app, &args.b)?);
-    let buns = Buns::read(app, &args.bun, &[&a, &b])?;
-    let found = diff(&a, &b, &buns.known(), args.hunks);
+    let found = build::explain(&app.context, [&args.a, &args.b], &args.bun, args.hunks)?;
     let mut value = record::to_value(&found);
     value["schema"] = json!("admit.difference/1");
     app.ui.json(&value);

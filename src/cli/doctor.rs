@@ -6,14 +6,9 @@ use serde_json::json;
 
 use super::app::App;
 use super::findings::Shown;
-use crate::doctor::{self, Setup};
-use crate::error::{Error, Result};
-use crate::host;
-use crate::lock;
+use crate::doctor;
+use crate::error::Result;
 use crate::record::finding::State;
-use crate::record::ids::Name;
-use crate::record::lockfile::{BunPackage, Lockfile};
-use crate::sandbox::Launcher;
 use crate::ui::Mark;
 
 /// Examine what this machine can do, each with the fix; changes nothing
@@ -27,19 +22,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
-    let scratch = tempfile::tempdir()
-        .map_err(|e| Error::io("make", "a temporary directory", e).hint("set TMPDIR"))?;
-    let launcher = Launcher::own(scratch.path());
-    let store = app.context.store_dir()?;
-    let bun = pinned_bun(app);
-    let checks = doctor::examine(&Setup {
-        host: &app.context.host,
-        store: &store,
-        bun: bun.as_ref().map(|(version, package)| (version.as_str(), package)),
-        registry: app.context.named_registry(),
-        launcher: &launcher,
-        patience: Duration::from_secs(args.patience),
-    });
+    let checks = doctor::machine(&app.context, Duration::from_secs(args.patience))?;
     let ready = !checks.iter().any(doctor::Check::blocks);
     let good = checks.iter().filter(|check| check.finding.state == State::Ok).count();
     let (mark, word, first) = match ready {
@@ -65,18 +48,4 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     app.ui.verdict(mark, word, &last);
     app.ui.json(&json!({ "schema": "admit.doctor/2", "ready": ready, "checks": checks }));
     Ok(if ready { 0 } else { 1 })
-}
-
-/// The Bun that a lock of this root pins for this platform. Without one the registry is not asked, and the report
-/// says so.
-fn pinned_bun(app: &App) -> Option<(String, BunPackage)> {
-    let platform = host::platform().ok()?;
-    let root = app.context.root().ok()?;
-    lock::providers(&root).into_iter().find_map(|name| {
-        let name: Name = name.parse().ok()?;
-        let lock: Lockfile = root.record(&Lockfile::path_of(&name)).ok()??;
-        let bun = lock.toolchain.bun;
-        let package = bun.platforms.get(&platform)?.clone();
-        Some((bun.version, package))
-    })
 }

@@ -1,20 +1,19 @@
 //! `admit fixture`: tasks of one's own. `new` makes one, `check` says whether it tells good work from bad, `attack` tries to
 //! be accepted without the work, `show` says what it asks for; `--record` makes its digest the one that gates expect.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::app::App;
-use super::findings::{self, Shown};
-use crate::error::{Reason, Result};
-use crate::record;
-use crate::record::fixture::{AttackResult, FixtureLock};
+use super::findings;
+use crate::error::Result;
+use crate::record::fixture::AttackResult;
 use crate::record::ids::Name;
-use crate::run::attack::{Attacked, CLASSES, attack};
+use crate::run::attack::{CLASSES, attack};
 use crate::run::examine::{self, Examined};
-use crate::run::{fixture, make};
+use crate::run::make;
+use crate::run::recorded::{self, Shown};
 use crate::ui::Mark;
 
 /// Make, check, attack or show a fixture: a task that runs are judged by
@@ -58,7 +57,7 @@ struct Check {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600), default_value = "60")]
     seconds: u64,
     #[command(flatten)]
-    shown: Shown,
+    shown: findings::Shown,
 }
 
 /// Try to be accepted without having done the work, in every way that agents were seen to try
@@ -115,7 +114,7 @@ fn new(app: &App, args: &New) -> Result<u8> {
         None => {
             let text = format!("{name} does not tell good work from bad; nothing was written");
             app.ui.verdict(Mark::Bad, "refused", &text);
-            examined(app, &made.examined, Shown::default());
+            examined(app, &made.examined, findings::Shown::default());
             app.ui.verdict(Mark::Bad, "refused", &findings::counts(&made.examined.findings));
         }
     }
@@ -123,7 +122,7 @@ fn new(app: &App, args: &New) -> Result<u8> {
 }
 
 /// The findings, and the last that the tests printed where that says why.
-fn examined(app: &App, examined: &Examined, shown: Shown) {
+fn examined(app: &App, examined: &Examined, shown: findings::Shown) {
     findings::show(&app.ui, &examined.findings, shown);
     let lines: Vec<&str> = examined.log.lines().filter(|line| !line.trim().is_empty()).collect();
     for line in &lines[lines.len().saturating_sub(20)..] {
@@ -167,7 +166,10 @@ fn attacked(app: &App, args: &Attack) -> Result<u8> {
             |(class, refused, tried)| json!({ "class": class, "refused": refused, "tried": tried }),
         )
         .collect();
-    let kept = if args.record { keep(app, name, &attacked)? } else { None };
+    let kept = match args.record {
+        true => recorded::keep(&app.context, name, &attacked)?,
+        false => None,
+    };
     app.ui.json(&json!({
         "schema": "admit.fixture-attacked/2", "fixture": name, "record": kept, "holds": held, "refused": refused, "attempts": all,
         "classes": counts, "result": attacked,
@@ -208,43 +210,17 @@ fn attacked(app: &App, args: &Attack) -> Result<u8> {
     Ok(u8::from(!held))
 }
 
-/// Puts the result into the fixture's record, and its digest where nothing was accepted: where that was written.
-fn keep(app: &App, name: &Name, attacked: &Attacked) -> Result<Option<PathBuf>> {
-    let root = app.context.root()?;
-    let fixture = fixture::load(&root, name)?;
-    let result = Some(attacked.result());
-    let lock = match fixture::recorded(&root, name)? {
-        _ if attacked.held() && fixture.digest == attacked.digest => fixture.lock(result),
-        Some(old) => FixtureLock { attacked: result, ..old },
-        None => return Ok(None),
-    };
-    app.context.put(&fixture::lock_path(name), &record::pretty(&lock)).map(Some)
-}
-
 fn show(app: &App, args: &Show) -> Result<u8> {
-    let root = app.context.root()?;
-    let fixture = fixture::load(&root, &args.name)?;
-    let path = fixture::lock_path(&args.name);
-    if args.record {
-        let before = fixture::recorded(&root, &args.name)?.and_then(|lock| lock.attacked);
-        app.context.put(&path, &record::pretty(&fixture.lock(before)))?;
-    }
-    let root = app.context.root()?;
-    let lock = fixture::recorded(&root, &args.name)?;
-    let (locked, attacked) = match lock {
-        Some(lock) => (Some(lock.digest), lock.attacked),
-        None => (None, None),
-    };
-    let stale = attacked.as_ref().map(|result| result.digest != fixture.digest);
-    let same = locked.as_ref() == Some(&fixture.digest);
-    let place = locked.as_ref().map(|_| root.place(&path));
+    let shown = recorded::show(&app.context, &args.name, args.record)?;
+    let (same, stale) = (shown.same(), shown.stale());
+    let Shown { fixture, recorded: locked, place, attacked } = &shown;
     app.ui.json(&json!({
         "schema": "admit.fixture-shown/2", "fixture": args.name, "digest": fixture.digest,
         "origin": fixture.record.origin, "attacked": attacked, "attack_stale": stale,
         "recorded": locked, "record": place, "task": fixture.record.task.title,
         "allowed_paths": fixture.record.allowed_paths, "tests": fixture.record.test_ids,
     }));
-    let (mark, word, last) = match (&locked, same) {
+    let (mark, word, last) = match (locked, same) {
         (None, _) => (Mark::Bad, "not recorded", "no run starts without a recorded digest"),
         (_, true) => (Mark::Good, "recorded", "the fixture is the recorded one"),
         (_, false) => (Mark::Bad, "differs", "the fixture is not the recorded one: no run starts"),
@@ -259,7 +235,7 @@ fn show(app: &App, args: &Show) -> Result<u8> {
     let again = format!("admit fixture attack {name} --record");
     app.ui.value(
         "attack",
-        &match (&attacked, stale) {
+        &match (attacked, stale) {
             (None, _) => format!("no result on record: {again}"),
             (Some(_), Some(true)) => format!("stale, the fixture has changed since: {again}"),
             (Some(result), _) => {
@@ -277,6 +253,5 @@ fn show(app: &App, args: &Show) -> Result<u8> {
         app.ui.detail("fix", &fix);
     }
     app.ui.verdict(mark, word, last);
-    let reason = if locked.is_some() { Reason::DigestMismatch } else { Reason::NotFound };
-    Ok(if same { 0 } else { reason.kind().exit_code() })
+    Ok(shown.exit_code())
 }

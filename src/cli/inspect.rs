@@ -1,16 +1,15 @@
 //! `admit inspect FILE`: what is in an executable, read without running it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::json;
 
 use super::app::App;
 use crate::build;
-use crate::bun::explain::KnownBun;
 use crate::bun::graph::{Gap, NO_PACKAGE_JSON, NO_TSCONFIG};
-use crate::bun::inspect::{Compiled, Content, Inspection, inspect};
+use crate::bun::inspect::{Compiled, Content, Inspection};
 use crate::bun::native;
-use crate::error::{Error, Reason, Result};
+use crate::error::Result;
 use crate::record;
 use crate::ui::{self, Mark};
 
@@ -26,10 +25,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
-    let bytes = read(app, &args.file)?;
-    let buns = Buns::read(app, &args.bun, &[&bytes])?;
-    let found =
-        inspect(&bytes, &buns.known()).map_err(|err| err.at(args.file.display().to_string()))?;
+    let found = build::inspect(&app.context, &args.file, &args.bun)?;
     let mut value = record::to_value(&found);
     value["schema"] = json!("admit.inspection/2");
     app.ui.json(&value);
@@ -119,44 +115,4 @@ fn compiled(app: &App, found: &Compiled) {
             app.ui.line(&format!("  {field:<12} {size:>10}  {digest}{}", own.unwrap_or_default()));
         }
     }
-}
-
-/// Plain Buns, in memory: those given, else those of the store.
-pub(super) struct Buns(Vec<(String, Vec<u8>)>);
-
-impl Buns {
-    /// `executables` are what the Buns are for.
-    pub(super) fn read(app: &App, paths: &[PathBuf], executables: &[&[u8]]) -> Result<Self> {
-        if paths.is_empty() {
-            return Ok(Self(build::buns(&app.context, executables)));
-        }
-        let one = |path: &PathBuf| Ok((path.display().to_string(), read(app, path)?));
-        paths.iter().map(one).collect::<Result<_>>().map(Self)
-    }
-
-    pub(super) fn known(&self) -> Vec<KnownBun<'_>> {
-        self.0.iter().map(|(label, bytes)| KnownBun { label, bytes }).collect()
-    }
-}
-
-/// A regular file, whole. Where there is none of that name, the output of the provider that is called so.
-pub(super) fn read(app: &App, path: &Path) -> Result<Vec<u8>> {
-    let facts = std::fs::metadata(path).map_err(|err| match err.kind() {
-        std::io::ErrorKind::NotFound => Error::new(Reason::NotFound, "no such file")
-            .at(path.display().to_string())
-            .expected("a file, or a provider whose output is in the store"),
-        _ => Error::io("read", path, err),
-    });
-    let facts = match facts {
-        Err(err) if err.reason() == Reason::NotFound => {
-            return build::output_of(&app.context, &path.to_string_lossy())?.ok_or(err);
-        }
-        facts => facts?,
-    };
-    if !facts.is_file() {
-        return Err(
-            Error::new(Reason::BadArgument, "not a regular file").at(path.display().to_string())
-        );
-    }
-    std::fs::read(path).map_err(|err| Error::io("read", path, err))
 }

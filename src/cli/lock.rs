@@ -8,7 +8,7 @@ use crate::build;
 use crate::error::{Error, Reason, Result};
 use crate::host::platform;
 use crate::lock::{self, Change};
-use crate::look::{self, Ask};
+use crate::look::{self, Ask, Basis, Written};
 use crate::record;
 use crate::record::ids::{Name, RelPath};
 use crate::record::lockfile::{Lockfile, RunShape};
@@ -67,73 +67,49 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
                 .expected("admit lock NAME, or admit lock diff A B"));
         }
     }
-    let root = app.context.root()?;
-    let path = Lockfile::path_of(name);
     let ask = Ask { run: run_section(app, args)?, ..args.ask.clone() };
     if ask.each_output {
         return each(app, name, &ask);
     }
-    let there = root.get(&path).is_some();
+    let there = app.context.root()?.get(&Lockfile::path_of(name)).is_some();
     if args.show || (there && ask.is_empty() && !args.update && args.package.is_none()) {
         app.ui.raw(&record::pretty(&read(app, name)?));
         return Ok(0);
     }
-    let (next, changes, proposed) = if args.update {
-        let locked = lock::resolve(&root, &lock::Spec { provider: name.clone(), rev: None })?;
-        let (next, changes) = build::resolved(&app.context, &locked)?;
-        (next, changes, Vec::new())
-    } else if let Some(package) = &args.package {
-        let (next, notes) = build::propose(&app.context, name, &wanted(args, &ask, package))?;
-        notes.iter().for_each(|note| app.context.progress.note(note));
-        let changes = lock::compare(root.record(&path)?.as_ref(), &next);
-        (next, changes, Vec::new())
-    } else {
-        let made = look::lock(&app.context, name, ask)?;
-        (made.lock, made.changes, made.proposed)
+    let basis = match &args.package {
+        _ if args.update => Basis::Build,
+        Some(package) => Basis::Package(Box::new(wanted(args, &ask, package))),
+        None => Basis::Source(Box::new(ask)),
     };
-    let place = match changes.is_empty() {
-        true => root.place(&path).into(),
-        false => app.context.put(&path, &record::pretty(&next))?,
-    };
-    for (field, value, from) in &proposed {
+    let written = look::write(&app.context, name, basis)?;
+    for (field, value, from) in &written.made.proposed {
         app.ui.remark(&format!("{field}: {value}   ({from})"));
     }
-    // All of a new lock is new: what was proposed says more.
-    let shown = if there { changes.as_slice() } else { &[] };
-    report(app, &place.display().to_string(), &next, &changes, shown);
-    if !there {
+    report(app, &written);
+    if written.new {
         app.ui.remark(&format!("next: admit build {name} && admit lock {name} --update"));
     }
     Ok(0)
 }
 
-/// A lock for every program that the source compiles. None is written before all are whole.
+/// A lock for every program that the source compiles.
 fn each(app: &App, name: &Name, ask: &Ask) -> Result<u8> {
-    let root = app.context.root()?;
-    let mut all = Vec::new();
-    for (name, ask) in look::outputs(&app.context, name, ask)? {
-        let there = root.get(&Lockfile::path_of(&name)).is_some();
-        let made = look::lock(&app.context, &name, ask)?;
-        all.push((name, made, there));
-    }
+    let all = look::write_each(&app.context, name, ask)?;
     let (mut rows, mut lines) = (Vec::new(), Vec::new());
-    for (name, made, there) in &all {
-        let path = Lockfile::path_of(name);
-        let place = match made.changes.is_empty() {
-            true => root.place(&path).into(),
-            false => app.context.put(&path, &record::pretty(&made.lock))?,
-        };
-        let word = match (there, made.changes.is_empty()) {
-            (false, _) => "locked",
-            (true, true) => "unchanged",
-            (true, false) => "changed",
+    for written in &all {
+        let (lock, changes) = (&written.made.lock, &written.made.changes);
+        let word = match (written.new, changes.is_empty()) {
+            (true, _) => "locked",
+            (false, true) => "unchanged",
+            (false, false) => "changed",
         };
         rows.push(json!({
-            "provider": name, "output": made.lock.build.output, "path": place, "changes": made.changes,
+            "provider": lock.provider, "output": lock.build.output, "path": written.place,
+            "changes": changes,
         }));
-        lines.push((name.as_str(), format!("{word}: {}", made.lock.build.output)));
+        lines.push((lock.provider.as_str(), format!("{word}: {}", lock.build.output)));
     }
-    let names: Vec<&str> = all.iter().map(|(name, ..)| name.as_str()).collect();
+    let names: Vec<&str> = lines.iter().map(|(name, _)| *name).collect();
     let count = ui::count(all.len(), "program", "programs");
     app.ui.verdict(Mark::Good, "locked", &count);
     lines.iter().for_each(|(name, text)| app.ui.row(Mark::Good, name, text));
@@ -252,7 +228,9 @@ fn show(app: &App, changes: &[Change]) {
     }
 }
 
-fn report(app: &App, place: &str, lock: &Lockfile, changes: &[Change], shown: &[Change]) {
+fn report(app: &App, written: &Written) {
+    let (lock, changes) = (&written.made.lock, &written.made.changes);
+    let place = written.place.display().to_string();
     app.ui.json(&json!({
         "schema": "admit.locked/1",
         "lock": place,
@@ -264,7 +242,7 @@ fn report(app: &App, place: &str, lock: &Lockfile, changes: &[Change], shown: &[
         let fields = ui::count(changes.len(), "field", "fields");
         app.ui.verdict(Mark::Good, "locked", &format!("{}: {fields} changed", lock.provider));
     }
-    show(app, shown);
+    show(app, written.changed());
     let what = if changes.is_empty() { "unchanged" } else { "written" };
-    app.ui.verdict(Mark::Good, what, place);
+    app.ui.verdict(Mark::Good, what, &place);
 }

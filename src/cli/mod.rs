@@ -10,7 +10,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::error::{Error, MORE_PROCESSES, Reason, Result};
-use crate::host::{self, Host};
+use crate::host::Host;
 use crate::stop;
 use crate::ui::{self, Ui};
 
@@ -135,12 +135,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         return fail(&app.ui, &err);
     }
     quiet_about_threads();
-    let worked = catch_unwind(AssertUnwindSafe(|| {
-        if works(&cli.command) {
-            host::enough_tasks()?;
-        }
-        exec(&app, cli.command)
-    }));
+    let worked = catch_unwind(AssertUnwindSafe(|| exec(&app, cli.command)));
     match worked.unwrap_or_else(|panic| Err(stopped_short(&*panic))) {
         Ok(code) => {
             app.ui.finish();
@@ -259,24 +254,6 @@ fn answer_signals(app: &App, command: &Command) -> Result<()> {
         }
     });
     Ok(())
-}
-
-/// Whether a command starts threads and sandboxes enough for a limit to end it. A run finds that out itself, and seals it.
-fn works(command: &Command) -> bool {
-    use Command as C;
-    matches!(
-        command,
-        C::Adopt(_)
-            | C::Build(_)
-            | C::Campaign(_)
-            | C::Demo(_)
-            | C::Fixture(_)
-            | C::Health(_)
-            | C::Lock(_)
-            | C::Pull(_)
-            | C::Rebuild(_)
-            | C::Validate(_)
-    )
 }
 
 /// A thread could not be started, wherever that was: who waited for what it should have done says less.

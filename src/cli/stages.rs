@@ -4,40 +4,28 @@ use serde_json::{Value, json};
 
 use super::App;
 use crate::error::Result;
-use crate::evidence::{self, Level, RunCheck};
-use crate::record::evidence::RunStatus;
 use crate::ui::Mark;
-use crate::verify::{Signatures, runs};
+use crate::verify::runs::{self, Ladder};
 
 /// Print the ladder of stages, and what stands where from verified runs
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {}
 
 pub(super) fn exec(app: &App, _: &Args) -> Result<u8> {
-    let mut checked: Vec<RunCheck> = Vec::new();
-    let mut unverified = Vec::new();
-    let root = app.context.root()?;
-    for dir in runs::all(&app.context)? {
-        // Where the policy asks for signatures, a run without them counts no more than one that was changed.
-        match runs::check(&app.context, &root, &dir, None, &Signatures::default()) {
-            Ok((run, _)) if run.level.is_some() => checked.push(run),
-            _ => unverified.push(dir),
-        }
-    }
-    let rows = evidence::ladder(&checked);
+    let Ladder { rows, signed, unverified } = runs::ladder(&app.context)?;
     let running = rows.iter().filter(|row| row.runs).count();
     let passed: usize = rows.iter().map(|row| row.passed.len()).sum();
     let first = format!("{running} of {} run; {passed} passes verify here", rows.len());
     app.ui.verdict(Mark::Note, "stages", &first);
     for row in &rows {
         let mark = match (row.runs, row.passed.is_empty()) {
-            (true, false) if signed(&checked) => Mark::Good,
+            (true, false) if signed => Mark::Good,
             (true, _) => Mark::Note,
             (false, _) => Mark::Note,
         };
         let passed = row.passed.len();
         let text = match row.runs {
-            true if passed > 0 && !signed(&checked) => format!(
+            true if passed > 0 && !signed => format!(
                 "runs; {passed} passed, {} others; not all signed: who writes here could have sealed them anew",
                 row.others
             ),
@@ -64,10 +52,4 @@ pub(super) fn exec(app: &App, _: &Args) -> Result<u8> {
         .collect();
     app.ui.json(&json!({ "schema": "admit.stages/1", "stages": stages, "unverified": unverified }));
     Ok(0)
-}
-
-/// Whether every pass is signed.
-fn signed(runs: &[RunCheck]) -> bool {
-    let pass = |run: &&RunCheck| run.report.as_ref().is_some_and(|r| r.status == RunStatus::Pass);
-    runs.iter().filter(pass).all(|run| run.level == Some(Level::Signed))
 }

@@ -21,7 +21,7 @@ use crate::check::{Check, Engine};
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::gate::Flags;
-use crate::host::Host;
+use crate::host::{self, Host};
 use crate::lock::{self, Locked, Spec};
 use crate::proxy::mock::{Mock, MockServer};
 use crate::record;
@@ -66,6 +66,7 @@ pub fn health(
     validators: &[&Validator],
     provider: Option<&Name>,
 ) -> Result<Health> {
+    host::enough_tasks()?;
     let temp = tempfile::env::temp_dir();
     let temp = temp
         .canonicalize()

@@ -6,6 +6,7 @@ mod moved;
 mod propose;
 mod source;
 mod toolchain;
+mod written;
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,7 @@ pub use propose::Open;
 use propose::{From, Proposal};
 use source::Seen;
 use toolchain::toolchain;
+pub use written::{Basis, Written, write, write_each};
 
 /// A lock that is whole, and how it came to be.
 #[derive(Debug)]
@@ -84,7 +86,7 @@ pub fn lock(context: &Context, provider: &Name, ask: Ask) -> Result<Made> {
 ///
 /// # Errors
 /// [`Reason::BadArgument`] where there is none, and where the source or its commit is not given; those of the source.
-pub fn outputs(context: &Context, provider: &Name, ask: &Ask) -> Result<Vec<(Name, Ask)>> {
+fn outputs(context: &Context, provider: &Name, ask: &Ask) -> Result<Vec<(Name, Ask)>> {
     let (Some(url), Some(rev)) = (&ask.source, &ask.rev) else {
         return Err(Error::new(Reason::BadArgument, "whose outputs is not said")
             .at("--each-output")

@@ -258,3 +258,68 @@ pub fn import(context: &Context, file: &Path, replace: bool) -> Result<Imported>
     })?;
     Ok(Imported { place: stands, record, new })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const NOW: &str = "2026-11-20T12:00:00Z";
+
+    /// The stand-in's record with one field changed.
+    fn record(field: &str, value: Value) -> Vec<u8> {
+        let bytes = include_bytes!("../../admissions/models/scripted--understudy-script.json");
+        let mut record: Value = serde_json::from_slice(bytes).unwrap();
+        record[field] = value;
+        record::pretty(&record)
+    }
+
+    #[test]
+    fn only_a_record_that_admits_its_pair_now_is_put_on_record() {
+        let (pair, now) = ("scripted/understudy-script".parse().unwrap(), NOW.parse().unwrap());
+        let good = record("expires", json!("2026-11-21T12:00:00Z"));
+        must_admit(&good, &pair, &now).unwrap();
+        assert_eq!(means(None, &pair, &now).status, AdmissionStatus::MissingAdmission);
+        let other = "scripted/another".parse().unwrap();
+        let secret = format!("ghp_{}", "a".repeat(36));
+        for (bytes, pair) in [
+            (good.clone(), &other),
+            (record("expires", json!("2026-11-19T12:00:00Z")), &pair),
+            (record("status", json!(admission::REVOKED)), &pair),
+            (record("stages", json!([3])), &pair),
+            (record("approval_source", json!(secret)), &pair),
+            (b"{}".to_vec(), &pair),
+        ] {
+            let said = must_admit(&bytes, pair, &now).unwrap_err();
+            assert_eq!(said.reason(), Reason::BadRecord);
+            assert!(!said.found_value().unwrap().contains(&secret), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_pair_is_admitted_by_its_record_and_the_signatures_that_are_asked_for() {
+        let signed = Finding::ok("signature", "", "");
+        let unsigned =
+            |reason: Reason| Some(Finding::failed("signature", reason, "", String::new()));
+        let (yes, no) = (AdmissionStatus::Admitted, AdmissionStatus::NotAdmitted);
+        for (status, signature, code) in [
+            (yes, None, 0),
+            (yes, Some(signed.clone()), 0),
+            (yes, unsigned(Reason::SignatureMissing), 3),
+            (yes, unsigned(Reason::SignatureInvalid), 5),
+            (no, None, 3),
+            (no, Some(signed), 3),
+            (no, unsigned(Reason::SignatureInvalid), 5),
+        ] {
+            let checked = Checked {
+                file: String::new(),
+                recorded: true,
+                status,
+                reason: String::new(),
+                signature,
+            };
+            assert_eq!(checked.exit_code(), code, "{checked:?}");
+            assert_eq!(checked.admits(), code == 0);
+        }
+    }
+}

@@ -12,7 +12,7 @@ use super::snapshot::Snapshot;
 use super::tools;
 use crate::context::Context;
 use crate::error::{Reason, Result};
-use crate::host::nonce;
+use crate::host::{self, nonce};
 use crate::record::finding::{Finding, State};
 use crate::record::fixture::JudgeName;
 use crate::record::ids::Name;
@@ -49,6 +49,7 @@ impl Examined {
 /// # Errors
 /// Those of [`fixture::inspect`], of the tools and of the sandbox. What is wrong with the fixture is a finding.
 pub fn examine(context: &Context, root: &Root, name: &Name, wall: Duration) -> Result<Examined> {
+    host::enough_tasks()?;
     let (fixture, faults) = fixture::inspect(root, name)?;
     let mut findings: Vec<Finding> = faults
         .iter()

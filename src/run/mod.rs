@@ -19,6 +19,7 @@ pub mod agent;
 pub mod baseline;
 pub mod examine;
 pub mod attack;
+pub mod recorded;
 pub mod make;
 
 // The launch, the provider's process, and what its end means.
@@ -29,6 +30,7 @@ mod facts;
 pub mod launch;
 mod phases;
 pub mod proof;
+
 pub mod provider;
 mod sequence;
 pub mod supervise;

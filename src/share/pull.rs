@@ -15,6 +15,7 @@ use crate::attest::{self, Demand, Held, Trusted};
 use crate::build::{self, Stored};
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
+use crate::host;
 use crate::lock::{self, Locked, Spec};
 use crate::record;
 use crate::record::dsse::{self, Envelope};
@@ -81,6 +82,7 @@ struct Candidate {
 /// is not here; [`Reason::OutputNotLocked`]; [`Reason::NotInRegistry`]; those of signatures; [`Reason::DigestMismatch`] and the others of a
 /// registry that does not give what it should.
 pub fn pull(context: &Context, options: &Pull) -> Result<PulledBuild> {
+    host::enough_tasks()?;
     let root = context.root()?;
     let locked = lock::resolve(&root, &options.spec)?;
     let demands = demands(context, options)?;

@@ -6,7 +6,7 @@ use super::signatures::{Signatures, bundle};
 use crate::attest::{self, Held, Refused};
 use crate::context::Context;
 use crate::error::{Error, Kind as ErrorKind, Reason, Result};
-use crate::evidence::{self, Level, RunCheck, glance};
+use crate::evidence::{self, Level, RunCheck, StageRow, glance};
 use crate::record::evidence::{RunReport, RunStatus};
 use crate::record::ids::{Digest, Timestamp};
 use crate::record::signing::Kind;
@@ -250,6 +250,34 @@ pub fn verify(context: &Context, run: &Path, wanted: &Wanted) -> Result<RunVerif
     let root = context.root()?;
     let (check, signed) = check(context, &root, run, wanted.id.as_ref(), &wanted.signatures)?;
     RunVerified::new(check, signed, wanted)
+}
+
+/// What stands where on the ladder of stages, from this user's runs.
+#[derive(Debug)]
+pub struct Ladder {
+    pub rows: Vec<StageRow>,
+    /// Whether every pass is signed.
+    pub signed: bool,
+    /// Runs that do not verify, so that they count for nothing.
+    pub unverified: Vec<PathBuf>,
+}
+
+/// The ladder. Where the policy asks for signatures, a run without them counts no more than one that was changed.
+///
+/// # Errors
+/// Those of [`Context::root`], and where the runs cannot be listed.
+pub fn ladder(context: &Context) -> Result<Ladder> {
+    let root = context.root()?;
+    let (mut checked, mut unverified) = (Vec::new(), Vec::new());
+    for dir in all(context)? {
+        match check(context, &root, &dir, None, &Signatures::default()) {
+            Ok((run, _)) if run.level.is_some() => checked.push(run),
+            _ => unverified.push(dir),
+        }
+    }
+    let pass = |run: &&RunCheck| run.report.as_ref().is_some_and(|r| r.status == RunStatus::Pass);
+    let signed = checked.iter().filter(pass).all(|run| run.level == Some(Level::Signed));
+    Ok(Ladder { rows: evidence::ladder(&checked), signed, unverified })
 }
 
 /// The run that a text means: what looks like a path, `latest`, and the name of one of this user's runs. Any other word is

@@ -80,6 +80,22 @@ fn a_limit_of_the_machine_is_named_and_speaks_against_nobody() {
     }
 }
 
+/// Whatever builds says so before it begins, whichever command asked for it.
+#[test]
+fn a_limit_that_leaves_too_few_threads_is_named_before_anything_is_built() {
+    let world = built();
+    world.admit(&["key", "new", "release"]).expect(0);
+    for args in [
+        &["build", "understudy", "--rebuild", "--json"][..],
+        &["attest", "rebuild", "understudy", "--key", "release", "--json"],
+    ] {
+        let run = world.under("ulimit -v 200000", args);
+        let answer = run.json();
+        assert_eq!((run.code(), answer["reason"].as_str()), (Some(9), Some("limit_hit")), "{run}");
+        assert_eq!(answer["what"], "not enough threads can be started", "{run}");
+    }
+}
+
 #[test]
 fn a_place_for_evidence_that_cannot_be_written_is_named() {
     let world = World::with_shared_store();

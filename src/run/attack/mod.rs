@@ -22,7 +22,7 @@ use super::tools;
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::fetch::parallel::each;
-use crate::host::nonce;
+use crate::host::{self, nonce};
 use crate::record::fixture::{AttackCount, AttackResult};
 use crate::record::ids::{Digest, Name};
 use crate::sandbox::Launcher;
@@ -115,6 +115,7 @@ impl Attacked {
 /// Those of [`fixture::load`], of the tools and of the sandbox; [`Reason::BadRecord`] where the judge does not accept the
 /// reference solution: then its refusals say nothing.
 pub fn attack(context: &Context, name: &Name) -> Result<Attacked> {
+    host::enough_tasks()?;
     let (root, store) = (context.root()?, context.store()?);
     let fixture = fixture::load(&root, name)?;
     let tools = tools::of(context, &root, &store, &fixture.record)?;
