@@ -51,10 +51,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let dir = runs::find(&app.context, &args.run)?;
     let checked = evidence::check(&dir, None)?;
     // What was changed is not shown as if it were the run.
-    if let Some(err) = checked.error() {
-        return Err(err);
-    }
-    let Some(report) = &checked.report else { return Ok(0) };
+    let report = checked.sealed()?;
     if args.markdown {
         app.ui.raw(evidence::markdown(report).as_bytes());
         return Ok(0);
@@ -75,7 +72,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     }));
     text(app, report, args.shown);
     let level = checked.level.map_or("", evidence::Level::as_str);
-    let id = checked.id.map_or(String::new(), |id| id.to_string());
+    let id = checked.id.as_ref().map_or(String::new(), ToString::to_string);
     app.ui.value("id", &id);
     app.ui.value("report", &dir.join(evidence::names::REPORT_HTML).display().to_string());
     let mark = run::mark(report.status);

@@ -9,7 +9,7 @@ use super::fault::{Fault, FaultKind, fault};
 use super::files::{MAX_RECORD, RunDir};
 use super::render::{markdown, visible};
 use super::{html, names};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::record::evidence::{ChainEnd, RunReport, contradictions};
 use crate::record::ids::Digest;
 use crate::record::sealed::{Manifest, NoTargetProof, Seal};
@@ -69,6 +69,15 @@ impl RunCheck {
             err = err.hint(format!("{} more faults; --json lists them", self.faults.len() - 1));
         }
         Some(err)
+    }
+
+    /// The report of a run in which nothing is wrong.
+    ///
+    /// # Errors
+    /// Those of [`RunCheck::error`]; [`Reason::Internal`] where nothing is wrong and nothing was read, which is no yes.
+    pub fn sealed(&self) -> Result<&RunReport> {
+        let unread = || Error::new(Reason::Internal, "a run that was not checked to the end");
+        self.error().map_or_else(|| self.report.as_ref().ok_or_else(unread), Err)
     }
 }
 
@@ -265,5 +274,15 @@ impl RunCheck {
             self.fault(FaultKind::Report, names::REPORT, want, found);
         }
         self.report = Some(report);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_of_which_nothing_was_read_is_no_yes() {
+        assert_eq!(RunCheck::default().sealed().unwrap_err().reason(), Reason::Internal);
     }
 }

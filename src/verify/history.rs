@@ -132,19 +132,11 @@ pub struct Compared {
 /// # Errors
 /// Where one of them is not what was sealed: what was changed is not compared.
 pub fn compare(context: &Context, a: &str, b: &str) -> Result<Compared> {
-    let read = |text: &str| -> Result<RunCheck> {
-        let checked = evidence::check(&runs::find(context, text)?, None)?;
-        checked.error().map_or(Ok(checked), Err)
-    };
+    let read =
+        |text: &str| -> Result<RunCheck> { evidence::check(&runs::find(context, text)?, None) };
     let (a, b) = (read(a)?, read(b)?);
-    let fields = match (&a.report, &b.report) {
-        (Some(x), Some(y)) => facts(x)
-            .into_iter()
-            .zip(facts(y))
-            .map(|((field, a), (_, b))| Side { field, a, b })
-            .collect(),
-        _ => Vec::new(),
-    };
+    let both = facts(a.sealed()?).into_iter().zip(facts(b.sealed()?));
+    let fields = both.map(|((field, a), (_, b))| Side { field, a, b }).collect();
     Ok(Compared { a, b, fields })
 }
 
