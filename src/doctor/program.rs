@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::check::{Check, Need};
 use crate::error::Reason;
+use crate::fetch::github;
 use crate::host::Host;
 
 /// More than any program's version needs; the rest is read and dropped.
@@ -64,10 +65,13 @@ pub(super) fn programs(host: &Host, patience: Duration) -> Vec<Check> {
             &["-m", "pip", "--version"],
             |out| out.starts_with("pip "),
         ),
-        // GNU's own words; other gzips compress to other bytes, or call themselves something else here.
-        ask(GZIP, "install GNU gzip, and have it first on PATH", "gzip", &["--version"], |out| {
-            out.starts_with("gzip ") && out.contains("Free Software Foundation")
-        }),
+        ask(
+            GZIP,
+            "install GNU gzip, and have it first on PATH",
+            "gzip",
+            &["--version"],
+            github::is_gnu_gzip,
+        ),
     ]
 }
 

@@ -137,11 +137,16 @@ fn gzip_missing() -> Error {
     .hint("install GNU gzip, or remove the mirror so that the tarball is fetched")
 }
 
-/// Other programs of that name (pigz, busybox, BSD) compress to other bytes.
+/// Whether what a gzip prints as its version is GNU's: other programs of that name (pigz, busybox, BSD) compress to other
+/// bytes, or call themselves something else here.
+pub fn is_gnu_gzip(version: &str) -> bool {
+    version.starts_with("gzip ") && version.contains("Free Software Foundation")
+}
+
 fn check_gnu(gzip: &Path) -> Result<()> {
     let out = Command::new(gzip).arg("--version").env_clear().stdin(Stdio::null()).output();
     let text = out.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
-    if text.starts_with("gzip ") && text.contains("Free Software Foundation") {
+    if is_gnu_gzip(&text) {
         return Ok(());
     }
     let found = text.lines().next().unwrap_or("nothing").chars().take(100).collect::<String>();
