@@ -6,17 +6,76 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::compare::fits;
+use serde_json::Value;
+
 use super::demand::{Demand, Trusted};
 use super::expected::Expected;
-use super::outcome::{Held, Outcome, Refused};
+use super::provenance::without_packages;
 use crate::error::Reason;
+use crate::record;
 use crate::record::dsse::{self, Envelope, IN_TOTO};
 use crate::record::ids::{Digest, Name, Timestamp};
 use crate::record::signing::{Barred, Kind};
 use crate::record::sshkey::Fingerprint;
 use crate::record::statement::Statement;
 use crate::root::Root;
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Held {
+    /// Whose, each once.
+    pub by: BTreeMap<Name, Fingerprint>,
+}
+
+impl Held {
+    /// `release (SHA256:…), owner (SHA256:…)`.
+    pub fn names(&self) -> String {
+        let one = |(name, print): (&Name, &Fingerprint)| format!("{name} ({print})");
+        self.by.iter().map(one).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// What a policy says of a thing; `None` where it asks for no signature.
+pub type Outcome = Option<Result<Held, Refused>>;
+
+/// Two demands as one: a refusal of either refuses, and what holds is signed by the signers of both.
+pub fn both(one: Outcome, other: Outcome) -> Outcome {
+    match (one, other) {
+        (None, outcome) | (outcome, None) => outcome,
+        (Some(Err(refused)), _) | (_, Some(Err(refused))) => Some(Err(refused)),
+        (Some(Ok(mut held)), Some(Ok(more))) => {
+            held.by.extend(more.by);
+            Some(Ok(held))
+        }
+    }
+}
+
+/// Why the signatures do not do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refused {
+    pub reason: Reason,
+    pub expected: String,
+    pub found: String,
+    pub fix: String,
+}
+
+impl Refused {
+    fn new(reason: Reason, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        let fix = match reason {
+            Reason::SignatureMissing | Reason::SignaturesTooFew => {
+                "have it signed and the signature recorded: admit attest --help"
+            }
+            Reason::KeyExpired | Reason::KeyRevoked | Reason::KeyNotYetValid => {
+                "have it signed with a key that counts now: admit attest --help"
+            }
+            Reason::SignerUnknown => {
+                "have it signed by a named signer, or add the key to the policy and trust the root again"
+            }
+            Reason::KeyUnusable => "put the key's line into admissions/keys/ or into admit.toml",
+            _ => "take the bundle from where it was made, or sign again: admit attest --help",
+        };
+        Self { reason, expected: expected.into(), found: found.into(), fix: fix.into() }
+    }
+}
 
 /// Where a root keeps the bundle about the thing with this digest.
 pub fn bundle_path(subject: &Digest) -> String {
@@ -185,4 +244,67 @@ impl Findings {
         }
         Refused::new(Reason::SignatureMissing, want, "no statement of this kind about it")
     }
+}
+
+/// Whether a statement is one of the expected; `None` where it is of another kind.
+fn fits(statement: &Statement, expected: &[Expected]) -> Option<Result<(), Refused>> {
+    let mut of_kind =
+        expected.iter().filter(|e| e.statement.predicate_type == statement.predicate_type);
+    let want = of_kind.next()?;
+    let about = |s: &Statement| {
+        let digests: Vec<_> =
+            s.subject.iter().flat_map(|s| &s.digest).map(|(a, d)| format!("{a}:{d}")).collect();
+        digests.join(", ")
+    };
+    let same = statement
+        .subject
+        .iter()
+        .any(|s| want.statement.subject.iter().any(|ours| s.digest == ours.digest));
+    if !same {
+        let (want, found) = (about(&want.statement), about(statement));
+        return Some(Err(Refused::new(Reason::AttestedOther, want, found)));
+    }
+    let short = want.listed.as_ref().map(|listed| without_packages(statement, listed));
+    let statement = short.as_ref().unwrap_or(statement);
+    let (ours, theirs) = (record::to_value(&want.statement), record::to_value(statement));
+    let differs = first_difference("", &ours, &theirs, want.free);
+    Some(differs.map_or(Ok(()), |(place, ours, theirs)| {
+        let (want, found) = (format!("{place}: {ours}"), format!("{place}: {theirs}"));
+        Err(Refused::new(Reason::AttestedDiffers, want, found))
+    }))
+}
+
+/// The first place in which two values differ, with both, each cut to a line.
+fn first_difference(
+    at: &str,
+    ours: &Value,
+    theirs: &Value,
+    free: &[&str],
+) -> Option<(String, String, String)> {
+    if ours == theirs || free.contains(&at) {
+        return None;
+    }
+    let below = |key: String, ours: Option<&Value>, theirs: Option<&Value>| {
+        let place = format!("{at}/{key}");
+        let null = Value::Null;
+        match (ours, theirs) {
+            (Some(a), Some(b)) => first_difference(&place, a, b, free),
+            _ if free.contains(&place.as_str()) => None,
+            (a, b) => Some((place, cut(a.unwrap_or(&null)), cut(b.unwrap_or(&null)))),
+        }
+    };
+    match (ours, theirs) {
+        (Value::Object(a), Value::Object(b)) => {
+            let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            keys.into_iter().find_map(|key| below(key.clone(), a.get(key), b.get(key)))
+        }
+        (Value::Array(a), Value::Array(b)) => {
+            (0..a.len().max(b.len())).find_map(|i| below(i.to_string(), a.get(i), b.get(i)))
+        }
+        _ => Some((at.to_owned(), cut(ours), cut(theirs))),
+    }
+}
+
+fn cut(value: &Value) -> String {
+    value.to_string().chars().take(200).collect()
 }

@@ -19,13 +19,11 @@
 mod bundle;
 mod campaign;
 mod check;
-mod compare;
 mod demand;
 mod expected;
 pub mod keys;
 mod link;
 mod model;
-mod outcome;
 mod provenance;
 mod rebuild;
 mod release;
@@ -36,12 +34,11 @@ mod tests;
 
 pub use bundle::{keep, with};
 pub use campaign::{CAMPAIGN_PLAN, campaign_of, campaign_plan, campaign_result};
-pub use check::{bundle_path, check, demanded};
+pub use check::{Held, Outcome, Refused, both, bundle_path, check, demanded};
 pub use demand::{Demand, Trusted};
 pub use expected::Expected;
 pub use link::{STEP, link};
 pub use model::{MODEL_ADMISSION, ModelPredicate, model_admission};
-pub use outcome::{Held, Outcome, Refused, both};
 pub use provenance::{BUILD_TYPE, BUILDER, PROVENANCE, provenance};
 pub use rebuild::{REBUILD, rebuild};
 pub use release::{Release, own_commit, release};
