@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::host::{self, Host};
 use crate::lock;
-use crate::record::lockfile::{BunPackage, Lockfile};
+use crate::record::lockfile::BunPackage;
 use crate::sandbox::Launcher;
 
 pub use check::Check;
@@ -62,9 +62,8 @@ pub fn machine(context: &Context, patience: Duration) -> Result<Vec<Check>> {
 fn pinned_bun(context: &Context) -> Option<(String, BunPackage)> {
     let platform = host::platform().ok()?;
     let root = context.root().ok()?;
-    lock::providers(&root).into_iter().find_map(|name| {
-        let lock: Lockfile = root.record(&Lockfile::path_of(name)).ok()??;
-        let bun = lock.toolchain.bun;
+    lock::all(&root).find_map(|(_, lock)| {
+        let bun = lock.ok()?.toolchain.bun;
         let package = bun.platforms.get(&platform)?.clone();
         Some((bun.version, package))
     })

@@ -9,7 +9,6 @@ use crate::bun::inspect::{self, Inspection, is_bun};
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::lock::{self, Spec};
-use crate::record::lockfile::Lockfile;
 use crate::store::Store;
 
 /// Largest file that is read whole.
@@ -84,10 +83,7 @@ fn stored(context: &Context, executables: &[&[u8]]) -> Vec<(String, Vec<u8>)> {
     let Some(store) = store(context).filter(|_| !claimed.is_empty()) else { return Vec::new() };
     let Ok(root) = context.root() else { return Vec::new() };
     let mut wanted = BTreeMap::new();
-    for name in lock::providers(&root) {
-        let lock = root.record::<Lockfile>(&format!("lockfiles/{name}.lock.json"));
-        let Ok(Some(lock)) = lock else { continue };
-        let bun = lock.toolchain.bun;
+    for bun in lock::all(&root).filter_map(|(_, lock)| Some(lock.ok()?.toolchain.bun)) {
         if claimed.contains(&bun.version) {
             for package in bun.platforms.into_values() {
                 let label = format!("{}@{}", package.package, bun.version);

@@ -5,7 +5,6 @@ use serde_json::json;
 use super::app::App;
 use super::findings;
 use crate::error::Result;
-use crate::record;
 use crate::sign::{self, Options};
 use crate::ui::Mark;
 
@@ -35,7 +34,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
         })),
     }
     match (place, &signed.alone) {
-        (None, Some(alone)) => app.ui.raw(&record::pretty(alone)),
+        (None, Some(alone)) => app.ui.line(&format!("{alone:#}")),
         (None, None) => app.ui.line(&signed.envelope.line()),
         (Some(place), alone) => {
             let (target, form) = (&options.target, &signed.statement.predicate_type);

@@ -167,9 +167,9 @@ fn list(app: &App) -> Result<u8> {
     let root = app.context.root()?;
     let here = platform()?;
     let (mut rows, mut lines, mut locked) = (Vec::new(), Vec::new(), 0);
-    for name in lock::providers(&root) {
-        let row = match root.record::<Lockfile>(&Lockfile::path_of(&name)) {
-            Ok(Some(lock)) => {
+    for (name, lock) in lock::all(&root) {
+        let row = match lock {
+            Ok(lock) => {
                 let output = lock.outputs.get(&here).map(|output| output.sha256.to_string());
                 let word = if output.is_some() { "output locked" } else { "no output locked yet" };
                 let (url, rev, bun) =
@@ -183,7 +183,6 @@ fn list(app: &App) -> Result<u8> {
                 ));
                 json!({ "provider": name, "source": url, "rev": rev, "bun": bun, "output": output })
             }
-            Ok(None) => continue,
             // One that cannot be read is listed, so that it is missed.
             Err(err) => {
                 lines.push((Mark::Bad, name.clone(), err.to_string()));

@@ -103,6 +103,14 @@ pub fn providers(root: &Root) -> Vec<String> {
     locks.filter_map(|(path, _)| Lockfile::provider_of(path).map(str::to_owned)).collect()
 }
 
+/// Every lock of a root, by its provider. One that cannot be read is there as well.
+pub fn all(root: &Root) -> impl Iterator<Item = (String, Result<Lockfile>)> {
+    providers(root).into_iter().filter_map(|name| {
+        let lock = root.record(&Lockfile::path_of(&name)).transpose()?;
+        Some((name, lock))
+    })
+}
+
 /// Finds, reads and checks the lock that `spec` asks for.
 ///
 /// # Errors

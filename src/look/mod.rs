@@ -161,16 +161,10 @@ fn base(
     {
         return Ok(Some(old));
     }
-    for name in lock::providers(root).iter().filter(|name| *name != provider.as_str()) {
-        // A lock that cannot be read is no pattern for another; whoever asks for it is told.
-        let Ok(Some(lock)) = root.record::<Lockfile>(&Lockfile::path_of(name)) else {
-            continue;
-        };
-        if ask.source.as_ref() == Some(&lock.source.url) {
-            return Ok(Some(lock));
-        }
-    }
-    Ok(None)
+    // A lock that cannot be read is no pattern for another; whoever asks for it is told.
+    let mut others = lock::all(root).filter(|(name, _)| name != provider.as_str());
+    let of_source = |lock: &Lockfile| ask.source.as_ref() == Some(&lock.source.url);
+    Ok(others.find_map(|(_, lock)| lock.ok().filter(of_source)))
 }
 
 /// A lock made from the source alone.

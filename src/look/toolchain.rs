@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::host::platform;
 use crate::lock;
-use crate::record::lockfile::{BunToolchain, Lockfile, Platform, Toolchain};
+use crate::record::lockfile::{BunToolchain, Platform, Toolchain};
 use crate::root::Root;
 
 /// Bun `version` as some lock of this root has it, else as the registry has it.
@@ -16,11 +16,7 @@ pub(super) fn toolchain(
 ) -> Result<Toolchain> {
     let here = platform()?;
     if !all {
-        let names = lock::providers(root);
-        let locks = names
-            .iter()
-            .filter_map(|name| root.record::<Lockfile>(&Lockfile::path_of(name)).ok().flatten());
-        let mut known = locks.map(|lock| lock.toolchain.bun);
+        let mut known = lock::all(root).filter_map(|(_, lock)| Some(lock.ok()?.toolchain.bun));
         let same = |bun: &BunToolchain| bun.version == version && bun.platforms.contains_key(&here);
         if let Some(bun) = known.find(same) {
             return Ok(Toolchain { bun });

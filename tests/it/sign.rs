@@ -606,6 +606,10 @@ fn a_sigstore_bundle_holds_the_one_signature_of_a_plain_key() {
     let pem = world.admit(&["key", "show", "release", "--pem"]).expect(0).stdout();
     let hint = admit::record::ids::Digest::sha256(pem.as_bytes()).to_hex();
     assert_eq!(bundle["verificationMaterial"]["publicKey"]["hint"], hint.as_str());
+    // Printed it is the same, once, with and without --json.
+    for more in [&[][..], &["--json"]] {
+        assert_eq!(attest(more).expect(0).json(), bundle);
+    }
     // The envelope in it is one that admit takes.
     let envelope = world.cwd().join("envelope.jsonl");
     std::fs::write(&envelope, bundle["dsseEnvelope"].to_string()).unwrap();
