@@ -54,6 +54,12 @@ fn python_first() -> OsString {
 }
 
 impl Bench {
+    /// Python itself, and whatever `PATH` has by that name.
+    fn pythons(&self) -> [(&'static str, OsString); 2] {
+        let found = var("PATH").expect("PATH");
+        [("itself", self.path.clone()), ("as PATH has it", found.into())]
+    }
+
     fn admit(&self, args: &[&str]) -> Command {
         let mut admit = Command::new(env!("CARGO_BIN_EXE_admit"));
         admit.args(args).current_dir(self.dir.path()).env("HOME", self.dir.path());
@@ -116,10 +122,9 @@ fn ratio(what: &str, [ours, theirs]: [Duration; 2], against: &str, goal: f64) {
 fn dry(bench: &Bench) {
     let binary = bench.binary();
     let size = std::fs::metadata(&binary).expect("the binary").len() / 1_000_000;
-    let found = var("PATH").expect("PATH");
-    for (python, path) in [("itself", &bench.path), ("as PATH has it", &OsString::from(found))] {
+    for (python, path) in bench.pythons() {
         let best = compare(
-            || bench.ok(bench.stage2(&["--dry-run"]).env("PATH", path)),
+            || bench.ok(bench.stage2(&["--dry-run"]).env("PATH", &path)),
             || bench.ok(Command::new("openssl").args(["dgst", "-sha256"]).arg(&binary)),
         );
         let what = format!("dry run, {size} MB binary, python3 {python}");
@@ -144,21 +149,20 @@ fn fake(bench: &Bench) {
         .expect("find starts");
     let package = PathBuf::from(String::from_utf8_lossy(&found.stdout).trim());
     let prefix = package.parent().expect("pytest's prefix").to_owned();
-    let best = compare(
-        || bench.ok(&mut bench.stage2(&["--engine", "fake"])),
-        || {
-            let mut took = Duration::ZERO;
-            for _ in 0..PYTESTS {
-                let mut pytest = Command::new("python3");
-                pytest.env("PATH", &bench.path);
-                pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]).current_dir(&work);
-                took +=
-                    bench.ok(pytest.env("PYTHONPATH", &prefix).env("PYTHONDONTWRITEBYTECODE", "1"));
-            }
-            took
-        },
-    );
-    ratio("fake lane with both baselines", best, &format!("{PYTESTS} pytest runs by hand"), 1.15);
+    for (python, path) in bench.pythons() {
+        let by_hand = || {
+            let mut pytest = Command::new("python3");
+            pytest.env("PATH", &path).current_dir(&work);
+            pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]);
+            bench.ok(pytest.env("PYTHONPATH", &prefix).env("PYTHONDONTWRITEBYTECODE", "1"))
+        };
+        let best = compare(
+            || bench.ok(bench.stage2(&["--engine", "fake"]).env("PATH", &path)),
+            || (0..PYTESTS).map(|_| by_hand()).sum(),
+        );
+        let what = format!("fake lane with both baselines, python3 {python}");
+        ratio(&what, best, &format!("{PYTESTS} pytest runs by hand"), 1.15);
+    }
 }
 
 /// What a rehearsal takes besides the agent's own time, and eight of them two at a time, with each judge.

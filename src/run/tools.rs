@@ -113,8 +113,13 @@ pub fn of(context: &Context, root: &Root, store: &Store, record: &FixtureRecord)
 /// fetch and of the store.
 pub fn tools(context: &Context, root: &Root, store: &Store, wanted: &[Tool]) -> Result<Tools> {
     let host = &context.host;
-    let python = wanted.contains(&Tool::Python3).then(|| python(host)).transpose()?;
-    let git = wanted.contains(&Tool::Git).then(|| git(host)).transpose()?;
+    let (python, git) = std::thread::scope(|scope| {
+        // Each answers after several processes where it is a version manager's script.
+        let git = wanted.contains(&Tool::Git).then(|| scope.spawn(|| git(host)));
+        let python = wanted.contains(&Tool::Python3).then(|| python(host));
+        (python, git.map(|git| git.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
+    });
+    let (python, git) = (python.transpose()?, git.transpose()?);
     let private = Private::of(context, root, store)?;
     let system = SYSTEM.iter().map(PathBuf::from);
     for place in system.chain(places(python.as_ref(), git.as_ref())) {
