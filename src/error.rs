@@ -238,9 +238,9 @@ reasons! {
     /// Somebody else ended what admit had started.
     KilledFromOutside = "killed_from_outside" => Stopped,
     // --- sandbox
-    /// A wall of the sandbox cannot be built on this machine.
+    /// A protection of the sandbox cannot be built on this machine.
     SandboxUnavailable = "sandbox_unavailable" => Sandbox,
-    /// A wall was built and a probe got through it.
+    /// A protection was built and a probe got past it.
     SandboxProbeFailed = "sandbox_probe_failed" => Sandbox,
     // --- limits
     /// A clock ran out.

@@ -16,8 +16,8 @@ use crate::error::{Error, MORE_ADDRESS_SPACE, MORE_PROCESSES, Reason, Result};
 use crate::record::ids::Timestamp;
 use crate::record::lockfile::Platform;
 
-/// How the names of variables begin that are meant for admit. One that is not in [`VARIABLES`] is a wish that would go
-/// unheard, so it is refused.
+/// How the names of variables begin that are meant for admit. One that is not in [`VARIABLES`] is refused: ignored, it
+/// would leave the user to believe that it counts.
 const OURS: [&str; 2] = ["CTO_HARNESS_", "ADMIT_"];
 
 /// What only admit's own tests read; the program heeds none of them.
@@ -74,7 +74,7 @@ impl Host {
     ///
     /// # Errors
     /// [`Reason::Io`] where the working directory is gone; [`Reason::BadArgument`] where a variable that steers admit is
-    /// not UTF-8: left out, it would be a wish that nobody heard.
+    /// not UTF-8: left out, what the user asked for would be ignored without a word.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub fn capture() -> Result<Self> {
         let cwd = std::env::current_dir()
@@ -126,7 +126,7 @@ impl Host {
     /// A variable; empty counts as not set, as the XDG specification has it.
     ///
     /// # Errors
-    /// [`Reason::BadArgument`] where the value is not UTF-8: guessing would be answering a question nobody asked.
+    /// [`Reason::BadArgument`] where the value is not UTF-8: a guess could do what the user did not ask for.
     pub fn var(&self, name: &str) -> Result<Option<&str>> {
         match self.env.get(std::ffi::OsStr::new(name)).map(|value| value.to_str()) {
             None | Some(Some("")) => Ok(None),
@@ -352,7 +352,7 @@ pub fn outlive_file_size() {
 /// Threads and processes that a build or a run has at once: with 28 to be had the embedded stand-in was not built and run,
 /// with 38 it was.
 const TASKS: usize = 36;
-/// A higher limit of processes is not looked into, since nobody comes near it.
+/// A higher limit of processes is not looked into, since no machine comes near it.
 const MANY_TASKS: u64 = 4096;
 
 /// Whether the limits of this machine leave what a build or a run needs, tried out where one is set that could be too low:

@@ -188,7 +188,7 @@ impl Ui {
         }
     }
 
-    /// The answer as far as it was given, as an error where somebody waits for the rest of it.
+    /// The answer as far as it was given, as an error where its reader waits for the rest of it.
     ///
     /// # Errors
     /// [`Reason::DiskFull`] or [`Reason::Io`] where stdout took less than all of it.

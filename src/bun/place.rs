@@ -94,7 +94,7 @@ pub(super) fn places<'a>(
             }
         }
     }
-    // Whatever nobody needs: where the lock has it.
+    // What no package needs: where the lock has it.
     for (key, one) in known {
         let placed =
             out.by_key.contains_key(key) || out.clashes.iter().any(|(_, clash)| *clash == key);
@@ -114,7 +114,7 @@ impl<'a> Places<'a> {
         })
     }
 
-    /// Whether a package placed at `dir` is sure to be missed: nothing is there and nobody else is to be.
+    /// Whether a package placed at `dir` is sure to be missed: nothing is there, and no other package is to be.
     fn misses(&self, tree: &Tree, dir: Option<&str>) -> bool {
         dir.is_some_and(|dir| !holds(tree, dir) && !self.by_dir.contains_key(dir))
     }

@@ -247,7 +247,7 @@ fn answer_signals(app: &App, command: &Command) -> Result<()> {
             answer["exit_code"] = (128 + signal).into();
             ui.json_at_last(&answer);
             ui.words(&told);
-            // Ends admit as if nobody had listened; sandboxes end with it.
+            // Ends admit by the signal itself, as if it had not been caught; sandboxes end with it.
             drop(signal_hook::low_level::emulate_default_handler(signal));
             // Where that signal's default is not known there.
             std::process::exit(told.kind().exit_code().into());

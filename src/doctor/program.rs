@@ -183,7 +183,7 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
             let _ = pipe.by_ref().take(LIMIT).read_to_end(&mut out);
             let _ = io::copy(&mut pipe, &mut io::sink());
         }
-        // Nobody listens any more after a deadline.
+        // The receiver is gone after a deadline.
         let _ = give.send(out);
     });
     take

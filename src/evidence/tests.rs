@@ -105,7 +105,7 @@ fn proof() -> NoTargetProof {
         passed: true,
         visible: vec![Visible { path: "/work".into(), kind: "fixture".into(), digest: None }],
         bridge_requests: 1,
-        only_door: true,
+        probes_held: true,
         fixture_commits: 1,
         canary_searched: 3,
         does_not_prove: vec!["what the model remembers".into()],

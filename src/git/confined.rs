@@ -116,7 +116,7 @@ impl Confined {
         scratch: Option<Scratch>,
     ) -> Result<Self> {
         let fail = |err| Error::io("start the reader of sources", exe, err);
-        // As whoever owns the objects: what admit is besides does not help to read them.
+        // As the owner of the objects, whatever user admit runs as: no more is needed to read them.
         let owner = dirs.first().and_then(|dir| dir.metadata().ok());
         let (uid, gid) = owner.map_or((0, 0), |meta| (meta.uid(), meta.gid()));
         let mut child = Command::new(exe)
@@ -268,7 +268,7 @@ pub fn maybe_child(args: impl IntoIterator<Item = OsString>) -> Option<u8> {
     let mut out = Out;
     Some(match serve(&args, &mut out) {
         Ok(()) => 0,
-        // Nobody hears it.
+        // Its parent sees that it ended, and has no use for why.
         Err(_) => 70,
     })
 }
@@ -302,7 +302,7 @@ fn tell_fault(out: &mut impl Write, fault: &Fault) -> io::Result<()> {
     }
 }
 
-/// Confines itself to the directories, opens them, and answers until nobody asks.
+/// Confines itself to the directories, opens them, and answers until the questions end.
 fn serve(args: &[OsString], out: &mut impl Write) -> io::Result<()> {
     let usage = || io::Error::other("not the arguments of a reader");
     let [what, uid, gid, len, dirs @ ..] = args else { return Err(usage()) };

@@ -1,4 +1,4 @@
-//! What somebody outside does to a validator's run: tells admit to stop, as a scheduler does, or ends the agent.
+//! What comes from outside to a validator's run: tells admit to stop, as a scheduler does, or ends the agent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,12 +13,12 @@ use crate::host::Progress;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A run's listener that acts when the agent's turn comes, and shows nothing.
-pub struct Somebody {
+pub struct Interference {
     pub does: Outsider,
     pub stop: Arc<AtomicUsize>,
 }
 
-impl Progress for Somebody {
+impl Progress for Interference {
     fn stage(&self, name: &str, _: &str) {
         match self.does {
             Outsider::Tells if name == "run" => {

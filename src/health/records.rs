@@ -189,7 +189,7 @@ pub const RECORDS: &[Validator] = &[
     .blocked(Check::FixtureDigest, C::GateRefused, 5)
     .fields(&[text("/failure_reason", "gate refused: fixture_digest")]),
     validator("sandbox_unavailable_blocks", "the program that builds the sandbox cannot")
-        .world(World { walls: false, ..SCRIPTED })
+        .world(World { sandbox_starts: false, ..SCRIPTED })
         .blocked(Check::Sandbox, C::GateRefused, 7)
         .fields(&[text("/failure_reason", "gate refused: sandbox")]),
 ];

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::judge::{Observed, SealedRun, judge, not_run};
-use super::outside::Somebody;
+use super::outside::Interference;
 use super::validators::{End, Validator};
 use super::world::{
     Binary, Change, FIXTURE, LOCK, Outsider, PROVIDER, QWEN, SCRIPTED, SERVED, World,
@@ -194,7 +194,7 @@ impl<'a> Stage<'a> {
             // What is told is this run alone.
             context.stop = Arc::default();
             let stop = Arc::clone(&context.stop);
-            context.progress = Arc::new(Somebody { does: world.outside, stop });
+            context.progress = Arc::new(Interference { does: world.outside, stop });
         }
         let ended = self.options(world, &context.host.vars()).and_then(|o| run::run(&context, &o));
         // Nothing of a refused run may have reached the directory of runs.
@@ -216,7 +216,7 @@ impl<'a> Stage<'a> {
         // A machine that cannot build the sandbox cannot show anything but that gate.
         let refusals = ended.decision.refusals();
         let sandbox = refusals.iter().find(|refusal| refusal.check == Check::Sandbox);
-        if let (Some(refusal), true) = (sandbox, validator.world.walls) {
+        if let (Some(refusal), true) = (sandbox, validator.world.sandbox_starts) {
             let found = refusal.finding.found.clone();
             return Err(Error::new(Reason::SandboxUnavailable, found).hint("admit doctor"));
         }
@@ -373,7 +373,7 @@ impl Stage<'_> {
             ..Flags::default()
         };
         let mut options = Options {
-            launcher: (!world.walls).then(|| PathBuf::from("/bin/false")),
+            launcher: (!world.sandbox_starts).then(|| PathBuf::from("/bin/false")),
             ..Options::asked(vars, flags, self.spec(), name(FIXTURE)?)
         };
         options.proxy.requests = world.requests.unwrap_or(options.proxy.requests);

@@ -51,7 +51,7 @@ pub struct World {
     /// Whether the fixture's digest is recorded anew after the changes.
     pub fixture_recorded: bool,
     /// Whether the program that builds the sandbox can.
-    pub walls: bool,
+    pub sandbox_starts: bool,
     /// Whether the working directory is a root that nobody trusts.
     pub strange_root: bool,
     /// How many requests the proxy lets through, where not as many as in any run.
@@ -140,7 +140,7 @@ pub const SCRIPTED: World = World {
     changes: &[],
     binary: Binary::Stored,
     fixture_recorded: true,
-    walls: true,
+    sandbox_starts: true,
     strange_root: false,
     requests: None,
     outside: Outsider::Nothing,

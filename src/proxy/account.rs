@@ -217,7 +217,7 @@ impl Helper {
         let until = Instant::now() + self.timeout;
         let child = loop {
             match command.spawn() {
-                // Somebody who wrote it a moment ago has not closed it yet.
+                // The program that wrote it a moment ago has not closed it yet.
                 Err(err)
                     if err.kind() == io::ErrorKind::ExecutableFileBusy
                         && Instant::now() < until =>
@@ -396,7 +396,7 @@ type Bytes = Receiver<io::Result<Zeroizing<Vec<u8>>>>;
 fn read(stream: impl Read + Send + 'static) -> Bytes {
     let (tell, told) = channel();
     std::thread::spawn(move || {
-        // Where nobody listens any more, the helper was given up.
+        // The receiver is gone where the helper was given up.
         let _ = tell.send(files::bounded(stream, MAX_OUTPUT).map(Zeroizing::new));
     });
     told
@@ -454,7 +454,7 @@ impl Account {
         self.state().given.clone()
     }
 
-    /// Asks again, unless somebody did since `number` was given. `false`: what is there is all there is.
+    /// Asks again, unless another request did since `number` was given. `false`: what is there is all there is.
     pub(super) fn renew(&self, number: u32) -> bool {
         // Held while the helper runs: who waits meanwhile gets what it gives.
         let mut state = self.state();

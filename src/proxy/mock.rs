@@ -343,7 +343,7 @@ impl MockServer {
         format!("http://{}/v1", self.addr)
     }
 
-    /// Answers nobody any more, and keeps the port: a connection to it is refused.
+    /// Stops answering, and keeps the port: a connection to it is refused.
     pub fn leave(&mut self) {
         if let Some((stop, thread)) = self.serving.take() {
             drop(stop);

@@ -18,7 +18,7 @@ pub(super) async fn serve(socket: Option<UdpSocket>, shared: &Shared) {
     // A question is never longer (RFC 1035, section 4.2.1); the rest of one that is, is cut off.
     let mut message = [0; 512];
     loop {
-        // An error is of a reply to somebody who is gone.
+        // An error here is that of an earlier reply, whose receiver is gone.
         let Ok((length, from)) = socket.recv_from(&mut message).await else { continue };
         let Some((name, reply)) = no_such_name(&message[..length]) else { continue };
         let kept = &mut shared.state().record.hosts_asked;

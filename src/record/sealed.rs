@@ -203,8 +203,9 @@ pub struct NoTargetProof {
     pub targets_visible: Vec<String>,
     /// Requests through the proxy, the only way in or out.
     pub bridge_requests: u64,
-    /// Whether every other way was shut, by the sandbox's own probes.
-    pub only_door: bool,
+    /// Whether the sandbox was probed and every probe held, so that the proxy was the only way out.
+    #[serde(rename = "only_door")]
+    pub probes_held: bool,
     /// Commits in the workspace's history at the start; a fixture has one.
     pub fixture_commits: u64,
     /// Requests and artifacts in which the canary string was looked for.
@@ -218,7 +219,7 @@ schema!(NoTargetProof, "admit.no-target-inspection", 1);
 impl NoTargetProof {
     /// Whether the facts show that no target was inspected.
     pub fn holds(&self) -> bool {
-        self.only_door
+        self.probes_held
             && self.fixture_commits == 1
             && self.targets_visible.is_empty()
             && self.canary_found.is_empty()

@@ -113,7 +113,7 @@ pub fn envelope(wire: &ProxyRecord, phases: &Phases) -> String {
     }
 }
 
-/// What is wrong with a reply, as a class: `None` for one that an agent can use, and for one that nobody came to use.
+/// What is wrong with a reply, as a class: `None` for one that an agent can use, and for one that the agent did not wait for.
 fn fault(exchange: &WireRecord) -> Option<Cause> {
     let of = |class, detail: String| {
         let detail = format!("{detail} in exchange {}", exchange.exchange);
@@ -131,7 +131,7 @@ fn fault(exchange: &WireRecord) -> Option<Cause> {
     of(FailureClass::of_reply(verdict.class)?, verdict.detail.clone())
 }
 
-/// Whether something came of this request that says how the wire is: no refusal for a limit, nobody who hung up.
+/// Whether something came of this request that says how the wire is: no refusal for a limit, and the agent did not hang up.
 fn says_something(exchange: &WireRecord) -> bool {
     if let Some(refused) = exchange.refused {
         return refused != RequestRefusal::LimitHit;

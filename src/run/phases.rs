@@ -59,7 +59,7 @@ impl Phases {
         let mut out = Self { rows: claimed.iter().map(row).collect(), ..Self::default() };
         let begun = |(_, phase): &(usize, &ClaimedPhase)| phase.decides && phase.started.is_some();
         out.deciding = claimed.iter().enumerate().filter(begun).map(|(at, _)| at).collect();
-        // Whoever claims one phase without times claims that it did nothing else.
+        // An agent that claims one phase without times claims that it did nothing else.
         let one = matches!(claimed, [phase] if phase.decides && phase.started.is_none());
         for exchange in chats(wire) {
             let at = began.unix_ns + i128::from(exchange.started_ns);

@@ -368,7 +368,7 @@ fn sink(run: &Arc<Recording>, said: Option<Arc<Mutex<Vec<u8>>>>) -> sandbox::Sin
     Box::new(move |stream, bytes| {
         if let (Stream::Stdout, Some(said)) = (stream, &said) {
             let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-            // Whoever prints more than a log may have claims nothing: its last line is never seen.
+            // An agent that prints more than a log may hold claims nothing: its last line is never seen.
             let room = workdir::MAX_LOG as usize - said.len();
             said.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }

@@ -18,7 +18,7 @@ pub struct SandboxFacts {
     pub volatile: VolatileFacts,
 }
 
-/// The walls as built.
+/// The protections as built.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StableFacts {
@@ -57,18 +57,18 @@ pub struct VerifiedCopy {
     pub blake3: Digest,
 }
 
-/// One attempt to get through a wall, made as the payload before any payload.
+/// One attempt to get past a protection, made as the payload before any payload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
     pub name: String,
-    /// What the wall answers: an errno's name, or a value.
+    /// What the protection answers: an errno's name, or a value.
     pub expected: String,
     pub got: String,
 }
 
 impl Probe {
-    /// Whether the wall stood.
+    /// Whether the protection held.
     pub fn held(&self) -> bool {
         self.expected == self.got
     }

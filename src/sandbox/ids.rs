@@ -1,7 +1,7 @@
 //! Whose ids the payload has on the host.
 
 use super::failure::Failure;
-use super::policy::{IdMap, PAYLOAD_HOST_ID, PAYLOAD_ID, Policy, Wall};
+use super::policy::{IdMap, PAYLOAD_HOST_ID, PAYLOAD_ID, Policy, Protection};
 use super::sys::Named as _;
 use crate::error::{Error, Reason, Result};
 
@@ -82,7 +82,7 @@ pub(super) fn ids() -> Result<(IdMap, Owner)> {
 pub(super) fn write_maps(pid: u32, owner: Owner, policy: &Policy) -> Result<()> {
     for (file, id) in [("uid_map", owner.uid), ("gid_map", owner.gid)] {
         let path = format!("/proc/{pid}/{file}");
-        let text = if policy.has(Wall::IdMap) {
+        let text = if policy.has(Protection::IdMap) {
             format!("0 0 1\n{PAYLOAD_ID} {id} 1\n")
         } else {
             format!("{PAYLOAD_ID} 0 1\n")

@@ -17,15 +17,15 @@ use super::explain::{NAMESPACES, explained};
 use super::facts::StableFacts;
 use super::failure::{Failure, Result};
 use super::message::{End, FromInit, Setup, ToInit, receive, send};
-use super::policy::{Command, IdMap, PAYLOAD_ID, Policy, Wall};
+use super::policy::{Command, IdMap, PAYLOAD_ID, Policy, Protection};
 use super::sys::{self, Named as _};
 use super::{freeze, mounts, payload, probes, seccomp};
 
 /// The hidden first argument of the re-executed child.
 pub const CHILD_ARGUMENT: &str = "__sandbox";
 
-/// Another hidden argument: makes every attempt of the probes right here, whatever walls there are. Tests run it in a
-/// sandbox that somebody else made.
+/// Another hidden argument: makes every attempt of the probes right here, whatever is protected. Tests run it in a sandbox
+/// that another program made.
 pub const PROBE_ARGUMENT: &str = "__sandbox-probe";
 
 /// If the arguments (with the program's name first) are those of the sandbox's child, is that child and returns its
@@ -43,7 +43,7 @@ pub fn maybe_child(args: impl IntoIterator<Item = OsString>) -> Option<u8> {
     }
 }
 
-/// The re-executed child. It has nobody to print to: what goes wrong is said over the socket.
+/// The re-executed child. It has nowhere to print to: what goes wrong is said over the socket.
 fn child() -> u8 {
     let Ok(stdin) = sys::adopt_fd(0) else { return 70 };
     let control = UnixStream::from(stdin);
@@ -62,14 +62,14 @@ fn child() -> u8 {
 }
 
 /// Every namespace: its name in `/proc/<pid>/ns`, its flag, and the wall that it is part of, if a test can leave it out.
-const ALL: [(&str, i32, Option<Wall>); 7] = [
+const ALL: [(&str, i32, Option<Protection>); 7] = [
     ("user", libc::CLONE_NEWUSER, None),
     ("mnt", libc::CLONE_NEWNS, None),
-    ("pid", libc::CLONE_NEWPID, Some(Wall::PidNamespace)),
-    ("net", libc::CLONE_NEWNET, Some(Wall::NetworkNamespace)),
-    ("ipc", libc::CLONE_NEWIPC, Some(Wall::IpcNamespace)),
-    ("uts", libc::CLONE_NEWUTS, Some(Wall::UtsNamespace)),
-    ("cgroup", libc::CLONE_NEWCGROUP, Some(Wall::CgroupNamespace)),
+    ("pid", libc::CLONE_NEWPID, Some(Protection::PidNamespace)),
+    ("net", libc::CLONE_NEWNET, Some(Protection::NetworkNamespace)),
+    ("ipc", libc::CLONE_NEWIPC, Some(Protection::IpcNamespace)),
+    ("uts", libc::CLONE_NEWUTS, Some(Protection::UtsNamespace)),
+    ("cgroup", libc::CLONE_NEWCGROUP, Some(Protection::CgroupNamespace)),
 ];
 
 /// The flag of a time namespace, from linux/sched.h; the libc crate has it for some targets only.
@@ -111,7 +111,7 @@ fn try_each() -> Vec<Option<Failure>> {
 /// Makes the namespaces and starts init.
 fn prepare(control: &UnixStream, setup: &Setup) -> Result<()> {
     let step = |text: &str| Failure::of(text.to_owned());
-    if setup.policy.has(Wall::ClosedDescriptors) {
+    if setup.policy.has(Protection::ClosedDescriptors) {
         sys::close_range(3, false).map_err(step("close inherited descriptors"))?;
         // The control socket lives on as descriptor 0.
     }
@@ -130,7 +130,7 @@ fn prepare(control: &UnixStream, setup: &Setup) -> Result<()> {
     sys::unshare(flags).map_err(step(NAMESPACES))?;
     match setup.ids {
         IdMap::OneLine => {
-            let inner = if setup.policy.has(Wall::IdMap) { PAYLOAD_ID } else { 0 };
+            let inner = if setup.policy.has(Protection::IdMap) { PAYLOAD_ID } else { 0 };
             for (file, text) in [
                 ("setgroups", "deny".to_owned()),
                 ("uid_map", format!("{inner} {uid} 1")),
@@ -215,7 +215,7 @@ fn serve(control: &UnixStream, setup: &Setup) -> Result<()> {
         setup.policy.limits.clone_from(limits);
     }
     let (setup, policy) = (&setup, &setup.policy);
-    // From here on nobody inside may look into this process, whatever its user id is.
+    // From here on no process inside may look into this one, whatever its user id is.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .named("prctl(PR_SET_DUMPABLE, 0)")
         .map_err(Failure::of("close init to others"))?;
@@ -267,9 +267,9 @@ fn everyone(signal: i32) -> Result<()> {
 fn build(setup: &Setup) -> Result<(StableFacts, Vec<String>, Vec<OwnedFd>)> {
     let policy = &setup.policy;
     let mut fds = Vec::new();
-    if policy.has(Wall::NetworkNamespace) {
+    if policy.has(Protection::NetworkNamespace) {
         sys::interface_up("lo").map_err(Failure::of("bring loopback up"))?;
-        if !policy.has(Wall::NoRoute) {
+        if !policy.has(Protection::NoRoute) {
             // A test's hole: an address of the documentation network (RFC 5737) that answers.
             sys::interface_address("lo:0", probes::OUTSIDE).map_err(Failure::of("open a route"))?;
         }
@@ -288,7 +288,7 @@ fn build(setup: &Setup) -> Result<(StableFacts, Vec<String>, Vec<OwnedFd>)> {
             fds.push(names.into());
         }
     }
-    if policy.has(Wall::UtsNamespace) {
+    if policy.has(Protection::UtsNamespace) {
         rustix::system::sethostname(policy.hostname.as_bytes())
             .named(format_args!("sethostname({})", policy.hostname))
             .map_err(Failure::of("set the host name"))?;
@@ -299,7 +299,7 @@ fn build(setup: &Setup) -> Result<(StableFacts, Vec<String>, Vec<OwnedFd>)> {
         fds.push(mounts::handout(place)?);
     }
     let program = seccomp::program(policy);
-    let landlock_abi = if policy.has(Wall::Landlock) { payload::landlock_abi() } else { 0 };
+    let landlock_abi = if policy.has(Protection::Landlock) { payload::landlock_abi() } else { 0 };
     let (in_force, mut limits) = payload::in_force(policy);
     if landlock_abi == 0 {
         limits.push("the kernel has no Landlock: files have one wall, the mounts".to_owned());
@@ -392,7 +392,7 @@ fn reap(control: &UnixStream, signals: &OwnedFd, running: Option<Pid>) -> Result
                     let _ = rustix::event::poll(&mut poll, None);
                     clear(signals);
                 }
-                // ECHILD: nobody is left.
+                // ECHILD: no process is left.
                 Err(_) => break,
             }
         }

@@ -14,7 +14,7 @@ use super::attach::{NODEV, NOEXEC, NOSUID, RDONLY, attach, clone_tree, open, sou
 use super::facts::VerifiedCopy;
 use super::failure::{Failure, Result};
 use super::own;
-use super::policy::{Mount, PAYLOAD_ID, Policy, Wall};
+use super::policy::{Mount, PAYLOAD_ID, Policy, Protection};
 use super::sys::{self, Named as _};
 use super::verified::{seal, verify};
 use crate::record::ids::AbsPath;
@@ -45,7 +45,7 @@ pub fn build(policy: &Policy) -> Result<Built> {
     attach(root.as_fd(), here.as_fd()).map_err(step("attach"))?;
 
     // A test's other map may not know the id.
-    let owner = policy.has(Wall::IdMap).then_some(PAYLOAD_ID);
+    let owner = policy.has(Protection::IdMap).then_some(PAYLOAD_ID);
     devices(root.as_fd())?;
     proc(policy, root.as_fd())?;
     let mut copies: Vec<(String, OwnedFd)> = Vec::new();
@@ -77,7 +77,7 @@ pub fn build(policy: &Policy) -> Result<Built> {
     }
     let submounts = submounts(policy)?;
     let own_program = own::hide(policy, root.as_fd())?;
-    if policy.has(Wall::PrivateRoot) {
+    if policy.has(Protection::PrivateRoot) {
         pivot(root.as_fd())?;
     } else {
         // A test's hole: the host's files at their own places, under a probe's nose.
@@ -108,7 +108,7 @@ fn parent(root: BorrowedFd<'_>, place: &str) -> Result<(OwnedFd, String)> {
     Ok((walk(root, dir, place)?, name.to_owned()))
 }
 
-/// Writes a generated file; payload-readable, nobody's to change.
+/// Writes a generated file, which the payload may read and not change.
 fn file(root: BorrowedFd<'_>, place: &str, contents: &[u8], mode: u32) -> Result<()> {
     let (parent, name) = parent(root, place)?;
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -154,11 +154,11 @@ fn bind(
         placeholder(root, place.as_str())?
     };
     let mut attributes = NOSUID | NODEV;
-    if !writable && policy.has(Wall::ReadOnlyMounts) {
+    if !writable && policy.has(Protection::ReadOnlyMounts) {
         attributes |= RDONLY;
     }
     let tree = clone_tree(from.as_fd()).map_err(step("copy the mount"))?;
-    let deep = writable || policy.has(Wall::ReadOnlySubmounts);
+    let deep = writable || policy.has(Protection::ReadOnlySubmounts);
     sys::mount_setattr(tree.as_fd(), deep, attributes).map_err(step("make read-only"))?;
     attach(tree.as_fd(), target.as_fd()).map_err(step("attach"))
 }
@@ -190,7 +190,7 @@ fn devices(root: BorrowedFd<'_>) -> Result<()> {
 fn proc(policy: &Policy, root: BorrowedFd<'_>) -> Result<()> {
     let step = |text: &str| Failure::of(format!("mount /proc: {text}"));
     let target = walk(root, "proc", "/proc")?;
-    if !policy.has(Wall::PidNamespace) {
+    if !policy.has(Protection::PidNamespace) {
         // A test's hole: no proc of our own can be had in the host's pid namespace, so show the host's.
         let from = source(Path::new("/proc")).map_err(step("open"))?;
         let tree = clone_tree(from.as_fd()).map_err(step("copy the mount"))?;
@@ -199,7 +199,7 @@ fn proc(policy: &Policy, root: BorrowedFd<'_>) -> Result<()> {
     let fs = rustix::mount::fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)
         .named("fsopen(proc)")
         .map_err(step("open"))?;
-    if policy.has(Wall::ProcSubset) {
+    if policy.has(Protection::ProcSubset) {
         rustix::mount::fsconfig_set_string(&fs, "subset", "pid")
             .named("fsconfig(proc, subset=pid)")
             .map_err(step("subset"))?;
@@ -208,7 +208,7 @@ fn proc(policy: &Policy, root: BorrowedFd<'_>) -> Result<()> {
     let mut attr = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    if policy.has(Wall::ReadOnlyProc) {
+    if policy.has(Protection::ReadOnlyProc) {
         attr |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
     let tree = rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attr)

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::attach::{NODEV, NOEXEC, NOSUID, RDONLY, attach, clone_tree, source};
 use super::failure::{Failure, Result};
-use super::policy::{Mount, Policy, Wall};
+use super::policy::{Mount, Policy, Protection};
 use super::sys::{self, Named as _};
 use crate::record::ids::AbsPath;
 
@@ -40,7 +40,7 @@ pub fn hide(policy: &Policy, root: BorrowedFd<'_>) -> Result<Vec<String>> {
         if (seen.st_dev, seen.st_ino) != id {
             continue;
         }
-        if policy.has(Wall::OwnProgram) {
+        if policy.has(Protection::OwnProgram) {
             let null = source(Path::new("/dev/null")).map_err(step("open"))?;
             let cover = clone_tree(null.as_fd()).map_err(step("copy the mount"))?;
             sys::mount_setattr(cover.as_fd(), false, NOSUID | NODEV | NOEXEC | RDONLY)

@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets};
 
 use super::failure::{Failure, Result};
-use super::policy::{Command, IdMap, Limits, Mount, PAYLOAD_ID, Policy, Wall};
+use super::policy::{Command, IdMap, Limits, Mount, PAYLOAD_ID, Policy, Protection};
 use super::sys::{self, Named as _};
 
 /// The resource limits of a policy, each with its name in getrlimit(2).
@@ -55,7 +55,7 @@ pub fn become_payload(policy: &Policy, ids: IdMap) -> Result<()> {
     rustix::process::setsid().named("setsid()").map_err(step("a session of its own"))?;
     sys::default_signals().map_err(step("signals"))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    if policy.has(Wall::Limits) {
+    if policy.has(Protection::Limits) {
         for (name, resource, value) in limits(policy) {
             if value.is_some() {
                 let limit = Rlimit { current: value, maximum: value };
@@ -65,11 +65,11 @@ pub fn become_payload(policy: &Policy, ids: IdMap) -> Result<()> {
             }
         }
     }
-    let keep = !policy.has(Wall::Capabilities);
+    let keep = !policy.has(Protection::Capabilities);
     if !keep {
         drop_bounding().map_err(step("capabilities"))?;
     }
-    if ids == IdMap::TwoLines && (policy.has(Wall::IdMap)) {
+    if ids == IdMap::TwoLines && (policy.has(Protection::IdMap)) {
         if keep {
             rustix::thread::set_keep_capabilities(true)
                 .named("prctl(PR_SET_KEEPCAPS)")
@@ -87,12 +87,12 @@ pub fn become_payload(policy: &Policy, ids: IdMap) -> Result<()> {
     } else {
         drop_capabilities().map_err(step("capabilities"))?;
     }
-    if policy.has(Wall::NoNewPrivileges) {
+    if policy.has(Protection::NoNewPrivileges) {
         rustix::thread::set_no_new_privs(true)
             .named("prctl(PR_SET_NO_NEW_PRIVS)")
             .map_err(step("new privileges"))?;
     }
-    if policy.has(Wall::Landlock) {
+    if policy.has(Protection::Landlock) {
         landlock(policy)?;
     }
     sys::seccomp(&super::seccomp::program(policy)).map_err(step("system call filter"))?;
@@ -233,7 +233,7 @@ pub fn streams(policy: &Policy, streams: &[OwnedFd]) -> Result<()> {
     rustix::stdio::dup2_stdin(stdin.as_fd()).named("dup2(_, 0)").map_err(step())?;
     rustix::stdio::dup2_stdout(stdout.as_fd()).named("dup2(_, 1)").map_err(step())?;
     rustix::stdio::dup2_stderr(stderr.as_fd()).named("dup2(_, 2)").map_err(step())?;
-    if policy.has(Wall::ClosedDescriptors) {
+    if policy.has(Protection::ClosedDescriptors) {
         sys::close_range(3, true).map_err(step())?;
     }
     Ok(())

@@ -39,11 +39,11 @@ pub struct Policy {
     /// host's: Linux has one for all (time_namespaces(7)).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub clock_ahead: Option<u32>,
-    /// Walls left out, by tests alone: a sandbox with an entry here never becomes ready, because a probe notices, or
+    /// Protections left out, by tests alone: a sandbox with an entry here never becomes ready, because a probe notices, or
     /// because none did.
     #[doc(hidden)]
     #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
-    pub removed_by_test: BTreeSet<Wall>,
+    pub removed_by_test: BTreeSet<Protection>,
 }
 
 /// One thing that the payload can see.
@@ -225,12 +225,13 @@ pub enum IdMap {
     TwoLines,
 }
 
-/// A wall that a test can leave out, to show that the probes would notice.
+/// A protection that a test can leave out, to show that the probes would notice.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum Wall {
+#[schemars(rename = "Wall")]
+pub enum Protection {
     ReadOnlyMounts,
     ReadOnlySubmounts,
     ReadOnlyRoot,
@@ -293,14 +294,14 @@ impl Policy {
         }
     }
 
-    /// Whether `wall` is to be built.
-    pub(super) fn has(&self, wall: Wall) -> bool {
-        !self.removed_by_test.contains(&wall)
+    /// Whether `protection` is to be built.
+    pub(super) fn has(&self, protection: Protection) -> bool {
+        !self.removed_by_test.contains(&protection)
     }
 
     /// Whether a socket comes out, beside the listener, on which the payload's questions for host names come in.
     pub(super) fn answers_names(&self) -> bool {
-        self.listener.is_some() && self.has(Wall::NetworkNamespace)
+        self.listener.is_some() && self.has(Protection::NetworkNamespace)
     }
 
     /// Adds what dynamically linked programs need: `/usr`, and `/bin`, `/lib`, `/lib64` as the host has them.

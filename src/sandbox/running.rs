@@ -84,7 +84,7 @@ pub struct Running<'a> {
     end: Option<End>,
 }
 
-/// How long to read what is left in the pipes once nobody is alive to write more.
+/// How long to read what is left in the pipes once no process is left that could write more.
 const DRAIN: Duration = Duration::from_secs(2);
 
 impl<'a> Running<'a> {

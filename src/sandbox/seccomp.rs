@@ -10,7 +10,7 @@
 
 use libc::{sock_filter, socklen_t};
 
-use super::policy::{Policy, Wall};
+use super::policy::{Policy, Protection};
 
 /// A denied call and the errno that it gets.
 #[derive(Debug, Clone, Copy)]
@@ -149,10 +149,10 @@ pub fn program(policy: &Policy) -> Vec<sock_filter> {
         op(RETURN, libc::SECCOMP_RET_KILL_PROCESS),
         op(LOAD, NUMBER),
     ];
-    if cfg!(target_arch = "x86_64") && policy.has(Wall::X32) {
+    if cfg!(target_arch = "x86_64") && policy.has(Protection::X32) {
         out.extend([unless(AT_LEAST, X32, 1), answer(libc::EPERM)]);
     }
-    if policy.has(Wall::DeniedCalls) {
+    if policy.has(Protection::DeniedCalls) {
         for call in DENIED {
             out.extend([unless(EQUAL, number(call.number), 1), answer(call.errno)]);
         }
@@ -178,7 +178,7 @@ pub fn program(policy: &Policy) -> Vec<sock_filter> {
         }
         out.push(allow);
     }
-    if policy.has(Wall::DeniedSockets) {
+    if policy.has(Protection::DeniedSockets) {
         out.extend(sockets(policy.listener.is_some()));
     }
     out.push(allow);

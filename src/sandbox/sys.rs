@@ -29,7 +29,7 @@ impl Display for Failed {
 impl std::error::Error for Failed {}
 
 /// Whether standard output was closed as this program was started. The runtime of Rust puts `/dev/null` in its place before
-/// `main`, so that later nobody can tell that from one who asked for it.
+/// `main`, so that later it looks as if the user had asked for that.
 static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Called by the C library before any code of Rust's.

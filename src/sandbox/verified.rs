@@ -10,7 +10,7 @@ use super::attach::{NODEV, NOSUID, RDONLY, attach, open, readable, tmpfs, walk};
 use super::facts::VerifiedCopy;
 use super::failure::{Failure, Result};
 
-use super::policy::{Mount, Policy, Wall};
+use super::policy::{Mount, Policy, Protection};
 use super::sys::{self, Named as _};
 use crate::record::ids::{Algorithm, Digest};
 
@@ -90,12 +90,12 @@ pub fn seal(
     verified: &mut [VerifiedCopy],
 ) -> Result<()> {
     for (place, fs) in copies {
-        if policy.has(Wall::SealedCopies) {
+        if policy.has(Protection::SealedCopies) {
             sys::mount_setattr(fs.as_fd(), false, RDONLY | NOSUID | NODEV)
                 .map_err(Failure::of(format!("seal {place}")))?;
         }
     }
-    if policy.has(Wall::ReadOnlyRoot) {
+    if policy.has(Protection::ReadOnlyRoot) {
         sys::mount_setattr(root, false, RDONLY | NOSUID | NODEV).map_err(Failure::of("seal /"))?;
     }
     for copy in verified {

@@ -111,7 +111,7 @@ fn take(
     reference: &Reference,
     demands: &[Demand],
 ) -> Result<Taken> {
-    // Nobody's word is nobody's: the configuration is refused before it comes to this.
+    // Such a configuration is refused when it is read; without a demand, any signature would do.
     if demands.is_empty() {
         return Err(Error::new(Reason::SignerUnknown, "nothing says whose builds count here"));
     }

@@ -28,8 +28,8 @@ pub(super) fn make_dir(parent: BorrowedFd<'_>, name: &str) -> rustix::io::Result
     }
 }
 
-/// Says that a store is in use, as long as `top` is open; waits where one is just being cleaned. A file system without
-/// locks keeps nobody from working: there, nothing is ever removed.
+/// Says that a store is in use, as long as `top` is open; waits where one is just being cleaned. On a file system
+/// without locks work goes on as well: there, nothing is ever removed.
 pub(super) fn in_use(top: &OwnedFd) {
     while let Err(Errno::INTR) = flock(top, FlockOperation::LockShared) {}
 }

@@ -96,7 +96,7 @@ fn each_privilege_has_one_place() {
         only("tokio::", &["download/", "proxy/"]);
         // Where programs of others are started: a provider's in a run of its launch, and where a build asks its output.
         let asks = ["build/output.rs", "build/sandboxed.rs"];
-        let runs = ["run/provider.rs", "run/agent/fake.rs", "run/judge/room.rs"];
+        let runs = ["run/provider.rs", "run/agent/fake.rs", "run/judge/sandboxed.rs"];
         let tries = ["run/facts.rs", "doctor/sandbox.rs"];
         only("sandbox::start(", &[&asks[..], &runs, &tries].concat());
         only("Asked::start(", &["build/output.rs", "build/published.rs"]);

@@ -9,7 +9,8 @@ use crate::util;
 use admit::error::Reason;
 use admit::record::ids::{AbsPath, Digest};
 use admit::sandbox::{
-    Clock, Command, Exit, Launcher, Mount, Policy, Running, Sandbox, SandboxFacts, Wall, start,
+    Clock, Command, Exit, Launcher, Mount, Policy, Protection, Running, Sandbox, SandboxFacts,
+    start,
 };
 
 /// The compiled program starts the sandbox's first process, as in real use.
@@ -173,7 +174,7 @@ fn admits_own_program_is_hidden_under_every_name_below_a_mounted_prefix() {
         assert_eq!(done.stdout.text(), "", "{name}");
     }
     drop(sandbox);
-    policy.removed_by_test.insert(Wall::OwnProgram);
+    policy.removed_by_test.insert(Protection::OwnProgram);
     let error = start(&launcher, &policy).err().expect("the probe sees it");
     assert_eq!(error.reason(), Reason::SandboxProbeFailed);
     assert_eq!(error.expected_value(), Some("admit's own program=hidden"));
@@ -200,33 +201,33 @@ fn another_admit_that_is_installed_below_a_mounted_prefix_is_hidden_too() {
         assert_eq!(done.stdout.text(), "", "{name}");
     }
     drop(sandbox);
-    let seen = noticed(&policy, &[Wall::OwnProgram]);
+    let seen = noticed(&policy, &[Protection::OwnProgram]);
     assert_eq!(seen, ["admit's own program=/opt/prefix/lib/admit/program"]);
 }
 
-/// Leaves walls out, and returns the probes that failed because of it.
-fn noticed(policy: &Policy, walls: &[Wall]) -> Vec<String> {
-    let removed_by_test = walls.iter().copied().collect();
+/// Leaves protections out, and returns the probes that failed because of it.
+fn noticed(policy: &Policy, protections: &[Protection]) -> Vec<String> {
+    let removed_by_test = protections.iter().copied().collect();
     let (launcher, _scratch) = launcher();
     let error = start(&launcher, &Policy { removed_by_test, ..policy.clone() }).err();
-    let error = error.unwrap_or_else(|| panic!("a sandbox without {walls:?} became ready"));
+    let error = error.unwrap_or_else(|| panic!("a sandbox without {protections:?} became ready"));
     assert_eq!(error.reason(), Reason::SandboxProbeFailed, "{error} {:?}", error.causes());
     assert_eq!(error.kind().exit_code(), 7);
     error.found_value().unwrap_or_default().split(", ").map(str::to_owned).collect()
 }
 
 #[track_caller]
-fn control(policy: &Policy, walls: &[Wall], probes: &[&str]) {
-    let noticed = noticed(policy, walls);
+fn control(policy: &Policy, protections: &[Protection], probes: &[&str]) {
+    let noticed = noticed(policy, protections);
     for probe in probes {
         let there = noticed.iter().any(|n| n.starts_with(&format!("{probe}=")));
-        assert!(there, "{walls:?}: {probe} not in {noticed:?}");
+        assert!(there, "{protections:?}: {probe} not in {noticed:?}");
     }
 }
 
 #[test]
 fn without_a_wall_around_files_its_probe_fails() {
-    use Wall::*;
+    use Protection::*;
     control(&policy(), &[ReadOnlyRoot], &["write /"]);
     control(&policy(), &[ReadOnlyMounts], &["write /usr"]);
     control(&with_submounts(), &[ReadOnlySubmounts], &["write /host/dev/shm"]);
@@ -245,7 +246,7 @@ fn without_a_wall_around_files_its_probe_fails() {
 
 #[test]
 fn without_a_namespace_its_probe_fails() {
-    use Wall::*;
+    use Protection::*;
     control(&policy(), &[PidNamespace], &["namespace pid", "parent", "signal a host process"]);
     control(&policy(), &[NetworkNamespace], &["namespace net"]);
     control(&policy(), &[IpcNamespace], &["namespace ipc"]);
@@ -259,7 +260,7 @@ fn without_a_namespace_its_probe_fails() {
 
 #[test]
 fn without_a_wall_around_rights_its_probe_fails() {
-    use Wall::*;
+    use Protection::*;
     control(&policy(), &[IdMap], &["host id in uid_map", "host id in gid_map"]);
     control(
         &policy(),
@@ -291,7 +292,7 @@ fn without_a_wall_around_rights_its_probe_fails() {
 
 #[test]
 fn without_the_call_filter_every_call_on_its_list_gets_through_to_the_kernel() {
-    let noticed = noticed(&policy(), &[Wall::DeniedCalls, Wall::Capabilities]);
+    let noticed = noticed(&policy(), &[Protection::DeniedCalls, Protection::Capabilities]);
     let sandbox = begin(&policy());
     let listed = sandbox.facts().probes.iter().map(|p| &p.name);
     let missed: Vec<_> = listed
@@ -315,7 +316,7 @@ fn an_inherited_descriptor_is_closed_and_without_that_the_probe_fails() {
     // Not close-on-exec: as a caller's open log file may be.
     let (leak, _other) = std::io::pipe().expect("a pipe");
     let leak = rustix::io::dup(&leak).expect("a plain duplicate");
-    control(&policy(), &[Wall::ClosedDescriptors], &["inherited descriptors"]);
+    control(&policy(), &[Protection::ClosedDescriptors], &["inherited descriptors"]);
     begin(&policy());
     drop(leak);
 }
@@ -323,7 +324,7 @@ fn an_inherited_descriptor_is_closed_and_without_that_the_probe_fails() {
 #[test]
 fn a_wall_left_out_that_no_probe_misses_is_refused_too() {
     // Nothing verified, so nothing to miss.
-    assert_eq!(noticed(&policy(), &[Wall::SealedCopies]), [""]);
+    assert_eq!(noticed(&policy(), &[Protection::SealedCopies]), [""]);
 }
 
 #[test]

@@ -96,7 +96,7 @@ pub trait WireApi: fmt::Debug + Send + Sync {
     }
 
     /// The same request as an agent writes it that was told that the model reasons: with a role and keys that some servers
-    /// refuse. `None` where nobody saw how it is written.
+    /// refuse. `None` where it was never seen how it is written.
     fn as_for_one_that_reasons(&self, request: Value) -> Option<Value>;
 
     /// A function as an entry of a request's `tools`; `parameters` is a JSON schema.

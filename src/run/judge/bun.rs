@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::held_out::{Asking, Draw, Drawn};
-use super::room::{self, Room};
+use super::sandboxed::{self, JudgeSandbox};
 use super::{Judge, Round, Tests, bun_output};
 use crate::build::work::c_library;
 use crate::error::Result;
@@ -209,7 +209,7 @@ impl Bun<'_> {
         let names = [nonce()?, nonce()?];
         if let Some(text) = &fixture.generator {
             beside.push(("generator.ts", text.as_str()));
-            input["generator"] = room::inside(&format!("{}/generator.ts", names[1])).into();
+            input["generator"] = sandboxed::inside(&format!("{}/generator.ts", names[1])).into();
         }
         self.calls(files, &format!("{GENERATE}{tail}"), &names, &beside, &input)
     }
@@ -222,21 +222,21 @@ impl Bun<'_> {
         beside: &[(&str, &str)],
         input: &Value,
     ) -> Result<Finished> {
-        let mut room = Room::open(self.launcher, self.policy()?)?;
-        room.write(&names[0], copy)?;
+        let mut sandbox = JudgeSandbox::open(self.launcher, self.policy()?)?;
+        sandbox.write(&names[0], copy)?;
         let driver = format!("{CALLS}{driver}");
         let mut files = Files::new();
         for (name, text) in beside.iter().chain([&("driver.mjs", driver.as_str())]) {
-            let path: RelPath = name.parse().map_err(room::internal)?;
+            let path: RelPath = name.parse().map_err(sandboxed::internal)?;
             files.insert(path, Content::plain(text.as_bytes()));
         }
-        room.write(&names[1], &files)?;
-        let driver = room::inside(&format!("{}/driver.mjs", names[1]));
+        sandbox.write(&names[1], &files)?;
+        let driver = sandboxed::inside(&format!("{}/driver.mjs", names[1]));
         let argv = [bun::PROGRAM, "--no-install", "--env-file=/dev/null", "run", &driver];
         let argv = argv.map(str::to_owned).to_vec();
         let stdin = crate::record::canonical(input);
-        let finished = room.run(argv, &names[0], environment(), stdin, self.wall)?;
-        room.end();
+        let finished = sandbox.run(argv, &names[0], environment(), stdin, self.wall)?;
+        sandbox.end();
         Ok(finished)
     }
 
@@ -247,15 +247,15 @@ impl Bun<'_> {
         copy: &Files,
         paths: &BTreeSet<RelPath>,
     ) -> Result<Finished> {
-        let mut room = Room::open(self.launcher, self.policy()?)?;
+        let mut sandbox = JudgeSandbox::open(self.launcher, self.policy()?)?;
         let name = nonce()?;
-        room.write(&name, copy)?;
+        sandbox.write(&name, copy)?;
         let mut argv = vec![bun::PROGRAM.to_owned()];
         argv.extend(fixture.record.verification_command.iter().skip(1).cloned());
         // A path with a dot before it is a file, and no pattern.
         argv.extend(paths.iter().map(|path| format!("./{path}")));
-        let finished = room.run(argv, &name, environment(), Vec::new(), self.wall)?;
-        room.end();
+        let finished = sandbox.run(argv, &name, environment(), Vec::new(), self.wall)?;
+        sandbox.end();
         Ok(finished)
     }
 

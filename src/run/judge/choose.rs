@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-pub use super::room::WALL;
+pub use super::sandboxed::WALL;
 use super::{Judge, bun, command, python};
 use crate::error::{Error, Reason, Result};
 use crate::record::fixture::JudgeName;

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::bun::{self, Bun};
 use super::held_out::{Asking, Draw, Drawn, Outcome};
 use super::python;
-use super::room::{self, Room};
+use super::sandboxed::{self, JudgeSandbox};
 use super::{Judge, Round, Tests};
 use crate::error::{Error, Reason, Result};
 use crate::host::nonce;
@@ -178,9 +178,9 @@ impl Command<'_> {
             return Ok(called);
         }
         let program = self.argv(&fixture.record.program)?;
-        let mut room = Room::open(self.launcher, self.policy()?)?;
+        let mut sandbox = JudgeSandbox::open(self.launcher, self.policy()?)?;
         let name = nonce()?;
-        room.write(&name, copy)?;
+        sandbox.write(&name, copy)?;
         let mut places = Vec::new();
         for call in calls {
             let place = nonce()?;
@@ -188,9 +188,9 @@ impl Command<'_> {
                 let file = |(path, text): (&RelPath, &String)| {
                     (path.clone(), Content::plain(text.as_bytes()))
                 };
-                room.write(&place, &call.files.iter().map(file).collect())?;
+                sandbox.write(&place, &call.files.iter().map(file).collect())?;
             }
-            places.push(room::inside(&place));
+            places.push(sandboxed::inside(&place));
         }
         let until = Instant::now() + self.wall;
         for (call, place) in calls.iter().zip(&places) {
@@ -202,7 +202,7 @@ impl Command<'_> {
             let words = call.words.iter().map(|word| word.replace(ProgramCall::FILES, place));
             let argv: Vec<String> = program.iter().cloned().chain(words).collect();
             let stdin = call.stdin.clone().into_bytes();
-            let finished = match room.run(argv, &name, self.environment(), stdin, left) {
+            let finished = match sandbox.run(argv, &name, self.environment(), stdin, left) {
                 Ok(finished) => finished,
                 // What an earlier call did to the copy, such as removing it.
                 Err(err) if err.reason() == Reason::StepFailed => {
@@ -223,17 +223,17 @@ impl Command<'_> {
             }
             called.seen.push(outcome);
         }
-        room.end();
+        sandbox.end();
         Ok(called)
     }
 
     fn run_tests(&self, fixture: &Fixture, copy: &Files) -> Result<Finished> {
         let argv = self.argv(&fixture.record.verification_command)?;
-        let mut room = Room::open(self.launcher, self.policy()?)?;
+        let mut sandbox = JudgeSandbox::open(self.launcher, self.policy()?)?;
         let name = nonce()?;
-        room.write(&name, copy)?;
-        let finished = room.run(argv, &name, self.environment(), Vec::new(), self.wall)?;
-        room.end();
+        sandbox.write(&name, copy)?;
+        let finished = sandbox.run(argv, &name, self.environment(), Vec::new(), self.wall)?;
+        sandbox.end();
         Ok(finished)
     }
 }

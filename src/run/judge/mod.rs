@@ -15,7 +15,7 @@ pub mod command;
 pub mod held_out;
 mod pytest_output;
 pub mod python;
-mod room;
+mod sandboxed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::held_out::{Asking, Draw, Drawn};
-use super::room::{self, Room};
+use super::sandboxed::{self, JudgeSandbox};
 use super::{Judge, Round, Tests, pytest_output};
 use crate::error::{Error, Reason, Result};
 use crate::host::nonce;
@@ -125,14 +125,14 @@ impl Judge for Python<'_> {
     }
 
     fn tests(&self, fixture: &Fixture, files: &Files) -> Result<Tests> {
-        let mut room = Room::open(self.launcher, self.policy()?)?;
+        let mut sandbox = JudgeSandbox::open(self.launcher, self.policy()?)?;
         let name = nonce()?;
-        room.write(&name, files)?;
+        sandbox.write(&name, files)?;
         let input = json!({
             "calls": [], "tests": options(fixture, &[]), "path": crate::run::tools::PYTHON_PATH,
         });
-        let finished = self.run(&mut room, ROUND, &name, &input)?;
-        room.end();
+        let finished = self.run(&mut sandbox, ROUND, &name, &input)?;
+        sandbox.end();
         let text = finished.stdout.text();
         let passed = |words: Vec<&str>| words == ["PASSED"];
         let found = pytest_output::seen(&text).unwrap_or_default().into_iter();
@@ -141,33 +141,33 @@ impl Judge for Python<'_> {
     }
 
     fn draw(&self, fixture: &Fixture, asking: &Asking) -> Result<Result<Drawn, String>> {
-        let mut room = Room::open(self.launcher, self.policy()?)?;
+        let mut sandbox = JudgeSandbox::open(self.launcher, self.policy()?)?;
         let names = [nonce()?, nonce()?];
-        room.write(&names[0], &asking.solved)?;
+        sandbox.write(&names[0], &asking.solved)?;
         let mut input = asking.input.clone();
         input["generator"] = Value::Null;
         if let Some(text) = &fixture.generator {
-            let name: RelPath = "generator.py".parse().map_err(room::internal)?;
-            room.write(&names[1], &Files::from([(name, Content::plain(text.as_bytes()))]))?;
-            input["generator"] = room::inside(&format!("{}/generator.py", names[1])).into();
+            let name: RelPath = "generator.py".parse().map_err(sandboxed::internal)?;
+            sandbox.write(&names[1], &Files::from([(name, Content::plain(text.as_bytes()))]))?;
+            input["generator"] = sandboxed::inside(&format!("{}/generator.py", names[1])).into();
         }
-        let finished = self.run(&mut room, DRAW, &names[0], &input)?;
-        room.end();
+        let finished = self.run(&mut sandbox, DRAW, &names[0], &input)?;
+        sandbox.end();
         Ok(asking.read(&finished.not_killed(super::ENDED)?))
     }
 
     fn round(&self, fixture: &Fixture, draw: &Draw, round: u32, copy: &Files) -> Result<Round> {
-        let mut room = Room::open(self.launcher, self.policy()?)?;
+        let mut sandbox = JudgeSandbox::open(self.launcher, self.policy()?)?;
         // A name that nothing inside can have prepared.
         let name = nonce()?;
-        room.write(&name, copy)?;
+        sandbox.write(&name, copy)?;
         let asked = draw.ask()?;
         let ids = &fixture.record.test_ids;
         let tests = options(fixture, ids);
         let path: Vec<&str> = crate::run::tools::PYTHON_PATH.to_vec();
         let input = json!({ "calls": asked.calls, "tests": tests, "path": path });
-        let finished = self.run(&mut room, ROUND, &name, &input)?;
-        room.end();
+        let finished = self.run(&mut sandbox, ROUND, &name, &input)?;
+        sandbox.end();
         let (called, tested) = (asked.compare(&finished), pytest_output::read(&finished, ids));
         let seen = Round::of(round, &called, super::TESTED, &tested);
         Ok(seen.ended(&format!("round {round}"), &finished))
@@ -182,13 +182,19 @@ fn options(fixture: &Fixture, ids: &[String]) -> Vec<String> {
 }
 
 impl Python<'_> {
-    fn run(&self, room: &mut Room, driver: &str, name: &str, input: &Value) -> Result<Finished> {
+    fn run(
+        &self,
+        sandbox: &mut JudgeSandbox,
+        driver: &str,
+        name: &str,
+        input: &Value,
+    ) -> Result<Finished> {
         let python = self.tools.pytest.as_ref().and_then(|p| p.python.executable.to_str());
         let python =
             python.ok_or_else(|| Error::new(Reason::BadArgument, "python's path is not UTF-8"))?;
         let argv = [python.to_owned(), "-I".into(), "-c".into(), format!("{CALLS}{driver}")];
         let stdin = crate::record::canonical(input);
-        room.run(argv.to_vec(), name, self.tools.environment(), stdin, self.wall)
+        sandbox.run(argv.to_vec(), name, self.tools.environment(), stdin, self.wall)
     }
 
     fn policy(&self) -> Result<Policy> {

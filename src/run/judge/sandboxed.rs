@@ -21,7 +21,7 @@ const SPACE: u64 = 128 << 20;
 /// Longest time of a command of a run's judge. Half a second is usual.
 pub const WALL: Duration = Duration::from_secs(60);
 
-pub(super) struct Room {
+pub(super) struct JudgeSandbox {
     sandbox: Sandbox,
     dir: Dir,
     owner: Owner,
@@ -31,12 +31,12 @@ pub(super) fn internal(err: ParseError) -> Error {
     Error::new(Reason::Internal, "a path inside the sandbox").caused_by(err)
 }
 
-/// The place of `name` in every room.
+/// The place of `name` in every sandbox of a judge.
 pub(super) fn inside(name: &str) -> String {
     format!("{INSIDE}/{name}")
 }
 
-impl Room {
+impl JudgeSandbox {
     /// Builds the sandbox of `policy` with the judge's directory and limits added.
     pub(super) fn open(launcher: &Launcher, mut policy: Policy) -> Result<Self> {
         let inside: AbsPath = INSIDE.parse().map_err(internal)?;
