@@ -355,15 +355,30 @@ const TASKS: usize = 36;
 /// A higher limit of processes is not looked into, since no machine comes near it.
 const MANY_TASKS: u64 = 4096;
 
-/// Whether the limits of this machine leave what a build or a run needs, tried out where one is set that could be too low:
-/// half of the work done is no place to find that out.
+/// Address space in bytes with which build and run of the built-in provider were seen to work. Bun's tests were seen to end by
+/// a signal with 700 MB, which would speak against the work that they test.
+pub const ADDRESS_SPACE: u64 = 2_000_000 << 10;
+
+/// Whether the limits of this machine leave what a build or a run needs: half of the work done is no place to find that out.
+/// Threads are tried out where a limit is set that could be too low for them, and not where what is tried would use up what
+/// is left.
 ///
 /// # Errors
 /// [`Reason::LimitHit`].
 pub fn enough_tasks() -> Result<()> {
     use rustix::process::{Resource, getrlimit};
     let few = getrlimit(Resource::Nproc).current.is_some_and(|most| most < MANY_TASKS);
-    if few || getrlimit(Resource::As).current.is_some() { can_start(TASKS) } else { Ok(()) }
+    match getrlimit(Resource::As).current {
+        Some(space) if space < ADDRESS_SPACE => {
+            let what = "the address space of a process is limited to less than admit needs";
+            Err(Error::new(Reason::LimitHit, what)
+                .expected(format!("{ADDRESS_SPACE} bytes"))
+                .found(format!("RLIMIT_AS is {space}"))
+                .hint(MORE_ADDRESS_SPACE))
+        }
+        None if !few => Ok(()),
+        _ => can_start(TASKS),
+    }
 }
 
 /// Whether so many threads can be started beside those that run.

@@ -7,6 +7,7 @@ use super::policy::Policy;
 use crate::error::{
     Error, LARGER_FILES, MORE_ADDRESS_SPACE, MORE_OPEN_FILES, MORE_PROCESSES, Reason, Result,
 };
+use crate::host::ADDRESS_SPACE;
 
 /// The step in which namespaces are made.
 pub const NAMESPACES: &str = "new namespaces";
@@ -93,9 +94,8 @@ pub struct Bound {
     pub fix: &'static str,
 }
 
-/// Bun's tests were seen to end by a signal with 700 MB of address space, which would speak against the work that they test. With
-/// 64 open files a first build was refused, and with 128, or with an address space of 2 GB, build and run of the built-in
-/// provider were seen to work. An output of 106 MB and the compiled Bun in it are written whole.
+/// With 64 open files a first build was refused, and with 128 build and run of the built-in provider were seen to work. An
+/// output of 106 MB and the compiled Bun in it are written whole.
 pub const BOUNDS: [Bound; 3] = [
     Bound {
         name: "RLIMIT_NOFILE",
@@ -114,8 +114,8 @@ pub const BOUNDS: [Bound; 3] = [
     Bound {
         name: "RLIMIT_AS",
         resource: Resource::As,
-        least: 2_000_000 << 10,
-        build: 2_000_000 << 10,
+        least: ADDRESS_SPACE,
+        build: ADDRESS_SPACE,
         fix: MORE_ADDRESS_SPACE,
     },
 ];
