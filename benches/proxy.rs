@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use admit::download::config::NetConfig;
 use admit::proxy::api::{End, Said, WireApi, list};
-use admit::proxy::endpoint::{Credential, Endpoint};
-use admit::proxy::server::{Limits, Part, Proxy, ProxyConfig, Recorder};
+use admit::proxy::endpoint::{Endpoint, ModelKey};
+use admit::proxy::server::{Part, Proxy, ProxyConfig, ProxyLimits, Recorder};
 use admit::proxy::upstream::Upstream;
 use admit::record::network::Network;
 use admit::record::wire::ReasoningField;
@@ -164,10 +164,10 @@ fn proxy(api: &'static dyn WireApi, server: SocketAddr, key: &[u8]) -> (Proxy, S
         upstream: Upstream::Http {
             api,
             endpoint,
-            credential: Some(Credential::from_value("KEY", key.to_vec()).unwrap()),
+            credential: Some(ModelKey::from_value("KEY", key.to_vec()).unwrap()),
         },
         names: None,
-        limits: Limits { reply_bytes: 1 << 30, ..Limits::default() },
+        limits: ProxyLimits { reply_bytes: 1 << 30, ..ProxyLimits::default() },
         also_secret: Vec::new(),
         recorder: Box::new(ToFile(tempfile::tempfile().unwrap())),
         events: None,

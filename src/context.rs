@@ -19,9 +19,9 @@ use crate::fetch::embedded::Embedded;
 use crate::fetch::mirror::Mirrors;
 use crate::host::{Clock, Host, Progress};
 use crate::record::ids::{Digest, Name};
-use crate::record::network::Network as Reach;
+use crate::record::network::Network;
 use crate::record::reference::Reference;
-use crate::record::signing::{Kind, Rule};
+use crate::record::signing::{Rule, StatementKind};
 use crate::registry::client::Repository;
 use crate::registry::credentials;
 use crate::root::Root;
@@ -65,8 +65,8 @@ pub struct Setting {
     pub from: String,
 }
 
-/// How inputs are reached, for [`Network::fetcher`].
-pub struct Network {
+/// How inputs are reached, for [`NetworkAccess::fetcher`].
+pub struct NetworkAccess {
     client: Client,
     pub npm: NpmConfig,
     mirrors: Mirrors,
@@ -76,7 +76,7 @@ pub struct Network {
     progress: Arc<dyn Progress + Send>,
 }
 
-impl Network {
+impl NetworkAccess {
     pub fn fetcher(&self) -> Fetcher<'_> {
         Fetcher {
             store: &self.store,
@@ -192,13 +192,13 @@ impl Context {
             _ => from,
         };
         add("registry", npm.registry(), from);
-        for name in Reach::BUILT_IN {
-            let words = Reach::built_in(name).map(|network| network.words()).unwrap_or_default();
+        for name in Network::BUILT_IN {
+            let words = Network::built_in(name).map(|network| network.words()).unwrap_or_default();
             add(&format!("network.{name}"), words, "built in".to_owned());
         }
         for network in &config.network {
             let name = network.name.as_str();
-            let words = Reach::named(name, &config.network).map(|network| network.words());
+            let words = Network::named(name, &config.network).map(|network| network.words());
             add(&format!("network.{name}"), words.unwrap_or_default(), place.clone());
         }
         for signer in &config.signer {
@@ -209,7 +209,9 @@ impl Context {
             let names: Vec<&str> = rule.signers.iter().map(Name::as_str).collect();
             format!("{} of {}", rule.need(), names.join(", "))
         };
-        for kind in [Kind::Build, Kind::Rebuild, Kind::Model, Kind::Run] {
+        for kind in
+            [StatementKind::Build, StatementKind::Rebuild, StatementKind::Model, StatementKind::Run]
+        {
             let key = format!("require.{}", kind.as_str());
             match config.require.of(kind) {
                 None => add(&key, "no signature".to_owned(), "default".to_owned()),
@@ -265,13 +267,13 @@ impl Context {
     ///
     /// # Errors
     /// [`Reason::BadArgument`] for a mirror that is not `FROM=TO`; those of root, store and npm's configuration.
-    pub fn network(&self) -> Result<Network> {
+    pub fn network(&self) -> Result<NetworkAccess> {
         let (config, npm) = self.reach()?;
         let given = self.given_mirrors()?;
         let mut rules: Vec<_> = given.into_iter().map(|(rule, _)| rule).collect();
         let root = self.root()?;
         rules.extend(root.config().mirror.iter().map(|rule| (rule.from.clone(), rule.to.clone())));
-        Ok(Network {
+        Ok(NetworkAccess {
             client: Client::new(&config),
             npm,
             mirrors: Mirrors::new(rules)?,

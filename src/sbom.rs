@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::build::Stored;
-use crate::bun::lockfile::{Kind, Package};
+use crate::bun::lockfile::{Package, SourceKind};
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::host::files::{self, Links};
@@ -296,7 +296,7 @@ fn package(purl: &str, parts: &[&Part]) -> Component {
 
 fn version(package: &Package) -> &str {
     match &package.kind {
-        Kind::Github { reference, .. } => reference,
+        SourceKind::Github { reference, .. } => reference,
         _ => &package.resolution,
     }
 }
@@ -336,7 +336,7 @@ fn split(name: &str) -> (Option<String>, String) {
 
 fn purl(package: &Package) -> String {
     match &package.kind {
-        Kind::Github { owner, repo, reference } => purl::github(owner, repo, reference),
+        SourceKind::Github { owner, repo, reference } => purl::github(owner, repo, reference),
         _ => purl::npm(&package.name, &package.resolution),
     }
 }
@@ -351,7 +351,7 @@ fn github_purl(url: &str, commit: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bun::lockfile::Lockfile as BunLock;
+    use crate::bun::lockfile::BunLock;
 
     #[test]
     fn a_licence_is_an_identifier_an_expression_or_a_name() {

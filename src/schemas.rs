@@ -9,7 +9,7 @@ use crate::evidence::GateRecord;
 use crate::record::admission::ModelAdmission;
 use crate::record::bunlock::BunLock;
 use crate::record::campaign::{CampaignPlan, CampaignRecord, InclusionProof};
-use crate::record::decision::Decision;
+use crate::record::decision::ClassDecision;
 use crate::record::evidence::RunReport;
 use crate::record::fixture::{FixtureLock, FixtureRecord, HeldOutRecord, Script};
 use crate::record::health::HealthReport;
@@ -95,7 +95,7 @@ pub fn all() -> Vec<(String, Value)> {
         entry::<PipLock>(),
         entry::<BunLock>(),
         entry::<ModelPredicate>(),
-        entry::<Decision>(),
+        entry::<ClassDecision>(),
         entry::<RunReport>(),
         entry::<Manifest>(),
         entry::<Seal>(),

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::attest::keys::Keys;
 use crate::attest::{self, Expected};
-use crate::build::rebuild::Answer;
+use crate::build::rebuild::RebuildAnswer;
 use crate::build::{self, STEP_WALL, Stored, Wanted};
 use crate::campaign::{Campaign, seal};
 use crate::check::{Check, gather};
@@ -235,7 +235,7 @@ fn own_check(root: &Root, locked: &Locked, what: What) -> &'static [Check] {
 fn rebuilt(context: &Context, target: &str, locked: &Locked) -> Result<()> {
     let wanted = Wanted { rounds: 1, vary: Vec::new(), step_wall: STEP_WALL };
     let rebuild = build::rebuild(context, locked, &wanted)?;
-    if rebuild.rebuilt.answer == Answer::Reproduced {
+    if rebuild.rebuilt.answer == RebuildAnswer::Reproduced {
         return Ok(());
     }
     let round = rebuild.rebuilt.rounds.first();

@@ -15,7 +15,7 @@ use crate::error::Reason;
 use crate::record;
 use crate::record::dsse::{self, Envelope, IN_TOTO};
 use crate::record::ids::{Digest, Name, Timestamp};
-use crate::record::signing::{Barred, Kind};
+use crate::record::signing::{Barred, StatementKind};
 use crate::record::sshkey::Fingerprint;
 use crate::record::statement::Statement;
 use crate::root::Root;
@@ -35,10 +35,10 @@ impl Held {
 }
 
 /// What a policy says of a thing; `None` where it asks for no signature.
-pub type Outcome = Option<Result<Held, Refused>>;
+pub type Signed = Option<Result<Held, Refused>>;
 
 /// Two demands as one: a refusal of either refuses, and what holds is signed by the signers of both.
-pub fn both(one: Outcome, other: Outcome) -> Outcome {
+pub fn both(one: Signed, other: Signed) -> Signed {
     match (one, other) {
         (None, outcome) | (outcome, None) => outcome,
         (Some(Err(refused)), _) | (_, Some(Err(refused))) => Some(Err(refused)),
@@ -84,7 +84,7 @@ pub fn bundle_path(subject: &Digest) -> String {
 
 /// What the root's policy says about a thing, by the bundle that the root holds for it; `None` where the policy asks
 /// for nothing.
-pub fn demanded(root: &Root, kind: Kind, expected: &Expected, now: &Timestamp) -> Outcome {
+pub fn demanded(root: &Root, kind: StatementKind, expected: &Expected, now: &Timestamp) -> Signed {
     let demand = match Demand::of_root(root, kind) {
         Ok(None) => return None,
         Ok(Some(demand)) => demand,

@@ -2,7 +2,7 @@
 
 use super::keys::Named;
 use crate::error::{Error, Reason, Result};
-use crate::record::signing::{KeyRef, Kind, Rule, Signer};
+use crate::record::signing::{KeyRef, Rule, Signer, StatementKind};
 use crate::record::sshkey::{Fingerprint, PublicKey};
 use crate::root::Root;
 
@@ -31,7 +31,7 @@ impl Demand {
     ///
     /// # Errors
     /// [`Reason::KeyUnusable`] where the line of a key is nowhere in the root.
-    pub fn of_root(root: &Root, kind: Kind) -> Result<Option<Self>> {
+    pub fn of_root(root: &Root, kind: StatementKind) -> Result<Option<Self>> {
         let Some(rule) = root.config().require.of(kind) else { return Ok(None) };
         Self::of_rule(root, rule, &format!("require.{}", kind.as_str())).map(Some)
     }

@@ -34,7 +34,7 @@ mod tests;
 
 pub use bundle::{keep, with};
 pub use campaign::{CAMPAIGN_PLAN, campaign_of, campaign_plan, campaign_result};
-pub use check::{Held, Outcome, Refused, both, bundle_path, check, demanded};
+pub use check::{Held, Refused, Signed, both, bundle_path, check, demanded};
 pub use demand::{Demand, Trusted};
 pub use expected::Expected;
 pub use link::{STEP, link};

@@ -13,7 +13,7 @@ use super::step::{Steps, exit_text};
 use super::work::WorkDir;
 use crate::bun::exe::Executable;
 use crate::bun::inject::prove_runtime_while;
-use crate::bun::lockfile::{Kind, Package};
+use crate::bun::lockfile::{Package, SourceKind};
 use crate::bun::manifest::LIFECYCLE;
 use crate::bun::names::{alias, split_key};
 use crate::error::{Error, Reason, Result};
@@ -361,7 +361,7 @@ fn by_default(
     let decided = |name: &String| plan.scripts.contains(name) || skips.contains(name);
     let mut skipped = BTreeSet::new();
     // The list is about packages of a registry (seen: a tarball or commit of such a name is not trusted).
-    for (package, _) in inputs.selected.iter().filter(|(one, _)| one.kind == Kind::Npm) {
+    for (package, _) in inputs.selected.iter().filter(|(one, _)| one.kind == SourceKind::Npm) {
         // Installed under another name, it is that name that Bun looks for.
         for (name, place) in installed_at(package, entries.as_deref()) {
             let wanted = trusted.contains(name.as_str()) && !decided(&name);

@@ -13,7 +13,7 @@ use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _, Permissions, Permission
 use super::left;
 use super::step::Steps;
 use super::work::WorkDir;
-use crate::bun::lockfile::{Bin, Kind, Lockfile as BunLock};
+use crate::bun::lockfile::{Bin, BunLock, SourceKind};
 use crate::bun::manifest;
 use crate::bun::origin::join;
 use crate::error::{Error, Reason, Result};
@@ -128,7 +128,7 @@ fn manifests(plan: &Plan, lock: &BunLock) -> Vec<String> {
 /// The files of the source that its own packages declare as commands.
 pub fn commands(plan: &Plan, lock: &BunLock) -> BTreeSet<String> {
     let own = lock.packages.values().filter_map(|package| match &package.kind {
-        Kind::Workspace(path) => Some((path, lock.workspaces.get(path)?)),
+        SourceKind::Workspace(path) => Some((path, lock.workspaces.get(path)?)),
         _ => None,
     });
     let files = own.flat_map(|(path, workspace)| match &workspace.bin {
@@ -137,7 +137,7 @@ pub fn commands(plan: &Plan, lock: &BunLock) -> BTreeSet<String> {
     });
     // Of a `file:` directory Bun installs the very files of the source.
     let project = plan.prefix();
-    let local = lock.packages.values().filter(|package| package.kind == Kind::File);
+    let local = lock.packages.values().filter(|package| package.kind == SourceKind::File);
     let local = local.flat_map(|package| {
         let dir = package.directory(&project).unwrap_or_default();
         match &package.bin {

@@ -53,7 +53,7 @@ impl Failed {
     }
 }
 
-pub type Ended = Result<Product, Failed>;
+pub type RoundEnd = Result<Product, Failed>;
 
 /// What the rounds are compared with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -90,7 +90,7 @@ pub struct Round {
 }
 
 impl Round {
-    fn new(around: &Around, ended: Ended, expected: Option<&Expected>) -> Self {
+    fn new(around: &Around, ended: RoundEnd, expected: Option<&Expected>) -> Self {
         let varied = around.words();
         match ended {
             Ok(product) => {
@@ -104,7 +104,7 @@ impl Round {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
+pub enum RebuildAnswer {
     /// Every round gave the same bytes.
     Reproduced,
     /// A round gave other bytes.
@@ -158,7 +158,7 @@ impl Blame {
 /// What was built and what is concluded.
 #[derive(Clone, Debug, Serialize)]
 pub struct Rebuilt {
-    pub answer: Answer,
+    pub answer: RebuildAnswer,
     /// What the rounds were compared with; absent where not even the first build came to an end.
     pub expected: Option<Expected>,
     /// The rounds, in order; after one that came to no end there is none.
@@ -169,7 +169,7 @@ pub struct Rebuilt {
     pub blame: Option<Blame>,
 }
 
-pub type Build<'a> = dyn FnMut(&Around) -> Result<Ended> + 'a;
+pub type Build<'a> = dyn FnMut(&Around) -> Result<RoundEnd> + 'a;
 
 impl Rebuilt {
     /// One build with nothing varied, compared with `expected`.
@@ -181,9 +181,9 @@ impl Rebuilt {
         let same = |product: &Product| expected.as_ref().map(|one| *one.sha256() == product.sha256);
         let same = product.as_ref().and_then(same);
         let answer = match same {
-            Some(true) => Answer::Reproduced,
-            Some(false) => Answer::Differs,
-            None => Answer::NotRebuilt,
+            Some(true) => RebuildAnswer::Reproduced,
+            Some(false) => RebuildAnswer::Differs,
+            None => RebuildAnswer::NotRebuilt,
         };
         let identical = same == Some(true);
         let round = Round { varied: BTreeMap::new(), product, failed, identical };
@@ -195,11 +195,11 @@ impl Rebuilt {
     pub fn exit_code(&self) -> u8 {
         let mut rounds = self.rounds.iter();
         match self.answer {
-            Answer::Reproduced => 0,
-            Answer::Differs => rounds
+            RebuildAnswer::Reproduced => 0,
+            RebuildAnswer::Differs => rounds
                 .find_map(|round| round.product.as_ref().and(round.failed.as_ref()))
                 .map_or(Kind::No.exit_code(), |failed| failed.exit_code),
-            Answer::NotRebuilt => rounds
+            RebuildAnswer::NotRebuilt => rounds
                 .find_map(|round| round.failed.as_ref())
                 .map_or(Kind::Bug.exit_code(), |failed| failed.exit_code),
         }
@@ -216,7 +216,7 @@ pub fn decide(
     build: &mut Build<'_>,
 ) -> Result<Rebuilt> {
     let mut done = Rebuilt {
-        answer: Answer::NotRebuilt,
+        answer: RebuildAnswer::NotRebuilt,
         expected: None,
         rounds: Vec::new(),
         identical: 0,
@@ -246,10 +246,10 @@ pub fn decide(
         .filter_map(|(around, product, identical)| (!identical).then_some((around, product)))
         .collect();
     if !differing.is_empty() {
-        done.answer = Answer::Differs;
+        done.answer = RebuildAnswer::Differs;
         done.blame = Some(blame(&expected, &differing, build)?);
     } else if !arounds.is_empty() && done.identical == arounds.len() {
-        done.answer = Answer::Reproduced;
+        done.answer = RebuildAnswer::Reproduced;
     }
     done.expected = Some(expected);
     Ok(done)
@@ -330,10 +330,10 @@ mod tests {
     #[test]
     fn the_same_bytes_in_every_round_are_reproduced() {
         let (done, builds) = run(Some("x"), 4, |_, _| "x".into());
-        assert_eq!((done.answer, done.identical, builds), (Answer::Reproduced, 4, 4));
+        assert_eq!((done.answer, done.identical, builds), (RebuildAnswer::Reproduced, 4, 4));
         let (done, builds) = run(None, 2, |_, _| "x".into());
-        assert_eq!((done.answer, done.identical, builds), (Answer::Reproduced, 2, 3));
-        assert_eq!(run(Some("x"), 0, |_, _| "x".into()).0.answer, Answer::NotRebuilt);
+        assert_eq!((done.answer, done.identical, builds), (RebuildAnswer::Reproduced, 2, 3));
+        assert_eq!(run(Some("x"), 0, |_, _| "x".into()).0.answer, RebuildAnswer::NotRebuilt);
     }
 
     #[test]
@@ -342,7 +342,7 @@ mod tests {
             let follows = |around: &Around, _| format!("{:?}", around.0.get(&guilty));
             for locked in [None, Some("None")] {
                 let (done, _) = run(locked, 2, follows);
-                assert_eq!((done.answer, done.identical), (Answer::Differs, 0), "{guilty}");
+                assert_eq!((done.answer, done.identical), (RebuildAnswer::Differs, 0), "{guilty}");
                 match done.blame {
                     Some(Blame::Variation { variation, .. }) => assert_eq!(variation, guilty),
                     other => panic!("{guilty}: {other:?}"),
@@ -390,12 +390,15 @@ mod tests {
             decide(locked.as_ref(), &arounds(3), &mut build).unwrap()
         };
         let done = go(false, 0, false);
-        assert_eq!((done.answer, done.rounds.len()), (Answer::NotRebuilt, 1));
+        assert_eq!((done.answer, done.rounds.len()), (RebuildAnswer::NotRebuilt, 1));
         let done = go(true, 2, false);
-        assert_eq!((done.answer, done.identical, done.rounds.len()), (Answer::NotRebuilt, 2, 3));
+        assert_eq!(
+            (done.answer, done.identical, done.rounds.len()),
+            (RebuildAnswer::NotRebuilt, 2, 3)
+        );
         // Other bytes were seen: that stands, though why is not known.
         let done = go(true, 2, true);
-        assert_eq!((done.answer, done.identical), (Answer::Differs, 1));
+        assert_eq!((done.answer, done.identical), (RebuildAnswer::Differs, 1));
         assert!(matches!(done.blame, Some(Blame::Unknown { .. })));
     }
 
@@ -422,10 +425,10 @@ mod tests {
             let done = Rebuilt::once(expected, text.map(product), failed);
             (done.answer, done.exit_code())
         };
-        assert_eq!(code(lock(), Some("x"), None), (Answer::Reproduced, 0));
-        assert_eq!(code(lock(), Some("y"), refused()), (Answer::Differs, 5));
+        assert_eq!(code(lock(), Some("x"), None), (RebuildAnswer::Reproduced, 0));
+        assert_eq!(code(lock(), Some("y"), refused()), (RebuildAnswer::Differs, 5));
         let before = || Some(Expected::Build(product("x")));
-        assert_eq!(code(before(), Some("y"), None), (Answer::Differs, 1));
-        assert_eq!(code(before(), None, refused()), (Answer::NotRebuilt, 5));
+        assert_eq!(code(before(), Some("y"), None), (RebuildAnswer::Differs, 1));
+        assert_eq!(code(before(), None, refused()), (RebuildAnswer::NotRebuilt, 5));
     }
 }

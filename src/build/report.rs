@@ -143,7 +143,7 @@ mod tests {
 
     use super::super::recorded::tests::{good, locked};
     use super::*;
-    use crate::bun::lockfile::Lockfile as BunLock;
+    use crate::bun::lockfile::BunLock;
     use crate::fetch::git::Source;
     use crate::fetch::inputs::{Inputs, locked_packages};
     use crate::record::ids::{Algorithm, Digest};

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::make::{Build, Made, make};
 use super::options::Options;
 use super::rebuild::{
-    Around, Blame, Ended, Expected, Failed, Machine, NotVaried, OPEN_PATH, Product, Rebuilt,
+    Around, Blame, Expected, Failed, Machine, NotVaried, OPEN_PATH, Product, Rebuilt, RoundEnd,
     Variation, Varied, decide, possible,
 };
 use super::sandboxed::{self, Outcome};
@@ -153,7 +153,7 @@ fn process(
     step_wall: Duration,
     scratch: &Path,
     around: &Around,
-) -> Result<Ended> {
+) -> Result<RoundEnd> {
     let below = |name: &str| -> Result<_> {
         let dir = scratch.join(name);
         std::fs::create_dir_all(&dir).map_err(|err| Error::io("create", &dir, err))?;

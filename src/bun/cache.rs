@@ -4,7 +4,7 @@
 //! packages that it verified. The names were read off caches that Bun 1.3.13, 1.3.14 and 1.4.4 made with their default
 //! registry; `tests/it/bun.rs` compares them with a real Bun.
 
-use super::lockfile::{Kind, Package};
+use super::lockfile::{Package, SourceKind};
 use super::names::{is_directory_name, version_parts};
 use super::wyhash::wyhash;
 use crate::error::{Error, Reason, Result};
@@ -29,19 +29,21 @@ pub struct CacheEntry {
 /// made of.
 pub fn entry(package: &Package) -> Result<CacheEntry> {
     let (dir, tag) = match &package.kind {
-        Kind::Npm => (format!("{}@{}@@@1", package.name, version(&package.resolution)), None),
-        Kind::Github { .. } => {
+        SourceKind::Npm => (format!("{}@{}@@@1", package.name, version(&package.resolution)), None),
+        SourceKind::Github { .. } => {
             let tag = package.bun_tag.as_deref().filter(|tag| is_directory_name(tag));
             let tag = tag.ok_or_else(|| bad(package, "has no tag"))?;
             (format!("@GH@{tag}@@@1"), Some(tag.to_owned()))
         }
-        Kind::Git => {
+        SourceKind::Git => {
             let (_, commit) =
                 package.commit().ok_or_else(|| bad(package, "is not pinned by a commit"))?;
             (format!("@G@{commit}"), Some(commit.to_string()))
         }
         // Bun 1.3; 1.4 names them by their integrity, and is refused before.
-        Kind::Tarball => (format!("@T@{:016x}@@@1", wyhash(package.resolution.as_bytes())), None),
+        SourceKind::Tarball => {
+            (format!("@T@{:016x}@@@1", wyhash(package.resolution.as_bytes())), None)
+        }
         kind => {
             return Err(Error::new(
                 Reason::PackageKind,

@@ -14,10 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use blake3::Hash;
 
 use super::isolated::{Commands, isolated};
-use super::lockfile::{Bin, Kind, Lockfile};
+use super::lockfile::{Bin, BunLock, SourceKind};
 use super::origin::plain;
 use super::place::{Places, places};
-use super::tree::{File, Found, Tree, Unpacked, below};
+use super::tree::{File, Tree, TreeEntry, Unpacked, below};
 use crate::record::lockfile::Linker;
 use crate::record::words;
 
@@ -92,7 +92,7 @@ fn is_mark(path: &str) -> bool {
 /// Compares `tree` with what `installed` (every selected package that is fetched) and the source's own packages make of
 /// it. Empty means equal. Sorted.
 pub fn compare(
-    lock: &Lockfile,
+    lock: &BunLock,
     installed: &[Unpacked<'_>],
     tree: &Tree,
     linker: Linker,
@@ -158,7 +158,7 @@ pub fn compare(
         // A file of the source is as the source has it again, after Bun made it executable.
         let own_file = |path: &String| {
             let one = package_of(path).and_then(|dir| places.by_dir.get(dir));
-            one.is_some_and(|one| one.package.kind == Kind::File)
+            one.is_some_and(|one| one.package.kind == SourceKind::File)
         };
         let one = files.len() == 1 && !files.iter().any(own_file);
         let role = if one { Role::Command } else { Role::Perhaps };
@@ -199,7 +199,7 @@ fn finished(
 
 /// Adds the links in `.bin`, each with the files that it may lead to.
 fn commands(
-    lock: &Lockfile,
+    lock: &BunLock,
     places: &Places<'_>,
     dir: &str,
     one: &Unpacked<'_>,
@@ -224,11 +224,12 @@ fn commands(
 }
 
 /// The links that Bun makes for the commands of the source's own packages, with the targets that each may have.
-fn own_commands(lock: &Lockfile) -> BTreeMap<String, BTreeSet<String>> {
+fn own_commands(lock: &BunLock) -> BTreeMap<String, BTreeSet<String>> {
     let mut out: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let own = own_bins(lock);
     for package in lock.packages.values() {
-        let (Kind::Workspace(path), Some(dir)) = (&package.kind, lock.dir_of(&package.key)) else {
+        let (SourceKind::Workspace(path), Some(dir)) = (&package.kind, lock.dir_of(&package.key))
+        else {
             continue;
         };
         let Some(alias) = package.alias() else { continue };
@@ -242,7 +243,7 @@ fn own_commands(lock: &Lockfile) -> BTreeMap<String, BTreeSet<String>> {
 }
 
 /// Names and files of the commands of the source's own packages, by their directories.
-fn own_bins(lock: &Lockfile) -> BTreeMap<&str, Commands> {
+fn own_bins(lock: &BunLock) -> BTreeMap<&str, Commands> {
     let all = lock.workspaces.iter().filter_map(|(path, workspace)| match &workspace.bin {
         Bin::Files(files) => Some((path.as_str(), plain_names(files))),
         _ => None,
@@ -324,11 +325,11 @@ fn package_of(path: &str) -> Option<&str> {
     (!rest.starts_with('.')).then(|| &path[..end])
 }
 
-fn differs(path: &str, want: &Want<'_>, found: &Found) -> Option<Difference> {
+fn differs(path: &str, want: &Want<'_>, found: &TreeEntry) -> Option<Difference> {
     let same = match (want, found) {
-        (Want::Link(targets), Found::Link(target)) => targets.contains(target),
-        (Want::Mark, Found::File { digest, .. }) => *digest == blake3::hash(b""),
-        (Want::File { file, role }, Found::File { digest, executable }) => {
+        (Want::Link(targets), TreeEntry::Link(target)) => targets.contains(target),
+        (Want::Mark, TreeEntry::File { digest, .. }) => *digest == blake3::hash(b""),
+        (Want::File { file, role }, TreeEntry::File { digest, executable }) => {
             let plain = &file.digest == digest && file.executable == *executable;
             let command = file.unix.as_ref().unwrap_or(&file.digest) == digest && *executable;
             match role {
@@ -365,12 +366,12 @@ impl Want<'_> {
     }
 }
 
-impl Found {
+impl TreeEntry {
     fn words(&self) -> String {
         match self {
-            Found::File { digest, executable } => file_words(digest, *executable),
-            Found::Link(target) => format!("a link to {}", super::names::show(target)),
-            Found::Other(what) => (*what).to_owned(),
+            TreeEntry::File { digest, executable } => file_words(digest, *executable),
+            TreeEntry::Link(target) => format!("a link to {}", super::names::show(target)),
+            TreeEntry::Other(what) => (*what).to_owned(),
         }
     }
 }

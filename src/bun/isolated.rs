@@ -8,9 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::lockfile::{Kind, Lockfile, Needs};
+use super::lockfile::{BunLock, Needs, SourceKind};
 use super::place::{Places, modules_of};
-use super::tree::{Found, Tree, Unpacked};
+use super::tree::{Tree, TreeEntry, Unpacked};
 
 const ENTRIES: &str = "node_modules/.bun/";
 
@@ -33,7 +33,7 @@ pub(super) struct Isolated<'a> {
 /// Follows every need through `tree`. `commands` has those of each installed package by its key, `own` those of each
 /// package of the source by its directory.
 pub(super) fn isolated<'a>(
-    lock: &'a Lockfile,
+    lock: &'a BunLock,
     installed: &[Unpacked<'a>],
     tree: &Tree,
     commands: &BTreeMap<&str, Commands>,
@@ -80,7 +80,7 @@ pub(super) fn isolated<'a>(
                 {
                     let there = one.files.iter().any(|known| known.path == *file);
                     let link = format!("{modules}/.bin/{command}");
-                    if there && !matches!(tree.get(&link), Some(Found::Link(_))) {
+                    if there && !matches!(tree.get(&link), Some(TreeEntry::Link(_))) {
                         let wanted = BTreeSet::from([format!("../{name}/{file}")]);
                         out.links.entry(link).or_insert(wanted);
                     }
@@ -106,7 +106,7 @@ fn same_name<'b, 'a: 'b>(one: &'b Unpacked<'a>) -> impl Fn(&&Unpacked<'a>) -> bo
 impl Isolated<'_> {
     /// Takes a link as it is.
     fn found(&mut self, tree: &Tree, link: &str) {
-        if let Some(Found::Link(text)) = tree.get(link) {
+        if let Some(TreeEntry::Link(text)) = tree.get(link) {
             self.links.entry(link.to_owned()).or_default().insert(text.clone());
         }
     }
@@ -123,7 +123,7 @@ impl Isolated<'_> {
     }
 
     /// The links to one copy of each.
-    fn spare(&mut self, lock: &Lockfile, tree: &Tree) {
+    fn spare(&mut self, lock: &BunLock, tree: &Tree) {
         let start = format!("{ENTRIES}node_modules/");
         let links = tree.range(start.clone()..).map(|(path, _)| path);
         let links: Vec<&String> = links.take_while(|path| path.starts_with(&start)).collect();
@@ -139,7 +139,7 @@ impl Isolated<'_> {
     /// The commands: a link in `.bin` must lead to a file that a package names as the command of that name.
     fn lead(
         &mut self,
-        lock: &Lockfile,
+        lock: &BunLock,
         tree: &Tree,
         commands: &BTreeMap<&str, Commands>,
         own: &BTreeMap<&str, Commands>,
@@ -151,14 +151,14 @@ impl Isolated<'_> {
             .map(|(name, file)| (name.as_str(), file.as_str()))
             .collect();
         for (link, found) in tree {
-            let (Found::Link(_), Some((_, name))) = (found, link.rsplit_once("/.bin/")) else {
+            let (TreeEntry::Link(_), Some((_, name))) = (found, link.rsplit_once("/.bin/")) else {
                 continue;
             };
             let Some(file) = target(tree, link) else { continue };
             let in_package = self.places.by_dir.iter().find_map(|(dir, one)| {
                 let below = file.strip_prefix(dir.as_str())?.strip_prefix('/')?;
                 let there = one.files.iter().any(|known| known.path == below);
-                there.then_some((one.package.kind == Kind::File, below))
+                there.then_some((one.package.kind == SourceKind::File, below))
             });
             if let Some((of_source, below)) = in_package {
                 if any.contains(&(name, below)) {
@@ -219,7 +219,7 @@ fn modules_with(dir: &str) -> Option<&str> {
 /// What the link at `link` leads to, other links on the way followed; `None` where there is no link, and where it leaves
 /// the source.
 fn target(tree: &Tree, link: &str) -> Option<String> {
-    matches!(tree.get(link), Some(Found::Link(_))).then_some(())?;
+    matches!(tree.get(link), Some(TreeEntry::Link(_))).then_some(())?;
     let mut left: Vec<String> = link.split('/').rev().map(str::to_owned).collect();
     let mut done: Vec<String> = Vec::new();
     let mut hops = 0;
@@ -232,7 +232,7 @@ fn target(tree: &Tree, link: &str) -> Option<String> {
             }
             _ => done.push(part),
         }
-        if let Some(Found::Link(text)) = tree.get(&done.join("/")) {
+        if let Some(TreeEntry::Link(text)) = tree.get(&done.join("/")) {
             hops += 1;
             if hops > HOPS || text.starts_with('/') {
                 return None;
@@ -358,7 +358,7 @@ mod tests {
     #[test]
     fn links_are_followed_within_the_source() {
         let tree: Tree = [("a/b", "../c"), ("c", "d/e"), ("o", "../x"), ("l", "l")]
-            .map(|(path, to)| (path.to_owned(), Found::Link(to.to_owned())))
+            .map(|(path, to)| (path.to_owned(), TreeEntry::Link(to.to_owned())))
             .into();
         assert_eq!(target(&tree, "a/b").as_deref(), Some("d/e"));
         assert_eq!(

@@ -1,16 +1,16 @@
 //! Small locks and trees for tests.
 
 use super::install::{Difference, compare};
-use super::lockfile::Lockfile;
-use super::tree::{File, Found, Unpacked};
+use super::lockfile::BunLock;
+use super::tree::{File, TreeEntry, Unpacked};
 use crate::record::lockfile::Linker;
 
 /// A `bun.lock` of one root with these rows.
-pub fn lock(root: &str, packages: &str) -> Lockfile {
+pub fn lock(root: &str, packages: &str) -> BunLock {
     let text = format!(
         r#"{{"lockfileVersion": 1, "workspaces": {{"": {root}}}, "packages": {{{packages}}}}}"#
     );
-    Lockfile::parse(text.as_bytes(), "bun.lock").unwrap()
+    BunLock::parse(text.as_bytes(), "bun.lock").unwrap()
 }
 
 /// How a tree differs from what `lock` makes on `os`, where each package has one file, `x.js`, that holds its key. The
@@ -21,7 +21,7 @@ pub fn differences<'t>(
     linker: Linker,
     tree: impl IntoIterator<Item = (&'t str, &'t str)>,
 ) -> Vec<String> {
-    let lock = Lockfile::parse(lock.as_bytes(), "bun.lock").unwrap();
+    let lock = BunLock::parse(lock.as_bytes(), "bun.lock").unwrap();
     let selection = lock.for_platform(os, "x64", None).unwrap();
     let file = |key: &&str| {
         let digest = blake3::hash(key.as_bytes());
@@ -34,8 +34,8 @@ pub fn differences<'t>(
     let found = |(path, what): (&str, &str)| {
         let digest = blake3::hash(what.as_bytes());
         let found = match what.strip_prefix("-> ") {
-            Some(target) => Found::Link(target.to_owned()),
-            None => Found::File { digest, executable: path.ends_with("/x/x.js") },
+            Some(target) => TreeEntry::Link(target.to_owned()),
+            None => TreeEntry::File { digest, executable: path.ends_with("/x/x.js") },
         };
         (path.to_owned(), found)
     };

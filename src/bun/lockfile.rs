@@ -2,7 +2,7 @@
 //!
 //! Bun itself accepts an empty, weak or malformed integrity and installs without checking (seen with 1.3.14), so the
 //! file is read here, strictly: unknown keys, unknown shapes and other format versions are refused, and
-//! [`Lockfile::require_strong`] gives a digest for everything that is fetched, or says which row has none.
+//! [`BunLock::require_strong`] gives a digest for everything that is fetched, or says which row has none.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use jsonc_parser::ast::Value;
 use super::jsonc::{Source, props};
 use super::names::{is_name, show, split_key};
 use super::rows::{self, texts_by_name};
-pub use super::rows::{Bin, Kind, Needs, Package};
+pub use super::rows::{Bin, Needs, Package, SourceKind};
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::{Digest, RelPath, Sri};
 use crate::record::lockfile::{LockedPackage, PackageKind};
@@ -23,7 +23,7 @@ const VERSIONS: std::ops::RangeInclusive<u32> = 0..=3;
 const MAX_PACKAGES: usize = 50_000;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lockfile {
+pub struct BunLock {
     /// `lockfileVersion`.
     pub version: u32,
     /// `configVersion`; absent reads as 0.
@@ -54,7 +54,7 @@ pub struct Required<'a> {
     pub digest: Digest,
 }
 
-impl Lockfile {
+impl BunLock {
     /// Reads a `bun.lock`. `place` is what errors call it.
     ///
     /// # Errors
@@ -115,9 +115,15 @@ impl Lockfile {
         let mut weak: Vec<&Package> = Vec::new();
         for package in packages {
             match package.kind {
-                Kind::Workspace(_) | Kind::Root | Kind::File | Kind::Link => continue,
+                SourceKind::Workspace(_)
+                | SourceKind::Root
+                | SourceKind::File
+                | SourceKind::Link => continue,
                 _ if package.bundled => continue,
-                Kind::Npm | Kind::Github { .. } | Kind::Tarball | Kind::Git => {}
+                SourceKind::Npm
+                | SourceKind::Github { .. }
+                | SourceKind::Tarball
+                | SourceKind::Git => {}
             }
             match (&package.digest, accepted.get(&package.key)) {
                 (Some(row), Some(Sri(ours)))
@@ -146,8 +152,12 @@ impl Lockfile {
     /// The packages that neither this lock nor `accepted` binds to bytes. A commit binds its own.
     pub fn weak(&self, accepted: &BTreeMap<String, Sri>) -> Vec<&Package> {
         let fetched = self.packages.values().filter(|one| match one.kind {
-            Kind::Npm | Kind::Github { .. } | Kind::Tarball => !one.bundled,
-            Kind::Workspace(_) | Kind::Root | Kind::File | Kind::Link | Kind::Git => false,
+            SourceKind::Npm | SourceKind::Github { .. } | SourceKind::Tarball => !one.bundled,
+            SourceKind::Workspace(_)
+            | SourceKind::Root
+            | SourceKind::File
+            | SourceKind::Link
+            | SourceKind::Git => false,
         });
         fetched.filter(|one| one.digest.is_none() && !accepted.contains_key(&one.key)).collect()
     }
@@ -155,7 +165,7 @@ impl Lockfile {
     /// Every package that is fetched, of all platforms, sorted by key: what our own lock records.
     ///
     /// # Errors
-    /// Those of [`Lockfile::require_strong`].
+    /// Those of [`BunLock::require_strong`].
     pub fn locked_packages(&self, accepted: &BTreeMap<String, Sri>) -> Result<Vec<LockedPackage>> {
         let required = self.require_strong(self.packages.values(), accepted)?;
         let locked = required.into_iter().map(|one| LockedPackage {
@@ -163,9 +173,9 @@ impl Lockfile {
             name: one.package.name.clone(),
             version: one.package.resolution.clone(),
             kind: match one.package.kind {
-                Kind::Github { .. } => PackageKind::Github,
-                Kind::Tarball => PackageKind::Tarball,
-                Kind::Git => PackageKind::Git,
+                SourceKind::Github { .. } => PackageKind::Github,
+                SourceKind::Tarball => PackageKind::Tarball,
+                SourceKind::Git => PackageKind::Git,
                 _ => PackageKind::Npm,
             },
             integrity: Sri(one.digest),
@@ -259,12 +269,12 @@ mod tests {
         )
     }
 
-    fn parse(packages: &str) -> Result<Lockfile> {
-        Lockfile::parse(lock(packages).as_bytes(), "bun.lock")
+    fn parse(packages: &str) -> Result<BunLock> {
+        BunLock::parse(lock(packages).as_bytes(), "bun.lock")
     }
 
     fn fault(text: &str) -> String {
-        let err = Lockfile::parse(text.as_bytes(), "bun.lock").unwrap_err();
+        let err = BunLock::parse(text.as_bytes(), "bun.lock").unwrap_err();
         assert_eq!(err.reason(), Reason::BadRecord);
         err.to_string()
     }
@@ -369,7 +379,7 @@ mod tests {
             fault(text);
         }
         assert!(
-            Lockfile::parse(b"{\n\"\xff", "bun.lock")
+            BunLock::parse(b"{\n\"\xff", "bun.lock")
                 .unwrap_err()
                 .to_string()
                 .ends_with("bun.lock:2:2")
@@ -404,12 +414,12 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_or_refused(text in "[\\[\\]{}:,\"a@1./ #-]{0,80}", at in 0usize..400, byte: u8) {
-            let _ = Lockfile::parse(text.as_bytes(), "t");
+            let _ = BunLock::parse(text.as_bytes(), "t");
             let _ = parse(&text);
             let mut whole = lock(&format!(r#""a": ["a@1.0.0", "", {{"bin": {{"a": "b"}}}}, "{SHA512}"]"#)).into_bytes();
             let at = at % whole.len();
             whole[at] = byte;
-            if let Ok(lock) = Lockfile::parse(&whole, "t") {
+            if let Ok(lock) = BunLock::parse(&whole, "t") {
                 let _ = lock.for_platform("linux", "x64", None);
                 let _ = lock.require_strong(lock.packages.values(), &BTreeMap::new());
             }

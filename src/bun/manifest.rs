@@ -5,7 +5,7 @@
 //! look). The row's own name counts, not the alias that it is installed under (`npm:other@1`).
 
 use super::jsonc;
-use super::lockfile::{Kind, Package};
+use super::lockfile::{Package, SourceKind};
 use crate::error::{Error, Reason, Result};
 
 /// The lifecycle scripts that Bun runs for a source's own package, in its order (bun.md, section C).
@@ -50,7 +50,7 @@ pub const LARGEST: usize = 4 << 20;
 /// # Errors
 /// [`Reason::InstallMismatch`].
 pub fn require_same(package: &Package, manifest: Option<&[u8]>) -> Result<()> {
-    let registry = package.kind == Kind::Npm;
+    let registry = package.kind == SourceKind::Npm;
     let refuse = |what: &str, expected: &str, found: &str| {
         Err(Error::new(Reason::InstallMismatch, format!("a package's tarball {what}"))
             .at(package.place.as_str())

@@ -1,7 +1,7 @@
 //! Packages that come from no registry: directories of the source itself (`file:`, `link:`) and commits of repositories;
 //! and the patches, which lie in the source too.
 
-use super::lockfile::{Kind, Lockfile, Package};
+use super::lockfile::{BunLock, Package, SourceKind};
 use super::names::show;
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::CommitId;
@@ -43,7 +43,7 @@ pub fn repository(address: &str) -> Option<String> {
     (bare && parsed.host().is_some()).then_some(url)
 }
 
-impl Lockfile {
+impl BunLock {
     /// Whether every package that comes from no registry can be had, and every patch is there. `project` is the
     /// directory of the lock, `""` or ending in `/`; `has` says whether the source has a file, from its root.
     ///
@@ -60,7 +60,7 @@ impl Lockfile {
             };
             let key = show(&package.key);
             match package.kind {
-                Kind::File | Kind::Link => {
+                SourceKind::File | SourceKind::Link => {
                     let fix = "move it into the repository, or depend on a published version of it";
                     let Some(dir) = package.directory(project) else {
                         let what = format!("package \"{key}\" lies outside of the source");
@@ -73,7 +73,7 @@ impl Lockfile {
                         return refuse(what, &format!("{dir}/package.json"), fix);
                     }
                 }
-                Kind::Git if package.commit().is_none() => {
+                SourceKind::Git if package.commit().is_none() => {
                     let what = format!(
                         "package \"{key}\" is not pinned by the commit of a repository that admit can fetch"
                     );
@@ -119,12 +119,12 @@ pub(super) fn plain(path: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn lock(row: &str) -> Lockfile {
+    fn lock(row: &str) -> BunLock {
         let text = format!(
             r#"{{"lockfileVersion": 1, "workspaces": {{"": {{}}}}, "patchedDependencies": {{"a@1.0.0": "patches/a.patch"}},
             "packages": {{"a": {row}}}}}"#
         );
-        Lockfile::parse(text.as_bytes(), "bun.lock").unwrap()
+        BunLock::parse(text.as_bytes(), "bun.lock").unwrap()
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::lockfile::{Lockfile, Package};
+use super::lockfile::{BunLock, Package};
 use super::names::show;
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::RelPath;
@@ -43,7 +43,7 @@ struct Hunk {
 /// A file of a package: content, and whether it may be executed.
 pub type Files = BTreeMap<String, (Vec<u8>, bool)>;
 
-impl Lockfile {
+impl BunLock {
     /// The patch of `package`, from the project's directory.
     pub fn patch_of(&self, package: &Package) -> Option<&str> {
         let key = format!("{}@{}", package.name, package.resolution);

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::lockfile::{Kind, Lockfile, Needs};
+use super::lockfile::{BunLock, Needs, SourceKind};
 use super::names::split_key;
 use super::tree::{Tree, Unpacked, below};
 
@@ -22,7 +22,7 @@ pub(super) struct Places<'a> {
     pub(super) clashes: BTreeSet<(String, &'a str)>,
 }
 
-impl Lockfile {
+impl BunLock {
     /// The `node_modules` directories that an install may fill, from the source's root: the root's and one for each
     /// package of the source.
     pub fn module_dirs(&self) -> Vec<String> {
@@ -42,7 +42,7 @@ impl Lockfile {
             // A package of the source is only linked: what lies below its key lies in its own directory.
             let own = self.packages.get(&at).filter(|_| at != key).map(|package| &package.kind);
             match own {
-                Some(Kind::Workspace(path)) => dir.clone_from(path),
+                Some(SourceKind::Workspace(path)) => dir.clone_from(path),
                 _ => dir.push_str(&format!("node_modules/{name}")),
             }
         }
@@ -59,11 +59,7 @@ pub(super) fn modules_of(dir: &str) -> String {
 
 /// Follows every need through `tree`. A need that leads nowhere is placed where the lock has it, so that it is missed
 /// there.
-pub(super) fn places<'a>(
-    lock: &'a Lockfile,
-    installed: &[Unpacked<'a>],
-    tree: &Tree,
-) -> Places<'a> {
+pub(super) fn places<'a>(lock: &'a BunLock, installed: &[Unpacked<'a>], tree: &Tree) -> Places<'a> {
     let known: BTreeMap<&str, Unpacked<'a>> =
         installed.iter().map(|one| (one.package.key.as_str(), *one)).collect();
     let mut out = Places::default();
@@ -226,7 +222,7 @@ mod tests {
 
     #[test]
     fn keys_have_one_directory() {
-        let lock = Lockfile::parse(LOCK.as_bytes(), "bun.lock").unwrap();
+        let lock = BunLock::parse(LOCK.as_bytes(), "bun.lock").unwrap();
         assert_eq!(lock.dir_of("z/x").as_deref(), Some("node_modules/z/node_modules/x"));
         assert_eq!(lock.dir_of("@s/a/b").as_deref(), Some("node_modules/@s/a/node_modules/b"));
         assert_eq!(lock.dir_of("../x"), None);

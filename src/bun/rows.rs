@@ -41,7 +41,7 @@ pub struct Package {
     pub name: String,
     /// What follows `name@`: a version, or where the package comes from.
     pub resolution: String,
-    pub kind: Kind,
+    pub kind: SourceKind,
     /// The tarball's full URL where it is not the default registry's; used as it is.
     pub registry_url: Option<String>,
     /// The integrity as written; `Some("")` is an empty one.
@@ -73,15 +73,17 @@ impl Package {
     /// The directory that a link to it leads to, as its row has it; `None` for what is not only linked.
     pub(super) fn linked(&self) -> Option<&str> {
         match &self.kind {
-            Kind::Workspace(path) => Some(path),
-            Kind::Link => Some(self.resolution.strip_prefix("link:")?.trim_start_matches("./")),
+            SourceKind::Workspace(path) => Some(path),
+            SourceKind::Link => {
+                Some(self.resolution.strip_prefix("link:")?.trim_start_matches("./"))
+            }
             _ => None,
         }
     }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Kind {
+pub enum SourceKind {
     /// A registry tarball; the resolution is its version.
     #[default]
     Npm,
@@ -102,18 +104,18 @@ pub enum Kind {
     Root,
 }
 
-impl Kind {
+impl SourceKind {
     /// The word for messages and records.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Kind::Npm => "npm",
-            Kind::Github { .. } => "github",
-            Kind::Git => "git",
-            Kind::Tarball => "tarball",
-            Kind::File => "file",
-            Kind::Link => "link",
-            Kind::Workspace(_) => "workspace",
-            Kind::Root => "root",
+            SourceKind::Npm => "npm",
+            SourceKind::Github { .. } => "github",
+            SourceKind::Git => "git",
+            SourceKind::Tarball => "tarball",
+            SourceKind::File => "file",
+            SourceKind::Link => "link",
+            SourceKind::Workspace(_) => "workspace",
+            SourceKind::Root => "root",
         }
     }
 }
@@ -173,20 +175,22 @@ pub(super) fn package<'a>(
             .found(format!("{} elements", row.elements.len()))
     };
     let (registry, info, tag, integrity) = match (&package.kind, rest) {
-        (Kind::Npm, [registry, info, integrity]) => {
+        (SourceKind::Npm, [registry, info, integrity]) => {
             (Some(registry), Some(info), None, Some(integrity))
         }
-        (Kind::Npm, _) => return Err(shape("4 elements: id, registry, info, integrity")),
-        (Kind::Github { .. } | Kind::Git, [info, tag]) => (None, Some(info), Some(tag), None),
-        (Kind::Github { .. } | Kind::Git, [info, tag, integrity]) => {
+        (SourceKind::Npm, _) => return Err(shape("4 elements: id, registry, info, integrity")),
+        (SourceKind::Github { .. } | SourceKind::Git, [info, tag]) => {
+            (None, Some(info), Some(tag), None)
+        }
+        (SourceKind::Github { .. } | SourceKind::Git, [info, tag, integrity]) => {
             (None, Some(info), Some(tag), Some(integrity))
         }
-        (Kind::Github { .. } | Kind::Git, _) => return Err(shape("3 or 4 elements")),
-        (Kind::Tarball, [info]) => (None, Some(info), None, None),
-        (Kind::Tarball, [info, integrity]) => (None, Some(info), None, Some(integrity)),
-        (Kind::File | Kind::Link, [info]) => (None, Some(info), None, None),
-        (Kind::Workspace(_) | Kind::Root, []) => (None, None, None, None),
-        (Kind::Workspace(_) | Kind::Root, [info]) => (None, Some(info), None, None),
+        (SourceKind::Github { .. } | SourceKind::Git, _) => return Err(shape("3 or 4 elements")),
+        (SourceKind::Tarball, [info]) => (None, Some(info), None, None),
+        (SourceKind::Tarball, [info, integrity]) => (None, Some(info), None, Some(integrity)),
+        (SourceKind::File | SourceKind::Link, [info]) => (None, Some(info), None, None),
+        (SourceKind::Workspace(_) | SourceKind::Root, []) => (None, None, None, None),
+        (SourceKind::Workspace(_) | SourceKind::Root, [info]) => (None, Some(info), None, None),
         _ => return Err(shape("fewer elements")),
     };
     if let Some(value) = registry {
@@ -294,28 +298,32 @@ fn split_id(id: &str) -> Option<(&str, &str)> {
     (named && !resolution.is_empty() && !resolution.contains('\0')).then_some((name, resolution))
 }
 
-fn kind(resolution: &str) -> Option<Kind> {
+fn kind(resolution: &str) -> Option<SourceKind> {
     if let Some(rest) = resolution.strip_prefix("github:") {
         let (path, reference) = rest.split_once('#')?;
         let (owner, repo) = path.split_once('/')?;
         let whole = [owner, repo, reference].iter().all(|part| is_directory_name(part));
-        return whole.then(|| Kind::Github {
+        return whole.then(|| SourceKind::Github {
             owner: owner.to_owned(),
             repo: repo.to_owned(),
             reference: reference.to_owned(),
         });
     }
     if let Some(path) = resolution.strip_prefix("workspace:") {
-        return path.parse::<RelPath>().is_ok().then(|| Kind::Workspace(path.to_owned()));
+        return path.parse::<RelPath>().is_ok().then(|| SourceKind::Workspace(path.to_owned()));
     }
     let starts = |list: &[&str]| list.iter().any(|p| resolution.starts_with(p));
     match resolution {
-        _ if starts(&["root:"]) => Some(Kind::Root),
-        _ if starts(&["link:"]) => Some(Kind::Link),
-        _ if starts(&["file:"]) => Some(Kind::File),
-        _ if starts(&["git+", "git:", "git@", "ssh:", "gitlab:", "bitbucket:"]) => Some(Kind::Git),
-        _ if starts(&["http://", "https://", "./", "../", "/"]) => Some(Kind::Tarball),
-        _ if [".tgz", ".tar.gz"].iter().any(|end| resolution.ends_with(end)) => Some(Kind::Tarball),
-        _ => is_version(resolution).then_some(Kind::Npm),
+        _ if starts(&["root:"]) => Some(SourceKind::Root),
+        _ if starts(&["link:"]) => Some(SourceKind::Link),
+        _ if starts(&["file:"]) => Some(SourceKind::File),
+        _ if starts(&["git+", "git:", "git@", "ssh:", "gitlab:", "bitbucket:"]) => {
+            Some(SourceKind::Git)
+        }
+        _ if starts(&["http://", "https://", "./", "../", "/"]) => Some(SourceKind::Tarball),
+        _ if [".tgz", ".tar.gz"].iter().any(|end| resolution.ends_with(end)) => {
+            Some(SourceKind::Tarball)
+        }
+        _ => is_version(resolution).then_some(SourceKind::Npm),
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::lockfile::{Kind, Lockfile, Needs, Package};
+use super::lockfile::{BunLock, Needs, Package, SourceKind};
 use super::names::split_key;
 use crate::error::{Error, Reason, Result};
 
@@ -19,7 +19,7 @@ pub struct Selection<'a> {
     pub edges: BTreeSet<(&'a str, &'a str, &'a str)>,
 }
 
-impl Lockfile {
+impl BunLock {
     /// The packages that Bun installs on a platform, in npm's words: `linux`, `x64`, and the C library (`glibc`,
     /// `musl`) where Bun looks at it: 1.4 does, 1.3 does not (pass `None`).
     ///
@@ -69,7 +69,7 @@ impl Lockfile {
     }
 
     fn is_workspace(&self, name: &str) -> bool {
-        self.packages.get(name).is_some_and(|p| matches!(p.kind, Kind::Workspace(_)))
+        self.packages.get(name).is_some_and(|p| matches!(p.kind, SourceKind::Workspace(_)))
     }
 
     /// The row that `name` means for the package at key `from` (`""`: the root).
@@ -135,7 +135,7 @@ mod tests {
     use super::super::lab::lock;
     use super::*;
 
-    fn keys(lock: &Lockfile, os: &str, cpu: &str) -> String {
+    fn keys(lock: &BunLock, os: &str, cpu: &str) -> String {
         let selection = lock.for_platform(os, cpu, None).unwrap();
         selection.packages.keys().copied().collect::<Vec<_>>().join(" ")
     }

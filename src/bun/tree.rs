@@ -30,7 +30,7 @@ pub struct Unpacked<'a> {
 
 /// What stands at one path of the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum TreeEntry {
     File {
         /// BLAKE3 of the content.
         digest: Hash,
@@ -44,7 +44,7 @@ pub enum Found {
 }
 
 /// Everything but directories, by path from the source's root.
-pub type Tree = BTreeMap<String, Found>;
+pub type Tree = BTreeMap<String, TreeEntry>;
 
 /// Whether any path of `map` lies below the directory `dir`.
 pub(super) fn below<V>(map: &BTreeMap<String, V>, dir: &str) -> bool {

@@ -21,7 +21,7 @@ use crate::record::{self, Record as _};
 
 /// A directory of an attempt as it was found.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct AttemptDir {
     /// Its name below `runs/`.
     pub directory: String,
     /// What its name says.
@@ -93,7 +93,7 @@ pub fn hold_baselines(found: Vec<Row>) -> Vec<(u32, Attempt)> {
 }
 
 /// What an attempt is under the plan with this digest.
-pub fn attempt(plan: &CampaignPlan, digest: &Digest, found: &Found) -> Attempt {
+pub fn attempt(plan: &CampaignPlan, digest: &Digest, found: &AttemptDir) -> Attempt {
     let without =
         |state, why: &str| without_run(found.directory.clone(), found.attempt, state, why);
     let (id, report) = match &found.what {
@@ -156,7 +156,7 @@ fn without_run(directory: String, attempt: u32, state: AttemptState, why: &str) 
 fn foreign(
     plan: &CampaignPlan,
     digest: &Digest,
-    found: &Found,
+    found: &AttemptDir,
     report: &RunReport,
 ) -> Option<String> {
     let differs = |what: &str, expected: String, got: String| {

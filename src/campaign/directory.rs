@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::count::{self, Found, Row, What};
+use super::count::{self, AttemptDir, Row, What};
 use crate::error::{Error, Reason, Result};
 use crate::evidence;
 use crate::fetch::parallel::each;
@@ -142,7 +142,7 @@ impl Campaign {
     fn look(&self, dir: &Path, index: u32, attempt: u32) -> Result<Row> {
         let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let what = look(dir)?;
-        let found = Found { directory: name, index, attempt, what };
+        let found = AttemptDir { directory: name, index, attempt, what };
         let row = count::attempt(&self.plan, &self.digest, &found);
         Ok((index, row, found.what.baselines()))
     }

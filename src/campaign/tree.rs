@@ -137,5 +137,12 @@ mod tests {
             }
         }
         assert_eq!(path(&leaves(3), 3), None);
+        let (one, root) = (leaves(1), root(&leaves(1)));
+        assert!(included(&one[0], 0, 1, &[], &root) && !included(&one[0], 1, 1, &[], &root));
+        let (two, root) = (leaves(2), self::root(&leaves(2)));
+        let mut beside = path(&two, 0).unwrap();
+        assert!(included(&two[0], 0, 2, &beside, &root));
+        beside[0] = format!("blake3:{}", beside[0].to_hex()).parse().unwrap();
+        assert!(!included(&two[0], 0, 2, &beside, &root));
     }
 }

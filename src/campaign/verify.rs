@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::error::{Error, Kind as ErrorKind, Reason, Result};
 use crate::record::campaign::{CampaignRecord, InclusionProof, TaskState};
 use crate::record::ids::Digest;
-use crate::record::signing::Kind;
+use crate::record::signing::StatementKind;
 use crate::verify::{Signatures, bundle, runs};
 
 /// Who signed it; `None` where nobody asks and nothing is there.
@@ -96,7 +96,7 @@ fn signed(
         return Ok(None);
     }
     let root = context.root()?;
-    let demand = signatures.demand(context, &root, Kind::Run)?;
+    let demand = signatures.demand(context, &root, StatementKind::Run)?;
     let expected = [attest::campaign_result(&campaign.plan, record).into()];
     Ok(Some(attest::check(found.as_deref(), &expected, &demand, &context.clock.now())))
 }
@@ -158,7 +158,7 @@ pub fn task(
 fn signed_of(context: &Context, proof: &InclusionProof, signatures: &Signatures) -> Result<Signed> {
     let Some(given) = signatures.given(context)? else { return Ok(None) };
     let root = context.root()?;
-    let demand = signatures.demand(context, &root, Kind::Run)?;
+    let demand = signatures.demand(context, &root, StatementKind::Run)?;
     let expected = [attest::campaign_of(proof)];
     Ok(Some(attest::check(Some(&given), &expected, &demand, &context.clock.now())))
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::launch::Launch;
-use crate::attest::Outcome as Signed;
+use crate::attest::Signed;
 use crate::error::{Error, Reason};
 use crate::lock::Locked;
 use crate::record::admission::{ModelPair, ModelStatus};
@@ -173,7 +173,7 @@ pub struct NetworkFact {
 
 /// What the probe's reply held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProbeOutcome {
+pub enum ProbeReply {
     Content,
     ToolCall,
     /// Reasoning and nothing else.
@@ -188,7 +188,7 @@ pub struct ProbeFact {
     pub listed: bool,
     /// The token limit of the request, where its API has one.
     pub max_tokens: Option<u64>,
-    pub outcome: ProbeOutcome,
+    pub outcome: ProbeReply,
 }
 
 /// The sandbox as its own probes found it.

@@ -64,3 +64,20 @@ impl Content {
 
 /// Files by path. Directories are implied.
 pub type Files = BTreeMap<RelPath, Content>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_no_text_come_back_as_they_were() {
+        for content in [
+            Content::File { bytes: vec![0xff, 0, b'a'], executable: true },
+            Content::Link(vec![0xfe, b'/']),
+            Content::Other("a pipe".into()),
+        ] {
+            let text = serde_json::to_string(&content).unwrap();
+            assert_eq!(serde_json::from_str::<Content>(&text).unwrap(), content, "{text}");
+        }
+    }
+}

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::files::Files;
-use crate::proxy::server::Limits as ProxyLimits;
+use crate::proxy::server::ProxyLimits;
 use crate::record::ids::{AbsPath, Digest};
 use crate::record::lockfile::AgentKind;
 use crate::record::{self, Record, Schema};

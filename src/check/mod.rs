@@ -20,7 +20,7 @@ pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 
-use crate::attest::Outcome as Signed;
+use crate::attest::Signed;
 use crate::error::Reason;
 use crate::record::finding::{Finding, State};
 
@@ -92,7 +92,7 @@ macro_rules! checks {
                 match self { $(Check::$name => &[$(Check::$needs),*],)* }
             }
 
-            fn make(self) -> fn(&Facts, &Policy) -> Finding {
+            fn make(self) -> fn(&Facts, &CheckPolicy) -> Finding {
                 match self { $(Check::$name => $make,)* }
             }
         }
@@ -152,13 +152,13 @@ pub const BRIDGED_PROVIDER: &str = "openai-codex";
 
 /// What the facts are held against.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Policy {
+pub struct CheckPolicy {
     pub purpose: Purpose,
     /// The fixture's contract; verify has none.
     pub contract: Option<TaskContract>,
 }
 
-impl Policy {
+impl CheckPolicy {
     /// Why `check` is not asked; `None` where it is.
     fn leaves_out(&self, check: Check) -> Option<&'static str> {
         const FAKE: &str = "the fake engine starts no provider";
@@ -192,18 +192,18 @@ impl Policy {
             Purpose::Run { engine, .. } => engine,
             Purpose::Verify { .. } => Engine::Provider,
         };
-        let run = Policy { purpose: Purpose::Run { engine, probe: true }, contract: None };
+        let run = CheckPolicy { purpose: Purpose::Run { engine, probe: true }, contract: None };
         run.leaves_out(check).is_none()
     }
 }
 
 /// Makes every check, in order.
-pub fn check(facts: &Facts, policy: &Policy) -> Vec<Finding> {
+pub fn check(facts: &Facts, policy: &CheckPolicy) -> Vec<Finding> {
     check_but(None, facts, policy)
 }
 
 /// As [`check`], with one check switched off: for tests that show that each one is missed.
-pub(crate) fn check_but(off: Option<Check>, facts: &Facts, policy: &Policy) -> Vec<Finding> {
+pub(crate) fn check_but(off: Option<Check>, facts: &Facts, policy: &CheckPolicy) -> Vec<Finding> {
     let mut out = Vec::with_capacity(Check::ALL.len());
     let mut no: BTreeMap<Check, State> = BTreeMap::new();
     for check in Check::ALL.iter().copied() {

@@ -1,6 +1,6 @@
 //! The model's side: what was asked for, its admission, its credentials, its endpoint, and what it answered.
 
-use super::{BRIDGED_PROVIDER, Check, EndpointOrigin, Facts, Found, ProbeOutcome, hold, ok_if};
+use super::{BRIDGED_PROVIDER, Check, EndpointOrigin, Facts, Found, ProbeReply, hold, ok_if};
 use crate::error::Reason;
 use crate::proxy::probe::MAX_TOKENS;
 use crate::record::admission::{AdmissionStatus, ModelAdmission, ModelKind};
@@ -177,15 +177,15 @@ pub(super) fn response_shape(facts: &Facts) -> Finding {
             return no(format!("probed with max_tokens {asked}, not {MAX_TOKENS}"));
         }
         match probe.outcome {
-            ProbeOutcome::Failed(class) => no(class.failure_reason("probe")),
+            ProbeReply::Failed(class) => no(class.failure_reason("probe")),
             _ if !probe.listed => no("the model is not listed"),
-            ProbeOutcome::Content => Ok("content".into()),
-            ProbeOutcome::ToolCall => Ok("a tool call".into()),
-            ProbeOutcome::ReasoningOnly => no("reasoning only"),
+            ProbeReply::Content => Ok("content".into()),
+            ProbeReply::ToolCall => Ok("a tool call".into()),
+            ProbeReply::ReasoningOnly => no("reasoning only"),
         }
     });
     match outcome {
-        Some((ProbeOutcome::Failed(class), _)) => finding.class(class),
+        Some((ProbeReply::Failed(class), _)) => finding.class(class),
         Some((_, false)) => finding.class(FailureClass::ModelMismatch),
         _ => finding,
     }

@@ -1,6 +1,6 @@
 //! Root, lock, binary and the build on record.
 
-use super::{Check, Facts, Found, Policy, Purpose, Recorded, hold, no_faults, ok_if};
+use super::{Check, CheckPolicy, Facts, Found, Purpose, Recorded, hold, no_faults, ok_if};
 use crate::build;
 use crate::bun::native;
 use crate::error::Reason;
@@ -210,7 +210,7 @@ struct Differs {
 /// The one rule by which a recorded build is the one that the lock asks for and the one that was made here: what
 /// [`source_pin`], [`toolchain_digest`] and [`binary_identity`] leave over. A run needs no build here, verify does: it
 /// answers for what is on this machine.
-pub(super) fn build_matches(facts: &Facts, policy: &Policy) -> Finding {
+pub(super) fn build_matches(facts: &Facts, policy: &CheckPolicy) -> Finding {
     let check = Check::BuildMatches;
     let difference = (|| {
         let (recorded, locked) = (facts.recorded.known()?, facts.lock.known()?);

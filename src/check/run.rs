@@ -1,6 +1,6 @@
 //! What only a run needs: stage, fixture, task, host programs, the launch and the sandbox.
 
-use super::{Check, Facts, Policy, ambient, hold, no_faults, ok_if, task};
+use super::{Check, CheckPolicy, Facts, ambient, hold, no_faults, ok_if, task};
 use crate::error::Reason;
 use crate::record::failure::Stage;
 use crate::record::finding::Finding;
@@ -40,7 +40,7 @@ pub(super) fn fixture_digest(facts: &Facts) -> Finding {
     })
 }
 
-pub(super) fn task_contract(facts: &Facts, policy: &Policy) -> Finding {
+pub(super) fn task_contract(facts: &Facts, policy: &CheckPolicy) -> Finding {
     let expected = "a task that says everything that the fixture asks for";
     hold(Check::TaskContract, &facts.task, expected, "restore the fixture's task", |found| {
         let Some(contract) = &policy.contract else {

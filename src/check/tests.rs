@@ -34,9 +34,9 @@ fn model(bytes: &[u8], pair: &str) -> ModelStatus {
     status(&RecordFile::Bytes(bytes.to_vec()), Some(&pair), 2, &now, &|_| None)
 }
 
-pub(crate) fn policy() -> Policy {
+pub(crate) fn policy() -> CheckPolicy {
     let purpose = Purpose::Run { engine: Engine::Provider, probe: true };
-    Policy { purpose, contract: Some(task::tests::contract()) }
+    CheckPolicy { purpose, contract: Some(task::tests::contract()) }
 }
 
 fn digest(text: &str) -> Digest {
@@ -86,7 +86,7 @@ pub(crate) fn launch() -> Launch {
         proxy: ProxyRules {
             model: "qwen3.6-35b-a3b".into(),
             network: "local-tailscale-vllm-spark1".into(),
-            limits: crate::proxy::server::Limits::default(),
+            limits: crate::proxy::server::ProxyLimits::default(),
         },
         nonce: "nonce".into(),
     }
@@ -144,7 +144,7 @@ pub(crate) fn good() -> Facts {
         probe: Found::Known(ProbeFact {
             listed: true,
             max_tokens: Some(1024),
-            outcome: ProbeOutcome::Content,
+            outcome: ProbeReply::Content,
         }),
         fixture: Found::Known(Compared { expected: digest("f"), found: digest("f") }),
         task: Found::Known(TaskFact {
@@ -271,7 +271,7 @@ pub(crate) fn departures() -> Vec<(Facts, Check, Kind, Option<FailureClass>)> {
         (|f| *known(&mut f.endpoint) = EndpointOrigin::Embedded, C::Endpoint),
         (|f| known(&mut f.network).addresses.clear(), C::Network),
         (|f| known(&mut f.network).addresses.push("127.0.0.1".parse().unwrap()), C::Network),
-        (|f| known(&mut f.probe).outcome = ProbeOutcome::ReasoningOnly, C::ResponseShape),
+        (|f| known(&mut f.probe).outcome = ProbeReply::ReasoningOnly, C::ResponseShape),
         (|f| known(&mut f.probe).max_tokens = Some(32), C::ResponseShape),
         (|f| known(&mut f.task).markdown.push_str("\n/etc"), C::TaskContract),
         (|f| f.tools = Found::Absent, C::Tools),
@@ -327,7 +327,7 @@ pub(crate) fn departures() -> Vec<(Facts, Check, Kind, Option<FailureClass>)> {
     add(|f| known(&mut f.probe).listed = false, C::ResponseShape, Kind::Refused, class);
     let class = Some(FailureClass::ConnectionRefused);
     let refused: Change =
-        |f| known(&mut f.probe).outcome = ProbeOutcome::Failed(FailureClass::ConnectionRefused);
+        |f| known(&mut f.probe).outcome = ProbeReply::Failed(FailureClass::ConnectionRefused);
     add(refused, C::ResponseShape, Kind::Refused, class);
     let mut bridge = good_codex();
     bridge.bridge_claimed = Found::Known(false);
@@ -463,7 +463,7 @@ pub(crate) fn told() -> Vec<(Facts, Check)> {
         (|f| f.network = Found::Absent, C::Network),
         (|f| known(&mut f.network).addresses = addresses(&["100.64.0.7"; 3]), C::Network),
         (|f| known(&mut f.network).addresses = addresses(&["9.9.9.9"; 3]), C::Network),
-        (|f| known(&mut f.probe).outcome = ProbeOutcome::ToolCall, C::ResponseShape),
+        (|f| known(&mut f.probe).outcome = ProbeReply::ToolCall, C::ResponseShape),
         (|f| f.probe = failed_with(Reason::Io), C::ResponseShape),
         (|f| known(&mut f.saved).sha256 = other_sha256(), C::OutputLocked),
         (|f| f.saved = Found::Absent, C::OutputLocked),
@@ -582,13 +582,13 @@ fn nothing_built_and_no_model_are_two_causes_each_once() {
     (facts.requested, facts.launch) = (Found::Known(Vec::new()), Found::Unknown);
     assert_eq!(refused_with(&facts), ["binary_present", "model_requested"]);
     let purpose = Purpose::Verify { deep: true, model: true };
-    let verify = check(&facts, &Policy { purpose, contract: None });
+    let verify = check(&facts, &CheckPolicy { purpose, contract: None });
     assert_eq!(failed(&verify), ["binary_present", "model_requested"]);
 }
 
 fn verify(facts: &Facts) -> Vec<Finding> {
     let purpose = Purpose::Verify { deep: true, model: false };
-    check(facts, &Policy { purpose, contract: None })
+    check(facts, &CheckPolicy { purpose, contract: None })
 }
 
 #[test]
@@ -683,6 +683,9 @@ fn no_clock_is_longer_than_the_wall() {
     let start = clocks.start;
     let all = Clocks { start, first_call: short, idle: short, wall: short, ..clocks };
     assert_eq!(clocks.with_wall(short), all);
+    let all = Clocks { start: Duration::from_secs(9), first_call: Duration::from_secs(9), ..all };
+    let nine = Duration::from_secs(9);
+    assert_eq!(clocks.with_wall(nine), Clocks { idle: nine, wall: nine, ..all });
 }
 
 #[test]
@@ -756,7 +759,7 @@ fn addresses_stand_in_no_finding() {
 fn a_shallow_verify_looks_at_all_but_what_the_output_shows_when_it_is_run() {
     let states = |deep| {
         let purpose = Purpose::Verify { deep, model: true };
-        let findings = check(&good(), &Policy { purpose, contract: None });
+        let findings = check(&good(), &CheckPolicy { purpose, contract: None });
         findings.into_iter().map(|found| (found.id, found.state)).collect::<BTreeMap<_, _>>()
     };
     let (mut shallow, deep) = (states(false), states(true));

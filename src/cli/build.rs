@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::app::App;
-use crate::build::rebuild::{Answer, Rebuilt};
+use crate::build::rebuild::{RebuildAnswer, Rebuilt};
 use crate::build::{self, Again, Build, Options, Rebuild, STEP_WALL};
 use crate::bun::native;
 use crate::error::Result;
@@ -126,7 +126,7 @@ pub(super) fn show(
     app.ui.finish();
     let (mark, word) = match (report.verification, rebuild) {
         (OutputStatus::Locked, _) if report.origin == Origin::Pulled => (Mark::Good, "pulled"),
-        (_, Some(Rebuild { rebuilt, .. })) if rebuilt.answer == Answer::Differs => {
+        (_, Some(Rebuild { rebuilt, .. })) if rebuilt.answer == RebuildAnswer::Differs => {
             (Mark::Bad, "differs")
         }
         (OutputStatus::Locked, _) if report.origin == Origin::Published => (Mark::Good, "taken"),
@@ -161,7 +161,7 @@ pub(super) fn show(
     app.ui.value("inside", &runtime(report));
     if let Some(Rebuild { rebuilt: Rebuilt { answer, expected: Some(before), .. }, .. }) = rebuild {
         let again = match answer {
-            Answer::Reproduced => "reproduced: the same bytes".to_owned(),
+            RebuildAnswer::Reproduced => "reproduced: the same bytes".to_owned(),
             _ => {
                 let before = before.sha256();
                 format!("differs: it was {before}, and that one stays on record")

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::app::App;
-use crate::build::rebuild::{Answer, Blame, Expected, Failed, Round, Variation};
+use crate::build::rebuild::{Blame, Expected, Failed, RebuildAnswer, Round, Variation};
 use crate::build::{self, Rebuild, STEP_WALL, Wanted};
 use crate::error::Result;
 use crate::lock::{self, Spec};
@@ -67,11 +67,11 @@ fn show(app: &App, rebuild: &Rebuild) {
         Some(Expected::Lock { sha256 }) => format!("the locked output {sha256}"),
         Some(Expected::Build(first)) => format!("a first build's {}", first.sha256),
     };
-    let mark = if done.answer == Answer::Reproduced { Mark::Good } else { Mark::Bad };
+    let mark = if done.answer == RebuildAnswer::Reproduced { Mark::Good } else { Mark::Bad };
     let word = match done.answer {
-        Answer::Reproduced => "reproduced",
-        Answer::Differs => "differs",
-        Answer::NotRebuilt => "not rebuilt",
+        RebuildAnswer::Reproduced => "reproduced",
+        RebuildAnswer::Differs => "differs",
+        RebuildAnswer::NotRebuilt => "not rebuilt",
     };
     let builds = ui::count(all, "build", "builds");
     app.ui.verdict(mark, word, &format!("{} of {builds} identical to {what}", done.identical));
@@ -86,9 +86,13 @@ fn show(app: &App, rebuild: &Rebuild) {
     }
     let last = match (&rebuild.diff, done.answer) {
         (Some(command), _) => command.join(" "),
-        (None, Answer::Reproduced) => "the same bytes each time".to_owned(),
-        (None, Answer::Differs) => "what is built here cannot be told by its digest".to_owned(),
-        (None, Answer::NotRebuilt) => "a build came to no end, so there is no answer".to_owned(),
+        (None, RebuildAnswer::Reproduced) => "the same bytes each time".to_owned(),
+        (None, RebuildAnswer::Differs) => {
+            "what is built here cannot be told by its digest".to_owned()
+        }
+        (None, RebuildAnswer::NotRebuilt) => {
+            "a build came to no end, so there is no answer".to_owned()
+        }
     };
     app.ui.verdict(mark, word, &last);
 }

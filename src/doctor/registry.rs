@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::check::{Check, Need};
-use crate::download::client::{Client, Request};
+use crate::download::client::{Client, HttpRequest};
 use crate::download::config::NetConfig;
 use crate::download::npmrc::{NpmConfig, Sources};
 use crate::error::{Error, Reason};
@@ -92,8 +92,10 @@ fn registry(
         ..NetConfig::from_env(&host.vars())
     };
     net.extra_ca.extend(config.cafile().map(Path::to_owned));
-    let request =
-        Request { authorization: config.authorization(&url), ..Request::get(&url, METADATA) };
+    let request = HttpRequest {
+        authorization: config.authorization(&url),
+        ..HttpRequest::get(&url, METADATA)
+    };
     let answer = match Client::new(&net).fetch_bytes(&request) {
         Ok(answer) => answer,
         Err(e) => return REGISTRY.error(&e, fix),

@@ -21,7 +21,7 @@ use crate::error::{Error, Reason, Result};
 use crate::host::{self, Progress, Silent, open_regular};
 
 #[derive(Clone)]
-pub struct Request<'a> {
+pub struct HttpRequest<'a> {
     /// `https://`, `http://` or `file://` (a local mirror).
     pub url: &'a str,
     /// A body to POST; without one it is a GET.
@@ -42,7 +42,7 @@ pub struct Request<'a> {
     pub progress: &'a dyn Progress,
 }
 
-impl<'a> Request<'a> {
+impl<'a> HttpRequest<'a> {
     /// A plain GET of at most `max_bytes`.
     pub fn get(url: &'a str, max_bytes: u64) -> Self {
         Self {
@@ -108,7 +108,7 @@ impl Client {
     /// cannot be used, and whatever `open` or the writer fails with.
     pub fn fetch<W: Write>(
         &self,
-        request: &Request<'_>,
+        request: &HttpRequest<'_>,
         mut open: impl FnMut() -> Result<W>,
         on_bytes: OnBytes<'_>,
     ) -> Result<W> {
@@ -165,7 +165,7 @@ impl Client {
     }
 
     /// [`Client::fetch`] into memory.
-    pub fn fetch_bytes(&self, request: &Request<'_>) -> Result<Vec<u8>> {
+    pub fn fetch_bytes(&self, request: &HttpRequest<'_>) -> Result<Vec<u8>> {
         self.fetch(request, || Ok(Vec::new()), &|_, _| {})
     }
 
@@ -190,7 +190,7 @@ impl Client {
     async fn once<W: Write>(
         &self,
         http: &reqwest::Client,
-        request: &Request<'_>,
+        request: &HttpRequest<'_>,
         first: &Url,
         (sink, done): (&mut W, &mut u64),
         on_bytes: OnBytes<'_>,
@@ -222,7 +222,7 @@ impl Client {
     async fn send(
         &self,
         http: &reqwest::Client,
-        request: &Request<'_>,
+        request: &HttpRequest<'_>,
         url: &Url,
         first: &Url,
         from: u64,
@@ -253,7 +253,7 @@ impl Client {
     /// Waits for `work`, but not longer than `limit`, and says what it waits for.
     async fn patiently<T>(
         &self,
-        request: &Request<'_>,
+        request: &HttpRequest<'_>,
         url: &Url,
         limit: Duration,
         work: impl Future<Output = T>,
@@ -276,7 +276,7 @@ impl Client {
     }
 
     /// Tells the user, unless there was a note a moment ago.
-    fn tell(&self, request: &Request<'_>, text: &str) {
+    fn tell(&self, request: &HttpRequest<'_>, text: &str) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_none_or(|last| last.elapsed() >= self.config.told_after / 2) {
             *told = Some(Instant::now());
@@ -288,7 +288,7 @@ impl Client {
         &self,
         mut response: reqwest::Response,
         url: &Url,
-        request: &Request<'_>,
+        request: &HttpRequest<'_>,
         (sink, done, mut again): (&mut W, &mut u64, u64),
         on_bytes: OnBytes<'_>,
     ) -> Result<(), Fault> {

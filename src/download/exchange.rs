@@ -46,13 +46,13 @@ pub struct Exchange<'a> {
 
 /// What came back, whatever its status.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpResponse {
     pub status: u16,
     headers: reqwest::header::HeaderMap,
     pub body: Vec<u8>,
 }
 
-impl Answer {
+impl HttpResponse {
     /// A header line by its name; `None` where there is none, or it is no text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
@@ -69,7 +69,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::fetch`], without those of redirects.
-    pub fn exchange(&self, exchange: &Exchange<'_>) -> Result<Answer> {
+    pub fn exchange(&self, exchange: &Exchange<'_>) -> Result<HttpResponse> {
         let url = parse_url(exchange.url)?;
         let engine = self.engine()?;
         let runtime = engine.runtime.as_ref().ok_or_else(|| bug("the client has ended"))?;
@@ -96,7 +96,7 @@ impl Client {
         }
     }
 
-    async fn try_once(&self, exchange: &Exchange<'_>, url: &Url) -> Result<Answer, Fault> {
+    async fn try_once(&self, exchange: &Exchange<'_>, url: &Url) -> Result<HttpResponse, Fault> {
         let engine = self.engine().map_err(Fault::Lasting)?;
         let method = &exchange.method;
         let mut builder = engine.http.request(method.clone(), url.clone());
@@ -133,7 +133,7 @@ impl Client {
         url: &Url,
         builder: reqwest::RequestBuilder,
         sent: &AtomicU64,
-    ) -> Result<Answer, Fault> {
+    ) -> Result<HttpResponse, Fault> {
         let silence = self.config.connect + self.config.stall;
         let mut work = std::pin::pin!(builder.send());
         let mut response = loop {
@@ -164,7 +164,7 @@ impl Client {
                 return Err(Fault::Lasting(too_large(url, exchange.max_bytes)));
             }
         }
-        Ok(Answer { status: status.as_u16(), headers, body })
+        Ok(HttpResponse { status: status.as_u16(), headers, body })
     }
 }
 

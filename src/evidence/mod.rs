@@ -47,7 +47,7 @@ pub use gate::GateRecord;
 pub use glance::{Glance, glance};
 pub use junit::{annotations, junit, junit_of_health, summary};
 pub use read::{Level, RunCheck, check};
-pub use recorder::{Limits, Recording};
+pub use recorder::{EvidenceLimits, Recording};
 pub use render::{aside, facts, markdown, millis, visible};
 pub use seal::Sealed;
 pub use stages::{StageRow, ladder};

@@ -23,7 +23,7 @@ use sha2::Digest as _;
 
 /// How much a run may leave behind. What goes beyond is counted, never kept, and shows in the manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct EvidenceLimits {
     pub file_bytes: u64,
     /// Bytes of all files together.
     pub total_bytes: u64,
@@ -33,7 +33,7 @@ pub struct Limits {
     pub event_bytes: usize,
 }
 
-impl Default for Limits {
+impl Default for EvidenceLimits {
     fn default() -> Self {
         Self {
             file_bytes: 64 << 20,
@@ -110,7 +110,7 @@ pub struct Recording {
     /// Noted and withheld, and no secret: it is worth nothing outside of this run.
     pub(super) sentinel: Mutex<Option<Secret>>,
     began: Instant,
-    limits: Limits,
+    limits: EvidenceLimits,
     state: Mutex<State>,
 }
 
@@ -123,7 +123,7 @@ impl Recording {
         fixture: &Name,
         draft: RunReport,
         clock: Arc<dyn Clock + Send>,
-        limits: Limits,
+        limits: EvidenceLimits,
     ) -> Result<Self> {
         let dir = RunDir::create(runs, fixture, &clock.now())?;
         Self::new(dir, draft, clock, limits)
@@ -134,7 +134,7 @@ impl Recording {
         dir: &Path,
         draft: RunReport,
         clock: Arc<dyn Clock + Send>,
-        limits: Limits,
+        limits: EvidenceLimits,
     ) -> Result<Self> {
         Self::new(RunDir::fresh(dir)?, draft, clock, limits)
     }
@@ -143,7 +143,7 @@ impl Recording {
         dir: RunDir,
         mut draft: RunReport,
         clock: Arc<dyn Clock + Send>,
-        limits: Limits,
+        limits: EvidenceLimits,
     ) -> Result<Self> {
         draft.run_directory = dir.path().display().to_string();
         let state = State {

@@ -41,10 +41,10 @@ fn now() -> Timestamp {
 }
 
 pub(crate) fn begin(dir: &Path) -> Recording {
-    begin_within(dir, Limits::default())
+    begin_within(dir, EvidenceLimits::default())
 }
 
-fn begin_within(dir: &Path, limits: Limits) -> Recording {
+fn begin_within(dir: &Path, limits: EvidenceLimits) -> Recording {
     let draft = RunReport::draft("toy", "fake", &now());
     let clock = Arc::new(FixedClock(now()));
     Recording::begin(dir, &"toy".parse().unwrap(), draft, clock, limits).unwrap()

@@ -22,20 +22,20 @@ pub(super) const PACKAGE_BYTES: u64 = 512 << 20;
 
 /// What an honest archive stays below.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ArchiveLimits {
     pub entries: u64,
     /// Bytes of all files together.
     pub unpacked: u64,
-    /// Unpacked bytes for each packed one; applies above [`Limits::RATIO_FLOOR`].
+    /// Unpacked bytes for each packed one; applies above [`ArchiveLimits::RATIO_FLOOR`].
     pub ratio: u64,
 }
 
-impl Limits {
+impl ArchiveLimits {
     /// Unpacked size up to which the ratio is not looked at: small files of zeros are common and harmless.
     pub const RATIO_FLOOR: u64 = 64 << 20;
 }
 
-impl Default for Limits {
+impl Default for ArchiveLimits {
     /// The largest package seen in a provider's lock has some 6,000 files and 100 MB; a single deflate stream cannot
     /// exceed 1032:1 and source code stays below 20:1.
     fn default() -> Self {
@@ -64,12 +64,13 @@ pub fn unpack(
     packed: impl Read,
     packed_len: u64,
     top: Top<'_>,
-    limits: Limits,
+    limits: ArchiveLimits,
     place: &str,
     sink: &mut dyn Sink,
 ) -> Result<u64> {
-    let budget =
-        limits.unpacked.min(packed_len.saturating_mul(limits.ratio).max(Limits::RATIO_FLOOR));
+    let budget = limits
+        .unpacked
+        .min(packed_len.saturating_mul(limits.ratio).max(ArchiveLimits::RATIO_FLOOR));
     // The tar headers and padding count too: 1 KiB an entry is more than they take.
     let stream_cap = budget.saturating_add(limits.entries.saturating_mul(1024));
     let mut packed = io::BufReader::with_capacity(64 << 10, packed);
@@ -96,7 +97,12 @@ struct Unpacker<'a> {
 
 impl Unpacker<'_> {
     /// Takes every entry, and gives back the stream with what follows them.
-    fn archive<R: Read>(&mut self, stream: R, limits: Limits, sink: &mut dyn Sink) -> Result<R> {
+    fn archive<R: Read>(
+        &mut self,
+        stream: R,
+        limits: ArchiveLimits,
+        sink: &mut dyn Sink,
+    ) -> Result<R> {
         let place = self.place;
         let mut archive = tar::Archive::new(stream);
         let broken = |err| broken(place, err);
@@ -341,7 +347,7 @@ mod tests {
 
     fn list_gz(packed: &[u8], top: Top<'_>) -> Result<Listing> {
         let mut out = Listing::default();
-        unpack(packed, packed.len() as u64, top, Limits::default(), "t.tgz", &mut out)?;
+        unpack(packed, packed.len() as u64, top, ArchiveLimits::default(), "t.tgz", &mut out)?;
         Ok(out)
     }
 
@@ -358,7 +364,7 @@ mod tests {
         let root = std::fs::File::open(dir.path()).unwrap();
         let (packed, mut sink) = (gz(&tar(entries)), DirSink::new(&root, "t"));
         let len = packed.len() as u64;
-        unpack(&packed[..], len, Top::Any, Limits::default(), "t", &mut sink)
+        unpack(&packed[..], len, Top::Any, ArchiveLimits::default(), "t", &mut sink)
     }
 
     #[test]
@@ -486,7 +492,7 @@ mod tests {
         let many: Vec<_> = (0..50).map(|i| format!("p/{i}")).collect();
         let many: Vec<_> = many.iter().map(|n| (b'0', n.as_str(), "", &b""[..])).collect();
         let packed = gz(&tar(&many));
-        let limits = Limits { entries: 49, ..Limits::default() };
+        let limits = ArchiveLimits { entries: 49, ..ArchiveLimits::default() };
         let err = unpack(&packed[..], 100, Top::Any, limits, "t", &mut Listing::default());
         assert_eq!(err.unwrap_err().reason(), Reason::HostileArchive);
     }
@@ -499,7 +505,7 @@ mod tests {
         let packed = gz(&tar(&[(b'0', "p/d/e/a", "", b"abc"), (b'0', "p/d/b", "", b"")]));
         let root = std::fs::File::open(dir.path()).unwrap();
         let go = |sink: &mut DirSink<'_>| {
-            unpack(&packed[..], packed.len() as u64, Top::Any, Limits::default(), "t", sink)
+            unpack(&packed[..], packed.len() as u64, Top::Any, ArchiveLimits::default(), "t", sink)
         };
         assert_eq!(go(&mut DirSink::new(&root, "x")).unwrap(), 2);
         assert_eq!(std::fs::read(dir.path().join("d/e/a")).unwrap(), b"abc");

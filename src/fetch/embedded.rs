@@ -1,7 +1,7 @@
 //! Sources inside admit: a commit made of files, in memory.
 
 use crate::error::{Error, Reason, Result};
-use crate::git::id::{Kind, Oid};
+use crate::git::id::{ObjectKind, Oid};
 use crate::git::object::{Objects, verify};
 use crate::git::write::{ObjectSet, Row};
 use crate::record::ids::{CommitId, RelPath};
@@ -39,7 +39,7 @@ impl Embedded {
 }
 
 impl Objects for Embedded {
-    fn read(&self, id: Oid, kind: Kind) -> Result<Vec<u8>> {
+    fn read(&self, id: Oid, kind: ObjectKind) -> Result<Vec<u8>> {
         let (found, data) = self.objects.0.get(&id).ok_or_else(|| {
             Error::new(Reason::RevNotInRemote, "the commit is not in the embedded source")
                 .at(format!("embedded:{}", self.name))

@@ -15,7 +15,7 @@ use super::submodules::{RECORD, Submodules};
 use crate::error::{Error, Reason, Result};
 use crate::git::confined::Confined;
 use crate::git::dir::{head, object_dir};
-use crate::git::id::{Kind, Oid};
+use crate::git::id::{ObjectKind, Oid};
 use crate::git::object::{self, Objects};
 use crate::git::smart::{self, Want};
 use crate::git::write;
@@ -94,7 +94,7 @@ impl<'a> Fetcher<'a> {
                 .found(err.found_value().unwrap_or_default()),
             _ => err,
         })?;
-        let raw = objects.read(Oid::parse(locked.rev.as_str())?, Kind::Commit)?;
+        let raw = objects.read(Oid::parse(locked.rev.as_str())?, ObjectKind::Commit)?;
         self.put_submodules(files.nar(), &submodules)?;
         self.store.record_put(RECORD.0, files.nar(), RECORD.1, &raw)?;
         Ok(Source {
@@ -134,7 +134,7 @@ impl<'a> Fetcher<'a> {
         let Some(nar) = nar_of(locked) else { return Ok(None) };
         let Some(raw) = self.store.record_get(RECORD.0, nar, RECORD.1)? else { return Ok(None) };
         // Two commits can have the same files; then the other one is fetched.
-        if Oid::of(Kind::Commit, &raw).to_string() != locked.rev.as_str() {
+        if Oid::of(ObjectKind::Commit, &raw).to_string() != locked.rev.as_str() {
             return Ok(None);
         }
         let Some(commit) = object::parse_commit(&raw) else { return Ok(None) };
@@ -245,15 +245,15 @@ fn hash_tree(
             }
         } else if kind.is_symlink() {
             let target = dir.read_link_contents(entry.file_name()).map_err(fail)?;
-            ("120000", Oid::of(Kind::Blob, target.as_os_str().as_encoded_bytes()))
+            ("120000", Oid::of(ObjectKind::Blob, target.as_os_str().as_encoded_bytes()))
         } else {
             let mut file = entry.open().map_err(fail)?;
             let executable = file.metadata().map_err(fail)?.permissions().mode() & 0o100 != 0;
             let mut data = Vec::new();
             file.read_to_end(&mut data).map_err(fail)?;
-            (if executable { "100755" } else { "100644" }, Oid::of(Kind::Blob, &data))
+            (if executable { "100755" } else { "100644" }, Oid::of(ObjectKind::Blob, &data))
         };
         entries.push((mode, name, id));
     }
-    Ok(Some(Oid::of(Kind::Tree, &write::tree(entries))))
+    Ok(Some(Oid::of(ObjectKind::Tree, &write::tree(entries))))
 }

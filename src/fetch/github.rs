@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 
 use super::Fetcher;
 use super::archive::PACKAGE_BYTES;
-use crate::download::client::{OnBytes, Request};
+use crate::download::client::{HttpRequest, OnBytes};
 use crate::error::{Error, Reason, Result};
 use crate::git::object::{self, Item, Mode, Objects};
 use crate::git::smart::Want;
@@ -71,7 +71,7 @@ impl Fetcher<'_> {
         }
         let url = format!("https://api.github.com/repos/{owner}/{repository}/tarball/{reference}");
         let url = self.mirrors.apply(&url);
-        let mut request = Request::get(&url, PACKAGE_BYTES);
+        let mut request = HttpRequest::get(&url, PACKAGE_BYTES);
         request.redirect_hosts = &TARBALL_HOSTS;
         let algorithm = [integrity.map_or(Algorithm::Sha512, Digest::algorithm)];
         let writer = self

@@ -10,7 +10,7 @@ use super::github::Hosted;
 use super::installed::Local;
 use super::packages::{Origin, Tarball, Wanted};
 use super::within;
-use crate::bun::lockfile::{Kind, Lockfile as BunLock, Package, Required};
+use crate::bun::lockfile::{BunLock, Package, Required, SourceKind};
 use crate::bun::patch::Patch;
 use crate::bun::select::Selection;
 use crate::error::{Error, Reason, Result};
@@ -171,7 +171,8 @@ impl Fetcher<'_> {
             let integrity = match given {
                 Some(integrity) => integrity,
                 None => {
-                    let own = package.kind == Kind::Tarball && !is_address(&package.resolution);
+                    let own =
+                        package.kind == SourceKind::Tarball && !is_address(&package.resolution);
                     let file = match own {
                         true => self.tarball_of_the_source(&source, project, package, None)?,
                         false => {
@@ -194,7 +195,7 @@ impl Fetcher<'_> {
         lock: &BunLock,
         mut accepted: BTreeMap<String, Sri>,
     ) -> Result<BTreeMap<String, Sri>> {
-        for package in lock.packages.values().filter(|one| one.kind == Kind::Git) {
+        for package in lock.packages.values().filter(|one| one.kind == SourceKind::Git) {
             let Some((url, commit)) = package.commit() else { continue };
             if accepted.contains_key(&package.key) {
                 continue;
@@ -214,7 +215,7 @@ impl Fetcher<'_> {
 /// [`Reason::PackageKind`] where a package is a link and Bun cannot make it.
 fn no_links<'a>(plan: &Plan, mut rows: impl Iterator<Item = &'a Package>) -> Result<()> {
     let old = plan.bun_version.starts_with("1.3.");
-    let Some(package) = rows.find(|package| old && package.kind == Kind::Link) else {
+    let Some(package) = rows.find(|package| old && package.kind == SourceKind::Link) else {
         return Ok(());
     };
     let what = format!("Bun 1.3 makes no link for the package \"{}\"", package.key);
@@ -233,7 +234,8 @@ impl Fetcher<'_> {
         plan: &Plan,
         selected: &[(Package, Digest)],
     ) -> Result<()> {
-        for (package, digest) in selected.iter().filter(|(one, _)| one.kind == Kind::Tarball) {
+        for (package, digest) in selected.iter().filter(|(one, _)| one.kind == SourceKind::Tarball)
+        {
             if !plan.bun_version.starts_with("1.3.") {
                 return Err(Error::new(
                     Reason::PackageKind,
@@ -338,18 +340,18 @@ pub fn locked_packages(bun_lock: &BunLock, locked: &Locked) -> Result<Vec<Locked
 /// Where a package's tarball comes from.
 fn origin(package: &Package) -> Origin {
     match (&package.kind, &package.registry_url) {
-        (Kind::Github { owner, repo, reference }, _) => Origin::Github(Hosted {
+        (SourceKind::Github { owner, repo, reference }, _) => Origin::Github(Hosted {
             owner: owner.clone(),
             repository: repo.clone(),
             reference: reference.clone(),
             tag: package.bun_tag.clone().unwrap_or_default(),
         }),
-        (Kind::Git, _) => match package.commit() {
+        (SourceKind::Git, _) => match package.commit() {
             Some((url, commit)) => Origin::Commit { url, commit },
             // Refused before; no registry has it.
             None => Origin::Url(package.resolution.clone()),
         },
-        (Kind::Tarball, _) => Origin::Url(package.resolution.clone()),
+        (SourceKind::Tarball, _) => Origin::Url(package.resolution.clone()),
         (_, Some(url)) => Origin::Url(url.clone()),
         _ => Origin::Registry,
     }

@@ -10,8 +10,8 @@ use rustix::io::Errno;
 
 use crate::bun::cache;
 use crate::bun::install::{Difference, compare};
-use crate::bun::lockfile::{Lockfile, Package, Required};
-use crate::bun::tree::{File, Found, Tree, Unpacked};
+use crate::bun::lockfile::{BunLock, Package, Required};
+use crate::bun::tree::{File, Tree, TreeEntry, Unpacked};
 use crate::error::{Error, Reason, Result};
 use crate::record::lockfile::Linker;
 use crate::store::open_dir;
@@ -100,7 +100,7 @@ impl Seeded {
 pub fn differences(
     source: &impl AsFd,
     place: &str,
-    lock: &Lockfile,
+    lock: &BunLock,
     packages: &[Required<'_>],
     seeded: &Seeded,
     linker: Linker,
@@ -116,7 +116,7 @@ pub fn differences(
 pub fn require_equal(
     source: &impl AsFd,
     place: &str,
-    lock: &Lockfile,
+    lock: &BunLock,
     packages: &[Required<'_>],
     seeded: &Seeded,
     linker: Linker,
@@ -157,7 +157,7 @@ pub fn list(source: &impl AsFd, place: &str, dirs: &[String], seeded: &Seeded) -
                     break;
                 }
                 Err(Errno::NOTDIR | Errno::LOOP) => {
-                    walk.tree.insert(walk.path.clone(), Found::Other("not a directory"));
+                    walk.tree.insert(walk.path.clone(), TreeEntry::Other("not a directory"));
                     whole = false;
                     break;
                 }
@@ -220,21 +220,26 @@ impl Walk<'_> {
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(dir, name, Vec::new())
                     .map_err(|err| self.fail("read a link", err))?;
-                Found::Link(String::from_utf8_lossy(target.to_bytes()).into_owned())
+                TreeEntry::Link(String::from_utf8_lossy(target.to_bytes()).into_owned())
             }
-            _ => Found::Other("neither file, directory nor link"),
+            _ => TreeEntry::Other("neither file, directory nor link"),
         };
         self.tree.insert(self.path.clone(), found);
         Ok(())
     }
 
-    fn file(&mut self, dir: BorrowedFd<'_>, name: &std::ffi::CStr, stat: &Stat) -> Result<Found> {
+    fn file(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        name: &std::ffi::CStr,
+        stat: &Stat,
+    ) -> Result<TreeEntry> {
         if stat.st_mode & 0o7000 != 0 {
-            return Ok(Found::Other("a file with set-user-id, set-group-id or sticky bit"));
+            return Ok(TreeEntry::Other("a file with set-user-id, set-group-id or sticky bit"));
         }
         let executable = stat.st_mode & 0o111 != 0;
         if let Some(digest) = self.known.get(&Untouched::of(stat)) {
-            return Ok(Found::File { digest: *digest, executable });
+            return Ok(TreeEntry::File { digest: *digest, executable });
         }
         // Not waiting: it may have become a pipe since.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -242,13 +247,13 @@ impl Walk<'_> {
             .map_err(|err| self.fail("open", err))?;
         let now = rustix::fs::fstat(&fd).map_err(|err| self.fail("look at", err))?;
         if Untouched::of(&now) != Untouched::of(stat) {
-            return Ok(Found::Other("a file that changes while it is read"));
+            return Ok(TreeEntry::Other("a file that changes while it is read"));
         }
         let mut hasher = blake3::Hasher::new();
         hasher
             .update_reader(std::fs::File::from(fd))
             .map_err(|err| Error::io("read", format!("{}/{}", self.place, self.path), err))?;
-        Ok(Found::File { digest: hasher.finalize(), executable })
+        Ok(TreeEntry::File { digest: hasher.finalize(), executable })
     }
 
     fn fail(&self, what: &str, err: Errno) -> Error {

@@ -11,7 +11,7 @@ use super::archive::PACKAGE_BYTES;
 use super::github::Hosted;
 use super::mirror::local_path;
 use super::parallel::each;
-use crate::download::client::{OnBytes, Request};
+use crate::download::client::{HttpRequest, OnBytes};
 use crate::error::{Error, Reason, Result};
 use crate::host;
 use crate::record::ids::{Algorithm, CommitId, Digest};
@@ -246,7 +246,7 @@ impl Fetcher<'_> {
                 .map_err(io)?;
             writer
         } else {
-            let mut request = Request::get(&place, PACKAGE_BYTES).told(self.progress);
+            let mut request = HttpRequest::get(&place, PACKAGE_BYTES).told(self.progress);
             request.redirect_hosts = &RELEASE_HOSTS;
             let on_bytes = |done: u64, of: Option<u64>| self.progress.bytes(done, of);
             self.client.fetch(&request, || self.store.writer_with(&algorithm), &on_bytes)?
@@ -265,7 +265,7 @@ impl Fetcher<'_> {
         on_bytes: OnBytes<'_>,
     ) -> Result<StoredFile> {
         let place = self.mirrors.apply(url);
-        let mut request = Request::get(&place, max_bytes).told(self.progress);
+        let mut request = HttpRequest::get(&place, max_bytes).told(self.progress);
         request.authorization = self.npm.authorization(&place);
         let algorithm = [integrity.map_or(Algorithm::Sha512, Digest::algorithm)];
         let writer =

@@ -8,8 +8,8 @@ use serde::de::{Deserialize as _, DeserializeSeed, Deserializer, IgnoredAny, Map
 use serde_json::Value;
 
 use super::Fetcher;
-use super::archive::{self, Limits, Top};
-use crate::download::client::Request;
+use super::archive::{self, ArchiveLimits, Top};
+use crate::download::client::HttpRequest;
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::{Algorithm, Digest, RelPath, Sha256, Sri};
 use crate::record::lockfile::{BunPackage, BunToolchain, Platform};
@@ -43,7 +43,14 @@ impl Fetcher<'_> {
         let mut packed = self.published_tarball(&package, version, &integrity)?;
         let mut sink = ProgramDigest(None);
         let size = packed.size();
-        archive::unpack(packed.file(), size, Top::Any, Limits::default(), &package, &mut sink)?;
+        archive::unpack(
+            packed.file(),
+            size,
+            Top::Any,
+            ArchiveLimits::default(),
+            &package,
+            &mut sink,
+        )?;
         let binary_sha256 = sink.0.as_ref().and_then(Sha256::from_digest).ok_or_else(|| {
             Error::new(Reason::HostileArchive, "the package holds no Bun")
                 .at(package.clone())
@@ -67,7 +74,7 @@ impl Fetcher<'_> {
         self.npm.tarball_url(package, version.unwrap_or("0"))?;
         let url = format!("{}{}", self.npm.registry_for(package), package.replace('/', "%2f"));
         self.progress.stage("lock", &format!("{package} {}", version.unwrap_or("latest")));
-        let mut request = Request::get(&url, METADATA_BYTES).told(self.progress);
+        let mut request = HttpRequest::get(&url, METADATA_BYTES).told(self.progress);
         request.authorization = self.npm.authorization(&url);
         let bytes = self.client.fetch_bytes(&request)?;
         // Each value but the first follows one of these.

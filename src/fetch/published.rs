@@ -4,7 +4,7 @@
 use std::io::Read;
 
 use super::Fetcher;
-use super::archive::{self, Limits, PACKAGE_BYTES, Top};
+use super::archive::{self, ArchiveLimits, PACKAGE_BYTES, Top};
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::{Algorithm, RelPath, Sri};
 use crate::record::lockfile::PublishedFile;
@@ -78,7 +78,7 @@ impl Fetcher<'_> {
 
 fn unpack(tarball: &mut StoredFile, place: &str, sink: &mut dyn Sink) -> Result<u64> {
     let size = tarball.size();
-    archive::unpack(tarball.file(), size, Top::Any, Limits::default(), place, sink)
+    archive::unpack(tarball.file(), size, Top::Any, ArchiveLimits::default(), place, sink)
 }
 
 fn listed(paths: &[RelPath]) -> String {

@@ -10,12 +10,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use blake3::Hash;
 use rustix::fs::AtFlags;
 
-use super::archive::{Limits, Top, unpack};
+use super::archive::{ArchiveLimits, Top, unpack};
 use super::installed::{Seeded, Untouched};
 use super::packages::Tarball;
 use super::parallel::each;
 use crate::bun::cache::{self, CacheEntry, TAG_FILE};
-use crate::bun::lockfile::{Kind, Package, Required};
+use crate::bun::lockfile::{Package, Required, SourceKind};
 use crate::bun::manifest;
 use crate::bun::tree::File;
 use crate::error::{Error, Reason, Result};
@@ -112,7 +112,7 @@ impl Job<'_> {
             manifest: None,
         };
         let top = match self.package.kind {
-            Kind::Github { .. } | Kind::Git => {
+            SourceKind::Github { .. } | SourceKind::Git => {
                 Top::Exactly(self.entry.tag.as_deref().unwrap_or_default())
             }
             _ => Top::Any,
@@ -120,7 +120,7 @@ impl Job<'_> {
         let name = format!("{} {}", self.package.name, self.package.resolution);
         self.tarball.read(|file| {
             let packed = Positioned { file, at: 0 };
-            unpack(packed, self.tarball.size(), top, Limits::default(), &name, &mut sink)
+            unpack(packed, self.tarball.size(), top, ArchiveLimits::default(), &name, &mut sink)
         })?;
         manifest::require_same(self.package, sink.manifest.as_deref())?;
         if let Some(tag) = &self.entry.tag {
@@ -256,7 +256,7 @@ mod tests {
     use super::super::installed;
     use super::*;
     use crate::bun::install::{Difference, What};
-    use crate::bun::lockfile::Lockfile;
+    use crate::bun::lockfile::BunLock;
     use crate::record::ids::Algorithm;
     use crate::store::Store;
     use std::fs::Permissions;
@@ -315,7 +315,7 @@ mod tests {
     /// A source with four packages, its seeded cache, and the tree that Bun makes of them.
     struct Build {
         dir: tempfile::TempDir,
-        lock: Lockfile,
+        lock: BunLock,
         tarballs: BTreeMap<Digest, Tarball>,
         seeded: Seeded,
     }
@@ -358,7 +358,7 @@ mod tests {
                 sri("package", &[("c.js", 0o644, "2"), ("package.json", 0o644, b2)]),
                 sri(top, &[("index.js", 0o644, "g")]),
             );
-            let lock = Lockfile::parse(text.as_bytes(), "bun.lock").unwrap();
+            let lock = BunLock::parse(text.as_bytes(), "bun.lock").unwrap();
             std::fs::create_dir(dir.path().join("cache")).unwrap();
             std::fs::create_dir(dir.path().join("source")).unwrap();
             let cache = std::fs::File::open(dir.path().join("cache")).unwrap();
@@ -436,6 +436,11 @@ mod tests {
         assert_eq!(build.differences(), []);
         let files: usize = build.seeded.by_dir.values().map(Vec::len).sum();
         assert_eq!((files, build.seeded.by_dir.len()), (8, 4));
+        let unpacked = build.seeded.by_dir.iter().flat_map(|(dir, files)| {
+            files.iter().map(move |file| Path::new("cache").join(dir).join(&file.path))
+        });
+        let bytes = unpacked.map(|path| build.dir.path().join(path).metadata().unwrap().len());
+        assert_eq!(build.seeded.bytes, bytes.sum::<u64>());
         let cache = build.dir.path().join("cache");
         let tag = std::fs::read_to_string(cache.join("@GH@o-r-abc1234@@@1/.bun-tag")).unwrap();
         assert_eq!(tag, GITHUB);
@@ -484,7 +489,7 @@ mod tests {
                 r#"{{"lockfileVersion": 1, "workspaces": {{"": {{"dependencies": {{"a": "1"}}}}}},
                 "packages": {{"a": ["a@1.0.0", "", {{}}, "{sri}"]}}}}"#
             );
-            let lock = Lockfile::parse(text.as_bytes(), "bun.lock").unwrap();
+            let lock = BunLock::parse(text.as_bytes(), "bun.lock").unwrap();
             let required = lock.require_strong(lock.packages.values(), &BTreeMap::new()).unwrap();
             let tarballs = BTreeMap::from([(file.digest().clone(), Tarball::open(file).unwrap())]);
             std::fs::create_dir(dir.path().join("cache")).unwrap();

@@ -9,7 +9,7 @@ use cap_std::fs::Dir;
 use super::Fetcher;
 use crate::bun::origin;
 use crate::error::{Error, Reason, Result};
-use crate::git::id::{Kind, Oid};
+use crate::git::id::{ObjectKind, Oid};
 use crate::git::object;
 use crate::git::smart::Want;
 use crate::git::write;
@@ -39,10 +39,10 @@ impl Submodule {
     /// Whether files with this tree are those of its commit.
     pub(super) fn is(&self, tree: Oid) -> bool {
         let Some(raw) = &self.raw else {
-            return tree == Oid::of(Kind::Tree, &write::tree(Vec::new()));
+            return tree == Oid::of(ObjectKind::Tree, &write::tree(Vec::new()));
         };
         let named = object::parse_commit(raw).map(|commit| commit.tree.to_string());
-        Oid::of(Kind::Commit, raw).to_string() == self.commit.as_str()
+        Oid::of(ObjectKind::Commit, raw).to_string() == self.commit.as_str()
             && named == Some(tree.to_string())
     }
 }
@@ -127,7 +127,7 @@ impl Fetcher<'_> {
         let place = self.mirrors.apply(url);
         let repository = self.repository(url, &place, Want::Commit(commit))?;
         let objects = repository.objects();
-        let raw = objects.read(Oid::parse(commit.as_str())?, Kind::Commit)?;
+        let raw = objects.read(Oid::parse(commit.as_str())?, ObjectKind::Commit)?;
         let found = object::commit(objects, commit)?;
         let dir = root.open_dir(at).map_err(|err| Error::io("open", at, err))?;
         let inside = object::export(objects, &found.tree, &mut DirSink::new(&dir, at))?;

@@ -7,7 +7,7 @@ use cap_std::fs::{Dir, PermissionsExt as _};
 use super::installed::{Local, Seeded};
 use super::seed::digests;
 use crate::bun::cache;
-use crate::bun::lockfile::{Kind, Package};
+use crate::bun::lockfile::{Package, SourceKind};
 use crate::bun::origin::join;
 use crate::bun::patch::{self, Files, Patch};
 use crate::bun::tree::File;
@@ -30,7 +30,7 @@ pub fn directories<'a>(
 ) -> Result<Vec<Local>> {
     let tree = source.dir()?;
     let mut out = Vec::new();
-    for package in packages.into_iter().filter(|package| package.kind == Kind::File) {
+    for package in packages.into_iter().filter(|package| package.kind == SourceKind::File) {
         let mut local = Local { package: package.clone(), files: Vec::new(), links: Vec::new() };
         let at = package.directory(project).unwrap_or_default();
         let dir = tree.open_dir(&at).map_err(|err| Error::io("open", &at, err))?;

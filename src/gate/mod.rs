@@ -9,10 +9,10 @@ mod request;
 mod tests;
 
 pub use refuse::Refusal;
-pub use request::{Flags, Request, VARIABLES, from_old_variables, malformed_class};
+pub use request::{Flags, RunRequest, VARIABLES, from_old_variables, malformed_class};
 
 use crate::check::launch::Launch;
-use crate::check::{self, Check, Engine, Facts, Policy, Purpose};
+use crate::check::{self, Check, CheckPolicy, Engine, Facts, Purpose};
 use crate::record::admission::ModelAdmission;
 use crate::record::finding::{Finding, State};
 
@@ -39,12 +39,12 @@ pub struct Decision {
 }
 
 /// Decides. Pure: the same facts and policy give the same decision.
-pub fn decide(facts: &Facts, policy: &Policy) -> Decision {
+pub fn decide(facts: &Facts, policy: &CheckPolicy) -> Decision {
     decide_but(None, facts, policy)
 }
 
 /// As [`decide`], with one check switched off: for the tests of this module, which show that each one is missed.
-fn decide_but(off: Option<Check>, facts: &Facts, policy: &Policy) -> Decision {
+fn decide_but(off: Option<Check>, facts: &Facts, policy: &CheckPolicy) -> Decision {
     let findings = check::check_but(off, facts, policy);
     let holds = |(check, finding): (&Check, &Finding)| match finding.state {
         State::Ok => true,
@@ -57,7 +57,7 @@ fn decide_but(off: Option<Check>, facts: &Facts, policy: &Policy) -> Decision {
 }
 
 /// The admitted run, if every value that it consists of is known.
-fn admitted(facts: &Facts, policy: &Policy) -> Option<Admitted> {
+fn admitted(facts: &Facts, policy: &CheckPolicy) -> Option<Admitted> {
     match policy.purpose {
         Purpose::Verify { .. } => None,
         Purpose::Run { engine: Engine::Fake, .. } => Some(Admitted { provider: None }),

@@ -63,7 +63,7 @@ impl fmt::Debug for Endpoint {
 
 /// What was asked for; nothing is filled in that nobody asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Request {
+pub struct RunRequest {
     /// The flags, with what the variables say in their place.
     pub flags: Flags,
     /// The endpoint, from the environment.
@@ -118,7 +118,7 @@ fn agree<T: PartialEq + fmt::Display>(
 /// # Errors
 /// [`Reason::RequestRefused`] where a variable is set and empty, a flag and a variable disagree, only half of the
 /// model is named, `ALLOW_CASE` or the bridge's variable is anything but 1, or the stage is not 2.
-pub fn from_old_variables(env: &BTreeMap<String, String>, flags: Flags) -> Result<Request> {
+pub fn from_old_variables(env: &BTreeMap<String, String>, flags: Flags) -> Result<RunRequest> {
     let get = |name: &'static str| match env.get(name).map(String::as_str) {
         Some("") => Err(refuse("a variable is set and empty")
             .at(name)
@@ -225,7 +225,7 @@ pub fn from_old_variables(env: &BTreeMap<String, String>, flags: Flags) -> Resul
         timeout: timeout.map(Duration::from_secs),
         ..flags
     };
-    Ok(Request {
+    Ok(RunRequest {
         flags,
         endpoint: text("CTO_HARNESS_CASE_LOCAL_BASE_URL")?.map(Endpoint),
         bridge_claimed: is_one("CTO_HARNESS_CASE_OPENAI_CODEX_AUTH_BRIDGE")?,
@@ -236,7 +236,7 @@ pub fn from_old_variables(env: &BTreeMap<String, String>, flags: Flags) -> Resul
 mod tests {
     use super::*;
 
-    fn ask(pairs: &[(&str, &str)], flags: Flags) -> Result<Request> {
+    fn ask(pairs: &[(&str, &str)], flags: Flags) -> Result<RunRequest> {
         let env = pairs
             .iter()
             .map(|(k, v)| (format!("CTO_HARNESS_{k}"), (*v).to_owned()))
@@ -265,6 +265,7 @@ mod tests {
         assert_eq!(request.flags.engine, Some(Engine::Provider));
         let (file, binary) = (&request.flags.admission_file, &request.flags.binary);
         assert_eq!((file.as_deref(), binary.as_deref()), (Some("/a.json"), Some("/b")));
+        assert!(format!("{request:?}").contains("withheld"));
         assert_eq!((request.flags.stage, request.bridge_claimed), (Some(2), true));
         assert_eq!(request.flags.timeout, Some(Duration::from_secs(90)));
         assert_eq!(request.endpoint.as_ref().unwrap().reveal(), "http://h.test/v1");
@@ -273,7 +274,7 @@ mod tests {
 
     #[test]
     fn nothing_asked_is_nothing_chosen() {
-        assert_eq!(ask(&[], Flags::default()).unwrap(), Request::default());
+        assert_eq!(ask(&[], Flags::default()).unwrap(), RunRequest::default());
     }
 
     #[test]

@@ -102,13 +102,13 @@ fn without_the_probe_nothing_is_admitted() {
     let mut facts = good();
     facts.probe = Found::Unknown;
     let purpose = Purpose::Run { engine: Engine::Provider, probe: false };
-    let decision = decide(&facts, &Policy { purpose, ..policy() });
+    let decision = decide(&facts, &CheckPolicy { purpose, ..policy() });
     assert!(decision.holds_as_far_as_asked());
     assert!(decision.admitted.is_none());
     assert_eq!(decision.kind(), Some(Kind::Refused));
     // It is the one check that is left out.
     for (facts, check, ..) in departures() {
-        let decision = decide(&facts, &Policy { purpose, ..policy() });
+        let decision = decide(&facts, &CheckPolicy { purpose, ..policy() });
         let left_out = check == Check::ResponseShape;
         assert_eq!(decision.holds_as_far_as_asked(), left_out, "{check:?}");
     }
@@ -117,7 +117,7 @@ fn without_the_probe_nothing_is_admitted() {
 #[test]
 fn the_fake_engine_needs_its_own_checks_only() {
     let purpose = Purpose::Run { engine: Engine::Fake, probe: true };
-    let policy = Policy { purpose, ..policy() };
+    let policy = CheckPolicy { purpose, ..policy() };
     let full = good();
     let facts = Facts {
         request: full.request,
@@ -138,7 +138,7 @@ fn the_fake_engine_needs_its_own_checks_only() {
 #[test]
 fn verify_admits_nothing() {
     let purpose = Purpose::Verify { deep: false, model: true };
-    assert!(decide(&good(), &Policy { purpose, contract: None }).admitted.is_none());
+    assert!(decide(&good(), &CheckPolicy { purpose, contract: None }).admitted.is_none());
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn each_check_is_told_in_these_words() {
     let mut lines = String::new();
     for (facts, check) in departures.chain(told()) {
         let verify =
-            Policy { purpose: Purpose::Verify { deep: true, model: true }, contract: None };
+            CheckPolicy { purpose: Purpose::Verify { deep: true, model: true }, contract: None };
         let policy = if policy().decides_a_start(check) { policy() } else { verify };
         let decision = decide(&facts, &policy);
         let at = Check::ALL.iter().position(|other| *other == check).unwrap();

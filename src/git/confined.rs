@@ -16,7 +16,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use rustix::fs::{CWD, Mode, OFlags};
 
 use super::dir::{ObjectDir, SOURCE, borrowed};
-use super::id::{Kind, Oid};
+use super::id::{ObjectKind, Oid};
 use super::object::{Objects, absent, verify};
 use super::pack::Fault;
 use crate::error::{Error, Reason, Result};
@@ -221,7 +221,7 @@ impl Confined {
 }
 
 impl Objects for Confined {
-    fn read(&self, id: Oid, kind: Kind) -> Result<Vec<u8>> {
+    fn read(&self, id: Oid, kind: ObjectKind) -> Result<Vec<u8>> {
         let what = || format!("{kind} {id}");
         let answer = self.ask(letter(kind), &id.to_string(), SOURCE.object);
         match answer.map_err(|err| err.expected(what()))? {
@@ -234,12 +234,12 @@ impl Objects for Confined {
     }
 }
 
-fn letter(kind: Kind) -> u8 {
+fn letter(kind: ObjectKind) -> u8 {
     match kind {
-        Kind::Commit => b'c',
-        Kind::Tree => b't',
-        Kind::Blob => b'b',
-        Kind::Tag => b'g',
+        ObjectKind::Commit => b'c',
+        ObjectKind::Tree => b't',
+        ObjectKind::Blob => b'b',
+        ObjectKind::Tag => b'g',
     }
 }
 

@@ -11,16 +11,17 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::ZlibDecoder;
 use rustix::fs::{CWD, Dir, Mode, OFlags};
 
-use super::id::{Kind, Oid};
+use super::id::{ObjectKind, Oid};
 use super::object::{Objects, absent, verify};
-use super::pack::{Budget, Fault, Limits, Pack, whole};
+use super::pack::{Budget, Fault, Pack, PackLimits, whole};
 use crate::error::{Error, Reason, Result};
 use crate::host::open_regular;
 use crate::record::ids::CommitId;
 use crate::store::open_dir;
 
 /// Of a source: GitHub takes no file above 100 MB, and the objects of a real one are some 20 times as large as its packs.
-pub(super) const SOURCE: Limits = Limits { object: 100 << 20, work: 256 << 20, per_byte: 256 };
+pub(super) const SOURCE: PackLimits =
+    PackLimits { object: 100 << 20, work: 256 << 20, per_byte: 256 };
 /// Most object directories that borrow from each other, packs in one, and names looked at in a directory.
 const BORROWED: usize = 16;
 const PACKS: usize = 256;
@@ -45,7 +46,7 @@ impl ObjectDir {
     ///
     /// # Errors
     /// [`Reason::SourceMismatch`] for packs that git did not write.
-    pub fn alone(objects: OwnedFd, place: impl Into<String>, limits: Limits) -> Result<Self> {
+    pub fn alone(objects: OwnedFd, place: impl Into<String>, limits: PackLimits) -> Result<Self> {
         let place = place.into();
         Self::of(vec![objects], place.clone(), limits).map_err(|fault| unreadable(&place, fault))
     }
@@ -58,7 +59,11 @@ impl ObjectDir {
         Ok(Self { dirs: Vec::new(), packs: vec![pack], budget, place: String::new() })
     }
 
-    fn of(dirs: Vec<OwnedFd>, place: String, limits: Limits) -> std::result::Result<Self, Fault> {
+    fn of(
+        dirs: Vec<OwnedFd>,
+        place: String,
+        limits: PackLimits,
+    ) -> std::result::Result<Self, Fault> {
         let budget = Budget::new(limits);
         let mut packs = Vec::new();
         for dir in &dirs {
@@ -73,7 +78,8 @@ impl ObjectDir {
     pub(super) fn commits(&self, prefix: &str) -> std::result::Result<Vec<Oid>, Fault> {
         let mut commits = Vec::new();
         for id in self.named(prefix)? {
-            let commit = commits.len() < 2 && matches!(self.find(id)?, Some((Kind::Commit, _)));
+            let commit =
+                commits.len() < 2 && matches!(self.find(id)?, Some((ObjectKind::Commit, _)));
             if commit && !commits.contains(&id) {
                 commits.push(id);
             }
@@ -96,7 +102,10 @@ impl ObjectDir {
         Ok(found)
     }
 
-    pub(super) fn find(&self, id: Oid) -> std::result::Result<Option<(Kind, Vec<u8>)>, Fault> {
+    pub(super) fn find(
+        &self,
+        id: Oid,
+    ) -> std::result::Result<Option<(ObjectKind, Vec<u8>)>, Fault> {
         for pack in &self.packs {
             if let Some(at) = pack.find(id, &self.budget)? {
                 return pack.read(at, &self.budget).map(Some);
@@ -115,7 +124,7 @@ impl ObjectDir {
     }
 
     /// A loose object: `<kind> <size>`, a zero byte and the content, in one zlib stream.
-    fn loose(&self, file: File) -> std::result::Result<(Kind, Vec<u8>), Fault> {
+    fn loose(&self, file: File) -> std::result::Result<(ObjectKind, Vec<u8>), Fault> {
         let len = file.metadata()?.len();
         self.budget.grant(len);
         // Its bytes count too: a stream may be long and give little.
@@ -126,14 +135,14 @@ impl ObjectDir {
         let broken = || Fault::Damaged("not a loose object".into());
         let text = std::str::from_utf8(&head).map_err(|_| broken())?;
         let (kind, size) = text.trim_end_matches('\0').split_once(' ').ok_or_else(broken)?;
-        let kind = Kind::from_text(kind).ok_or_else(broken)?;
+        let kind = ObjectKind::from_text(kind).ok_or_else(broken)?;
         let size = size.parse().map_err(|_| broken())?;
         Ok((kind, whole(&mut stream, size, &self.budget)?))
     }
 }
 
 impl Objects for ObjectDir {
-    fn read(&self, id: Oid, kind: Kind) -> Result<Vec<u8>> {
+    fn read(&self, id: Oid, kind: ObjectKind) -> Result<Vec<u8>> {
         let what = || format!("{kind} {id}");
         match self.find(id) {
             Ok(Some((found, data))) => {

@@ -10,7 +10,7 @@ use crate::record::ids::CommitId;
 use crate::record::words;
 
 words! {
-    pub enum Kind {
+    pub enum ObjectKind {
         Commit = "commit",
         Tree = "tree",
         Blob = "blob",
@@ -23,7 +23,7 @@ pub struct Oid(pub(super) [u8; 20]);
 
 impl Oid {
     /// The name of this object.
-    pub fn of(kind: Kind, data: &[u8]) -> Self {
+    pub fn of(kind: ObjectKind, data: &[u8]) -> Self {
         let mut hash = Sha1::new();
         hash.update(format!("{kind} {}\0", data.len()));
         hash.update(data);

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use super::id::{Kind, Oid};
+use super::id::{ObjectKind, Oid};
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::{CommitId, ObjectId, RelPath};
 use crate::store::sink::{DirSink, Sink as _};
@@ -25,11 +25,17 @@ pub trait Objects {
     ///
     /// # Errors
     /// [`Reason::RevNotInRemote`] where it is not there, [`Reason::SourceMismatch`] where it is something else.
-    fn read(&self, id: Oid, kind: Kind) -> Result<Vec<u8>>;
+    fn read(&self, id: Oid, kind: ObjectKind) -> Result<Vec<u8>>;
 }
 
 /// Whether an object is the one asked for.
-pub(crate) fn verify(id: Oid, want: Kind, kind: Kind, data: &[u8], place: &str) -> Result<()> {
+pub(crate) fn verify(
+    id: Oid,
+    want: ObjectKind,
+    kind: ObjectKind,
+    data: &[u8],
+    place: &str,
+) -> Result<()> {
     let hash = Oid::of(kind, data);
     if hash == id && kind == want {
         return Ok(());
@@ -61,7 +67,7 @@ pub struct Commit {
 /// # Errors
 /// As [`Objects::read`]; [`Reason::SourceMismatch`] for a commit that cannot be parsed.
 pub fn commit(objects: &dyn Objects, id: &CommitId) -> Result<Commit> {
-    parse_commit(&objects.read(Oid::parse(id.as_str())?, Kind::Commit)?).ok_or_else(|| {
+    parse_commit(&objects.read(Oid::parse(id.as_str())?, ObjectKind::Commit)?).ok_or_else(|| {
         Error::new(Reason::SourceMismatch, "a commit that cannot be read").found(id.to_string())
     })
 }
@@ -110,7 +116,7 @@ pub fn tree(objects: &dyn Objects, id: Oid, place: &str) -> Result<Vec<TreeEntry
 
 /// The entries of a tree of at most `most` bytes, and its size.
 fn parsed(objects: &dyn Objects, id: Oid, place: &str, most: u64) -> Result<(Vec<TreeEntry>, u64)> {
-    let data = objects.read(id, Kind::Tree)?;
+    let data = objects.read(id, ObjectKind::Tree)?;
     if data.len() as u64 > most {
         return Err(Error::new(Reason::LimitHit, "the source has directories that are too large")
             .at(place.to_owned())
@@ -224,7 +230,7 @@ fn walk_below(
         } else if entry.mode == Mode::Commit {
             visit(&path, entry.id, Item::Submodule)?;
         } else {
-            let data = objects.read(entry.id, Kind::Blob)?;
+            let data = objects.read(entry.id, ObjectKind::Blob)?;
             left.bytes =
                 left.bytes.checked_sub(data.len() as u64).ok_or_else(|| limit("too many bytes"))?;
             visit(&path, entry.id, Item::Leaf(entry.mode, &data))?;

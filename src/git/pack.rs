@@ -1,6 +1,6 @@
 //! Packs, read with bounds: what a mirror, a server or an agent wrote decides neither how long nor how much memory.
 //!
-//! - Every size is compared with [`Limits`] before a byte of it is inflated: the size in an entry's head, and the size of
+//! - Every size is compared with [`PackLimits`] before a byte of it is inflated: the size in an entry's head, and the size of
 //!   a delta's result. What is inflated and put together is charged to a [`Budget`] that grows with the pack's own size,
 //!   so a small pack cannot ask for much work, however its deltas are chained or name each other.
 //! - A chain of deltas is followed to git's own greatest depth. In a pack that came over the network every entry is
@@ -24,7 +24,7 @@ use std::rc::Rc;
 use flate2::bufread::ZlibDecoder;
 use sha1_checked::{Digest as _, Sha1};
 
-use super::id::{Kind, Oid};
+use super::id::{ObjectKind, Oid};
 use crate::store::Positioned;
 
 /// Longest chain of deltas; git writes 50, and cannot write more than this.
@@ -39,7 +39,7 @@ const HEADER: u64 = 12;
 
 /// What reading a repository may take, in bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct PackLimits {
     /// Largest single object.
     pub object: u64,
     /// Of all that is inflated and put together,
@@ -48,10 +48,10 @@ pub struct Limits {
     pub per_byte: u64,
 }
 
-/// What is left of [`Limits`].
+/// What is left of [`PackLimits`].
 #[derive(Debug)]
 pub(super) struct Budget {
-    limits: Limits,
+    limits: PackLimits,
     left: Cell<u64>,
 }
 
@@ -76,7 +76,7 @@ impl From<io::Error> for Fault {
 type Result<T> = std::result::Result<T, Fault>;
 
 impl Budget {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: PackLimits) -> Self {
         Self { limits, left: Cell::new(limits.work) }
     }
 
@@ -126,7 +126,7 @@ enum Base {
 }
 
 enum What {
-    Whole(Kind),
+    Whole(ObjectKind),
     Delta(Base),
 }
 
@@ -168,7 +168,7 @@ impl Pack {
     }
 
     /// A pack without index: checks all of it and makes one.
-    pub(super) fn index(file: File, limits: Limits) -> Result<Self> {
+    pub(super) fn index(file: File, limits: PackLimits) -> Result<Self> {
         let budget = Budget::new(limits);
         let len = file.metadata()?.len();
         budget.grant(len);
@@ -288,10 +288,10 @@ impl Pack {
             shift += 7;
         }
         let what = match (first >> 4) & 7 {
-            1 => What::Whole(Kind::Commit),
-            2 => What::Whole(Kind::Tree),
-            3 => What::Whole(Kind::Blob),
-            4 => What::Whole(Kind::Tag),
+            1 => What::Whole(ObjectKind::Commit),
+            2 => What::Whole(ObjectKind::Tree),
+            3 => What::Whole(ObjectKind::Blob),
+            4 => What::Whole(ObjectKind::Tag),
             6 => {
                 let mut next = byte()?;
                 let mut back = next & 0x7f;
@@ -324,7 +324,7 @@ impl Pack {
     }
 
     /// The object at `at`, put together from all it is a delta of.
-    pub(super) fn read(&self, mut at: u64, budget: &Budget) -> Result<(Kind, Vec<u8>)> {
+    pub(super) fn read(&self, mut at: u64, budget: &Budget) -> Result<(ObjectKind, Vec<u8>)> {
         let mut chain = Vec::new();
         let (kind, base) = loop {
             let entry = self.entry(at)?;
@@ -510,7 +510,7 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits { object: 1 << 20, work: 16 << 20, per_byte: 256 };
+    const LIMITS: PackLimits = PackLimits { object: 1 << 20, work: 16 << 20, per_byte: 256 };
 
     /// The pack and the index that git makes of a file with a history.
     fn packed(dir: &Path, by_offset: bool) -> (Vec<u8>, Vec<u8>) {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::dir::PACK;
 use super::id::Oid;
 use super::pktline::{Demux, Lines, line};
-use crate::download::client::{Client, Request};
+use crate::download::client::{Client, HttpRequest};
 use crate::error::{Error, Reason, Result};
 use crate::host::Progress;
 use crate::record::ids::CommitId;
@@ -127,7 +127,7 @@ struct Remote<'a> {
 impl Remote<'_> {
     fn discover(&self) -> Result<Server> {
         let url = format!("{}/info/refs?service=git-upload-pack", self.url);
-        let mut request = Request::get(&url, REFS_BYTES).told(self.progress);
+        let mut request = HttpRequest::get(&url, REFS_BYTES).told(self.progress);
         request.headers = vec![("git-protocol", "version=2".into())];
         let body = self.client.fetch_bytes(&request)?;
         let mut server = Server::default();
@@ -280,7 +280,7 @@ impl Remote<'_> {
             .expected(format!("at most {TIPS}")))
     }
 
-    fn post(&self, body: Vec<u8>, max_bytes: u64, version2: bool) -> Request<'_> {
+    fn post(&self, body: Vec<u8>, max_bytes: u64, version2: bool) -> HttpRequest<'_> {
         let mut headers = vec![
             ("content-type", "application/x-git-upload-pack-request".to_owned()),
             ("accept", "application/x-git-upload-pack-result".to_owned()),
@@ -288,10 +288,10 @@ impl Remote<'_> {
         if version2 {
             headers.push(("git-protocol", "version=2".to_owned()));
         }
-        Request {
+        HttpRequest {
             post: Some(body),
             headers,
-            ..Request::get(&self.service, max_bytes).told(self.progress)
+            ..HttpRequest::get(&self.service, max_bytes).told(self.progress)
         }
     }
 

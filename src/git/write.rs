@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sha1_checked::{Digest as _, Sha1};
 
-use super::id::{Kind, Oid};
+use super::id::{ObjectKind, Oid};
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::CommitId;
 
@@ -13,10 +13,10 @@ pub type Row<'a> = (&'a str, &'static str, &'a [u8]);
 
 /// Objects by name, before they are written.
 #[derive(Clone, Default)]
-pub struct ObjectSet(pub BTreeMap<Oid, (Kind, Vec<u8>)>);
+pub struct ObjectSet(pub BTreeMap<Oid, (ObjectKind, Vec<u8>)>);
 
 impl ObjectSet {
-    fn add(&mut self, kind: Kind, data: Vec<u8>) -> Oid {
+    fn add(&mut self, kind: ObjectKind, data: Vec<u8>) -> Oid {
         let id = Oid::of(kind, &data);
         self.0.insert(id, (kind, data));
         id
@@ -31,7 +31,7 @@ impl ObjectSet {
             match path.split_once('/') {
                 Some((dir, below)) => dirs.entry(dir).or_default().push((below, mode, data)),
                 None => {
-                    let id = self.add(Kind::Blob, data.to_vec());
+                    let id = self.add(ObjectKind::Blob, data.to_vec());
                     if rows.insert(path, (mode, id)).is_some() {
                         return Err(twice(path));
                     }
@@ -44,7 +44,7 @@ impl ObjectSet {
             }
         }
         let rows = rows.into_iter().map(|(name, (mode, id))| (mode, name.as_bytes().to_vec(), id));
-        Ok(self.add(Kind::Tree, tree(rows)))
+        Ok(self.add(ObjectKind::Tree, tree(rows)))
     }
 
     /// Adds the commit of these files, with everything that it reaches except for `parent`. `who` is author and
@@ -62,7 +62,7 @@ impl ObjectSet {
         let tree = self.tree(files)?;
         let parent = parent.map_or(String::new(), |parent| format!("parent {parent}\n"));
         let text = format!("tree {tree}\n{parent}author {who}\ncommitter {who}\n\n{message}\n");
-        self.add(Kind::Commit, text.into_bytes()).commit()
+        self.add(ObjectKind::Commit, text.into_bytes()).commit()
     }
 }
 
@@ -94,7 +94,7 @@ pub fn index(files: &[Row<'_>]) -> Vec<u8> {
         out.extend(u32::from_str_radix(mode, 8).unwrap_or(0).to_be_bytes());
         // Owner, group, size.
         out.extend([0; 12]);
-        out.extend(Oid::of(Kind::Blob, data).0);
+        out.extend(Oid::of(ObjectKind::Blob, data).0);
         out.extend(u16::try_from(path.len().min(0xfff)).unwrap_or(0).to_be_bytes());
         out.extend(path.as_bytes());
         // One zero byte at least, and a length that eight divides.

@@ -8,7 +8,7 @@ use super::*;
 use crate::check::tests::{good, known, policy};
 use crate::check::{Check, Found};
 use crate::error::{Error, Reason};
-use crate::evidence::{Limits, Recording, Sealed, names};
+use crate::evidence::{EvidenceLimits, Recording, Sealed, names};
 use crate::gate::{self, Decision};
 use crate::host::SystemClock;
 use crate::record::admission::AdmissionStatus;
@@ -122,7 +122,8 @@ fn blocked(dir: &std::path::Path, decision: &Decision) -> Sealed {
     let mut report = RunReport::draft("toy", "case", &now);
     let fixture = "toy".parse().unwrap();
     let clock = Arc::new(SystemClock);
-    let run = Recording::begin(dir, &fixture, report.clone(), clock, Limits::default()).unwrap();
+    let run =
+        Recording::begin(dir, &fixture, report.clone(), clock, EvidenceLimits::default()).unwrap();
     report.status = RunStatus::Blocked;
     report.failure_class = None;
     report.gates = decision.findings.clone();

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::source::Seen;
 use crate::bun::exe;
-use crate::bun::lockfile::Lockfile as BunLock;
+use crate::bun::lockfile::BunLock;
 use crate::bun::manifest;
 use crate::bun::origin::join;
 use crate::error::{Error, Reason, Result};

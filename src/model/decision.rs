@@ -6,7 +6,7 @@ use super::word;
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::record::admission::ModelId;
-use crate::record::decision::{self, Decision, DecisionStatus, ProviderClass};
+use crate::record::decision::{self, ClassDecision, DecisionStatus, ProviderClass};
 use crate::record::ids::Name;
 use crate::record::{self, Record as _};
 use crate::secrets;
@@ -55,7 +55,7 @@ pub struct Decide {
 pub struct Decided {
     /// Where it stands.
     pub place: PathBuf,
-    pub record: Decision,
+    pub record: ClassDecision,
 }
 
 /// Records a decision.
@@ -70,8 +70,8 @@ pub fn decide(context: &Context, args: &Decide) -> Result<Decided> {
             .at(root.place(&path))
             .hint("a decision is never changed: record the next one under its own name"));
     }
-    let record = Decision {
-        schema: Decision::SCHEMA.to_string(),
+    let record = ClassDecision {
+        schema: ClassDecision::SCHEMA.to_string(),
         id: args.id.clone(),
         decision_timestamp: context.clock.now(),
         decision_status: word::<DecisionStatus>(&args.status)?,

@@ -19,7 +19,7 @@ use crate::record::admission::{
 };
 use crate::record::finding::Finding;
 use crate::record::ids::{Digest, RelPath, Timestamp};
-use crate::record::signing::Kind as Signed;
+use crate::record::signing::StatementKind;
 use crate::root::{Root, bad_record};
 use crate::secrets;
 use crate::verify::Signatures;
@@ -166,10 +166,10 @@ fn signed(
     let Some(statement) = bytes.and_then(|bytes| attest::model_admission(bytes).ok()) else {
         return Ok(None);
     };
-    if root.config().require.of(Signed::Model).is_none() && given.is_none() {
+    if root.config().require.of(StatementKind::Model).is_none() && given.is_none() {
         return Ok(None);
     }
-    let demand = signatures.demand(context, root, Signed::Model)?;
+    let demand = signatures.demand(context, root, StatementKind::Model)?;
     let subject = Digest::sha256(bytes.unwrap_or_default());
     let recorded = root.get(&attest::bundle_path(&subject));
     let bundle = given.as_deref().or(recorded);

@@ -53,9 +53,9 @@ fn held(network: &Network, host: &str, addrs: &[IpAddr], tls: bool) -> Result<()
 
 /// The key for the endpoint. Read once, kept in a buffer that is wiped, sent in one header and nowhere else.
 #[derive(Clone, Debug)]
-pub struct Credential(Secret);
+pub struct ModelKey(Secret);
 
-impl Credential {
+impl ModelKey {
     /// A key from the value of an environment variable; `name` is for messages.
     pub fn from_value(name: &str, value: Vec<u8>) -> Result<Self> {
         Self::checked(value).map_err(|what| {
@@ -338,19 +338,19 @@ mod tests {
         let mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode));
         for open in [0o644, 0o640, 0o604, 0o660] {
             mode(open).unwrap();
-            let err = Credential::from_file(&path).unwrap_err();
+            let err = ModelKey::from_file(&path).unwrap_err();
             assert_eq!(err.reason(), Reason::CredentialUnusable);
         }
         mode(0o600).unwrap();
-        let key = Credential::from_file(&path).unwrap();
+        let key = ModelKey::from_file(&path).unwrap();
         assert_eq!(key.secret().expose(), b"abc-123");
         assert!(!format!("{key:?}").contains("abc"));
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(Credential::from_file(&link).is_err());
-        assert!(Credential::from_file(dir.path()).is_err());
+        assert!(ModelKey::from_file(&link).is_err());
+        assert!(ModelKey::from_file(dir.path()).is_err());
         for bad in ["", "a b", "a\r\nX: y", "\u{e4}"] {
-            assert!(Credential::from_value("KEY", bad.as_bytes().to_vec()).is_err(), "{bad}");
+            assert!(ModelKey::from_value("KEY", bad.as_bytes().to_vec()).is_err(), "{bad}");
         }
     }
 }

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::answer::{READ, answer, tell_client};
-use super::api::{Request, WireApi, passed_headers, read_request};
+use super::api::{ForwardedRequest, WireApi, passed_headers, read_request};
 use super::http1::{Body, KEYS, Refusal, RequestHead, parse_request};
 use super::request::{read_body, read_head};
 use super::state::{Held, MOST_HELD, Part, Shared, WireEvent};
@@ -109,7 +109,7 @@ async fn receive(
     if record.kind == ExchangeKind::Models {
         return Ok(Ask::Models(headers));
     }
-    let request = Request { headers, ..read_request(api, &body, &shared.model)? };
+    let request = ForwardedRequest { headers, ..read_request(api, &body, &shared.model)? };
     record.stream = request.stream;
     record.messages = request.messages;
     record.tools = request.tools.clone();

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::api::chat::Chat;
-use super::api::{End, Request, Said, WireApi, read_request};
+use super::api::{End, ForwardedRequest, Said, WireApi, read_request};
 use super::http1::{Refusal, parse_request};
 use super::request::{read_body, read_head};
 use crate::error::{Error, Result};
@@ -398,7 +398,7 @@ async fn receive(
     stream: &mut TcpStream,
     api: &dyn WireApi,
     model: &str,
-) -> Result<Option<Request>, Refusal> {
+) -> Result<Option<ForwardedRequest>, Refusal> {
     let mut head = Vec::new();
     let end = read_head(stream, &mut head).await?;
     let rest = head.split_off(end);

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 
-use super::api::{Request, WireApi, read_request};
+use super::api::{ForwardedRequest, WireApi, read_request};
 use super::http1::{head_end, parse_reply};
 use super::json;
 use super::relay::{Relay, Stop};
@@ -129,7 +129,7 @@ pub(super) fn unless_told<T>(stop: &AtomicUsize, work: impl Future<Output = T>) 
 }
 
 /// A request of admit's own, as one of an agent's would be passed on.
-pub(super) fn request(api: &dyn WireApi, model: &str, body: &Value) -> Result<Request> {
+pub(super) fn request(api: &dyn WireApi, model: &str, body: &Value) -> Result<ForwardedRequest> {
     read_request(api, body.to_string().as_bytes(), model)
         .map_err(|(_, what)| Error::new(Reason::Internal, format!("the probe's request: {what}")))
 }
@@ -140,7 +140,12 @@ async fn told(stop: &AtomicUsize) {
     }
 }
 
-async fn both(upstream: &Upstream, model: &str, limits: ProbeLimits, chat: Request) -> Probe {
+async fn both(
+    upstream: &Upstream,
+    model: &str,
+    limits: ProbeLimits,
+    chat: ForwardedRequest,
+) -> Probe {
     let mut out = Probe {
         model: model.to_owned(),
         outcome: ProbeOutcome::ListUnavailable,
@@ -202,7 +207,7 @@ pub fn asked(api: &'static dyn WireApi, model: &str, list: bool) -> Result<(Stri
     Ok((format!("POST [base]{} HTTP/1.1", api.path()), question(api, model)?.body))
 }
 
-fn question(api: &dyn WireApi, model: &str) -> Result<Request> {
+fn question(api: &dyn WireApi, model: &str) -> Result<ForwardedRequest> {
     request(api, model, &api.probe(model, MAX_TOKENS))
 }
 

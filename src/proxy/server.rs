@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub use super::state::{Limits, Part, Recorder, WireEvent};
+pub use super::state::{Part, ProxyLimits, Recorder, WireEvent};
 use super::state::{Shared, State};
 use super::upstream::Upstream;
 use super::{exchange, names};
@@ -38,7 +38,7 @@ pub struct ProxyConfig {
     pub upstream: Upstream,
     /// Where the sandbox's programs ask for host names.
     pub names: Option<UdpSocket>,
-    pub limits: Limits,
+    pub limits: ProxyLimits,
     /// Values beside the upstream's own that no request and no reply may hold.
     pub also_secret: Vec<(String, Secret)>,
     pub recorder: Box<dyn Recorder>,

@@ -12,7 +12,7 @@ use crate::secrets::{Known, Secret};
 
 /// What the proxy allows. Times are wall time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ProxyLimits {
     /// Requests in all, refused ones included.
     pub requests: u32,
     /// Bytes of one request body.
@@ -34,7 +34,7 @@ pub struct Limits {
     pub request: Duration,
 }
 
-impl Default for Limits {
+impl Default for ProxyLimits {
     /// Far above what a Stage 2 fixture needs (a whole run of the tiny profile makes below 100 requests), and far
     /// below what an agent in a loop would use up.
     fn default() -> Self {
@@ -109,7 +109,7 @@ pub(super) struct Shared {
     /// The sentinel as the agent was given it.
     pub(super) shown_key: Secret,
     pub(super) upstream: Upstream,
-    pub(super) limits: Limits,
+    pub(super) limits: ProxyLimits,
     pub(super) known: Known,
     pub(super) started: Instant,
     /// Bytes that the exchanges under way hold.

@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
 use super::account::Account;
-use super::api::{Request, WireApi};
-use super::endpoint::{Credential, Endpoint};
+use super::api::{ForwardedRequest, WireApi};
+use super::endpoint::{Endpoint, ModelKey};
 use super::mock::Mock;
 use crate::record::wire::{ConnectFault, UpstreamKind};
 use crate::secrets::{Known, Secret};
@@ -23,7 +23,7 @@ pub enum Upstream {
         api: &'static dyn WireApi,
         endpoint: Endpoint,
         /// With which key; local servers often have none.
-        credential: Option<Credential>,
+        credential: Option<ModelKey>,
     },
     /// A model inside admit.
     Local(Mutex<Mock>),
@@ -102,7 +102,7 @@ pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 pub(super) enum Ask {
-    Chat(Request),
+    Chat(ForwardedRequest),
     /// The list of models, with these headers.
     Models(Vec<(&'static str, String)>),
 }
@@ -222,7 +222,7 @@ pub(super) async fn open(
             let headers = current.iter().flat_map(|current| &current.headers);
             let with = With {
                 headers: &endpoint.headers,
-                key: token.or(credential.as_ref().map(Credential::secret)).map(Secret::expose),
+                key: token.or(credential.as_ref().map(ModelKey::secret)).map(Secret::expose),
                 account: headers.map(|(name, value)| (name.as_str(), value.expose())).collect(),
             };
             let (host, version) = (endpoint.authority(), api.adds_version());

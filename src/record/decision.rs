@@ -34,7 +34,7 @@ pub enum ProviderClass {
 /// `admissions/decisions/<id>.json`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Decision {
+pub struct ClassDecision {
     /// `admit.decision/1`.
     pub schema: String,
     /// The record's name, and its file's.
@@ -59,23 +59,23 @@ pub struct Decision {
     pub effect: String,
 }
 
-schema!(Decision, "admit.decision", 1);
+schema!(ClassDecision, "admit.decision", 1);
 
 /// Reads a decision strictly. `secret` as for [`super::admission::status`].
 pub fn parse(
     bytes: &[u8],
     secret: &dyn Fn(&[u8]) -> Option<String>,
-) -> Result<Decision, RecordError> {
+) -> Result<ClassDecision, RecordError> {
     let fail = |what: String| Err(RecordError::new(what));
     if let Some(rule) = secret(bytes) {
         return fail(format!("the record holds a secret ({rule})"));
     }
-    let decision: Decision = record::parse(bytes)?;
+    let decision: ClassDecision = record::parse(bytes)?;
     check(&decision).map_or(Ok(decision), fail)
 }
 
 /// What is wrong with a decision beyond its form, or `None`.
-pub fn check(decision: &Decision) -> Option<String> {
+pub fn check(decision: &ClassDecision) -> Option<String> {
     let approved = decision.decision_status != DecisionStatus::NotDecided;
     let required = [
         ("approval_source", &decision.approval_source),
@@ -120,7 +120,7 @@ mod tests {
         })
     }
 
-    fn read(value: &Value) -> Result<Decision, RecordError> {
+    fn read(value: &Value) -> Result<ClassDecision, RecordError> {
         parse(value.to_string().as_bytes(), &|b| {
             b.windows(6).any(|w| w == b"SECRET").then(|| "known".to_owned())
         })

@@ -82,7 +82,7 @@ impl Signer {
 }
 
 words! {
-    pub enum Kind {
+    pub enum StatementKind {
         Build = "build",
         /// That a build was made again with the same outcome.
         Rebuild = "rebuild",
@@ -127,12 +127,12 @@ pub struct Require {
 }
 
 impl Require {
-    pub fn of(&self, kind: Kind) -> Option<&Rule> {
+    pub fn of(&self, kind: StatementKind) -> Option<&Rule> {
         match kind {
-            Kind::Build => self.build.as_ref(),
-            Kind::Rebuild => self.rebuild.as_ref(),
-            Kind::Model => self.model.as_ref(),
-            Kind::Run => self.run.as_ref(),
+            StatementKind::Build => self.build.as_ref(),
+            StatementKind::Rebuild => self.rebuild.as_ref(),
+            StatementKind::Model => self.model.as_ref(),
+            StatementKind::Run => self.run.as_ref(),
         }
     }
 }
@@ -151,7 +151,9 @@ pub fn check(signers: &[Signer], require: &Require) -> Result<(), String> {
             return Err(format!("\"revoked\" of signer \"{}\" does not say why", signer.name));
         }
     }
-    for kind in [Kind::Build, Kind::Rebuild, Kind::Model, Kind::Run] {
+    for kind in
+        [StatementKind::Build, StatementKind::Rebuild, StatementKind::Model, StatementKind::Run]
+    {
         let Some(rule) = require.of(kind) else { continue };
         check_rule(&format!("require.{}", kind.as_str()), rule, signers)?;
     }
@@ -209,8 +211,8 @@ mod tests {
     #[test]
     fn a_policy_names_signers_and_asks_for_all_of_them_by_default() {
         let file = read(&format!("{TWO}[require]\nbuild = {{ signers = ['a', 'b'] }}\n")).unwrap();
-        assert_eq!(file.require.of(Kind::Build).unwrap().need(), 2);
-        assert!(file.require.of(Kind::Run).is_none());
+        assert_eq!(file.require.of(StatementKind::Build).unwrap().need(), 2);
+        assert!(file.require.of(StatementKind::Run).is_none());
         assert!(matches!(file.signer[1].key, KeyRef::Fingerprint(_)));
     }
 

@@ -9,8 +9,8 @@ use url::Url;
 
 use super::credentials::Secret;
 use super::manifest::{INDEX, Index, MANIFEST};
-use crate::download::client::{Client, OnBytes, Request};
-use crate::download::exchange::{Answer, Exchange, Method, Sent};
+use crate::download::client::{Client, HttpRequest, OnBytes};
+use crate::download::exchange::{Exchange, HttpResponse, Method, Sent};
 use crate::error::{Error, Reason, Result};
 use crate::host::Progress;
 use crate::record::ids::Digest;
@@ -39,7 +39,7 @@ pub struct Repository<'a> {
 
 /// A manifest as it lies there.
 #[derive(Debug)]
-pub struct Found {
+pub struct FetchedManifest {
     pub digest: Digest,
     pub bytes: Vec<u8>,
 }
@@ -76,7 +76,7 @@ impl<'a> Repository<'a> {
     /// # Errors
     /// [`Reason::DigestMismatch`] where it is another one than was asked for, or than the registry says; those of the
     /// network; [`Reason::RegistryDenied`].
-    pub fn manifest(&self, which: &Which) -> Result<Option<Found>> {
+    pub fn manifest(&self, which: &Which) -> Result<Option<FetchedManifest>> {
         let name = match which {
             Which::Any => return Ok(None),
             Which::Tag(tag) => tag.clone(),
@@ -98,7 +98,7 @@ impl<'a> Repository<'a> {
         if let Some(want) = want.filter(|want| *want != digest) {
             return Err(altered("manifest", url, &want, &digest));
         }
-        Ok(Some(Found { digest, bytes: answer.body }))
+        Ok(Some(FetchedManifest { digest, bytes: answer.body }))
     }
 
     /// The tags that begin so, in the registry's order.
@@ -179,11 +179,11 @@ impl<'a> Repository<'a> {
                 .found("404 Not Found")
                 .hint("push it again from where it was built"));
         }
-        let request = Request {
+        let request = HttpRequest {
             authorization: self.line(),
             redirect_anywhere: true,
             resume: true,
-            ..Request::get(&url, size).told(self.progress)
+            ..HttpRequest::get(&url, size).told(self.progress)
         };
         self.client.fetch(&request, open, on_bytes)
     }
@@ -279,7 +279,7 @@ impl<'a> Repository<'a> {
         headers: Vec<(&'static str, String)>,
         sent: Sent<'_>,
         max_bytes: u64,
-    ) -> Result<Answer> {
+    ) -> Result<HttpResponse> {
         self.in_time()?;
         let exchange = |line: Option<String>| {
             self.client.exchange(&Exchange {
@@ -303,7 +303,7 @@ impl<'a> Repository<'a> {
     }
 
     /// The line that the registry's challenge asks for.
-    fn login(&self, url: &str, answer: &Answer) -> Result<String> {
+    fn login(&self, url: &str, answer: &HttpResponse) -> Result<String> {
         let mut schemes = Vec::new();
         for challenge in answer.headers("www-authenticate") {
             let (scheme, rest) = challenge.split_once(' ').unwrap_or((challenge, ""));
@@ -419,7 +419,7 @@ fn plain(url: &str) -> String {
     url.split('?').next().unwrap_or_default().to_owned()
 }
 
-fn expect(url: &str, answer: Answer, good: &[u16]) -> Result<Answer> {
+fn expect(url: &str, answer: HttpResponse, good: &[u16]) -> Result<HttpResponse> {
     let status = answer.status;
     if good.contains(&status) {
         return Ok(answer);
@@ -447,7 +447,7 @@ fn expect(url: &str, answer: Answer, good: &[u16]) -> Result<Answer> {
 }
 
 /// The status with the registry's own words, where it has some.
-fn said(answer: &Answer) -> String {
+fn said(answer: &HttpResponse) -> String {
     let body = serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap_or_default();
     let first = &body["errors"][0];
     let words = [first["code"].as_str(), first["message"].as_str()];

@@ -29,7 +29,7 @@ pub struct Work {
 }
 
 /// Everything that decides the class.
-pub struct Ended<'a> {
+pub struct RunEnd<'a> {
     pub end: End,
     /// The exit code by the rule of [`exit_code`].
     pub exit_code: i32,
@@ -143,7 +143,7 @@ fn says_something(exchange: &WireRecord) -> bool {
 }
 
 /// The last exchange that the work needed, where something came of it.
-fn last_needed<'a>(ended: &Ended<'a>) -> Option<&'a WireRecord> {
+fn last_needed<'a>(ended: &RunEnd<'a>) -> Option<&'a WireRecord> {
     let agents = ended.wire.exchanges.iter().filter(|exchange| exchange.exchange > 0);
     let needed = agents.filter(|exchange| ended.phases.needed(exchange));
     let all: Vec<_> = needed.filter(|exchange| says_something(exchange)).collect();
@@ -154,7 +154,7 @@ fn last_needed<'a>(ended: &Ended<'a>) -> Option<&'a WireRecord> {
 }
 
 /// The faults on the wire and the limit, but for what decided; the same fault again is counted, not repeated.
-pub fn contributing(ended: &Ended<'_>, cause: Option<&Cause>) -> Vec<Contributing> {
+pub fn contributing(ended: &RunEnd<'_>, cause: Option<&Cause>) -> Vec<Contributing> {
     let mut out: Vec<(Contributing, u32)> = Vec::new();
     for exchange in chats(ended.wire) {
         if cause.is_some_and(|cause| cause.exchange == Some(exchange.exchange)) {
@@ -191,7 +191,7 @@ pub fn contributing(ended: &Ended<'_>, cause: Option<&Cause>) -> Vec<Contributin
 }
 
 /// The one cause; `None` where nothing speaks against the run.
-pub fn classify(ended: &Ended<'_>) -> Option<Cause> {
+pub fn classify(ended: &RunEnd<'_>) -> Option<Cause> {
     let (work, wire) = (ended.work, ended.wire);
     let because = |class, detail: &str| Some(Cause::new(class, detail));
     if let End::Interrupted(signal) = ended.end {
@@ -316,12 +316,22 @@ mod tests {
         wire: &'a ProxyRecord,
         phases: &'a Phases,
         work: Work,
-    ) -> Ended<'a> {
+    ) -> RunEnd<'a> {
         let (exit_code, _) = exit_code(end, wait_status, wire.limit_hit);
         let killed = foreign_signal(end, wait_status).map(|signal| format!("signal {signal}"));
         let ended_well = true;
         let helper_killed = None;
-        Ended { end, exit_code, wait_status, killed, helper_killed, ended_well, wire, phases, work }
+        RunEnd {
+            end,
+            exit_code,
+            wait_status,
+            killed,
+            helper_killed,
+            ended_well,
+            wire,
+            phases,
+            work,
+        }
     }
 
     fn class(end: End, wait_status: i32, wire: &ProxyRecord, work: Work) -> Option<FailureClass> {
@@ -425,7 +435,7 @@ mod tests {
         let cause = |reply, helper_killed: Option<&str>| {
             let wire = wire(vec![chat(1, R::OkTools, ""), chat(2, reply, "")]);
             let helper_killed = helper_killed.map(str::to_owned);
-            let end = Ended { helper_killed, ..ended(End::Exited, 0, &wire, &phases, none) };
+            let end = RunEnd { helper_killed, ..ended(End::Exited, 0, &wire, &phases, none) };
             let cause = classify(&end).unwrap();
             let before: Vec<_> = contributing(&end, Some(&cause)).iter().map(|c| c.class).collect();
             (cause.class, before)
@@ -484,6 +494,9 @@ mod tests {
             rows.map(|row| (row.class, row.detail)).collect::<Vec<_>>()
         };
         let often = |times: u32| wire((1..=times).map(|n| chat(n, R::UpstreamError, "")).collect());
+        // The same words of another class are another fault.
+        let two = wire(vec![chat(1, R::UpstreamError, ""), chat(2, R::AuthUnavailable, "")]);
+        assert_eq!(rows(&two, F::JudgeRejected).len(), 2);
         let once = rows(&often(1), F::JudgeRejected);
         let three = rows(&often(3), F::JudgeRejected);
         assert_eq!((once.len(), three.len()), (1, 1));
@@ -559,7 +572,7 @@ mod tests {
             (End::Fault, 15, &late, true, Some(F::UpstreamError), "x in exchange 2"),
             (End::Limit, 15, &good, false, Some(F::LimitHit), "requests_per_second"),
         ] {
-            let ended = Ended { ended_well: well, ..ended(end, status, wire, &phases, GOOD) };
+            let ended = RunEnd { ended_well: well, ..ended(end, status, wire, &phases, GOOD) };
             let cause = classify(&ended).map(|cause| (cause.class, cause.detail));
             assert_eq!(cause, want.map(|class| (class, detail.to_owned())), "{end:?} {status}");
         }

@@ -5,14 +5,14 @@ use std::path::Path;
 
 use super::agent::Agent;
 use super::fixture::{self, Fixture};
-use super::launch::{self, Inputs};
+use super::launch::{self, LaunchInputs};
 use super::options::Options;
 use super::proof::Marks;
 use super::tools::{self, Tools};
 use crate::check::gather::{self, model};
 use crate::check::launch::Launch;
 use crate::check::{
-    self, Check, Compared, Engine, Facts, Failure, Found, Policy, SandboxFact, TaskFact,
+    self, Check, CheckPolicy, Compared, Engine, Facts, Failure, Found, SandboxFact, TaskFact,
 };
 use crate::context::Context;
 use crate::download::config::NetConfig;
@@ -69,7 +69,7 @@ impl Gathered {
 }
 
 /// Finds everything out, once. The model is asked last, and only where nothing before it speaks against that.
-pub(super) fn gather(sources: &Sources<'_>, now: &Timestamp, policy: &Policy) -> Gathered {
+pub(super) fn gather(sources: &Sources<'_>, now: &Timestamp, policy: &CheckPolicy) -> Gathered {
     let Sources { context, options, root, store, fixture, .. } = *sources;
     let request = &options.request;
     let provider = sources.engine == Engine::Provider;
@@ -147,7 +147,7 @@ pub(super) fn gather(sources: &Sources<'_>, now: &Timestamp, policy: &Policy) ->
 }
 
 /// Whether the probe is asked for, and every other check of a start holds: no key goes out for a run that is refused.
-fn asks_the_model(facts: &Facts, policy: &Policy) -> bool {
+fn asks_the_model(facts: &Facts, policy: &CheckPolicy) -> bool {
     let findings = check::check(facts, policy);
     let shape = Check::ALL.iter().position(|check| *check == Check::ResponseShape);
     shape.is_some_and(|at| findings[at].state == State::Failed)
@@ -170,7 +170,7 @@ fn launch(
         return Found::Unknown;
     };
     let options = sources.options;
-    launch::make(&Inputs {
+    launch::make(&LaunchInputs {
         agent: sources.agent,
         fixture: sources.fixture,
         locked,

@@ -14,7 +14,7 @@ use crate::check::launch::{Clocks, Launch, ProxyRules};
 use crate::error::Result;
 use crate::lock::Locked;
 use crate::proxy::api;
-use crate::proxy::server::Limits as ProxyLimits;
+use crate::proxy::server::ProxyLimits;
 use crate::record::admission::ModelAdmission;
 use crate::record::ids::Timestamp;
 use crate::record::lockfile::Ambient;
@@ -31,7 +31,7 @@ const WORKDIR_INODES: u64 = 100_000;
 const BEHIND: Duration = Duration::from_secs(60);
 
 /// What a launch is made from.
-pub struct Inputs<'a> {
+pub struct LaunchInputs<'a> {
     pub agent: &'a dyn Agent,
     pub fixture: &'a Fixture,
     pub locked: &'a Locked,
@@ -52,8 +52,8 @@ pub struct Inputs<'a> {
 ///
 /// # Errors
 /// Where a path cannot be had in a sandbox, or the agent cannot express fixture or model.
-pub fn make(inputs: &Inputs<'_>) -> Result<Launch> {
-    let Inputs { agent, fixture, locked, report, tools, marks, .. } = *inputs;
+pub fn make(inputs: &LaunchInputs<'_>) -> Result<Launch> {
+    let LaunchInputs { agent, fixture, locked, report, tools, marks, .. } = *inputs;
     let runtime = &report.runtime;
     let hardened = locked.lock.run.ambient == Ambient::Hardened
         && !runtime.autoload_bunfig

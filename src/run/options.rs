@@ -5,16 +5,16 @@ use std::path::PathBuf;
 
 use crate::check::launch::Clocks;
 use crate::error::Error;
-use crate::evidence::Limits;
-use crate::gate::{Flags, Request, from_old_variables};
+use crate::evidence::EvidenceLimits;
+use crate::gate::{Flags, RunRequest, from_old_variables};
 use crate::lock::Spec;
-use crate::proxy::server::Limits as ProxyLimits;
+use crate::proxy::server::ProxyLimits;
 use crate::record::ids::Name;
 use crate::record::task::TaskOf;
 
 pub struct Options {
     /// Flags and variables.
-    pub request: Request,
+    pub request: RunRequest,
     /// Why flags and variables could not be made one request; then `request` is the flags alone, and the run blocked.
     pub malformed: Option<Error>,
     pub provider: Spec,
@@ -35,7 +35,7 @@ pub struct Options {
     /// The task of a campaign that the run is.
     pub campaign: Option<TaskOf>,
     /// What the evidence keeps.
-    pub evidence: Limits,
+    pub evidence: EvidenceLimits,
 }
 
 impl Options {
@@ -49,13 +49,13 @@ impl Options {
     ) -> Self {
         let (request, malformed) = match from_old_variables(vars, flags.clone()) {
             Ok(request) => (request, None),
-            Err(err) => (Request { flags, ..Request::default() }, Some(err)),
+            Err(err) => (RunRequest { flags, ..RunRequest::default() }, Some(err)),
         };
         Self { malformed, ..Self::new(request, provider, fixture) }
     }
 
     /// A run with the usual clocks and limits.
-    pub fn new(request: Request, provider: Spec, fixture: Name) -> Self {
+    pub fn new(request: RunRequest, provider: Spec, fixture: Name) -> Self {
         Self {
             request,
             malformed: None,
@@ -69,7 +69,7 @@ impl Options {
             campaign: None,
             clocks: Clocks::default(),
             proxy: ProxyLimits::default(),
-            evidence: Limits::default(),
+            evidence: EvidenceLimits::default(),
         }
     }
 }

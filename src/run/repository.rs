@@ -9,9 +9,9 @@ use super::patch::{Content, Files};
 use super::workspace;
 use crate::error::{Error, Reason, Result};
 use crate::git::dir::ObjectDir;
-use crate::git::id::{Kind, Oid};
+use crate::git::id::{ObjectKind, Oid};
 use crate::git::object::{self, Mode, Objects};
-use crate::git::pack::Limits;
+use crate::git::pack::PackLimits;
 use crate::host::open_regular;
 use crate::record::ids::{CommitId, RelPath};
 
@@ -89,7 +89,7 @@ pub(super) fn steering(top: &Dir) -> Vec<String> {
 
 /// What reading the objects may take: the bytes of a loose object count once packed and once unpacked. Hashing as much
 /// takes a second at most, whatever an agent left.
-const LIMITS: Limits = Limits { object: MAX_BYTES, work: 2 * MAX_BYTES, per_byte: 0 };
+const LIMITS: PackLimits = PackLimits { object: MAX_BYTES, work: 2 * MAX_BYTES, per_byte: 0 };
 
 /// The commit that `.git/HEAD` names in the work tree `top`; or why there is none that can be read. The objects are read
 /// where they lie, and from nowhere that they point to (`info/alternates`).
@@ -172,9 +172,9 @@ fn read_tree(
                 continue;
             }
             Mode::File { executable } => {
-                Content::File { bytes: objects.read(entry.id, Kind::Blob)?, executable }
+                Content::File { bytes: objects.read(entry.id, ObjectKind::Blob)?, executable }
             }
-            Mode::Link => Content::Link(objects.read(entry.id, Kind::Blob)?),
+            Mode::Link => Content::Link(objects.read(entry.id, ObjectKind::Blob)?),
             Mode::Commit => {
                 return Err(Error::new(Reason::UnsupportedSource, "the commit has a submodule")
                     .at(text)
@@ -190,7 +190,7 @@ fn read_tree(
 }
 
 fn first_parent(objects: &dyn Objects, id: &CommitId) -> Result<Option<CommitId>> {
-    let data = objects.read(Oid::parse(id.as_str())?, Kind::Commit)?;
+    let data = objects.read(Oid::parse(id.as_str())?, ObjectKind::Commit)?;
     let mut head = data.split(|b| *b == b'\n').take_while(|line| !line.is_empty());
     let line = head.nth(1).and_then(|line| std::str::from_utf8(line).ok());
     Ok(line.and_then(|line| line.strip_prefix("parent ")).and_then(|id| id.parse().ok()))

@@ -20,7 +20,7 @@ use super::provider::{self, Around};
 use super::supervise::{SETTLE, told_within};
 use super::tools::Tools;
 use super::verdict;
-use crate::check::{Check, Engine, Policy, Purpose};
+use crate::check::{Check, CheckPolicy, Engine, Purpose};
 use crate::context::Context;
 use crate::error::{Error, Kind, Reason, Result};
 use crate::evidence::{Recording, Sealed, names};
@@ -299,7 +299,7 @@ impl Run<'_> {
         let probe = self.given.options.probe || !self.given.options.dry_run;
         let workspace =
             format!("{}/{}", agent::WORKDIR, self.given.agent.workspace(self.given.fixture));
-        let policy = Policy {
+        let policy = CheckPolicy {
             purpose: Purpose::Run { engine: self.given.engine, probe },
             contract: Some(self.given.fixture.contract(&agent::path(&workspace)?)),
         };

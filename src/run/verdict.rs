@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::agent::{Agent, Required, fake};
 use super::baseline::Baselines;
-use super::classify::{self, Cause, Ended, Work};
+use super::classify::{self, Cause, RunEnd, Work};
 use super::facts::Gathered;
 use super::fixture::Fixture;
 use super::judge::Judgement;
@@ -300,7 +300,7 @@ pub fn provider(
         target_untouched: target.passed,
     };
     let helper = seen.helper_failed.as_ref();
-    let ended = Ended {
+    let ended = RunEnd {
         end: seen.end,
         exit_code: code,
         wait_status: seen.finished.wait_status,

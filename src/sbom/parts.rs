@@ -6,10 +6,10 @@ use std::io::Read;
 
 use crate::build;
 use crate::bun::exe::Executable;
-use crate::bun::lockfile::{Lockfile as BunLock, Package};
+use crate::bun::lockfile::{BunLock, Package};
 use crate::bun::names::split_key;
 use crate::error::{Error, Reason, Result};
-use crate::fetch::archive::{Limits, Top, unpack};
+use crate::fetch::archive::{ArchiveLimits, Top, unpack};
 use crate::fetch::inputs;
 use crate::lock::Locked;
 use crate::record;
@@ -107,7 +107,7 @@ pub fn read(store: &Store, locked: &Locked, report: BuildReport) -> Result<Parts
             let mut tarball = store.file(digest)?.ok_or_else(|| missing(&package.key))?;
             let mut contents = Contents { modules: &modules, manifest: Vec::new(), embedded: 0 };
             let (size, place) = (tarball.size(), package.key.as_str());
-            unpack(tarball.file(), size, Top::Any, Limits::default(), place, &mut contents)?;
+            unpack(tarball.file(), size, Top::Any, ArchiveLimits::default(), place, &mut contents)?;
             part.license = stated_license(&contents.manifest);
             part.embedded = contents.embedded;
         }

@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::lock::Locked;
 use crate::record::reference::Reference;
-use crate::record::signing::Kind;
+use crate::record::signing::StatementKind;
 
 /// Longest time that one cache may take: what is built takes a minute or two.
 const WITHIN: Duration = Duration::from_secs(180);
@@ -78,7 +78,8 @@ fn through(
     if from.is_empty() || locked.output().is_none() {
         return Ok(false);
     }
-    let mut demands: Vec<Demand> = Demand::of_root(&root, Kind::Build)?.into_iter().collect();
+    let mut demands: Vec<Demand> =
+        Demand::of_root(&root, StatementKind::Build)?.into_iter().collect();
     demands.extend(Demand::of_cache(&root)?);
     for reference in from {
         let (outcome, error) = match take(context, locked, stored, reference, &demands) {

@@ -23,8 +23,8 @@ use crate::record::ids::{Algorithm, Digest, Name};
 use crate::record::lockfile::Output;
 use crate::record::reference::{Reference, Which};
 use crate::record::report::{BuildReport, Origin, Pulled, SignedBy};
-use crate::record::signing::Kind as Signed;
-use crate::registry::client::{Found, Repository, altered};
+use crate::record::signing::StatementKind;
+use crate::registry::client::{FetchedManifest, Repository, altered};
 use crate::registry::manifest::Manifest;
 use crate::store::Pending;
 
@@ -189,7 +189,7 @@ pub fn record(context: &Context, locked: &Locked, report: &BuildReport) -> Resul
 /// Who must have signed: what the policy asks for, and the key that was named. One of them there must be.
 fn demands(context: &Context, options: &Pull) -> Result<Vec<Demand>> {
     let root = context.root()?;
-    let mut all: Vec<Demand> = Demand::of_root(&root, Signed::Build)?.into_iter().collect();
+    let mut all: Vec<Demand> = Demand::of_root(&root, StatementKind::Build)?.into_iter().collect();
     if let Some(name) = &options.signed_by {
         let key = Keys::new(&context.host.data_dir()?).public(name)?;
         all.push(Demand::of_keys(vec![key]).within(&root));
@@ -248,7 +248,7 @@ fn find(
 fn candidate(
     context: &Context,
     repository: &Repository<'_>,
-    found: &Found,
+    found: &FetchedManifest,
     locked: &Locked,
     expected: &Output,
     demands: &[Demand],
@@ -294,7 +294,7 @@ fn candidate(
     }
     let now = context.clock.now();
     let root = context.root()?;
-    let again = Demand::of_root(&root, Signed::Rebuild)?;
+    let again = Demand::of_root(&root, StatementKind::Rebuild)?;
     let everyone: Vec<&Trusted> =
         demands.iter().chain(&again).flat_map(|demand| &demand.trusted).collect();
     let (envelopes, lost) = statements(repository, &found.digest, &everyone)?;

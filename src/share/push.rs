@@ -16,7 +16,7 @@ use crate::record::dsse;
 use crate::record::ids::Digest;
 use crate::record::reference::{Reference, Which};
 use crate::record::report::Origin;
-use crate::record::signing::Kind as Signed;
+use crate::record::signing::StatementKind;
 use crate::registry::client::Repository;
 use crate::registry::manifest::{Descriptor, INDEX, Index, MANIFEST, NOTHING};
 use crate::verify;
@@ -124,7 +124,7 @@ fn signed(
     let root = context.root()?;
     let now = context.clock.now();
     let bundle = root.get(&attest::bundle_path(report.sha256.digest()));
-    let demand = match Demand::of_root(&root, Signed::Build)? {
+    let demand = match Demand::of_root(&root, StatementKind::Build)? {
         Some(policy) => policy,
         None => Demand::of_keys(Keys::new(&context.host.data_dir()?).all()?),
     };

@@ -8,18 +8,18 @@ mod signatures;
 
 use serde::Serialize;
 
-use crate::attest::{self, Outcome};
+use crate::attest::{self, Signed};
 use crate::build::Stored;
 use crate::check::gather::{self, model};
-use crate::check::{self, Check, Facts, Found, Policy, Purpose};
+use crate::check::{self, Check, CheckPolicy, Facts, Found, Purpose};
 use crate::context::Context;
 use crate::download::config::NetConfig;
 use crate::error::{Error, Kind, Reason, Result};
-use crate::gate::{Flags, Request, from_old_variables};
+use crate::gate::{Flags, RunRequest, from_old_variables};
 use crate::lock::{self, Locked, Spec};
 use crate::record::finding::{self, Finding, State};
 use crate::record::ids::Name;
-use crate::record::signing::Kind as Signed;
+use crate::record::signing::StatementKind;
 use crate::root::Root;
 use crate::sandbox::Launcher;
 use crate::store::Store;
@@ -130,7 +130,7 @@ fn one(
     let flags = Flags { stage: Some(2), ..Flags::default() };
     // Where the endpoint is, is not looked at: its name would have to be resolved.
     let request = from_old_variables(&context.host.vars(), flags)?;
-    let request = Request { endpoint: None, ..request };
+    let request = RunRequest { endpoint: None, ..request };
     let place = gather::binary_path(request.flags.binary.as_deref(), &facts, store);
     facts.binary = gather::binary(place.as_ref());
     gather::store(&mut facts, store);
@@ -146,11 +146,11 @@ fn one(
         facts.identity_shown = gather::identity_shown(locked, &place.path, &launcher);
     }
     let purpose = Purpose::Verify { deep: options.deep, model: request.flags.model.is_some() };
-    Ok(check::check(&facts, &Policy { purpose, contract: None }))
+    Ok(check::check(&facts, &CheckPolicy { purpose, contract: None }))
 }
 
 /// The admission of the model that this user's variables name.
-fn requested(context: &Context, root: &Root, request: &Request, facts: &mut Facts) {
+fn requested(context: &Context, root: &Root, request: &RunRequest, facts: &mut Facts) {
     let mut vars = context.host.vars();
     vars.remove(model::ENDPOINT_FILE_VARIABLE);
     facts.stage = request.flags.stage.map_or(Found::Absent, Found::Known);
@@ -218,15 +218,15 @@ fn signed(
     root: &Root,
     facts: &Facts,
     signatures: &Signatures,
-) -> Result<Found<Outcome>> {
+) -> Result<Found<Signed>> {
     let now = context.clock.now();
     let again = gather::rebuild_signed(root, facts, &now);
-    let policy = root.config().require.of(Signed::Build).is_some();
+    let policy = root.config().require.of(StatementKind::Build).is_some();
     let given = signatures.given(context)?;
     if !policy && given.is_none() {
         return Ok(again);
     }
-    let demand = signatures.demand(context, root, Signed::Build)?;
+    let demand = signatures.demand(context, root, StatementKind::Build)?;
     let (Some(recorded), Some(locked)) = (facts.recorded.known(), facts.lock.known()) else {
         return Ok(Found::Known(Some(attest::check(None, &[], &demand, &now))));
     };

@@ -9,7 +9,7 @@ use crate::error::{Error, Kind as ErrorKind, Reason, Result};
 use crate::evidence::{self, Level, RunCheck, StageRow, glance};
 use crate::record::evidence::{RunReport, RunStatus};
 use crate::record::ids::{Digest, Timestamp};
-use crate::record::signing::Kind;
+use crate::record::signing::StatementKind;
 use crate::root::Root;
 
 /// The names of all run directories, oldest first; none where there is no such directory yet.
@@ -141,7 +141,7 @@ pub fn check(
     if let Some(name) = sealed_as_another(run, Some(report)).filter(|_| own) {
         checked.notes.push(format!("an earlier run under another name: it was sealed as {name}"));
     }
-    let policy = root.config().require.of(Kind::Run).is_some();
+    let policy = root.config().require.of(StatementKind::Run).is_some();
     let given = signatures.given(context)?;
     let asked = policy || given.is_some();
     let found = match given {
@@ -153,7 +153,7 @@ pub fn check(
     if !asked && found.is_none() {
         return Ok((checked, None));
     }
-    let demand = signatures.demand(context, root, Kind::Run)?;
+    let demand = signatures.demand(context, root, StatementKind::Run)?;
     let expected = [attest::test_result(id, report).into()];
     let outcome = attest::check(found.as_deref(), &expected, &demand, &context.clock.now());
     match &outcome {

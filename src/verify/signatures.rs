@@ -9,7 +9,7 @@ use crate::error::{Error, Reason, Result};
 use crate::host::files::{self, Links};
 use crate::record::dsse::MAX_BUNDLE;
 use crate::record::ids::Name;
-use crate::record::signing::Kind;
+use crate::record::signing::StatementKind;
 use crate::root::Root;
 
 /// What the user says of signatures.
@@ -35,7 +35,7 @@ impl Signatures {
     }
 
     /// Whose signatures count: what the root's policy says, else this user's keys.
-    pub fn demand(&self, context: &Context, root: &Root, kind: Kind) -> Result<Demand> {
+    pub fn demand(&self, context: &Context, root: &Root, kind: StatementKind) -> Result<Demand> {
         let keys = Keys::new(&context.host.data_dir()?);
         match (Demand::of_root(root, kind)?, &self.key) {
             (Some(policy), None) => Ok(policy),
@@ -93,14 +93,14 @@ mod tests {
     #[test]
     fn the_policy_decides_else_the_named_key_else_all_of_this_users() {
         for (policy, kind, key, want) in [
-            (None, Kind::Build, None, Ok(&["one", "two"][..])),
-            (None, Kind::Build, Some("two"), Ok(&["two"])),
-            (None, Kind::Build, Some("three"), Err(Reason::KeyUnusable)),
-            (Some("one"), Kind::Build, None, Ok(&["policy"])),
+            (None, StatementKind::Build, None, Ok(&["one", "two"][..])),
+            (None, StatementKind::Build, Some("two"), Ok(&["two"])),
+            (None, StatementKind::Build, Some("three"), Err(Reason::KeyUnusable)),
+            (Some("one"), StatementKind::Build, None, Ok(&["policy"])),
             // Who is asked for by the policy, nobody chooses.
-            (Some("one"), Kind::Build, Some("two"), Err(Reason::BadArgument)),
+            (Some("one"), StatementKind::Build, Some("two"), Err(Reason::BadArgument)),
             // A policy of builds says nothing of models.
-            (Some("one"), Kind::Model, Some("two"), Ok(&["two"])),
+            (Some("one"), StatementKind::Model, Some("two"), Ok(&["two"])),
         ] {
             let (_dir, context, root) = user(policy);
             let key = key.map(|name| name.parse().unwrap());

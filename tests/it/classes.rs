@@ -113,7 +113,7 @@ fn each_clock_ends_the_run_with_its_name() {
 #[test]
 fn a_limit_of_the_proxy_ends_the_run_as_a_limit() {
     let server = serve(Behaviour::Plays);
-    type Change = fn(&mut admit::proxy::server::Limits);
+    type Change = fn(&mut admit::proxy::server::ProxyLimits);
     let cases: [(&str, Change); 4] = [
         ("requests", |proxy| proxy.requests = 2),
         ("tokens", |proxy| proxy.tokens = 20),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use admit::download::client::{Client, Request};
+use admit::download::client::{Client, HttpRequest};
 use admit::download::config::NetConfig;
 use admit::download::npmrc::{NpmConfig, Sources};
 use admit::error::{Error, Reason, Result};
@@ -193,7 +193,7 @@ fn silence_ends_in_a_deadline() {
     for start in ["", "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\ntar"] {
         let server = Server::http(move |_, _| Reply::Stall(start.into()));
         let client = Client::new(&NetConfig { attempts: 2, ..impatient() });
-        let err = client.fetch_bytes(&Request::get(&server.url("/x"), 100)).unwrap_err();
+        let err = client.fetch_bytes(&HttpRequest::get(&server.url("/x"), 100)).unwrap_err();
         assert_eq!((err.reason(), server.count()), (Reason::Truncated, 2), "{start}");
     }
 }
@@ -222,7 +222,7 @@ fn silence_is_told_and_has_two_attempts() {
     };
     let notes = Notes::default();
     let url = server.url("/x");
-    let request = Request::get(&url, 100).told(&notes);
+    let request = HttpRequest::get(&url, 100).told(&notes);
     let err = Client::new(&config).fetch_bytes(&request).unwrap_err();
     assert_eq!((err.reason(), server.count()), (Reason::Truncated, 2), "{err:?}");
     let notes = notes.0.lock().unwrap();
@@ -261,7 +261,8 @@ fn a_trickle_ends_in_the_deadline_of_the_whole() {
         deadline: Duration::from_secs(1),
         ..impatient()
     };
-    let err = Client::new(&config).fetch_bytes(&Request::get(&server.url("/x"), 100)).unwrap_err();
+    let err =
+        Client::new(&config).fetch_bytes(&HttpRequest::get(&server.url("/x"), 100)).unwrap_err();
     assert_eq!((err.reason(), err.kind().exit_code(), server.count()), (Reason::TimedOut, 9, 1));
 }
 
@@ -311,10 +312,10 @@ fn redirects_to_another_host_are_refused() {
     let port = other.addr().port();
     let server = Server::http(move |_, _| Reply::redirect(format!("http://localhost:{port}/x")));
     let (url, client) = (server.url("/x"), Client::new(&impatient()));
-    let request = Request {
+    let request = HttpRequest {
         redirect_hosts: &["localhost"],
         authorization: Some("Bearer t".into()),
-        ..Request::get(&url, 100)
+        ..HttpRequest::get(&url, 100)
     };
     assert_eq!(client.fetch_bytes(&request).unwrap(), b"tarball");
     assert_eq!(server.asked()[0].header("authorization"), Some("Bearer t"));
@@ -333,9 +334,9 @@ fn a_body_above_the_cap_is_cut_off() {
             ),
         });
         let url = server.url("/x");
-        let err = client.fetch_bytes(&Request::get(&url, 7)).unwrap_err();
+        let err = client.fetch_bytes(&HttpRequest::get(&url, 7)).unwrap_err();
         assert_eq!((err.reason(), server.count()), (Reason::LimitHit, 1));
-        assert_eq!(client.fetch_bytes(&Request::get(&url, 8)).unwrap().len(), 8);
+        assert_eq!(client.fetch_bytes(&HttpRequest::get(&url, 8)).unwrap().len(), 8);
     }
 }
 
@@ -344,7 +345,7 @@ fn a_full_disk_has_its_own_reason() {
     let server = Server::http(|_, _| Reply::ok("tarball"));
     let open = || Ok(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
     let url = server.url("/x");
-    let got = Client::new(&impatient()).fetch(&Request::get(&url, 100), open, &|_, _| {});
+    let got = Client::new(&impatient()).fetch(&HttpRequest::get(&url, 100), open, &|_, _| {});
     let err = got.map(|_| ()).unwrap_err();
     assert_eq!((err.reason(), err.kind().exit_code(), server.count()), (Reason::DiskFull, 9, 1));
 }
@@ -382,7 +383,7 @@ fn proxies_are_used_as_the_environment_says() {
     let (tunnel, names) = tunnel(server.addr());
     lab.client = env(&[("https_proxy", tunnel), ("NODE_EXTRA_CA_CERTS", ca.display().to_string())]);
     let url = server.url("/x");
-    assert_eq!(lab.client.fetch_bytes(&Request::get(&url, 100)).unwrap(), b"tarball");
+    assert_eq!(lab.client.fetch_bytes(&HttpRequest::get(&url, 100)).unwrap(), b"tarball");
     assert_eq!(*names.lock().unwrap(), [format!("CONNECT {} HTTP/1.1", server.addr())]);
 }
 
@@ -390,7 +391,7 @@ fn proxies_are_used_as_the_environment_says() {
 fn certificates_are_checked_against_the_users_ca_files() {
     let (server, pem) = Server::https(|_, _| Reply::ok("tarball"));
     let (url, dir) = (server.url("/x"), tempfile::tempdir().unwrap());
-    let request = Request::get(&url, 100);
+    let request = HttpRequest::get(&url, 100);
     let get = |config: NetConfig| Client::new(&config).fetch_bytes(&request);
 
     let err = get(impatient()).unwrap_err();

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use admit::build::work::WorkDir;
-use admit::bun::lockfile::{Lockfile, Required};
+use admit::bun::lockfile::{BunLock, Required};
 use admit::context::{Context, Options};
 use admit::error::Reason;
 use admit::fetch::packages::Tarball;
@@ -28,7 +28,7 @@ use crate::util::{self, World};
 /// A source, its seeded cache and the pinned Bun, in a directory of their own.
 struct Build {
     dir: tempfile::TempDir,
-    lock: Lockfile,
+    lock: BunLock,
     seeded: installed::Seeded,
     plan: Plan,
 }
@@ -73,7 +73,7 @@ impl Build {
         std::fs::write(dir.path().join("source/package.json"), &project.package).unwrap();
         std::fs::write(dir.path().join("source/bun.lock"), &project.lock).unwrap();
 
-        let lock = Lockfile::parse(project.lock.as_bytes(), "bun.lock").unwrap();
+        let lock = BunLock::parse(project.lock.as_bytes(), "bun.lock").unwrap();
         let mut required = required(&lock);
         let tarballs = tarballs(&fetcher, &required);
         required.retain(|one| !except.contains(&one.package.key.as_str()));
@@ -126,7 +126,7 @@ impl Build {
 
 const HOISTED: Linker = Linker::Hoisted;
 
-fn required(lock: &Lockfile) -> Vec<Required<'_>> {
+fn required(lock: &BunLock) -> Vec<Required<'_>> {
     let selection = lock.for_platform("linux", "x64", None).unwrap();
     lock.require_strong(selection.packages.into_values(), &BTreeMap::new()).unwrap()
 }
@@ -224,7 +224,7 @@ fn packages_that_bun_hoists_anew_for_this_platform_are_the_expected_ones() {
         "optionalDependencies": {"darwin-needs": "1.0.0"}}"#;
     std::fs::write(build.at("source/bun.lock"), &lock).unwrap();
     std::fs::write(build.at("source/package.json"), manifest).unwrap();
-    build.lock = Lockfile::parse(lock.as_bytes(), "bun.lock").unwrap();
+    build.lock = BunLock::parse(lock.as_bytes(), "bun.lock").unwrap();
     let cache = File::open(build.at("cache")).unwrap();
     build.seeded = seed::seed(&cache, "cache", None, &required(&build.lock), &tarballs).unwrap();
 

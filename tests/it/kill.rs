@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use admit::evidence::{Level, Limits, Recording, check};
+use admit::evidence::{EvidenceLimits, Level, Recording, check};
 use admit::host::Clock;
 use admit::record::evidence::{RunReport, RunStatus};
 use admit::record::failure::FailureClass;
@@ -273,8 +273,9 @@ fn a_clock_that_jumps_breaks_no_evidence() {
     for start in 0..3 {
         let clock = Arc::new(Jumping(AtomicUsize::new(start)));
         let draft = RunReport::draft("toy", "case", &now);
-        let run = Recording::begin(dir.path(), &fixture, draft.clone(), clock, Limits::default())
-            .unwrap();
+        let run =
+            Recording::begin(dir.path(), &fixture, draft.clone(), clock, EvidenceLimits::default())
+                .unwrap();
         let mut report = draft;
         report.status = RunStatus::Blocked;
         report.failure_class = None;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use admit::error::Reason;
-use admit::git::id::{Kind, Oid};
+use admit::git::id::{ObjectKind, Oid};
 use admit::record::ids::CommitId;
 use admit::run::fixture::Fixture;
 use admit::run::reader::Reader;
@@ -68,10 +68,10 @@ impl Pack {
         at
     }
 
-    fn whole(&mut self, kind: Kind, data: &[u8]) -> Oid {
+    fn whole(&mut self, kind: ObjectKind, data: &[u8]) -> Oid {
         let code = match kind {
-            Kind::Commit => 1,
-            Kind::Tree => 2,
+            ObjectKind::Commit => 1,
+            ObjectKind::Tree => 2,
             _ => 3,
         };
         let id = Oid::of(kind, data);
@@ -91,10 +91,10 @@ impl Pack {
             tree.extend(format!("100644 f{i:04}\0").into_bytes());
             tree.extend(raw(*id));
         }
-        let tree = self.whole(Kind::Tree, &tree);
+        let tree = self.whole(ObjectKind::Tree, &tree);
         let who = "t <t@t> 1700000000 +0000";
         let text = format!("tree {tree}\nauthor {who}\ncommitter {who}\n\nm\n");
-        self.whole(Kind::Commit, text.as_bytes()).commit().unwrap()
+        self.whole(ObjectKind::Commit, text.as_bytes()).commit().unwrap()
     }
 
     /// Another byte at one or more places, most of them in the head of an object or of a delta.
@@ -167,7 +167,7 @@ fn circle() -> (Pack, CommitId) {
 /// Two gigabytes out of 64 KiB of zeros.
 fn bomb() -> (Pack, CommitId) {
     let mut pack = Pack::new();
-    let zeros = pack.whole(Kind::Blob, &[0; 0x1_0000]);
+    let zeros = pack.whole(ObjectKind::Blob, &[0; 0x1_0000]);
     pack.delta(absent(7), zeros, &copies(0x1_0000, 1 << 15));
     let commit = pack.commit(&[absent(7)]);
     (pack, commit)
@@ -177,7 +177,7 @@ fn bomb() -> (Pack, CommitId) {
 fn chain() -> (Pack, CommitId) {
     let mut pack = Pack::new();
     let times = 960;
-    let mut base = pack.whole(Kind::Blob, &[0; 0x1_0000]);
+    let mut base = pack.whole(ObjectKind::Blob, &[0; 0x1_0000]);
     let mut len = 0x1_0000;
     for n in 1..=40 {
         let id = absent(n);

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use admit::download::config::NetConfig;
 use admit::proxy::api::WireApi;
 use admit::proxy::api::chat::Chat;
-use admit::proxy::endpoint::{Credential, Endpoint};
+use admit::proxy::endpoint::{Endpoint, ModelKey};
 use admit::proxy::http1::{Body, Chunked};
 use admit::proxy::probe::{Probe, ProbeLimits, ProbeOutcome, probe};
-use admit::proxy::server::{Limits, Part, Proxy, ProxyConfig, Recorder, WireEvent};
+use admit::proxy::server::{Part, Proxy, ProxyConfig, ProxyLimits, Recorder, WireEvent};
 use admit::proxy::upstream::Upstream;
 use admit::record::network::Network;
 use admit::record::wire::{
@@ -60,18 +60,18 @@ pub struct Running {
 }
 
 /// Patient enough for a machine that does ten other things; the default waits longer than a test may.
-pub fn quick() -> Limits {
+pub fn quick() -> ProxyLimits {
     let wait = Duration::from_secs(20);
-    Limits { silence: wait, request: wait, ..Limits::default() }
+    ProxyLimits { silence: wait, request: wait, ..ProxyLimits::default() }
 }
 
 /// For what never goes on: the shorter, the sooner the test ends.
-pub fn hasty() -> Limits {
+pub fn hasty() -> ProxyLimits {
     let wait = Duration::from_millis(800);
-    Limits { silence: wait, request: wait, ..Limits::default() }
+    ProxyLimits { silence: wait, request: wait, ..ProxyLimits::default() }
 }
 
-pub fn open(upstream: Upstream, limits: Limits, writes: usize) -> Running {
+pub fn open(upstream: Upstream, limits: ProxyLimits, writes: usize) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let written = Written::default();
@@ -102,7 +102,7 @@ pub fn speaking(addr: SocketAddr, api: &'static dyn WireApi) -> Upstream {
 pub fn at(url: &str, api: &'static dyn WireApi, net: &NetConfig) -> Upstream {
     let network = Network::built_in("loopback-test").unwrap();
     let endpoint = Endpoint::resolve(url, &network, net).unwrap();
-    let credential = Credential::from_value("KEY", key().into_bytes()).unwrap();
+    let credential = ModelKey::from_value("KEY", key().into_bytes()).unwrap();
     Upstream::Http { api, endpoint, credential: Some(credential) }
 }
 
@@ -181,7 +181,7 @@ impl Outcome {
 }
 
 /// What comes of these bytes at a proxy before this upstream.
-pub fn asked(upstream: Upstream, limits: Limits, bytes: &[u8]) -> Outcome {
+pub fn asked(upstream: Upstream, limits: ProxyLimits, bytes: &[u8]) -> Outcome {
     let running = open(upstream, limits, usize::MAX);
     let (reply, clean) = send(running.addr, bytes);
     let record = running.proxy.stop().unwrap();
@@ -189,7 +189,7 @@ pub fn asked(upstream: Upstream, limits: Limits, bytes: &[u8]) -> Outcome {
     Outcome { reply, clean, record, written }
 }
 
-fn run_with(model: &Model, limits: Limits) -> Outcome {
+fn run_with(model: &Model, limits: ProxyLimits) -> Outcome {
     let outcome = asked(http(model.addr()), limits, &request(&[], &body()));
     outcome.holds_no_secret(Some(model.addr()));
     outcome
@@ -363,7 +363,7 @@ fn limits_cut_or_refuse() {
         let events = format!(": {}\n\n", "a".repeat(4000)).repeat(bytes / 4000);
         Model::raw(stream("", events.as_bytes()))
     };
-    let got = run_with(&huge(1 << 20), Limits { reply_bytes: 300_000, ..quick() });
+    let got = run_with(&huge(1 << 20), ProxyLimits { reply_bytes: 300_000, ..quick() });
     assert_eq!(got.cut(), Some(CutReason::LimitHit));
     assert_eq!(got.record.limit_hit, Some(Limit::ReplyBytes));
     assert!(got.record.reply_bytes <= 300_000);
@@ -371,16 +371,16 @@ fn limits_cut_or_refuse() {
     let got = run_with(&Behaviour::SilentMidway.into(), hasty());
     assert_eq!(got.one().cut.as_ref().unwrap().what, "silence");
     // Always readable: no wait for the next bytes ever ends by the clock.
-    let endless = Limits { reply: Duration::from_millis(100), ..quick() };
+    let endless = ProxyLimits { reply: Duration::from_millis(100), ..quick() };
     let got = run_with(&huge(64 << 20), endless);
     assert_eq!(got.record.limit_hit, Some(Limit::ReplyTime));
 
     let server = serve(Behaviour::Plays);
     for (limits, want, after) in [
-        (Limits { requests: 1, ..quick() }, Limit::Requests, 1),
-        (Limits { tokens: 2, ..quick() }, Limit::Tokens, 1),
-        (Limits { request_bytes: 10, ..quick() }, Limit::RequestBytes, 1),
-        (Limits { wall: Duration::ZERO, ..quick() }, Limit::Wall, 0),
+        (ProxyLimits { requests: 1, ..quick() }, Limit::Requests, 1),
+        (ProxyLimits { tokens: 2, ..quick() }, Limit::Tokens, 1),
+        (ProxyLimits { request_bytes: 10, ..quick() }, Limit::RequestBytes, 1),
+        (ProxyLimits { wall: Duration::ZERO, ..quick() }, Limit::Wall, 0),
     ] {
         let running = open(http(server.addr), limits, usize::MAX);
         for n in 0..=after {
@@ -392,7 +392,7 @@ fn limits_cut_or_refuse() {
         assert_eq!(record.limit_hit, Some(want));
         assert_eq!(record.exchanges.last().unwrap().refused, Some(RequestRefusal::LimitHit));
     }
-    let running = open(http(server.addr), Limits { request_size: 20, ..quick() }, usize::MAX);
+    let running = open(http(server.addr), ProxyLimits { request_size: 20, ..quick() }, usize::MAX);
     send(running.addr, &request(&[], &body()));
     let record = running.proxy.stop().unwrap();
     assert_eq!(record.exchanges[0].refused, Some(RequestRefusal::TooLarge));
@@ -401,7 +401,7 @@ fn limits_cut_or_refuse() {
 #[test]
 fn what_is_refused_counts_as_a_request() {
     let server = serve(Behaviour::Plays);
-    let running = open(http(server.addr), Limits { requests: 2, ..quick() }, usize::MAX);
+    let running = open(http(server.addr), ProxyLimits { requests: 2, ..quick() }, usize::MAX);
     for _ in 0..3 {
         send(running.addr, b"GET / HTTP/1.1\r\n\r\n");
     }
@@ -564,7 +564,7 @@ fn smuggling_and_foreign_requests_never_reach_the_model() {
     cases.push(("half a request".into(), request(&[], &good)[..60].to_vec(), Slow));
     let server = raw(|_| stream("", &said("hello")));
     // One of them never ends.
-    let limits = Limits { request: Duration::from_secs(3), ..quick() };
+    let limits = ProxyLimits { request: Duration::from_secs(3), ..quick() };
     let running = open(http(server.addr()), limits, usize::MAX);
     for (name, bytes, _) in &cases {
         let (reply, _) = send(running.addr, bytes);
@@ -601,7 +601,7 @@ fn the_model_list_passes_and_silent_connections_are_counted() {
 #[test]
 fn a_client_that_hangs_up_is_told_apart_and_the_stop_ends_what_is_under_way() {
     let server = serve(Behaviour::SilentMidway);
-    let running = open(http(server.addr), Limits::default(), usize::MAX);
+    let running = open(http(server.addr), ProxyLimits::default(), usize::MAX);
     let mut client = TcpStream::connect(running.addr).unwrap();
     client.write_all(&request(&[], &body())).unwrap();
     let bytes = |event: WireEvent| matches!(event, WireEvent::Bytes { .. });

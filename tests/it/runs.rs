@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use admit::evidence::{Limits, Recording};
+use admit::evidence::{EvidenceLimits, Recording};
 use admit::host::SystemClock;
 use admit::record::evidence::{RunReport, RunStatus};
 use admit::record::failure::FailureClass;
@@ -22,7 +22,8 @@ fn sealed(world: &World, status: RunStatus) -> (PathBuf, Digest) {
     let now = "2026-11-20T12:00:00Z".parse().unwrap();
     let mut report = RunReport::draft("toy", "case", &now);
     let (fixture, clock) = ("toy".parse().unwrap(), Arc::new(SystemClock));
-    let run = Recording::begin(&world.runs(), &fixture, report.clone(), clock, Limits::default());
+    let run =
+        Recording::begin(&world.runs(), &fixture, report.clone(), clock, EvidenceLimits::default());
     let run = run.unwrap();
     report.status = status;
     report.failure_class = None;

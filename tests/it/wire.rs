@@ -11,7 +11,7 @@ use admit::download::config::NetConfig;
 use admit::proxy::api::list;
 use admit::proxy::api::{End, Said, WireApi};
 use admit::proxy::probe::{ProbeLimits, ProbeOutcome, probe};
-use admit::proxy::server::{Limits, Part, Proxy, ProxyConfig, Recorder};
+use admit::proxy::server::{Part, Proxy, ProxyConfig, ProxyLimits, Recorder};
 use admit::proxy::upstream::Upstream;
 use admit::record::evidence::RunStatus;
 use admit::record::wire::{CutReason, Limit, ReasoningField, ReplyClass, RequestRefusal};
@@ -61,7 +61,7 @@ fn request(api: Api, body: &Value) -> Vec<u8> {
     with_key(api, &format!("Authorization: Bearer {SENTINEL}"), body)
 }
 
-fn ask(api: Api, addr: SocketAddr, limits: Limits) -> Outcome {
+fn ask(api: Api, addr: SocketAddr, limits: ProxyLimits) -> Outcome {
     asked(speaking(addr, api), limits, &request(api, &question(api)))
 }
 
@@ -371,7 +371,7 @@ fn a_stream_that_is_stopped_never_ends_cleanly() {
         let filler = format!(": {}\n\n", "x".repeat(997));
         let filler = format!("{:x}\r\n{filler}\r\n", filler.len()).repeat(40);
         let server = raw(move |_| [&*half, filler.as_bytes(), b"0\r\n\r\n"].concat());
-        let got = ask(api, server.addr(), Limits { reply_bytes: cap, ..quick() });
+        let got = ask(api, server.addr(), ProxyLimits { reply_bytes: cap, ..quick() });
         assert!(got.text().contains("path"), "{}", api.name());
         assert_eq!(got.record.limit_hit, Some(Limit::ReplyBytes), "{}", api.name());
         assert!(!ends_cleanly(&got.reply, got.clean), "{}: {}", api.name(), got.text());
@@ -634,7 +634,7 @@ fn child() {
         sentinel: Secret::new(SENTINEL.into()).unwrap(),
         upstream: Upstream::Http { api, endpoint, credential },
         names: None,
-        limits: Limits { silence: Duration::from_secs(60), ..Limits::default() },
+        limits: ProxyLimits { silence: Duration::from_secs(60), ..ProxyLimits::default() },
         also_secret: Vec::new(),
         recorder: Box::new(Nowhere),
         events: None,

@@ -36,14 +36,19 @@ pub struct FieldDifference {
     pub first: usize,
 }
 
-pub(super) struct Found {
+pub(super) struct ModuleDifferences {
     pub(super) only_a: Vec<String>,
     pub(super) only_b: Vec<String>,
     pub(super) reordered: bool,
     pub(super) differing: Vec<ModuleDifference>,
 }
 
-pub(super) fn compare(a: &Graph<'_>, b: &Graph<'_>, hunks: usize, blames: &mut Blames) -> Found {
+pub(super) fn compare(
+    a: &Graph<'_>,
+    b: &Graph<'_>,
+    hunks: usize,
+    blames: &mut Blames,
+) -> ModuleDifferences {
     let pairs = pairs(a, b);
     let in_a: BTreeSet<usize> = pairs.iter().map(|(x, _)| *x).collect();
     let in_b: BTreeSet<usize> = pairs.iter().map(|(_, y)| *y).collect();
@@ -63,7 +68,7 @@ pub(super) fn compare(a: &Graph<'_>, b: &Graph<'_>, hunks: usize, blames: &mut B
         .iter()
         .filter_map(|(x, y)| module(&a.modules[*x], &b.modules[*y], hunks, blames))
         .collect();
-    Found { only_a, only_b, reordered, differing }
+    ModuleDifferences { only_a, only_b, reordered, differing }
 }
 
 /// Modules that are each other's counterpart, by index, in the first graph's order: by name; then the entries; then

@@ -66,7 +66,7 @@ fn report(index: u32, attempt: u32, class: Option<FailureClass>) -> RunReport {
 fn found(index: u32, attempt: u32, what: What) -> (u32, Attempt) {
     let plan = plan();
     let directory = format!("{index:06}.{attempt}");
-    (index, super::attempt(&plan, &plan.digest(), &Found { directory, index, attempt, what }))
+    (index, super::attempt(&plan, &plan.digest(), &AttemptDir { directory, index, attempt, what }))
 }
 
 fn ended(index: u32, attempt: u32, class: Option<FailureClass>) -> (u32, Attempt) {
@@ -147,7 +147,7 @@ fn a_plan_may_score_what_is_left_out_and_not_leave_out_what_is_the_agents() {
     let mut report = report(0, 1, Some(FailureClass::KilledFromOutside));
     report.campaign.as_mut().unwrap().plan = strict.digest();
     let what = What::Sealed(digest("run"), Box::new(report));
-    let found = Found { directory: "000000.1".into(), index: 0, attempt: 1, what };
+    let found = AttemptDir { directory: "000000.1".into(), index: 0, attempt: 1, what };
     let row = attempt(&strict, &strict.digest(), &found);
     assert_eq!(row.state, AttemptState::Scored);
 
@@ -195,6 +195,7 @@ fn failures_are_counted_by_their_class_and_cells_by_themselves() {
     let each = whole.cells.iter().map(|cell| (cell.planned, cell.failure, cell.success));
     assert_eq!(each.collect::<Vec<_>>(), [(4, 2, 0), (4, 0, 2)]);
     assert_eq!(whole.total.planned, 8);
+    assert_eq!(whole.total.rate.as_deref(), Some("0.500000"));
     assert_eq!(bounds(&whole), ("0.250000", "0.750000"));
     let mut none = plan();
     none.repeats = 0;
@@ -281,7 +282,7 @@ fn baselines_of_another_run_count_where_that_run_made_them_and_is_there() {
         let what = What::Sealed(digest(&format!("run {index}")), Box::new(report));
         let baselines = what.baselines();
         let directory = format!("{index:06}.1");
-        let found = Found { directory, index, attempt: 1, what };
+        let found = AttemptDir { directory, index, attempt: 1, what };
         (index, attempt(&plan, &plan.digest(), &found), baselines)
     };
     let of = |run: u32, index: u32| {

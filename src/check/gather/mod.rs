@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use super::{BinaryFact, Content, Facts, Failure, Found, PackagesFact, Recorded, RootFact};
 use crate::attest::keys::{Keys, Named};
-use crate::attest::{self, Demand, Expected, Outcome, Refused};
+use crate::attest::{self, Demand, Expected, Refused, Signed};
 use crate::build::{Stored, output};
-use crate::bun::lockfile::Lockfile as BunLock;
+use crate::bun::lockfile::BunLock;
 use crate::error::{Error, Reason, Result};
 use crate::host::Host;
 use crate::host::files::{self, Links};
@@ -20,7 +20,7 @@ use crate::lock::Locked;
 use crate::record;
 use crate::record::ids::{Algorithm, Digest, Timestamp};
 use crate::record::report::BuildReport;
-use crate::record::signing::Kind;
+use crate::record::signing::StatementKind;
 use crate::root::Root;
 use crate::sandbox::Launcher;
 use crate::store::{Hashes, Store};
@@ -71,10 +71,10 @@ pub fn recorded(root: &Root, locked: &Locked) -> Result<Option<Recorded>> {
 /// and the thing is not there, nothing can have been signed.
 pub fn signed(
     root: &Root,
-    kind: Kind,
+    kind: StatementKind,
     about: Option<&Expected>,
     now: &Timestamp,
-) -> Found<Outcome> {
+) -> Found<Signed> {
     match about {
         _ if root.config().require.of(kind).is_none() => Found::Known(None),
         None => Found::Absent,
@@ -89,8 +89,8 @@ pub fn build_statement(facts: &Facts, now: &Timestamp) -> Option<Expected> {
 }
 
 /// Who signed the recorded build, and who that it was built again with the same outcome, as the root's policy asks.
-pub fn build_signed(root: &Root, facts: &Facts, now: &Timestamp) -> Found<Outcome> {
-    let build = signed(root, Kind::Build, build_statement(facts, now).as_ref(), now);
+pub fn build_signed(root: &Root, facts: &Facts, now: &Timestamp) -> Found<Signed> {
+    let build = signed(root, StatementKind::Build, build_statement(facts, now).as_ref(), now);
     let again = rebuild_signed(root, facts, now);
     match (build, again) {
         (Found::Known(build), Found::Known(again)) => Found::Known(attest::both(build, again)),
@@ -99,24 +99,24 @@ pub fn build_signed(root: &Root, facts: &Facts, now: &Timestamp) -> Found<Outcom
 }
 
 /// Who signed that the recorded build was made again with the same outcome.
-pub fn rebuild_signed(root: &Root, facts: &Facts, now: &Timestamp) -> Found<Outcome> {
+pub fn rebuild_signed(root: &Root, facts: &Facts, now: &Timestamp) -> Found<Signed> {
     let about = match (facts.recorded.known(), facts.lock.known()) {
         (Some(recorded), Some(locked)) => Some(attest::rebuild(&recorded.report, &locked.lock)),
         _ => None,
     };
-    signed(root, Kind::Rebuild, about.as_ref(), now)
+    signed(root, StatementKind::Rebuild, about.as_ref(), now)
 }
 
 /// What the signatures by which a build was pulled say now: by the root's policy, else by what it asks for of its caches,
 /// or by this user's, which the record names. Who takes a key back takes back what was pulled by it.
-pub fn pulled_signed(root: &Root, host: &Host, facts: &Facts, now: &Timestamp) -> Found<Outcome> {
+pub fn pulled_signed(root: &Root, host: &Host, facts: &Facts, now: &Timestamp) -> Found<Signed> {
     let (Some(recorded), Some(locked)) = (facts.recorded.known(), facts.lock.known()) else {
         return Found::Absent;
     };
     let Some(pulled) = &recorded.report.pulled else { return Found::Known(None) };
     let about = attest::of_build(&recorded.report, &locked.lock, now);
-    if root.config().require.of(Kind::Build).is_some() {
-        return Found::Known(attest::demanded(root, Kind::Build, &about, now));
+    if root.config().require.of(StatementKind::Build).is_some() {
+        return Found::Known(attest::demanded(root, StatementKind::Build, &about, now));
     }
     let keys = host.data_dir().and_then(|dir| Keys::new(&dir).all());
     let (cache, keys) = match (Demand::of_cache(root), keys) {

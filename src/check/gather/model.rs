@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use super::signed;
-use crate::attest::{self, Expected, Outcome};
+use crate::attest::{self, Expected, Signed};
 use crate::check::{
-    CredentialFact, EndpointOrigin, Facts, Found, NetworkFact, ProbeFact, ProbeOutcome,
+    CredentialFact, EndpointOrigin, Facts, Found, NetworkFact, ProbeFact, ProbeReply,
 };
 use crate::download::config::NetConfig;
 use crate::error::{Error, Reason, Result};
@@ -16,7 +16,7 @@ use crate::host;
 use crate::host::files::{self, Links};
 use crate::proxy::account::{Account, Helper};
 use crate::proxy::api;
-use crate::proxy::endpoint::{Credential, Endpoint};
+use crate::proxy::endpoint::{Endpoint, ModelKey};
 use crate::proxy::mock::Mock;
 use crate::proxy::probe::{self, Probe, ProbeLimits};
 use crate::proxy::upstream::Upstream;
@@ -30,7 +30,7 @@ use crate::record::failure::FailureClass;
 use crate::record::fixture::Script;
 use crate::record::ids::{Digest, Timestamp};
 use crate::record::network::Network;
-use crate::record::signing::Kind;
+use crate::record::signing::StatementKind;
 use crate::root::Root;
 use crate::secrets;
 
@@ -126,7 +126,7 @@ pub fn model(sources: &Sources<'_>, facts: &mut Facts) -> Side {
         _ => None,
     };
     let about = about.map(Expected::from);
-    facts.model_signed = signed(sources.root, Kind::Model, about.as_ref(), sources.now);
+    facts.model_signed = signed(sources.root, StatementKind::Model, about.as_ref(), sources.now);
     facts.bridge_claimed = Found::Known(sources.bridge_claimed);
     // Without a valid record that those signed who must, nothing says which key may go where, so none is read.
     let Some(record) = record.filter(|_| may_be_used(&facts.model_signed)) else { return side };
@@ -161,14 +161,14 @@ pub fn ask(
     asked.ok()
 }
 
-fn may_be_used(signed: &Found<Outcome>) -> bool {
+fn may_be_used(signed: &Found<Signed>) -> bool {
     matches!(signed, Found::Known(None | Some(Ok(_))))
 }
 
 /// What a model is asked with.
 #[derive(Default)]
 struct Asked {
-    key: Option<Credential>,
+    key: Option<ModelKey>,
     account: Option<Arc<Account>>,
 }
 
@@ -201,11 +201,11 @@ fn credentials(record: &ModelAdmission, sources: &Sources<'_>) -> (Asked, Found<
             return (none(), fact(false, what));
         }
         (Some(value), None) => (
-            Credential::from_value(KEY_VARIABLE, value.clone().into_bytes()),
+            ModelKey::from_value(KEY_VARIABLE, value.clone().into_bytes()),
             format!("environment variable {KEY_VARIABLE}"),
         ),
         (None, Some(path)) => {
-            (Credential::from_file(Path::new(path)), "file of mode 0600".to_owned())
+            (ModelKey::from_file(Path::new(path)), "file of mode 0600".to_owned())
         }
         (None, None) => {
             let what = format!("neither {KEY_VARIABLE} nor {KEY_FILE_VARIABLE} is set");
@@ -237,7 +237,7 @@ fn upstream(
             endpoint.to_owned()
         }
         // The same rules as for a key: regular, this user's, readable by this user only.
-        (None, Some(path)) => match Credential::from_file(Path::new(path)) {
+        (None, Some(path)) => match ModelKey::from_file(Path::new(path)) {
             Ok(text) => {
                 facts.endpoint = Found::Known(EndpointOrigin::File);
                 String::from_utf8_lossy(text.secret().expose()).into_owned()
@@ -303,14 +303,14 @@ fn probe_fact(probe: &Probe) -> ProbeFact {
     let failed = || {
         let class = class.and_then(FailureClass::of_reply).unwrap_or(FailureClass::Unclassified);
         match class {
-            FailureClass::ResponseShapeUnavailable => ProbeOutcome::ReasoningOnly,
-            other => ProbeOutcome::Failed(other),
+            FailureClass::ResponseShapeUnavailable => ProbeReply::ReasoningOnly,
+            other => ProbeReply::Failed(other),
         }
     };
     let outcome = match probe.outcome {
-        _ if probe.secret_seen.is_some() => ProbeOutcome::Failed(FailureClass::SecretFound),
-        P::Ready if class == Some(ReplyClass::OkTools) => ProbeOutcome::ToolCall,
-        P::Ready | P::ModelNotListed => ProbeOutcome::Content,
+        _ if probe.secret_seen.is_some() => ProbeReply::Failed(FailureClass::SecretFound),
+        P::Ready if class == Some(ReplyClass::OkTools) => ProbeReply::ToolCall,
+        P::Ready | P::ModelNotListed => ProbeReply::Content,
         P::ListUnavailable | P::ReplyUnusable => failed(),
     };
     let listed = matches!(probe.outcome, P::Ready | P::ReplyUnusable);

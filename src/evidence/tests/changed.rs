@@ -68,7 +68,60 @@ fn what_is_said_of_a_changed_file_is_what_was_found() {
         let checked = check(&run.directory, None).unwrap();
         let said = format!("{:?}", checked.error().unwrap());
         assert_eq!(said.contains("1 more faults"), more, "{said}");
+        assert_eq!(said.contains("more faults"), more, "{said}");
     }
+}
+
+#[test]
+fn a_seal_and_a_manifest_count_as_they_were_written_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = sealed(dir.path());
+    assert_eq!(check(&run.directory, None).unwrap().directory, run.directory);
+    let (seal, list) = (run.directory.join(names::SEAL), run.directory.join(names::MANIFEST));
+    let (good_seal, good_list) = (std::fs::read(&seal).unwrap(), std::fs::read(&list).unwrap());
+    let found = || {
+        let fault = check(&run.directory, None).unwrap().faults.remove(0);
+        (fault.path, fault.found)
+    };
+    // A byte more that means nothing, and a seal in its form whose own check is another's.
+    std::fs::write(&seal, [good_seal.as_slice(), b" "].concat()).unwrap();
+    assert_eq!(found(), (names::SEAL.to_owned(), "another form or check".into()));
+    let mut other: Seal = record::parse(&good_seal).unwrap();
+    other.id = Digest::sha256(b"another");
+    std::fs::write(&seal, record::pretty(&other)).unwrap();
+    assert_eq!(found(), (names::SEAL.to_owned(), "another form or check".into()));
+    // A file that is listed twice.
+    let mut manifest: Manifest = record::parse(&good_list).unwrap();
+    manifest.files.insert(0, manifest.files[0].clone());
+    std::fs::write(&list, record::pretty(&manifest)).unwrap();
+    std::fs::write(&seal, record::pretty(&Seal::of(&manifest))).unwrap();
+    assert_eq!(found(), (names::MANIFEST.to_owned(), "another order".into()));
+}
+
+#[test]
+fn a_proof_has_to_pass_and_to_hold() {
+    for change in [(|proof| proof.passed = false) as fn(&mut NoTargetProof), |proof| {
+        proof.fixture_commits = 2
+    }] {
+        let dir = tempfile::tempdir().unwrap();
+        let run = sealed(dir.path());
+        let mut other = proof();
+        change(&mut other);
+        std::fs::write(run.directory.join(names::NO_TARGET), record::pretty(&other)).unwrap();
+        reseal(&run.directory);
+        assert_eq!(wrong(&run.directory), (FaultKind::Report, names::NO_TARGET.to_owned()));
+        // And one that is not sealed as a good end.
+        let run = filled(dir.path());
+        let path = path(names::NO_TARGET);
+        std::fs::write(run.path().join(path.as_str()), record::pretty(&other)).unwrap();
+        assert_eq!(run.seal(rehearsed()).unwrap().report.status, RunStatus::Fail);
+    }
+}
+
+#[test]
+fn each_level_has_its_name() {
+    let all = [Level::SelfConsistent, Level::EqualToId, Level::Signed];
+    assert_eq!(all.map(Level::as_str), ["self-consistent", "equal to the given id", "signed"]);
 }
 
 /// Seals the directory anew after an attack: that takes no key.

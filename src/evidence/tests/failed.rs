@@ -85,6 +85,47 @@ fn a_rehearsal_without_its_evidence_is_a_failure() {
     assert_eq!(sealed.report.failure_class, Some(FailureClass::TargetInspected));
 }
 
+#[test]
+fn a_run_without_a_proof_says_that_it_proves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = begin(dir.path());
+    let at = run.path().to_owned();
+    drop(run);
+    let bytes = std::fs::read(at.join(names::NO_TARGET)).unwrap();
+    let proof: NoTargetProof = record::parse(&bytes).unwrap();
+    assert!(!proof.passed && proof.does_not_prove.len() == 1, "{proof:?}");
+}
+
+#[test]
+fn a_broken_protocol_and_a_clock_name_their_markers() {
+    let dir = tempfile::tempdir().unwrap();
+    let markers = |class: FailureClass| {
+        let run = begin(dir.path());
+        run.draft(|report| report.fail(class, ""));
+        let report = dropped(run);
+        (report.protocol_marker, report.lifecycle_marker)
+    };
+    let name = |class: FailureClass| Some(format!("backend/{}", class.marker()));
+    use FailureClass as F;
+    assert_eq!(markers(F::AgentProtocol), (name(F::AgentProtocol), None));
+    assert_eq!(markers(F::LifecycleTimeout), (None, name(F::LifecycleTimeout)));
+    assert_eq!(markers(F::Timeout), (None, None));
+}
+
+#[test]
+fn rows_of_the_wire_that_a_report_leaves_out_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = begin(dir.path());
+    run.draft(|report| {
+        let row = rehearsed().wire.remove(0);
+        (report.wire, report.wire_omitted) = (vec![row; 203], 4);
+    });
+    let at = run.path().to_owned();
+    drop(run);
+    let report: RunReport = record::parse(&std::fs::read(at.join(names::REPORT)).unwrap()).unwrap();
+    assert_eq!((report.wire.len(), report.wire_omitted), (200, 7));
+}
+
 /// The report with which a recording is sealed when it is dropped.
 fn dropped(run: Recording) -> RunReport {
     let at = run.path().to_owned();
@@ -155,8 +196,13 @@ fn a_blocked_run_leaves_its_marker() {
 #[test]
 fn floods_are_cut_counted_and_do_not_silence_admit() {
     let dir = tempfile::tempdir().unwrap();
-    let limits =
-        Limits { file_bytes: 5000, total_bytes: 6000, files: 12, events: 50, event_bytes: 64 };
+    let limits = EvidenceLimits {
+        file_bytes: 5000,
+        total_bytes: 6000,
+        files: 12,
+        events: 50,
+        event_bytes: 64,
+    };
     let run = begin_within(dir.path(), limits);
     let log = path("backend/stdout");
     assert_eq!(run.append(&log, "log", Author::Agent, &[b'a'; 4000]).unwrap(), Some(0));

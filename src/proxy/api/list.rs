@@ -24,7 +24,7 @@ pub(super) mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::proxy::api::{Request, read_request};
+    use crate::proxy::api::{ForwardedRequest, read_request};
     use crate::proxy::http1::{Refusal, ReplyHead, parse_reply};
     use crate::proxy::mock::{Behaviour, Mock};
     use crate::proxy::reader::ReplyReader;
@@ -116,7 +116,7 @@ pub(super) mod tests {
         }
     }
 
-    pub fn check(api: &dyn WireApi, request: &Value) -> Result<Request, Refusal> {
+    pub fn check(api: &dyn WireApi, request: &Value) -> Result<ForwardedRequest, Refusal> {
         read_request(api, request.to_string().as_bytes(), "m")
     }
 

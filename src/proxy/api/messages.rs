@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::shape::Shape::*;
-use super::shape::{Key, Kind, may, must};
+use super::shape::{Key, ObjectShape, may, must};
 use super::{End, Finish, Header, Said, WireApi, error_name, named_event, spent, text};
 use crate::proxy::json;
 use crate::proxy::reply::{Part, Reply};
@@ -59,12 +59,12 @@ const KEYS: &[Key] = &[
 const CACHE: Key =
     may("cache_control", Kinds(&[("ephemeral", &[may("ttl", Word(&["5m", "1h"]))])]));
 
-const TEXT: &[Kind] = &[("text", TEXT_KEYS)];
+const TEXT: &[ObjectShape] = &[("text", TEXT_KEYS)];
 /// Citations come back with the text that they stand in.
 const TEXT_KEYS: &[Key] = &[must("text", Text), may("citations", List(&Map(&Any))), CACHE];
 
 /// What a message is made of. An image or a document could be an address that the server fetches, or a file that it keeps.
-const BLOCKS: &[Kind] = &[
+const BLOCKS: &[ObjectShape] = &[
     ("text", TEXT_KEYS),
     ("tool_use", &[must("id", Text), must("name", Text), must("input", Map(&Any)), CACHE]),
     (
@@ -80,7 +80,7 @@ const BLOCKS: &[Kind] = &[
     ("redacted_thinking", &[must("data", Text)]),
 ];
 
-const TOOLS: &[Kind] = &[(
+const TOOLS: &[ObjectShape] = &[(
     "custom",
     &[
         must("name", Text),

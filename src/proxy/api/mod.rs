@@ -226,7 +226,7 @@ pub enum End {
 
 /// A request that may be passed on.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Request {
+pub struct ForwardedRequest {
     /// The body as it is passed on.
     pub body: Vec<u8>,
     pub stream: bool,
@@ -243,7 +243,7 @@ pub fn read_request(
     api: &dyn WireApi,
     body: &[u8],
     admitted_model: &str,
-) -> Result<Request, Refusal> {
+) -> Result<ForwardedRequest, Refusal> {
     if body.starts_with(b"\xef\xbb\xbf") {
         return Err((RequestRefusal::BadEncoding, "a byte-order mark".into()));
     }
@@ -264,5 +264,5 @@ pub fn read_request(
     let (messages, mut tools) = api.outline(&value);
     tools.sort();
     let headers = passed_headers(api, &[])?;
-    Ok(Request { body, stream: value["stream"] == true, messages, tools, headers })
+    Ok(ForwardedRequest { body, stream: value["stream"] == true, messages, tools, headers })
 }

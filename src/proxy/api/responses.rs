@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::shape::Shape::*;
-use super::shape::{FUNCTION, Key, Kind, may, must};
+use super::shape::{FUNCTION, Key, ObjectShape, may, must};
 use super::{End, Finish, Said, WireApi, error_name, named_event, spent, text, usage};
 use crate::proxy::json;
 use crate::proxy::reply::{Part, Reply};
@@ -75,7 +75,7 @@ const KEYS: &[Key] = &[
 ];
 
 /// What a conversation is made of. An item that names another one would be taken from what the server keeps.
-const ITEMS: &[Kind] = &[
+const ITEMS: &[ObjectShape] = &[
     (
         "message",
         &[
@@ -128,7 +128,7 @@ const OUTPUT: &[Key] = &[
     may("status", Text),
 ];
 
-const PARTS: &[Kind] = &[
+const PARTS: &[ObjectShape] = &[
     ("input_text", &[must("text", Text)]),
     (
         "output_text",
@@ -141,13 +141,13 @@ const PARTS: &[Kind] = &[
     ("refusal", &[must("refusal", Text)]),
 ];
 
-const THOUGHTS: &[Kind] = &[
+const THOUGHTS: &[ObjectShape] = &[
     ("summary_text", &[must("text", Text)]),
     ("reasoning_text", &[must("text", Text)]),
     ("text", &[must("text", Text)]),
 ];
 
-const TOOLS: &[Kind] = &[
+const TOOLS: &[ObjectShape] = &[
     ("function", FUNCTION),
     (
         "custom",

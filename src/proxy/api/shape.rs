@@ -24,13 +24,13 @@ pub enum Shape {
     /// One of two shapes of different JSON types.
     Either(&'static [Shape; 2]),
     /// An object whose `type` says which other keys it may have.
-    Kinds(&'static [Kind]),
+    Kinds(&'static [ObjectShape]),
     /// The same, and an object without `type` is of the first kind.
-    KindsOr(&'static [Kind]),
+    KindsOr(&'static [ObjectShape]),
 }
 
 /// A kind of object, and its keys beside `type`.
-pub type Kind = (&'static str, &'static [Key]);
+pub type ObjectShape = (&'static str, &'static [Key]);
 
 /// A key of an object. One that may be absent may also be null.
 pub struct Key {
@@ -121,8 +121,8 @@ impl Shape {
 
 /// Whether the object `value` is of one of these kinds, and has its keys and no others.
 fn check_kind(
-    kinds: &[Kind],
-    without: Option<&Kind>,
+    kinds: &[ObjectShape],
+    without: Option<&ObjectShape>,
     value: &Value,
     place: &str,
 ) -> Result<(), Refusal> {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use admit::bun::exe::Executable;
 use admit::bun::inspect::inspect;
-use admit::bun::lockfile::Lockfile as BunLock;
-use admit::fetch::archive::{self, Limits, Top};
+use admit::bun::lockfile::BunLock;
+use admit::fetch::archive::{self, ArchiveLimits, Top};
 use admit::lock::plan::Plan;
 use admit::proxy::api::chat::Chat;
 use admit::proxy::api::list::ALL;
@@ -164,7 +164,7 @@ fn bun_executable(bytes: &[u8]) -> bool {
 
 /// Unpacks, and looks at every name that came out.
 fn unpack(packed: &[u8]) -> bool {
-    let limits = Limits { entries: 1000, unpacked: 1 << 20, ratio: 100 };
+    let limits = ArchiveLimits { entries: 1000, unpacked: 1 << 20, ratio: 100 };
     let mut listing = Listing::default();
     let took = archive::unpack(packed, packed.len() as u64, Top::Any, limits, "x", &mut listing);
     for (name, (size, mode)) in &listing.0 {
