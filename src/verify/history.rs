@@ -264,8 +264,9 @@ mod tests {
         for (number, id) in ids.iter().enumerate() {
             let run = format!("20260501T00000{number}Z-toy-{id}");
             let run = context.runs_dir().unwrap().join(run);
-            std::fs::create_dir_all(&run).unwrap();
+            std::fs::create_dir_all(run.join("backend")).unwrap();
             std::fs::write(run.join("trace.jsonl"), "12345").unwrap();
+            std::fs::write(run.join("backend/bridge.json"), "{}").unwrap();
         }
         (dir, context)
     }
@@ -347,7 +348,8 @@ mod tests {
         let all = names(&context);
         assert!(all[0].ends_with(&(NOBODY - 2).to_string()), "{all:?}");
         let signatures = |name: &str| runs::beside(&context.runs_dir().unwrap().join(name));
-        all.iter().for_each(|name| std::fs::write(signatures(name), "{}").unwrap());
+        // The oldest has none.
+        all[..3].iter().for_each(|name| std::fs::write(signatures(name), "{}").unwrap());
         let keep = Prune { keep: Some(1), dry_run: true, ..Prune::default() };
         let shown = prune(&context, &keep).unwrap();
         assert_eq!(names(&context), all, "it was only shown");
@@ -355,7 +357,7 @@ mod tests {
         let of = |gone: &[Gone]| gone.iter().map(|one| one.run.name.clone()).collect::<Vec<_>>();
         // The one of this very process is still going on.
         assert_eq!((of(&gone), of(&shown)), (all[2..].to_vec(), all[2..].to_vec()));
-        assert!(gone.iter().all(|one| one.bytes == 5), "{gone:?}");
+        assert!(gone.iter().all(|one| one.bytes == 7), "{gone:?}");
         assert_eq!(names(&context), all[..2]);
         let left: Vec<bool> = all.iter().map(|name| signatures(name).exists()).collect();
         assert_eq!(left, [true, true, false, false]);

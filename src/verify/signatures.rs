@@ -128,5 +128,9 @@ mod tests {
             assert_eq!(found.map_err(|err| err.reason()), want, "{name:?}");
         }
         assert_eq!(bundle(&dir.path().join("gone")).unwrap(), None);
+        assert!(
+            bundle(dir.path()).is_err(),
+            "a directory is no bundle, and not one that is absent"
+        );
     }
 }

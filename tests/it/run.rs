@@ -159,6 +159,8 @@ fn the_fake_lane_rehearses_without_a_provider() {
     assert_eq!(outcome["report"]["status"], "rehearsed");
     assert_eq!(outcome["report"]["evidence_class"], "fake");
     assert_eq!(outcome["report"]["case_process_started"], false);
+    // This fixture draws its calls anew.
+    assert!(!outcome["report"]["limits"].to_string().contains("no generator"), "{outcome:#}");
     reads_back(&world, &outcome);
     // The patch in colours where they are asked for, and in none where nobody looks.
     let shown = world.admit(&["show", "--color", "always"]).expect(0).stdout();
