@@ -6,7 +6,7 @@ use std::path::Path;
 use super::directory::Campaign;
 use super::proof;
 use super::seal::{self, Checked, Difference};
-use crate::attest::{self, Held, Refused};
+use crate::attest::{self, Signed};
 use crate::context::Context;
 use crate::error::{Error, Kind as ErrorKind, Reason, Result};
 use crate::record::campaign::{CampaignRecord, InclusionProof, TaskState};
@@ -14,15 +14,12 @@ use crate::record::ids::Digest;
 use crate::record::signing::StatementKind;
 use crate::verify::{Signatures, bundle, runs};
 
-/// Who signed it; `None` where nobody asks and nothing is there.
-type Signed = Option<std::result::Result<Held, Refused>>;
-
 /// The answer for a campaign.
 #[derive(Debug)]
 pub struct Verified {
     pub campaign: Campaign,
     pub checked: Checked,
-    /// Nothing is asked of a count that is not that of the runs.
+    /// `None` where nobody asks and nothing is there, and of a count that is not that of the runs.
     pub signed: Signed,
 }
 

@@ -3,7 +3,7 @@
 use super::{BRIDGED_PROVIDER, Check, EndpointOrigin, Facts, Found, ProbeReply, hold, ok_if};
 use crate::error::Reason;
 use crate::proxy::probe::MAX_TOKENS;
-use crate::record::admission::{AdmissionStatus, ModelAdmission, ModelKind};
+use crate::record::admission::{AdmissionStatus, Api, ModelAdmission, ModelKind};
 use crate::record::credential::Credential;
 use crate::record::failure::FailureClass;
 use crate::record::finding::{Finding, State};
@@ -171,19 +171,22 @@ pub(super) fn response_shape(facts: &Facts) -> Finding {
     let expected = "the model listed, and content or a tool call to a completion";
     let fix = "look at the model's server, and ask it again: admit run stage2 --dry-run --probe";
     let outcome = facts.probe.known().map(|probe| (probe.outcome, probe.listed));
-    let finding = hold(Check::ResponseShape, &facts.probe, expected, fix, |probe| {
-        let asked = probe.max_tokens.unwrap_or(MAX_TOKENS.into());
-        if asked != u64::from(MAX_TOKENS) {
-            return no(format!("probed with max_tokens {asked}, not {MAX_TOKENS}"));
-        }
-        match probe.outcome {
+    // The requests of this API alone have no limit.
+    let limited = record(facts).is_none_or(|record| record.api() != Api::OpenaiCodexResponses);
+    let budget = limited.then_some(u64::from(MAX_TOKENS));
+    let finding =
+        hold(Check::ResponseShape, &facts.probe, expected, fix, |probe| match probe.outcome {
             ProbeReply::Failed(class) => no(class.failure_reason("probe")),
             _ if !probe.listed => no("the model is not listed"),
+            _ if probe.max_tokens != budget => {
+                let words = |tokens: Option<u64>| tokens.map_or("none".into(), |n| n.to_string());
+                let (asked, wanted): (String, String) = (words(probe.max_tokens), words(budget));
+                no(format!("probed with max_tokens {asked}, not {wanted}"))
+            }
             ProbeReply::Content => Ok("content".into()),
             ProbeReply::ToolCall => Ok("a tool call".into()),
             ProbeReply::ReasoningOnly => no("reasoning only"),
-        }
-    });
+        });
     match outcome {
         Some((ProbeReply::Failed(class), _)) => finding.class(class),
         Some((_, false)) => finding.class(FailureClass::ModelMismatch),

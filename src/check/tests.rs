@@ -273,6 +273,7 @@ pub(crate) fn departures() -> Vec<(Facts, Check, Kind, Option<FailureClass>)> {
         (|f| known(&mut f.network).addresses.push("127.0.0.1".parse().unwrap()), C::Network),
         (|f| known(&mut f.probe).outcome = ProbeReply::ReasoningOnly, C::ResponseShape),
         (|f| known(&mut f.probe).max_tokens = Some(32), C::ResponseShape),
+        (|f| known(&mut f.probe).max_tokens = None, C::ResponseShape),
         (|f| known(&mut f.task).markdown.push_str("\n/etc"), C::TaskContract),
         (|f| f.tools = Found::Absent, C::Tools),
         (|f| known(&mut f.launch).argv.push("more".into()), C::CommandShape),
