@@ -622,8 +622,20 @@ impl Progress for Silent {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// Writes a program that a test starts. Another process writes it: a process that another test starts meanwhile would
+    /// hold a descriptor of this one that is open for writing, and the kernel starts no such program (`ETXTBSY`).
+    pub fn program(path: impl AsRef<Path>, text: &str) {
+        use std::io::Write as _;
+        use std::process::{Command, Stdio};
+        let mut install = Command::new("install");
+        install.args(["-D", "-m", "755", "/dev/stdin"]).arg(path.as_ref()).stdin(Stdio::piped());
+        let mut child = install.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success(), "{}", path.as_ref().display());
+    }
 
     #[test]
     fn a_variable_that_is_meant_for_admit_and_unknown_is_refused_with_the_nearest_name() {

@@ -42,9 +42,8 @@ impl Machine {
     }
 
     fn script(&self, name: &str, body: &str) -> &Self {
-        let path = self.dir.path().join("bin").join(name);
-        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let script = format!("#!/bin/sh\n{body}\n");
+        crate::host::tests::program(self.dir.path().join("bin").join(name), &script);
         self
     }
 

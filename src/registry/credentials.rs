@@ -231,12 +231,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = dir.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(&path, text).unwrap();
-            if text.starts_with("#!") {
-                use std::os::unix::fs::PermissionsExt as _;
-                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-            }
+            crate::host::tests::program(path, text);
         }
         let home = dir.path().display().to_string();
         let mut all = vec![("HOME".to_owned(), home.clone())];

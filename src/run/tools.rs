@@ -401,6 +401,7 @@ mod tests {
 
     use super::*;
     use crate::context::Options;
+    use crate::host::tests::program;
     use crate::host::{Silent, SystemClock};
 
     #[test]
@@ -461,19 +462,12 @@ mod tests {
 
     #[test]
     fn a_wrapper_of_git_in_the_home_mounts_nothing_of_the_home() {
-        use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let (home, bin) = (dir.path().join("home"), dir.path().join("home/bin"));
         let exec = dir.path().join("opt/git/libexec/git-core");
-        for dir in [&bin, &exec] {
-            std::fs::create_dir_all(dir).unwrap();
-        }
-        let script = |path: PathBuf, text: String| {
-            std::fs::write(&path, text).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        };
-        script(bin.join("git"), format!("#!/bin/sh\necho {}\n", exec.display()));
-        script(dir.path().join("opt/git/git"), "the program".into());
+        std::fs::create_dir_all(&exec).unwrap();
+        program(bin.join("git"), &format!("#!/bin/sh\necho {}\n", exec.display()));
+        program(dir.path().join("opt/git/git"), "the program");
         std::os::unix::fs::symlink("../../git", exec.join("git")).unwrap();
         let vars = [("PATH", &bin), ("HOME", &home)];
         let host = Host::with(vars.map(|(k, v)| (k.to_owned(), v.display().to_string())), "/");

@@ -7,7 +7,7 @@ use admit::check::ambient::{Outcome, VECTORS};
 use serde_json::{Value, json};
 
 use crate::command;
-use crate::files::{below, mode, shipped, write};
+use crate::files::{below, program, shipped, write};
 use crate::run::{bash, built, directory, is_blocked, play, row, run, variant};
 use crate::trial::{CASE, Trial, build_case, bun, real_case, understudy};
 use crate::util::World;
@@ -70,8 +70,7 @@ fn plant_all(world: &mut World, binary: &Path) -> Vec<&'static str> {
         ],
     );
     let copy = Path::new(&beside).join("ca");
-    std::fs::copy(binary, &copy).unwrap();
-    mode(&copy, 0o755);
+    program(binary, &copy);
     world
         .set("CTO_HARNESS_CASE_BIN", copy.display().to_string())
         .set("BUN_OPTIONS", format!("--preload={outside}/evil.ts"))

@@ -13,7 +13,7 @@ use admit::store::Store;
 use serde_json::{Value, json};
 
 use crate::fetch::impatient;
-use crate::files::mode;
+use crate::files::{mode, program};
 use crate::loopback::{Reply, Server};
 use crate::package;
 use crate::run::row;
@@ -251,8 +251,7 @@ fn what_was_published_or_adopted_is_shared_as_what_it_is() {
     let adopter = with_bun();
     // What the store holds has no execute bit.
     let binary = adopter.path().join("ca");
-    std::fs::copy(&built.binary, &binary).unwrap();
-    mode(&binary, 0o755);
+    program(&built.binary, &binary);
     let binary = binary.to_str().unwrap();
     adopter.admit(&["adopt", "understudy", "--binary", binary, "--record"]).expect(0);
     adopter.admit(&["key", "new", "release"]).expect(0);

@@ -1,8 +1,10 @@
 //! Files of tests: read, written, changed, copied, listed, packed.
 
 use std::fs::Permissions;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -45,8 +47,24 @@ pub fn mode(path: impl AsRef<Path>, mode: u32) {
 /// Writes a shell script that can be started.
 #[track_caller]
 pub fn script(path: impl AsRef<Path>, text: &str) {
-    write(&path, format!("#!/bin/sh\n{text}\n"));
-    mode(path, 0o755);
+    installed("/dev/stdin", path.as_ref(), format!("#!/bin/sh\n{text}\n").as_bytes());
+}
+
+/// Copies a file to a program that can be started.
+#[track_caller]
+pub fn program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    installed(from, to.as_ref(), b"");
+}
+
+/// Another process writes it: a process that another test starts meanwhile would hold a descriptor of this one that is
+/// open for writing, and nobody may start a program that somebody can still write (`ETXTBSY`).
+#[track_caller]
+fn installed(from: impl AsRef<Path>, to: &Path, input: &[u8]) {
+    let mut install = Command::new("install");
+    install.args(["-D", "-m", "755"]).arg(from.as_ref()).arg(to).stdin(Stdio::piped());
+    let mut child = install.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    assert!(child.wait().unwrap().success(), "{}", to.display());
 }
 
 /// Makes a pipe, which has no end to wait for.
@@ -84,7 +102,7 @@ pub fn copy(from: &Path, to: &Path) {
 
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    std::io::Write::write_all(&mut gz, bytes).unwrap();
+    gz.write_all(bytes).unwrap();
     gz.finish().unwrap()
 }
 

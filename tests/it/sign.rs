@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::files::{self, mode, pipe_at, write};
+use crate::files::{self, mode, pipe_at, program, write};
 use crate::run::{SCRIPTED, built, row as finding};
 use crate::runs::blocked;
 use crate::util::{Run, World, project};
@@ -467,8 +467,7 @@ fn a_verdict_says_what_verify_says_and_comes_first_where_it_is_the_builds_signat
 
     let binary = world.path().join("ca");
     let built = world.admit(&["build", "understudy", "--json"]).expect(0).json();
-    std::fs::copy(built["output"].as_str().unwrap(), &binary).unwrap();
-    mode(&binary, 0o755);
+    program(built["output"].as_str().unwrap(), &binary);
     let adopter = World::new();
     let adopt = ["adopt", "understudy", "--binary", binary.to_str().unwrap(), "--record"];
     adopter.admit(&adopt).expect(0);

@@ -73,8 +73,7 @@ pub fn pinned_bun() -> Digest {
 pub fn bun(to: &Path) {
     understudy();
     let store = shown("store", Store::open(&util::shared_store()));
-    std::fs::copy(store.file_path(&pinned_bun()), to).unwrap();
-    mode(to, 0o755);
+    files::program(store.file_path(&pinned_bun()), to);
 }
 
 fn platform() -> String {

@@ -17,7 +17,7 @@ use admit::record::ids::Digest;
 use admit::store::Store;
 use serde_json::Value;
 
-use crate::files::{below, mode, shipped};
+use crate::files::{below, mode, program, shipped};
 use crate::util::{Run, World, faults, project, shared_store};
 use change::{Mutation, Op, put};
 
@@ -134,8 +134,7 @@ pub fn good() -> &'static Good {
         put(&root.join("admit.toml"), policy.as_bytes());
         link(&root.join(MODEL), &world.cwd().join("admission.json"));
         let binary = world.cwd().join("ca");
-        std::fs::copy(own.join(&store["output"]), &binary).unwrap();
-        mode(&binary, 0o755);
+        program(own.join(&store["output"]), &binary);
         let name = |path: &Value| {
             Path::new(path.as_str().unwrap()).file_name().unwrap().to_str().unwrap().to_owned()
         };
