@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::program::{Ran, run};
 use super::*;
+use crate::host::tests::program;
 use crate::record::finding::State;
 use crate::record::ids::{Digest, Sha256, Sri};
 
@@ -43,7 +44,7 @@ impl Machine {
 
     fn script(&self, name: &str, body: &str) -> &Self {
         let script = format!("#!/bin/sh\n{body}\n");
-        crate::host::tests::program(self.dir.path().join("bin").join(name), &script);
+        program(self.dir.path().join("bin").join(name), &script);
         self
     }
 

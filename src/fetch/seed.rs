@@ -475,28 +475,42 @@ mod tests {
         assert_eq!(err.reason(), Reason::HostileArchive);
     }
 
+    /// Seeds a cache with a package `a` of version 1.0.0 whose tarball has these files.
+    fn seeded(files: &[(&str, &str)]) -> Result<Seeded> {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        let files: Vec<_> = files.iter().map(|(path, text)| (*path, 0o644, *text)).collect();
+        let packed = tarball("package", &files);
+        let file = store.put(&packed, Algorithm::Sha512).unwrap();
+        let sri = file.digest().to_sri();
+        let text = format!(
+            r#"{{"lockfileVersion": 1, "workspaces": {{"": {{"dependencies": {{"a": "1"}}}}}},
+                "packages": {{"a": ["a@1.0.0", "", {{}}, "{sri}"]}}}}"#
+        );
+        let lock = BunLock::parse(text.as_bytes(), "bun.lock").unwrap();
+        let required = lock.require_strong(lock.packages.values(), &BTreeMap::new()).unwrap();
+        let tarballs = BTreeMap::from([(file.digest().clone(), Tarball::open(file).unwrap())]);
+        std::fs::create_dir(dir.path().join("cache")).unwrap();
+        let cache = std::fs::File::open(dir.path().join("cache")).unwrap();
+        seed(&cache, "cache", None, &required, &tarballs)
+    }
+
     #[test]
     fn a_tarball_of_another_package_is_refused() {
         for manifest in
             [r#"{"name":"evil","version":"1.0.0"}"#, r#"{"name":"a","version":"1.0.1"}"#]
         {
-            let dir = tempfile::tempdir().unwrap();
-            let store = Store::open(&dir.path().join("store")).unwrap();
-            let packed = tarball("package", &[("package.json", 0o644, manifest)]);
-            let file = store.put(&packed, Algorithm::Sha512).unwrap();
-            let sri = file.digest().to_sri();
-            let text = format!(
-                r#"{{"lockfileVersion": 1, "workspaces": {{"": {{"dependencies": {{"a": "1"}}}}}},
-                "packages": {{"a": ["a@1.0.0", "", {{}}, "{sri}"]}}}}"#
-            );
-            let lock = BunLock::parse(text.as_bytes(), "bun.lock").unwrap();
-            let required = lock.require_strong(lock.packages.values(), &BTreeMap::new()).unwrap();
-            let tarballs = BTreeMap::from([(file.digest().clone(), Tarball::open(file).unwrap())]);
-            std::fs::create_dir(dir.path().join("cache")).unwrap();
-            let cache = std::fs::File::open(dir.path().join("cache")).unwrap();
-            let err = seed(&cache, "cache", None, &required, &tarballs).unwrap_err();
+            let err = seeded(&[("package.json", manifest)]).unwrap_err();
             assert_eq!(err.reason(), Reason::InstallMismatch, "{manifest}");
         }
+    }
+
+    #[test]
+    fn a_file_that_stands_twice_in_a_tarball_must_be_the_same() {
+        let manifest = ("package.json", r#"{"name":"a","version":"1.0.0"}"#);
+        let twice = |second| seeded(&[manifest, ("a.js", "1"), ("a.js", second)]);
+        assert_eq!(twice("1").unwrap().by_dir.values().map(Vec::len).sum::<usize>(), 2);
+        assert_eq!(twice("2").unwrap_err().reason(), Reason::HostileArchive);
     }
 
     #[test]

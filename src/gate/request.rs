@@ -283,6 +283,12 @@ mod tests {
         let class =
             |env: &[(&str, &str)]| malformed_class(&ask(env, Flags::default()).unwrap_err());
         assert_eq!(class(&[("CASE_MODEL", "m")]), C::ModelNotAdmitted);
+        assert_eq!(class(&[("CASE_MODEL_PROVIDER", "p")]), C::ModelNotAdmitted);
+        // As it stands in a refusal that names one variable alone.
+        for name in ["MODEL", "MODEL_PROVIDER", "MODEL_ADMISSION_FILE"] {
+            let err = Error::new(Reason::RequestRefused, "").at(format!("CTO_HARNESS_CASE_{name}"));
+            assert_eq!(malformed_class(&err), C::ModelNotAdmitted, "{name}");
+        }
         assert_eq!(class(&[("CASE_MODEL_ADMISSION_FILE", "")]), C::ModelNotAdmitted);
         assert_eq!(class(&[("CASE_OPENAI_CODEX_AUTH_BRIDGE", "true")]), C::AuthUnavailable);
         assert_eq!(class(&[("CASE_LOCAL_BASE_URL", "")]), C::LocalConfigUnavailable);

@@ -349,3 +349,66 @@ pub struct Volatile {
     /// Walls that depend on the kernel and the user who built.
     pub sandbox: serde_json::Value,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> BuildReport {
+        record::parse(include_bytes!("../../fixtures/fuzz/report/understudy.json")).unwrap()
+    }
+
+    #[test]
+    fn the_core_is_what_was_built_and_not_when_or_whether_it_is_on_record() {
+        let mut other = good();
+        other.volatile.store_path = "elsewhere".into();
+        other.source_admission_status = match other.source_admission_status {
+            SourceAdmission::Admitted => SourceAdmission::NotAdmitted,
+            SourceAdmission::NotAdmitted => SourceAdmission::Admitted,
+        };
+        assert_eq!(other.core_digest(), good().core_digest());
+        other.size += 1;
+        assert_ne!(other.core_digest(), good().core_digest());
+    }
+
+    #[test]
+    fn what_is_as_usual_is_left_out_of_the_record_and_what_is_not_stands_in_it() {
+        for (unexplained, written) in [(0, None), (7, Some(json!(7)))] {
+            let runtime = Runtime { unexplained, ..Runtime::default() };
+            assert_eq!(record::to_value(&runtime).get("unexplained").cloned(), written);
+        }
+        for (origin, written) in [(Origin::Built, None), (Origin::Adopted, Some("adopted"))] {
+            let pulled = Pulled {
+                from: "oci://r.example/a".into(),
+                at: Timestamp::from_unix(0),
+                store_path: "/store".into(),
+                origin,
+                record_sha256: Digest::sha256(b"record"),
+                signed_by: Vec::new(),
+            };
+            let value = record::to_value(&pulled);
+            assert_eq!(value.get("origin").and_then(|origin| origin.as_str()), written);
+        }
+    }
+
+    #[test]
+    fn an_identity_shows_a_version_where_one_is_locked_and_only_there() {
+        for (locked, found, shows) in [
+            (None, None, true),
+            (Some("1.2"), Some("1.2"), true),
+            (Some("1.2"), Some("1.3"), false),
+            (Some("1.2"), None, false),
+            (None, Some("1.2"), false),
+        ] {
+            let proof = IdentityProof { version: found.map(str::to_owned), ..good().identity };
+            let want = Identity {
+                help_first_line: None,
+                commands: proof.commands.clone(),
+                version: locked.map(str::to_owned),
+            };
+            let answer = proof.shows(&want).map_err(|difference| difference.field);
+            let no = Err("identity.version".to_owned());
+            assert_eq!(answer, if shows { Ok(()) } else { no }, "{locked:?} {found:?}");
+        }
+    }
+}

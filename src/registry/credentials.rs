@@ -226,12 +226,13 @@ fn ask(host: &Host, helper: &str, reference: &Reference, file: &Path) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::tests::program;
 
     fn world(files: &[(&str, &str)], env: &[(&str, &str)]) -> (tempfile::TempDir, Host) {
         let dir = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = dir.path().join(name);
-            crate::host::tests::program(path, text);
+            program(path, text);
         }
         let home = dir.path().display().to_string();
         let mut all = vec![("HOME".to_owned(), home.clone())];

@@ -192,17 +192,7 @@ fn launch(
 /// Builds a sandbox with nothing in it, and gives what its probes found.
 fn probes(launcher: &Launcher) -> Found<SandboxFact> {
     match sandbox::start(launcher, &sandbox::Policy::new("admit-gate")) {
-        Err(err) if matches!(err.kind(), Kind::Sandbox | Kind::Stopped | Kind::Limit) => {
-            Found::Failed((&err).into())
-        }
-        // Whatever keeps a sandbox from being built, without one this machine can run nothing.
-        Err(err) => Found::Failed(Failure {
-            reason: Reason::SandboxUnavailable,
-            expected: None,
-            found: err.to_string(),
-            fix: err.hints().join("; "),
-            class: None,
-        }),
+        Err(err) => Found::Failed(unbuilt(&err)),
         Ok(sandbox) => {
             let probes = &sandbox.facts().probes;
             let names = |held: bool| -> Vec<String> {
@@ -212,6 +202,21 @@ fn probes(launcher: &Launcher) -> Found<SandboxFact> {
             sandbox.end();
             Found::Known(fact)
         }
+    }
+}
+
+/// Whatever keeps a sandbox from being built, without one this machine can run nothing; a limit, and a signal from
+/// outside, say nothing about it.
+fn unbuilt(err: &Error) -> Failure {
+    match err.kind() {
+        Kind::Sandbox | Kind::Stopped | Kind::Limit => err.into(),
+        _ => Failure {
+            reason: Reason::SandboxUnavailable,
+            expected: None,
+            found: err.to_string(),
+            fix: err.hints().join("; "),
+            class: None,
+        },
     }
 }
 
@@ -250,6 +255,19 @@ mod tests {
                 (found, want) => found.is_none() && want.is_none(),
             };
             assert!(same, "{found:?} in place of {want:?}");
+        }
+    }
+
+    #[test]
+    fn a_sandbox_that_cannot_be_built_is_unavailable_unless_the_fault_is_anothers() {
+        use Reason::{BadRecord, KilledFromOutside, LimitHit, NotFound, SandboxUnavailable};
+        for reason in [SandboxUnavailable, KilledFromOutside, LimitHit, NotFound, BadRecord] {
+            let failure = unbuilt(&Error::new(reason, "no").hint("do this"));
+            let want = match reason {
+                NotFound | BadRecord => SandboxUnavailable,
+                own => own,
+            };
+            assert_eq!((failure.reason, failure.fix.as_str()), (want, "do this"), "{reason:?}");
         }
     }
 

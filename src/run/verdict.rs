@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::agent::log::Claimed;
 use super::agent::{Agent, Required, fake};
 use super::baseline::Baselines;
 use super::classify::{self, Cause, RunEnd, Work};
@@ -20,6 +21,7 @@ use crate::check::{Engine, Facts};
 use crate::error::{Error, Kind, Reason, Result};
 use crate::evidence::{GateRecord, Recording, names};
 use crate::gate::{Admitted, Decision};
+use crate::proxy::account::Unanswered;
 use crate::record::admission::AdmissionStatus;
 use crate::record::evidence::{
     BaselinesOf, EvidenceClass, ProviderOrigin, RequiredEvent, RootRow, RunReport, RunStatus,
@@ -30,6 +32,7 @@ use crate::record::finding::Finding;
 use crate::record::ids::Timestamp;
 use crate::record::report::SourceAdmission;
 use crate::record::sealed::Author;
+use crate::record::wire::ProxyRecord;
 use crate::record::{self, Record as _};
 use crate::root::Root;
 
@@ -204,6 +207,42 @@ fn require_or(report: &mut RunReport, kind: &str, seen: bool, by: Author, found:
     }
 }
 
+/// As [`require`], of every claim without which the agent's work is not whole: a claim that the wire does not bear out
+/// was not made. `ended`: who ended the agent, and its exit code. Gives whether it ended well, by its own account.
+fn require_claims(
+    report: &mut RunReport,
+    agent: &dyn Agent,
+    claimed: &Claimed,
+    borne_out: bool,
+    ended: (End, i32),
+) -> bool {
+    let required = agent.required(claimed, (ended.0 == End::Exited).then_some(ended.1));
+    let ended_well = !agent.ends_with_the_work() || required.iter().all(|claim| claim.made);
+    for Required { kind, made, found } in required {
+        match (made, found) {
+            (true, _) => {
+                let found = "claimed, in a log that the wire does not bear out";
+                require_or(report, kind, borne_out, Author::Agent, found);
+            }
+            (false, Some(found)) => require_or(report, kind, false, Author::Agent, &found),
+            (false, None) => require(report, kind, false, Author::Agent),
+        }
+    }
+    ended_well
+}
+
+/// Whether a model was called in the run itself: the probe, which is exchange 0, is admit's own.
+fn model_called(wire: &ProxyRecord) -> bool {
+    wire.exchanges.iter().any(|exchange| exchange.exchange > 0 && exchange.refused.is_none())
+}
+
+/// What the credential helper gave when it was asked again, where credentials are the cause.
+fn asked_again(cause: Option<&Cause>, helper: Option<&Unanswered>) -> Option<String> {
+    let class = cause?.class;
+    let failed = helper.filter(|_| class == FailureClass::AuthUnavailable)?;
+    Some(format!("asked again: {}", failed.why))
+}
+
 fn close_events(report: &mut RunReport) {
     report.required_events_passed = report.required_events.iter().all(|event| event.seen);
 }
@@ -261,35 +300,22 @@ pub fn provider(
     let target = proof::no_target(&seen.facts, expected, Some(wire), seen.commits, canary);
     run.record(names::NO_TARGET, "no_target_inspection", &target)?;
 
-    let claims = &seen.claimed;
-    let disagree = claims.disagreements(wire);
-    let agree = claims.faults.is_empty() && disagree.is_empty();
+    let claimed = &seen.claimed;
+    let disagree = claimed.disagreements(wire);
     require_event(run, report, "gates_admitted");
     require_event(run, report, "case_process_started");
-    let called = wire.exchanges.iter().any(|x| x.exchange > 0 && x.refused.is_none());
-    require(report, "model_call", called, Author::Admit);
+    require(report, "model_call", model_called(wire), Author::Admit);
     require(report, "workspace_commit", seen.committed, Author::Admit);
     require_event(run, report, "judge_finished");
     require_event(run, report, "process_end");
     let code = report.backend_exit_code.unwrap_or_default();
-    let status = (seen.end == End::Exited).then_some(code);
-    let required = agent.required(claims, status);
-    let ended_well = !agent.ends_with_the_work() || required.iter().all(|claim| claim.made);
-    for Required { kind, made, found } in required {
-        match (made, found) {
-            (true, _) => {
-                let found = "claimed, in a log that the wire does not bear out";
-                require_or(report, kind, agree, Author::Agent, found);
-            }
-            (false, Some(found)) => require_or(report, kind, false, Author::Agent, &found),
-            (false, None) => require(report, kind, false, Author::Agent),
-        }
-    }
+    let borne_out = claimed.faults.is_empty() && disagree.is_empty();
+    let ended_well = require_claims(report, agent, claimed, borne_out, (seen.end, code));
     let result = classify::result_on_wire(wire, &phases);
     let found = classify::envelope(wire, &phases);
     require_or(report, "agent_result on the wire", result, Author::Model, &found);
     close_events(report);
-    report.blockers.extend(disagree.into_iter().chain(claims.faults.iter().cloned()));
+    report.blockers.extend(disagree.into_iter().chain(claimed.faults.iter().cloned()));
     if !fresh.passed() {
         report.blockers.push("the run's nonce was not seen wherever it must stand".into());
     }
@@ -322,9 +348,7 @@ pub fn provider(
     if let Some(exchange) = cause.as_ref().and_then(|cause| cause.exchange) {
         report.server_said = run.server_said(exchange);
     }
-    if cause.as_ref().is_some_and(|cause| cause.class == FailureClass::AuthUnavailable) {
-        report.blockers.extend(helper.iter().map(|failed| format!("asked again: {}", failed.why)));
-    }
+    report.blockers.extend(asked_again(cause.as_ref(), helper));
     conclude(report, cause, judgement);
     Ok(())
 }
@@ -422,16 +446,18 @@ pub fn backend(engine: Engine) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::agent;
     use super::*;
     use crate::record::admission::ModelKind;
     use crate::record::ids::Digest;
-    use crate::record::wire::UpstreamKind;
+    use crate::record::wire::{RequestRefusal, UpstreamKind, WireRecord};
 
     #[test]
     fn a_report_names_the_engine() {
         assert_eq!([Engine::Provider, Engine::Fake].map(backend), ["case", "fake"]);
     }
-    use proptest::prelude::*;
 
     #[test]
     fn only_a_provider_of_its_own_source_with_a_served_model_in_a_network_that_is_no_tests_can_pass()
@@ -539,6 +565,65 @@ mod tests {
         let seen: Vec<bool> = report.required_events.iter().map(|event| event.seen).collect();
         assert_eq!(seen, [true, false]);
         assert_eq!(report.blockers, ["required event not seen: process_end"]);
+    }
+
+    #[test]
+    fn a_claim_counts_where_the_wire_bears_it_out_and_an_end_where_it_is_the_works() {
+        let run = serde_json::json!({
+            "wire_apis": ["openai-chat"],
+            "end": { "types": ["end"], "pointer": "/reason", "equals": "stop", "exit": "zero" },
+        });
+        let command = agent::command::Command { run: serde_json::from_value(run).unwrap() };
+        let good = command.read(b"{\"type\":\"end\",\"reason\":\"stop\"}\n");
+        let bad = command.read(b"{\"type\":\"end\",\"reason\":\"x\"}\n");
+        let unsupported = "claimed, in a log that the wire does not bear out";
+        let failed = "last event: it says that it failed";
+        let by_admit = "exit status 0: ended by admit";
+        for (claimed, borne_out, ended, well, blockers) in [
+            (&good, true, (End::Exited, 0), true, &[][..]),
+            (&good, true, (End::Exited, 3), false, &["exit status 0: 3"]),
+            (&good, true, (End::HarnessCompleted, 0), false, &[by_admit]),
+            (&good, false, (End::HarnessCompleted, 0), false, &[unsupported, by_admit]),
+            (&bad, true, (End::Exited, 0), false, &[failed]),
+            (&Claimed::default(), true, (End::Exited, 0), false, &["not seen: last event"]),
+        ] {
+            let mut report = draft();
+            let found = require_claims(&mut report, &command, claimed, borne_out, ended);
+            assert_eq!(found, well, "{ended:?} {blockers:?}");
+            assert_eq!(report.blockers.len(), blockers.len(), "{:?}", report.blockers);
+            let told = report.blockers.iter().zip(blockers).all(|(all, end)| all.ends_with(end));
+            assert!(told, "{:?} in place of {blockers:?}", report.blockers);
+        }
+        // What goes on after the work ends as it likes, whatever it did not claim.
+        let mut report = draft();
+        let nothing = Claimed::default();
+        assert!(require_claims(&mut report, &agent::case::Case, &nothing, true, (End::Exited, 1)));
+        assert!(!report.blockers.is_empty());
+    }
+
+    #[test]
+    fn a_model_was_called_where_a_request_of_the_run_itself_was_let_through() {
+        let refused = Some(RequestRefusal::ProtocolSwitch);
+        for (exchange, refused, called) in
+            [(1, None, true), (0, None, false), (1, refused, false), (0, refused, false)]
+        {
+            let mut wire = ProxyRecord::new("m".into(), UpstreamKind::Scripted, None, false);
+            assert!(!model_called(&wire));
+            wire.exchanges = vec![WireRecord { exchange, refused, ..WireRecord::default() }];
+            assert_eq!(model_called(&wire), called, "{exchange} {refused:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_helper_said_is_told_where_credentials_are_the_cause() {
+        let helper = Unanswered { why: "it printed nothing".into(), killed: false };
+        for class in FailureClass::ALL {
+            let told = asked_again(Some(&Cause::new(class, "")), Some(&helper));
+            let want = (class == FailureClass::AuthUnavailable)
+                .then(|| "asked again: it printed nothing".to_owned());
+            assert_eq!(told, want, "{class:?}");
+        }
+        assert_eq!(asked_again(None, Some(&helper)), None);
     }
 
     #[test]

@@ -361,5 +361,10 @@ mod tests {
         assert_eq!(names(&context), all[..2]);
         let left: Vec<bool> = all.iter().map(|name| signatures(name).exists()).collect();
         assert_eq!(left, [true, true, false, false]);
+        // Signatures that cannot be removed are not left behind unsaid.
+        std::fs::remove_file(signatures(&all[0])).unwrap();
+        std::fs::create_dir(signatures(&all[0])).unwrap();
+        let every = Prune { keep: Some(0), ..Prune::default() };
+        assert_eq!(prune(&context, &every).unwrap_err().reason(), Reason::Io);
     }
 }

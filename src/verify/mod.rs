@@ -128,9 +128,7 @@ fn one(
     // Of a lock that cannot be read, too: what is to be done about it names it.
     provider.clone_into(&mut facts.provider);
     let flags = Flags { stage: Some(2), ..Flags::default() };
-    // Where the endpoint is, is not looked at: its name would have to be resolved.
     let request = from_old_variables(&context.host.vars(), flags)?;
-    let request = RunRequest { endpoint: None, ..request };
     let place = gather::binary_path(request.flags.binary.as_deref(), &facts, store);
     facts.binary = gather::binary(place.as_ref());
     gather::store(&mut facts, store);
@@ -164,6 +162,7 @@ fn requested(context: &Context, root: &Root, request: &RunRequest, facts: &mut F
             admission_file: request.flags.admission_file.as_deref(),
             stage: request.flags.stage.unwrap_or_default(),
             bridge_claimed: request.bridge_claimed,
+            // Where it is, is not looked at: its name would have to be resolved.
             endpoint: None,
             script: None,
         },
@@ -245,9 +244,92 @@ fn signed(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tempfile::TempDir;
+
     use super::*;
+    use crate::context::Options as ContextOptions;
+    use crate::host::{self, FixedClock, Host, Silent};
+    use crate::record;
+    use crate::record::lockfile::Lockfile;
 
     const OTHER: Check = Check::BinaryPresent;
+
+    /// The stand-in's lock under another name, with a change.
+    type Variation<'a> = (&'a str, fn(&mut Lockfile));
+
+    /// A user with a root that has these files and locks.
+    fn user(files: &[(&str, &str)], locks: &[Variation<'_>]) -> (TempDir, Context) {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |path: &str, bytes: &[u8]| {
+            let path = dir.path().join("root").join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        };
+        put("admit.toml", b"");
+        files.iter().for_each(|(path, text)| put(path, text.as_bytes()));
+        for (provider, change) in locks {
+            let shipped = include_bytes!("../../lockfiles/understudy.lock.json");
+            let mut lock: Lockfile = record::parse(shipped).unwrap();
+            lock.provider = provider.parse().unwrap();
+            change(&mut lock);
+            put(&Lockfile::path_of(provider), &record::pretty(&record::to_value(&lock)));
+        }
+        let host = Host::with(
+            [("HOME".to_owned(), dir.path().join("home").display().to_string())],
+            dir.path().join("root"),
+        );
+        let clock = Arc::new(FixedClock("2026-06-01T00:00:00Z".parse().unwrap()));
+        Root::trust(&host, &dir.path().join("root"), None).unwrap();
+        let context = Context::new(host, clock, Arc::new(Silent), ContextOptions::default());
+        (dir, context)
+    }
+
+    #[test]
+    fn without_a_name_what_is_recorded_built_or_unreadable_is_verified() {
+        let elsewhere: fn(&mut Lockfile) = |lock| {
+            let here = host::platform().unwrap();
+            lock.toolchain.bun.platforms.remove(&here);
+            lock.outputs.remove(&here);
+        };
+        let locks = [("elsewhere", elsewhere), ("plain", |_| ()), ("recorded", |_| ())];
+        let digest = "0".repeat(64);
+        let files = [
+            (&*format!("admissions/builds/recorded--{digest}.json"), "{}"),
+            ("lockfiles/broken.lock.json", "{"),
+        ];
+        let (_dir, context) = user(&files, &locks);
+        let (root, store) = (context.root().unwrap(), context.store().unwrap());
+        for store in [None, Some(&*store)] {
+            let found = known(&root, store);
+            let found = found.iter().map(|(name, lock)| (name.as_str(), lock.is_ok()));
+            assert_eq!(found.collect::<Vec<_>>(), [("broken", false), ("recorded", true)]);
+        }
+        // What is embedded can be built; of what cannot be read, or is locked for other machines, nothing is said.
+        let case = lock::resolve(&root, &"case".parse().unwrap()).unwrap().lock.source.rev;
+        assert_eq!(first_to_build(&root), format!("admit build case@{}", case.short()));
+    }
+
+    #[test]
+    fn what_is_not_what_the_records_name_is_not_acted_upon_and_a_digest_says_so() {
+        let (dir, context) = user(&[("ca", "another program")], &[("tool", |_| ())]);
+        let refused = |context: &Context| {
+            let spec = "tool".parse().unwrap();
+            let no = require_holds(context, &spec, &[], "sign").unwrap().unwrap_err();
+            (no.error.reason(), no.faults.into_iter().map(|fault| fault.id).collect::<Vec<_>>())
+        };
+        let absent = vec![Check::BinaryPresent.id().to_owned()];
+        assert_eq!(refused(&context), (Reason::AttestRefused, absent));
+        let binary = dir.path().join("root/ca").display().to_string();
+        let mut vars = context.host.vars();
+        vars.insert("CTO_HARNESS_CASE_BIN".into(), binary);
+        let host = Host::with(vars, dir.path().join("root"));
+        let context = context.elsewhere(host, dir.path().join("store"), dir.path().join("state"));
+        let (reason, faults) = refused(&context);
+        assert_eq!(reason, Reason::DigestMismatch);
+        assert!(faults.contains(&Check::BinaryDigest.id().to_owned()), "{faults:?}");
+    }
 
     /// A provider with a failure of each of these kinds.
     fn verified(faults: &[(Check, Reason)], unreadable: Option<Kind>) -> Verified {

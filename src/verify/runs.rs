@@ -275,9 +275,13 @@ pub fn ladder(context: &Context) -> Result<Ladder> {
             _ => unverified.push(dir),
         }
     }
+    Ok(Ladder { rows: evidence::ladder(&checked), signed: all_signed(&checked), unverified })
+}
+
+/// Whether every pass among these runs is signed.
+fn all_signed(runs: &[RunCheck]) -> bool {
     let pass = |run: &&RunCheck| run.report.as_ref().is_some_and(|r| r.status == RunStatus::Pass);
-    let signed = checked.iter().filter(pass).all(|run| run.level == Some(Level::Signed));
-    Ok(Ladder { rows: evidence::ladder(&checked), signed, unverified })
+    runs.iter().filter(pass).all(|run| run.level == Some(Level::Signed))
 }
 
 /// The run that a text means: what looks like a path, `latest`, and the name of one of this user's runs. Any other word is
@@ -291,10 +295,53 @@ pub fn named(context: &Context, text: &str) -> Result<Option<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::context::Options;
     use crate::evidence::{Fault, FaultKind};
+    use crate::host::{FixedClock, Host, Silent};
 
     const AT: &str = "2026-11-20T12:00:00Z";
+
+    #[test]
+    fn a_runs_name_is_a_time_and_a_number_and_nothing_else_is() {
+        assert_eq!(stamp("20261120T120000Z-a-b-17"), Some("20261120T120000Z"));
+        for no in [
+            "20261120T120000Z-toy-",
+            "20261120T120000Z-toy-x",
+            "20261120T120000Z-17",
+            "20261120T120000-toy-17",
+            "20261120T12000Z-toy-17",
+            "2026112T120000Z-toy-17",
+            "2026112xT120000Z-toy-17",
+            "20261120T12000xZ-toy-17",
+            "latest",
+        ] {
+            assert_eq!(stamp(no), None, "{no}");
+        }
+    }
+
+    #[test]
+    fn what_stands_where_the_user_is_goes_before_the_beginning_of_a_runs_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let name = "20261120T120000Z-toy-17";
+        std::fs::create_dir_all(at("state/runs").join(name)).unwrap();
+        let host = Host::with([("HOME".to_owned(), at("home").display().to_string())], dir.path());
+        let (clock, silent) = (FixedClock(AT.parse().unwrap()), Arc::new(Silent));
+        let options = Options { state: Some(at("state")), ..Options::default() };
+        let context = Context::new(host, Arc::new(clock), silent, options);
+        let found = |text: &str| find(&context, text).unwrap();
+        assert_eq!(found("2026"), at("state/runs").join(name));
+        std::fs::write(at("2026"), "").unwrap();
+        assert_eq!(found("2026"), at("2026"));
+        // Where the runs cannot be listed it is not said that there are none.
+        std::fs::remove_dir_all(at("state/runs")).unwrap();
+        assert_eq!(all(&context).unwrap(), [""; 0].map(PathBuf::from));
+        std::fs::write(at("state/runs"), "").unwrap();
+        assert!(all(&context).is_err());
+    }
 
     fn verified(
         status: RunStatus,
@@ -318,6 +365,19 @@ mod tests {
         let verified = verified(status, &[], None, &wanted);
         assert_eq!(verified.holds(), verified.exit_code() == 0);
         verified.exit_code()
+    }
+
+    #[test]
+    fn every_pass_and_nothing_else_has_to_be_signed() {
+        let run = |status, level| {
+            let report =
+                RunReport { status, ..RunReport::draft("a", "case", &AT.parse().unwrap()) };
+            RunCheck { level: Some(level), report: Some(report), ..RunCheck::default() }
+        };
+        use Level::{SelfConsistent, Signed};
+        let signed = run(RunStatus::Pass, Signed);
+        assert!(all_signed(&[run(RunStatus::Fail, SelfConsistent), signed.clone()]));
+        assert!(!all_signed(&[signed, run(RunStatus::Pass, SelfConsistent)]));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use admit::host::SystemClock;
 use admit::record::evidence::{RunReport, RunStatus};
 use admit::record::failure::FailureClass;
 use admit::record::ids::Digest;
+use admit::verify::runs::beside;
 use serde_json::{Value, json};
 
 use crate::files::copy;
@@ -89,6 +90,25 @@ fn a_run_is_verified_by_path_name_and_id() {
     for args in [["show", ""], ["verify", ""]] {
         world.admit(&args).refuse(2, "bad_argument");
     }
+}
+
+#[test]
+fn signatures_that_do_not_count_are_noted_and_refuse_where_they_are_asked_for() {
+    let world = World::new();
+    let (dir, _) = blocked(&world);
+    let verify = |more: &[&str], code| {
+        let args = [&["verify", "latest", "--accept", "blocked", "--json"], more].concat();
+        world.admit(&args).expect(code).json()
+    };
+    assert_eq!(verify(&[], 0)["notes"], json!([]));
+    let bundle = beside(&dir);
+    std::fs::write(&bundle, "{}\n").unwrap();
+    let noted = verify(&[], 0);
+    let note = noted["notes"][0].as_str().unwrap();
+    assert!(note.starts_with("its signatures do not count ("), "{note}");
+    assert_eq!(noted["level"], "self-consistent");
+    let refused = verify(&["--bundle", bundle.to_str().unwrap()], 5);
+    assert_eq!((&refused["level"], &refused["notes"]), (&Value::Null, &json!([])));
 }
 
 #[test]

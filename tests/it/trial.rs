@@ -27,7 +27,7 @@ use admit::run::{self, Options, fixture};
 use admit::store::{Hashes, Store};
 use serde_json::{Value, json};
 
-use crate::files::{self, below, edit, mode, shipped};
+use crate::files::{self, below, edit, shipped};
 use crate::judge::{loaded, shown};
 use crate::repo::{commit, mirror, on_mirror};
 use crate::upstream::{MODEL, MockServer, key, serve_during};

@@ -114,7 +114,8 @@ fn a_proof_has_to_pass_and_to_hold() {
         let run = filled(dir.path());
         let path = path(names::NO_TARGET);
         std::fs::write(run.path().join(path.as_str()), record::pretty(&other)).unwrap();
-        assert_eq!(run.seal(rehearsed()).unwrap().report.status, RunStatus::Fail);
+        let report = run.seal(rehearsed()).unwrap().report;
+        assert_eq!((report.status, report.no_target_inspection_passed), (RunStatus::Fail, false));
     }
 }
 
