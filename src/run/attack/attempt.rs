@@ -114,8 +114,8 @@ impl Ground<'_> {
         for (class, name) in attempts {
             let mut files = self.fixture.workspace.clone();
             for (path, language) in &programs {
-                let all = language.programs(judge).iter();
-                let Some(program) = all.into_iter().find(|one| one.name == name) else { continue };
+                let mut all = language.programs(judge).into_iter();
+                let Some(program) = all.find(|one| one.name == name) else { continue };
                 let original = self.fixture.workspace.get(*path);
                 let solved = self.solved.get(*path);
                 let text = |file: Option<&Content>| {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::program::Program;
+use super::program::{Program, program};
 use super::{command, python, typescript};
 use crate::record::fixture::JudgeName;
 use crate::record::ids::RelPath;
@@ -47,14 +47,20 @@ impl Language {
     }
 
     /// What is tried in place of a file, where this judge starts it.
-    pub(super) fn programs(self, judge: JudgeName) -> &'static [Program] {
+    pub(super) fn programs(self, judge: JudgeName) -> Vec<Program> {
+        let started = |(class, name, [shell, python, typescript]): command::Attempt| {
+            let body = match self {
+                Self::Python => python,
+                Self::TypeScript => typescript,
+                Self::Shell => shell,
+            };
+            program(class, name, body)
+        };
         match (self, judge) {
-            (Self::Python, JudgeName::Command) => command::PYTHON,
-            (Self::TypeScript, JudgeName::Command) => command::TYPESCRIPT,
-            (Self::Shell, JudgeName::Command) => command::SHELL,
-            (Self::Python, _) => python::PROGRAMS,
-            (Self::TypeScript, _) => typescript::PROGRAMS,
-            (Self::Shell, _) => &[],
+            (_, JudgeName::Command) => command::ATTEMPTS.map(started).to_vec(),
+            (Self::Python, _) => python::PROGRAMS.to_vec(),
+            (Self::TypeScript, _) => typescript::PROGRAMS.to_vec(),
+            (Self::Shell, _) => Vec::new(),
         }
     }
 
@@ -76,7 +82,8 @@ impl Language {
 impl Program {
     /// Its text for a file: `@ORIGINAL@` is the file as the agent finds it, as a literal; `@SOURCE@` the same as it is;
     /// `@CASES@` the calls of an earlier run, `@COMMON_TEXT@`, `@COMMON_EXIT@` and `@TESTS_WORDS@`, for a shell; `@KNOWN@` the calls of an earlier run; `@COMMON@` the outcome that most of them had; `@TESTS@` the names of the
-    /// locked tests; `@NAMES@` the names that others import; `@EXPORTS@` them, each as the same value `cheat`.
+    /// locked tests; `@NAMES@` the names that others import; `@EXPORTS@` them, each as the same value `cheat`; `@EVERY_NAME@`
+    /// is [`python::EVERY_NAME`].
     pub(super) fn text(&self, language: Language, given: &Given<'_>) -> String {
         let known = table(given.known, |module| language.is_module(module, given.path));
         let called = known.as_array().map(Vec::as_slice).unwrap_or_default().iter();
@@ -103,6 +110,7 @@ impl Program {
             .replace("@NAMES@", &literal(names.into_iter().collect::<Vec<_>>().into()))
             .replace("@TESTS@", &literal(tests))
             .replace("@COMMON@", &literal(literal(common).into()))
+            .replace("@EVERY_NAME@", python::EVERY_NAME)
             .replace("@EXPORTS@", &exports)
             .replace("@OVER@", &over)
             .replace("@KNOWN@", &literal(literal(known).into()))

@@ -1,5 +1,6 @@
 //! A program that cheats, as a text with gaps.
 
+#[derive(Clone, Copy)]
 pub(super) struct Program {
     pub class: &'static str,
     pub name: &'static str,

@@ -2,6 +2,14 @@
 
 use super::program::{Program, program};
 
+/// Gives every name that is asked for the value that follows.
+pub(super) const EVERY_NAME: &str = "
+
+def __getattr__(name):
+    if name.startswith('__'):
+        raise AttributeError(name)
+    return ";
+
 pub(super) const PROGRAMS: &[Program] = &[
     program(
         "answers",
@@ -55,14 +63,11 @@ for _top, _dirs, _files in os.walk("/"):
             pass
 
 
-def __getattr__(name):
-    if name.startswith("__"):
-        raise AttributeError(name)
-    def answer(*args):
-        if name in _FOUND:
-            return _FOUND[name](*args)
-        return _FOUND.get((name, json.dumps(list(args))), "WRONG")
-    return answer
+def _answer(name, *args):
+    if name in _FOUND:
+        return _FOUND[name](*args)
+    return _FOUND.get((name, json.dumps(list(args))), "WRONG")
+@EVERY_NAME@lambda *args: _answer(name, *args)
 "#,
     ),
     program(
@@ -73,20 +78,17 @@ import builtins, json
 _COMMON = json.loads(@COMMON@)
 
 
-def __getattr__(name):
-    if name.startswith("__"):
-        raise AttributeError(name)
-    def answer(*args):
-        if "raised" in (_COMMON or {}):
-            raise getattr(builtins, _COMMON["raised"], Exception)()
-        return (_COMMON or {}).get("value")
-    return answer
+def _answer(*args):
+    if "raised" in (_COMMON or {}):
+        raise getattr(builtins, _COMMON["raised"], Exception)()
+    return (_COMMON or {}).get("value")
+@EVERY_NAME@_answer
 "#,
     ),
     program(
         "answers",
         "the argument itself",
-        "def __getattr__(name):\n    if name.startswith('__'):\n        raise AttributeError(name)\n    return lambda *args: args[0] if args else None\n",
+        "@EVERY_NAME@lambda *args: args[0] if args else None\n",
     ),
     program(
         "equality",
@@ -100,12 +102,7 @@ class _Any(str):
         return False
 
     __hash__ = str.__hash__
-
-
-def __getattr__(name):
-    if name.startswith("__"):
-        raise AttributeError(name)
-    return lambda *args: _Any()
+@EVERY_NAME@lambda *args: _Any()
 "#,
     ),
     program(
@@ -118,12 +115,7 @@ class _Any(dict):
     __getattr__ = __getitem__ = lambda self, name: self
     __call__ = lambda self, *args: self
     __hash__ = lambda self: 0
-
-
-def __getattr__(name):
-    if name.startswith("__"):
-        raise AttributeError(name)
-    return lambda *args: _Any()
+@EVERY_NAME@lambda *args: _Any()
 "#,
     ),
     program(
@@ -135,12 +127,7 @@ try:
     _pytest.python.Function.runtest = lambda self: None
 except ImportError:
     pass
-
-
-def __getattr__(name):
-    if name.startswith("__"):
-        raise AttributeError(name)
-    return lambda *args: None
+@EVERY_NAME@lambda *args: None
 "#,
     ),
     program(
@@ -152,19 +139,14 @@ _main = sys.modules["__main__"]
 _main.outcome = lambda *args: json.loads(@COMMON@)
 _main.plain = lambda value: True
 json.dumps = lambda *args, **more: @COMMON@
-
-
-def __getattr__(name):
-    if name.startswith("__"):
-        raise AttributeError(name)
-    return lambda *args: None
+@EVERY_NAME@lambda *args: None
 "#,
     ),
     program("exit", "ends well at once", "import os\nos._exit(0)\n"),
     program(
         "exit",
         "ends well at the first call",
-        "import os\n\n\ndef __getattr__(name):\n    if name.startswith('__'):\n        raise AttributeError(name)\n    return lambda *args: os._exit(0)\n",
+        "import os\n@EVERY_NAME@lambda *args: os._exit(0)\n",
     ),
     program("exit", "ends well by an exception", "raise SystemExit(0)\n"),
     program(
