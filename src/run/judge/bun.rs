@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::held_out::{Asking, Draw, Drawn};
 use super::sandboxed::{self, JudgeSandbox};
-use super::{Judge, Round, Tests, bun_output};
+use super::tested::BUN;
+use super::{Judge, Round, Tests};
 use crate::build::work::c_library;
 use crate::error::Result;
 use crate::host::nonce;
@@ -166,10 +167,7 @@ impl Judge for Bun<'_> {
 
     fn tests(&self, fixture: &Fixture, files: &Files) -> Result<Tests> {
         let finished = self.run_tests(fixture, files, &BTreeSet::new())?;
-        let text = finished.stderr.text();
-        let passed = |words: Vec<&str>| words == ["pass"];
-        let found = bun_output::seen(&text).into_iter();
-        let found = found.map(|(id, words)| (id, passed(words))).collect();
+        let found = BUN.found(&finished.stderr.text());
         Ok(Tests { found, log: super::note("tests", &finished) })
     }
 
@@ -182,11 +180,9 @@ impl Judge for Bun<'_> {
     /// either fills could keep the other from being written.
     fn round(&self, fixture: &Fixture, draw: &Draw, round: u32, copy: &Files) -> Result<Round> {
         let asked = draw.ask()?;
-        let names = [nonce()?, nonce()?];
-        let input = json!({ "calls": asked.calls });
-        let calls = self.calls(copy, ROUND, &names, &[], &input)?;
+        let calls = self.calls(copy, ROUND, &nonce()?, &[], &json!({ "calls": asked.calls }))?;
         let tests = self.run_tests(fixture, copy, &self.locked_paths(fixture))?;
-        let tested = bun_output::read(&tests, &fixture.record.test_ids);
+        let tested = BUN.read(&tests, &tests.stderr, &fixture.record.test_ids);
         let called = asked.compare(&calls);
         let seen = Round::of(round, &called, super::TESTED, &tested);
         let seen = seen.ended(&format!("round {round}, calls"), &calls);
@@ -206,36 +202,36 @@ impl Bun<'_> {
         let mut input = asking.input.clone();
         let mut beside = Vec::new();
         input["generator"] = Value::Null;
-        let names = [nonce()?, nonce()?];
+        let place = nonce()?;
         if let Some(text) = &fixture.generator {
             beside.push(("generator.ts", text.as_str()));
-            input["generator"] = sandboxed::inside(&format!("{}/generator.ts", names[1])).into();
+            input["generator"] = sandboxed::inside(&format!("{place}/generator.ts")).into();
         }
-        self.calls(files, &format!("{GENERATE}{tail}"), &names, &beside, &input)
+        self.calls(files, &format!("{GENERATE}{tail}"), &place, &beside, &input)
     }
 
+    /// Runs a driver on a copy, from the directory `place` with what lies `beside` it.
     fn calls(
         &self,
         copy: &Files,
         driver: &str,
-        names: &[String; 2],
+        place: &str,
         beside: &[(&str, &str)],
         input: &Value,
     ) -> Result<Finished> {
-        let mut sandbox = JudgeSandbox::open(self.launcher, self.policy()?)?;
-        sandbox.write(&names[0], copy)?;
+        let mut sandbox = JudgeSandbox::open(self.launcher, self.policy()?, copy)?;
         let driver = format!("{CALLS}{driver}");
         let mut files = Files::new();
         for (name, text) in beside.iter().chain([&("driver.mjs", driver.as_str())]) {
             let path: RelPath = name.parse().map_err(sandboxed::internal)?;
             files.insert(path, Content::plain(text.as_bytes()));
         }
-        sandbox.write(&names[1], &files)?;
-        let driver = sandboxed::inside(&format!("{}/driver.mjs", names[1]));
+        sandbox.write(place, &files)?;
+        let driver = sandboxed::inside(&format!("{place}/driver.mjs"));
         let argv = [bun::PROGRAM, "--no-install", "--env-file=/dev/null", "run", &driver];
         let argv = argv.map(str::to_owned).to_vec();
         let stdin = crate::record::canonical(input);
-        let finished = sandbox.run(argv, &names[0], environment(), stdin, self.wall)?;
+        let finished = sandbox.run(argv, environment(), stdin, self.wall)?;
         sandbox.end();
         Ok(finished)
     }
@@ -247,14 +243,12 @@ impl Bun<'_> {
         copy: &Files,
         paths: &BTreeSet<RelPath>,
     ) -> Result<Finished> {
-        let mut sandbox = JudgeSandbox::open(self.launcher, self.policy()?)?;
-        let name = nonce()?;
-        sandbox.write(&name, copy)?;
+        let mut sandbox = JudgeSandbox::open(self.launcher, self.policy()?, copy)?;
         let mut argv = vec![bun::PROGRAM.to_owned()];
         argv.extend(fixture.record.verification_command.iter().skip(1).cloned());
         // A path with a dot before it is a file, and no pattern.
         argv.extend(paths.iter().map(|path| format!("./{path}")));
-        let finished = sandbox.run(argv, &name, environment(), Vec::new(), self.wall)?;
+        let finished = sandbox.run(argv, environment(), Vec::new(), self.wall)?;
         sandbox.end();
         Ok(finished)
     }

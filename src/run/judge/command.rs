@@ -178,9 +178,7 @@ impl Command<'_> {
             return Ok(called);
         }
         let program = self.argv(&fixture.record.program)?;
-        let mut sandbox = JudgeSandbox::open(self.launcher, self.policy()?)?;
-        let name = nonce()?;
-        sandbox.write(&name, copy)?;
+        let mut sandbox = JudgeSandbox::open(self.launcher, self.policy()?, copy)?;
         let mut places = Vec::new();
         for call in calls {
             let place = nonce()?;
@@ -202,7 +200,7 @@ impl Command<'_> {
             let words = call.words.iter().map(|word| word.replace(ProgramCall::FILES, place));
             let argv: Vec<String> = program.iter().cloned().chain(words).collect();
             let stdin = call.stdin.clone().into_bytes();
-            let finished = match sandbox.run(argv, &name, self.environment(), stdin, left) {
+            let finished = match sandbox.run(argv, self.environment(), stdin, left) {
                 Ok(finished) => finished,
                 // What an earlier call did to the copy, such as removing it.
                 Err(err) if err.reason() == Reason::StepFailed => {
@@ -229,10 +227,8 @@ impl Command<'_> {
 
     fn run_tests(&self, fixture: &Fixture, copy: &Files) -> Result<Finished> {
         let argv = self.argv(&fixture.record.verification_command)?;
-        let mut sandbox = JudgeSandbox::open(self.launcher, self.policy()?)?;
-        let name = nonce()?;
-        sandbox.write(&name, copy)?;
-        let finished = sandbox.run(argv, &name, self.environment(), Vec::new(), self.wall)?;
+        let mut sandbox = JudgeSandbox::open(self.launcher, self.policy()?, copy)?;
+        let finished = sandbox.run(argv, self.environment(), Vec::new(), self.wall)?;
         sandbox.end();
         Ok(finished)
     }

@@ -9,13 +9,12 @@
 //! `docs/judges.md` says how to add one.
 
 pub mod bun;
-mod bun_output;
 pub mod choose;
 pub mod command;
 pub mod held_out;
-mod pytest_output;
 pub mod python;
 mod sandboxed;
+mod tested;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -9,13 +9,14 @@ use serde_json::{Value, json};
 
 use super::held_out::{Asking, Draw, Drawn};
 use super::sandboxed::{self, JudgeSandbox};
-use super::{Judge, Round, Tests, pytest_output};
+use super::tested::{OPTIONS, PYTEST};
+use super::{Judge, Round, Tests};
 use crate::error::{Error, Reason, Result};
 use crate::host::nonce;
 use crate::record::ids::RelPath;
 use crate::run::fixture::Fixture;
 use crate::run::patch::{Content, Files};
-use crate::run::tools::Tools;
+use crate::run::tools::{PYTHON_PATH, Tools};
 use crate::sandbox::{Finished, Launcher, Limits, Policy};
 
 /// Files that steer Python or pytest.
@@ -125,50 +126,30 @@ impl Judge for Python<'_> {
     }
 
     fn tests(&self, fixture: &Fixture, files: &Files) -> Result<Tests> {
-        let mut sandbox = JudgeSandbox::open(self.launcher, self.policy()?)?;
-        let name = nonce()?;
-        sandbox.write(&name, files)?;
-        let input = json!({
-            "calls": [], "tests": options(fixture, &[]), "path": crate::run::tools::PYTHON_PATH,
-        });
-        let finished = self.run(&mut sandbox, ROUND, &name, &input)?;
-        sandbox.end();
-        let text = finished.stdout.text();
-        let passed = |words: Vec<&str>| words == ["PASSED"];
-        let found = pytest_output::seen(&text).unwrap_or_default().into_iter();
-        let found = found.map(|(id, words)| (id.to_owned(), passed(words))).collect();
+        let finished = self.run_round(fixture, files, &[], &[])?;
+        let found = PYTEST.found(&finished.stdout.text());
         Ok(Tests { found, log: super::note("tests", &finished) })
     }
 
     fn draw(&self, fixture: &Fixture, asking: &Asking) -> Result<Result<Drawn, String>> {
-        let mut sandbox = JudgeSandbox::open(self.launcher, self.policy()?)?;
-        let names = [nonce()?, nonce()?];
-        sandbox.write(&names[0], &asking.solved)?;
+        let sandbox = JudgeSandbox::open(self.launcher, self.policy()?, &asking.solved)?;
         let mut input = asking.input.clone();
         input["generator"] = Value::Null;
         if let Some(text) = &fixture.generator {
             let name: RelPath = "generator.py".parse().map_err(sandboxed::internal)?;
-            sandbox.write(&names[1], &Files::from([(name, Content::plain(text.as_bytes()))]))?;
-            input["generator"] = sandboxed::inside(&format!("{}/generator.py", names[1])).into();
+            let beside = nonce()?;
+            sandbox.write(&beside, &Files::from([(name, Content::plain(text.as_bytes()))]))?;
+            input["generator"] = sandboxed::inside(&format!("{beside}/generator.py")).into();
         }
-        let finished = self.run(&mut sandbox, DRAW, &names[0], &input)?;
-        sandbox.end();
+        let finished = self.run(sandbox, DRAW, &input)?;
         Ok(asking.read(&finished.not_killed(super::ENDED)?))
     }
 
     fn round(&self, fixture: &Fixture, draw: &Draw, round: u32, copy: &Files) -> Result<Round> {
-        let mut sandbox = JudgeSandbox::open(self.launcher, self.policy()?)?;
-        // A name that nothing inside can have prepared.
-        let name = nonce()?;
-        sandbox.write(&name, copy)?;
-        let asked = draw.ask()?;
-        let ids = &fixture.record.test_ids;
-        let tests = options(fixture, ids);
-        let path: Vec<&str> = crate::run::tools::PYTHON_PATH.to_vec();
-        let input = json!({ "calls": asked.calls, "tests": tests, "path": path });
-        let finished = self.run(&mut sandbox, ROUND, &name, &input)?;
-        sandbox.end();
-        let (called, tested) = (asked.compare(&finished), pytest_output::read(&finished, ids));
+        let (asked, ids) = (draw.ask()?, &fixture.record.test_ids);
+        let finished = self.run_round(fixture, copy, &asked.calls, ids)?;
+        let called = asked.compare(&finished);
+        let tested = PYTEST.read(&finished, &finished.stdout, ids);
         let seen = Round::of(round, &called, super::TESTED, &tested);
         Ok(seen.ended(&format!("round {round}"), &finished))
     }
@@ -178,23 +159,33 @@ impl Judge for Python<'_> {
 /// finds where there are none.
 fn options(fixture: &Fixture, ids: &[String]) -> Vec<String> {
     let own = fixture.record.verification_command.iter().skip(3).cloned();
-    own.chain(pytest_output::OPTIONS.map(str::to_owned)).chain(ids.iter().cloned()).collect()
+    own.chain(OPTIONS.map(str::to_owned)).chain(ids.iter().cloned()).collect()
 }
 
 impl Python<'_> {
-    fn run(
+    /// Makes calls on a copy and runs these tests, all that pytest finds where there are none.
+    fn run_round(
         &self,
-        sandbox: &mut JudgeSandbox,
-        driver: &str,
-        name: &str,
-        input: &Value,
+        fixture: &Fixture,
+        copy: &Files,
+        calls: &[Value],
+        ids: &[String],
     ) -> Result<Finished> {
+        let sandbox = JudgeSandbox::open(self.launcher, self.policy()?, copy)?;
+        let tests = options(fixture, ids);
+        let input = json!({ "calls": calls, "tests": tests, "path": PYTHON_PATH });
+        self.run(sandbox, ROUND, &input)
+    }
+
+    fn run(&self, mut sandbox: JudgeSandbox, driver: &str, input: &Value) -> Result<Finished> {
         let python = self.tools.pytest.as_ref().and_then(|p| p.python.executable.to_str());
         let python =
             python.ok_or_else(|| Error::new(Reason::BadArgument, "python's path is not UTF-8"))?;
         let argv = [python.to_owned(), "-I".into(), "-c".into(), format!("{CALLS}{driver}")];
         let stdin = crate::record::canonical(input);
-        sandbox.run(argv.to_vec(), name, self.tools.environment(), stdin, self.wall)
+        let finished = sandbox.run(argv.to_vec(), self.tools.environment(), stdin, self.wall)?;
+        sandbox.end();
+        Ok(finished)
     }
 
     fn policy(&self) -> Result<Policy> {

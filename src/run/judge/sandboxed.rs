@@ -7,6 +7,7 @@ use std::time::Duration;
 use cap_std::fs::Dir;
 
 use crate::error::{Error, Reason, Result};
+use crate::host::nonce;
 use crate::record::ids::{AbsPath, ParseError};
 use crate::run::patch::Files;
 use crate::run::workspace;
@@ -25,6 +26,8 @@ pub(super) struct JudgeSandbox {
     sandbox: Sandbox,
     dir: Dir,
     owner: Owner,
+    /// The place of the copy that is judged, which nothing inside can have prepared.
+    copy: String,
 }
 
 pub(super) fn internal(err: ParseError) -> Error {
@@ -37,8 +40,8 @@ pub(super) fn inside(name: &str) -> String {
 }
 
 impl JudgeSandbox {
-    /// Builds the sandbox of `policy` with the judge's directory and limits added.
-    pub(super) fn open(launcher: &Launcher, mut policy: Policy) -> Result<Self> {
+    /// Builds the sandbox of `policy` with the judge's directory and limits added, and `copy` in it.
+    pub(super) fn open(launcher: &Launcher, mut policy: Policy, copy: &Files) -> Result<Self> {
         let inside: AbsPath = INSIDE.parse().map_err(internal)?;
         policy.mounts.push(Mount::Tmpfs {
             inside: inside.clone(),
@@ -56,7 +59,9 @@ impl JudgeSandbox {
             .ok_or_else(|| Error::new(Reason::Internal, "no directory came out of the sandbox"))?
             .try_clone()
             .map_err(|err| Error::io("keep the directory of", "the sandbox", err))?;
-        Ok(Self { sandbox, dir, owner })
+        let opened = Self { sandbox, dir, owner, copy: nonce()? };
+        opened.write(&opened.copy, copy)?;
+        Ok(opened)
     }
 
     /// Writes files below `name`.
@@ -64,16 +69,15 @@ impl JudgeSandbox {
         workspace::write_plain(&self.dir, name, files, self.owner)
     }
 
-    /// Runs a command in the directory `name`; the environment has what every judge sets besides.
+    /// Runs a command in the copy; the environment has what every judge sets besides.
     pub(super) fn run(
         &mut self,
         argv: Vec<String>,
-        name: &str,
         mut env: BTreeMap<String, String>,
         stdin: Vec<u8>,
         wall: Duration,
     ) -> Result<Finished> {
-        let place: AbsPath = inside(name).parse().map_err(internal)?;
+        let place: AbsPath = inside(&self.copy).parse().map_err(internal)?;
         for (name, value) in
             [("HOME", INSIDE), ("TMPDIR", INSIDE), ("LANG", "C.UTF-8"), ("TZ", "UTC")]
         {
