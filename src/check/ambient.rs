@@ -219,9 +219,6 @@ mod tests {
     fn every_way_in_is_closed_and_a_plant_is_seen() {
         let none: Vec<String> = Vec::new();
         assert_eq!(open(|_| {}), none);
-        // Neutralised: the plant is there and changes nothing.
-        assert_eq!(open(file("bunfig.toml", "preload=['./x.ts']")), none);
-        assert_eq!(open(file(".env", "A=1")), none);
         for (name, vector) in [
             ("BUN_OPTIONS", "env_bun_options"),
             ("BUN_BE_BUN", "env_bun_be_bun"),
@@ -242,19 +239,27 @@ mod tests {
             open(|launch| drop(launch.env.remove("BUN_OPTIONS"))),
             ["workspace_bunfig", "workspace_dotenv"]
         );
-        assert_eq!(open(file("package.json", r#"{"name":"case"}"#)), ["case_package_upward"]);
-        assert_eq!(open(file("package.json", "{")), ["case_package_upward"]);
-        assert_eq!(open(file("package.json", r#"{"name":"x"}"#)), none);
-        assert_eq!(open(|launch| launch.argv.push("--model=x".into())), ["model_argument"]);
-        let command = |argument: &str| {
-            open(|launch| {
-                launch.agent = AgentKind::Command;
-                launch.proxy.model = "m".into();
+        for (path, text, want) in [
+            // Neutralised: the plant is there and changes nothing.
+            ("bunfig.toml", "preload=['./x.ts']", &[][..]),
+            (".env", "A=1", &[]),
+            ("package.json", r#"{"name":"case"}"#, &["case_package_upward"]),
+            ("package.json", "{", &["case_package_upward"]),
+            ("package.json", r#"{"name":"x"}"#, &[]),
+        ] {
+            assert_eq!(open(file(path, text)), want, "{path} {text}");
+        }
+        for (agent, argument, want) in [
+            (AgentKind::Case, "--model=x", &["model_argument"][..]),
+            (AgentKind::Command, "--model=m", &[]),
+            (AgentKind::Command, "--model=other", &["model_argument"]),
+        ] {
+            let found = open(|launch| {
+                (launch.agent, launch.proxy.model) = (agent, "m".into());
                 launch.argv.push(argument.into());
-            })
-        };
-        assert_eq!(command("--model=m"), none);
-        assert_eq!(command("--model=other"), ["model_argument"]);
+            });
+            assert_eq!(found, want, "{agent:?} {argument}");
+        }
         for (path, refused) in [
             (".tool/plugin/x.js", true),
             ("deep/.tool/plugin/x.js", true),
@@ -284,11 +289,8 @@ mod tests {
                 launch.refuse = vec!["package.json#imports".into()];
                 file(path, text)(launch);
             });
-            assert_eq!(
-                found.contains(&"workspace_inputs".to_owned()),
-                refused,
-                "{path} {text}: {found:?}"
-            );
+            let named = found.iter().any(|name| name == "workspace_inputs");
+            assert_eq!(named, refused, "{path} {text}: {found:?}");
         }
         // All that is there is named at once.
         let mut launch = launch();

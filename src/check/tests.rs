@@ -316,25 +316,21 @@ pub(crate) fn departures() -> Vec<(Facts, Check, Kind, Option<FailureClass>)> {
     for change in IDENTITY {
         add(*change, C::BinaryIdentity, Kind::Refused, None);
     }
-    add(
-        |f| known(&mut f.lock).lock.build.path = Some("/etc/x".parse().unwrap()),
-        C::LockValid,
-        Kind::Refused,
-        None,
-    );
+    let path: Change = |f| known(&mut f.lock).lock.build.path = Some("/etc/x".parse().unwrap());
+    let gone: Change = |f| known(&mut f.probe).outcome = ProbeReply::Failed(GONE);
+    add(path, C::LockValid, Kind::Refused, None);
     add(|f| known(&mut f.sandbox).failed.push("net".into()), C::Sandbox, Kind::Sandbox, None);
     add(|f| known(&mut f.sandbox).held.clear(), C::Sandbox, Kind::Sandbox, None);
-    let class = Some(FailureClass::ModelMismatch);
-    add(|f| known(&mut f.probe).listed = false, C::ResponseShape, Kind::Refused, class);
-    let class = Some(FailureClass::ConnectionRefused);
-    let refused: Change =
-        |f| known(&mut f.probe).outcome = ProbeReply::Failed(FailureClass::ConnectionRefused);
-    add(refused, C::ResponseShape, Kind::Refused, class);
+    let other = Some(FailureClass::ModelMismatch);
+    add(|f| known(&mut f.probe).listed = false, C::ResponseShape, Kind::Refused, other);
+    add(gone, C::ResponseShape, Kind::Refused, Some(GONE));
     let mut bridge = good_codex();
     bridge.bridge_claimed = Found::Known(false);
     all.push((bridge, C::AuthBridge, Kind::Refused, None));
     all
 }
+
+const GONE: FailureClass = FailureClass::ConnectionRefused;
 
 fn other_sha256() -> Sha256 {
     Sha256::from_digest(&digest("x")).unwrap()
@@ -602,39 +598,35 @@ fn verify_looks_into_the_store_and_asks_for_no_model() {
     assert_eq!(state(Check::PackagesStored), Some(State::Ok));
     assert_eq!(state(Check::ModelRequested), Some(State::NotAsked));
     assert_eq!(state(Check::Ambient), Some(State::NotAsked));
-    let changes: [(Change, &str); 8] = [
-        (|f| f.source_stored = Found::Absent, "source_stored"),
-        (|f| f.toolchain_stored = Found::Absent, "toolchain_stored"),
-        (|f| f.packages_stored = Found::Absent, "packages_stored"),
-        (|f| known(&mut f.packages_stored).digest = digest("x"), "packages_stored"),
-        (|f| f.identity_shown = Found::Absent, "identity_shown"),
-        (|f| known(&mut f.saved).size += 1, "build_report_matches"),
-        (|f| f.saved = Found::Absent, "build_report_matches"),
-        (|f| known(&mut f.saved).sha256 = other_sha256(), "output_locked"),
+    // What fails, and why, as exactly as it is known.
+    let changes: [(Change, &str, &str); 10] = [
+        (|f| f.source_stored = Found::Absent, "source_stored", "not_found"),
+        (|f| f.toolchain_stored = Found::Absent, "toolchain_stored", "bun_missing"),
+        (|f| f.packages_stored = Found::Absent, "packages_stored", "not_found"),
+        (
+            |f| known(&mut f.packages_stored).digest = digest("x"),
+            "packages_stored",
+            "digest_mismatch",
+        ),
+        (|f| f.identity_shown = Found::Absent, "identity_shown", "not_found"),
+        (|f| known(&mut f.saved).size += 1, "build_report_matches", "digest_mismatch"),
+        (|f| f.saved = Found::Absent, "build_report_matches", "not_found"),
+        (|f| f.saved = Found::unreadable("x"), "build_report_matches", "io"),
+        (|f| known(&mut f.saved).sha256 = other_sha256(), "output_locked", "digest_mismatch"),
+        (
+            |f| report(f).source_url = "https://other".into(),
+            "build_report_matches",
+            "source_mismatch",
+        ),
     ];
-    for (change, want) in changes {
-        let mut facts = good();
-        change(&mut facts);
-        assert_eq!(failed(&verify(&facts)), [want]);
-    }
-}
-
-#[test]
-fn a_failure_says_why_as_exactly_as_it_is_known() {
-    let reason = |change: Change| {
+    for (change, check, reason) in changes {
         let mut facts = good();
         change(&mut facts);
         let findings = verify(&facts);
-        findings.into_iter().find(Finding::is_failed).unwrap().reason.unwrap()
-    };
-    assert_eq!(reason(|f| f.toolchain_stored = Found::Absent), "bun_missing");
-    assert_eq!(reason(|f| f.saved = Found::Absent), "not_found");
-    assert_eq!(reason(|f| f.saved = Found::unreadable("x")), "io");
-    assert_eq!(reason(|f| known(&mut f.saved).sha256 = other_sha256()), "digest_mismatch");
-    assert_eq!(
-        reason(|f| known(&mut f.recorded).report.source_url = "https://other".into()),
-        "source_mismatch"
-    );
+        assert_eq!(failed(&findings), [check]);
+        let found = findings.into_iter().find(Finding::is_failed).unwrap();
+        assert_eq!(found.reason.as_deref(), Some(reason), "{check}");
+    }
 }
 
 #[test]

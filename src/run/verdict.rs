@@ -446,8 +446,6 @@ pub fn backend(engine: Engine) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::super::agent;
     use super::*;
     use crate::record::admission::ModelKind;
@@ -457,26 +455,6 @@ mod tests {
     #[test]
     fn a_report_names_the_engine() {
         assert_eq!([Engine::Provider, Engine::Fake].map(backend), ["case", "fake"]);
-    }
-
-    #[test]
-    fn only_a_provider_of_its_own_source_with_a_served_model_in_a_network_that_is_no_tests_can_pass()
-     {
-        use ModelKind::{Scripted, Served};
-        for network in [None, Some("home"), Some("public-tls"), Some("loopback-test")] {
-            for kind in [Served, Scripted] {
-                for upstream in [UpstreamKind::Http, UpstreamKind::Scripted] {
-                    for origin in [ProviderOrigin::Source, ProviderOrigin::StandIn] {
-                        let class = evidence_class(origin, kind, network, upstream);
-                        let good = origin == ProviderOrigin::Source
-                            && kind == Served
-                            && upstream == UpstreamKind::Http
-                            && matches!(network, Some("home" | "public-tls"));
-                        assert_eq!(class.can_pass(), good, "{origin:?} {kind:?} {network:?}");
-                    }
-                }
-            }
-        }
     }
 
     #[test]
@@ -660,59 +638,44 @@ mod tests {
         assert!(report.blockers[1].starts_with("the judge: "), "{:?}", report.blockers);
     }
 
-    proptest! {
-        #[test]
-        fn nothing_but_a_faultless_run_with_a_served_model_passes(
-            fake in any::<bool>(),
-            stand_in in any::<bool>(),
-            kind in prop::sample::select(vec![ModelKind::Served, ModelKind::Scripted]),
-            network in prop::sample::select(vec![
-                None,
-                Some("this-machine"),
-                Some("home"),
-                Some("public-tls"),
-                Some("loopback-test"),
-            ]),
-            upstream in prop::sample::select(vec![UpstreamKind::Http, UpstreamKind::Scripted]),
-            // Half of the runs have no class, half no blocker, so that faultless ones come up too.
-            class in prop::option::of(prop::sample::select(FailureClass::ALL.to_vec())),
-            blocker in any::<bool>(),
-        ) {
-            let now: Timestamp = Timestamp::from_unix(0);
-            let mut report = RunReport::draft("toy", backend(Engine::Provider), &now);
-            let origin =
-                if stand_in { ProviderOrigin::StandIn } else { ProviderOrigin::Source };
-            report.evidence_class = match fake {
-                true => EvidenceClass::Fake,
-                false => evidence_class(origin, kind, network, upstream),
-            };
-            if blocker {
-                report.blockers.push("x".into());
+    #[test]
+    fn nothing_but_a_faultless_run_of_a_providers_own_source_with_a_served_model_passes() {
+        use ModelKind::{Scripted, Served};
+        use ProviderOrigin::{Source, StandIn};
+        use UpstreamKind::Http;
+        let real = [Some("this-machine"), Some("home"), Some("public-tls")];
+        let (mut classes, mut ends) = (vec![(EvidenceClass::Fake, false)], vec![None]);
+        for network in real.into_iter().chain([None, Some("loopback-test")]) {
+            for (origin, kind) in
+                [(Source, Served), (Source, Scripted), (StandIn, Served), (StandIn, Scripted)]
+            {
+                for upstream in [Http, UpstreamKind::Scripted] {
+                    let can = (origin, kind, upstream) == (Source, Served, Http)
+                        && real.contains(&network);
+                    let class = evidence_class(origin, kind, network, upstream);
+                    assert_eq!(class.can_pass(), can, "{origin:?} {kind:?} {network:?}");
+                    classes.push((class, can));
+                }
             }
-            conclude(&mut report, class.map(|class| Cause::new(class, "")), &judgement());
-            let faultless = class.is_none() && !blocker;
-            let real = !fake
-                && !stand_in
-                && kind == ModelKind::Served
-                && upstream == UpstreamKind::Http
-                && matches!(
-                    network,
-                    Some("this-machine" | "home" | "public-tls")
-                );
-            let want = match (faultless, real) {
-                (false, _) => RunStatus::Fail,
-                (true, false) => RunStatus::Rehearsed,
-                (true, true) => RunStatus::Pass,
-            };
-            prop_assert_eq!(report.status, want);
-            prop_assert_eq!(report.failure_class.is_some(), want == RunStatus::Fail);
-            if !real {
+        }
+        ends.extend(FailureClass::ALL.map(Some));
+        for ((evidence, real), end) in
+            classes.iter().flat_map(|class| ends.iter().map(move |end| (*class, *end)))
+        {
+            for blockers in [Vec::new(), vec!["x".to_owned()]] {
+                let want = match (end.is_none() && blockers.is_empty(), real) {
+                    (false, _) => RunStatus::Fail,
+                    (true, false) => RunStatus::Rehearsed,
+                    (true, true) => RunStatus::Pass,
+                };
+                let mut report = RunReport { evidence_class: evidence, blockers, ..draft() };
+                conclude(&mut report, end.map(|class| Cause::new(class, "")), &judgement());
+                assert_eq!(report.status, want, "{evidence:?} {end:?}");
+                assert_eq!(report.failure_class.is_some(), want == RunStatus::Fail);
                 // A "pass" that was written by hand is named too.
                 report.status = RunStatus::Pass;
-                prop_assert!(
-                    record::evidence::contradictions(&report)
-                        .contains(&"evidence of a class that cannot pass")
-                );
+                let no = record::evidence::contradictions(&report);
+                assert_eq!(no.contains(&"evidence of a class that cannot pass"), !real);
             }
         }
     }
