@@ -224,11 +224,7 @@ impl Recording {
                     Error::new(Reason::Internal, "a file was written before").at(path.to_string())
                 );
             }
-            let keep = self.grant(state, path, role, by, bytes.len() as u64)?;
-            let kept = &bytes[..usize::try_from(keep).unwrap_or(bytes.len())];
-            if let Some(entry) = state.kept.get_mut(path) {
-                entry.took(kept);
-            }
+            let kept = self.grant(state, path, role, by, bytes)?;
             self.dir.write(path.as_str(), kept, false)
         })
     }
@@ -292,15 +288,16 @@ impl Recording {
         result
     }
 
-    /// How many of `more` further bytes of `path` may be kept; counts the rest as left out.
-    fn grant(
+    /// Those of further bytes of `path` that may be kept, taken into its digest; counts the rest as left out.
+    fn grant<'a>(
         &self,
         state: &mut State,
         path: &RelPath,
         role: &str,
         by: Author,
-        more: u64,
-    ) -> Result<u64> {
+        bytes: &'a [u8],
+    ) -> Result<&'a [u8]> {
+        let more = bytes.len() as u64;
         let files = state.kept.len();
         if !state.kept.contains_key(path) && files >= self.limits.files {
             return Err(Error::new(Reason::LimitHit, "too many files in a run directory")
@@ -330,7 +327,9 @@ impl Recording {
         entry.bytes += keep;
         entry.omitted += more - keep;
         state.total += if counted { keep } else { 0 };
-        Ok(keep)
+        let kept = &bytes[..usize::try_from(keep).unwrap_or(bytes.len())];
+        entry.took(kept);
+        Ok(kept)
     }
 
     fn append_locked(
@@ -351,13 +350,9 @@ impl Recording {
             state.logs.insert(path.clone(), file);
         }
         let offset = state.kept.get(path).map_or(0, |kept| kept.bytes);
-        let keep = self.grant(state, path, role, by, bytes.len() as u64)?;
-        let kept = &bytes[..usize::try_from(keep).unwrap_or(bytes.len())];
+        let kept = self.grant(state, path, role, by, bytes)?;
         if let Some(file) = state.logs.get_mut(path) {
             file.write_all(kept).map_err(|err| self.dir.io("write", path.as_str(), err))?;
-        }
-        if let Some(entry) = state.kept.get_mut(path) {
-            entry.took(kept);
         }
         Ok((kept.len() == bytes.len()).then_some(offset))
     }
