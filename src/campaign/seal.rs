@@ -23,8 +23,6 @@ pub struct Counted {
     pub record: CampaignRecord,
     /// What lies in `runs/` and is no attempt at a task of the plan.
     pub other: Vec<String>,
-    /// Whether this call wrote the record.
-    pub written: bool,
 }
 
 impl Counted {
@@ -41,7 +39,7 @@ impl Counted {
 pub fn status(context: &Context, campaign: &Campaign) -> Result<Counted> {
     let found = campaign.all()?;
     let record = count::record(&campaign.plan, found.attempts, &context.clock.now());
-    Ok(Counted { record, other: found.other, written: false })
+    Ok(Counted { record, other: found.other })
 }
 
 /// Counts the campaign and writes `campaign.json` and its page. A complete count is final: it is given back where the runs
@@ -56,9 +54,8 @@ pub fn seal(context: &Context, campaign: &Campaign) -> Result<Counted> {
     // Two collectors may come at once: one writes, the other finds what it would have written.
     if campaign.record()?.is_none() {
         match write_new(&path, &record::pretty(&now.record), 0o644) {
-            Ok(()) => now.written = true,
-            Err(_) if path.symlink_metadata().is_ok() => {}
-            Err(err) => return Err(err),
+            Err(err) if path.symlink_metadata().is_err() => return Err(err),
+            _ => {}
         }
     }
     let Some(there) = campaign.record()? else {
@@ -85,16 +82,10 @@ pub fn seal(context: &Context, campaign: &Campaign) -> Result<Counted> {
             Err(_) if kept.symlink_metadata().is_ok() => false,
             Err(err) => return Err(err),
         };
-        let other = match first {
-            true => None,
-            false => of_another(campaign, &now.record)?,
-        };
+        let other = if first { None } else { of_another(campaign, &now.record)? };
         match other {
             Some(there) => now.record = there,
-            None => {
-                write_atomic(&path, &record::pretty(&now.record), 0o644)?;
-                now.written = true;
-            }
+            None => write_atomic(&path, &record::pretty(&now.record), 0o644)?,
         }
     } else {
         now.record = there;
@@ -206,18 +197,26 @@ impl Checked {
     }
 }
 
+/// The count as it stands there.
+///
+/// # Errors
+/// [`Reason::RunNotSealed`] for a campaign that was not counted.
+pub fn counted(campaign: &Campaign) -> Result<CampaignRecord> {
+    campaign.record()?.ok_or_else(|| {
+        Error::new(Reason::RunNotSealed, "the campaign was not counted")
+            .at(campaign.dir.join(RECORD).display().to_string())
+            .expected("campaign.json")
+            .found("none")
+            .hint(format!("admit campaign seal {}", campaign.dir.display()))
+    })
+}
+
 /// Makes the count again from the runs and compares: every run is checked as `admit verify` does.
 ///
 /// # Errors
 /// [`Reason::RunNotSealed`] for a campaign that was not counted.
 pub fn verify(context: &Context, campaign: &Campaign) -> Result<Checked> {
-    let Some(record) = campaign.record()? else {
-        return Err(Error::new(Reason::RunNotSealed, "the campaign was not counted")
-            .at(campaign.dir.join(RECORD).display().to_string())
-            .expected("campaign.json")
-            .found("none")
-            .hint(format!("admit campaign seal {}", campaign.dir.display())));
-    };
+    let record = counted(campaign)?;
     let now = status(context, campaign)?;
     let differences = differences(&record, &now.record);
     Ok(Checked { digest: record::digest(&record), record, differences, other: now.other })

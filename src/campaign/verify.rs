@@ -6,7 +6,7 @@ use std::path::Path;
 use super::directory::Campaign;
 use super::proof;
 use super::seal::{self, Checked, Difference};
-use crate::attest::{self, Signed};
+use crate::attest::{self, Expected, Signed};
 use crate::context::Context;
 use crate::error::{Error, Kind as ErrorKind, Reason, Result};
 use crate::record::campaign::{CampaignRecord, InclusionProof, TaskState};
@@ -41,11 +41,18 @@ impl Verified {
 
     /// 0 where it holds and every task succeeded; 5 where anything differs; that of signatures that do not do; else 1.
     pub fn exit_code(&self) -> u8 {
-        match &self.signed {
-            _ if !self.is_of_the_runs() => ErrorKind::Digest.exit_code(),
-            Some(Err(no)) => no.reason.kind().exit_code(),
-            _ => u8::from(!self.succeeded()),
+        match self.is_of_the_runs() {
+            true => code(&self.signed, self.succeeded()),
+            false => ErrorKind::Digest.exit_code(),
         }
+    }
+}
+
+/// That of signatures that do not do, else of what succeeded or did not.
+fn code(signed: &Signed, succeeded: bool) -> u8 {
+    match signed {
+        Some(Err(no)) => no.reason.kind().exit_code(),
+        _ => u8::from(!succeeded),
     }
 }
 
@@ -83,19 +90,25 @@ fn signed(
     record: &CampaignRecord,
     signatures: &Signatures,
 ) -> Result<Signed> {
-    let given = signatures.given(context)?;
-    let asked = given.is_some();
-    let found = match given {
+    let found = match signatures.given(context)? {
         Some(given) => Some(given),
         None => bundle(&runs::beside(&campaign.dir))?,
     };
-    if !asked && found.is_none() {
-        return Ok(None);
-    }
+    let expected = attest::campaign_result(&campaign.plan, record).into();
+    by_whom(context, found, expected, signatures)
+}
+
+/// Who signed what is `expected`, where there is a bundle.
+fn by_whom(
+    context: &Context,
+    bundle: Option<Vec<u8>>,
+    expected: Expected,
+    signatures: &Signatures,
+) -> Result<Signed> {
+    let Some(bundle) = bundle else { return Ok(None) };
     let root = context.root()?;
     let demand = signatures.demand(context, &root, StatementKind::Run)?;
-    let expected = [attest::campaign_result(&campaign.plan, record).into()];
-    Ok(Some(attest::check(found.as_deref(), &expected, &demand, &context.clock.now())))
+    Ok(Some(attest::check(Some(&bundle), &[expected], &demand, &context.clock.now())))
 }
 
 /// The answer for one task that was shown alone.
@@ -116,10 +129,7 @@ impl TaskVerified {
 
     /// 0 where it holds and the task succeeded; that of signatures that do not do; else 1.
     pub fn exit_code(&self) -> u8 {
-        match &self.signed {
-            Some(Err(no)) => no.reason.kind().exit_code(),
-            _ => u8::from(!self.succeeded()),
-        }
+        code(&self.signed, self.succeeded())
     }
 }
 
@@ -147,15 +157,7 @@ pub fn task(
     if let Some(id) = id.filter(|id| **id != shown.root_hash) {
         return differs("it is of another count", id.to_string(), shown.root_hash.to_string());
     }
-    let signed = signed_of(context, &shown, signatures)?;
+    let given = signatures.given(context)?;
+    let signed = by_whom(context, given, attest::campaign_of(&shown), signatures)?;
     Ok(TaskVerified { shown, signed })
-}
-
-/// Who signed the count that the proof names, in the bundle that was given.
-fn signed_of(context: &Context, proof: &InclusionProof, signatures: &Signatures) -> Result<Signed> {
-    let Some(given) = signatures.given(context)? else { return Ok(None) };
-    let root = context.root()?;
-    let demand = signatures.demand(context, &root, StatementKind::Run)?;
-    let expected = [attest::campaign_of(proof)];
-    Ok(Some(attest::check(Some(&given), &expected, &demand, &context.clock.now())))
 }

@@ -316,12 +316,7 @@ fn show_record(app: &App, args: &ShowArgs) -> Result<u8> {
         app.ui.json(&record::to_value(&checked.record));
         return Ok(0);
     };
-    let sealed = campaign.record()?;
-    let sealed = match sealed {
-        Some(record) => record,
-        None => seal::verify(&app.context, &campaign)?.record,
-    };
-    let proof = proof::of(&sealed, index)?;
+    let proof = proof::of(&seal::counted(&campaign)?, index)?;
     app.ui.line(&format!("{:#}", record::to_value(&proof)));
     app.ui.json(&record::to_value(&proof));
     Ok(0)
@@ -354,11 +349,10 @@ pub(super) fn verify(
         }
     };
     ui.verdict(mark, word, &first);
-    if let Some(Ok(held)) = signed {
-        ui.value("signed", &format!("by {}", held.names()));
-    }
-    if let Some(Err(no)) = signed {
-        findings::unsigned(ui, no);
+    match signed {
+        None => {}
+        Some(Ok(held)) => ui.value("signed", &format!("by {}", held.names())),
+        Some(Err(no)) => findings::unsigned(ui, no),
     }
     if good {
         lines(app, campaign, &checked.record);
