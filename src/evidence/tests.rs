@@ -254,6 +254,11 @@ fn wrong(dir: &Path) -> (FaultKind, String) {
     (checked.faults[0].kind, checked.faults[0].path.clone())
 }
 
+/// The record of this name in a run directory.
+fn parsed<T: record::Record + serde::de::DeserializeOwned>(dir: &Path, name: &str) -> T {
+    record::parse(&std::fs::read(dir.join(name)).unwrap()).unwrap()
+}
+
 /// Every file below `dir`.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let mut out = Vec::new();

@@ -77,8 +77,8 @@ fn a_seal_and_a_manifest_count_as_they_were_written_alone() {
     let dir = tempfile::tempdir().unwrap();
     let run = sealed(dir.path());
     assert_eq!(check(&run.directory, None).unwrap().directory, run.directory);
-    let (seal, list) = (run.directory.join(names::SEAL), run.directory.join(names::MANIFEST));
-    let (good_seal, good_list) = (std::fs::read(&seal).unwrap(), std::fs::read(&list).unwrap());
+    let seal = run.directory.join(names::SEAL);
+    let good_seal = std::fs::read(&seal).unwrap();
     let found = || {
         let fault = check(&run.directory, None).unwrap().faults.remove(0);
         (fault.path, fault.found)
@@ -91,10 +91,7 @@ fn a_seal_and_a_manifest_count_as_they_were_written_alone() {
     std::fs::write(&seal, record::pretty(&other)).unwrap();
     assert_eq!(found(), (names::SEAL.to_owned(), "another form or check".into()));
     // A file that is listed twice.
-    let mut manifest: Manifest = record::parse(&good_list).unwrap();
-    manifest.files.insert(0, manifest.files[0].clone());
-    std::fs::write(&list, record::pretty(&manifest)).unwrap();
-    std::fs::write(&seal, record::pretty(&Seal::of(&manifest))).unwrap();
+    list_anew(&run.directory, |list| list.files.insert(0, list.files[0].clone()));
     assert_eq!(found(), (names::MANIFEST.to_owned(), "another order".into()));
 }
 
@@ -127,17 +124,30 @@ fn each_level_has_its_name() {
 
 /// Seals the directory anew after an attack: that takes no key.
 fn reseal(dir: &Path) -> Digest {
-    let mut manifest: Manifest =
-        record::parse(&std::fs::read(dir.join(names::MANIFEST)).unwrap()).unwrap();
-    for entry in &mut manifest.files {
-        let bytes = std::fs::read(dir.join(entry.path.as_str())).unwrap();
-        entry.size = bytes.len() as u64;
-        entry.sha256 = Digest::sha256(&bytes);
-    }
-    std::fs::write(dir.join(names::MANIFEST), record::pretty(&manifest)).unwrap();
+    list_anew(dir, |manifest| {
+        for entry in &mut manifest.files {
+            let bytes = std::fs::read(dir.join(entry.path.as_str())).unwrap();
+            (entry.size, entry.sha256) = (bytes.len() as u64, Digest::sha256(&bytes));
+        }
+    })
+}
+
+/// Another manifest, with a seal that fits it.
+fn list_anew(dir: &Path, change: impl FnOnce(&mut Manifest)) -> Digest {
+    let mut manifest: Manifest = parsed(dir, names::MANIFEST);
+    change(&mut manifest);
     let seal = Seal::of(&manifest);
+    std::fs::write(dir.join(names::MANIFEST), record::pretty(&manifest)).unwrap();
     std::fs::write(dir.join(names::SEAL), record::pretty(&seal)).unwrap();
     seal.id
+}
+
+/// Another JSON file in a run's directory, which is not sealed anew.
+fn write_anew(run: &Sealed, name: &str, change: impl FnOnce(&mut serde_json::Value)) {
+    let file = run.directory.join(name);
+    let mut value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    change(&mut value);
+    std::fs::write(&file, record::pretty(&value)).unwrap();
 }
 
 /// Another report in its three forms in the place of a run's own, sealed anew.
@@ -173,16 +183,13 @@ fn a_manifest_made_anew_does_not_fit_the_old_seal() {
 fn more_than_a_run_leaves_is_not_read() {
     let dir = tempfile::tempdir().unwrap();
     let run = sealed(dir.path());
-    let path = run.directory.join(names::MANIFEST);
-    let mut manifest: Manifest = record::parse(&std::fs::read(&path).unwrap()).unwrap();
-    let log = manifest.files.iter_mut().find(|entry| entry.path.as_str() == names::TEST_LOG);
     // As large as one alone may be, and without a block on the disk.
-    let log = log.unwrap();
-    log.size = 4 << 30;
+    list_anew(&run.directory, |list| {
+        let log = list.files.iter_mut().find(|entry| entry.path.as_str() == names::TEST_LOG);
+        log.unwrap().size = 4 << 30;
+    });
     let file = std::fs::File::options().write(true).open(run.directory.join(names::TEST_LOG));
-    file.unwrap().set_len(log.size).unwrap();
-    std::fs::write(&path, record::pretty(&manifest)).unwrap();
-    std::fs::write(run.directory.join(names::SEAL), record::pretty(&Seal::of(&manifest))).unwrap();
+    file.unwrap().set_len(4 << 30).unwrap();
     let checked = check(&run.directory, None).unwrap();
     let fault = &checked.faults[0];
     assert_eq!((fault.kind, fault.path.as_str()), (FaultKind::Changed, names::TEST_LOG));
@@ -248,10 +255,7 @@ fn an_embellished_report_does_not_agree_with_the_other_files() {
     ];
     for (name, change) in changes {
         let run = sealed(dir.path());
-        let file = run.directory.join(name);
-        let mut value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-        change(&mut value);
-        std::fs::write(&file, record::pretty(&value)).unwrap();
+        write_anew(&run, name, change);
         reseal(&run.directory);
         assert_eq!(wrong(&run.directory), (FaultKind::Report, name.to_owned()));
     }
@@ -285,13 +289,11 @@ fn what_the_report_does_not_claim_needs_no_file() {
     assert!(!faults.iter().any(|fault| fault.expected.contains("required event")), "{faults:?}");
     // Rows of the wire that were left out are counted with those that are there.
     let run = sealed(dir.path());
-    let file = run.directory.join("backend/bridge.json");
-    let mut proxy: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-    let mut more = proxy["exchanges"][0].clone();
-    (more["exchange"], more["forwarded_sha256"]) = (json!(2), json!(null));
-    proxy["exchanges"].as_array_mut().unwrap().push(more);
-    std::fs::write(&file, record::pretty(&proxy)).unwrap();
+    write_anew(&run, "backend/bridge.json", |proxy| {
+        let mut more = proxy["exchanges"][0].clone();
+        (more["exchange"], more["forwarded_sha256"]) = (json!(2), json!(null));
+        proxy["exchanges"].as_array_mut().unwrap().push(more);
+    });
     embellish(&run, |report| report.wire_omitted = 1);
     let faults = check(&run.directory, None).unwrap().faults;
     assert!(!faults.iter().any(|fault| fault.expected.contains("exchanges")), "{faults:?}");
@@ -318,11 +320,7 @@ fn where_the_sentinel_stood_the_report_has_a_word() {
     let sentinel = Freshness::sentinel("n");
     let run = sealed(dir.path());
     let name = "backend/bridge.json";
-    let file = run.directory.join(name);
-    let mut proxy: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-    proxy["hosts_asked"] = json!([format!("{sentinel}.example")]);
-    std::fs::write(&file, record::pretty(&proxy)).unwrap();
+    write_anew(&run, name, |v| v["hosts_asked"] = json!([format!("{sentinel}.example")]));
     let wire = run.directory.join("backend/wire/0001.reply");
     let text = format!("{}{sentinel}", String::from_utf8_lossy(REPLY));
     std::fs::write(wire, &text).unwrap();

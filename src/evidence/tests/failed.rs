@@ -91,8 +91,7 @@ fn a_run_without_a_proof_says_that_it_proves_nothing() {
     let run = begin(dir.path());
     let at = run.path().to_owned();
     drop(run);
-    let bytes = std::fs::read(at.join(names::NO_TARGET)).unwrap();
-    let proof: NoTargetProof = record::parse(&bytes).unwrap();
+    let proof: NoTargetProof = parsed(&at, names::NO_TARGET);
     assert!(!proof.passed && proof.does_not_prove.len() == 1, "{proof:?}");
 }
 
@@ -122,7 +121,7 @@ fn rows_of_the_wire_that_a_report_leaves_out_are_counted() {
     });
     let at = run.path().to_owned();
     drop(run);
-    let report: RunReport = record::parse(&std::fs::read(at.join(names::REPORT)).unwrap()).unwrap();
+    let report: RunReport = parsed(&at, names::REPORT);
     assert_eq!((report.wire.len(), report.wire_omitted), (200, 7));
 }
 
@@ -211,8 +210,7 @@ fn floods_are_cut_counted_and_do_not_silence_admit() {
     run.artifact(&path("agent.bin"), "copy", Author::Agent, &[0; 3000]).unwrap();
     run.event("still_here", Author::Admit, json!({ "long": "x".repeat(500) })).unwrap();
     let sealed = run.seal(RunReport::draft("toy", "fake", &now())).unwrap();
-    let bytes = std::fs::read(sealed.directory.join(names::MANIFEST)).unwrap();
-    let manifest: Manifest = record::parse(&bytes).unwrap();
+    let manifest: Manifest = parsed(&sealed.directory, names::MANIFEST);
     let of = |name: &str| manifest.files.iter().find(|e| e.path.as_str() == name).unwrap();
     assert_eq!((of("backend/stdout").size, of("backend/stdout").omitted_bytes), (5000, 3001));
     assert_eq!((of("agent.bin").size, of("agent.bin").omitted_bytes), (1000, 2000));
