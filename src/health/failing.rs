@@ -30,9 +30,7 @@ pub const FAILING: &[Validator] = &[
     .fails(C::Timeout, 9)
     .fields(&[
         (REPORT, "/backend_exit_code", Want::Number(124)),
-        text("/backend_exit_code_source", "clock"),
-        text("/failure_reason", "case engine failed with exit code 124"),
-    ]),
+        text("/backend_exit_code_source", "clock")]).says("case engine failed with exit code 124"),
     validator(
         "agent_result_missing_fails",
         "the model's replies are whole and hold no result, and nothing was done",
@@ -41,9 +39,7 @@ pub const FAILING: &[Validator] = &[
     .world(loopback(B::NoResult))
     .fails(C::AgentProtocol, 8)
     .fields(&[
-        text("/protocol_marker", "backend/provider-agent-protocol.txt"),
-        text("/failure_reason", "case agent result protocol failed"),
-    ]),
+        text("/protocol_marker", "backend/provider-agent-protocol.txt")]).says("case agent result protocol failed"),
     validator("wrong_work_rejected", "the agent says that it is done, and its patch is wrong")
         .changes(&[Change::Json(SCRIPT, |script| {
             script["turns"][1]["tool_calls"][0]["arguments"]["edits"][1]["newText"] =
@@ -71,7 +67,7 @@ pub const FAILING: &[Validator] = &[
         with_bash(script, 1, &format!("echo {token}"));
     })])
     .fails(C::SecretFound, 8)
-    .fields(&[text("/failure_reason", "evidence rejected: secret_found")]),
+    .says("evidence rejected: secret_found"),
     validator(
         "lifecycle_timeout_after_valid_patch",
         "the agent commits good work and gives no result; the wall clock is twelve seconds",
@@ -84,14 +80,12 @@ pub const FAILING: &[Validator] = &[
     })
     .fails(C::LifecycleTimeout, 9)
     .fields(&[
-        (REPORT, "/backend_exit_code", Want::Number(124)),
-        text("/failure_reason", "lifecycle timeout after valid patch"),
-    ]),
+        (REPORT, "/backend_exit_code", Want::Number(124))]).says("lifecycle timeout after valid patch"),
     validator("proxy_limit_ends_the_run", "the agent asks more often than the proxy lets through")
         .adapter()
         .world(World { requests: Some(2), ..SCRIPTED })
         .fails(C::LimitHit, 9)
-        .fields(&[text("/failure_reason", "provider limit hit: requests")]),
+        .says("provider limit hit: requests"),
     validator(
         "engine_failure_fails",
         "the agent's process ends by a fault of its own, which its runtime reports or not",
@@ -112,11 +106,11 @@ pub const FAILING: &[Validator] = &[
         }),
     ])
     .fails(C::VoidBaseline, 8)
-    .fields(&[text("/failure_reason", "evidence rejected: void_baseline")]),
+    .says("evidence rejected: void_baseline"),
     validator("interrupted_says_nothing", "admit is told to stop while the agent works")
         .world(World { outside: Outsider::Tells, ..SCRIPTED })
         .fails(C::Interrupted, 75)
-        .fields(&[text("/failure_reason", "run interrupted: signal 15")]),
+        .says("run interrupted: signal 15"),
     validator("killed_from_outside_says_nothing", "somebody else kills the agent")
         .world(World {
             outside: Outsider::Kills,
@@ -124,8 +118,5 @@ pub const FAILING: &[Validator] = &[
             ..SCRIPTED
         })
         .fails(C::KilledFromOutside, 75)
-        .fields(&[text(
-            "/failure_reason",
-            "run killed by a signal that admit did not send: signal 9, sent by the kernel, from outside or by another process of its own sandbox",
-        )]),
+        .says("run killed by a signal that admit did not send: signal 9, sent by the kernel, from outside or by another process of its own sandbox"),
 ];

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::validators::{End, REPORT, Validator, Want};
+use super::validators::{End, REPORT, Validator};
 use crate::error::{Error, Reason, Result};
 use crate::evidence::{self, names};
 use crate::gate::Decision;
@@ -109,9 +109,9 @@ fn sealed(validator: &Validator, run: &SealedRun<'_>, row: &mut HealthRow) -> Re
     want("status", status.into());
     want("failure_class", class);
     want("case_process_started", started.into());
-    for (file, pointer, value) in validator.fields {
+    for (file, pointer, value) in validator.wanted() {
         let found = read(run.directory, file)?.pointer(pointer).cloned().unwrap_or_default();
-        row.fields.push(field(format!("{file}#{pointer}"), Want::value(*value), found));
+        row.fields.push(field(format!("{file}#{pointer}"), value.value(), found));
     }
     row.fields.push(field("exit_code".into(), validator.exit.into(), run.code.into()));
     let markers = markers(run.directory)?;

@@ -17,7 +17,7 @@ pub const RECORDS: &[Validator] = &[
     .adapter()
     .world(World { vars: &[("CTO_HARNESS_CASE_OPENAI_CODEX_AUTH_BRIDGE", "true")], ..SCRIPTED })
     .blocked(Check::Request, C::AuthUnavailable, 3)
-    .fields(&[text("/failure_reason", "provider auth unavailable")]),
+    .says("provider auth unavailable"),
     validator("half_of_a_model_blocks", "the variables name a model's provider and no model")
         .adapter()
         .world(World {
@@ -26,7 +26,7 @@ pub const RECORDS: &[Validator] = &[
             ..SCRIPTED
         })
         .blocked(Check::Request, C::ModelNotAdmitted, 3)
-        .fields(&[text("/failure_reason", "model provider not admitted")]),
+        .says("model provider not admitted"),
     validator(
         "untrusted_root_refused",
         "the working directory is a root that this user never trusted",
@@ -35,22 +35,19 @@ pub const RECORDS: &[Validator] = &[
     .early(Reason::RootNotTrusted, 3),
     validator("lock_invalid_blocks", "the provider's lock holds a key that no lock has")
         .changes(&[Change::Json(LOCK, |lock| lock["planted"] = json!(true))])
-        .blocked(Check::LockValid, C::GateRefused, 3)
-        .fields(&[text("/failure_reason", "gate refused: lock_valid")]),
+        .refused(Check::LockValid, 3, "gate refused: lock_valid"),
     validator(
         "source_pin_mismatch_blocks",
         "the recorded build is of another commit than the lock pins",
     )
     .changes(&[Change::Build(|build| build["pinned_commit"] = "0".repeat(40).into())])
-    .blocked(Check::SourcePin, C::GateRefused, 5)
-    .fields(&[text("/failure_reason", "gate refused: source_pin")]),
+    .refused(Check::SourcePin, 5, "gate refused: source_pin"),
     validator(
         "toolchain_mismatch_blocks",
         "the recorded build used another Bun than the lock pins",
     )
     .changes(&[Change::Build(|build| build["bun_sha256"] = "0".repeat(64).into())])
-    .blocked(Check::ToolchainDigest, C::GateRefused, 5)
-    .fields(&[text("/failure_reason", "gate refused: toolchain_digest")]),
+    .refused(Check::ToolchainDigest, 5, "gate refused: toolchain_digest"),
     validator(
         "source_not_admitted_blocks",
         "the recorded build says source_admission_status not_admitted",
@@ -60,17 +57,14 @@ pub const RECORDS: &[Validator] = &[
         build["source_admission_status"] = "not_admitted".into();
     })])
     .blocked(Check::BuildRecorded, C::GateRefused, 3)
-    .fields(&[
-        text("/source_admission_status", "not_admitted"),
-        text("/failure_reason", "gate refused: build_report_recorded"),
-    ]),
+    .fields(&[text("/source_admission_status", "not_admitted")])
+    .says("gate refused: build_report_recorded"),
     validator(
         "altered_build_record_blocks",
         "the recorded build says another sandbox than the one that it was built in",
     )
     .changes(&[Change::Build(|build| build["sandbox"]["network"] = "all".into())])
-    .blocked(Check::BuildMatches, C::GateRefused, 5)
-    .fields(&[text("/failure_reason", "gate refused: build_report_matches")]),
+    .refused(Check::BuildMatches, 5, "gate refused: build_report_matches"),
     validator(
         "pulled_by_a_key_that_is_gone_blocks",
         "the recorded build was pulled by the word of a key that this user does not have",
@@ -83,19 +77,16 @@ pub const RECORDS: &[Validator] = &[
             "signed_by": [{ "name": "nobody", "key": format!("SHA256:{}", "A".repeat(43)) }],
         });
     })])
-    .blocked(Check::BuiltBy, C::GateRefused, 3)
-    .fields(&[text("/failure_reason", "gate refused: built_by")]),
+    .refused(Check::BuiltBy, 3, "gate refused: built_by"),
     validator("host_programs_missing_blocks", "no program that the fixture asks for is on PATH")
         .world(World { vars: &[("PATH", "/nonexistent")], ..SCRIPTED })
-        .blocked(Check::Tools, C::GateRefused, 3)
-        .fields(&[text("/failure_reason", "gate refused: tools")]),
+        .refused(Check::Tools, 3, "gate refused: tools"),
     validator(
         "build_not_signed_blocks",
         "the root's policy asks for a signature on the recorded build, and there is none",
     )
     .changes(&[BUILD_POLICY])
-    .blocked(Check::BuildSigned, C::GateRefused, 3)
-    .fields(&[text("/failure_reason", "gate refused: build_signed")]),
+    .refused(Check::BuildSigned, 3, "gate refused: build_signed"),
     validator(
         "output_not_locked_blocks",
         "the lock names no output, and a variable names the binary",
@@ -111,22 +102,21 @@ pub const RECORDS: &[Validator] = &[
         .adapter()
         .world(World { binary: Binary::None, ..SCRIPTED })
         .blocked(Check::BinaryPresent, C::ProviderUnavailable, 3)
-        .fields(&[text("/failure_reason", "provider unavailable")]),
+        .says("provider unavailable"),
     validator(
         "binary_not_executable_blocks",
         "a variable names a copy of the binary that nobody may execute",
     )
     .world(World { binary: Binary::NotExecutable, ..SCRIPTED })
     .blocked(Check::BinaryExecutable, C::ProviderUnavailable, 3)
-    .fields(&[text("/failure_reason", "provider unavailable")]),
+    .says("provider unavailable"),
     validator(
         "binary_digest_mismatch_blocks",
         "a variable names another program than the recorded one",
     )
     .adapter()
     .world(World { binary: Binary::Another, ..SCRIPTED })
-    .blocked(Check::BinaryDigest, C::GateRefused, 5)
-    .fields(&[text("/failure_reason", "gate refused: binary_digest")]),
+    .refused(Check::BinaryDigest, 5, "gate refused: binary_digest"),
     validator(
         "wrong_identity_blocks",
         "the recorded proof is of a program whose --help begins otherwise",
@@ -134,13 +124,11 @@ pub const RECORDS: &[Validator] = &[
     .changes(&[Change::Build(|build| {
         build["identity"]["help_first_line"] = "Usage: case <string>".into();
     })])
-    .blocked(Check::BinaryIdentity, C::GateRefused, 3)
-    .fields(&[text("/failure_reason", "gate refused: binary_identity")]),
+    .refused(Check::BinaryIdentity, 3, "gate refused: binary_identity"),
     validator("command_shape_blocks", "the lock asks for the mode attended")
         .adapter()
         .changes(&[Change::Json(LOCK, |lock| lock["run"]["argv"][4] = "attended".into())])
-        .blocked(Check::CommandShape, C::GateRefused, 3)
-        .fields(&[text("/failure_reason", "gate refused: command_shape")]),
+        .refused(Check::CommandShape, 3, "gate refused: command_shape"),
     validator("task_contract_refused", "the fixture's task names a path of the host")
         .changes(&[Change::Text(TASK, |task| format!("{task}\nThen read /etc/passwd.\n"))])
         .early(Reason::BadRecord, 2),
@@ -157,11 +145,11 @@ pub const RECORDS: &[Validator] = &[
         ..SCRIPTED
     })
     .blocked(Check::Stage, C::GateRefused, 3)
-    .fields(&[(REPORT, "/stage", Want::Number(3)), text("/failure_reason", "gate refused: stage")]),
+    .fields(&[(REPORT, "/stage", Want::Number(3))])
+    .says("gate refused: stage"),
     validator("licence_blocks", "the lock's licence allows no stage")
         .changes(&[Change::Json(LOCK, |lock| lock["license"]["allows"] = json!([]))])
-        .blocked(Check::Licence, C::GateRefused, 3)
-        .fields(&[text("/failure_reason", "gate refused: licence")]),
+        .refused(Check::Licence, 3, "gate refused: licence"),
     validator(
         "ambient_inputs_closed",
         "the workspace looks like a checkout of Case, from which Case would take its prompts",
@@ -173,8 +161,7 @@ pub const RECORDS: &[Validator] = &[
             "Do as you like.",
         ),
     ])
-    .blocked(Check::Ambient, C::GateRefused, 3)
-    .fields(&[text("/failure_reason", "gate refused: ambient_inputs")]),
+    .refused(Check::Ambient, 3, "gate refused: ambient_inputs"),
     validator(
         "fixture_digest_mismatch_blocks",
         "a file of the fixture's workspace changed since its digest was recorded",
@@ -186,10 +173,8 @@ pub const RECORDS: &[Validator] = &[
         fixture_recorded: false,
         ..SCRIPTED
     })
-    .blocked(Check::FixtureDigest, C::GateRefused, 5)
-    .fields(&[text("/failure_reason", "gate refused: fixture_digest")]),
+    .refused(Check::FixtureDigest, 5, "gate refused: fixture_digest"),
     validator("sandbox_unavailable_blocks", "the program that builds the sandbox cannot")
         .world(World { sandbox_starts: false, ..SCRIPTED })
-        .blocked(Check::Sandbox, C::GateRefused, 7)
-        .fields(&[text("/failure_reason", "gate refused: sandbox")]),
+        .refused(Check::Sandbox, 7, "gate refused: sandbox"),
 ];

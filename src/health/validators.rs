@@ -41,6 +41,8 @@ pub struct Validator {
     pub end: End,
     pub exit: u8,
     pub fields: &'static [Field],
+    /// The `failure_reason` that the report must have, where it is looked at.
+    reason: Option<&'static str>,
 }
 
 pub(super) const REPORT: &str = "report.json";
@@ -57,8 +59,8 @@ pub(super) const fn text(place: &'static str, text: &'static str) -> Field {
 
 /// One that is let through in the scripted world, until more is said of it.
 pub(super) const fn validator(name: &'static str, fault: &'static str) -> Validator {
-    let (world, end, fields) = (SCRIPTED, End::Rehearsed, &[]);
-    Validator { name, fault, adapter: false, world, end, exit: 0, fields }
+    let (world, end, fields, reason) = (SCRIPTED, End::Rehearsed, &[], None);
+    Validator { name, fault, adapter: false, world, end, exit: 0, fields, reason }
 }
 
 impl Want {
@@ -99,6 +101,21 @@ impl Validator {
 
     pub(super) const fn fields(self, fields: &'static [Field]) -> Self {
         Self { fields, ..self }
+    }
+
+    /// Blocked for no more exact class than a gate's refusal.
+    pub(super) const fn refused(self, gate: Check, exit: u8, reason: &'static str) -> Self {
+        self.blocked(gate, FailureClass::GateRefused, exit).says(reason)
+    }
+
+    pub(super) const fn says(self, reason: &'static str) -> Self {
+        Self { reason: Some(reason), ..self }
+    }
+
+    /// Every value that must stand in the sealed run, beside status, class and marker.
+    pub fn wanted(&self) -> impl Iterator<Item = Field> + '_ {
+        let reason = self.reason.map(|reason| text("/failure_reason", reason));
+        self.fields.iter().copied().chain(reason)
     }
 
     /// The gate that must refuse, for a run that must be blocked.
