@@ -71,8 +71,7 @@ pub fn examine(context: &Context, root: &Root, name: &Name, wall: Duration) -> R
     if fixture.record.judge == JudgeName::Command {
         let commands = [&fixture.record.verification_command, &fixture.record.program];
         if commands.iter().any(|command| command.is_empty()) {
-            let because = |id: &&str| Finding::not_reached(id, vec!["fixture_record".into()]);
-            findings.extend(JUDGED.iter().map(because));
+            unreached(&mut findings, JUDGED, "fixture_record");
             return Ok(Examined { findings, log: String::new() });
         }
     }
@@ -92,17 +91,28 @@ fn failed(id: &str, expected: &str, found: impl Into<String>) -> Finding {
     Finding::failed(id, Reason::BadRecord, expected, found)
 }
 
+/// A yes with what was found, or a no with what was found and what to do.
+fn held(id: &str, expected: &str, found: Result<&str, (String, &str)>) -> Finding {
+    match found {
+        Ok(found) => Finding::ok(id, expected, found),
+        Err((found, fix)) => failed(id, expected, found).fix(fix),
+    }
+}
+
+/// What was not looked at, since `because` is no yes.
+fn unreached<const N: usize>(findings: &mut Vec<Finding>, ids: [&str; N], because: &str) {
+    findings.extend(ids.map(|id| Finding::not_reached(id, vec![because.into()])));
+}
+
 /// Whether an agent finds an answer in the workspace.
 fn hidden(fixture: &Fixture) -> Finding {
     let id = "answers_hidden";
     let expected =
         "no file of the workspace holds the generator, the held-out calls or the solution";
     let told = told(fixture);
-    match told.first() {
-        None => Finding::ok(id, expected, "none"),
-        Some(first) => failed(id, expected, told.join(", "))
-            .fix(format!("take it out: rm {}/{first}", fixture.record.workspace)),
-    }
+    let Some(first) = told.first() else { return Finding::ok(id, expected, "none") };
+    failed(id, expected, told.join(", "))
+        .fix(format!("take it out: rm {}/{first}", fixture.record.workspace))
 }
 
 /// Files of the workspace in which an agent finds what it must not see.
@@ -139,8 +149,7 @@ impl Judged<'_> {
         let again = ("calls_repeatable", "the same seed gives the same calls and results");
         let right = ("cases_right", "the reference solution gives what held_out[].expected says");
         if !applies {
-            let because = |id| Finding::not_reached(id, vec!["fixture_record".into()]);
-            findings.extend([drawn.0, again.0, right.0].map(because));
+            unreached(findings, [drawn.0, again.0, right.0], "fixture_record");
             return Ok(None);
         }
         let seed = Seed::new(&nonce()?)?;
@@ -150,8 +159,7 @@ impl Judged<'_> {
                 let fix = "the generator's `generate` gives [module, function, [arguments]] each, for functions of the \
                            solution that answer with plain values: docs/own-fixture.md";
                 findings.push(failed(drawn.0, drawn.1, found).fix(fix));
-                let because = |id| Finding::not_reached(id, vec![drawn.0.into()]);
-                findings.extend([again.0, right.0].map(because));
+                unreached(findings, [again.0, right.0], drawn.0);
                 return Ok(None);
             }
             other => other?,
@@ -162,17 +170,13 @@ impl Judged<'_> {
             Err(err) if err.reason() == Reason::BadRecord => false,
             other => other?.record == draw.record,
         };
-        findings.push(match same {
-            true => Finding::ok(again.0, again.1, "the same"),
-            false => failed(again.0, again.1, "others").fix(
-                "let the generator draw from the random that it is given, and the solution from nothing else",
-            ),
-        });
-        findings.push(match draw.differing.is_empty() {
-            true => Finding::ok(right.0, right.1, "it does"),
-            false => failed(right.0, right.1, draw.differing.join("; "))
-                .fix("correct held_out[].expected in fixture.json, or the solution"),
-        });
+        let fix = "let the generator draw from the random that it is given, and the solution from nothing else";
+        let same = if same { Ok("the same") } else { Err(("others".into(), fix)) };
+        findings.push(held(again.0, again.1, same));
+        let fix = "correct held_out[].expected in fixture.json, or the solution";
+        let others = draw.differing.join("; ");
+        let does = if others.is_empty() { Ok("it does") } else { Err((others, fix)) };
+        findings.push(held(right.0, right.1, does));
         Ok(Some(draw))
     }
 
@@ -209,8 +213,7 @@ impl Judged<'_> {
         });
         let log = match solved {
             None => {
-                let because = |id| Finding::not_reached(id, vec!["fixture_record".into()]);
-                findings.extend(["solution_accepted", "tests_named"].map(because));
+                unreached(findings, ["solution_accepted", "tests_named"], "fixture_record");
                 String::new()
             }
             Some(solved) => {
@@ -221,11 +224,10 @@ impl Judged<'_> {
         };
         let (id, seconds) = ("tests_end", self.wall.as_secs());
         let expected = format!("tests and calls end within {seconds} s each");
+        let fix = "let the tests wait for nothing: they have no network, and only what the workspace holds";
         findings.push(match late.is_empty() {
             true => Finding::ok(id, expected, "they do"),
-            false => failed(id, &expected, format!("they do not: {}", late.join(", "))).fix(
-                "let the tests wait for nothing: they have no network, and only what the workspace holds",
-            ),
+            false => failed(id, &expected, format!("they do not: {}", late.join(", "))).fix(fix),
         });
         Ok(log)
     }
@@ -245,15 +247,13 @@ impl Judged<'_> {
         let round = judge.round(fixture, calls, 1, solved)?;
         if round.late {
             findings.push(failed(id, expected, "not judged: a clock ended the tests").fix(fix));
-            findings.push(Finding::not_reached("tests_named", vec!["tests_end".into()]));
+            unreached(findings, ["tests_named"], "tests_end");
             return Ok((round.log, true));
         }
         let bench = Bench { judge, fixture, draw: calls };
         let judgement = bench.judge_own(&Snapshot::committed(solved.clone())?)?;
-        findings.push(match judgement.passed {
-            true => Finding::ok(id, expected, "accepted"),
-            false => failed(id, expected, judgement.note()).fix(fix),
-        });
+        let accepted = if judgement.passed { Ok("accepted") } else { Err((judgement.note(), fix)) };
+        findings.push(held(id, expected, accepted));
         findings.push(self.named(solved)?);
         Ok((if judgement.passed { String::new() } else { round.log }, false))
     }
@@ -266,19 +266,15 @@ impl Judged<'_> {
         let missing: Vec<&str> =
             ids.iter().filter(|id| !found.contains_key(*id)).map(String::as_str).collect();
         let others = found.len().saturating_sub(ids.len() - missing.len());
-        Ok(match missing.is_empty() {
-            true if others == 0 => Finding::ok(id, expected, format!("{} tests", ids.len())),
-            true => Finding::ok(
-                id,
-                expected,
-                format!("{} tests; {others} more do not count", ids.len()),
-            ),
-            false => failed(id, expected, format!("not found: {}", missing.join(", "))).fix(
-                format!("name them as the runner does: {}", {
-                    let names: Vec<&str> = found.keys().map(String::as_str).take(20).collect();
-                    names.join(", ")
-                }),
-            ),
-        })
+        if missing.is_empty() {
+            let more = match others {
+                0 => String::new(),
+                others => format!("; {others} more do not count"),
+            };
+            return Ok(Finding::ok(id, expected, format!("{} tests{more}", ids.len())));
+        }
+        let names: Vec<&str> = found.keys().map(String::as_str).take(20).collect();
+        Ok(failed(id, expected, format!("not found: {}", missing.join(", ")))
+            .fix(format!("name them as the runner does: {}", names.join(", "))))
     }
 }
