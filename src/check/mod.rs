@@ -28,11 +28,13 @@ pub use facts::*;
 pub use task::{SECTIONS, TaskContract, command_shape, task_faults};
 
 /// Who works on the fixture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Engine {
-    /// An admitted provider binary.
+    /// The admitted provider
+    #[value(name = "case")]
     Provider,
-    /// The fake engine: applies a patch or nothing, and starts no provider.
+    // It applies a patch or nothing, and starts no provider.
+    /// The reference patch
     Fake,
 }
 

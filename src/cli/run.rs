@@ -34,7 +34,7 @@ pub(super) struct Args {
     provider: Spec,
     /// Who works: the admitted provider, or a fake that applies the reference patch (default: case)
     #[arg(long, value_enum)]
-    engine: Option<EngineName>,
+    engine: Option<Engine>,
     /// The one model that is asked for; there is no default
     #[arg(long, value_name = "PROVIDER/MODEL")]
     model: Option<ModelPair>,
@@ -63,15 +63,6 @@ pub(super) struct Args {
     shown: Shown,
 }
 
-/// Who works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum EngineName {
-    /// The admitted provider
-    Case,
-    /// The reference patch
-    Fake,
-}
-
 fn stage(text: &str) -> Result<u8, String> {
     let number = text.strip_prefix("stage").unwrap_or(text);
     number.parse().map_err(|_| "a stage is written stage2".to_owned())
@@ -84,7 +75,7 @@ impl Args {
             stage: 2,
             fixture,
             provider,
-            engine: Some(EngineName::Case),
+            engine: Some(Engine::Provider),
             model: Some(model),
             admission_file: None,
             binary: None,
@@ -99,14 +90,10 @@ impl Args {
 }
 
 pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
-    let engine = args.engine.map(|engine| match engine {
-        EngineName::Case => Engine::Provider,
-        EngineName::Fake => Engine::Fake,
-    });
     let flags = Flags {
         stage: Some(args.stage),
         provider: Some(args.provider.provider.clone()),
-        engine,
+        engine: args.engine,
         model: args.model.clone(),
         admission_file: args.admission_file.clone(),
         binary: args.binary.clone(),

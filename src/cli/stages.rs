@@ -1,6 +1,6 @@
 //! `admit stages`: the ladder, and what stands where from this user's verified runs.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::App;
 use crate::error::Result;
@@ -41,15 +41,6 @@ pub(super) fn exec(app: &App, _: &Args) -> Result<u8> {
         app.ui.remark(&format!("not counted, does not verify: {}", dir.display()));
     }
     app.ui.verdict(Mark::Note, "stages", "admit run stage2 is the one that runs");
-    let stages: Vec<Value> = rows
-        .iter()
-        .map(|row| {
-            json!({
-                "stage": row.number, "title": row.title, "runs": row.runs, "passed": row.passed,
-                "others": row.others, "missing": row.missing,
-            })
-        })
-        .collect();
-    app.ui.json(&json!({ "schema": "admit.stages/1", "stages": stages, "unverified": unverified }));
+    app.ui.json(&json!({ "schema": "admit.stages/1", "stages": rows, "unverified": unverified }));
     Ok(0)
 }

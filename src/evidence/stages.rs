@@ -1,13 +1,16 @@
 //! What stands where on the ladder of stages, from verified runs. Pure.
 
+use serde::Serialize;
+
 use super::read::RunCheck;
 use crate::record::evidence::RunStatus;
 use crate::record::failure::Stage;
 use crate::record::ids::Digest;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StageRow {
     /// Its number, 2 to 7.
+    #[serde(rename = "stage")]
     pub number: u8,
     pub title: &'static str,
     pub runs: bool,
