@@ -77,24 +77,20 @@ fn a_missing_binary_stands_for_all_and_a_digest_wins() {
 
 #[test]
 fn the_kind_is_that_of_the_only_cause() {
-    let failed = |reason| {
-        let err = Error::new(reason, "x");
-        Failure::from(&err)
-    };
-    let mut facts = good();
-    facts.sandbox = Found::Failed(failed(Reason::SandboxUnavailable));
-    assert_eq!(decide(&facts, &policy()).kind(), Some(Kind::Sandbox));
-    for (reason, kind) in
-        [(Reason::LimitHit, Kind::Limit), (Reason::KilledFromOutside, Kind::Stopped)]
-    {
-        facts.sandbox = Found::Failed(failed(reason));
-        assert_eq!(decide(&facts, &policy()).kind(), Some(kind));
+    let pip = Some(Reason::PipFailed);
+    for (sandbox, tools, kind) in [
+        (Some(Reason::SandboxUnavailable), None, Kind::Sandbox),
+        (Some(Reason::LimitHit), None, Kind::Limit),
+        (Some(Reason::KilledFromOutside), None, Kind::Stopped),
+        (None, pip, Kind::Fetch),
+        (Some(Reason::SandboxUnavailable), pip, Kind::Refused),
+    ] {
+        let mut facts = good();
+        let failed = |reason| Failure::from(&Error::new(reason, "x"));
+        sandbox.iter().for_each(|why| facts.sandbox = Found::Failed(failed(*why)));
+        tools.iter().for_each(|why| facts.tools = Found::Failed(failed(*why)));
+        assert_eq!(decide(&facts, &policy()).kind(), Some(kind), "{sandbox:?} {tools:?}");
     }
-    let mut facts = good();
-    facts.tools = Found::Failed(failed(Reason::PipFailed));
-    assert_eq!(decide(&facts, &policy()).kind(), Some(Kind::Fetch));
-    facts.sandbox = Found::Failed(failed(Reason::SandboxUnavailable));
-    assert_eq!(decide(&facts, &policy()).kind(), Some(Kind::Refused));
 }
 
 #[test]
