@@ -19,7 +19,7 @@ use crate::repo::Repo;
 use crate::run::{bash, built, scripted, variant};
 use crate::trial::{ASKS_FOREVER, Trial};
 use crate::upstream::{MODEL, raw, said, stream};
-use crate::util::{Run, World, var};
+use crate::util::{Run, World, tell, var};
 
 /// Mutations of packs, and of replies, in a test of the usual length.
 const ROUNDS: usize = 12;
@@ -113,7 +113,6 @@ fn no_pack_of_a_source_takes_admits_memory() {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "the figure must be seen")]
 fn no_mutation_of_a_pack_of_a_source_takes_admits_memory() {
     let world = World::new();
     let (mut most, mut slowest) = (0, Duration::ZERO);
@@ -129,7 +128,7 @@ fn no_mutation_of_a_pack_of_a_source_takes_admits_memory() {
         std::fs::remove_dir_all(&repo.0).unwrap();
     }
     let rounds = rounds();
-    eprintln!("{rounds} mutated packs of sources: {} MiB, {slowest:?} at most", most >> 20);
+    tell(&format!("{rounds} mutated packs of sources: {} MiB, {slowest:?} at most", most >> 20));
 }
 
 #[test]
@@ -314,7 +313,6 @@ fn mutated(mut reply: Vec<u8>, dice: &mut Dice) -> Vec<u8> {
 const SERVED: &str = "ADMIT_TEST_BOUNDS_SERVED";
 
 #[test]
-#[expect(clippy::print_stderr, reason = "the figure must be seen")]
 fn no_reply_of_a_model_takes_admits_memory_or_its_time() {
     let test = "bounds::no_reply_of_a_model_takes_admits_memory_or_its_time";
     // A part in a test of the usual length: `chat::a_hostile_reply_costs_one_pass_and_bounded_memory` has the whole.
@@ -366,9 +364,9 @@ fn no_reply_of_a_model_takes_admits_memory_or_its_time() {
     assert!(found.peak < MOST, "{} MiB", found.peak >> 20);
     let (slowest, of) = *slowest.lock().unwrap();
     let (peak, took) = (found.peak >> 20, found.took);
-    eprintln!(
+    tell(&format!(
         "{all} replies, {} of them mutated: {peak} MiB, {took:?}, reply {of} {slowest:?}",
         rounds()
-    );
+    ));
     assert!(slowest < Duration::from_secs(20), "reply {of}: {slowest:?}");
 }

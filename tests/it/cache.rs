@@ -87,8 +87,7 @@ fn a_build_in_a_cache_is_taken_by_the_word_of_whom_the_root_names() {
     let empty = Registry::new();
     let from = [empty.reference(), registry.reference()];
     let b = machine(&lock, &config(&key, &from, ""));
-    let shown = b.admit(&["config", "show"]).expect(0).stdout();
-    assert!(shown.contains("cache.from") && shown.contains("1 of release"), "{shown}");
+    b.admit(&["config", "show"]).expect(0).shows("cache.from").shows("1 of release");
 
     let built = build(&b, NOWHERE, &[]).expect(0).json();
     assert_eq!(built["schema"], "admit.built/3");
@@ -102,20 +101,16 @@ fn a_build_in_a_cache_is_taken_by_the_word_of_whom_the_root_names() {
     let again = build(&b, NOWHERE, &["--record"]).expect(0).json();
     assert_eq!((&again["fresh"], &again["cache"]), (&json!(false), &json!([])));
     assert_eq!(registry.server.count(), asked);
-    let verified = b.admit(&["verify", "tool"]).expect(0).stdout();
-    assert!(verified.contains("tool"), "{verified}");
-    let text = b.admit(&["build", "tool"]).expect(0).stdout();
-    assert!(text.contains("there it was published, not built here"), "{text}");
+    b.admit(&["verify", "tool"]).expect(0).shows("tool");
+    b.admit(&["build", "tool"]).expect(0).shows("there it was published, not built here");
     // Who takes the key back takes back what came by it, also where it lies among this user's own.
     let revoked = config(&key, &from, "revoked = 'lost'");
     configure(&b, &revoked);
-    let run = b.admit(&["verify", "tool"]).expect(3);
-    assert!(run.stdout().contains("key_revoked"), "{run}");
+    b.admit(&["verify", "tool"]).expect(3).shows("key_revoked");
     let mine = b.path().join("release.pub");
     std::fs::write(&mine, format!("{key}\n")).unwrap();
     b.admit(&["key", "import", "mine", mine.to_str().unwrap()]).expect(0);
-    let run = b.admit(&["verify", "tool"]).expect(3);
-    assert!(run.stdout().contains("key_revoked"), "{run}");
+    b.admit(&["verify", "tool"]).expect(3).shows("key_revoked");
     let reference = registry.reference();
     b.admit(&["pull", "tool", &reference, "--require-signed-by", "mine"]).refuse(3, "key_revoked");
 }
@@ -130,8 +125,7 @@ fn a_cache_that_lies_or_is_away_is_named_and_never_makes_a_yes() {
     // Nothing to build from, and a cache that lies: no yes, and its words are not the answer.
     let lie = |what: &str, outcome: &str, reason: &str, config: &str| {
         let b = machine(&lock, config);
-        let run = build(&b, NOWHERE, &[]).refuse(4, "unreachable");
-        assert!(run.stderr().contains(reason), "{what}\n{run}");
+        build(&b, NOWHERE, &[]).refuse(4, "unreachable").told(reason);
         assert!(!b.root().join("admissions").exists());
         let b = machine(&lock, config);
         let built = build(&b, &npm_url, &["--record"]).expect(0).json();
@@ -143,8 +137,8 @@ fn a_cache_that_lies_or_is_away_is_named_and_never_makes_a_yes() {
         *shelf.blobs.get_mut(&output).unwrap().last_mut().unwrap() ^= 1;
     });
     lie("an altered output", "refused", "digest_mismatch", &honest);
-    let text = machine(&lock, &honest).admit(&["build", "tool", "--registry", &npm_url]).expect(0);
-    assert!(text.stdout().contains("not believed (digest_mismatch"), "{text}");
+    let run = machine(&lock, &honest).admit(&["build", "tool", "--registry", &npm_url]).expect(0);
+    run.shows("not believed (digest_mismatch");
     registry.restore(before.clone());
     registry.change(|shelf| shelf.blobs.get_mut(&output).unwrap().push(0));
     lie("a longer output", "refused", "limit_hit", &honest);
@@ -191,11 +185,9 @@ fn a_cache_that_lies_or_is_away_is_named_and_never_makes_a_yes() {
 fn a_cache_without_anybody_who_answers_for_it_is_refused_where_it_is_written() {
     let world = World::with_own_store();
     configure(&world, "[cache]\nfrom = ['oci://registry.example/team/agents']\n");
-    let run = world.admit(&["build", "understudy"]).refuse(2, "bad_record");
-    assert!(run.stderr().contains("whose builds count"), "{run}");
+    world.admit(&["build", "understudy"]).refuse(2, "bad_record").told("whose builds count");
     configure(&world, "[cache]\nfrom = ['registry.example/team']\n");
-    let run = world.admit(&["config", "show"]).refuse(2, "bad_record");
-    assert!(run.stderr().contains("not the address of a registry"), "{run}");
+    world.admit(&["config", "show"]).refuse(2, "bad_record").told("not the address of a registry");
 }
 
 #[test]
@@ -245,7 +237,7 @@ fn what_was_published_or_adopted_is_shared_as_what_it_is() {
     b.admit(&["attest", "build", "tool", "--key", "mine"]).refuse(3, "attest_refused");
     // What was taken from the package here says more.
     let run = a.admit(&["pull", "tool", &reference, "--require-signed-by", "release"]).expect(0);
-    assert!(run.stderr().contains("taken from its package here"), "{run}");
+    run.told("taken from its package here");
 
     let built = crate::trial::understudy();
     let adopter = with_bun();
@@ -256,7 +248,7 @@ fn what_was_published_or_adopted_is_shared_as_what_it_is() {
     adopter.admit(&["adopt", "understudy", "--binary", binary, "--record"]).expect(0);
     adopter.admit(&["key", "new", "release"]).expect(0);
     let run = adopter.admit(&["push", "understudy", &reference]).refuse(3, "signature_missing");
-    assert!(run.stderr().contains("admit attest verdict understudy --record"), "{run}");
+    run.told("admit attest verdict understudy --record");
     adopter.admit(&["attest", "verdict", "understudy", "--key", "release", "--record"]).expect(0);
     adopter.admit(&["push", "understudy", &reference]).expect(0);
     let c = other(&adopter);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::layering::{code, sources};
+use crate::layering::{PIECES, code, sources};
 use crate::util;
 
 /// Top-level modules that have a circle of files still. Nothing is added here.
@@ -26,61 +26,10 @@ struct File {
     words: BTreeSet<String>,
 }
 
-/// Words and the signs that paths are made of; comments, texts and lifetimes are left out.
+/// Words and the signs that paths are made of.
 fn tokens(text: &str) -> Vec<String> {
-    let chars: Vec<char> = text.chars().collect();
-    let at = |i: usize| chars.get(i).copied().unwrap_or('\0');
-    let (mut out, mut i) = (Vec::new(), 0);
-    while i < chars.len() {
-        let c = chars[i];
-        if c == '/' && at(i + 1) == '/' {
-            while i < chars.len() && chars[i] != '\n' {
-                i += 1;
-            }
-        } else if c == 'r'
-            && (at(i + 1) == '"' || (at(i + 1) == '#' && matches!(at(i + 2), '"' | '#')))
-        {
-            let hashes = chars[i + 1..].iter().take_while(|c| **c == '#').count();
-            let end: String =
-                std::iter::once('"').chain(std::iter::repeat_n('#', hashes)).collect();
-            i += hashes + 2;
-            while i < chars.len() && !chars[i..].iter().take(hashes + 1).copied().eq(end.chars()) {
-                i += 1;
-            }
-            i += hashes + 1;
-        } else if c == '"' {
-            i += 1;
-            while i < chars.len() && chars[i] != '"' {
-                i += if chars[i] == '\\' { 2 } else { 1 };
-            }
-            i += 1;
-        } else if c == '\'' {
-            // A character ends with a quote; a lifetime does not.
-            if at(i + 1) == '\\' {
-                i += 3;
-                while at(i) != '\'' {
-                    i += 1;
-                }
-                i += 1;
-            } else {
-                i += if at(i + 2) == '\'' { 3 } else { 1 };
-            }
-        } else if c.is_alphanumeric() || c == '_' {
-            let word: String =
-                chars[i..].iter().take_while(|c| c.is_alphanumeric() || **c == '_').collect();
-            i += word.chars().count();
-            out.push(word);
-        } else if c == ':' && at(i + 1) == ':' {
-            out.push("::".into());
-            i += 2;
-        } else {
-            if "{},;*().<".contains(c) {
-                out.push(c.into());
-            }
-            i += 1;
-        }
-    }
-    out
+    let pieces = PIECES.captures_iter(text);
+    pieces.filter_map(|piece| Some(piece.get(1)?.as_str().to_owned())).collect()
 }
 
 fn is_word(token: &str) -> bool {

@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use regex::Regex;
 
 use crate::files::{json, shipped};
-use crate::guides::documents;
+use crate::fixes::words;
+use crate::guides::{documents, lines};
+use crate::layering::order;
 use crate::run::{SCRIPTED, built, directory, run};
 use crate::util::{World, project};
 
@@ -151,12 +153,7 @@ fn the_layout_of_the_architecture_is_what_is_there() {
         files.iter().filter(|file| !project().join("src").join(file).exists()).collect();
     assert!(missing.is_empty(), "the layout draws {missing:?}, which are not there");
     assert!(files.len() > 100, "{} files were read", files.len());
-    let lib = std::fs::read_to_string(project().join("src/lib.rs")).unwrap();
-    let modules = lib.lines().filter_map(|line| {
-        let name = line.strip_prefix("pub mod ").or(line.strip_prefix("pub(crate) mod "))?;
-        name.strip_suffix(';')
-    });
-    let modules: Vec<&str> = ["main", "lib"].into_iter().chain(modules).collect();
+    let modules = [vec!["main".to_owned(), "lib".to_owned()], order()].concat();
     assert_eq!(tops, modules, "the layout has the modules of src/lib.rs in their order");
 }
 
@@ -290,24 +287,6 @@ fn a_name_with_its_file_is_in_that_file() {
     assert!(count >= 9, "{count} names with a file were read");
 }
 
-/// A line of a shell as words, as far as documents need one: quotes, a remark, and what follows a pipe or a redirection.
-fn words(line: &str) -> Vec<String> {
-    let mut out = vec![String::new()];
-    let mut quote = None;
-    for c in line.chars() {
-        match (quote, c) {
-            (Some(q), c) if c == q => quote = None,
-            (None, '\'' | '"') => quote = Some(c),
-            (None, ' ') => out.push(String::new()),
-            (None, '#') if out.last().is_some_and(String::is_empty) => break,
-            (None, '|' | '>' | ';' | '&') => break,
-            (_, c) => out.last_mut().unwrap().push(c),
-        }
-    }
-    out.retain(|word| !word.is_empty());
-    out
-}
-
 /// What stands for a word that a reader is to write.
 fn filled_in(word: &str) -> String {
     let known = [
@@ -338,16 +317,9 @@ fn every_command_of_the_documents_is_one() {
     let (mut faults, mut count) = (Vec::new(), 0);
     for name in documents() {
         let text = std::fs::read_to_string(project().join(&name)).unwrap();
-        let blocks = text.split("\n```").enumerate().filter(|(number, _)| number % 2 == 1);
-        let shells = blocks.filter_map(|(_, block)| {
-            block.strip_prefix("sh\n").or(block.strip_prefix("console\n"))
-        });
-        for line in shells.flat_map(|block| {
-            block.replace("\\\n", " ").lines().map(str::to_owned).collect::<Vec<_>>()
-        }) {
-            let line =
-                line.trim().trim_start_matches("$ ").replace("cargo run --release -- ", "admit ");
-            let all = words(&line);
+        for line in [lines(&text, "sh"), lines(&text, "console")].concat() {
+            let line = line.trim_start_matches("$ ").replace("cargo run --release -- ", "admit ");
+            let all = words(&line, "#|>;&");
             // Variables before a command are the shell's.
             let from = all.iter().position(|word| !word.contains('=')).unwrap_or(0);
             if all.get(from).is_none_or(|word| word != "admit") || line.contains(['\u{2026}', '<'])

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::loopback::{Asked, Server};
 use crate::trial::{Built, Left, PYTHON, QUICK, Trial, real_case, script, understudy};
 use crate::upstream::{MODEL, raw, stream};
-use crate::util;
+use crate::util::{faults, tell};
 
 /// What the server does in place of the scripted turn.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -355,7 +355,6 @@ fn wrong(row: &Row, left: &Left) -> Option<String> {
 }
 
 /// The API and the row of each run whose cause is wrong.
-#[expect(clippy::print_stderr, reason = "the figure must be seen")]
 fn wrong_causes(
     name: &str,
     built: &Built,
@@ -363,12 +362,12 @@ fn wrong_causes(
     api: Api,
     rows: &[Row],
 ) -> Vec<String> {
-    let faults = util::faults(rows, |row| {
+    let faults = faults(rows, |row| {
         let left = run(built, task, api, row.faults.clone());
         wrong(row, &left).map(|what| format!("{}: {what}", api.as_str()))
     });
     let (right, all) = (rows.len() - faults.len(), rows.len());
-    eprintln!("{name} over {}: {right} of {all} causes right", api.as_str());
+    tell(&format!("{name} over {}: {right} of {all} causes right", api.as_str()));
     faults
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use regex::{Captures, Regex};
 use serde_json::Value;
 
 use crate::layering;
@@ -66,14 +67,17 @@ pub fn commands(fix: &str) -> Vec<&str> {
         .collect()
 }
 
-/// A line of a shell as words.
-fn words(line: &str) -> Vec<String> {
+/// A line of a shell as words: quotes are read, and one of `ends` outside of them is its end, such as a pipe; a `#` is one
+/// where a word begins.
+pub fn words(line: &str, ends: &str) -> Vec<String> {
     let (mut out, mut quote) = (vec![String::new()], None);
     for c in line.chars() {
+        let begins = out.last().is_some_and(String::is_empty);
         match (quote, c) {
             (Some(q), c) if c == q => quote = None,
             (None, '\'' | '"') => quote = Some(c),
             (None, ' ') => out.push(String::new()),
+            (None, c) if ends.contains(c) && (c != '#' || begins) => break,
             (_, c) => out.last_mut().unwrap().push(c),
         }
     }
@@ -87,7 +91,7 @@ pub fn wrong(fix: &str) -> Option<String> {
         if command.contains("  ") {
             return Some(format!("`{command}` has a hole where a value belongs"));
         }
-        let all = words(command);
+        let all = words(command, "");
         if let Err(err) = admit::cli::parses(&all) {
             return Some(format!(
                 "`{command}` is no command: {}",
@@ -104,9 +108,9 @@ pub fn wrong(fix: &str) -> Option<String> {
         }
     }
     // A file that a command of the system is to change.
-    let first = words(fix).into_iter().next().unwrap_or_default();
+    let first = words(fix, "").into_iter().next().unwrap_or_default();
     if ["chmod", "chown", "mv"].contains(&first.as_str()) {
-        let named = words(fix).into_iter().filter(|word| word.starts_with('/'));
+        let named = words(fix, "").into_iter().filter(|word| word.starts_with('/'));
         for path in named {
             let path = path.trim_end_matches([',', ';']);
             if !Path::new(path).exists() {
@@ -188,39 +192,24 @@ fn a_fix_that_cannot_be_typed_is_seen() {
 
 /// The texts between the quotes in a piece of Rust, up to the bracket, comma or semicolon that ends the expression.
 fn literals(code: &str) -> Vec<String> {
+    let escape = Regex::new(r"\\(\n\s*|.)").unwrap();
     let (mut out, mut depth) = (Vec::new(), 0);
-    let mut chars = code.char_indices().peekable();
-    let mut last = ' ';
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '(' | '[' | '{' => depth += 1,
-            ')' | ']' | '}' if depth == 0 => break,
-            ')' | ']' | '}' => depth -= 1,
-            ';' | ',' if depth == 0 => break,
-            '/' if code[at..].starts_with("//") => {
-                while chars.next_if(|(_, c)| *c != '\n').is_some() {}
-            }
-            // A character, and no lifetime.
-            '\'' if code[at + 1..].starts_with('\\') => _ = chars.nth(2),
-            '\'' if code[at + 1..].chars().nth(1) == Some('\'') => _ = chars.nth(1),
-            '"' => {
-                let (raw, mut text) = (last == 'r', String::new());
-                while let Some((_, c)) = chars.next_if(|(_, c)| *c != '"') {
-                    match (c, raw) {
-                        ('\\', false) => match chars.next().unwrap().1 {
-                            '\n' => while chars.next_if(|(_, c)| c.is_whitespace()).is_some() {},
-                            'n' => text.push('\n'),
-                            other => text.push(other),
-                        },
-                        (c, _) => text.push(c),
-                    }
-                }
-                chars.next();
-                out.push(text);
+    for piece in layering::PIECES.find_iter(code).map(|piece| piece.as_str()) {
+        match piece {
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" | "}" | ";" | "," if depth == 0 => break,
+            ")" | "]" | "}" => depth -= 1,
+            raw if raw.starts_with(r##"r#""##) => out.push(raw[3..raw.len() - 2].to_owned()),
+            raw if raw.starts_with("r\"") => out.push(raw[2..raw.len() - 1].to_owned()),
+            text if text.starts_with('"') => {
+                let read = |found: &Captures<'_>| match &found[1] {
+                    "n" => "\n".to_owned(),
+                    other => other.trim_start().to_owned(),
+                };
+                out.push(escape.replace_all(&text[1..text.len() - 1], read).into_owned());
             }
             _ => {}
         }
-        last = c;
     }
     out
 }
@@ -315,7 +304,7 @@ fn every_fix_of_the_sources_can_be_typed() {
         }
         let ways = filled(&text);
         let typed = |text: &String| {
-            commands(text).iter().all(|command| admit::cli::parses(&words(command)).is_ok())
+            commands(text).iter().all(|command| admit::cli::parses(&words(command, "")).is_ok())
         };
         if !ways.iter().any(typed) {
             faults.push(format!("{place}: no command: {text}"));

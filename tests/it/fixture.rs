@@ -76,8 +76,7 @@ fn calls_that_never_change_let_known_answers_through() {
     let (json, through) = attacked(&world, "mine", 1);
     assert_eq!(through, ["the answers of an earlier run"]);
     assert_eq!(json["holds"], false);
-    let run = world.admit(&["fixture", "attack", "mine"]).expect(1);
-    assert!(run.stdout().contains("accepted"), "{run}");
+    world.admit(&["fixture", "attack", "mine"]).expect(1).shows("accepted");
 }
 
 /// The checks that failed, with what was found.
@@ -130,7 +129,7 @@ fn a_check_names_every_fault_at_once() {
         assert!(found.iter().any(|(i, f)| i == id && f.contains(part)), "{id} {part}: {found:#?}");
     }
     let run = world.admit(&["fixture", "mine", "--record"]).refuse(2, "bad_record");
-    assert!(run.stderr().contains("a git repository in its workspace: .git"), "{run}");
+    run.told("a git repository in its workspace: .git");
 }
 
 #[test]
@@ -173,7 +172,7 @@ fn what_a_new_fixture_lacks_is_asked_for_in_one_error() {
     assert!(!world.root().join("fixtures").exists());
     std::os::unix::fs::symlink("/etc/passwd", work.join("link")).unwrap();
     let run = world.admit(&["fixture", "new", "mine", "--from", "work"]).refuse(2, "bad_argument");
-    assert!(run.stderr().contains("link"), "{run}");
+    run.told("link");
     std::fs::remove_file(work.join("link")).unwrap();
     // An embedded name is not covered up.
     world.admit(&["fixture", "new", PYTHON, "--from", "work"]).refuse(2, "bad_argument");
@@ -199,8 +198,7 @@ fn a_fixture_of_a_commit_and_its_attack_are_on_record() {
     };
     new(&from("main")).expect(2);
     new(&from(&"0".repeat(40))).refuse(4, "rev_not_in_remote");
-    let run = new(&from("newest")).expect(0);
-    assert!(run.stdout().contains(&rev), "{run}");
+    new(&from("newest")).expect(0).shows(&rev);
     let fixture = world.root().join("fixtures/mine");
     assert_eq!(json(fixture.join("fixture.json"))["origin"]["rev"], rev.as_str());
     world.admit(&["fixture", "attack", "mine", "--record"]).expect(0);
@@ -212,8 +210,7 @@ fn a_fixture_of_a_commit_and_its_attack_are_on_record() {
     // What was attacked is no longer what is there, also where that is recorded.
     record(&fixture, |record| record["task"]["title"] = json!("Another title"));
     assert_eq!(shown(5)["attack_stale"], true);
-    let run = world.admit(&["fixture", "mine", "--record"]).expect(0);
-    assert!(run.stdout().contains("stale"), "{run}");
+    world.admit(&["fixture", "mine", "--record"]).expect(0).shows("stale");
 }
 
 #[test]
@@ -228,14 +225,12 @@ fn a_program_that_calls_start_is_one_of_the_judges() {
         world.admit(&[&args[..], &["--issue", "Double the line."], more].concat())
     };
     let run = new("bad", &["--verify", "sh tests/run.sh", "--call", "[\"x\"]"]);
-    let run = run.refuse(2, "bad_argument");
-    assert!(run.stderr().contains("--program") && run.stderr().contains("--call"), "{run}");
+    run.refuse(2, "bad_argument").told("--program").told("--call");
     let call = ["--call", "[[\"{files}/more\"], \"x\\n\", {\"more\": \"y\"}]"];
     let verify = [&["--verify", "sh tests/run.sh"][..], &call].concat();
     for program in ["no-such-program double.sh", "./double.sh", "/etc/passwd"] {
         let run = new("bad", &[&verify[..], &["--program", program]].concat());
-        let run = run.refuse(2, "not_found");
-        assert!(run.stderr().contains(program.split(' ').next().unwrap()), "{run}");
+        run.refuse(2, "not_found").told(program.split(' ').next().unwrap());
     }
     new("mine", &[&verify[..], &["--program", "sh double.sh"]].concat()).expect(0);
     let json = world.admit(&["fixture", "show", "mine", "--json"]).expect(2).json();
@@ -268,8 +263,7 @@ fn the_guide_for_ones_own_fixture_works_as_it_is_written() {
     let what = ["money cents [\"7.25\"]", "--issue", "Make cents read 12.50 too."];
     let again = [&new[..], &what].concat();
     world.admit(&again).refuse(2, "bad_argument");
-    let run = world.admit(&[&again[..], &["--replace"]].concat()).expect(0);
-    assert!(run.stdout().contains("MADE"), "{run}");
+    world.admit(&[&again[..], &["--replace"]].concat()).expect(0).shows("MADE");
     let own = world.root().join("fixtures/money");
     assert!(own.join("fixture.json").exists() && !own.join("generator.py").exists());
     // The gate knows that it is another one now.

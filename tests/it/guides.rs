@@ -79,10 +79,10 @@ const PAGES: [Page; 6] = [
     },
 ];
 
-/// The lines of the shell blocks of a document; a line that goes on is one.
-pub fn lines(text: &str) -> Vec<String> {
+/// The lines of the blocks of this kind of a document; a line that goes on is one.
+pub fn lines(text: &str, kind: &str) -> Vec<String> {
     let blocks = text.split("```").skip(1).step_by(2);
-    let shell = blocks.filter_map(|block| block.strip_prefix("sh\n"));
+    let shell = blocks.filter_map(|block| block.strip_prefix(kind)?.strip_prefix('\n'));
     shell
         .flat_map(|block| block.replace("\\\n", " ").lines().map(str::to_owned).collect::<Vec<_>>())
         .map(|line| line.trim().to_owned())
@@ -146,7 +146,7 @@ fn every_command_of_the_documents_does_what_it_says() {
     for page in &PAGES {
         let text = std::fs::read_to_string(project().join(page.name)).unwrap();
         let mut ends: BTreeSet<(&str, i32)> = BTreeSet::new();
-        for line in lines(&text) {
+        for line in lines(&text, "sh") {
             let say = |what: &str| {
                 // The whole check lists what it ran; what a macro prints is shown of a failed test alone.
                 writeln!(std::io::stdout().lock(), "{}: {line}{what}", page.name).unwrap();
@@ -173,7 +173,7 @@ fn every_command_of_the_documents_does_what_it_says() {
     for name in documents() {
         let text = std::fs::read_to_string(project().join(&name)).unwrap();
         let elsewhere = ELSEWHERE.iter().any(|(page, _)| *page == name);
-        let none = lines(&text).iter().all(|line| !line.starts_with("admit "));
+        let none = lines(&text, "sh").iter().all(|line| !line.starts_with("admit "));
         assert!(read.contains(&name) || elsewhere || none, "{name} has commands that nothing runs");
     }
     for (page, test) in ELSEWHERE {

@@ -48,11 +48,10 @@ fn inspect_shows_modules_and_proves_the_runtime() {
         assert_eq!(shown["modules"][0]["name"], APP);
         assert_eq!(shown["modules"][0]["regions"][0]["size"], at("/tmp/one").len());
     }
-    let text = world.admit(&["inspect", "one", "--bun", "bun"]).expect(0).stdout();
-    assert!(text.contains("bun, byte for byte") && text.contains(APP), "{text}");
+    let run = world.admit(&["inspect", "one", "--bun", "bun"]).expect(0);
+    run.shows("bun, byte for byte").shows(APP);
     // Without a Bun to compare with nothing is claimed; with the wrong one the answer is no.
-    let text = world.admit(&["inspect", "one"]).expect(0).stdout();
-    assert!(text.contains("not proven"), "{text}");
+    world.admit(&["inspect", "one"]).expect(0).shows("not proven");
     world.admit(&["inspect", "one", "--bun", "other-bun"]).expect(1);
 }
 
@@ -70,8 +69,7 @@ fn what_cannot_be_inspected_says_why() {
     assert_eq!((&shown["format"], &shown["linkage"]), (&"native".into(), &"dynamic".into()));
     assert_eq!(shown["needed"][0], "libc.so.6");
     put(&world, "static", &sample::native(None, &[]));
-    let text = world.admit(&["inspect", "static"]).expect(0).stdout();
-    assert!(text.contains("x86-64, static"), "{text}");
+    world.admit(&["inspect", "static"]).expect(0).shows("x86-64, static");
     world.admit(&["inspect", "static", "--bun", "bun"]).expect(1);
     // A graph for readers, another for the runtime.
     let mut decoy = std::fs::read(world.cwd().join("one")).unwrap();

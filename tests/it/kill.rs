@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::fuzz::Dice;
 use crate::processes::{family, nobody_lives};
 use crate::tamper::{Copy, good, link};
-use crate::util::{World, var};
+use crate::util::{World, tell, var};
 
 /// Rounds of each kind.
 fn rounds() -> usize {
@@ -66,7 +66,6 @@ fn holds(world: &World) -> bool {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "the counts must be seen")]
 fn a_killed_build_loses_nothing_and_leaves_nothing() {
     let copy = Copy::new(true, false);
     let world = &copy.world;
@@ -108,15 +107,14 @@ fn a_killed_build_loses_nothing_and_leaves_nothing() {
     world.admit(&["build", "understudy"]).expect(0);
     assert!(holds(world));
     nothing_left(&copy);
-    eprintln!(
+    tell(&format!(
         "kill: {kills} of {} builds killed within {whole:?}; the build there afterwards {there} times, half of one \
          never; nothing left",
         rounds()
-    );
+    ));
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "the counts must be seen")]
 fn a_killed_run_is_never_taken_for_a_whole_one() {
     let world = World::with_shared_store();
     let args = ["run", "stage2", "--engine", "fake", "--json"];
@@ -150,11 +148,11 @@ fn a_killed_run_is_never_taken_for_a_whole_one() {
     assert_eq!(stages["stages"][0]["others"], sealed, "only whole runs count: {stages}");
     // One killed after its seal is whole, too.
     assert!(sealed > rounds() - kills, "a run that was not killed is whole");
-    eprintln!(
+    tell(&format!(
         "kill: {kills} of {} runs killed within {whole:?}: {unsealed} without a seal and refused, {sealed} whole; \
          nobody left",
         rounds()
-    );
+    ));
 }
 
 /// An answer under a failing machine is a yes, or a refusal with its reason; afterwards everything is as it was.
@@ -176,7 +174,6 @@ fn bears(copy: &Copy, what: &str) -> Option<i32> {
 const REBUILD: [&str; 4] = ["build", "understudy", "--rebuild", "--json"];
 
 #[test]
-#[expect(clippy::print_stderr, reason = "the counts must be seen")]
 fn too_few_descriptors_and_too_small_files_are_refusals() {
     let copy = Copy::new(true, false);
     let mut dice = Dice(0x00AD_317B_0117);
@@ -192,9 +189,9 @@ fn too_few_descriptors_and_too_small_files_are_refusals() {
     // Who has no descriptor left cannot even clean up: the next build does.
     copy.world.admit(&["build", "understudy"]).expect(0);
     nothing_left(&copy);
-    eprintln!(
+    tell(&format!(
         "faults: rebuilds with few descriptors or small files, by exit code: {ends:?}; nothing lost"
-    );
+    ));
 }
 
 /// A system call filter in the kernel's form: `fsync`, `fdatasync` and `syncfs` fail with EIO.

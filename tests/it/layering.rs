@@ -1,6 +1,9 @@
 //! The shape of the project: a module uses only modules listed above it, one place for each privilege.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use regex::Regex;
 
 use crate::files::below;
 use crate::util;
@@ -16,12 +19,19 @@ pub fn sources_in(dir: &str) -> Vec<(PathBuf, String)> {
     ours.map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect()
 }
 
+/// The pieces of Rust: remarks, texts, characters and lifetimes, and, caught, words and signs.
+pub static PIECES: LazyLock<Regex> = LazyLock::new(|| {
+    let texts = r##"r"[^"]*"|r#"[\s\S]*?"#|"(?:\\[\s\S]|[^"\\])*"|'(?:\\.[^']*|[^'\\])'|'\w+"##;
+    Regex::new(&format!(r"//[^\n]*|{texts}|(\w+|::|[{{}}\[\](),;*.<])")).unwrap()
+});
+
 /// The lines before the tests.
 pub fn code(text: &str) -> Vec<&str> {
     text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).collect()
 }
 
-fn order() -> Vec<String> {
+/// The modules of `src/lib.rs` in their order.
+pub fn order() -> Vec<String> {
     let lib = std::fs::read_to_string(util::project().join("src/lib.rs")).unwrap();
     lib.lines()
         .filter_map(|line| {

@@ -162,16 +162,14 @@ fn locks_are_listed_compared_and_moved_to_the_newest_commit() {
     let world = World::with_shared_store();
     let source = Source::plain(&world, "moved");
     source.lock(&["--bun", "1.3.14"]).expect(0);
-    let list = source.admit(&["lock"]).expect(0).stdout();
-    assert!(list.contains(&source.name) && list.contains("understudy"), "{list}");
+    source.admit(&["lock"]).expect(0).shows(&source.name).shows("understudy");
     let newer = commit(&mirror(&world).join(&source.name), &[("README", "x")]);
     assert_ne!(newer, source.rev);
     let run = source.change(&["--rev", "newest"]).expect(0);
-    assert!(run.stdout().contains(&format!("source.rev: {} -> {newer}", source.rev)), "{run}");
-    let again = source.change(&["--rev", "newest"]).expect(0);
-    assert!(again.stdout().contains("UNCHANGED"), "{again}");
+    run.shows(&format!("source.rev: {} -> {newer}", source.rev));
+    source.change(&["--rev", "newest"]).expect(0).shows("UNCHANGED");
     let run = source.admit(&["lock", "diff", &source.name, "understudy"]).expect(1);
-    assert!(run.stdout().contains("build.output: dist/tool -> dist/ca"), "{run}");
+    run.shows("build.output: dist/tool -> dist/ca");
     source.admit(&["lock", "diff", "understudy", "understudy"]).expect(0);
     source.admit(&["lock", "diff", "understudy", "nobody"]).refuse(2, "provider_not_locked");
     source.admit(&["lock", "new"]).refuse(2, "bad_argument");
@@ -209,7 +207,7 @@ fn a_lock_that_moves_is_looked_at_anew() {
     let files = [("package.json", second.as_str()), ("main.ts", &main("1.1.0")), ("made.ts", made)];
     let newer = commit(&mirror(&world).join(&source.name), &files);
     let run = source.change(&["--rev", "newest"]).refuse(2, "bad_argument");
-    assert!(run.stderr().contains("--script parse-ms, or --skip-script parse-ms"), "{run}");
+    run.told("--script parse-ms, or --skip-script parse-ms");
     assert_eq!(source.text(), before, "nothing is written");
     source.change(&["--rev", "newest", "--skip-script", "parse-ms"]).expect(0);
     let lock = source.json();
@@ -297,11 +295,9 @@ fn a_workspace_with_commands_lifecycle_scripts_and_trust_is_built() {
     // A lock that does not decide is refused by name, and with --lifecycle skip the file is not made.
     source.change(&["--clear", "lifecycle"]).expect(0);
     let run = source.build(&[]).refuse(3, "unsupported_source");
-    assert!(run.stderr().contains("packages/cli:postinstall"), "{run}");
-    assert!(run.stderr().contains("--lifecycle run"), "{run}");
+    run.told("packages/cli:postinstall").told("--lifecycle run");
     source.change(&["--lifecycle", "skip", "--linker", "hoisted"]).expect(0);
-    let run = source.build(&[]).refuse(6, "step_failed");
-    assert!(run.stderr().contains("asks for Bun's isolated linker"), "{run}");
+    source.build(&[]).refuse(6, "step_failed").told("asks for Bun's isolated linker");
 }
 
 #[test]
@@ -364,8 +360,7 @@ fn a_lock_in_a_subdirectory_and_a_step_that_asks_git() {
     let source = Source::new(&world, "format", &files);
     let step = ["--step", "sh build.sh", "--output", "app/dist/tool", "--git", "true"];
     source.lock(&step).expect(0);
-    let run = source.build(&[]).expect(0);
-    assert!(run.stderr().contains("went on: git tag. the git of a build"), "{run}");
+    source.build(&[]).expect(0).told("went on: git tag. the git of a build");
     let report = &source.build(&["--json"]).expect(0).json()["report"];
     // The day on which `Repo` commits.
     let said = format!("Usage: 2023-11-14 {}1", &source.rev[..7]);
@@ -432,8 +427,7 @@ fn tarballs_catalogs_overrides_and_a_private_registry() {
     let kinds = source.json()["dependencies"]["packages"].to_string();
     assert_eq!(kinds.matches("\"tarball\"").count(), 2, "{kinds}");
     source.change(&["--bun", "1.4.4"]).expect(0);
-    let run = source.build(&[]).refuse(3, "package_kind");
-    assert!(run.stderr().contains("--bun 1.3.14"), "{run}");
+    source.build(&[]).refuse(3, "package_kind").told("--bun 1.3.14");
 }
 
 #[test]
@@ -478,8 +472,7 @@ fn what_is_no_current_bun_project_is_refused_by_name_and_leaves_nothing() {
     let source = Source::new(&world, "pointer", &files);
     source.lock(&[&bun[..], &["--lfs-pointer", "a.wasm"]].concat()).expect(0);
     source.change(&["--clear", "lfs-pointers"]).expect(0);
-    let run = source.build(&[]).refuse(3, "unsupported_source");
-    assert!(run.stderr().contains("--lfs-pointer a.wasm"), "{run}");
+    source.build(&[]).refuse(3, "unsupported_source").told("--lfs-pointer a.wasm");
 }
 
 #[test]
@@ -513,7 +506,7 @@ fn the_guide_for_ones_own_provider_works_as_it_is_written() {
     prepare(&mut world);
     write(mirror(&world).join("data/words.txt"), "words");
     let guide = std::fs::read_to_string(project().join("docs/own-provider.md")).unwrap();
-    let lines = lines(&guide);
+    let lines = lines(&guide, "sh");
     assert!(lines.len() >= 8, "{lines:?}");
     for line in lines {
         assert!(line.starts_with("admit "), "no command of admit: {line}");

@@ -26,7 +26,7 @@ use crate::loopback::Reply;
 use crate::processes;
 use crate::repo::Repo;
 use crate::trial::PYTHON;
-use crate::util::admit;
+use crate::util::{admit, tell};
 
 /// A pack under construction, and where each object is.
 pub struct Pack {
@@ -284,7 +284,6 @@ fn reader(fixture: &Fixture, dir: &Path) -> Reader {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "what a look costs must be seen")]
 fn the_confined_reader_finds_what_admit_itself_would_whatever_an_agent_left() {
     let fixture = loaded(PYTHON);
     let dir = tempfile::tempdir().unwrap();
@@ -300,7 +299,7 @@ fn the_confined_reader_finds_what_admit_itself_would_whatever_an_agent_left() {
     assert_eq!(reader.read(&top).unwrap(), snapshot::take(&top, "ws", &fixture).unwrap());
     let begin = Instant::now();
     (0..20).for_each(|_| drop(reader.read(&top)));
-    eprintln!("a look through the confined reader: {:?}", begin.elapsed() / 20);
+    tell(&format!("a look through the confined reader: {:?}", begin.elapsed() / 20));
     // Each file of the repository with some bytes changed, one after the other.
     let files = below(&repo.0.join(".git"));
     let mut dice = Dice(0x00AD_317B);

@@ -163,8 +163,7 @@ fn the_fake_lane_rehearses_without_a_provider() {
     assert!(!outcome["report"]["limits"].to_string().contains("no generator"), "{outcome:#}");
     reads_back(&world, &outcome);
     // The patch in colours where they are asked for, and in none where nobody looks.
-    let shown = world.admit(&["show", "--color", "always"]).expect(0).stdout();
-    assert!(shown.contains("\u{1b}[32m+") && shown.contains("\u{1b}[31m-"), "{shown}");
+    world.admit(&["show", "--color", "always"]).expect(0).shows("\u{1b}[32m+").shows("\u{1b}[31m-");
     assert!(!world.admit(&["show"]).expect(0).stdout().contains('\u{1b}'));
 }
 
@@ -273,15 +272,14 @@ fn a_malformed_request_and_a_store_that_cannot_be_used_leave_a_blocked_run() {
     // A misspelt variable is a wish that nobody would hear.
     let mut world = World::new();
     world.set("CTO_HARNESS_CASE_MODLE", "m");
-    let said = world.admit(&["run", "stage2"]).refuse(2, "bad_argument").stderr();
-    assert!(said.contains("did you mean CTO_HARNESS_CASE_MODEL?"), "{said}");
+    let run = world.admit(&["run", "stage2"]).refuse(2, "bad_argument");
+    run.told("did you mean CTO_HARNESS_CASE_MODEL?");
     // A store that others could have written: refused by the store's own words, with evidence.
     let world = World::with_own_store();
     std::fs::create_dir_all(world.store().join("v1")).unwrap();
     mode(world.store().join("v1"), 0o777);
     world.admit(&["run", "stage2"]).refuse(3, "store_unsafe");
-    let words = world.admit(&["show", "latest"]).expect(0).stdout();
-    assert!(words.contains("store_unsafe") && words.contains("BLOCKED"), "{words}");
+    world.admit(&["show", "latest"]).expect(0).shows("store_unsafe").shows("BLOCKED");
     world.admit(&["verify", "latest", "--accept", "blocked"]).expect(0);
 }
 

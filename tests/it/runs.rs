@@ -49,8 +49,8 @@ fn intact_evidence_is_a_yes_only_of_what_is_accepted() {
         assert_eq!(no["level"], "self-consistent");
         asked(&["--accept", "rehearsed"], 1);
         assert_eq!(asked(&["--accept", &format!("rehearsed,{own}")], 0)["holds"], true);
-        let words = world.admit(&["verify", run]).expect(1).stdout();
-        assert!(words.contains(&format!("admit verify {run} --accept {own}")), "{words}");
+        let words = world.admit(&["verify", run]).expect(1);
+        words.shows(&format!("admit verify {run} --accept {own}"));
         world.admit(&["verify", run, "--accept", "good"]).expect(2);
         std::fs::write(dir.join("report.md"), "").unwrap();
         assert_eq!(asked(&["--accept", own], 5)["holds"], false);
@@ -72,8 +72,7 @@ fn a_run_is_verified_by_path_name_and_id() {
         assert_eq!(checked["status"], "blocked");
     }
     let args = ["verify", "latest", "--accept", "blocked", "--id", &id];
-    let checked = world.admit(&args).expect(0).stdout();
-    assert!(checked.contains("equal to the given id"), "{checked}");
+    world.admit(&args).expect(0).shows("equal to the given id");
     let other = Digest::sha256(b"other").to_string();
     world.admit(&["verify", "latest", "--id", &other]).expect(5);
     world.admit(&["verify", "no-such-run"]).expect(2);
@@ -231,12 +230,11 @@ fn an_earlier_run_is_no_run_of_now_whatever_it_is_called() {
     // Once more, as if it were of today: whole, and not the latest.
     let again = dir.with_file_name("20991231T235959Z-toy-1");
     copy(&dir, &again);
-    let refused = verify("latest", &[]).refuse(5, "evidence_inconsistent");
-    assert!(refused.stderr().contains(&format!("admit verify {}", again.display())), "{refused}");
+    let run = verify("latest", &[]).refuse(5, "evidence_inconsistent");
+    run.told(&format!("admit verify {}", again.display()));
     let whole = verify(again.to_str().unwrap(), &[]).expect(0).json();
     assert!(whole["notes"][0].as_str().unwrap().contains("an earlier run"), "{whole}");
-    let listed = world.admit(&["runs"]).expect(0).stdout();
-    assert!(listed.contains("1 fail"), "{listed}");
+    world.admit(&["runs"]).expect(0).shows("1 fail");
     let rows = world.admit(&["runs", "--json"]).expect(0).json();
     assert_eq!(rows["runs"][0]["fault"], "sealed under another name");
     assert_eq!(rows["runs"][1]["fault"], Value::Null);

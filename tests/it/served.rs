@@ -14,7 +14,7 @@ use crate::faults::{FAILED, Fault, When, player};
 use crate::files::script;
 use crate::namespace::{entered_with, lead};
 use crate::trial::{Built, Left, PYTHON, Trial, real_case, sourced, understudy};
-use crate::util::{World, faults, var};
+use crate::util::{World, faults, tell, var};
 
 /// Where a test in its namespace finds what was built outside.
 const BUILT: &str = "ADMIT_TEST_BUILT";
@@ -270,11 +270,10 @@ fn table() -> Vec<Row> {
 }
 
 /// A whole pass over each wire API, which `admit verify` believes; and no field of its report may be otherwise.
-#[expect(clippy::print_stderr, reason = "the figure must be seen")]
 fn passes(name: &str, built: &Built) {
     for api in [Api::OpenaiChat, Api::OpenaiResponses, Api::AnthropicMessages] {
         passes_over(api, built);
-        eprintln!("{name} over {}: a pass that admit verify believes", api.as_str());
+        tell(&format!("{name} over {}: a pass that admit verify believes", api.as_str()));
     }
 }
 
@@ -365,12 +364,11 @@ fn passes_over(api: Api, built: &Built) {
     assert!(tried > 100, "{tried}");
 }
 
-#[expect(clippy::print_stderr, reason = "the figure must be seen")]
 fn every_condition(name: &str, built: &Built, all: bool) {
     let rows: Vec<Row> = table().into_iter().filter(|row| all || !row.elsewhere).collect();
     let faults = faults(&rows, |row| row.wrong(built));
     let right = rows.len() - faults.len();
-    eprintln!("{name}: {right} of {} conditions of a pass hold", rows.len());
+    tell(&format!("{name}: {right} of {} conditions of a pass hold", rows.len()));
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 

@@ -17,7 +17,7 @@ use crate::model::add_model;
 use crate::processes::{alive, kill_marked, wait_for};
 use crate::run::{admit_loopback, built, reads_back, scripted, variant};
 use crate::upstream::MODEL;
-use crate::util::{Run, World};
+use crate::util::{Run, World, tell};
 
 /// A server that takes connections and never says anything: its address, and a word for each connection.
 fn silent() -> (String, mpsc::Receiver<()>) {
@@ -37,7 +37,6 @@ fn silent() -> (String, mpsc::Receiver<()>) {
 }
 
 /// Starts admit, waits until it is where it is to be stopped, sends `signal`, and gives what it left.
-#[expect(clippy::print_stderr, reason = "how long it took must be seen")]
 fn told(world: &World, args: &[&str], signal: Signal, ready: impl FnOnce()) -> Run {
     let child = world.start(args);
     ready();
@@ -46,7 +45,7 @@ fn told(world: &World, args: &[&str], signal: Signal, ready: impl FnOnce()) -> R
     let line = args.join(" ");
     let run = world.ended(&line, child);
     let took = begin.elapsed();
-    eprintln!("told to stop: admit {line} was gone after {} ms", took.as_millis());
+    tell(&format!("told to stop: admit {line} was gone after {} ms", took.as_millis()));
     assert!(took < Duration::from_secs(5), "{took:?}: {run}");
     let own = world.path().to_str().unwrap();
     wait_for("everything that it started", Duration::from_secs(5), || !alive(own));

@@ -300,6 +300,20 @@ impl Run {
         );
         run
     }
+
+    /// Fails unless this stands on standard error.
+    #[track_caller]
+    pub fn told(self, words: &str) -> Self {
+        assert!(self.stderr().contains(words), "not on standard error: {words}\n{self}");
+        self
+    }
+
+    /// Fails unless this stands on standard output.
+    #[track_caller]
+    pub fn shows(self, words: &str) -> Self {
+        assert!(self.stdout().contains(words), "not on standard output: {words}\n{self}");
+        self
+    }
 }
 
 impl std::fmt::Display for Run {
@@ -341,8 +355,13 @@ pub fn faults<T: Sync>(items: &[T], work: impl Fn(&T) -> Option<String> + Sync) 
     faults.into_inner().unwrap()
 }
 
+/// Says a figure, or another thing that must be seen of a test that passes.
+#[expect(clippy::print_stderr, reason = "it must be seen")]
+pub fn tell(what: &str) {
+    eprintln!("{what}");
+}
+
 /// Says that something was not run, in a line that the whole check collects.
-#[expect(clippy::print_stderr, reason = "what was not run must be seen")]
 pub fn not_run(what: &str) {
-    eprintln!("NOT RUN: {what}");
+    tell(&format!("NOT RUN: {what}"));
 }

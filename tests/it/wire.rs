@@ -24,7 +24,7 @@ use crate::processes::{peak, this_test};
 use crate::proxy::{Outcome, SENTINEL, asked, at, hasty, open, probed, quick, send, speaking};
 use crate::trial::{Trial, real_case};
 use crate::upstream::{Behaviour, MODEL, Mock, MockServer, key, raw, stream, whole};
-use crate::util::var;
+use crate::util::{tell, var};
 
 type Api = &'static dyn WireApi;
 
@@ -565,7 +565,6 @@ const DOOR: &str = "ADMIT_WIRE_DOOR";
 /// The proxy for clients that nobody here wrote (`.ci/agents`), before a model of the kind that is asked for, until its
 /// standard input ends. Started by the test harness itself it has nothing to do.
 #[test]
-#[expect(clippy::print_stderr, reason = "the port must be known")]
 fn door() {
     let Some(name) = var(DOOR) else { return };
     let api = ALL.into_iter().find(|api| api.name() == name).unwrap();
@@ -587,7 +586,7 @@ fn door() {
     };
     let limits = if behaviour == "half" { hasty() } else { quick() };
     let running = open(speaking(addr, api), limits, usize::MAX);
-    eprintln!("door {}", running.addr.port());
+    tell(&format!("door {}", running.addr.port()));
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
     running.proxy.stop().unwrap();
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crate::files::gzip;
 use crate::inspect::sample;
 use crate::processes::this_test;
-use crate::util::{project, var};
+use crate::util::{project, tell, var};
 use targets::{TARGETS, Target};
 
 /// Mutations of each target in a test of the usual length.
@@ -198,7 +198,6 @@ fn exercise(name: &str, target: Target, rounds: usize) -> (usize, usize) {
 
 /// What the process of its own does. Started by the test harness itself it has nothing to do.
 #[test]
-#[expect(clippy::print_stderr, reason = "the counts must be seen")]
 fn child() {
     use rustix::process::{Resource, Rlimit, setrlimit};
     let Some(rounds) = var(CHILD) else { return };
@@ -209,13 +208,12 @@ fn child() {
         let (inputs, taken) = exercise(name, target, rounds);
         assert!(taken < inputs, "{name} takes everything");
         all += inputs;
-        eprintln!("fuzz {name}: {inputs} inputs, {taken} taken, no panic");
+        tell(&format!("fuzz {name}: {inputs} inputs, {taken} taken, no panic"));
     }
-    eprintln!("fuzz: {all} inputs to {} parsers", TARGETS.len());
+    tell(&format!("fuzz: {all} inputs to {} parsers", TARGETS.len()));
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "the counts must be seen")]
 fn every_parser_stands_up_to_mutated_input() {
     let rounds = var("ADMIT_FUZZ_ROUNDS").unwrap_or_else(|| ROUNDS.to_string());
     let mut child = this_test("fuzz::child");
@@ -243,5 +241,5 @@ fn every_parser_stands_up_to_mutated_input() {
     assert!(status.is_some_and(|status| status.success()), "{status:?}\n{words}");
     let counts = words.lines().filter(|line| line.starts_with("fuzz"));
     assert_eq!(counts.clone().count(), TARGETS.len() + 1, "{words}");
-    counts.for_each(|line| eprintln!("{line}"));
+    counts.for_each(tell);
 }

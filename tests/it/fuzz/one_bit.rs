@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::files::write;
 use crate::inspect::sample;
-use crate::util::{World, project, var};
+use crate::util::{World, project, tell, var};
 
 const PLATFORM: Platform = Platform::LinuxX64;
 
@@ -80,7 +80,6 @@ fn answered(lock: &Locked, report: &BuildReport) -> bool {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "the counts must be seen")]
 fn a_lock_with_another_bit_is_not_answered_by_the_recorded_build() {
     let (good, report) = (read("lockfiles/understudy.lock.json"), recorded());
     let original: Lockfile = record::parse(&good).unwrap();
@@ -106,17 +105,16 @@ fn a_lock_with_another_bit_is_not_answered_by_the_recorded_build() {
             .is_some_and(|rest| rest.split('/').next() != Some(PLATFORM.as_str()));
         assert!(elsewhere || pointer == "/license/spdx", "{pointer} can change unseen: {same:?}");
     }
-    eprintln!(
+    tell(&format!(
         "one bit of a lock: {all} changes, {} not read, {} read and refused, {} about other platforms or the \
          licence's name",
         all - read_well,
         read_well - same.values().sum::<usize>(),
         same.values().sum::<usize>(),
-    );
+    ));
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "the counts must be seen")]
 fn a_record_of_a_build_with_another_bit_is_not_that_build() {
     let good = read("fixtures/fuzz/report/understudy.json");
     let original = recorded();
@@ -137,15 +135,14 @@ fn a_record_of_a_build_with_another_bit_is_not_that_build() {
             loose += 1;
         }
     }
-    eprintln!(
+    tell(&format!(
         "one bit of a build's record: {all} changes, {} not read, {} read and refused, {loose} in what is volatile",
         all - read_well,
         read_well - loose
-    );
+    ));
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "the counts must be seen")]
 fn an_admission_with_another_bit_admits_nothing_more() {
     let good = read("admissions/models/scripted--understudy-script.json");
     let original = admission::parse(&good).unwrap();
@@ -177,14 +174,13 @@ fn an_admission_with_another_bit_admits_nothing_more() {
         }
         admitted += 1;
     }
-    eprintln!(
+    tell(&format!(
         "one bit of an admission: {all} changes, {} refused, {admitted} in words for people or the day of approval",
         all - admitted
-    );
+    ));
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "the counts must be seen")]
 fn a_trusted_directory_with_another_bit_is_not_trusted() {
     let world = World::new();
     let host = world.host();
@@ -213,11 +209,10 @@ fn a_trusted_directory_with_another_bit_is_not_trusted() {
         std::fs::write(root.join(path), good).unwrap();
     }
     assert!(find().is_ok());
-    eprintln!("one bit of each byte of a trusted directory: {all} changes, none trusted");
+    tell(&format!("one bit of each byte of a trusted directory: {all} changes, none trusted"));
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "the counts must be seen")]
 fn an_executable_with_another_bit_is_not_proven_with_the_same_modules() {
     let base = sample::plain(1);
     let modules: [sample::Source<'_>; 1] = [("/$bunfs/root/app", b"console.log(1)", b"")];
@@ -233,7 +228,7 @@ fn an_executable_with_another_bit_is_not_proven_with_the_same_modules() {
             other_modules += 1;
         }
     }
-    eprintln!(
+    tell(&format!(
         "one bit of a compiled executable: {all} changes, {other_modules} of them in the modules, no other one proven"
-    );
+    ));
 }

@@ -18,7 +18,7 @@ use admit::store::Store;
 use serde_json::Value;
 
 use crate::files::{below, mode, program, shipped};
-use crate::util::{Run, World, faults, project, shared_store};
+use crate::util::{Run, World, faults, project, shared_store, tell};
 use change::{Mutation, Op, put};
 
 const LOCK: &str = "lockfiles/understudy.lock.json";
@@ -318,7 +318,6 @@ fn fault(case: &Case, mutation: &Mutation) -> Option<String> {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "how many there were must be seen")]
 fn every_tampered_set_is_refused_with_its_reason() {
     let mutations = mutations();
     // Without a change each of the commands says yes: otherwise a refusal would show nothing.
@@ -349,11 +348,11 @@ fn every_tampered_set_is_refused_with_its_reason() {
     });
     let refused = cases.len() - faults.len();
     assert!(faults.is_empty(), "{refused} of {} refused\n\n{}", cases.len(), faults.join("\n\n"));
-    eprintln!(
+    tell(&format!(
         "tamper corpus: {refused} of {} refused, none admitted ({} kinds of change)",
         cases.len(),
         mutations.len()
-    );
+    ));
 }
 
 /// The body of a test: what stands between its name and the end of the function.
