@@ -41,32 +41,17 @@ struct Measured {
 fn measured(world: &World, mut command: Command) -> Measured {
     let begin = Instant::now();
     let program = std::fs::canonicalize(command.get_program()).unwrap();
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (id, exe) = (child.id().to_string(), format!("/proc/{}/exe", child.id()));
-    let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-    let read = |mut from: Box<dyn std::io::Read + Send>| {
-        std::thread::spawn(move || {
-            let mut out = Vec::new();
-            from.read_to_end(&mut out).unwrap();
-            out
-        })
-    };
-    let (stdout, stderr) = (read(Box::new(stdout)), read(Box::new(stderr)));
+    let ended = std::thread::spawn(move || child.wait_with_output().unwrap());
     let mut most = 0;
-    let ended = loop {
-        if let Some(ended) = child.try_wait().unwrap() {
-            break ended;
-        }
+    while !ended.is_finished() {
         // For a moment it still has the memory of this process, whose child it is.
         let begun = std::fs::read_link(&exe).is_ok_and(|exe| exe == program);
         most = most.max(peak(&id).filter(|_| begun).unwrap_or(0) << 10);
         std::thread::sleep(Duration::from_millis(2));
-    };
-    let output = std::process::Output {
-        status: ended,
-        stdout: stdout.join().unwrap(),
-        stderr: stderr.join().unwrap(),
-    };
+    }
+    let output = ended.join().unwrap();
     let took = begin.elapsed();
     assert!(most > 0 || took < Duration::from_millis(50), "it was never looked at");
     Measured { run: Run::of("measured", world.cwd(), output), peak: most, took }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use regex::Regex;
 
-use crate::files::{json, shipped};
+use crate::files::{self, json, shipped};
 use crate::fixes::words;
 use crate::guides::{documents, lines};
 use crate::layering::order;
@@ -344,8 +344,7 @@ fn every_command_of_the_documents_is_one() {
 #[test]
 fn every_page_stands_in_the_index() {
     let index = document("README.md");
-    for entry in std::fs::read_dir(project().join("docs")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
+    for name in files::names(project().join("docs")) {
         let linked =
             index.contains(&format!("]({name})")) || index.contains(&format!("]({name}/)"));
         assert!(name == "README.md" || linked, "docs/README.md does not name {name}");

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use crate::files;
 use crate::lock::{MAIN, PACKAGE, root_lock};
 use crate::repo::{commit, mirror};
 use crate::util::{World, project};
@@ -92,8 +93,7 @@ pub fn lines(text: &str, kind: &str) -> Vec<String> {
 
 pub fn documents() -> Vec<String> {
     let mut names: Vec<String> = vec!["README.md".into(), "CONTRIBUTING.md".into()];
-    for entry in std::fs::read_dir(project().join("docs")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
+    for name in files::names(project().join("docs")) {
         names.extend(name.ends_with(".md").then(|| format!("docs/{name}")));
     }
     names.sort();
@@ -111,9 +111,8 @@ pub fn prepare(world: &mut World) {
 
 /// Where the newest run lies, and its id.
 fn latest(world: &World) -> (PathBuf, String) {
-    let runs = std::fs::read_dir(world.runs()).unwrap();
-    let dir = runs.map(|entry| entry.unwrap().path()).max().unwrap();
-    let seal = crate::files::json(dir.join("seal.json"));
+    let dir = world.runs().join(files::names(world.runs()).pop().unwrap());
+    let seal = files::json(dir.join("seal.json"));
     (dir, format!("sha256:{}", seal["id"].as_str().unwrap().trim_start_matches("sha256:")))
 }
 

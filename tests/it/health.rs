@@ -2,19 +2,21 @@
 //! what cannot be run is no pass.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::build::variation;
+use crate::files::names;
 use crate::processes::wait_for;
 use crate::schemas::validate_value;
+use crate::stop::told;
 use crate::util::World;
 
 /// A world whose temporary files have a directory of their own.
-fn world() -> (World, std::path::PathBuf) {
+fn world() -> (World, PathBuf) {
     let mut world = World::with_shared_store();
     let temp = world.path().join("tmp");
     std::fs::create_dir(&temp).unwrap();
@@ -24,8 +26,7 @@ fn world() -> (World, std::path::PathBuf) {
 
 #[track_caller]
 fn empty(dir: &Path) {
-    let left: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
-    assert!(left.is_empty(), "left behind: {left:?}");
+    assert_eq!(names(dir), [""; 0], "left behind");
 }
 
 #[test]
@@ -86,16 +87,16 @@ fn what_could_not_be_run_is_no_pass() {
 #[test]
 fn told_to_stop_it_says_so_and_leaves_nothing() {
     let (world, temp) = world();
-    let child = world.start(&["health"]);
     // The first world stands: the validators have begun.
-    wait_for("a validator", Duration::from_secs(300), || {
-        let below = |dir: std::path::PathBuf| {
-            std::fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path())
-        };
-        below(temp.clone()).flat_map(below).any(|own| own.join("work/fake_lane_rehearses").exists())
-    });
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    world.ended("health", child).refuse(75, "interrupted");
+    let below = |dir: PathBuf| {
+        std::fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path())
+    };
+    let begun = |own: PathBuf| own.join("work/fake_lane_rehearses").exists();
+    let ready = || {
+        let all = || below(temp.clone()).flat_map(below);
+        wait_for("a validator", Duration::from_secs(300), || all().any(begun));
+    };
+    told(&world, &["health"], Signal::TERM, ready).refuse(75, "interrupted");
     empty(&temp);
 }
 

@@ -21,6 +21,7 @@ use admit::sandbox::{Command, Exit, Launcher, Mount, Policy, start};
 use admit::store::Store;
 
 use crate::files::{copy, shipped};
+use crate::tamper::directories;
 use crate::trial::{PYTHON as NAME, QUICK as BUN};
 use crate::util::{self, World};
 
@@ -204,11 +205,7 @@ fn the_fake_engine_leaves_what_it_was_given() {
 
 /// The attempts at a fixture.
 fn hostile(fixture: &str) -> BTreeMap<String, PathBuf> {
-    let area = if fixture == BUN { "judge-bun" } else { "judge" };
-    let dir = util::project().join("fixtures/hostile").join(area);
-    let entries = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
-    let name = |path: PathBuf| Some((path.file_name()?.to_str()?.to_owned(), path));
-    entries.filter(|path| path.is_dir()).filter_map(name).collect()
+    directories(if fixture == BUN { "judge-bun" } else { "judge" })
 }
 
 /// Runs one attempt; it must be rejected for the reasons that it names, and also where everything it touched is allowed.

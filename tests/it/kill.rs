@@ -18,6 +18,7 @@ use admit::record::ids::Timestamp;
 use rustix::process::Pid;
 use serde_json::Value;
 
+use crate::files::names;
 use crate::fuzz::Dice;
 use crate::processes::{family, nobody_lives};
 use crate::tamper::{Copy, good, link};
@@ -28,9 +29,9 @@ fn rounds() -> usize {
     var("ADMIT_KILL_ROUNDS").map_or(3, |n| n.parse().unwrap())
 }
 
-/// Starts admit, kills it after `delay`, and waits until everything that it had started is gone. `false`: it had ended
-/// by then.
-fn killed(world: &World, args: &[&str], delay: Duration) -> bool {
+/// Starts admit, kills it after `delay`, and waits until everything that it had started is gone. Gives how many there were;
+/// none where it had ended by then.
+fn killed(world: &World, args: &[&str], delay: Duration) -> Option<usize> {
     let mut command = world.command(args);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(delay);
@@ -41,16 +42,14 @@ fn killed(world: &World, args: &[&str], delay: Duration) -> bool {
     }
     child.wait().unwrap();
     nobody_lives(&family);
-    !ended
+    (!ended).then_some(family.len())
 }
 
 /// Once nobody works on a store, nothing of their work is there.
 #[track_caller]
 fn nothing_left(copy: &Copy) {
     for area in ["tmp", "locks", "kept", "quarantine"] {
-        let dir = std::fs::read_dir(copy.find("store").join(area)).unwrap();
-        let left: Vec<_> = dir.map(|entry| entry.unwrap().file_name()).collect();
-        assert!(left.is_empty(), "{area}: {left:?}");
+        assert_eq!(names(copy.find("store").join(area)), [""; 0], "{area}");
     }
 }
 
@@ -79,8 +78,9 @@ fn a_killed_build_loses_nothing_and_leaves_nothing() {
     world.admit(&["build", "understudy"]).expect(0);
     let whole = start.elapsed();
     let mut dice = Dice(0x00AD_317B_0115);
-    let (mut kills, mut there) = (0, 0);
-    for round in 0..rounds() {
+    let (mut kills, mut there, mut most) = (0, 0, 0);
+    let rounds = rounds().max(8);
+    for round in 0..rounds {
         let delay = whole.mul_f64(dice.roll(1000) as f64 / 1000.0);
         // In turns: the first build, of which nothing may be there before it is whole; and another one of what is
         // there, which may not be lost.
@@ -97,20 +97,21 @@ fn a_killed_build_loses_nothing_and_leaves_nothing() {
         }
         let args: &[&str] =
             if first { &["build", "understudy"] } else { &["build", "understudy", "--rebuild"] };
-        let was_killed = killed(world, args, delay);
-        let holds = holds(world);
+        let killed = killed(world, args, delay);
+        let (was_killed, holds) = (killed.is_some(), holds(world));
+        most = most.max(killed.unwrap_or(0));
         assert!(holds || first, "a build was lost: round {round}, after {delay:?} of {whole:?}");
         assert!(holds || was_killed, "round {round} ended without a build");
         kills += usize::from(was_killed);
         there += usize::from(holds);
     }
+    assert!(most > 1, "no build was killed with something that it had started");
     world.admit(&["build", "understudy"]).expect(0);
     assert!(holds(world));
     nothing_left(&copy);
     tell(&format!(
-        "kill: {kills} of {} builds killed within {whole:?}; the build there afterwards {there} times, half of one \
-         never; nothing left",
-        rounds()
+        "kill: {kills} of {rounds} builds killed within {whole:?}; the build there afterwards {there} times, half of \
+         one never; nothing left"
     ));
 }
 
@@ -125,13 +126,13 @@ fn a_killed_run_is_never_taken_for_a_whole_one() {
     let mut kills = 0;
     for _ in 0..rounds() {
         let delay = whole.mul_f64(dice.roll(1000) as f64 / 1000.0);
-        kills += usize::from(killed(&world, &args, delay));
+        kills += usize::from(killed(&world, &args, delay).is_some());
     }
     let (mut sealed, mut unsealed) = (0, 0);
-    for entry in std::fs::read_dir(world.runs()).unwrap() {
-        let dir = entry.unwrap().path();
-        let dir_text = dir.to_str().unwrap();
-        let run = world.admit(&["verify", dir_text, "--accept", "rehearsed", "--json"]);
+    for name in names(world.runs()) {
+        let dir = world.runs().join(name);
+        let run =
+            world.admit(&["verify", dir.to_str().unwrap(), "--accept", "rehearsed", "--json"]);
         let checked = run.json();
         if run.code() == Some(0) {
             assert_eq!(checked["status"], "rehearsed", "{run}");

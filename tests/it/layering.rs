@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::files::below;
+use crate::files::{below, names};
 use crate::util;
 
 pub fn sources() -> Vec<(PathBuf, String)> {
@@ -174,8 +174,7 @@ fn tests_and_releases_compile_the_same_code() {
 #[test]
 fn every_test_file_is_registered() {
     let main = std::fs::read_to_string(util::project().join("tests/it/main.rs")).unwrap();
-    for entry in std::fs::read_dir(util::project().join("tests/it")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
+    for name in names(util::project().join("tests/it")) {
         let module = name.trim_end_matches(".rs").to_owned();
         let named = module == "main" || main.contains(&format!("mod {module};"));
         assert!(named, "tests/it/main.rs does not name {module}");

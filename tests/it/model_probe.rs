@@ -2,18 +2,17 @@
 //! that can be typed as it stands.
 
 use std::sync::Mutex;
-use std::time::Duration;
 
 use admit::proxy::api::list;
 use admit::record::Record as _;
 use admit::record::admission::Api;
 use admit::record::fixture::{Script, ToolCall, Turn};
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::loopback::{Reply, Server};
-use crate::processes::{send, wait_for};
 use crate::run::row;
+use crate::stop::{asked, silent, told};
 use crate::upstream::{Behaviour, MODEL, Mock, key, stream};
 use crate::util::{Run, World};
 
@@ -206,17 +205,13 @@ fn where_nothing_fits_nothing_is_proposed() {
 /// It is told once, says so once, and ends as every command does that was stopped before its end.
 #[test]
 fn a_look_that_is_told_to_stop_ends_by_itself_with_one_answer() {
-    let server = Server::http(|_, _| Reply::Stall(Vec::new()));
+    let server = silent();
     let world = world(&server);
     for json in [&["--json"][..], &[]] {
         let args =
             ["model", "add", PAIR, "--probe", "--network", "this-machine", "--credential", "none"];
-        let before = server.count();
-        let child = world.start(&[&args[..], json].concat());
-        let asked = || server.count() > before;
-        wait_for("the question", Duration::from_secs(60), asked);
-        send(Pid::from_child(&child), Signal::TERM);
-        let ended = world.ended("model add --probe", child).expect(75);
+        let (args, before) = ([&args[..], json].concat(), server.count());
+        let ended = told(&world, &args, Signal::TERM, || asked(&server, before)).expect(75);
         if json.is_empty() {
             assert_eq!(ended.stderr().matches("told to stop").count(), 1, "{ended}");
         } else {

@@ -72,9 +72,15 @@ pub fn hasty() -> ProxyLimits {
 }
 
 pub fn open(upstream: Upstream, limits: ProxyLimits, writes: usize) -> Running {
+    let written = Written::default();
+    let recorder = Memory { written: Arc::clone(&written), left: writes };
+    Running { written, ..open_with(upstream, limits, Box::new(recorder)) }
+}
+
+/// The same with another recorder.
+pub fn open_with(upstream: Upstream, limits: ProxyLimits, recorder: Box<dyn Recorder>) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    let written = Written::default();
     let (sender, events) = channel();
     let config = ProxyConfig {
         model: MODEL.into(),
@@ -83,10 +89,11 @@ pub fn open(upstream: Upstream, limits: ProxyLimits, writes: usize) -> Running {
         names: None,
         limits,
         also_secret: Vec::new(),
-        recorder: Box::new(Memory { written: Arc::clone(&written), left: writes }),
+        recorder,
         events: Some(sender),
     };
-    Running { proxy: Proxy::start(listener, config).unwrap(), addr, written, events }
+    let proxy = Proxy::start(listener, config).unwrap();
+    Running { proxy, addr, written: Written::default(), events }
 }
 
 fn http(addr: SocketAddr) -> Upstream {

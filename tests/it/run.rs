@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use admit::record::finding::VERIFY_ALONE;
 use admit::record::wire::ReasoningField;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::files::{copy, edit, mode, shipped};
 use crate::processes::{alive, wait_for};
+use crate::stop::told;
 use crate::upstream::{Behaviour, MODEL, serve, serve_during};
 use crate::util::{Run, World, project};
 use crate::verify::{OF_THE_BINARY, in_state};
@@ -189,14 +190,6 @@ pub fn is_blocked(world: &World, outcome: &Value, gate: &str, class: &str, marke
     assert!(dir.join("backend").join(marker).is_file(), "{marker}");
     assert!(!dir.join("backend/stdout.log").exists());
     reads_back(world, outcome);
-}
-
-#[test]
-fn without_a_build_nothing_starts() {
-    let world = World::new();
-    let outcome = run(&world, &SCRIPTED, 3);
-    let marker = "provider-unavailable.txt";
-    is_blocked(&world, &outcome, "binary_present", "provider_unavailable", marker);
 }
 
 #[test]
@@ -517,11 +510,11 @@ fn a_silent_model_ends_with_the_clock() {
 /// Starts a run whose agent sleeps, waits until it does, and sends the signal to admit.
 fn interrupted(world: &World, name: &str, marker: &str, signal: Signal) -> Run {
     variant(world, name, |turns| turns.insert(1, bash(&format!("sleep {marker}"))));
-    let child = world.start(&[&["run", "--json"][..], &scripted(name)].concat());
     let sleeping = format!("sleep\0{marker}");
-    wait_for("the agent's sleep", Duration::from_secs(120), || alive(&sleeping));
-    kill_process(Pid::from_child(&child), signal).unwrap();
-    let run = world.ended("interrupted", child);
+    let args = [&["run", "--json"][..], &scripted(name)].concat();
+    let run = told(world, &args, signal, || {
+        wait_for("the agent's sleep", Duration::from_secs(120), || alive(&sleeping));
+    });
     wait_for("the end of the agent", Duration::from_secs(10), || !alive(&sleeping));
     run
 }

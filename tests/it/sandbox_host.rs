@@ -50,12 +50,16 @@ fn wrapped(dir: &Path, text: &str) -> Launcher {
     Launcher { exe, scratch: dir.into() }
 }
 
+/// What starts the sandbox's child in a user namespace of its own, in which no further one of this kind may be made.
+fn without(dir: &Path, kind: &str) -> Launcher {
+    let limit = format!("echo 0 > /proc/sys/user/max_{kind}_namespaces && exec ADMIT \"$@\"");
+    wrapped(dir, &format!("exec unshare --user --map-root-user sh -c '{limit}' sh \"$@\""))
+}
+
 #[test]
 fn no_user_namespaces_is_refused_with_cause_and_fix() {
     let dir = tempfile::tempdir().expect("a directory");
-    // In a user namespace of its own, in which the limit is the test's to set.
-    let script = "exec unshare --user --map-root-user sh -c 'echo 0 > /proc/sys/user/max_user_namespaces && exec ADMIT \"$@\"' sh \"$@\"";
-    let launcher = wrapped(dir.path(), script);
+    let launcher = without(dir.path(), "user");
     let error = start(&launcher, &policy()).err().expect("refused");
     assert_eq!((error.reason(), error.kind().exit_code()), (Reason::SandboxUnavailable, 7));
     assert_eq!(error.found_value(), Some("user.max_user_namespaces = 0"), "{:?}", error.causes());
@@ -126,8 +130,7 @@ fn an_init_that_was_killed_with_words_unread_is_no_fault_of_admit() {
 #[test]
 fn one_missing_namespace_is_named() {
     let dir = tempfile::tempdir().expect("a directory");
-    let script = "exec unshare --user --map-root-user sh -c 'echo 0 > /proc/sys/user/max_net_namespaces && exec ADMIT \"$@\"' sh \"$@\"";
-    let launcher = wrapped(dir.path(), script);
+    let launcher = without(dir.path(), "net");
     let error = start(&launcher, &policy()).err().expect("refused");
     assert_eq!(error.reason(), Reason::SandboxUnavailable);
     assert_eq!(error.found_value(), Some("user.max_net_namespaces = 0"), "{:?}", error.causes());

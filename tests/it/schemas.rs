@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::files::{below, json, shipped};
+use crate::files::{below, json, names, shipped};
 use crate::util::{World, project};
 
 #[test]
@@ -12,15 +12,10 @@ fn the_published_schemas_are_current() {
     let world = World::new();
     let dir = world.path().join("schemas");
     world.admit(&["schemas", "--write", dir.to_str().unwrap()]).expect(0);
-    let list = |dir: &Path| {
-        let mut names: Vec<_> =
-            std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name()).collect();
-        names.sort();
-        names
-    };
     let published = project().join("schemas");
-    assert_eq!(list(&dir), list(&published), "to write them: cargo run -- schemas --write schemas");
-    for name in list(&dir) {
+    let (now, then) = (names(&dir), names(&published));
+    assert_eq!(now, then, "to write them: cargo run -- schemas --write schemas");
+    for name in now {
         let [now, then] = [&dir, &published].map(|dir| std::fs::read(dir.join(&name)).unwrap());
         assert!(now == then, "{name:?} is out of date: cargo run -- schemas --write schemas");
     }
@@ -58,11 +53,10 @@ pub fn validate_value(record: &Value, file: &str) {
 #[test]
 fn every_published_schema_is_a_schema() {
     let mut checked = 0;
-    for entry in std::fs::read_dir(project().join("schemas")).unwrap() {
-        let path = entry.unwrap().path();
-        let schema = json(&path);
+    for name in names(project().join("schemas")) {
+        let schema = shipped(&format!("schemas/{name}"));
         let fault = jsonschema::meta::validate(&schema).err().map(|err| err.to_string());
-        assert_eq!(fault, None, "{}", path.display());
+        assert_eq!(fault, None, "{name}");
         checked += 1;
     }
     assert!(checked >= 30, "{checked} schemas");

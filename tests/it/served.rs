@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::faults::Fault::{Cut, Does, ReasoningOnly, Says, SaysLate, Thinks};
 use crate::faults::When::{Later, Probe, Turn};
 use crate::faults::{FAILED, Fault, When, player};
-use crate::files::script;
+use crate::files::{self, script};
 use crate::namespace::{entered_with, lead};
 use crate::trial::{Built, Left, PYTHON, Trial, real_case, sourced, understudy};
 use crate::util::{World, faults, tell, var};
@@ -38,25 +38,12 @@ def shorten(text, limit):
         return text
     return text[: max(limit - 3, 0)] + \"...\"[:limit]
 ";
-/// Patches that apply and change nothing of what the tests see.
-const IDLE: &str = "diff --git a/strings.py b/strings.py
---- a/strings.py
-+++ b/strings.py
-@@ -1,3 +1,4 @@
- \"\"\"Small functions on text.\"\"\"
- 
-+# As it was.
- 
-";
-const IDLE_OF_RIGHT: &str = "diff --git a/strings.py b/strings.py
---- a/strings.py
-+++ b/strings.py
-@@ -1,3 +1,4 @@
- \"\"\"Small functions on text.\"\"\"
- 
-+# As it was.
- import re
-";
+/// A patch that applies before this line and changes nothing of what the tests see.
+fn idle(before: &str) -> String {
+    let head =
+        "diff --git a/strings.py b/strings.py\n--- a/strings.py\n+++ b/strings.py\n@@ -1,3 +1,4 @@";
+    format!("{head}\n \"\"\"Small functions on text.\"\"\"\n \n+# As it was.\n {before}\n")
+}
 
 /// Where the model is.
 #[derive(Clone, Copy, PartialEq)]
@@ -161,7 +148,7 @@ fn with(field: &'static str, value: &'static str) -> impl Fn(Trial) -> Trial + S
 
 /// With a judge that takes nothing for good: without drawn calls, whose results the wrong reference would compute.
 pub fn void_baseline(trial: Trial) -> Trial {
-    let trial = trial.fixture("reference.patch", |_| IDLE.to_owned());
+    let trial = trial.fixture("reference.patch", |_| idle(""));
     trial.fixture("fixture.json", |text| {
         let mut fixture: Value = serde_json::from_str(&text).unwrap();
         fixture.as_object_mut().unwrap().remove("generator");
@@ -238,15 +225,13 @@ fn table() -> Vec<Row> {
         ),
         Row::of("out of time", "fail", "timeout")
             .fault(Turn(2), Does("sleep 300"))
-            .trial(|trial| {
-                let mut trial = trial;
+            .trial(|mut trial| {
                 trial.clocks.wall = Duration::from_secs(4);
                 trial
             })
             .elsewhere(),
         Row::of("a limit", "fail", "limit_hit")
-            .trial(|trial| {
-                let mut trial = trial;
+            .trial(|mut trial| {
                 trial.proxy.requests = 3;
                 trial
             })
@@ -259,7 +244,7 @@ fn table() -> Vec<Row> {
             .elsewhere(),
         Row::of("a judge that takes no change for good", "fail", "void_baseline").trial(|trial| {
             let trial = trial.fixture("workspace/strings.py", |_| RIGHT.to_owned());
-            trial.fixture("reference.patch", |_| IDLE_OF_RIGHT.to_owned())
+            trial.fixture("reference.patch", |_| idle("import re"))
         }),
         // What comes after the work decides nothing, however fast it is.
         Row::of("a reviewer who refuses at once", "pass", "served_model")
@@ -384,14 +369,14 @@ fn inside(test: &str, build: impl FnOnce() -> Option<Built>) -> Option<Built> {
                 .expect(0);
             drop(understudy());
             let file = tempfile::NamedTempFile::new().unwrap();
-            std::fs::write(file.path(), built.to_text()).unwrap();
+            std::fs::write(file.path(), json!(built).to_string()).unwrap();
             let path = file.path().to_str().unwrap();
             assert!(!entered_with(test, &[&format!("{ADDRESS}/8")], &[(BUILT, path)]));
             return None;
         }
     };
     assert!(entered_with(test, &[&format!("{ADDRESS}/8")], &[(BUILT, &path)]));
-    Some(Built::from_text(&std::fs::read_to_string(path).unwrap()))
+    Some(serde_json::from_value(files::json(path)).unwrap())
 }
 
 #[test]

@@ -142,9 +142,8 @@ fn a_key_whose_making_was_cut_short_can_be_made_again() {
         #[cfg(feature = "oracles")]
         ssh_keygen(&["-y", "-f", keys(&world).join(&name).to_str().unwrap()]);
     }
-    let files = std::fs::read_dir(keys(&world)).unwrap().flatten();
-    let mut names = files.map(|file| file.file_name().into_string().unwrap());
-    assert_eq!(names.find(|name| name.starts_with('.')), None);
+    let names = files::names(keys(&world));
+    assert!(!names.iter().any(|name| name.starts_with('.')), "{names:?}");
 }
 
 #[test]
@@ -304,32 +303,20 @@ fn a_build_is_attested_after_it_was_verified_and_the_same_each_time() {
 }
 
 #[test]
-fn what_was_changed_or_signed_by_unknown_keys_is_refused() {
+fn what_unknown_keys_or_nobody_signed_is_refused() {
     let world = world();
     let bundle = attest(&world, &["build", "understudy", "--key", "release"]);
     let good = files::json(&bundle);
-    let with = |change: &dyn Fn(&mut Value)| {
-        let mut envelope = good.clone();
-        change(&mut envelope);
-        std::fs::write(&bundle, envelope.to_string()).unwrap();
-        check(&world, &bundle)
-    };
     let refused = |run: Run, code: i32, reason: &str| {
         let run = run.expect(code);
         assert_eq!(row(&run)["reason"], reason, "{run}");
     };
-    let flip = |value: &mut Value, at: usize| {
-        let mut bytes = STANDARD.decode(value.as_str().unwrap()).unwrap();
-        bytes[at] ^= 1;
-        *value = STANDARD.encode(bytes).into();
-    };
-    refused(with(&|e| flip(&mut e["payload"], 200)), 5, "signature_invalid");
-    refused(with(&|e| flip(&mut e["signatures"][0]["sig"], 10)), 5, "signature_invalid");
-    refused(with(&|e| e["payloadType"] = "application/json".into()), 5, "signature_invalid");
-    refused(with(&|e| e["signatures"] = json!([])), 5, "bad_envelope");
-    refused(with(&|e| e["payload"] = "%".into()), 5, "bad_envelope");
+    // What of an envelope is otherwise, the corpus of `tamper` has in each way.
     // The hint at the key is not signed: without it the signature is still the key's.
-    with(&|e| e["signatures"][0]["keyid"] = "".into()).expect(0);
+    let mut envelope = good.clone();
+    envelope["signatures"][0]["keyid"] = "".into();
+    std::fs::write(&bundle, envelope.to_string()).unwrap();
+    check(&world, &bundle).expect(0);
 
     std::fs::write(&bundle, good.to_string()).unwrap();
     let text = bundle.to_str().unwrap();
@@ -398,20 +385,7 @@ fn a_policy_refuses_each_departure_with_its_own_reason() {
     let names = check().expect(0).json()["signature"]["found"].as_str().unwrap().to_owned();
     assert!(names.contains("a (SHA256:") && names.contains("b (SHA256:"), "{names}");
 
-    // To the second, in the unit tests of signers.
-    for (of_a, refusal) in [
-        ("expires = '2099-07-01'", ""),
-        ("expires = '2026-07-01'", "key_expired"),
-        ("not_before = '2026-06-01'", ""),
-        ("not_before = '2099-06-01'", "key_not_yet_valid"),
-        ("revoked = 'the laptop was lost'", "key_revoked"),
-    ] {
-        policy(of_a, "signers = ['a']");
-        match refusal {
-            "" => drop(check().expect(0)),
-            reason => refused(3, reason),
-        }
-    }
+    // Keys out of their time: the corpus of `tamper`, and, to the second, the unit tests of signers.
     policy("revoked = 'the laptop was lost'", "signers = ['a', 'b'], signatures = 1");
     check().expect(0);
 

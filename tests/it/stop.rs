@@ -2,10 +2,8 @@
 //! judge, a download, a build, `health`. What is waited for takes half a minute or more, so a bound of a few seconds on a
 //! busy machine tells one from the other; the time that it took is printed.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use admit::error::Reason;
@@ -13,31 +11,25 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::files::{self, script};
+use crate::loopback::{Reply, Server};
 use crate::model::add_model;
 use crate::processes::{alive, kill_marked, wait_for};
 use crate::run::{admit_loopback, built, reads_back, scripted, variant};
 use crate::upstream::MODEL;
 use crate::util::{Run, World, tell};
 
-/// A server that takes connections and never says anything: its address, and a word for each connection.
-fn silent() -> (String, mpsc::Receiver<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let (tell, heard) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut open = Vec::new();
-        while let Ok((connection, _)) = listener.accept() {
-            open.push(connection);
-            if tell.send(()).is_err() {
-                return;
-            }
-        }
-    });
-    (address, heard)
+/// A server that is asked and never says anything.
+pub fn silent() -> Server {
+    Server::http(|_, _| Reply::Stall(Vec::new()))
+}
+
+/// Waits until a server was asked more than so often.
+pub fn asked(server: &Server, before: usize) {
+    wait_for("the question", Duration::from_secs(120), || server.count() > before);
 }
 
 /// Starts admit, waits until it is where it is to be stopped, sends `signal`, and gives what it left.
-fn told(world: &World, args: &[&str], signal: Signal, ready: impl FnOnce()) -> Run {
+pub fn told(world: &World, args: &[&str], signal: Signal, ready: impl FnOnce()) -> Run {
     let child = world.start(args);
     ready();
     kill_process(Pid::from_child(&child), signal).unwrap();
@@ -71,23 +63,24 @@ fn is_sealed(world: &World, run: Run) {
 fn while_the_model_is_asked() {
     let mut world = built();
     admit_loopback(&world);
-    let (address, heard) = silent();
-    world.set("CTO_HARNESS_CASE_LOCAL_BASE_URL", format!("http://{address}/v1"));
+    let server = silent();
+    world.set("CTO_HARNESS_CASE_LOCAL_BASE_URL", server.url("/v1"));
     let model = format!("test/{MODEL}");
     let args = ["run", "--json", "stage2", "--provider", "understudy", "--model", &model];
-    let run = told(&world, &args, Signal::TERM, || heard.recv().unwrap());
+    let run = told(&world, &args, Signal::TERM, || asked(&server, 0));
     is_sealed(&world, run);
     // A dry run leaves no directory, and says so too.
     let dry = [&args[..], &["--dry-run", "--probe"]].concat();
-    let run = told(&world, &dry, Signal::INT, || heard.recv().unwrap());
+    let before = server.count();
+    let run = told(&world, &dry, Signal::INT, || asked(&server, before));
     assert_eq!(run.json()["reason"], "interrupted");
 }
 
 #[test]
 fn while_the_credential_helper_is_asked() {
     let mut world = built();
-    let (address, heard) = silent();
-    world.set("CTO_HARNESS_CASE_LOCAL_BASE_URL", format!("http://{address}/v1"));
+    let server = silent();
+    world.set("CTO_HARNESS_CASE_LOCAL_BASE_URL", server.url("/v1"));
     // It waits by a program of its own, which bears the marker of this world as well.
     let asleep = world.path().join("asleep");
     std::os::unix::fs::symlink("/bin/sleep", &asleep).unwrap();
@@ -114,17 +107,17 @@ fn while_the_credential_helper_is_asked() {
     child.wait().unwrap();
     wait_for("the helper's end", Duration::from_secs(5), || !alive(own));
     kill_marked(asleep.to_str().unwrap(), Signal::KILL);
-    assert!(heard.try_recv().is_err(), "nothing is asked without a credential");
+    assert_eq!(server.count(), 0, "nothing is asked without a credential");
 }
 
 #[test]
 fn while_pip_is_at_work() {
     let mut world = World::new();
-    let (address, heard) = silent();
-    world.set("PIP_INDEX_URL", format!("http://{address}/simple"));
+    let server = silent();
+    world.set("PIP_INDEX_URL", server.url("/simple"));
     world.set("PIP_CONFIG_FILE", "/dev/null").set("PIP_RETRIES", "20");
     let args = ["run", "--json", "stage2", "--engine", "fake"];
-    let run = told(&world, &args, Signal::TERM, || heard.recv().unwrap());
+    let run = told(&world, &args, Signal::TERM, || asked(&server, 0));
     is_sealed(&world, run);
 }
 
@@ -156,10 +149,10 @@ fn while_the_judge_waits_for_the_tests() {
 #[test]
 fn while_something_is_downloaded_or_built() {
     let mut world = World::new();
-    let (address, heard) = silent();
-    let registry = format!("http://{address}/");
+    let server = silent();
+    let registry = server.url("/");
     let build = ["build", "understudy", "--json", "--registry", &registry];
-    let run = told(&world, &build, Signal::TERM, || heard.recv().unwrap());
+    let run = told(&world, &build, Signal::TERM, || asked(&server, 0));
     assert_eq!(run.code(), None, "ended by the signal: {run}");
     let answer = run.json();
     assert_eq!((&answer["reason"], &answer["exit_code"]), (&json!("interrupted"), &json!(143)));
@@ -167,10 +160,10 @@ fn while_something_is_downloaded_or_built() {
     let temp = world.path().join("tmp");
     std::fs::create_dir(&temp).unwrap();
     world.set("TMPDIR", temp.display().to_string());
-    let (address, heard) = silent();
-    let registry = format!("http://{address}/");
+    let server = silent();
+    let registry = server.url("/");
     let health = ["health", "--registry", &registry];
-    let run = told(&world, &health, Signal::TERM, || heard.recv().unwrap());
+    let run = told(&world, &health, Signal::TERM, || asked(&server, 0));
     run.refuse(i32::from(Reason::Interrupted.kind().exit_code()), "interrupted");
     assert_eq!(std::fs::read_dir(&temp).unwrap().count(), 0);
     // In the midst of a build: the sandbox ends with admit.

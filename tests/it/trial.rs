@@ -25,6 +25,7 @@ use admit::record::ids::{Algorithm, Digest};
 use admit::root::Root;
 use admit::run::{self, Options, fixture};
 use admit::store::{Hashes, Store};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::files::{self, below, edit, shipped};
@@ -38,29 +39,13 @@ pub const PYTHON: &str = "r1-string-slugify";
 /// Judged by the pinned Bun, in less than half the time: for runs that are about something else.
 pub const QUICK: &str = "r2-duration";
 
-/// A binary, and the records that fit it.
-#[derive(Clone)]
+/// A binary, and the records that fit it. As JSON it is for a process of this test that has no network to build anything.
+#[derive(Clone, Deserialize, Serialize)]
 pub struct Built {
     pub binary: PathBuf,
     provider: String,
     /// By path in a root.
-    records: BTreeMap<String, Vec<u8>>,
-}
-
-impl Built {
-    /// As text, for a process of this test that has no network to build anything.
-    pub fn to_text(&self) -> String {
-        let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).unwrap();
-        let records: BTreeMap<_, _> = self.records.iter().map(|(p, b)| (p, text(b))).collect();
-        json!([self.binary, self.provider, records]).to_string()
-    }
-
-    pub fn from_text(text: &str) -> Self {
-        let (binary, provider, records): (_, _, BTreeMap<String, String>) =
-            serde_json::from_str(text).unwrap();
-        let records = records.into_iter().map(|(path, text)| (path, text.into_bytes())).collect();
-        Self { binary, provider, records }
-    }
+    records: BTreeMap<String, String>,
 }
 
 /// The digest of the Bun that the stand-in's lock pins.
@@ -204,11 +189,11 @@ fn left_by_build(world: &World, provider: &str) -> Built {
     let lock = format!("lockfiles/{provider}.lock.json");
     let builds = format!("admissions/builds/{provider}--");
     let all = root.below("");
-    let records: BTreeMap<String, Vec<u8>> = all
-        .filter(|(path, _)| *path == lock || path.starts_with(&builds))
-        .map(|(path, bytes)| (path.to_owned(), bytes.to_vec()))
-        .collect();
-    let lock: Value = serde_json::from_slice(&records[&lock]).unwrap();
+    let ours = all.filter(|(path, _)| *path == lock || path.starts_with(&builds));
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let records: BTreeMap<_, _> =
+        ours.map(|(path, bytes)| (path.to_owned(), text(bytes))).collect();
+    let lock: Value = serde_json::from_str(&records[&lock]).unwrap();
     let output = sha256(&lock["outputs"][platform()]["sha256"]);
     let store = shown("store", Store::open(&util::shared_store()));
     Built { binary: store.file_path(&output), provider: provider.to_owned(), records }

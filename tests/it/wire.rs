@@ -11,18 +11,16 @@ use admit::download::config::NetConfig;
 use admit::proxy::api::list;
 use admit::proxy::api::{End, Said, WireApi};
 use admit::proxy::probe::{ProbeLimits, ProbeOutcome, probe};
-use admit::proxy::server::{Part, Proxy, ProxyConfig, ProxyLimits, Recorder};
-use admit::proxy::upstream::Upstream;
-use admit::record::evidence::RunStatus;
+use admit::proxy::server::{Part, ProxyLimits, Recorder};
 use admit::record::wire::{CutReason, Limit, ReasoningField, ReplyClass, RequestRefusal};
-use admit::secrets::Secret;
 use serde_json::{Value, json};
 
 use crate::faults::silence;
 use crate::loopback::{Reply, Server};
 use crate::processes::{peak, this_test};
-use crate::proxy::{Outcome, SENTINEL, asked, at, hasty, open, probed, quick, send, speaking};
-use crate::trial::{Trial, real_case};
+use crate::proxy::{
+    Outcome, SENTINEL, asked, at, hasty, open, open_with, probed, quick, send, speaking,
+};
 use crate::upstream::{Behaviour, MODEL, Mock, MockServer, key, raw, stream, whole};
 use crate::util::{tell, var};
 
@@ -248,42 +246,6 @@ fn the_key_of_the_run_is_taken_wherever_clients_show_it() {
         let record = running.proxy.stop().unwrap();
         let refused: Vec<_> = record.exchanges.iter().filter_map(|one| one.refused).collect();
         assert_eq!(refused.len(), 5);
-    }
-}
-
-/// Real Case, told of its model by the record alone, over each API: a whole run, and faults that it names all alike.
-#[test]
-fn real_case_works_over_every_api() {
-    let Some(case) = real_case() else { return };
-    for api in ALL {
-        let left = Trial::built(case.clone()).speaking(api.api()).scripted();
-        let report = left.report();
-        assert_eq!(report.status, RunStatus::Rehearsed, "{}: {:#?}", api.name(), report.blockers);
-        assert!(left.check.faults.is_empty(), "{}: {:?}", api.name(), left.check.faults);
-        let line = format!("POST /v1{}", api.path());
-        assert!(left.text("report.json").contains(&line), "{}", api.name());
-        for (fault, class, detail) in [
-            (Behaviour::Status(401), "auth_unavailable", "http_401 in exchange"),
-            (Behaviour::ErrorAfter200, "upstream_error", "error_after_200 in exchange"),
-            (Behaviour::Refuses, "upstream_error", "refusal in exchange"),
-            (Behaviour::OtherModel, "model_mismatch", "other_model in exchange"),
-        ] {
-            let mock = Mock::saying("hello", MODEL).speaking(api).misbehaving(fault);
-            let server = MockServer::start(mock.during(1..u32::MAX)).unwrap();
-            let left = Trial::built(case.clone()).speaking(api.api()).served(&server);
-            let report = left.report();
-            let name = format!("{} {fault:?}: {:#?}", api.name(), report.blockers);
-            assert_eq!(report.failure_class.map(|found| found.as_str()), Some(class), "{name}");
-            assert!(report.blockers.iter().any(|line| line.contains(detail)), "{name}");
-        }
-    }
-}
-
-/// A proxy that counts what it records.
-struct Nowhere;
-impl Recorder for Nowhere {
-    fn bytes(&mut self, _: u32, _: Part, _: u64, _: &[u8]) -> std::io::Result<()> {
-        Ok(())
     }
 }
 
@@ -591,6 +553,15 @@ fn door() {
     running.proxy.stop().unwrap();
 }
 
+/// Keeps nothing of what is recorded.
+struct Nowhere;
+
+impl Recorder for Nowhere {
+    fn bytes(&mut self, _: u32, _: Part, _: u64, _: &[u8]) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// How large the reply of the test below is, in bytes.
 const LARGE: usize = 12 << 20;
 /// By how much the process may grow meanwhile, in KB.
@@ -625,21 +596,9 @@ fn child() {
         }
         stream.write_all(&body).unwrap();
     });
-    let Upstream::Http { endpoint, credential, .. } = speaking(addr, api) else { unreachable!() };
-    let door = TcpListener::bind("127.0.0.1:0").unwrap();
-    let at = door.local_addr().unwrap();
-    let config = ProxyConfig {
-        model: MODEL.into(),
-        sentinel: Secret::new(SENTINEL.into()).unwrap(),
-        upstream: Upstream::Http { api, endpoint, credential },
-        names: None,
-        limits: ProxyLimits { silence: Duration::from_secs(60), ..ProxyLimits::default() },
-        also_secret: Vec::new(),
-        recorder: Box::new(Nowhere),
-        events: None,
-    };
-    let proxy = Proxy::start(door, config).unwrap();
-    let mut client = TcpStream::connect(at).unwrap();
+    let limits = ProxyLimits { silence: Duration::from_secs(60), ..ProxyLimits::default() };
+    let running = open_with(speaking(addr, api), limits, Box::new(Nowhere));
+    let mut client = TcpStream::connect(running.addr).unwrap();
     client.write_all(&request(api, &question(api))).unwrap();
     let (mut buf, mut came, mut before) = (vec![0; 64 << 10], 0, 0);
     while let Ok(n @ 1..) = client.read(&mut buf) {
@@ -651,7 +610,7 @@ fn child() {
     }
     assert_ne!(before, 0, "no more than {came} bytes came");
     let grown = peak("self").unwrap().saturating_sub(before);
-    let record = proxy.stop().unwrap();
+    let record = running.proxy.stop().unwrap();
     let one = &record.exchanges[0];
     assert_eq!(one.verdict.as_ref().unwrap().class, ReplyClass::OkText, "{one:?}");
     assert!(came > LARGE - (1 << 20), "{came}");

@@ -17,7 +17,7 @@ use admit::record::ids::Digest;
 use admit::store::Store;
 use serde_json::Value;
 
-use crate::files::{below, mode, program, shipped};
+use crate::files::{below, mode, names, program, shipped};
 use crate::util::{Run, World, faults, project, shared_store, tell};
 use change::{Mutation, Op, put};
 
@@ -266,11 +266,11 @@ struct Case {
     target: Option<String>,
 }
 
-fn directories(area: &str) -> BTreeMap<String, PathBuf> {
+/// What lies in an area of `fixtures/hostile`, by name.
+pub fn directories(area: &str) -> BTreeMap<String, PathBuf> {
     let dir = project().join("fixtures/hostile").join(area);
-    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    let name = |path: PathBuf| Some((path.file_name()?.to_str()?.to_owned(), path));
-    entries.filter_map(name).filter(|(name, _)| name != "README.md").collect()
+    let names = names(&dir).into_iter().filter(|name| name != "README.md");
+    names.map(|name| (name.clone(), dir.join(name))).collect()
 }
 
 fn mutations() -> BTreeMap<String, Mutation> {
