@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Output;
 
-use super::python::{Python, clean, not_killed, tail};
+use super::python::{Answer, clean, not_killed, tail};
 use crate::error::{Error, Reason, Result};
 use crate::host::{Host, Progress};
 use crate::record;
@@ -26,7 +26,7 @@ pub(super) fn install(
     host: &Host,
     root: &Root,
     store: &Store,
-    python: &Python,
+    python: &Answer,
     progress: &dyn Progress,
 ) -> Result<(StoredTree, Digest)> {
     let lock = root.record::<PipLock>(LOCK)?.ok_or_else(|| {

@@ -44,12 +44,12 @@ pub struct Python {
 
 /// The answer to [`ASK`].
 #[derive(Deserialize)]
-struct Answer {
-    executable: PathBuf,
+pub struct Answer {
+    pub(super) executable: PathBuf,
     prefix: PathBuf,
     base_prefix: PathBuf,
-    version: String,
-    minor: String,
+    pub(super) version: String,
+    pub(super) minor: String,
     library: PathBuf,
 }
 
@@ -63,7 +63,7 @@ pub(super) fn missing(reason: Reason, name: &str) -> Error {
 ///
 /// # Errors
 /// [`Reason::PythonMissing`].
-pub fn python(host: &Host) -> Result<Python> {
+pub fn ask(host: &Host) -> Result<Answer> {
     let program =
         host.program("python3").ok_or_else(|| missing(Reason::PythonMissing, "python3"))?;
     let broken = |what: &str| {
@@ -77,27 +77,40 @@ pub fn python(host: &Host) -> Result<Python> {
     if !output.status.success() {
         return Err(broken("does not run").caused_by(tail(&output)));
     }
-    let answer: Answer = serde_json::from_slice(&output.stdout)
-        .map_err(|err| broken("does not say where it is").caused_by(err))?;
-    let real = |path: &Path| path.canonicalize().map_err(|err| Error::io("resolve", path, err));
-    let prefixes = BTreeSet::from([real(&answer.prefix)?, real(&answer.base_prefix)?]);
-    let library = match answer.library.is_file() {
-        true if answer.library.is_absolute() => {
-            let path = real(&answer.library)?;
-            let digest = digest(&path)?;
-            Some((path, digest))
-        }
-        _ => None,
-    };
-    let interpreter = real(&answer.executable)?;
-    Ok(Python {
-        sha256: digest(&interpreter)?,
-        executable: answer.executable,
-        prefixes: prefixes.into_iter().collect(),
-        version: answer.version,
-        minor: answer.minor,
-        library,
-    })
+    serde_json::from_slice(&output.stdout)
+        .map_err(|err| broken("does not say where it is").caused_by(err))
+}
+
+fn real(path: &Path) -> Result<PathBuf> {
+    path.canonicalize().map_err(|err| Error::io("resolve", path, err))
+}
+
+impl Answer {
+    /// The installation, and the one below it in a virtual environment.
+    pub(super) fn prefixes(&self) -> Result<Vec<PathBuf>> {
+        let prefixes = BTreeSet::from([real(&self.prefix)?, real(&self.base_prefix)?]);
+        Ok(prefixes.into_iter().collect())
+    }
+
+    /// Reads the interpreter and its library, which are some tens of megabytes.
+    pub(super) fn digested(&self) -> Result<Python> {
+        let library = match self.library.is_file() {
+            true if self.library.is_absolute() => {
+                let path = real(&self.library)?;
+                let digest = digest(&path)?;
+                Some((path, digest))
+            }
+            _ => None,
+        };
+        Ok(Python {
+            sha256: digest(&real(&self.executable)?)?,
+            executable: self.executable.clone(),
+            prefixes: self.prefixes()?,
+            version: self.version.clone(),
+            minor: self.minor.clone(),
+            library,
+        })
+    }
 }
 
 pub(super) fn digest(path: &Path) -> Result<Digest> {

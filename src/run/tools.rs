@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bun::{self, BunFacts, BunTool};
 use super::pytest::{self, PYTEST_INSIDE};
-use super::python::{Python, clean, digest, missing, not_killed, python, tail};
+use super::python::{Answer, Python, ask, clean, digest, missing, not_killed, tail};
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::host::Host;
@@ -113,25 +113,37 @@ pub fn of(context: &Context, root: &Root, store: &Store, record: &FixtureRecord)
 /// fetch and of the store.
 pub fn tools(context: &Context, root: &Root, store: &Store, wanted: &[Tool]) -> Result<Tools> {
     let host = &context.host;
-    let (python, git) = std::thread::scope(|scope| {
-        // Each answers after several processes where it is a version manager's script.
-        let git = wanted.contains(&Tool::Git).then(|| scope.spawn(|| git(host)));
-        let python = wanted.contains(&Tool::Python3).then(|| python(host));
-        (python, git.map(|git| git.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
-    });
-    let (python, git) = (python.transpose()?, git.transpose()?);
+    // Each answers after several processes where it is a version manager's script.
+    let (git, python) = both(
+        || wanted.contains(&Tool::Git).then(|| git(host)).transpose(),
+        || wanted.contains(&Tool::Python3).then(|| ask(host)).transpose(),
+    );
+    let (python, git) = (python?, git?);
+    let prefixes = python.as_ref().map(Answer::prefixes).transpose()?.unwrap_or_default();
     let private = Private::of(context, root, store)?;
     let system = SYSTEM.iter().map(PathBuf::from);
-    for place in system.chain(places(python.as_ref(), git.as_ref())) {
+    for place in system.chain(places(&prefixes, git.as_ref())) {
         private.keep_from(&place)?;
     }
     let pytest = python.map(|python| {
-        let (tree, lock) = pytest::install(host, root, store, &python, &*context.progress)?;
+        let progress = &*context.progress;
+        let (digested, installed) =
+            both(|| python.digested(), || pytest::install(host, root, store, &python, progress));
+        let (python, (tree, lock)) = (digested?, installed?);
         Ok(Pytest { python, tree, lock })
     });
     let bun = wanted.contains(&Tool::Bun).then(|| bun::find(context, root, store));
     let (pytest, bun) = (pytest.transpose()?, bun.transpose()?);
     Ok(Tools { pytest, git, bun, programs: BTreeMap::new() })
+}
+
+/// Does one thing beside another.
+fn both<A: Send, B>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B) -> (A, B) {
+    std::thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        (one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), other)
+    })
 }
 
 /// Finds git behind links and wrappers, by asking it where its programs are.
@@ -164,11 +176,10 @@ pub fn git(host: &Host) -> Result<Git> {
 }
 
 /// What is mounted for these programs beside what every sandbox has.
-fn places(python: Option<&Python>, git: Option<&Git>) -> Vec<PathBuf> {
+fn places(python: &[PathBuf], git: Option<&Git>) -> Vec<PathBuf> {
     let git = git.iter().flat_map(|git| [&git.prefix, &git.executable]);
     // In order, what holds another place comes before it.
-    let all: BTreeSet<&PathBuf> =
-        python.into_iter().flat_map(|python| &python.prefixes).chain(git).collect();
+    let all: BTreeSet<&PathBuf> = python.iter().chain(git).collect();
     let mut out: Vec<PathBuf> = Vec::new();
     for place in all {
         if !SYSTEM.iter().any(|there| place.starts_with(there))
@@ -311,7 +322,7 @@ impl Tools {
 
     /// The host paths that are mounted, besides what every sandbox has.
     pub fn places(&self) -> Vec<PathBuf> {
-        let mut places = places(self.python(), self.git.as_ref());
+        let mut places = places_of(self);
         places.extend(self.pytest.as_ref().map(|pytest| pytest.tree.path().to_path_buf()));
         places.extend(self.bun.as_ref().map(|bun| bun.place().to_path_buf()));
         places
@@ -322,7 +333,7 @@ impl Tools {
     /// # Errors
     /// [`Reason::BadArgument`] for a path that a sandbox cannot have.
     pub fn mount(&self, policy: &mut Policy) -> Result<()> {
-        for place in places(self.python(), self.git.as_ref()) {
+        for place in places_of(self) {
             policy.mounts.push(Mount::read_only(&place, absolute(&place)?)?);
         }
         if let Some(pytest) = &self.pytest {
@@ -384,7 +395,8 @@ impl Tools {
 }
 
 fn places_of(tools: &Tools) -> Vec<PathBuf> {
-    places(tools.python(), tools.git.as_ref())
+    let prefixes = tools.python().map_or(&[][..], |python| &python.prefixes);
+    places(prefixes, tools.git.as_ref())
 }
 
 fn absolute(path: &Path) -> Result<AbsPath> {
@@ -475,15 +487,7 @@ mod tests {
         let real = dir.path().canonicalize().unwrap().join("opt/git");
         assert_eq!(git.executable, real.join("git"));
         assert_eq!(git.sha256, Digest::sha256(b"the program"));
-        let python = Python {
-            executable: "/usr/bin/python3".into(),
-            prefixes: vec!["/usr".into()],
-            version: "3.11.2".into(),
-            minor: "3.11".into(),
-            sha256: Digest::sha256(b""),
-            library: None,
-        };
-        let all = places(Some(&python), Some(&git));
+        let all = places(&["/usr".into()], Some(&git));
         assert_eq!(all, [real.join("git"), real.join("libexec/git-core")]);
     }
 }
