@@ -1,46 +1,29 @@
 //! What admit's words mean and what to do: states, classes, exit codes, checks, and the terms that no dictionary has.
 //! `admit explain`, the report's page and the tables of `docs/operate.md` say the same, since a test holds them equal.
 
-use crate::error::{Kind, Reason};
+use crate::error::Reason;
 use crate::record::admission::AdmissionStatus;
 use crate::record::evidence::{EvidenceClass, RunStatus};
 use crate::record::failure::{FailureClass, Stage};
 use crate::record::wire::ReplyClass;
-use crate::record::word;
+use crate::record::{word, words};
 
-/// What a word is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sort {
-    Status,
-    FailureClass,
-    Check,
-    ExitCode,
-    Reason,
-    EvidenceClass,
-    Stage,
-    /// What a line of output begins or ends with.
-    Verdict,
-    ModelStatus,
-    /// What a reply of a model amounts to, in the record of an exchange.
-    ReplyClass,
-    Term,
-}
-
-impl Sort {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Status => "status of a run",
-            Self::FailureClass => "failure class",
-            Self::Check => "check",
-            Self::ExitCode => "exit code",
-            Self::Reason => "reason",
-            Self::EvidenceClass => "evidence class",
-            Self::Stage => "stage",
-            Self::Verdict => "verdict",
-            Self::ModelStatus => "status of a model",
-            Self::ReplyClass => "class of a reply",
-            Self::Term => "word",
-        }
+words! {
+    /// What a word is.
+    pub enum Sort {
+        Status = "status of a run",
+        FailureClass = "failure class",
+        Check = "check",
+        ExitCode = "exit code",
+        Reason = "reason",
+        EvidenceClass = "evidence class",
+        Stage = "stage",
+        /// What a line of output begins or ends with.
+        Verdict = "verdict",
+        ModelStatus = "status of a model",
+        /// What a reply of a model amounts to, in the record of an exchange.
+        ReplyClass = "class of a reply",
+        Term = "word",
     }
 }
 
@@ -78,12 +61,13 @@ pub fn all() -> Vec<Topic> {
     );
     out.extend(Reason::ALL.iter().map(|one| {
         let code = one.kind().exit_code();
-        let meaning = format!("{}; exit code {code}", sentence(kind(one.kind())));
-        let action = EXIT_CODES.iter().find(|(found, ..)| *found == code).map_or("", |row| row.2);
+        let row = EXIT_CODES.iter().find(|(found, ..)| *found == code);
+        let (meaning, action) = row.map_or(("", ""), |row| (row.1, row.2));
+        let meaning = format!("{}; exit code {code}", sentence(meaning));
         topic(Sort::Reason, one.as_str(), &meaning, action)
     }));
     out.extend(
-        EVIDENCE_CLASSES
+        EvidenceClass::ALL
             .map(|one| topic(Sort::EvidenceClass, one.as_str(), evidence_class(one), "")),
     );
     out.extend(Stage::ALL.map(|one| {
@@ -121,28 +105,12 @@ pub fn nearest(text: &str) -> Vec<String> {
     let wanted = text.to_lowercase();
     let mut near: Vec<(usize, String)> = all()
         .into_iter()
-        .map(|topic| (distance(&wanted, &topic.word.to_lowercase()), topic.word))
+        .map(|topic| (strsim::levenshtein(&wanted, &topic.word.to_lowercase()), topic.word))
         .filter(|(far, word)| *far <= 2.max(word.len() / 3) || word.contains(&wanted))
         .collect();
     near.sort();
     near.dedup();
     near.into_iter().map(|(_, word)| word).take(3).collect()
-}
-
-/// Edits between two words.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut before = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let cost = before + usize::from(x != *y);
-            before = row[j + 1];
-            row[j + 1] = cost.min(before + 1).min(row[j] + 1);
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 fn sentence(text: &str) -> String {
@@ -165,15 +133,6 @@ pub fn status(status: RunStatus) -> &'static str {
     }
 }
 
-const EVIDENCE_CLASSES: [EvidenceClass; 6] = [
-    EvidenceClass::ServedModel,
-    EvidenceClass::Scripted,
-    EvidenceClass::Understudy,
-    EvidenceClass::Loopback,
-    EvidenceClass::Fake,
-    EvidenceClass::None,
-];
-
 /// What kind of evidence a run can be.
 pub fn evidence_class(class: EvidenceClass) -> &'static str {
     match class {
@@ -190,12 +149,6 @@ pub fn evidence_class(class: EvidenceClass) -> &'static str {
             "Nothing was started, or it did not come so far that it could be evidence"
         }
     }
-}
-
-/// The kind of a reason, in words.
-fn kind(kind: Kind) -> &'static str {
-    let code = kind.exit_code();
-    EXIT_CODES.iter().find(|(found, ..)| *found == code).map_or("", |row| row.1)
 }
 
 /// Exit codes: what each means, and what to do.

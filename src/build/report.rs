@@ -147,7 +147,7 @@ mod tests {
     use crate::bun::lockfile::BunLock;
     use crate::context::Options;
     use crate::fetch::git::Source;
-    use crate::fetch::inputs::{Inputs, locked_packages};
+    use crate::fetch::inputs::Inputs;
     use crate::host::tests::program;
     use crate::host::{FixedClock, Host, Silent};
     use crate::record::ids::{Algorithm, Digest};
@@ -261,7 +261,7 @@ mod tests {
                     fetched: false,
                 },
                 bun: store.put(b"bun", Algorithm::Sha256).unwrap(),
-                packages: locked_packages(&bun_lock, &locked).unwrap(),
+                packages: bun_lock.locked_packages(&locked.accepted()).unwrap(),
                 bun_lock,
                 selected: Vec::new(),
                 tarballs: BTreeMap::new(),

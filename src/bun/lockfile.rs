@@ -114,16 +114,8 @@ impl BunLock {
         let mut out = Vec::new();
         let mut weak: Vec<&Package> = Vec::new();
         for package in packages {
-            match package.kind {
-                SourceKind::Workspace(_)
-                | SourceKind::Root
-                | SourceKind::File
-                | SourceKind::Link => continue,
-                _ if package.bundled => continue,
-                SourceKind::Npm
-                | SourceKind::Github { .. }
-                | SourceKind::Tarball
-                | SourceKind::Git => {}
+            if !package.is_fetched() {
+                continue;
             }
             match (&package.digest, accepted.get(&package.key)) {
                 (Some(row), Some(Sri(ours)))
@@ -151,14 +143,8 @@ impl BunLock {
 
     /// The packages that neither this lock nor `accepted` binds to bytes. A commit binds its own.
     pub fn weak(&self, accepted: &BTreeMap<String, Sri>) -> Vec<&Package> {
-        let fetched = self.packages.values().filter(|one| match one.kind {
-            SourceKind::Npm | SourceKind::Github { .. } | SourceKind::Tarball => !one.bundled,
-            SourceKind::Workspace(_)
-            | SourceKind::Root
-            | SourceKind::File
-            | SourceKind::Link
-            | SourceKind::Git => false,
-        });
+        let of_bytes = |one: &&Package| one.is_fetched() && one.kind != SourceKind::Git;
+        let fetched = self.packages.values().filter(of_bytes);
         fetched.filter(|one| one.digest.is_none() && !accepted.contains_key(&one.key)).collect()
     }
 

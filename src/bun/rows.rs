@@ -70,6 +70,15 @@ impl Package {
         alias(&self.key)
     }
 
+    /// Whether it is downloaded: it is neither of the source nor in the tarball of another.
+    pub fn is_fetched(&self) -> bool {
+        let own = matches!(
+            self.kind,
+            SourceKind::File | SourceKind::Link | SourceKind::Workspace(_) | SourceKind::Root
+        );
+        !self.bundled && !own
+    }
+
     /// The directory that a link to it leads to, as its row has it; `None` for what is not only linked.
     pub(super) fn linked(&self) -> Option<&str> {
         match &self.kind {

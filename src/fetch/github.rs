@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 
 use super::Fetcher;
 use super::archive::PACKAGE_BYTES;
+use crate::bun::lockfile::{Package, SourceKind};
 use crate::download::client::{HttpRequest, OnBytes};
 use crate::error::{Error, Reason, Result};
 use crate::git::object::{self, Item, Mode, Objects};
@@ -22,49 +23,36 @@ use crate::store::StoredFile;
 /// Where the API sends the reader of a tarball. No other redirect is followed.
 const TARBALL_HOSTS: [&str; 2] = ["codeload.github.com", "api.github.com"];
 
-/// A package of the kind `github:owner/repository#reference`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hosted {
-    pub owner: String,
-    pub repository: String,
-    /// The commit, as the source's lock abbreviates it.
-    pub reference: String,
-    /// Top directory of the tarball (`owner-repository-commit`).
-    pub tag: String,
-}
-
-impl Hosted {
-    /// Checks that every part is what GitHub allows, so that none can change an address or a path.
-    ///
-    /// # Errors
-    /// [`Reason::PackageKind`].
-    pub fn check(&self) -> Result<()> {
-        let plain = |text: &str| {
-            (1..=200).contains(&text.len())
-                && !text.starts_with('.')
-                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-        };
-        let hex = (7..=40).contains(&self.reference.len())
-            && self.reference.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if [&self.owner, &self.repository, &self.tag].iter().all(|t| plain(t)) && hex {
-            return Ok(());
+/// Owner, repository, commit (as the source's lock abbreviates it) and the tarball's top directory of a package of the kind
+/// `github:owner/repository#commit`: each is what GitHub allows, so that none can change an address or a path.
+fn parts(package: &Package) -> Result<[&str; 4]> {
+    let plain = |text: &str| {
+        (1..=200).contains(&text.len())
+            && !text.starts_with('.')
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
+    if let SourceKind::Github { owner, repo, reference } = &package.kind {
+        let tag = package.bun_tag.as_deref().unwrap_or_default();
+        let hex = (7..=40).contains(&reference.len())
+            && reference.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if [owner, repo, tag].into_iter().all(plain) && hex {
+            return Ok([owner, repo, reference, tag]);
         }
-        Err(Error::new(Reason::PackageKind, "a GitHub package that admit cannot fetch")
-            .expected("github:owner/repository#commit, with 7 to 40 hex digits")
-            .found(format!("github:{}/{}#{}", self.owner, self.repository, self.reference)))
     }
+    Err(Error::new(Reason::PackageKind, "a GitHub package that admit cannot fetch")
+        .expected("github:owner/repository#commit, with 7 to 40 hex digits")
+        .found(package.resolution.clone()))
 }
 
 impl Fetcher<'_> {
     /// Brings the tarball into the store.
     pub(super) fn github(
         &self,
-        package: &Hosted,
+        package: &Package,
         integrity: Option<&Digest>,
         on_bytes: OnBytes<'_>,
     ) -> Result<StoredFile> {
-        package.check()?;
-        let Hosted { owner, repository, reference, .. } = package;
+        let [owner, repository, reference, _] = parts(package)?;
         let origin = format!("https://github.com/{owner}/{repository}.git");
         if let Some(place) = self.mirrors.rewrite(&origin) {
             return self.github_from_mirror(package, &origin, &place, integrity);
@@ -103,27 +91,28 @@ impl Fetcher<'_> {
 
     fn github_from_mirror(
         &self,
-        package: &Hosted,
+        package: &Package,
         origin: &str,
         place: &str,
         integrity: Option<&Digest>,
     ) -> Result<StoredFile> {
         let gzip = self.gzip.ok_or_else(gzip_missing)?;
         check_gnu(gzip)?;
-        let full = package.reference.parse::<CommitId>().ok();
+        let [_, _, reference, tag] = parts(package)?;
+        let full = reference.parse::<CommitId>().ok();
         let want = full.as_ref().map_or(Want::Everything, Want::Commit);
         let repository = self.repository(origin, place, want)?;
         let commit = match full {
             Some(commit) => commit,
-            None => repository.resolve(&package.reference)?,
+            None => repository.resolve(reference)?,
         };
         let scratch = self.store.scratch()?;
-        let tar = tar(repository.objects(), &commit, &package.tag, &scratch.path().join("tar"))?;
+        let tar = tar(repository.objects(), &commit, tag, &scratch.path().join("tar"))?;
         let algorithm = integrity.map_or(Algorithm::Sha512, Digest::algorithm);
         let mut writer = self.store.writer_with(&[algorithm])?;
         compress(gzip, tar, &mut |bytes| writer.append(bytes))?;
         writer.finish_as(integrity, Algorithm::Sha512).map_err(|err| {
-            err.at(format!("github:{}/{}#{}, made from {place}", package.owner, package.repository, package.reference))
+            err.at(format!("{}, made from {place}", package.resolution))
                 .hint("GNU gzip 1.6 or later is needed; a repository whose .gitattributes change its archive needs GitHub's own tarball")
         })
     }

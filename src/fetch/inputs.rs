@@ -6,9 +6,8 @@ use std::io::Read as _;
 use super::Fetcher;
 use super::archive::PACKAGE_BYTES;
 use super::git::Source;
-use super::github::Hosted;
 use super::installed::Local;
-use super::packages::{Origin, Tarball, Wanted};
+use super::packages::Tarball;
 use super::within;
 use crate::bun::lockfile::{BunLock, Package, Required, SourceKind};
 use crate::bun::patch::Patch;
@@ -110,15 +109,13 @@ impl Fetcher<'_> {
             }
         }
         self.tarballs_of_the_source(&source, plan, &selected)?;
-        let wanted: Vec<Wanted> =
-            selected.iter().map(|(package, digest)| wanted(package, digest)).collect();
         let downloads =
             plan.downloads.iter().map(|one| self.declared(&one.url, Some(&one.integrity.0)));
         let downloads = downloads.collect::<Result<Vec<_>>>()?;
         std::thread::scope(|scope| {
             // The toolchain is the largest download: beside the packages, not before them.
             let bun = scope.spawn(|| self.bun(plan.bun()?, &plan.bun_version));
-            let tarballs = self.packages(&wanted);
+            let tarballs = self.packages(&selected);
             let bun = bun
                 .join()
                 .map_err(|_| Error::new(Reason::Internal, "the toolchain's thread ended badly"))?;
@@ -175,10 +172,7 @@ impl Fetcher<'_> {
                         package.kind == SourceKind::Tarball && !is_address(&package.resolution);
                     let file = match own {
                         true => self.tarball_of_the_source(&source, project, package, None)?,
-                        false => {
-                            let (name, version) = (&package.name, &package.resolution);
-                            self.as_it_is(name, version, &origin(package))?
-                        }
+                        false => self.as_it_is(package)?,
                     };
                     Sri(file.digest().clone())
                 }
@@ -303,12 +297,8 @@ fn read_lock(source: &Source, path: &RelPath) -> Result<BunLock> {
 /// The packages of the plan's platform, each with the digest of its tarball.
 ///
 /// # Errors
-/// As [`locked_packages`].
-pub fn select(bun_lock: &BunLock, locked: &Locked) -> Result<Vec<(Package, Digest)>> {
-    selected(bun_lock, &locked.plan, &locked.accepted())
-}
-
-fn selected(
+/// [`Reason::WeakIntegrity`] and [`Reason::PackageKind`], naming the row.
+pub fn selected(
     bun_lock: &BunLock,
     plan: &Plan,
     accepted: &BTreeMap<String, Sri>,
@@ -327,42 +317,4 @@ pub fn selection<'a>(bun_lock: &'a BunLock, plan: &Plan) -> Result<Selection<'a>
     let (os, cpu, libc) = plan.platform.npm();
     let libc = libc.filter(|_| !plan.bun_version.starts_with("1.3."));
     bun_lock.for_platform(os, cpu, libc)
-}
-
-/// Every fetched package of every platform, sorted by key.
-///
-/// # Errors
-/// [`Reason::WeakIntegrity`] and [`Reason::PackageKind`], naming the row.
-pub fn locked_packages(bun_lock: &BunLock, locked: &Locked) -> Result<Vec<LockedPackage>> {
-    bun_lock.locked_packages(&locked.accepted())
-}
-
-/// Where a package's tarball comes from.
-fn origin(package: &Package) -> Origin {
-    match (&package.kind, &package.registry_url) {
-        (SourceKind::Github { owner, repo, reference }, _) => Origin::Github(Hosted {
-            owner: owner.clone(),
-            repository: repo.clone(),
-            reference: reference.clone(),
-            tag: package.bun_tag.clone().unwrap_or_default(),
-        }),
-        (SourceKind::Git, _) => match package.commit() {
-            Some((url, commit)) => Origin::Commit { url, commit },
-            // Refused before; no registry has it.
-            None => Origin::Url(package.resolution.clone()),
-        },
-        (SourceKind::Tarball, _) => Origin::Url(package.resolution.clone()),
-        (_, Some(url)) => Origin::Url(url.clone()),
-        _ => Origin::Registry,
-    }
-}
-
-/// What to fetch for a package whose tarball must have this digest.
-pub fn wanted(package: &Package, integrity: &Digest) -> Wanted {
-    Wanted {
-        name: package.name.clone(),
-        version: package.resolution.clone(),
-        origin: origin(package),
-        integrity: integrity.clone(),
-    }
 }

@@ -42,11 +42,8 @@ impl Mirrors {
             if bare(url) == bare(from) {
                 return Some(to.clone());
             }
-            let rest = url.strip_prefix(from.as_str())?;
-            if from.ends_with('/') {
-                return Some(format!("{}/{rest}", to.trim_end_matches('/')));
-            }
-            let rest = rest.strip_prefix('/')?;
+            let whole = from.strip_suffix('/').unwrap_or(from);
+            let rest = url.strip_prefix(whole)?.strip_prefix('/')?;
             Some(format!("{}/{rest}", to.trim_end_matches('/')))
         })
     }

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Fetcher;
 use super::archive::PACKAGE_BYTES;
-use super::github::Hosted;
 use super::mirror::local_path;
 use super::parallel::each;
+use crate::bun::lockfile::{Package, SourceKind};
 use crate::download::client::{HttpRequest, OnBytes};
 use crate::error::{Error, Reason, Result};
 use crate::host;
-use crate::record::ids::{Algorithm, CommitId, Digest};
+use crate::record::ids::{Algorithm, Digest};
 use crate::store::{Store, StoredFile};
 
 /// Downloads at a time. Bun uses up to 64 connections and is no faster with them: small-file writes are its limit.
@@ -26,33 +26,6 @@ const RELEASE_HOSTS: [&str; 3] = [
     "release-assets.githubusercontent.com",
     "codeload.github.com",
 ];
-
-/// Where a package's tarball comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// The user's registry for this package.
-    Registry,
-    /// A tarball at this address, as the source's lock has it.
-    Url(String),
-    Github(Hosted),
-    /// A commit of a repository; the tarball is made of it here.
-    Commit {
-        url: String,
-        commit: CommitId,
-    },
-}
-
-/// One tarball to fetch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// The package's own name.
-    pub name: String,
-    /// Its version (for messages, where the origin is not a registry).
-    pub version: String,
-    pub origin: Origin,
-    /// What its bytes must hash to.
-    pub integrity: Digest,
-}
 
 /// A verified tarball of the store. Where there are more of them than files that this process may open, it is closed
 /// again, and verified anew when it is read.
@@ -131,18 +104,18 @@ pub struct Packages {
 }
 
 impl Fetcher<'_> {
-    /// Brings all of `wanted` into the store. One that is there is verified and not fetched again; one that is wanted
-    /// twice is fetched once. The first fault ends the rest.
+    /// Brings the tarballs of all `wanted` packages into the store, each with what its bytes must hash to. One that is there
+    /// is verified and not fetched again; one that is wanted twice is fetched once. The first fault ends the rest.
     ///
     /// # Errors
     /// [`Reason::DigestMismatch`] with the package's name, those of [`crate::download::client::Client::fetch`],
     /// [`Reason::GnuGzipMissing`], those of the store.
-    pub fn packages(&self, wanted: &[Wanted]) -> Result<Packages> {
-        let mut unique: BTreeMap<&Digest, &Wanted> = BTreeMap::new();
-        for one in wanted {
-            unique.entry(&one.integrity).or_insert(one);
+    pub fn packages(&self, wanted: &[(Package, Digest)]) -> Result<Packages> {
+        let mut unique: BTreeMap<&Digest, &Package> = BTreeMap::new();
+        for (package, integrity) in wanted {
+            unique.entry(integrity).or_insert(package);
         }
-        let jobs: Vec<&Wanted> = unique.into_values().collect();
+        let jobs: Vec<(&Digest, &Package)> = unique.into_iter().collect();
         // A build opens other files too.
         let keep = host::open_files().is_none_or(|most| jobs.len() as u64 <= most / 2);
         self.progress.stage("fetch", &format!("{} packages", jobs.len()));
@@ -151,22 +124,23 @@ impl Fetcher<'_> {
             CONNECTIONS,
             &jobs,
             || Ok(()),
-            |one| {
-                let file = Tarball::open(self.package(one, &total, &downloaded)?)?;
+            |(integrity, package)| {
+                let file = Tarball::open(self.package(package, integrity, &total, &downloaded)?)?;
                 Ok(if keep { file } else { file.close(self.store) })
             },
         )?;
-        let files = jobs.iter().map(|one| one.integrity.clone()).zip(files).collect();
+        let files = jobs.iter().map(|(integrity, _)| (*integrity).clone()).zip(files).collect();
         Ok(Packages { files, downloaded: downloaded.into_inner(), bytes: total.into_inner() })
     }
 
     fn package(
         &self,
-        one: &Wanted,
+        package: &Package,
+        integrity: &Digest,
         total: &AtomicU64,
         downloaded: &AtomicU64,
     ) -> Result<StoredFile> {
-        if let Some(file) = self.store.file(&one.integrity)? {
+        if let Some(file) = self.store.file(integrity)? {
             return Ok(file);
         }
         // An attempt that failed counts its bytes: they were received.
@@ -176,7 +150,7 @@ impl Fetcher<'_> {
             let sum = total.fetch_add(done.saturating_sub(before), Ordering::Relaxed);
             self.progress.bytes(sum + done.saturating_sub(before), None);
         };
-        let file = self.from(&one.name, &one.version, &one.origin, Some(&one.integrity), &on_bytes);
+        let file = self.of(package, Some(integrity), &on_bytes);
         downloaded.fetch_add(1, Ordering::Relaxed);
         file
     }
@@ -185,34 +159,24 @@ impl Fetcher<'_> {
     ///
     /// # Errors
     /// Those of a download.
-    pub(super) fn as_it_is(
-        &self,
-        name: &str,
-        version: &str,
-        origin: &Origin,
-    ) -> Result<StoredFile> {
-        self.progress.stage("fetch", &format!("{name} {version}"));
+    pub(super) fn as_it_is(&self, package: &Package) -> Result<StoredFile> {
+        self.progress.stage("fetch", &format!("{} {}", package.name, package.resolution));
         let on_bytes = |done: u64, of: Option<u64>| self.progress.bytes(done, of);
-        self.from(name, version, origin, None, &on_bytes)
+        self.of(package, None, &on_bytes)
     }
 
-    fn from(
+    fn of(
         &self,
-        name: &str,
-        version: &str,
-        origin: &Origin,
+        package: &Package,
         integrity: Option<&Digest>,
         on_bytes: OnBytes<'_>,
     ) -> Result<StoredFile> {
-        let file = match origin {
-            Origin::Registry => {
-                let url = self.npm.tarball_url(name, version)?;
-                self.download(&url, integrity, PACKAGE_BYTES, on_bytes)
-            }
-            Origin::Url(url) => self.download(url, integrity, PACKAGE_BYTES, on_bytes),
-            Origin::Github(hosted) => self.github(hosted, integrity, on_bytes),
-            Origin::Commit { url, commit } => {
-                self.commit(url, commit).and_then(|file| match integrity {
+        let Package { name, resolution, .. } = package;
+        let at = |url: &str| self.download(url, integrity, PACKAGE_BYTES, on_bytes);
+        let file = match (&package.kind, package.commit(), &package.registry_url) {
+            (SourceKind::Github { .. }, ..) => self.github(package, integrity, on_bytes),
+            (SourceKind::Git, Some((url, commit)), _) => {
+                self.commit(&url, &commit).and_then(|file| match integrity {
                     Some(integrity) if file.digest() != integrity => Err(Error::new(
                         Reason::DigestMismatch,
                         "the commit has other files than the lock records",
@@ -223,8 +187,12 @@ impl Fetcher<'_> {
                     _ => Ok(file),
                 })
             }
+            // A commit that is none was refused before; no registry has it.
+            (SourceKind::Git | SourceKind::Tarball, ..) => at(resolution),
+            (_, _, Some(url)) => at(url),
+            _ => at(&self.npm.tarball_url(name, resolution)?),
         };
-        file.map_err(|err| err.wanted_for(format!("the package {name} {version}")))
+        file.map_err(|err| err.wanted_for(format!("the package {name} {resolution}")))
     }
 
     /// A file that a lock declares. Without a digest it will have the one that it has, by SHA-256.

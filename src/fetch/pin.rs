@@ -8,7 +8,7 @@ use serde::de::{Deserialize as _, DeserializeSeed, Deserializer, IgnoredAny, Map
 use serde_json::Value;
 
 use super::Fetcher;
-use super::archive::{self, ArchiveLimits, Top};
+use super::published::unpack;
 use crate::download::client::HttpRequest;
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::{Algorithm, Digest, RelPath, Sha256, Sri};
@@ -42,15 +42,7 @@ impl Fetcher<'_> {
         let (_, integrity, _) = self.published_version(&package, Some(version))?;
         let mut packed = self.published_tarball(&package, version, &integrity)?;
         let mut sink = ProgramDigest(None);
-        let size = packed.size();
-        archive::unpack(
-            packed.file(),
-            size,
-            Top::Any,
-            ArchiveLimits::default(),
-            &package,
-            &mut sink,
-        )?;
+        unpack(&mut packed, &package, &mut sink)?;
         let binary_sha256 = sink.0.as_ref().and_then(Sha256::from_digest).ok_or_else(|| {
             Error::new(Reason::HostileArchive, "the package holds no Bun")
                 .at(package.clone())

@@ -76,7 +76,7 @@ impl Fetcher<'_> {
     }
 }
 
-fn unpack(tarball: &mut StoredFile, place: &str, sink: &mut dyn Sink) -> Result<u64> {
+pub(super) fn unpack(tarball: &mut StoredFile, place: &str, sink: &mut dyn Sink) -> Result<u64> {
     let size = tarball.size();
     archive::unpack(tarball.file(), size, Top::Any, ArchiveLimits::default(), place, sink)
 }
@@ -97,25 +97,15 @@ struct Programs(Vec<RelPath>);
 
 impl Sink for Programs {
     fn file(&mut self, path: &RelPath, _: u32, _: u64, data: &mut dyn Read) -> Result<()> {
-        let mut head = [0; 4];
+        let mut head = Vec::new();
         let io = |err| Error::io("read", path.as_str(), err);
         let library = path.as_str().ends_with(".so") || path.as_str().ends_with(".node");
-        if fill(data, &mut head).map_err(io)? == head.len() && head == *ELF && !library {
+        data.take(ELF.len() as u64).read_to_end(&mut head).map_err(io)?;
+        if head == ELF && !library {
             self.0.push(path.clone());
         }
         Ok(())
     }
-}
-
-fn fill(data: &mut dyn Read, head: &mut [u8]) -> std::io::Result<usize> {
-    let mut have = 0;
-    while have < head.len() {
-        match data.read(&mut head[have..])? {
-            0 => break,
-            n => have += n,
-        }
-    }
-    Ok(have)
 }
 
 /// Takes one file, and lists the programs.

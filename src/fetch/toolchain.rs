@@ -4,7 +4,7 @@ use std::io::Read;
 
 use super::Fetcher;
 use super::archive::PACKAGE_BYTES;
-use super::archive::{self, ArchiveLimits, Top};
+use super::published::unpack;
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::{Algorithm, Digest, RelPath};
 use crate::record::lockfile::BunPackage;
@@ -36,8 +36,7 @@ impl Fetcher<'_> {
             }
         };
         let mut sink = ProgramSink { store: self.store, want, program: None };
-        let size = tarball.size();
-        archive::unpack(tarball.file(), size, Top::Any, ArchiveLimits::default(), &url, &mut sink)?;
+        unpack(&mut tarball, &url, &mut sink)?;
         sink.program.ok_or_else(|| {
             Error::new(Reason::HostileArchive, "the package holds no Bun")
                 .at(url)

@@ -79,7 +79,7 @@ pub fn read(store: &Store, locked: &Locked, report: BuildReport) -> Result<Parts
     let path = plan.lockfile.as_str();
     let bytes = tree.dir()?.read(path).map_err(|err| Error::io("read", path, err))?;
     let bun_lock = BunLock::parse(&bytes, path)?;
-    let found = record::digest(&inputs::locked_packages(&bun_lock, locked)?);
+    let found = record::digest(&bun_lock.locked_packages(&locked.accepted())?);
     if report.packages_digest.as_ref() != Some(&found) {
         let expected = report.packages_digest.as_ref().map(ToString::to_string);
         return Err(Error::new(Reason::DigestMismatch, "another package list than the report's")
@@ -93,7 +93,7 @@ pub fn read(store: &Store, locked: &Locked, report: BuildReport) -> Result<Parts
     let bytes = output.read_all(report.size)?;
     let modules = Modules::of(&Executable::read(&bytes)?);
     let selection = inputs::selection(&bun_lock, plan)?;
-    let digests: BTreeMap<String, Digest> = inputs::select(&bun_lock, locked)?
+    let digests: BTreeMap<String, Digest> = inputs::selected(&bun_lock, plan, &locked.accepted())?
         .into_iter()
         .map(|(package, digest)| (package.key, digest))
         .collect();

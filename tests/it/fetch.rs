@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use admit::bun::lockfile::Package;
 use admit::download::client::{Client, HttpRequest};
 use admit::download::config::NetConfig;
 use admit::download::npmrc::{NpmConfig, Sources};
@@ -11,7 +12,7 @@ use admit::error::{Error, Reason, Result};
 use admit::fetch::Fetcher;
 use admit::fetch::embedded::Embedded;
 use admit::fetch::mirror::Mirrors;
-use admit::fetch::packages::{Origin, Packages, Wanted};
+use admit::fetch::packages::Packages;
 use admit::host::Silent;
 use admit::record::ids::{Algorithm, Digest, Sha256, Sri};
 use admit::record::lockfile::BunPackage;
@@ -86,7 +87,7 @@ impl Lab {
         below(self.store.path()).iter().all(|path| path.extension().is_some_and(|x| x == "lock"))
     }
 
-    fn packages(&self, wanted: &[Wanted]) -> Result<Packages> {
+    fn packages(&self, wanted: &[(Package, Digest)]) -> Result<Packages> {
         self.fetcher().packages(wanted)
     }
 }
@@ -96,13 +97,9 @@ pub fn sha512(data: &[u8]) -> Digest {
     Digest::from_bytes(Algorithm::Sha512, &sha2::Sha512::digest(data)).unwrap()
 }
 
-fn wanted(name: &str, data: &[u8]) -> Wanted {
-    Wanted {
-        name: name.into(),
-        version: "1.0.0".into(),
-        origin: Origin::Registry,
-        integrity: sha512(data),
-    }
+fn wanted(name: &str, data: &[u8]) -> (Package, Digest) {
+    let (name, resolution) = (name.into(), "1.0.0".into());
+    (Package { name, resolution, ..Package::default() }, sha512(data))
 }
 
 /// What one package named `a` with these bytes ends in, and the server and lab afterwards.
@@ -419,11 +416,8 @@ fn a_token_goes_to_its_own_registry_only() {
     let text = format!("registry={}\n//{}/npm/:_authToken=s3cret\n", mine.url("/npm"), mine.addr());
     std::fs::write(home.join(".npmrc"), text).unwrap();
     lab.npm = NpmConfig::load(&Sources { home: Some(home), ..Sources::default() }).unwrap();
-    let elsewhere = Wanted {
-        origin: Origin::Url(other.url("/npm/b.tgz")),
-        integrity: Digest::sha256(b"tarball"),
-        ..wanted("b", b"")
-    };
+    let registry_url = Some(other.url("/npm/b.tgz"));
+    let elsewhere = (Package { registry_url, ..wanted("b", b"").0 }, Digest::sha256(b"tarball"));
     assert_eq!(lab.packages(&[wanted("a", b"tarball"), elsewhere]).unwrap().downloaded, 2);
     assert_eq!(mine.asked()[0].header("authorization"), Some("Bearer s3cret"));
     assert_eq!(other.asked()[0].header("authorization"), None);

@@ -4,11 +4,10 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use admit::bun::lockfile::{Package, SourceKind};
 use admit::error::{Error, Reason, Result};
 use admit::fetch::embedded::Embedded;
 use admit::fetch::git::Source;
-use admit::fetch::github::Hosted;
-use admit::fetch::packages::{Origin, Wanted};
 use admit::record::ids::{CommitId, Digest, Sri};
 use admit::record::lockfile::Source as Locked;
 use admit::store::nar_hash;
@@ -373,15 +372,11 @@ fn long_names(repo: &Repo) -> CommitId {
     repo.commit()
 }
 
-fn hosted(rev: &str, integrity: Digest) -> Wanted {
-    let hosted = Hosted {
-        owner: "o".into(),
-        repository: "r".into(),
-        reference: rev.into(),
-        tag: format!("o-r-{}", &rev[..7]),
-    };
-    let origin = Origin::Github(hosted);
-    Wanted { name: "r".into(), version: format!("github:o/r#{rev}"), origin, integrity }
+fn hosted(rev: &str, integrity: Digest) -> (Package, Digest) {
+    let kind = SourceKind::Github { owner: "o".into(), repo: "r".into(), reference: rev.into() };
+    let (name, resolution) = ("r".into(), format!("github:o/r#{rev}"));
+    let bun_tag = Some(format!("o-r-{}", &rev[..7]));
+    (Package { name, resolution, kind, bun_tag, ..Package::default() }, integrity)
 }
 
 #[test]

@@ -11,7 +11,7 @@ use admit::bun::lockfile::{BunLock, Required};
 use admit::context::{Context, Options};
 use admit::error::Reason;
 use admit::fetch::packages::Tarball;
-use admit::fetch::{Fetcher, inputs, installed, seed};
+use admit::fetch::{Fetcher, installed, seed};
 use admit::host::{Silent, SystemClock};
 use admit::lock::plan::Plan;
 use admit::record;
@@ -47,7 +47,7 @@ impl Build {
         let project = Project { package: read("package.json"), lock: read("bun.lock") };
         Self::new(&project, except, |fetcher, required| {
             let wanted: Vec<_> =
-                required.iter().map(|one| inputs::wanted(one.package, &one.digest)).collect();
+                required.iter().map(|one| (one.package.clone(), one.digest.clone())).collect();
             fetcher.packages(&wanted).unwrap().files
         })
     }

@@ -39,20 +39,11 @@ fn pattern(text: &str) -> Regex {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Cause {
-    Runtime {
-        a: String,
-        b: String,
-    },
+    Runtime(Pair<String>),
     /// Other flags of the graph.
-    Flags {
-        a: u32,
-        b: u32,
-    },
+    Flags(Pair<u32>),
     /// Other arguments compiled in.
-    Arguments {
-        a: String,
-        b: String,
-    },
+    Arguments(Pair<String>),
     /// Built in another directory: an absolute path is a literal of the text.
     BuildPath {
         a: String,
@@ -63,15 +54,9 @@ pub enum Cause {
         package: Option<String>,
     },
     /// Another name of the output or of an embedded file.
-    EmbeddedName {
-        a: String,
-        b: String,
-    },
+    EmbeddedName(Pair<String>),
     /// `NODE_ENV` was not the same at build time.
-    NodeEnv {
-        a: String,
-        b: String,
-    },
+    NodeEnv(Pair<String>),
     /// Another version, of a dependency or of the program.
     Version {
         a: String,
@@ -79,25 +64,16 @@ pub enum Cause {
         /// The package that the text comes from, where a comment says so.
         package: Option<String>,
     },
-    Time {
-        a: String,
-        b: String,
-    },
+    Time(Pair<String>),
     /// Comments name the modules from another working directory.
-    PathComment {
-        a: String,
-        b: String,
-    },
+    PathComment(Pair<String>),
     /// The same things in another order.
     Order {
         /// `modules` or `text`.
         of: String,
     },
     /// Modules that only one file has.
-    ModuleSet {
-        a: usize,
-        b: usize,
-    },
+    ModuleSet(Pair<usize>),
     /// Only bytecode differs; Bun 1.3 does not reproduce it.
     BytecodeOnly,
     /// Only source maps differ.
@@ -109,9 +85,11 @@ pub enum Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Cause::Runtime { a, b } => write!(f, "another Bun: {a}, and {b}"),
-            Cause::Flags { a, b } => write!(f, "other flags: {a:#x}, and {b:#x}"),
-            Cause::Arguments { a, b } => write!(f, "other compiled arguments: {a:?}, and {b:?}"),
+            Cause::Runtime(Pair { a, b }) => write!(f, "another Bun: {a}, and {b}"),
+            Cause::Flags(Pair { a, b }) => write!(f, "other flags: {a:#x}, and {b:#x}"),
+            Cause::Arguments(Pair { a, b }) => {
+                write!(f, "other compiled arguments: {a:?}, and {b:?}")
+            }
             Cause::BuildPath { a, b, directory, package } => {
                 write!(f, "built in {}, and in {}", directory.a, directory.b)?;
                 if let Some(package) = package {
@@ -119,18 +97,18 @@ impl fmt::Display for Cause {
                 }
                 write!(f, " ({a}, and {b})")
             }
-            Cause::EmbeddedName { a, b } => write!(f, "embedded name {a}, and {b}"),
-            Cause::NodeEnv { a, b } => write!(f, "NODE_ENV {a}, and {b}"),
+            Cause::EmbeddedName(Pair { a, b }) => write!(f, "embedded name {a}, and {b}"),
+            Cause::NodeEnv(Pair { a, b }) => write!(f, "NODE_ENV {a}, and {b}"),
             Cause::Version { a, b, package } => {
                 write!(f, "version {a}, and {b}")?;
                 package.as_ref().map_or(Ok(()), |package| write!(f, "; package {package}"))
             }
-            Cause::Time { a, b } => write!(f, "time {a}, and {b}"),
-            Cause::PathComment { a, b } => {
+            Cause::Time(Pair { a, b }) => write!(f, "time {a}, and {b}"),
+            Cause::PathComment(Pair { a, b }) => {
                 write!(f, "path comments, so another working directory: {a}, and {b}")
             }
             Cause::Order { of } => write!(f, "the same {of} in another order"),
-            Cause::ModuleSet { a, b } => {
+            Cause::ModuleSet(Pair { a, b }) => {
                 write!(f, "{a} modules only in the first, {b} only in the second")
             }
             Cause::BytecodeOnly => f.write_str("bytecode only, which Bun 1.3 does not reproduce"),
@@ -192,7 +170,7 @@ fn alike(x: &Cause, y: &Cause) -> bool {
             Cause::BuildPath { directory, package, .. },
             Cause::BuildPath { directory: other, package: of, .. },
         ) => directory == other && package == of,
-        (Cause::PathComment { .. }, Cause::PathComment { .. }) => true,
+        (Cause::PathComment(_), Cause::PathComment(_)) => true,
         _ => x == y,
     }
 }
@@ -269,7 +247,7 @@ fn reordered(a: &[u8], b: &[u8], spans: &[Span]) -> bool {
 /// The causes of one changed piece: literal by literal.
 fn of_piece(mut a: &[u8], mut b: &[u8], into: &mut Vec<Cause>) {
     if let (Some(a), Some(b)) = (comment_path(a), comment_path(b)) {
-        into.push(Cause::PathComment { a, b });
+        into.push(Cause::PathComment(Pair::new(a, b)));
         return;
     }
     for _ in 0..A_PIECE {
@@ -320,7 +298,7 @@ fn of_values(a: &[u8], b: &[u8]) -> Cause {
     let both = |test: &dyn Fn(&[u8]) -> bool| test(a) && test(b);
     if let (Some(a), Some(b)) = (path(a), path(b)) {
         if a.starts_with("/$bunfs/") && b.starts_with("/$bunfs/") {
-            return Cause::EmbeddedName { a, b };
+            return Cause::EmbeddedName(Pair::new(a, b));
         }
         let package = package_of(&a).filter(|package| Some(package) == package_of(&b).as_ref());
         let directory = directories(&a, &b);
@@ -328,10 +306,10 @@ fn of_values(a: &[u8], b: &[u8]) -> Cause {
     }
     let environment = |v: &[u8]| [&b"development"[..], b"production"].contains(&v);
     if environment(a) || environment(b) {
-        return Cause::NodeEnv { a: text(a), b: text(b) };
+        return Cause::NodeEnv(Pair::new(text(a), text(b)));
     }
     if both(&|v| TIME.is_match(v)) {
-        return Cause::Time { a: text(a), b: text(b) };
+        return Cause::Time(Pair::new(text(a), text(b)));
     }
     if both(&|v| VERSION.is_match(v)) {
         return Cause::Version { a: text(a), b: text(b), package: None };

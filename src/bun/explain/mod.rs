@@ -158,25 +158,25 @@ fn compiled(
             (None, Some(version)) => format!("one that calls itself {version}"),
             (None, None) => "an unknown one".to_owned(),
         };
-        blames.add(Blame::of(Cause::Runtime {
-            a: name(&runtime.proven.a, &runtime.claimed.a),
-            b: name(&runtime.proven.b, &runtime.claimed.b),
-        }));
+        let a = name(&runtime.proven.a, &runtime.claimed.a);
+        let b = name(&runtime.proven.b, &runtime.claimed.b);
+        blames.add(Blame::of(Cause::Runtime(Pair::new(a, b))));
     }
     let (ga, gb) = (&a.graph, &b.graph);
-    if ga.flags != gb.flags {
-        blames.add(Blame::of(Cause::Flags { a: ga.flags, b: gb.flags }));
+    let flags = Pair::new(ga.flags, gb.flags);
+    let argv = Pair::new(ga.argv.to_owned(), gb.argv.to_owned());
+    if !flags.same() {
+        blames.add(Blame::of(Cause::Flags(flags.clone())));
     }
-    if ga.argv != gb.argv {
-        let (a, b) = (ga.argv.to_owned(), gb.argv.to_owned());
-        blames.add(Blame::of(Cause::Arguments { a, b }));
+    if !argv.same() {
+        blames.add(Blame::of(Cause::Arguments(argv.clone())));
     }
     let found = modules::compare(ga, gb, hunks, blames);
     BunDifference {
         runtime,
-        flags: Pair::new(ga.flags, gb.flags),
+        flags,
         entry: Pair::new(ga.entry_module().name.to_owned(), gb.entry_module().name.to_owned()),
-        argv: Pair::new(ga.argv.to_owned(), gb.argv.to_owned()),
+        argv,
         modules: Pair::new(ga.modules.len(), gb.modules.len()),
         unexplained: Pair::new(ga.unexplained, gb.unexplained),
         only_a: found.only_a,

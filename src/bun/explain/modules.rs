@@ -58,7 +58,7 @@ pub(super) fn compare(
     };
     let (only_a, only_b) = (rest(a, &in_a), rest(b, &in_b));
     if !only_a.is_empty() || !only_b.is_empty() {
-        blames.add(Blame::of(Cause::ModuleSet { a: only_a.len(), b: only_b.len() }));
+        blames.add(Blame::of(Cause::ModuleSet(Pair::new(only_a.len(), only_b.len()))));
     }
     let reordered = pairs.windows(2).any(|two| two[0].1 > two[1].1);
     if reordered {
@@ -114,10 +114,10 @@ fn module(
     limit: usize,
     blames: &mut Blames,
 ) -> Option<ModuleDifference> {
-    let renamed = a.name != b.name;
+    let name = Pair::new(a.name.to_owned(), b.name.to_owned());
+    let renamed = !name.same();
     if renamed {
-        let (x, y) = (a.name.to_owned(), b.name.to_owned());
-        blames.add(Blame::of(Cause::EmbeddedName { a: x, b: y }).in_module(a.name));
+        blames.add(Blame::of(Cause::EmbeddedName(name.clone())).in_module(a.name));
     }
     let fields: Vec<FieldDifference> = a
         .regions()
@@ -140,13 +140,7 @@ fn module(
     if !renamed && fields.is_empty() && kinds.is_none() {
         return None;
     }
-    let mut out = ModuleDifference {
-        name: Pair::new(a.name.to_owned(), b.name.to_owned()),
-        fields,
-        kinds,
-        hunks: Vec::new(),
-        hunks_total: 0,
-    };
+    let mut out = ModuleDifference { name, fields, kinds, hunks: Vec::new(), hunks_total: 0 };
     let differs = |name: &str| out.fields.iter().any(|field| field.field == name);
     if differs("contents") {
         match (readable(a), readable(b)) {

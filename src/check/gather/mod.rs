@@ -235,8 +235,8 @@ fn packages(store: &Store, locked: &Locked, nar: &Digest) -> Result<Option<Packa
     let path = locked.plan.lockfile.as_str();
     let bytes = tree.dir()?.read(path).map_err(|err| Error::io("read", path, err))?;
     let bun_lock = BunLock::parse(&bytes, path)?;
-    let all = crate::fetch::inputs::locked_packages(&bun_lock, locked)?;
-    let selected = crate::fetch::inputs::select(&bun_lock, locked)?;
+    let all = bun_lock.locked_packages(&locked.accepted())?;
+    let selected = crate::fetch::inputs::selected(&bun_lock, &locked.plan, &locked.accepted())?;
     for (package, digest) in &selected {
         if store.file(digest)?.is_none() {
             return Err(Error::new(Reason::NotFound, "a package is not in the store")
