@@ -9,7 +9,6 @@ use crate::record::wire::ReplyClass;
 use crate::record::{word, words};
 
 words! {
-    /// What a word is.
     pub enum Sort {
         Status = "status of a run",
         FailureClass = "failure class",
@@ -36,7 +35,6 @@ pub struct Topic {
     pub action: String,
 }
 
-/// Every topic, by sort.
 pub fn all() -> Vec<Topic> {
     let topic = |sort, word: &str, meaning: &str, action: &str| Topic {
         sort,
@@ -100,7 +98,6 @@ pub fn find(text: &str) -> Vec<Topic> {
     all().into_iter().filter(|topic| plain(&topic.word) == wanted).collect()
 }
 
-/// The words that resemble `text` most, best first.
 pub fn nearest(text: &str) -> Vec<String> {
     let wanted = text.to_lowercase();
     let mut near: Vec<(usize, String)> = all()
@@ -118,7 +115,6 @@ fn sentence(text: &str) -> String {
     chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// What a run's status means.
 pub fn status(status: RunStatus) -> &'static str {
     match status {
         RunStatus::Pass => {
@@ -133,7 +129,6 @@ pub fn status(status: RunStatus) -> &'static str {
     }
 }
 
-/// What kind of evidence a run can be.
 pub fn evidence_class(class: EvidenceClass) -> &'static str {
     match class {
         EvidenceClass::ServedModel => {

@@ -286,12 +286,10 @@ impl Root {
         self.files.get(path).or_else(|| self.material.get(path)).map(Vec::as_slice)
     }
 
-    /// The paths that its digest covers, in order.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(String::as_str)
     }
 
-    /// The records whose path starts with `prefix`, in order.
     pub fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a [u8])> {
         let mut all: Vec<_> = self
             .files
@@ -495,9 +493,6 @@ impl Root {
 
 /// Waits until no other call of admit writes this user's records, keys or trust below `data_dir`, and keeps others from
 /// writing until the lock is dropped.
-///
-/// # Errors
-/// Those of [`Error::io`].
 pub fn lock_writers(data_dir: &Path) -> Result<Option<Lock>> {
     lock(&data_dir.join("trust.json"), true)
 }

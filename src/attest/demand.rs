@@ -22,7 +22,6 @@ pub struct Demand {
     pub trusted: Vec<Trusted>,
     /// How many different ones are needed.
     pub need: usize,
-    /// Who asks for it, for messages.
     pub asked_by: String,
 }
 
@@ -88,7 +87,6 @@ impl Demand {
         self
     }
 
-    /// What is asked for, for messages.
     pub fn words(&self) -> String {
         let names: Vec<&str> = self.trusted.iter().map(|t| t.signer.name.as_str()).collect();
         let names = if names.is_empty() { "no signer".to_owned() } else { names.join(", ") };

@@ -33,7 +33,6 @@ pub struct Keys {
     dir: PathBuf,
 }
 
-/// A public key and what this user calls it.
 #[derive(Clone, Debug)]
 pub struct Named {
     pub name: Name,
@@ -69,7 +68,6 @@ impl Signing {
 }
 
 impl Keys {
-    /// The keys below the user's data directory.
     pub fn new(data_dir: &Path) -> Self {
         Self { data_dir: data_dir.to_owned(), dir: data_dir.join("keys") }
     }

@@ -6,7 +6,6 @@ use crate::record;
 use crate::record::dsse::{Envelope, IN_TOTO};
 use crate::record::statement::Statement;
 
-/// The step that a build is in a layout.
 pub const STEP: &str = "build";
 
 /// The link that says the same as a build's provenance: its inputs are the materials, its output the product. Two who built the

@@ -8,7 +8,6 @@ use crate::record::ids::Digest;
 use crate::record::statement::Statement;
 use crate::record::{self, Record, RecordError, Schema};
 
-/// The predicate type of a model admission.
 pub const MODEL_ADMISSION: &str = "urn:admit:predicate:model-admission:1";
 
 /// The predicate of a model admission (`admit.model-attestation/1`): the record as admit reads it. The subject is the

@@ -16,9 +16,6 @@ const LARGEST: u64 = 2 << 30;
 
 /// What is in an executable, read without running it. The runtime inside is held against the plain Buns in `buns`; without any
 /// against those of the locks that are in the store.
-///
-/// # Errors
-/// Those of a file that cannot be read, or is no executable.
 pub fn inspect(context: &Context, file: &Path, buns: &[PathBuf]) -> Result<Inspection> {
     let bytes = read(context, file)?;
     let buns = known(context, buns, &[&bytes])?;
@@ -26,9 +23,6 @@ pub fn inspect(context: &Context, file: &Path, buns: &[PathBuf]) -> Result<Inspe
 }
 
 /// How two files differ, and why; `buns` as for [`inspect()`].
-///
-/// # Errors
-/// Those of a file that cannot be read.
 pub fn explain(
     context: &Context,
     files: [&Path; 2],

@@ -33,7 +33,6 @@ pub struct Build {
     pub fresh: bool,
 }
 
-/// How [`make`] ended.
 #[derive(Debug)]
 pub enum Made {
     Build(Box<Build>),

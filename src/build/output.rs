@@ -91,7 +91,6 @@ pub struct Proven {
     pub output: Output,
     pub path: PathBuf,
     pub runtime: Runtime,
-    /// What it says of itself.
     pub identity: IdentityProof,
 }
 
@@ -111,9 +110,6 @@ pub fn prove(
 }
 
 /// Proves the identity of a binary of which everything else was looked at.
-///
-/// # Errors
-/// Those of [`identity`].
 pub fn prove_identity(
     mut pending: Pending,
     runtime: Runtime,
@@ -283,7 +279,6 @@ fn locked_as(flag: &str, seen: &str) -> String {
     }
 }
 
-/// The line by which a help text is known.
 pub fn first_line(text: &str) -> &str {
     text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default()
 }

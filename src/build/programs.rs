@@ -67,9 +67,6 @@ const TOOLS: &str = include_str!("tools.js");
 const DOWNLOADS: &str = "/usr/share/admit/downloads.json";
 
 /// The programs for a build of `plan` in `work`.
-///
-/// # Errors
-/// None that a plan can bring about.
 pub fn mounts(plan: &Plan, work: &WorkDir) -> Result<Vec<Mount>> {
     let file = |path: &str, text: &str, mode: u32| -> Result<Mount> {
         Ok(Mount::File { inside: inside(path)?, contents: Contents::from(text), mode })

@@ -266,7 +266,6 @@ fn show(dir: &str, name: &str) -> String {
     }
 }
 
-/// Where the project is inside.
 pub fn directory(plan: &Plan, source: &AbsPath) -> AbsPath {
     plan.project().map_or_else(|| source.clone(), |project| source.join(&project))
 }

@@ -41,7 +41,6 @@ impl Product {
 /// A build that came to no output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failed {
-    /// The exit code of its kind.
     pub exit_code: u8,
     /// The error as data, as `admit build` gives it.
     pub error: serde_json::Value,
@@ -55,13 +54,10 @@ impl Failed {
 
 pub type RoundEnd = Result<Product, Failed>;
 
-/// What the rounds are compared with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "from")]
 pub enum Expected {
-    /// The output that the lock names.
     Lock {
-        /// SHA-256.
         sha256: Sha256,
     },
     /// A build made first, with nothing varied.
@@ -69,7 +65,6 @@ pub enum Expected {
 }
 
 impl Expected {
-    /// The SHA-256 that a round must give.
     pub fn sha256(&self) -> &Sha256 {
         match self {
             Expected::Lock { sha256 } => sha256,
@@ -85,7 +80,6 @@ pub struct Round {
     pub product: Option<Product>,
     /// Why nothing came out, or why what came out was refused.
     pub failed: Option<Failed>,
-    /// The same bytes as expected.
     pub identical: bool,
 }
 
@@ -105,9 +99,7 @@ impl Round {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RebuildAnswer {
-    /// Every round gave the same bytes.
     Reproduced,
-    /// A round gave other bytes.
     Differs,
     /// A round came to no end, and none gave other bytes: nothing is known.
     NotRebuilt,
@@ -155,7 +147,6 @@ impl Blame {
     }
 }
 
-/// What was built and what is concluded.
 #[derive(Clone, Debug, Serialize)]
 pub struct Rebuilt {
     pub answer: RebuildAnswer,
@@ -163,7 +154,6 @@ pub struct Rebuilt {
     pub expected: Option<Expected>,
     /// The rounds, in order; after one that came to no end there is none.
     pub rounds: Vec<Round>,
-    /// Rounds that gave the same bytes.
     pub identical: usize,
     /// Where a round differed: what the output follows.
     pub blame: Option<Blame>,

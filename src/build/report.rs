@@ -175,7 +175,6 @@ mod tests {
         Proven { output: Output { sha256, blake3, size }, path: STORED.into(), runtime, identity }
     }
 
-    /// The fields in which two reports differ.
     fn differing(one: &BuildReport, other: &BuildReport) -> Vec<String> {
         let (one, other) = (record::to_value(one), record::to_value(other));
         let both = [&one, &other].map(|report| report.as_object().unwrap());

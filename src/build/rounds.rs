@@ -33,7 +33,6 @@ pub struct Rebuild {
     pub lock_digest: Digest,
     /// What was asked for and cannot be varied here.
     pub not_varied: Vec<NotVaried>,
-    /// The command that shows where two outputs differ.
     pub diff: Option<Vec<String>>,
     #[serde(flatten)]
     pub rebuilt: Rebuilt,
@@ -59,7 +58,6 @@ impl Rebuild {
     }
 }
 
-/// How `admit build --rebuild` ended.
 #[derive(Debug)]
 pub struct Again {
     /// Absent where a build succeeded that there was nothing to compare with.
@@ -70,9 +68,6 @@ pub struct Again {
 /// Builds once more with nothing varied, and compares with the locked output or, where none is locked, with the build
 /// that is in the store. An output that differs and an input that was served with other bytes are told apart, since of
 /// the second nothing was rebuilt.
-///
-/// # Errors
-/// What keeps the earlier build from being read.
 pub fn again(context: &Context, locked: &Locked, options: &Options) -> Result<Again> {
     host::enough_tasks()?;
     let store = context.store()?;
@@ -112,7 +107,6 @@ fn input_refused(err: &Error) -> Error {
     all.caused_by(format!("{}: {}", err.reason(), err.what()))
 }
 
-/// What `admit rebuild` was asked for.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     pub rounds: usize,

@@ -34,7 +34,6 @@ pub fn or_full(err: Error, sandbox: &Sandbox, need: u64) -> Error {
         .caused_by(err.causes().join("\n"))
 }
 
-/// Where the work directory is.
 pub struct Chosen {
     pub space: Space,
     /// `memory` or `disk`.

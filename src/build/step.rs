@@ -30,7 +30,6 @@ pub struct Steps<'a> {
     wall: Duration,
     provider: &'a Name,
     progress: &'a dyn Progress,
-    /// What ran, in order.
     pub commands: Vec<Vec<String>>,
 }
 

@@ -40,7 +40,6 @@ const INTERPRETERS: [&str; 2] = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-a
 /// Inodes of the work directory in memory: Case has 16,500 files twice (cache and hard links share theirs).
 const INODES: u64 = 400_000;
 
-/// Where things are inside.
 #[derive(Clone, Debug)]
 pub struct WorkDir {
     /// The directory itself: one file system.
@@ -54,7 +53,6 @@ pub struct WorkDir {
 impl WorkDir {
     /// Names below it that are admit's own.
     pub const HOME: &'static str = ".admit/home";
-    /// Programs that admit makes for steps.
     pub const BIN: &'static str = ".admit/bin";
     /// `TMPDIR` of the build.
     pub const TMP: &'static str = ".admit/tmp";
@@ -112,7 +110,6 @@ impl WorkDir {
     }
 }
 
-/// Where the work directory's bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Space {
     /// In memory, with this capacity in bytes.

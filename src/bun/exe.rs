@@ -29,7 +29,6 @@ pub struct Executable<'a> {
     pub bytes: &'a [u8],
     /// Where the graph's length word is in the file; the payload follows it.
     pub graph_at: usize,
-    /// Where the runtime's word is in the file.
     pub word_at: usize,
     pub graph: Graph<'a>,
 }

@@ -10,7 +10,6 @@
 use super::elf::{Elf, bad, span, u32_at, u64_at};
 use crate::error::{Error, Result};
 
-/// Name of the section that holds the graph.
 pub const SECTION: &str = ".bun";
 
 /// Where a plain Bun has its word: the start of its empty `.bun` section. Errors: the word is not 0, so a graph is
@@ -56,7 +55,6 @@ const MODULE_INFO_STRINGS: u32 = 1 << 9;
 /// Flag (1.4): the place of the module link table follows, then a counted list of module indices.
 const MODULE_LINKS: u32 = 1 << 11;
 
-/// A run of bytes in the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Region<'a> {
     /// First byte, counted from the payload's first byte.
@@ -120,7 +118,6 @@ impl<'a> Module<'a> {
 pub struct Graph<'a> {
     /// The whole payload, offsets and trailer included.
     pub payload: &'a [u8],
-    /// Modules in the graph's order.
     pub modules: Vec<Module<'a>>,
     pub entry: u32,
     /// Arguments compiled in (`compile_exec_argv`), as one string; empty if none.
@@ -128,7 +125,6 @@ pub struct Graph<'a> {
     pub flags: u32,
     /// Bytes of the payload that no region, terminator or zero padding explains.
     pub unexplained: u64,
-    /// Where they are.
     pub gaps: Vec<Gap>,
 }
 

@@ -31,7 +31,6 @@ const E_MACHINE: usize = 0x12;
 /// Bytes of a difference that are shown.
 const WINDOW: usize = 16;
 
-/// How the graph was put in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
@@ -162,7 +161,6 @@ struct Prediction<'a, 'b> {
     head: usize,
     /// First address after everything loaded, on a page.
     address: u64,
-    /// Section headers in the base.
     table: std::ops::Range<usize>,
     /// Index of `.bun`.
     section: usize,

@@ -24,7 +24,6 @@ pub struct Inspection {
     pub content: Content,
 }
 
-/// What kind of executable it is.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "format", rename_all = "lowercase")]
 pub enum Content {
@@ -33,16 +32,13 @@ pub enum Content {
     Native(Native),
 }
 
-/// What is in a compiled Bun executable.
 #[derive(Clone, Debug, Serialize)]
 pub struct Compiled {
-    /// Which Bun runs the graph.
     pub runtime: RuntimeFacts,
     pub graph: GraphFacts,
     pub modules: Vec<ModuleFacts>,
 }
 
-/// Which Bun runs the graph.
 #[derive(Clone, Debug, Serialize)]
 pub struct RuntimeFacts {
     /// The version that the file calls itself; not a proof.
@@ -55,7 +51,6 @@ pub struct RuntimeFacts {
     pub mismatches: Vec<NotThis>,
 }
 
-/// Why an executable does not have one known Bun inside.
 #[derive(Clone, Debug, Serialize)]
 pub struct NotThis {
     pub bun: String,
@@ -63,7 +58,6 @@ pub struct NotThis {
     pub mismatch: Mismatch,
 }
 
-/// The module graph as a whole.
 #[derive(Clone, Debug, Serialize)]
 pub struct GraphFacts {
     /// First byte of the payload in the file.
@@ -72,14 +66,12 @@ pub struct GraphFacts {
     pub size: u64,
     /// Bytes that nothing accounts for.
     pub unexplained: u64,
-    /// Where they are.
     pub gaps: Vec<Gap>,
     pub flags: u32,
     /// `bunfig.toml` in the working directory is loaded, and with it any code that it preloads.
     pub autoload_bunfig: bool,
     /// `.env` files in the working directory are loaded.
     pub autoload_dotenv: bool,
-    /// The module that starts.
     pub entry: String,
     pub exec_argv: String,
 }
@@ -89,13 +81,11 @@ pub struct ModuleFacts {
     pub name: String,
     /// 0 binary, 1 Latin-1, 2 UTF-16LE.
     pub encoding: u8,
-    /// Bun's number of the loader.
     pub loader: u8,
     /// 0 none, 1 ES module, 2 CommonJS.
     pub format: u8,
     /// 1 if it is listed in `Bun.embeddedFiles`.
     pub side: u8,
-    /// The regions that are not empty.
     pub regions: Vec<RegionFacts>,
 }
 

@@ -21,7 +21,6 @@ use super::tree::{File, Tree, TreeEntry, Unpacked, below};
 use crate::record::lockfile::Linker;
 use crate::record::words;
 
-/// One thing that is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Difference {
     pub what: What,
@@ -29,12 +28,10 @@ pub struct Difference {
     pub path: String,
     /// What should be there, in words.
     pub expected: String,
-    /// What is there, in words.
     pub found: String,
 }
 
 words! {
-    /// The kinds of [`Difference`].
     pub enum What {
         /// Nothing of a package is there.
         MissingPackage = "missing package",
@@ -59,13 +56,11 @@ impl std::fmt::Display for Difference {
     }
 }
 
-/// What one path must hold.
 enum Want<'a> {
     File {
         file: &'a File,
         role: Role,
     },
-    /// One of these targets.
     Link(BTreeSet<String>),
     /// Nothing, with which Bun marks a package that it patched.
     Mark,

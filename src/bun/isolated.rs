@@ -26,7 +26,6 @@ pub(super) struct Isolated<'a> {
     pub(super) places: Places<'a>,
     /// Links that must be there, with the targets that each may have.
     pub(super) links: BTreeMap<String, BTreeSet<String>>,
-    /// Files that a command leads to.
     pub(super) commands: BTreeSet<String>,
 }
 
@@ -104,14 +103,12 @@ fn same_name<'b, 'a: 'b>(one: &'b Unpacked<'a>) -> impl Fn(&&Unpacked<'a>) -> bo
 }
 
 impl Isolated<'_> {
-    /// Takes a link as it is.
     fn found(&mut self, tree: &Tree, link: &str) {
         if let Some(TreeEntry::Link(text)) = tree.get(link) {
             self.links.entry(link.to_owned()).or_default().insert(text.clone());
         }
     }
 
-    /// A link to a directory of the source.
     fn source_link(&mut self, tree: &Tree, link: &str, path: &str) {
         match target(tree, link).as_deref() == Some(path) {
             true => self.found(tree, link),
@@ -122,7 +119,6 @@ impl Isolated<'_> {
         }
     }
 
-    /// The links to one copy of each.
     fn spare(&mut self, lock: &BunLock, tree: &Tree) {
         let start = format!("{ENTRIES}node_modules/");
         let links = tree.range(start.clone()..).map(|(path, _)| path);

@@ -58,7 +58,6 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Checks size and encoding.
     pub(super) fn new(bytes: &'a [u8], place: &'a str) -> Result<Self> {
         if bytes.len() > MAX_BYTES {
             return Err(Error::new(Reason::BadRecord, "the file is too large")
@@ -148,7 +147,6 @@ impl<'a> Source<'a> {
         list.elements.iter().map(|v| self.text(v, what).map(str::to_owned)).collect()
     }
 
-    /// `value` as a small whole number.
     pub(super) fn number(&self, value: &Value<'a>, what: &str) -> Result<u32> {
         value
             .as_number_lit()
@@ -170,7 +168,6 @@ pub(super) fn props<'v, 'a>(
     })
 }
 
-/// Offsets of the first byte of each line.
 fn line_starts(text: &[u8]) -> Vec<usize> {
     let breaks = text.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(at, _)| at + 1);
     std::iter::once(0).chain(breaks).collect()

@@ -5,7 +5,6 @@ use super::lockfile::BunLock;
 use super::tree::{File, TreeEntry, Unpacked};
 use crate::record::lockfile::Linker;
 
-/// A `bun.lock` of one root with these rows.
 pub fn lock(root: &str, packages: &str) -> BunLock {
     let text = format!(
         r#"{{"lockfileVersion": 1, "workspaces": {{"": {root}}}, "packages": {{{packages}}}}}"#

@@ -42,7 +42,6 @@ pub struct BunLock {
 pub struct Workspace {
     /// Its package name; a root may have none.
     pub name: Option<String>,
-    /// Its own commands.
     pub bin: Bin,
     pub needs: Needs,
 }
@@ -94,7 +93,6 @@ impl BunLock {
         Ok(lock)
     }
 
-    /// What errors call this file.
     pub fn place(&self) -> &str {
         &self.place
     }
@@ -149,9 +147,6 @@ impl BunLock {
     }
 
     /// Every package that is fetched, of all platforms, sorted by key: what our own lock records.
-    ///
-    /// # Errors
-    /// Those of [`BunLock::require_strong`].
     pub fn locked_packages(&self, accepted: &BTreeMap<String, Sri>) -> Result<Vec<LockedPackage>> {
         let required = self.require_strong(self.packages.values(), accepted)?;
         let locked = required.into_iter().map(|one| LockedPackage {

@@ -34,7 +34,6 @@ pub fn for_install(text: &str) -> String {
     jsonc::without(text, &["scripts", "trustedDependencies"])
 }
 
-/// The same of a `bun.lock`.
 pub fn lock_for_install(text: &str) -> String {
     jsonc::without(text, &["trustedDependencies"])
 }

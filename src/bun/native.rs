@@ -73,7 +73,6 @@ pub fn read(bytes: &[u8]) -> Result<Native> {
     Ok(Native { machine, linkage, interpreter, needed })
 }
 
-/// In one line, for people.
 pub fn words(native: &Native) -> String {
     let mut out = format!("{}, {}", native.machine, native.linkage.as_str());
     if let Some(loader) = &native.interpreter {

@@ -14,7 +14,6 @@ use crate::record::ids::RelPath;
 /// The largest patch that is read, in bytes.
 pub const LARGEST: u64 = 16 << 20;
 
-/// What a patch changes, file by file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Patch {
     place: String,
@@ -27,7 +26,6 @@ struct Change {
     from: Option<String>,
     /// The file after; `None`: it is removed.
     to: Option<String>,
-    /// Its mode after, where the patch sets one.
     executable: Option<bool>,
     hunks: Vec<Hunk>,
 }
@@ -143,7 +141,6 @@ impl Patch {
         Ok(patch)
     }
 
-    /// Whether `path` is needed to apply it.
     pub fn reads(&self, path: &str) -> bool {
         self.changes.iter().any(|change| change.from.as_deref() == Some(path))
     }

@@ -12,7 +12,6 @@ use super::lockfile::{BunLock, Needs, SourceKind};
 use super::names::split_key;
 use super::tree::{Tree, Unpacked, below};
 
-/// The directories of the installed packages.
 #[derive(Debug, Default)]
 pub(super) struct Places<'a> {
     /// Directory (from the source's root) to package.
@@ -165,7 +164,6 @@ mod tests {
             "z": ["z@1.0.0", "", {"dependencies": {"x": "1"}}, ""],
             "z/x": ["x@1.0.0", "", {"bin": "x.js"}, ""]}}"#;
 
-    /// Differences of a tree given as paths below `node_modules`.
     fn differences(os: &str, tree: &[(&str, &str)]) -> Vec<String> {
         let tree: Vec<_> =
             tree.iter().map(|(path, what)| (format!("node_modules/{path}"), *what)).collect();

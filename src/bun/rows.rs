@@ -32,7 +32,6 @@ impl Needs {
     }
 }
 
-/// One row of `packages`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Package {
     /// The install path: `a`, or `a/b` for a `b` that only `a` sees. A scope and its name count as one part.
@@ -104,7 +103,6 @@ pub enum SourceKind {
         reference: String,
     },
     Git,
-    /// A tarball at a URL or path.
     Tarball,
     File,
     Link,
@@ -114,7 +112,6 @@ pub enum SourceKind {
 }
 
 impl SourceKind {
-    /// The word for messages and records.
     pub fn as_str(&self) -> &'static str {
         match self {
             SourceKind::Npm => "npm",
@@ -129,7 +126,6 @@ impl SourceKind {
     }
 }
 
-/// The programs of a package.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Bin {
     #[default]

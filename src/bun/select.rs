@@ -10,10 +10,8 @@ use super::lockfile::{BunLock, Needs, Package, SourceKind};
 use super::names::split_key;
 use crate::error::{Error, Reason, Result};
 
-/// The packages of one platform, by key.
 #[derive(Clone, Debug, Default)]
 pub struct Selection<'a> {
-    /// Every selected row by key.
     pub packages: BTreeMap<&'a str, &'a Package>,
     /// Every resolved need: the one who needs (`""` is the root), the name it asks for, the key it gets.
     pub edges: BTreeSet<(&'a str, &'a str, &'a str)>,

@@ -6,7 +6,6 @@ use blake3::Hash;
 
 use super::lockfile::Package;
 
-/// One file of an unpacked package.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
     pub path: String,
@@ -28,7 +27,6 @@ pub struct Unpacked<'a> {
     pub links: &'a [(String, String)],
 }
 
-/// What stands at one path of the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TreeEntry {
     File {

@@ -10,7 +10,6 @@ const SECRET: [u64; 5] = [
     0x1d8e_4e27_c47d_124f,
 ];
 
-/// One hash of one text.
 pub(super) fn wyhash(data: &[u8]) -> u64 {
     let mut seed = 0;
     let blocks = data.chunks_exact(32);

@@ -43,7 +43,6 @@ pub struct HttpRequest<'a> {
 }
 
 impl<'a> HttpRequest<'a> {
-    /// A plain GET of at most `max_bytes`.
     pub fn get(url: &'a str, max_bytes: u64) -> Self {
         Self {
             url,
@@ -164,7 +163,6 @@ impl Client {
         }
     }
 
-    /// [`Client::fetch`] into memory.
     pub fn fetch_bytes(&self, request: &HttpRequest<'_>) -> Result<Vec<u8>> {
         self.fetch(request, || Ok(Vec::new()), &|_, _| {})
     }

@@ -20,7 +20,6 @@ use super::fault::{Fault, cut_off, host, refused, stalled, too_large, too_long, 
 use crate::error::{Error, Result};
 use crate::host::Progress;
 
-/// What goes with a request.
 #[derive(Clone, Copy)]
 pub enum Sent<'a> {
     Nothing,
@@ -40,7 +39,6 @@ pub struct Exchange<'a> {
     pub max_bytes: u64,
     /// Whether it may be tried again: not where the first try, though its answer was lost, may have changed something.
     pub again: bool,
-    /// Told of further attempts.
     pub progress: &'a dyn Progress,
 }
 
@@ -58,7 +56,6 @@ impl HttpResponse {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Every header line of a name.
     pub fn headers<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
     }

@@ -23,14 +23,12 @@ use crate::error::{Error, Reason, Result};
 /// Where the configuration may stand. Only files that exist are read.
 #[derive(Clone, Debug, Default)]
 pub struct Sources<'a> {
-    /// A registry given on the command line.
     pub flag: Option<&'a str>,
     pub env: BTreeMap<String, String>,
     /// The user's home directory, for `~/.npmrc`.
     pub home: Option<PathBuf>,
 }
 
-/// The settings that admit uses, merged.
 #[derive(Clone, Debug)]
 pub struct NpmConfig {
     registry: Url,

@@ -20,7 +20,6 @@ use crate::store::sink::Sink;
 /// Largest tarball taken, in bytes. The largest package seen in a provider's lock has 40 MB.
 pub(super) const PACKAGE_BYTES: u64 = 512 << 20;
 
-/// What an honest archive stays below.
 #[derive(Clone, Copy, Debug)]
 pub struct ArchiveLimits {
     pub entries: u64,
@@ -43,7 +42,6 @@ impl Default for ArchiveLimits {
     }
 }
 
-/// How the first path component is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Top<'a> {
     /// Any name; Bun strips whatever an npm tarball has there.

@@ -45,7 +45,6 @@ fn parts(package: &Package) -> Result<[&str; 4]> {
 }
 
 impl Fetcher<'_> {
-    /// Brings the tarball into the store.
     pub(super) fn github(
         &self,
         package: &Package,

@@ -23,12 +23,10 @@ use crate::store::StoredFile;
 /// A source's own lock is read up to this size.
 const LOCK_BYTES: u64 = 64 << 20;
 
-/// The verified inputs of one build.
 #[derive(Debug)]
 pub struct Inputs {
     pub source: Source,
     pub bun: StoredFile,
-    /// The source's own lock.
     pub bun_lock: BunLock,
     /// Every package of the source's lock, for all platforms, sorted by key.
     pub packages: Vec<LockedPackage>,
@@ -40,7 +38,6 @@ pub struct Inputs {
     pub local: Vec<Local>,
     /// What the plan declares as downloads, in its order.
     pub downloads: Vec<StoredFile>,
-    /// Patches by the key of the package.
     pub patches: BTreeMap<String, Patch>,
 }
 
@@ -280,7 +277,6 @@ fn is_address(resolution: &str) -> bool {
     ["https://", "http://"].iter().any(|scheme| resolution.starts_with(scheme))
 }
 
-/// The source's own lock, from the verified tree.
 fn read_lock(source: &Source, path: &RelPath) -> Result<BunLock> {
     let path = path.as_str();
     let missing = |err: std::io::Error| {

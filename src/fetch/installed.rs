@@ -61,16 +61,12 @@ pub struct Seeded {
 pub struct Local {
     pub package: Package,
     pub files: Vec<File>,
-    /// Symbolic links with their targets.
     pub links: Vec<(String, String)>,
 }
 
 impl Seeded {
     /// The files of each of `packages`, and of those that lie in the source; a package that was not seeded has none, and
     /// then counts as missing.
-    ///
-    /// # Errors
-    /// Those of [`cache::entry`].
     pub fn unpacked<'a>(&'a self, packages: &[Required<'a>]) -> Result<Vec<Unpacked<'a>>> {
         let one = |required: &Required<'a>| {
             let entry = cache::entry(required.package)?;

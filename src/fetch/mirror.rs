@@ -48,7 +48,6 @@ impl Mirrors {
         })
     }
 
-    /// The address to use for `url`.
     pub fn apply(&self, url: &str) -> String {
         self.rewrite(url).unwrap_or_else(|| url.to_owned())
     }

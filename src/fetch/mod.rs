@@ -40,7 +40,6 @@ pub struct Fetcher<'a> {
     pub store: &'a Store,
     /// The way to the network.
     pub client: &'a Client,
-    /// Where packages come from.
     pub npm: &'a NpmConfig,
     pub mirrors: &'a Mirrors,
     /// GNU gzip on this host, if there is one; makes a GitHub tarball from a git mirror.

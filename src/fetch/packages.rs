@@ -156,9 +156,6 @@ impl Fetcher<'_> {
     }
 
     /// A package's file as it is now, by SHA-512.
-    ///
-    /// # Errors
-    /// Those of a download.
     pub(super) fn as_it_is(&self, package: &Package) -> Result<StoredFile> {
         self.progress.stage("fetch", &format!("{} {}", package.name, package.resolution));
         let on_bytes = |done: u64, of: Option<u64>| self.progress.bytes(done, of);

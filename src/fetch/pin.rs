@@ -23,9 +23,6 @@ const METADATA_VALUES: usize = 1_500_000;
 
 impl Fetcher<'_> {
     /// Bun `version` for each of `platforms`.
-    ///
-    /// # Errors
-    /// Those of [`Fetcher::pin_bun`].
     pub fn toolchain(&self, version: &str, platforms: &[Platform]) -> Result<BunToolchain> {
         let pin = |platform: &Platform| Ok((*platform, self.pin_bun(version, *platform)?));
         let platforms = platforms.iter().map(pin).collect::<Result<_>>()?;

@@ -36,7 +36,6 @@ pub(super) struct Submodule {
 }
 
 impl Submodule {
-    /// Whether files with this tree are those of its commit.
     pub(super) fn is(&self, tree: Oid) -> bool {
         let Some(raw) = &self.raw else {
             return tree == Oid::of(ObjectKind::Tree, &write::tree(Vec::new()));
@@ -134,7 +133,6 @@ impl Fetcher<'_> {
         Ok((inside, raw))
     }
 
-    /// Keeps what [`Fetcher::stored_submodules`] reads.
     pub(super) fn put_submodules(&self, nar: &Digest, all: &Submodules) -> Result<()> {
         if all.is_empty() {
             return Ok(());

@@ -46,7 +46,6 @@ impl Fetcher<'_> {
     }
 }
 
-/// Takes the program alone.
 struct ProgramSink<'a> {
     store: &'a Store,
     want: &'a Digest,

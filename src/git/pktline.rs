@@ -9,7 +9,6 @@ pub(crate) fn line(text: &str) -> Vec<u8> {
     format!("{:04x}{text}\n", text.len() + 5).into_bytes()
 }
 
-/// What a pkt-line's four digits announce.
 enum Packet {
     /// `0000`, `0001`, `0002`: an end of some kind.
     Mark,
@@ -82,7 +81,6 @@ impl Demux {
         Self { version2, held: Vec::new(), in_pack: false, ended: false }
     }
 
-    /// Whether the pack came, and its end.
     pub(crate) fn complete(&self) -> bool {
         self.in_pack && self.ended && self.held.is_empty()
     }

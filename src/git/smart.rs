@@ -86,7 +86,6 @@ pub fn head(client: &Client, url: &str, progress: &dyn Progress) -> Result<Commi
         .ok_or_else(|| Error::new(Reason::RevNotInRemote, "the remote has no commits").at(url))
 }
 
-/// What the server said of itself.
 #[derive(Debug, Default)]
 struct Server {
     version2: bool,
@@ -300,7 +299,6 @@ impl Remote<'_> {
     }
 }
 
-/// Head of a version 2 command.
 fn command(name: &str, server: &Server) -> Vec<u8> {
     let mut body = line(&format!("command={name}"));
     body.extend(line(AGENT));

@@ -69,7 +69,6 @@ impl ObjectSet {
 /// Git's mode of a directory.
 pub const TREE: &str = "40000";
 
-/// The tree object of entries with mode, name and id.
 pub fn tree<'a>(entries: impl IntoIterator<Item = (&'a str, Vec<u8>, Oid)>) -> Vec<u8> {
     // Git sorts a directory as if its name ended in a slash.
     let key = |mode: &str, name: &[u8]| [name, if mode == TREE { b"/" } else { b"" }].concat();

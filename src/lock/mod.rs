@@ -77,7 +77,6 @@ impl Locked {
         Ok(Self { digest: lock.digest(), lock, plan, place })
     }
 
-    /// The output that the lock names for this platform.
     pub fn output(&self) -> Option<&Output> {
         self.lock.outputs.get(&self.plan.platform)
     }

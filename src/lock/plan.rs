@@ -16,7 +16,6 @@ use crate::record::lockfile::{
 /// constant, so that the plan needs nothing from the network.
 pub const SOURCE_DATE_EPOCH: i64 = 315_532_800;
 
-/// Everything of a lock that decides what a build gives.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Plan {
     /// Always 1: part of the digest of every build on record. How admit itself builds is told by its builder digest.
@@ -34,11 +33,9 @@ pub struct Plan {
     /// What was published, and what of it is proven.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub package: Option<(PublishedForm, PublishedFile)>,
-    /// The source's own lock.
     pub lockfile: RelPath,
     /// The directory inside the sandbox; absent where the lock leaves it open.
     pub path: Option<AbsPath>,
-    /// Commands after the install.
     pub steps: Vec<Vec<String>>,
     /// Variables on top of the closed list.
     pub env: BTreeMap<String, String>,

@@ -18,7 +18,6 @@ const TEXTS: u64 = 40 << 20;
 
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// Every file, from the source's root.
     pub files: BTreeSet<String>,
     /// Manifests, locks and scripts.
     pub texts: BTreeMap<String, Vec<u8>>,

@@ -12,14 +12,12 @@ use crate::record;
 use crate::record::ids::Name;
 use crate::record::lockfile::Lockfile;
 
-/// What a lock is made from.
 #[derive(Debug)]
 pub enum Basis {
     /// What its last build here resolved.
     Build,
     /// A published package with the program in it.
     Package(Box<WantedPackage>),
-    /// What its source says, and flags.
     Source(Box<Ask>),
 }
 
@@ -28,7 +26,6 @@ pub enum Basis {
 pub struct Written {
     pub made: Made,
     pub place: PathBuf,
-    /// Whether there was none before.
     pub new: bool,
 }
 

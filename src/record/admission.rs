@@ -434,9 +434,6 @@ pub fn is_header_name(name: &str) -> bool {
 }
 
 /// Whether a request may carry the header beside those that admit writes.
-///
-/// # Errors
-/// Why not.
 pub fn check_header(name: &str, value: &str) -> Result<(), String> {
     let shown = name.escape_debug();
     if !is_header_name(name) {

@@ -16,7 +16,6 @@ pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 /// Its bytes.
 pub const NOTHING: &[u8] = b"{}";
 
-/// What something is, by media type, digest and size.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
@@ -58,7 +57,6 @@ pub struct Manifest {
     pub config: Descriptor,
     #[serde(default)]
     pub layers: Vec<Descriptor>,
-    /// The manifest that this one is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

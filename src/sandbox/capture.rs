@@ -37,7 +37,6 @@ impl Captured {
         String::from_utf8_lossy(&self.kept).into_owned()
     }
 
-    /// Whether bytes are missing from `kept`.
     pub fn truncated(&self) -> bool {
         self.total > self.kept.len() as u64
     }
@@ -150,7 +149,6 @@ impl Drain {
         Ok(Self { shared, thread: Some(thread), stop })
     }
 
-    /// When the last byte came.
     pub fn last(&self) -> Instant {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner).last
     }

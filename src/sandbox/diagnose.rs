@@ -12,9 +12,6 @@ use crate::error::{Error, Result};
 use crate::stop;
 
 /// Tries each namespace in a process of its own: its name in `/proc/<pid>/ns`, and why it cannot be made.
-///
-/// # Errors
-/// Those of starting the process that tries them.
 pub fn namespaces(launcher: &Launcher) -> Result<Vec<(&'static str, Option<Error>)>> {
     let tried = ask(launcher)?;
     let names = super::probes::NAMESPACES.into_iter();

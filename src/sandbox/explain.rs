@@ -12,7 +12,6 @@ use crate::host::ADDRESS_SPACE;
 /// The step in which namespaces are made.
 pub const NAMESPACES: &str = "new namespaces";
 
-/// One line about a failure.
 pub fn sentence(failure: &Failure) -> String {
     if failure.errno == 0 {
         return format!("{}: {}", failure.step, failure.call);
@@ -90,7 +89,6 @@ pub struct Bound {
     pub least: u64,
     /// The least with which a build was seen to work.
     pub build: u64,
-    /// What allows more.
     pub fix: &'static str,
 }
 
@@ -162,7 +160,6 @@ fn limit(failure: &Failure) -> Option<(String, &'static str)> {
     }
 }
 
-/// Reads a kernel setting.
 fn setting(name: &str) -> Option<String> {
     std::fs::read_to_string(format!("/proc/sys/{name}")).ok().map(|t| t.trim().to_owned())
 }

@@ -32,7 +32,6 @@ impl Failure {
         move |failed| Failure { errno: failed.errno, ..Failure::plain(step, failed.call) }
     }
 
-    /// A failure that is not a system call's.
     pub fn plain(step: impl Into<String>, what: impl Into<String>) -> Failure {
         Failure {
             step: step.into(),

@@ -31,7 +31,6 @@ pub fn standstill() -> Result<u32> {
     Err(Failure::plain(step, "a process did not stop within two seconds"))
 }
 
-/// A line of the process table.
 struct Process {
     pid: i32,
     parent: i32,

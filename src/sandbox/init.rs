@@ -108,7 +108,6 @@ fn try_each() -> Vec<Option<Failure>> {
     ALL.iter().map(|(_, flag, _)| attempt(*flag)).collect()
 }
 
-/// Makes the namespaces and starts init.
 fn prepare(control: &UnixStream, setup: &Setup) -> Result<()> {
     let step = |text: &str| Failure::of(text.to_owned());
     if setup.policy.has(Protection::ClosedDescriptors) {

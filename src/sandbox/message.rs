@@ -24,7 +24,6 @@ const MAX_FRAME: u32 = 64 << 20;
 /// Most descriptors that one message carries.
 const MAX_FDS: usize = 4;
 
-/// From admit to the sandbox.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToInit {
     Setup(Box<Setup>),
@@ -46,7 +45,6 @@ pub enum ToInit {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Setup {
     pub policy: Policy,
-    /// How the payload's ids are mapped.
     pub ids: super::policy::IdMap,
     /// A host file that the payload must not be able to read.
     pub secret: std::path::PathBuf,
@@ -60,7 +58,6 @@ pub struct Setup {
     pub host_port: u16,
 }
 
-/// The bare end of a command.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct End {
     /// Raw wait status of its first process.
@@ -71,7 +68,6 @@ pub struct End {
     pub max_rss_kib: u64,
 }
 
-/// From the sandbox to admit.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum FromInit {
     /// The namespaces exist; the id maps are admit's to write.
@@ -86,7 +82,6 @@ pub enum FromInit {
     /// A wall could not be built.
     Failed(Failure),
     Started,
-    /// The command could not be started.
     NotStarted(Failure),
     /// The command's first process ended and everything it left behind was killed and reaped.
     Exited(End),
@@ -96,7 +91,6 @@ pub enum FromInit {
     Tried(Vec<Option<Failure>>),
 }
 
-/// Sends one message with its descriptors.
 pub fn send<T: Serialize>(
     socket: &UnixStream,
     message: &T,

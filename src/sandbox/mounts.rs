@@ -22,7 +22,6 @@ use crate::record::ids::AbsPath;
 /// The device files that every program may expect; each is the host's own, mounted by itself.
 pub const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 
-/// What `build` leaves for later steps.
 pub struct Built {
     /// The verified copies, in the policy's order.
     pub verified: Vec<VerifiedCopy>,
@@ -138,7 +137,6 @@ fn is_dir(fd: BorrowedFd<'_>) -> sys::Result<bool> {
     Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory)
 }
 
-/// Mounts a copy of a host tree.
 fn bind(
     policy: &Policy,
     root: BorrowedFd<'_>,

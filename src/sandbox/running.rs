@@ -13,16 +13,13 @@ use super::spawn::Sandbox;
 use crate::error::{Error, Reason, Result};
 use crate::stop;
 
-/// Which clock ran out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clock {
-    /// The command's wall time.
     Wall,
     /// A clock of the caller's, who then called [`Running::terminate`].
     Caller,
 }
 
-/// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     Code(i32),
@@ -145,12 +142,10 @@ impl<'a> Running<'a> {
         self.drain.as_ref().map_or(self.begin, Drain::last)
     }
 
-    /// Standard output and error so far.
     pub fn output(&self) -> Option<[Captured; 2]> {
         self.drain.as_ref().map(Drain::so_far)
     }
 
-    /// Sends a signal to every process inside but init.
     pub fn signal(&self, signal: i32) -> Result<()> {
         self.tell(&ToInit::Signal(signal))
     }
@@ -206,7 +201,6 @@ impl<'a> Running<'a> {
         Ok(())
     }
 
-    /// Waits for the end and returns everything about the command.
     pub fn finish(mut self) -> Result<Finished> {
         let wait_status = match self.wait(None)? {
             Some(status) => status,

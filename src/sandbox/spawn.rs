@@ -295,12 +295,10 @@ fn pid_of(fd: &OwnedFd) -> Option<i32> {
 }
 
 impl Sandbox {
-    /// What was built and probed.
     pub fn facts(&self) -> &SandboxFacts {
         &self.facts
     }
 
-    /// The host ids of the payload.
     pub fn owner(&self) -> Owner {
         Owner { uid: self.facts.volatile.payload_uid, gid: self.facts.volatile.payload_gid }
     }

@@ -51,7 +51,6 @@ pub fn stdout_was_closed() -> bool {
     STDOUT_CLOSED.load(Ordering::Relaxed)
 }
 
-/// What every wrapper returns.
 pub type Result<T> = std::result::Result<T, Failed>;
 
 /// Names the call that a result came from; for the safe wrappers of rustix and std.
@@ -188,7 +187,6 @@ pub fn execve(path: &CStr, argv: &[CString], env: &[CString]) -> Failed {
     last(format!("execve({path:?}, {argv:?})"))
 }
 
-/// A child that ended.
 #[derive(Debug, Clone, Copy)]
 pub struct Reaped {
     pub pid: Pid,
@@ -395,7 +393,6 @@ pub struct Mapped {
 }
 
 impl Mapped {
-    /// Maps the whole file.
     pub fn new(file: &std::fs::File) -> io::Result<Self> {
         let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
         let (kind, fd) = (libc::MAP_PRIVATE, file.as_raw_fd());

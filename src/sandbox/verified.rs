@@ -60,7 +60,6 @@ pub fn verify(
     Ok(VerifiedCopy { inside: inside.to_string(), size, sha256: got.0, blake3: got.1 })
 }
 
-/// Copies and hashes in one pass.
 fn copy(from: &mut std::fs::File, to: &mut std::fs::File) -> sys::Result<(u64, (Digest, Digest))> {
     use sha2::Digest as _;
     let (mut sha, mut blake) = (sha2::Sha256::new(), blake3::Hasher::new());

@@ -24,7 +24,6 @@ struct Node {
     next_end: u32,
 }
 
-/// The automaton over a fixed set of patterns.
 pub(super) struct Automaton {
     nodes: Vec<Node>,
     /// The root's next states as a table, since nearly every byte of an innocent stream is looked up there.

@@ -27,7 +27,6 @@ macro_rules! rules {
     };
 }
 
-/// All rules, in the order of their names.
 pub const RULES: &[Rule] = rules! {
     "age_secret_key", r"\bAGE-SECRET-KEY-1[0-9A-Z]{50,}";
     "authorization_header", r#"(?i)\bauthorization["']?[ \t]*[:=][ \t]*["']?(?:bearer|basic)[ \t]+[A-Za-z0-9._~+/=-]{16,}"#;

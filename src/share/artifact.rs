@@ -17,7 +17,6 @@ use crate::record::report::BuildReport;
 use crate::record::statement::Statement;
 use crate::registry::manifest::{Descriptor, Manifest};
 
-/// The artifact type of a recorded build.
 pub const BUILD: &str = "application/vnd.admit.build.v1";
 const OUTPUT: &str = "application/octet-stream";
 const RECORD: &str = "application/vnd.admit.build-report.v1+json";
@@ -102,7 +101,6 @@ pub fn parts(manifest: &Manifest, place: &str) -> Result<Parts> {
     }
 }
 
-/// The manifest of a statement about a build.
 pub fn statement(envelope: &Envelope, line: &[u8], subject: &Descriptor) -> Manifest {
     let layer = Descriptor::of(ENVELOPE, line).titled("statement.intoto.jsonl");
     let mut manifest = Manifest::artifact(ENVELOPE, vec![layer]);

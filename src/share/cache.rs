@@ -21,12 +21,10 @@ use crate::record::signing::StatementKind;
 /// Longest time that one cache may take: what is built takes a minute or two.
 const WITHIN: Duration = Duration::from_secs(180);
 
-/// What a cache came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Pulled,
-    /// It has no such build.
     Absent,
     /// It could not be asked, or did not answer whole and in time.
     Away,
@@ -34,12 +32,10 @@ pub enum Outcome {
     Refused,
 }
 
-/// One cache that was asked.
 #[derive(Clone, Debug, Serialize)]
 pub struct Tried {
     pub from: String,
     pub outcome: Outcome,
-    /// Why nothing was taken from there.
     pub error: Option<serde_json::Value>,
     /// The same in words.
     #[serde(skip)]

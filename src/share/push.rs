@@ -21,7 +21,6 @@ use crate::registry::client::Repository;
 use crate::registry::manifest::{Descriptor, INDEX, Index, MANIFEST, NOTHING};
 use crate::verify;
 
-/// What was put there.
 #[derive(Clone, Debug, Serialize)]
 pub struct Pushed {
     pub provider: String,
@@ -31,7 +30,6 @@ pub struct Pushed {
     pub tags: Vec<String>,
     /// SHA-256 of the output: the address of its blob.
     pub output: Digest,
-    /// The tags of the statements.
     pub statements: Vec<String>,
     /// Bytes that were sent; what was there already was not.
     pub sent: u64,

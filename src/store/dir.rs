@@ -57,7 +57,6 @@ pub(super) fn kind_at(parent: BorrowedFd<'_>, name: &str) -> rustix::io::Result<
     }
 }
 
-/// A digest as one file name.
 pub(super) fn key_name(key: &Digest) -> String {
     format!("{}-{}", key.algorithm(), key.to_hex())
 }

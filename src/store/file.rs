@@ -33,7 +33,6 @@ impl StoredFile {
         &self.path
     }
 
-    /// The digest it is stored under.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
@@ -84,7 +83,6 @@ pub struct FileWriter {
 }
 
 impl Store {
-    /// Starts a file with the digests by `algorithms` alone.
     pub fn writer_with(&self, algorithms: &[Algorithm]) -> Result<FileWriter> {
         let session = self.session("a writer")?;
         let name = format!("file-{}", scratch::fresh_name());
@@ -105,7 +103,6 @@ impl Store {
         })
     }
 
-    /// Stores `bytes` under their digest by `algorithm`.
     pub fn put(&self, bytes: &[u8], algorithm: Algorithm) -> Result<StoredFile> {
         let mut writer = self.writer_with(&[algorithm])?;
         writer.append(bytes)?;
@@ -156,7 +153,6 @@ impl Store {
         path
     }
 
-    /// The directory that holds the file, if there is one.
     fn file_parent(&self, digest: &Digest) -> Result<Option<OwnedFd>> {
         let mut dir =
             self.top().try_clone_to_owned().map_err(|e| Error::io("open", self.path(), e))?;
@@ -364,7 +360,6 @@ impl Pending {
         Err(other_digest(expected, &found.map_or_else(String::new, ToString::to_string)))
     }
 
-    /// Puts the file into the store.
     pub fn publish(mut self) -> Result<StoredFile> {
         let path = self.writer.name_it(&self.file.digest)?;
         Ok(StoredFile { path, ..self.file })

@@ -14,15 +14,12 @@ use crate::error::{Error, Reason, Result};
 use crate::host::{make_private, rename_new};
 use crate::record::ids::Digest;
 
-/// The name of this layout below the root.
 const LAYOUT: &str = "v1";
-/// The directories of the layout.
 const AREAS: [&str; 7] = ["files", "trees", "records", "locks", "tmp", "kept", "quarantine"];
 
 /// The fix where the store cannot be written.
 const WRITABLE: &str = "name a directory that you can write with --store";
 
-/// One entry of the store, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry<'a> {
     File(&'a Digest),
@@ -106,7 +103,6 @@ impl Store {
         &self.inner.path
     }
 
-    /// A temporary directory inside the store.
     pub fn scratch(&self) -> Result<Scratch> {
         let (tmp, tmp_path) = self.work("a scratch directory", "tmp")?;
         let (kept, kept_path) = self.work("a scratch directory", "kept")?;
@@ -119,7 +115,6 @@ impl Store {
         OwnerLock::wait(&locks, &place, &key_name(key), on_wait).map(KeyLock)
     }
 
-    /// Moves an entry away under a new name.
     pub(super) fn quarantine(&self, entry: Entry<'_>) -> Result<PathBuf> {
         let (area, parts, digest) = match entry {
             Entry::File(digest) => ("files", parts(digest), digest),
@@ -152,7 +147,6 @@ impl Store {
         Ok(to)
     }
 
-    /// The directory of this layout.
     pub(super) fn top(&self) -> BorrowedFd<'_> {
         self.inner.top.as_fd()
     }
@@ -188,7 +182,6 @@ impl Store {
         Ok((dir, path))
     }
 
-    /// One of the layout's directories, with its path.
     pub(super) fn area(&self, name: &str) -> Result<(OwnedFd, PathBuf)> {
         let path = self.inner.path.join(name);
         let dir = open_dir(self.top(), name)

@@ -32,7 +32,6 @@ pub struct Nar {
     pub digest: Digest,
     /// Length of the archive in bytes.
     pub size: u64,
-    /// Number of regular files.
     pub files: u64,
 }
 
@@ -188,14 +187,12 @@ impl Walk {
     }
 }
 
-/// The refusal of a device, socket or named pipe.
 pub(super) fn special(kind: FileType, place: &Path) -> Error {
     Error::new(Reason::HostileArchive, "a tree may hold files, directories and symbolic links only")
         .at(place.display().to_string())
         .found(describe(kind))
 }
 
-/// What a file type is called in messages.
 pub(super) fn describe(kind: FileType) -> &'static str {
     match kind {
         FileType::RegularFile => "a regular file",

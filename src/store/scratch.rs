@@ -350,7 +350,6 @@ fn empty(dir: BorrowedFd<'_>, top: BorrowedFd<'_>, level: usize) -> rustix::io::
     Ok(moved)
 }
 
-/// The errno behind an error of [`names`].
 fn errno_of(error: &Error) -> Errno {
     std::error::Error::source(error)
         .and_then(|e| e.downcast_ref::<std::io::Error>())

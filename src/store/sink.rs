@@ -15,16 +15,10 @@ use crate::record::ids::RelPath;
 pub trait Sink {
     /// Takes one file. `mode` has permission bits only: those of the archive with `0644` added and without setuid,
     /// setgid, sticky and the write bits of group and others (umask 022). `data` ends after `size` bytes.
-    ///
-    /// # Errors
-    /// Whatever taking it fails with.
     fn file(&mut self, path: &RelPath, mode: u32, size: u64, data: &mut dyn Read) -> Result<()>;
 
     /// A name that was given before comes again: whether size, mode and content are those of the first time. `false`
     /// refuses the archive.
-    ///
-    /// # Errors
-    /// Whatever comparing fails with.
     fn again(&mut self, _: &RelPath, _: u32, _: u64, _: &mut dyn Read) -> Result<bool> {
         Ok(false)
     }

@@ -21,7 +21,6 @@ pub enum Sort {
     Record,
 }
 
-/// One entry of the store.
 #[derive(Clone, Debug)]
 pub struct Lying {
     pub sort: Sort,

@@ -61,7 +61,6 @@ pub struct TreeWriter {
 }
 
 impl Store {
-    /// Starts an empty tree.
     pub fn tree_writer(&self) -> Result<TreeWriter> {
         let session = self.session("a tree writer")?;
         let name = format!("tree-{}", scratch::fresh_name());
@@ -149,12 +148,10 @@ impl Store {
 }
 
 impl TreeWriter {
-    /// The directory to fill, as a capability.
     pub fn dir(&self) -> &cap_std::fs::Dir {
         &self.dir
     }
 
-    /// Its path, until the tree is finished.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -19,9 +19,7 @@ words! {
         Env = "env",
         Locale = "locale",
         Timezone = "timezone",
-        /// The mode mask of new files.
         Umask = "umask",
-        /// The processor to run on.
         Cpus = "cpus",
         Home = "home",
     }
@@ -36,10 +34,8 @@ impl FromStr for Variation {
     }
 }
 
-/// What this machine lets vary.
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
-    /// The processors that this process may run on.
     pub cpus: Vec<usize>,
     pub time_namespaces: bool,
 }

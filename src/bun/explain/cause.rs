@@ -40,9 +40,7 @@ fn pattern(text: &str) -> Regex {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Cause {
     Runtime(Pair<String>),
-    /// Other flags of the graph.
     Flags(Pair<u32>),
-    /// Other arguments compiled in.
     Arguments(Pair<String>),
     /// Built in another directory: an absolute path is a literal of the text.
     BuildPath {
@@ -67,7 +65,6 @@ pub enum Cause {
     Time(Pair<String>),
     /// Comments name the modules from another working directory.
     PathComment(Pair<String>),
-    /// The same things in another order.
     Order {
         /// `modules` or `text`.
         of: String,
@@ -76,7 +73,6 @@ pub enum Cause {
     ModuleSet(Pair<usize>),
     /// Only bytecode differs; Bun 1.3 does not reproduce it.
     BytecodeOnly,
-    /// Only source maps differ.
     SourcemapOnly,
     /// None of these: the text or the bytes differ.
     Content,
@@ -126,9 +122,7 @@ pub struct Blame {
     pub module: Option<String>,
     /// The file that the bundler took the text from, where a comment says so.
     pub source: Option<String>,
-    /// The lines in both modules.
     pub line: Option<Pair<usize>>,
-    /// How often it was seen.
     pub count: usize,
 }
 
@@ -144,7 +138,6 @@ impl Blame {
     }
 }
 
-/// Causes, each once.
 #[derive(Default)]
 pub(super) struct Blames(Vec<Blame>);
 

@@ -27,7 +27,6 @@ use crate::record::ids::Digest;
 /// How two files differ, and why, as far as they show it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
-    /// Whether they are equal byte for byte.
     pub same: bool,
     /// SHA-256 (`sha256:` and hex).
     pub sha256: Pair<String>,
@@ -40,14 +39,11 @@ pub struct Explanation {
     pub difference: Difference,
 }
 
-/// The differences, by what the files are.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "format", rename_all = "snake_case")]
 pub enum Difference {
     Same,
-    /// Both are compiled Bun executables.
     Bun(Box<BunDifference>),
-    /// Both are ELF files.
     Elf {
         /// Parts that differ, sections by name.
         sections: Vec<PartDifference>,
@@ -62,25 +58,18 @@ pub enum Difference {
     },
 }
 
-/// How two compiled Bun executables differ.
 #[derive(Clone, Debug, Serialize)]
 pub struct BunDifference {
     pub runtime: RuntimeDifference,
-    /// The graphs' flag words.
     pub flags: Pair<u32>,
-    /// The modules that start.
     pub entry: Pair<String>,
     pub argv: Pair<String>,
     pub modules: Pair<usize>,
     /// Bytes of the payloads that nothing accounts for.
     pub unexplained: Pair<u64>,
-    /// Modules of the first file that the second has not.
     pub only_a: Vec<String>,
-    /// Modules of the second file that the first has not.
     pub only_b: Vec<String>,
-    /// Whether modules that both have stand in another order.
     pub reordered: bool,
-    /// Modules that both have and that differ.
     pub differing: Vec<ModuleDifference>,
 }
 

@@ -14,7 +14,6 @@ use crate::record::ids::Digest;
 
 #[derive(Clone, Debug, Serialize)]
 pub struct ModuleDifference {
-    /// Its name in both files.
     pub name: Pair<String>,
     pub fields: Vec<FieldDifference>,
     /// Encoding, loader, format and side, where they differ.
@@ -24,13 +23,11 @@ pub struct ModuleDifference {
     pub hunks_total: usize,
 }
 
-/// How one region of a module differs.
 #[derive(Clone, Debug, Serialize)]
 pub struct FieldDifference {
     /// `contents`, `sourcemap`, `bytecode`, `module_info` or `origin`.
     pub field: &'static str,
     pub size: Pair<usize>,
-    /// SHA-256 of each.
     pub sha256: Pair<String>,
     /// First byte that differs; where the shorter one ends if that is all.
     pub first: usize,

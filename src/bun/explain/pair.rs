@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-/// The same thing of both files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Pair<T> {
     pub a: T,
@@ -16,7 +15,6 @@ impl<T> Pair<T> {
 }
 
 impl<T: PartialEq> Pair<T> {
-    /// Whether both are equal.
     pub fn same(&self) -> bool {
         self.a == self.b
     }

@@ -15,7 +15,6 @@ use crate::bun::inject::prove_runtime;
 /// A plain Bun that is known by its bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct KnownBun<'a> {
-    /// What to call it, such as a version.
     pub label: &'a str,
     pub bytes: &'a [u8],
 }

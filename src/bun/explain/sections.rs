@@ -13,7 +13,6 @@ const WINDOW: usize = 16;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PartDifference {
-    /// The section, or what else the part is.
     pub name: String,
     /// Sizes in bytes; 0 where a file has no such part.
     pub size: Pair<usize>,
@@ -25,7 +24,6 @@ pub struct PartDifference {
     pub bytes: Pair<String>,
 }
 
-/// The difference of one part, if there is any.
 pub(super) fn part(name: &str, a: &[u8], b: &[u8]) -> Option<PartDifference> {
     (a != b).then(|| difference(name, a, b))
 }

@@ -16,7 +16,6 @@ const BEFORE: usize = 80;
 const AFTER: usize = 160;
 /// Pieces that are shown of one hunk and side.
 const PIECES: usize = 4;
-/// One place where two texts differ.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Hunk {
     /// Line in each text, counted from 1.
@@ -25,7 +24,6 @@ pub struct Hunk {
     pub source: Option<String>,
     /// What only the first text has: lines or parts of long ones, cut around the difference.
     pub removed: Vec<String>,
-    /// What only the second text has.
     pub added: Vec<String>,
 }
 
@@ -39,7 +37,6 @@ impl Hunk {
     }
 }
 
-/// A hunk as byte ranges of both texts.
 pub(super) struct Span {
     pub(super) a: Range<usize>,
     pub(super) b: Range<usize>,
@@ -81,7 +78,6 @@ impl<'a> imara_diff::TokenSource for Pieces<'a> {
     }
 }
 
-/// Where `a` and `b` differ, in order.
 pub(super) fn spans(a: &[u8], b: &[u8]) -> Vec<Span> {
     let short = a.len().min(b.len());
     let prefix = first_difference(a, b).unwrap_or(short);
