@@ -287,7 +287,6 @@ struct Inner {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// The error as data, `admit.error/1`.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
             "schema": "admit.error/1",
@@ -315,6 +314,14 @@ impl Error {
                 source: None,
             }),
         }
+    }
+
+    /// A fault of admit's own, for `map_err`: `what` is no value although its text was made here.
+    pub fn internal<E>(what: &'static str) -> impl Fn(E) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        move |err| Self::new(Reason::Internal, what).caused_by(err)
     }
 
     /// A failed read or write: says what was done to which path. A full disk gets its own reason.
@@ -376,7 +383,6 @@ impl Error {
         self
     }
 
-    /// The lower-level failure behind this one.
     pub fn caused_by(mut self, err: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.inner.source = Some(err.into());
         self

@@ -114,7 +114,6 @@ impl Host {
         Ok(())
     }
 
-    /// A host with exactly this environment, for tests.
     pub fn with(env: impl IntoIterator<Item = (String, String)>, cwd: impl Into<PathBuf>) -> Self {
         Self { env: env.into_iter().map(|(k, v)| (k.into(), v.into())).collect(), cwd: cwd.into() }
     }
@@ -181,7 +180,6 @@ impl Host {
         self.xdg("XDG_STATE_HOME", ".local/state")
     }
 
-    /// The program `name` on this host's `PATH`.
     pub fn program(&self, name: &str) -> Option<PathBuf> {
         which::which_in(name, self.env.get(std::ffi::OsStr::new("PATH")), &self.cwd).ok()
     }
@@ -220,7 +218,6 @@ fn has_avx2() -> bool {
     false
 }
 
-/// The machine's name, as it calls itself.
 pub fn name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
@@ -451,7 +448,6 @@ fn or_looked_at(
     }
 }
 
-/// Sets the mode mask of new files.
 pub fn umask(mask: u32) {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
 }
@@ -570,7 +566,6 @@ impl Clock for FixedClock {
     }
 }
 
-/// Measures how long named parts of the work took.
 #[derive(Debug)]
 pub struct Timings {
     started: Instant,
@@ -635,6 +630,32 @@ pub(crate) mod tests {
         let mut child = install.spawn().unwrap();
         child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
         assert!(child.wait().unwrap().success(), "{}", path.as_ref().display());
+    }
+
+    /// What git prints in `dir`, as one author at one moment and with no configuration but the repository's own.
+    pub fn git(dir: &Path, args: &[&str]) -> String {
+        let who = ["AUTHOR", "COMMITTER"].into_iter().flat_map(|who| {
+            [("NAME", "admit"), ("EMAIL", "admit@localhost"), ("DATE", "1767225600 +0000")]
+                .map(|(key, value)| (format!("GIT_{who}_{key}"), value))
+        });
+        let mut command = std::process::Command::new("git");
+        command.current_dir(dir).args(args).env_clear().env("HOME", dir).envs(who);
+        let out = command.env("PATH", "/usr/local/bin:/usr/bin:/bin").output().unwrap();
+        assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    }
+
+    /// A `.tar.gz` of files: name, mode, content.
+    pub fn tar_gz(files: &[(&str, u32, &[u8])]) -> Vec<u8> {
+        let gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        let mut tar = tar::Builder::new(gz);
+        for (name, mode, bytes) in files {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(*mode);
+            tar.append_data(&mut header, name, *bytes).unwrap();
+        }
+        tar.into_inner().unwrap().finish().unwrap()
     }
 
     #[test]

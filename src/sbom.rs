@@ -87,15 +87,12 @@ pub struct Wanted {
 /// # Errors
 /// Those of the report, of the file to write and of [`parts::read`]; [`Reason::NotFound`] for what was not built here.
 pub fn make(context: &Context, wanted: &Wanted) -> Result<(Vec<u8>, Option<PathBuf>)> {
-    let given = match &wanted.report {
-        Some(file) => {
-            let bytes = files::read(&context.host.absolute(file), Links::Follow, MAX_REPORT)?;
-            let report: BuildReport = record::parse(&bytes)
-                .map_err(|err| bad_record(&file.display().to_string(), &err))?;
-            Some(report)
-        }
-        None => None,
-    };
+    let given = wanted.report.as_ref().map(|file| {
+        let bytes = files::read(&context.host.absolute(file), Links::Follow, MAX_REPORT)?;
+        record::parse::<BuildReport>(&bytes)
+            .map_err(|err| bad_record(&file.display().to_string(), &err))
+    });
+    let given = given.transpose()?;
     let spec = match (&wanted.spec, &given) {
         (Some(spec), _) => spec.clone(),
         (None, Some(report)) => Spec { provider: report.provider.clone(), rev: None },
@@ -125,7 +122,6 @@ pub fn make(context: &Context, wanted: &Wanted) -> Result<(Vec<u8>, Option<PathB
     Ok((bytes, out))
 }
 
-/// The bill of materials of what `parts` describe.
 fn bom(parts: &Parts) -> Value {
     let mut components = BTreeMap::from([(SOURCE.to_owned(), source(parts))]);
     components.extend(parts.bun.as_ref().map(|package| {
@@ -203,7 +199,6 @@ fn output_component(parts: &Parts) -> Component {
     }
 }
 
-/// The package that the output was taken from.
 fn published(parts: &Parts, file: &PublishedFile) -> Component {
     Component {
         kind: "application",
@@ -341,7 +336,6 @@ fn purl(package: &Package) -> String {
     }
 }
 
-/// The package URL of a source on GitHub.
 fn github_purl(url: &str, commit: &str) -> Option<String> {
     let (owner, repo) = url.strip_prefix("https://github.com/")?.split_once('/')?;
     let repo = repo.trim_end_matches('/').trim_end_matches(".git");

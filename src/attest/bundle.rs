@@ -38,9 +38,8 @@ pub fn with(old: &[u8], envelopes: &[Envelope], place: &str) -> Result<Vec<u8>> 
 /// # Errors
 /// Those of [`with`] and of a root's writers.
 pub fn keep(context: &Context, subject: &Digest, envelopes: &[Envelope]) -> Result<PathBuf> {
-    let path: RelPath = bundle_path(subject)
-        .parse()
-        .map_err(|err| Error::new(Reason::Internal, "the name of a bundle").caused_by(err))?;
+    let path: RelPath =
+        bundle_path(subject).parse().map_err(Error::internal("the name of a bundle"))?;
     context.write_root(|root| {
         let place = root.place(path.as_str());
         root.update(&path, |now| {

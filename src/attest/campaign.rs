@@ -11,7 +11,6 @@ use crate::record::evidence::RunStatus;
 use crate::record::ids::Digest;
 use crate::record::statement::{Statement, digest_set};
 
-/// The predicate type of a plan: admit's own.
 pub const CAMPAIGN_PLAN: &str = "urn:admit:predicate:campaign-plan:1";
 
 /// The statement that this plan was made: its subject is the plan's digest, its predicate the plan.
@@ -60,7 +59,6 @@ fn configuration(plan: &Digest, tasks: &Digest) -> Value {
 pub fn campaign_of(proof: &InclusionProof) -> Expected {
     let predicate = json!({ "configuration": configuration(&proof.plan, &proof.root_hash) });
     Expected {
-        statement: Statement::about("", &proof.record, TEST_RESULT, predicate),
         free: &[
             "/subject/0/name",
             "/predicate/result",
@@ -68,6 +66,6 @@ pub fn campaign_of(proof: &InclusionProof) -> Expected {
             "/predicate/warnedTests",
             "/predicate/failedTests",
         ],
-        listed: None,
+        ..Statement::about("", &proof.record, TEST_RESULT, predicate).into()
     }
 }

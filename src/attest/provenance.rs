@@ -16,7 +16,6 @@ use crate::record::purl;
 use crate::record::report::{BuildReport, Origin};
 use crate::record::statement::{Statement, digest_set};
 
-/// The predicate type of SLSA provenance.
 pub const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
 /// How `admit` builds: fetch by lock, install and compile in a sandbox without network. The number rises when the
 /// meaning of a parameter changes.
@@ -88,11 +87,7 @@ pub(super) fn without_packages(statement: &Statement, listed: &Digest) -> Statem
 
 /// The provenance of a recorded build as it must be, with or without the list of packages, whose digest the record has.
 pub fn expected(report: &BuildReport, lock: &Lockfile) -> Expected {
-    Expected {
-        statement: provenance(report, lock, &[]),
-        free: &[],
-        listed: report.packages_digest.clone(),
-    }
+    Expected { listed: report.packages_digest.clone(), ..provenance(report, lock, &[]).into() }
 }
 
 /// The Bun that the lock pins for the build's platform.

@@ -9,7 +9,6 @@ use crate::record::lockfile::Lockfile;
 use crate::record::report::BuildReport;
 use crate::record::statement::{Statement, digest_set};
 
-/// The predicate type of a rebuild: admit's own.
 pub const REBUILD: &str = "urn:admit:predicate:rebuild:1";
 
 /// The statement that the output of `report` was built again from this lock with the same outcome. The revision of admit's
@@ -21,10 +20,9 @@ pub fn rebuild(report: &BuildReport, lock: &Lockfile) -> Expected {
         "source": { "digest": { "gitCommit": report.pinned_commit } },
         "builder": { "digest": { "sha256": BUILDER }, "version": env!("CARGO_PKG_VERSION") },
     });
-    let subject = report.sha256.digest();
+    let (output, sha256) = (report.output.as_str(), report.sha256.digest());
     Expected {
-        statement: Statement::about(report.output.as_str(), subject, REBUILD, predicate),
         free: &["/predicate/builder"],
-        listed: None,
+        ..Statement::about(output, sha256, REBUILD, predicate).into()
     }
 }

@@ -27,16 +27,12 @@ pub fn own_commit() -> Option<&'static str> {
     option_env!("RELEASE_COMMIT").filter(|commit| !commit.is_empty())
 }
 
-/// What a release is told from.
 pub struct Release<'a> {
-    /// The archive's file name.
     pub name: &'a str,
     pub archive: &'a [u8],
     /// The same archive of another build.
     pub again: &'a [u8],
-    /// This program.
     pub own: &'a [u8],
-    /// The commit that this program was compiled with.
     pub commit: Option<&'a str>,
 }
 
@@ -87,7 +83,6 @@ pub fn release(found: &Release<'_>) -> Result<Statement> {
     Ok(Statement::about(found.name, &archive, PROVENANCE, predicate))
 }
 
-/// The program in the archive.
 fn program(archive: &[u8]) -> Result<Vec<u8>> {
     let bad = |what: &str| Error::new(Reason::HostileArchive, what.to_owned());
     let unreadable = |err: std::io::Error| bad("the archive cannot be read").caused_by(err);
@@ -113,19 +108,12 @@ fn program(archive: &[u8]) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flate2::{Compression, write::GzEncoder};
+    use crate::host::tests::tar_gz;
 
     const COMMIT: &str = "d26c0c4aefa1d9a6f8c2f6c8f4a2c7e9b1a3d5f7";
 
     fn packed(name: &str, program: &[u8]) -> Vec<u8> {
-        let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
-        for (name, bytes) in [("admit-1/README.md", &b"read me"[..]), (name, program)] {
-            let mut header = tar::Header::new_ustar();
-            header.set_size(bytes.len() as u64);
-            header.set_mode(0o755);
-            tar.append_data(&mut header, name, bytes).unwrap();
-        }
-        tar.into_inner().unwrap().finish().unwrap()
+        tar_gz(&[("admit-1/README.md", 0o755, b"read me"), (name, 0o755, program)])
     }
 
     fn ask(archive: &[u8], again: &[u8], own: &[u8], commit: Option<&str>) -> Result<Statement> {

@@ -7,7 +7,6 @@ use crate::record::evidence::{RunReport, RunStatus};
 use crate::record::ids::Digest;
 use crate::record::statement::{Statement, digest_set};
 
-/// The predicate type of test results.
 pub const TEST_RESULT: &str = "https://in-toto.io/attestation/test-result/v0.1";
 
 /// The result of the run with this report and id. Only a pass is `PASSED`: a rehearsal can never be one and is
@@ -48,23 +47,19 @@ pub fn test_result(id: &Digest, report: &RunReport) -> Statement {
 
 /// What the run was made with, as far as it is known by digest or name.
 fn configuration(report: &RunReport) -> Vec<Value> {
-    let mut out = Vec::new();
-    if let Some(digest) = &report.fixture_digest {
-        out.push(
-            json!({ "name": format!("fixture {}", report.fixture), "digest": digest_set(digest) }),
-        );
-    }
-    if let Some(digest) = &report.case_binary_sha256 {
-        out.push(json!({ "name": "binary", "digest": digest_set(digest) }));
-    }
-    if let Some(commit) = &report.case_source_pin {
-        out.push(json!({ "name": "source", "digest": { "gitCommit": commit } }));
-    }
-    if let (Some(provider), Some(model)) = (&report.case_model_provider, &report.case_model) {
-        out.push(json!({ "name": "model", "uri": format!("urn:admit:model:{provider}/{model}") }));
-    }
-    if let Some(digest) = &report.root.digest {
-        out.push(json!({ "name": "root", "digest": digest_set(digest) }));
-    }
-    out
+    let named = |name: &str, digest: &Option<Digest>| {
+        Some(json!({ "name": name, "digest": digest_set(digest.as_ref()?) }))
+    };
+    let commit = report.case_source_pin.as_ref();
+    let model = report.case_model_provider.as_ref().zip(report.case_model.as_ref());
+    let all = [
+        named(&format!("fixture {}", report.fixture), &report.fixture_digest),
+        named("binary", &report.case_binary_sha256),
+        commit.map(|commit| json!({ "name": "source", "digest": { "gitCommit": commit } })),
+        model.map(|(provider, model)| {
+            json!({ "name": "model", "uri": format!("urn:admit:model:{provider}/{model}") })
+        }),
+        named("root", &report.root.digest),
+    ];
+    all.into_iter().flatten().collect()
 }

@@ -10,7 +10,6 @@ use crate::record::lockfile::Lockfile;
 use crate::record::report::{BuildReport, Origin};
 use crate::record::statement::{Statement, digest_set};
 
-/// The predicate type of SLSA verification summaries.
 pub const SUMMARY: &str = "https://slsa.dev/verification_summary/v1";
 /// `admit verify`, as a verifier.
 pub const VERIFIER: &str = "urn:admit:verifier:verify:1";
@@ -48,14 +47,9 @@ pub fn summary(report: &BuildReport, lock: &Lockfile, now: &Timestamp) -> Expect
         "verifiedLevels": levels(report),
         "slsaVersion": "1.0",
     });
+    let (output, sha256) = (report.output.as_str(), report.sha256.digest());
     Expected {
-        statement: Statement::about(
-            report.output.as_str(),
-            report.sha256.digest(),
-            SUMMARY,
-            predicate,
-        ),
         free: &["/predicate/timeVerified", "/predicate/verifier/version"],
-        listed: None,
+        ..Statement::about(output, sha256, SUMMARY, predicate).into()
     }
 }

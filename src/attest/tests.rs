@@ -57,10 +57,16 @@ fn signed(statement: &Statement, by: &[u8]) -> Envelope {
 /// The answer for a bundle of these envelopes: names of signers, or the refusal.
 fn ask(envelopes: &[Envelope], demand: &Demand) -> Result<Vec<String>, Refused> {
     let lines: Vec<String> = envelopes.iter().map(Envelope::line).collect();
-    let now: Timestamp = NOW.parse().unwrap();
-    let expected = [Expected::from(statement())];
-    let held = check(Some(lines.join("\n").as_bytes()), &expected, demand, &now)?;
+    let held = held(Some(lines.join("\n").as_bytes()), statement(), demand)?;
     Ok(held.by.keys().map(ToString::to_string).collect())
+}
+
+fn held(
+    bundle: Option<&[u8]>,
+    expected: impl Into<Expected>,
+    demand: &Demand,
+) -> Result<Held, Refused> {
+    check(bundle, &[expected.into()], demand, &NOW.parse().unwrap())
 }
 
 #[track_caller]

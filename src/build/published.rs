@@ -106,7 +106,6 @@ pub struct Wanted {
     pub license: Option<String>,
     /// Stages that the licence allows.
     pub stages: Vec<u8>,
-    /// How it is run.
     pub run: Option<RunShape>,
 }
 
@@ -157,21 +156,20 @@ pub fn propose(
             "the package states the licence {stated:?}; nobody settled it (--license)"
         ));
     }
-    let internal = |what| move |err| Error::new(Reason::Internal, what).caused_by(err);
     let lock = Lockfile {
         schema: Lockfile::SCHEMA.to_string(),
         provider: provider.clone(),
         kind: ProviderKind::Package,
         source: Source {
             url: file.url(),
-            rev: file.pin().parse().map_err(internal("a package's pin"))?,
+            rev: file.pin().parse().map_err(Error::internal("a package's pin"))?,
             tree: None,
             nar_hash: None,
             without: Vec::new(),
         },
         toolchain: Toolchain { bun: bun.clone().unwrap_or_default() },
         dependencies: Dependencies {
-            lockfile: "package.json".parse().map_err(internal("a file's name"))?,
+            lockfile: "package.json".parse().map_err(Error::internal("a file's name"))?,
             packages: None,
             integrity: Default::default(),
         },

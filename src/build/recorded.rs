@@ -153,10 +153,7 @@ pub fn record(context: &Context, report: &BuildReport) -> Result<String> {
         .found("absent")
         .hint(format!("admit lock {} --update", report.provider)));
     }
-    let path: RelPath = report
-        .path()
-        .parse()
-        .map_err(|err| Error::new(Reason::Internal, "the name of a record").caused_by(err))?;
+    let path: RelPath = report.path().parse().map_err(Error::internal("the name of a record"))?;
     let mut report = report.clone();
     report.source_admission_status = SourceAdmission::Admitted;
     // A record that says the same is left as it is: recording twice, or two at once, changes nothing.

@@ -74,7 +74,7 @@ pub fn build(
         Some(path) => path.clone(),
         None => format!("/tmp/admit-build-{}", std::process::id())
             .parse()
-            .map_err(|err| Error::new(Reason::Internal, "a build path").caused_by(err))?,
+            .map_err(Error::internal("a build path"))?,
     };
     let work = WorkDir::new(&locked.plan, &open)?;
     // What a sandbox's start leaves when it is killed goes with the store's scratch.

@@ -15,11 +15,7 @@ use crate::store::{Hashes, StoredTree};
 /// One tracked thing of the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Entry {
-    File {
-        digest: Digest,
-        executable: bool,
-    },
-    /// A symbolic link with its target.
+    File { digest: Digest, executable: bool },
     Link(PathBuf),
 }
 

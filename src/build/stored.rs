@@ -15,7 +15,6 @@ pub const BUILDER: &str = env!("BUILD_RULES_SHA256");
 
 const AREA: &str = "builds";
 
-/// The place of a plan's build.
 pub struct Stored<'a> {
     store: &'a Store,
     /// Also names the lock under which one process builds and the others wait.
@@ -41,7 +40,6 @@ impl<'a> Stored<'a> {
         record::parse(&bytes).map(Some).map_err(|err| bad_record("the store's build record", &err))
     }
 
-    /// Every package of that build's source.
     pub fn packages(&self) -> Result<Option<Vec<LockedPackage>>> {
         let Some(bytes) = self.store.record_get(AREA, &self.key, "packages.json")? else {
             return Ok(None);
@@ -72,18 +70,15 @@ impl<'a> Stored<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::recorded::tests::{good, locked};
     use super::*;
 
     #[test]
     fn a_build_by_another_revision_of_admit_is_not_served() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let mut lock: record::lockfile::Lockfile =
-            record::parse(include_bytes!("../../lockfiles/understudy.lock.json")).unwrap();
-        lock.outputs.clear();
-        let locked = Locked::new(lock, "lock".into()).unwrap();
-        let report: BuildReport =
-            record::parse(include_bytes!("../../fixtures/fuzz/report/understudy.json")).unwrap();
+        let (mut locked, report) = (locked(), good());
+        locked.lock.outputs.clear();
         Stored::by("another", &store, &locked).put(&report, Some(&[])).unwrap();
         assert_eq!(Stored::of(&store, &locked).report().unwrap(), None);
         assert_eq!(Stored::of(&store, &locked).packages().unwrap(), None);

@@ -22,7 +22,6 @@ pub struct NetConfig {
     /// PEM files with further CA certificates (`NODE_EXTRA_CA_CERTS`, npm's `cafile`).
     pub extra_ca: Vec<PathBuf>,
     pub user_agent: String,
-    /// Longest wait for a connection.
     pub connect: Duration,
     /// Longest silence: from the request to the status line, and between two pieces of the body.
     pub stall: Duration,
@@ -132,9 +131,7 @@ pub(crate) fn tls_config(config: &NetConfig) -> Result<rustls::ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|err| {
-            Error::new(Reason::Internal, "TLS without protocol versions").caused_by(err)
-        })?;
+        .map_err(Error::internal("TLS without protocol versions"))?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 

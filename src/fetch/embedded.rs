@@ -54,6 +54,7 @@ impl Objects for Embedded {
 mod tests {
     use super::*;
     use crate::git::object::{commit, walk};
+    use crate::host::tests::git;
 
     fn files(list: &[(&str, &str, bool)]) -> Vec<(RelPath, Vec<u8>, bool)> {
         list.iter().map(|(p, d, x)| (p.parse().unwrap(), d.as_bytes().to_vec(), *x)).collect()
@@ -65,22 +66,7 @@ mod tests {
         let list = files(&[("a/x", "1\n", false), ("a.b", "2\n", true), ("a0", "3\n", false)]);
         let made = Embedded::new("demo", list).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let git = |args: &[&str]| {
-            let out = std::process::Command::new("git")
-                .current_dir(dir.path())
-                .args(args)
-                .env_clear()
-                .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-                .env("HOME", dir.path())
-                .envs(["AUTHOR", "COMMITTER"].iter().flat_map(|who| {
-                    [("NAME", "admit"), ("EMAIL", "admit@localhost"), ("DATE", "1767225600 +0000")]
-                        .map(|(k, v)| (format!("GIT_{who}_{k}"), v))
-                }))
-                .output()
-                .unwrap();
-            assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
-            String::from_utf8(out.stdout).unwrap().trim().to_owned()
-        };
+        let git = |args: &[&str]| git(dir.path(), args);
         git(&["init", "-q"]);
         std::fs::create_dir(dir.path().join("a")).unwrap();
         for (path, data) in [("a/x", "1\n"), ("a.b", "2\n"), ("a0", "3\n")] {

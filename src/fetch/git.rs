@@ -36,6 +36,14 @@ pub struct Source {
     pub fetched: bool,
 }
 
+impl Source {
+    /// The `commit` that is locked, with its files in the store.
+    fn stored(locked: &Locked, commit: object::Commit, files: StoredTree) -> Self {
+        let object::Commit { tree, time } = commit;
+        Self { commit: locked.rev.clone(), tree, time, files, fetched: false }
+    }
+}
+
 pub(super) enum Repository<'a> {
     Inside(&'a dyn Objects),
     Confined(Box<Confined>),
@@ -97,13 +105,7 @@ impl<'a> Fetcher<'a> {
         let raw = objects.read(Oid::parse(locked.rev.as_str())?, ObjectKind::Commit)?;
         self.put_submodules(files.nar(), &submodules)?;
         self.store.record_put(RECORD.0, files.nar(), RECORD.1, &raw)?;
-        Ok(Source {
-            commit: locked.rev.clone(),
-            tree: commit.tree,
-            time: commit.time,
-            files,
-            fetched: true,
-        })
+        Ok(Source { fetched: true, ..Source::stored(locked, commit, files) })
     }
 
     /// The newest commit of a source: the tip of its default branch.
@@ -147,13 +149,7 @@ impl<'a> Fetcher<'a> {
             return Ok(None);
         }
         check_tree(locked, &commit.tree)?;
-        Ok(Some(Source {
-            commit: locked.rev.clone(),
-            tree: commit.tree,
-            time: commit.time,
-            files,
-            fetched: false,
-        }))
+        Ok(Some(Source::stored(locked, commit, files)))
     }
 
     /// The repository for `url`, which a mirror may have turned into `place`.

@@ -76,7 +76,7 @@ impl Fetcher<'_> {
     }
 }
 
-pub(super) fn unpack(tarball: &mut StoredFile, place: &str, sink: &mut dyn Sink) -> Result<u64> {
+pub(crate) fn unpack(tarball: &mut StoredFile, place: &str, sink: &mut dyn Sink) -> Result<u64> {
     let size = tarball.size();
     archive::unpack(tarball.file(), size, Top::Any, ArchiveLimits::default(), place, sink)
 }

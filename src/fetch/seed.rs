@@ -55,14 +55,12 @@ pub fn seed(
     Ok(seeded)
 }
 
-/// One tarball to unpack.
 struct Job<'a> {
     package: &'a Package,
     entry: CacheEntry,
     tarball: &'a Tarball,
 }
 
-/// One job for each directory of the cache.
 fn jobs<'a>(
     packages: &[Required<'a>],
     tarballs: &'a BTreeMap<Digest, Tarball>,
@@ -90,7 +88,6 @@ fn jobs<'a>(
     Ok(jobs.into_values().collect())
 }
 
-/// What one package added.
 #[derive(Default)]
 struct Done {
     files: Vec<File>,
@@ -191,7 +188,6 @@ enum Line {
     Open(Vec<u8>),
     /// Rewritten: everything so far without the `\r`.
     Unix(Box<blake3::Hasher>),
-    /// Not such a file.
     Other,
 }
 
@@ -257,6 +253,7 @@ mod tests {
     use super::*;
     use crate::bun::install::{Difference, What};
     use crate::bun::lockfile::BunLock;
+    use crate::host::tests::tar_gz;
     use crate::record::ids::Algorithm;
     use crate::store::Store;
     use std::fs::Permissions;
@@ -301,15 +298,16 @@ mod tests {
     }
 
     fn tarball(top: &str, files: &[(&str, u32, &str)]) -> Vec<u8> {
-        let gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        let mut tar = tar::Builder::new(gz);
-        for (path, mode, text) in files {
-            let mut header = tar::Header::new_ustar();
-            header.set_size(text.len() as u64);
-            header.set_mode(*mode);
-            tar.append_data(&mut header, format!("{top}/{path}"), text.as_bytes()).unwrap();
-        }
-        tar.into_inner().unwrap().finish().unwrap()
+        let names: Vec<_> = files.iter().map(|(path, ..)| format!("{top}/{path}")).collect();
+        let all = names
+            .iter()
+            .zip(files)
+            .map(|(name, (_, mode, text))| (&**name, *mode, text.as_bytes()));
+        tar_gz(&all.collect::<Vec<_>>())
+    }
+
+    fn required(lock: &BunLock) -> Vec<Required<'_>> {
+        lock.require_strong(lock.packages.values(), &BTreeMap::new()).unwrap()
     }
 
     /// A source with four packages, its seeded cache, and the tree that Bun makes of them.
@@ -362,8 +360,7 @@ mod tests {
             std::fs::create_dir(dir.path().join("cache")).unwrap();
             std::fs::create_dir(dir.path().join("source")).unwrap();
             let cache = std::fs::File::open(dir.path().join("cache")).unwrap();
-            let required = lock.require_strong(lock.packages.values(), &BTreeMap::new()).unwrap();
-            let seeded = seed(&cache, "cache", None, &required, &tarballs)?;
+            let seeded = seed(&cache, "cache", None, &required(&lock), &tarballs)?;
             let build = Self { seeded, lock, tarballs, dir };
             build.install();
             Ok(build)
@@ -408,14 +405,12 @@ mod tests {
         }
 
         fn differences(&self) -> Vec<Difference> {
-            let all = self.lock.packages.values();
-            let required = self.lock.require_strong(all, &BTreeMap::new()).unwrap();
             let source = std::fs::File::open(self.dir.path().join("source")).unwrap();
             installed::differences(
                 &source,
                 "source",
                 &self.lock,
-                &required,
+                &required(&self.lock),
                 &self.seeded,
                 crate::record::lockfile::Linker::Hoisted,
             )
@@ -448,8 +443,7 @@ mod tests {
         assert_eq!(mode, 0o755);
         // An empty cache: nothing is written over.
         let cache = std::fs::File::open(cache).unwrap();
-        let required =
-            build.lock.require_strong(build.lock.packages.values(), &BTreeMap::new()).unwrap();
+        let required = required(&build.lock);
         assert!(seed(&cache, "cache", None, &required, &build.tarballs).is_err());
     }
 
@@ -488,11 +482,10 @@ mod tests {
                 "packages": {{"a": ["a@1.0.0", "", {{}}, "{sri}"]}}}}"#
         );
         let lock = BunLock::parse(text.as_bytes(), "bun.lock").unwrap();
-        let required = lock.require_strong(lock.packages.values(), &BTreeMap::new()).unwrap();
         let tarballs = BTreeMap::from([(file.digest().clone(), Tarball::open(file).unwrap())]);
         std::fs::create_dir(dir.path().join("cache")).unwrap();
         let cache = std::fs::File::open(dir.path().join("cache")).unwrap();
-        seed(&cache, "cache", None, &required, &tarballs)
+        seed(&cache, "cache", None, &required(&lock), &tarballs)
     }
 
     #[test]

@@ -22,7 +22,6 @@ words! {
 pub struct Oid(pub(super) [u8; 20]);
 
 impl Oid {
-    /// The name of this object.
     pub fn of(kind: ObjectKind, data: &[u8]) -> Self {
         let mut hash = Sha1::new();
         hash.update(format!("{kind} {}\0", data.len()));
@@ -45,12 +44,9 @@ impl Oid {
     }
 
     /// The same as the id of a commit.
-    ///
-    /// # Errors
-    /// None that is known.
     pub fn commit(self) -> Result<CommitId> {
         let id = self.to_string().parse();
-        id.map_err(|err| Error::new(Reason::Internal, "not a commit id").caused_by(err))
+        id.map_err(Error::internal("not a commit id"))
     }
 }
 

@@ -46,7 +46,6 @@ pub(crate) fn verify(
         .found(format!("{kind} {hash}")))
 }
 
-/// No object of this kind and id.
 pub(super) fn absent(place: &str, what: String) -> Error {
     Error::new(Reason::RevNotInRemote, "an object is not in the remote")
         .at(place)
@@ -54,7 +53,6 @@ pub(super) fn absent(place: &str, what: String) -> Error {
         .hint("a shallow or partial clone cannot serve as a mirror for this commit")
 }
 
-/// What admit needs of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
     pub tree: ObjectId,
@@ -83,13 +81,11 @@ pub(crate) fn parse_commit(data: &[u8]) -> Option<Commit> {
     Some(Commit { tree, time })
 }
 
-/// How git knows an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Tree,
     /// A file, executable or not.
     File {
-        /// Whether its owner may execute it.
         executable: bool,
     },
     /// A symbolic link; the blob is its target.
@@ -176,7 +172,6 @@ pub(crate) enum Item<'a> {
     Dir,
     /// A submodule; the id is that of its commit.
     Submodule,
-    /// A file or link with its content.
     Leaf(Mode, &'a [u8]),
 }
 
@@ -254,10 +249,7 @@ pub fn export(
         // Git keeps no empty directories; those of files are made with them.
         Item::Dir => Ok(()),
         Item::Submodule => {
-            let commit = id
-                .to_string()
-                .parse()
-                .map_err(|err| Error::new(Reason::Internal, "the id of a commit").caused_by(err))?;
+            let commit = id.to_string().parse().map_err(Error::internal("the id of a commit"))?;
             submodules.push((path.clone(), commit));
             sink.dir(path)
         }

@@ -257,7 +257,6 @@ impl Pack {
         Ok(head.last_chunk().map_or(0, |raw| u32::from_be_bytes(*raw)))
     }
 
-    /// The file from an offset on.
     fn from(&self, at: u64) -> Positioned<'_> {
         Positioned { file: &self.file, at }
     }
@@ -407,7 +406,6 @@ impl Pack {
         Ok(low)
     }
 
-    /// Where the entry of this object is.
     pub(super) fn find(&self, id: Oid, budget: &Budget) -> Result<Option<u64>> {
         budget.spend(LOOKUP)?;
         let at = self.first(id)?;
@@ -506,23 +504,15 @@ fn apply(base: &[u8], delta: &[u8]) -> Result<Vec<u8>> {
 mod tests {
     use std::io::Write as _;
     use std::path::Path;
-    use std::process::Command;
 
     use super::*;
+    use crate::host::tests::git;
 
     const LIMITS: PackLimits = PackLimits { object: 1 << 20, work: 16 << 20, per_byte: 256 };
 
     /// The pack and the index that git makes of a file with a history.
     fn packed(dir: &Path, by_offset: bool) -> (Vec<u8>, Vec<u8>) {
-        let git = |args: &[&str]| {
-            let mut command = Command::new("git");
-            command.current_dir(dir).args(args).env_clear().env("HOME", dir);
-            command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
-            for who in ["AUTHOR", "COMMITTER"] {
-                command.env(format!("GIT_{who}_NAME"), "t").env(format!("GIT_{who}_EMAIL"), "t@t");
-            }
-            assert!(command.output().unwrap().status.success(), "git {args:?}");
-        };
+        let git = |args: &[&str]| git(dir, args);
         git(&["init", "-q"]);
         let lines: Vec<String> = (0..200).map(|n| format!("line {}\n", n * n * 7919)).collect();
         for n in 0..12 {

@@ -11,7 +11,6 @@ use crate::record;
 use crate::record::ids::{AbsPath, CommitId, Digest, Name, RelPath, Sri};
 use crate::record::lockfile::{Ambient, Lifecycle, Linker, Lockfile, RunShape};
 
-/// Which commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rev {
     Commit(CommitId),
@@ -120,7 +119,6 @@ pub struct Ask {
     pub clear: Vec<Field>,
 }
 
-/// The words of one step.
 type Words = Vec<String>;
 
 fn words(text: &str) -> Result<Words, String> {
@@ -181,7 +179,6 @@ fn integrity(text: &str) -> Result<(String, Option<Sri>), String> {
 }
 
 impl Ask {
-    /// Whether nothing is asked for.
     pub fn is_empty(&self) -> bool {
         *self == Ask::default()
     }
@@ -240,18 +237,13 @@ pub(super) fn undecided(
         |name: &String| scripts.contains(name) || skips.contains(name) || before.contains(name);
     for name in said.trusted.iter().filter(|name| !decided(name)) {
         let (run, skip) = (flags("--script", scripts, name), flags("--skip-script", skips, name));
-        open.push(Open {
-            flag: format!("{run}, or {skip}"),
-            why: "the source trusts this package with scripts at install; they run in the sandbox, or not at all".into(),
-        });
+        let why = "the source trusts this package with scripts at install; they run in the sandbox, or not at all";
+        open.push(Open::new(format!("{run}, or {skip}"), why));
     }
     let accepted = given(&ask.lfs_pointers, there.map(|lock| &lock.build.lfs_pointers));
     for path in said.pointers.iter().filter(|path| !accepted.contains(path)) {
-        open.push(Open {
-            flag: flags("--lfs-pointer", accepted, path),
-            why: "a git-lfs pointer lies in place of the file; only the pointer can be built with"
-                .into(),
-        });
+        let why = "a git-lfs pointer lies in place of the file; only the pointer can be built with";
+        open.push(Open::new(flags("--lfs-pointer", accepted, path), why));
     }
     let has = |key: &String| match (&ask.integrity, there) {
         (Some(given), _) => given.iter().any(|(one, _)| one == key),
@@ -261,10 +253,8 @@ pub(super) fn undecided(
     let all: Vec<&String> = said.weak.keys().collect();
     if all.iter().any(|key| !has(key)) {
         for key in all {
-            open.push(Open {
-                flag: format!("--integrity {key}"),
-                why: "the source's lock has no integrity for this package that can be used; that of the file as it is now is recorded, or the one that --integrity KEY=INTEGRITY names".into(),
-            });
+            let why = "the source's lock has no integrity for this package that can be used; that of the file as it is now is recorded, or the one that --integrity KEY=INTEGRITY names";
+            open.push(Open::new(format!("--integrity {key}"), why));
         }
     }
     open

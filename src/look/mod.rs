@@ -176,13 +176,12 @@ fn fresh(
     proposed: &mut Vec<(String, String, String)>,
 ) -> Result<Lockfile> {
     let mut open: Vec<Open> = Vec::new();
-    let why = |flag: &str, why: &str| Open::new(flag, why);
     let (Some(url), Some(rev)) = (&ask.source, &ask.rev) else {
         if ask.source.is_none() {
-            open.push(why("--source URL", "where the repository is: https://… or file:///…"));
+            open.push(Open::new("--source URL", "where the repository is: https://… or file:///…"));
         }
         if ask.rev.is_none() {
-            open.push(why("--rev COMMIT", "the commit, 40 hex digits, or newest"));
+            open.push(Open::new("--rev COMMIT", "the commit, 40 hex digits, or newest"));
         }
         return Err(missing(provider, &open));
     };
@@ -222,7 +221,7 @@ fn whole(
     open: &mut Vec<Open>,
     proposed: &mut Vec<(String, String, String)>,
 ) -> Result<Lockfile> {
-    let internal = |err| Error::new(Reason::Internal, "a value of a new lock").caused_by(err);
+    let internal = Error::internal("a value of a new lock");
     let mut note = |field: &str, value: String, place: &str| {
         proposed.push((field.to_owned(), value, place.to_owned()));
     };
@@ -267,7 +266,7 @@ fn whole(
         }
         _ => License { status: LicenseStatus::Unresolved, spdx: None, allows: vec![2] },
     };
-    let path = format!("/tmp/{provider}").parse().map_err(internal)?;
+    let path = format!("/tmp/{provider}").parse().map_err(&internal)?;
     Ok(Lockfile {
         schema: Lockfile::SCHEMA.to_string(),
         provider: provider.clone(),
@@ -295,7 +294,7 @@ fn whole(
             git: said.git.is_some(),
             ..Build::of(match output {
                 Some(output) => output,
-                None => "absent".parse().map_err(internal)?,
+                None => "absent".parse().map_err(&internal)?,
             })
         },
         outputs: BTreeMap::new(),

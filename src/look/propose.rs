@@ -41,7 +41,6 @@ impl Open {
     }
 }
 
-/// A value with where it is from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct From<T> {
     pub value: T,
@@ -51,10 +50,8 @@ pub struct From<T> {
 /// What the source says of one field, or what is to be asked.
 pub type Said<T> = Result<From<T>, Open>;
 
-/// Commands, each a list of words.
 type Steps = Vec<Vec<String>>;
 
-/// What the source says, field by field.
 #[derive(Debug)]
 pub struct Proposal {
     pub lockfile: RelPath,
@@ -348,7 +345,6 @@ struct Candidate {
     git: Option<String>,
     /// A runtime of another platform is asked for.
     foreign: bool,
-    /// It is a lifecycle script.
     lifecycle: bool,
 }
 
@@ -515,7 +511,6 @@ fn natively(seen: &Seen, project: &str, root: &Value) -> Vec<Candidate> {
 /// The step and its output, where the source leaves one choice.
 fn chosen(found: &[Candidate]) -> (Said<Steps>, Said<RelPath>) {
     let native: Vec<&Candidate> = found.iter().filter(|one| !one.foreign).collect();
-    let open = |flag: &str, why: String| Open::new(flag, why);
     let one = match native.as_slice() {
         [one] => *one,
         // One script that compiles several: its first, and the build names the others.
@@ -538,15 +533,15 @@ fn chosen(found: &[Candidate]) -> (Said<Steps>, Said<RelPath>) {
                     choices.join("; ")
                 ),
             };
-            let output = open("--output PATH", "the file that the steps leave".into());
-            return (Err(open("--step 'COMMAND'", why)), Err(output));
+            let output = Open::new("--output PATH", "the file that the steps leave");
+            return (Err(Open::new("--step 'COMMAND'", why)), Err(output));
         }
     };
     let place = one.place.clone();
     let output = one.output.as_deref().and_then(|path| path.parse().ok());
     let output = output.map(|value| From { value, place: place.clone() });
     let why = format!("{place} does not name it plainly");
-    let output = output.ok_or_else(|| open("--output PATH", why));
+    let output = output.ok_or_else(|| Open::new("--output PATH", why));
     (Ok(From { value: vec![one.step.clone()], place }), output)
 }
 
@@ -623,7 +618,6 @@ fn outfile_in(text: &str) -> Option<String> {
     None
 }
 
-/// The script file that a command runs.
 fn program(command: &str) -> Option<&str> {
     let words: Vec<&str> = command.split("&&").next()?.split_whitespace().collect();
     let path = match words.as_slice() {
@@ -664,7 +658,6 @@ fn asks_git(text: &str) -> bool {
         .any(|what| text.contains(what))
 }
 
-/// The version of Bun that the source names.
 fn bun(seen: &Seen, project: &str, root: &Value, format: u32) -> Said<String> {
     let version = |text: &str| {
         let text = text.trim().trim_start_matches(['v', '"', '\'']);
@@ -706,10 +699,8 @@ fn bun(seen: &Seen, project: &str, root: &Value, format: u32) -> Said<String> {
     }
     found.ok_or_else(|| {
         let reads = if format >= 2 { "1.4 or later" } else { "1.3 or later" };
-        Open {
-            flag: "--bun VERSION".into(),
-            why: format!("the source names no exact version; its lock is read by Bun {reads}"),
-        }
+        let why = format!("the source names no exact version; its lock is read by Bun {reads}");
+        Open::new("--bun VERSION", why)
     })
 }
 

@@ -80,22 +80,9 @@ classes! {
 }
 
 impl FailureClass {
-    /// The class of a reply; none for a usable one, and for one that our side or the agent cut.
+    /// The class of a reply, which has the same name; none for a usable one, and for one that our side or the agent cut.
     pub fn of_reply(class: ReplyClass) -> Option<Self> {
-        match class {
-            ReplyClass::OkText
-            | ReplyClass::OkTools
-            | ReplyClass::ClientClosed
-            | ReplyClass::CutByAdmit => None,
-            ReplyClass::AuthUnavailable => Some(Self::AuthUnavailable),
-            ReplyClass::ConnectionRefused => Some(Self::ConnectionRefused),
-            ReplyClass::UpstreamError => Some(Self::UpstreamError),
-            ReplyClass::StreamTruncated => Some(Self::StreamTruncated),
-            ReplyClass::ModelMismatch => Some(Self::ModelMismatch),
-            ReplyClass::MalformedToolCall => Some(Self::MalformedToolCall),
-            ReplyClass::ResponseShapeUnavailable => Some(Self::ResponseShapeUnavailable),
-            ReplyClass::EmptyReply => Some(Self::EmptyReply),
-        }
+        Self::from_text(class.as_str())
     }
 
     /// Whether a run that ended so says nothing about the agent: it was stopped, and may be tried again.

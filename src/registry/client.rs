@@ -37,7 +37,6 @@ pub struct Repository<'a> {
     until: Option<Instant>,
 }
 
-/// A manifest as it lies there.
 #[derive(Debug)]
 pub struct FetchedManifest {
     pub digest: Digest,
@@ -69,6 +68,10 @@ impl<'a> Repository<'a> {
 
     fn url(&self, below: &str) -> String {
         format!("{}{}/{below}", self.reference.base(), self.reference.repository)
+    }
+
+    pub fn blob_url(&self, digest: &Digest) -> String {
+        self.url(&format!("blobs/{digest}"))
     }
 
     /// The manifest with this tag or digest; `None` where there is none.
@@ -107,7 +110,7 @@ impl<'a> Repository<'a> {
     /// [`Reason::LimitHit`] for more than any honest repository has; those of the network.
     pub fn tags(&self, prefix: &str) -> Result<Vec<String>> {
         let mut url = self.url("tags/list?n=1000");
-        let first = Url::parse(&url).map_err(|err| bad_answer(&url, &err.to_string()))?;
+        let first = address(&url)?;
         let (mut out, mut seen) = (Vec::new(), 0);
         for _ in 0..MAX_PAGES {
             let answer = self.ask(Method::GET, &url, Vec::new(), Sent::Nothing, MAX_MANIFEST)?;
@@ -150,7 +153,7 @@ impl<'a> Repository<'a> {
     /// # Errors
     /// Those of the network; [`Reason::RegistryDenied`].
     pub fn has(&self, digest: &Digest) -> Result<bool> {
-        let url = self.url(&format!("blobs/{digest}"));
+        let url = self.blob_url(digest);
         let answer = self.ask(Method::HEAD, &url, Vec::new(), Sent::Nothing, 0)?;
         match answer.status {
             404 => Ok(false),
@@ -171,7 +174,7 @@ impl<'a> Repository<'a> {
         open: impl FnMut() -> Result<W>,
         on_bytes: OnBytes<'_>,
     ) -> Result<W> {
-        let url = self.url(&format!("blobs/{digest}"));
+        let url = self.blob_url(digest);
         if !self.has(digest)? {
             return Err(Error::new(Reason::NotInRegistry, "the registry has no such blob")
                 .at(url)
@@ -197,7 +200,7 @@ impl<'a> Repository<'a> {
         let found = Digest::sha256(&bytes);
         match found == *digest {
             true => Ok(bytes),
-            false => Err(altered("blob", self.url(&format!("blobs/{digest}")), digest, &found)),
+            false => Err(altered("blob", self.blob_url(digest), digest, &found)),
         }
     }
 
@@ -228,7 +231,7 @@ impl<'a> Repository<'a> {
         let answer = self.ask(Method::POST, &url, Vec::new(), Sent::Nothing, MAX_MANIFEST)?;
         let answer = expect(&url, answer, &[202, 201])?;
         let place = answer.header("location").ok_or_else(|| bad_answer(&url, "no Location"))?;
-        let first = Url::parse(&url).map_err(|err| bad_answer(&url, &err.to_string()))?;
+        let first = address(&url)?;
         let mut place = first.join(place).map_err(|err| bad_answer(&url, &err.to_string()))?;
         // What is sent is told to nobody but the registry that was asked; some answer with their plain address.
         if place.host_str() != first.host_str() || place.port() != first.port() {
@@ -337,7 +340,7 @@ impl<'a> Repository<'a> {
         let realm = part("realm").unwrap_or_default();
         let mut place = Url::parse(&realm)
             .map_err(|_| bad_answer(url, "a challenge without the address of who gives tokens"))?;
-        let first = Url::parse(url).map_err(|err| bad_answer(url, &err.to_string()))?;
+        let first = address(url)?;
         if place.scheme() != "https" && place.origin() != first.origin() {
             return Err(moved(url, place.host_str().unwrap_or("another address")));
         }
@@ -399,6 +402,10 @@ fn denied(url: &str, expected: &str, found: &str, reference: &Reference) -> Erro
         .expected(expected)
         .found(found)
         .hint(format!("log in, for example: docker login {0}, or skopeo login {0}", reference.host))
+}
+
+fn address(url: &str) -> Result<Url> {
+    Url::parse(url).map_err(|err| bad_answer(url, &err.to_string()))
 }
 
 fn bad_answer(url: &str, found: &str) -> Error {

@@ -129,7 +129,6 @@ impl Mount {
         Ok(Some(Mount::Symlink { inside: path.clone(), target }))
     }
 
-    /// Where the payload sees it.
     pub fn inside(&self) -> &AbsPath {
         match self {
             Mount::ReadOnly { inside, .. }
@@ -272,12 +271,8 @@ pub enum Protection {
 }
 
 /// A fixed path inside of a sandbox.
-///
-/// # Errors
-/// None for what is a path.
 pub fn inside(path: &str) -> Result<AbsPath> {
-    path.parse()
-        .map_err(|err| Error::new(Reason::Internal, "a path inside the sandbox").caused_by(err))
+    path.parse().map_err(Error::internal("a path inside the sandbox"))
 }
 
 impl Policy {
@@ -294,7 +289,6 @@ impl Policy {
         }
     }
 
-    /// Whether `protection` is to be built.
     pub(super) fn has(&self, protection: Protection) -> bool {
         !self.removed_by_test.contains(&protection)
     }

@@ -9,8 +9,8 @@ use crate::bun::exe::Executable;
 use crate::bun::lockfile::{BunLock, Package};
 use crate::bun::names::split_key;
 use crate::error::{Error, Reason, Result};
-use crate::fetch::archive::{ArchiveLimits, Top, unpack};
 use crate::fetch::inputs;
+use crate::fetch::published::unpack;
 use crate::lock::Locked;
 use crate::record;
 use crate::record::ids::{Digest, RelPath};
@@ -35,7 +35,6 @@ pub struct Parts {
 
 #[derive(Debug)]
 pub struct Part {
-    /// Its row in the source's lock.
     pub package: Package,
     /// Its tarball's digest; absent for a package inside another one's tarball.
     pub digest: Option<Digest>,
@@ -106,8 +105,7 @@ pub fn read(store: &Store, locked: &Locked, report: BuildReport) -> Result<Parts
         if let Some(digest) = &part.digest {
             let mut tarball = store.file(digest)?.ok_or_else(|| missing(&package.key))?;
             let mut contents = Contents { modules: &modules, manifest: Vec::new(), embedded: 0 };
-            let (size, place) = (tarball.size(), package.key.as_str());
-            unpack(tarball.file(), size, Top::Any, ArchiveLimits::default(), place, &mut contents)?;
+            unpack(&mut tarball, package.key.as_str(), &mut contents)?;
             part.license = stated_license(&contents.manifest);
             part.embedded = contents.embedded;
         }

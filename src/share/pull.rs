@@ -26,7 +26,6 @@ use crate::record::report::{BuildReport, Origin, Pulled, SignedBy};
 use crate::record::signing::StatementKind;
 use crate::registry::client::{FetchedManifest, Repository, altered};
 use crate::registry::manifest::Manifest;
-use crate::store::Pending;
 
 /// Builds of one output that are looked at, at most.
 const MAX_BUILDS: usize = 64;
@@ -47,11 +46,9 @@ pub struct Pull {
     pub signed_by: Option<Name>,
 }
 
-/// What was pulled.
 #[derive(Clone, Debug, Serialize)]
 pub struct PulledBuild {
     pub report: BuildReport,
-    /// The output in the store.
     pub output: PathBuf,
     /// Where the record was put; absent where the build was made here before, so that nothing was pulled.
     pub recorded: Option<String>,
@@ -144,10 +141,6 @@ pub(super) fn take(
         return Ok(Taken { report, output: file.path().to_path_buf(), received: 0 });
     }
     let (output, received) = fetch(context, repository, expected)?;
-    let output = match output {
-        Fetched::New(pending) => pending.publish()?.path().to_path_buf(),
-        Fetched::There(path) => path,
-    };
     let signed_by = candidate
         .held
         .by
@@ -382,35 +375,26 @@ fn names(by: &Trusted, keyid: &str) -> bool {
     keyid == by.key.fingerprint().as_str() || keyid == by.key.in_toto_keyid()
 }
 
-enum Fetched {
-    New(Box<Pending>),
-    There(PathBuf),
-}
-
-/// The output, hashed on its way beside the store; it is not in it before it is the locked one.
+/// The output in the store, and how much of it came: it is hashed on its way beside it, and not in it before it is the
+/// locked one.
 fn fetch(
     context: &Context,
     repository: &Repository<'_>,
     expected: &Output,
-) -> Result<(Fetched, u64)> {
+) -> Result<(PathBuf, u64)> {
     let store = context.store()?;
     let digest = expected.sha256.digest();
     if let Some(file) = store.file(digest)? {
-        return Ok((Fetched::There(file.path().to_path_buf()), 0));
+        return Ok((file.path().to_path_buf(), 0));
     }
     let open = || store.writer_with(&[Algorithm::Sha256, Algorithm::Blake3]);
     let progress = |done, total| context.progress.bytes(done, total);
     let writer = repository.blob((digest, expected.size), open, &progress)?;
-    let place = format!(
-        "{}{}/blobs/{digest}",
-        repository.reference.base(),
-        repository.reference.repository
-    );
     let mut pending = writer.pend(Algorithm::Sha256)?;
     let found = pending.file().digest().clone();
     if found != *digest {
-        return Err(altered("blob", place, digest, &found));
+        return Err(altered("blob", repository.blob_url(digest), digest, &found));
     }
-    let pending = pending.require(expected.blake3.digest())?;
-    Ok((Fetched::New(Box::new(pending)), expected.size))
+    let file = pending.require(expected.blake3.digest())?.publish()?;
+    Ok((file.path().to_path_buf(), expected.size))
 }

@@ -51,11 +51,9 @@ fn what_no_trusted_key_signed_is_refused() {
     refused(&[signed(&other, &[1])], &one, Reason::SignatureMissing, 3);
     let no = refused(&[signed(&statement(), &[9])], &one, Reason::SignerUnknown, 3);
     assert!(no.found.contains(public(9).fingerprint().as_str()), "{no:?}");
-    let expected = [Expected::from(statement())];
-    let now = NOW.parse().unwrap();
-    let none = check(None, &expected, &one, &now).unwrap_err();
+    let none = held(None, statement(), &one).unwrap_err();
     assert_eq!(none.reason, Reason::SignatureMissing);
-    let bad = check(Some(b"{}"), &expected, &one, &now).unwrap_err();
+    let bad = held(Some(b"{}"), statement(), &one).unwrap_err();
     assert_eq!(bad.reason, Reason::BadEnvelope);
     // No key is trusted: nothing holds.
     refused(&[signed(&statement(), &[1])], &demand([], 1), Reason::SignerUnknown, 3);
@@ -112,9 +110,7 @@ proptest! {
         let mut line = envelope.line().into_bytes();
         let at = at.index(line.len());
         line[at] = byte;
-        let now: Timestamp = NOW.parse().unwrap();
-        let expected = [Expected::from(statement())];
-        if check(Some(&line), &expected, &demand([trusted(1)], 1), &now).is_ok() {
+        if held(Some(&line), statement(), &demand([trusted(1)], 1)).is_ok() {
             let read = Envelope::parse(&line).unwrap();
             prop_assert_eq!(read.signed_bytes(), envelope.signed_bytes());
             prop_assert_eq!(&read.signatures[0].sig, &envelope.signatures[0].sig);
