@@ -64,7 +64,6 @@ pub struct Hit {
     pub offset: u64,
 }
 
-/// One form of one known value.
 struct Pattern {
     value: usize,
     encoding: Encoding,

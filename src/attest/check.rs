@@ -49,7 +49,6 @@ pub fn both(one: Signed, other: Signed) -> Signed {
     }
 }
 
-/// Why the signatures do not do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refused {
     pub reason: Reason,

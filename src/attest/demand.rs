@@ -11,14 +11,12 @@ const KEYS: &str = "admissions/keys/";
 
 #[derive(Clone, Debug)]
 pub struct Trusted {
-    /// Name, dates, revocation.
     pub signer: Signer,
     pub key: PublicKey,
 }
 
 #[derive(Clone, Debug)]
 pub struct Demand {
-    /// Those whose signatures count.
     pub trusted: Vec<Trusted>,
     /// How many different ones are needed.
     pub need: usize,

@@ -181,7 +181,6 @@ pub fn hashed(pending: &mut Pending) -> Result<Output> {
 }
 
 impl Proof {
-    /// Gives the binary its name in the store.
     pub fn publish(self) -> Result<Proven> {
         let path = self.pending.publish()?.path().to_path_buf();
         let Self { output, runtime, identity, .. } = self;

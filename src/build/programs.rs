@@ -34,7 +34,6 @@ const NAMES: [&str; 20] = [
     "which",
 ];
 
-/// What a step finds, in words.
 pub fn found() -> String {
     format!("sh, bun, bunx, env, {}", NAMES.join(", "))
 }

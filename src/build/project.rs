@@ -37,7 +37,6 @@ const SETTINGS: [&str; 8] = [
 /// Files of the source that are otherwise during the install.
 pub struct Hidden(Vec<Tracked>);
 
-/// A file as the commit has it.
 struct Tracked {
     /// From the source's root.
     path: String,
@@ -194,7 +193,6 @@ pub fn trusts(plan: &Plan, inputs: &Inputs) -> Result<bool> {
     Ok(false)
 }
 
-/// A command with its directory.
 type Run = (Vec<String>, AbsPath);
 
 /// The lifecycle scripts as commands: those before the install and those after it. The packages of a workspace come

@@ -136,7 +136,6 @@ pub enum Blame {
 }
 
 impl Blame {
-    /// Two kept outputs that differ, to look at.
     pub fn pair(&self) -> Option<(&Product, &Product)> {
         match self {
             Blame::Variation { a, b, .. } | Blame::Itself { a, b } | Blame::Together { a, b } => {

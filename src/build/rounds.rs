@@ -31,7 +31,6 @@ pub struct Rebuild {
     pub provider: Name,
     pub pinned_commit: CommitId,
     pub lock_digest: Digest,
-    /// What was asked for and cannot be varied here.
     pub not_varied: Vec<NotVaried>,
     pub diff: Option<Vec<String>>,
     #[serde(flatten)]

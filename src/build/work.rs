@@ -69,7 +69,6 @@ impl WorkDir {
         Ok(Self { top, source, source_below })
     }
 
-    /// The path inside of what is at `below` in it.
     pub fn inside(&self, below: &str) -> String {
         format!("{}/{below}", self.top)
     }

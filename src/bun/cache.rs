@@ -13,7 +13,6 @@ use crate::record::ids::RelPath;
 /// Name of the file that says which commit a directory of the cache holds.
 pub const TAG_FILE: &str = ".bun-tag";
 
-/// Where a package lies in the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheEntry {
     /// The directory below the cache's root: `name@1.2.3@@@1`, `@scope/name@1.2.3@@@1`, `@GH@owner-repo-ref@@@1`.

@@ -200,7 +200,6 @@ impl<'a> Graph<'a> {
     }
 }
 
-/// Which bytes of the payload have been accounted for.
 struct Cover<'a> {
     body: &'a [u8],
     taken: Vec<(usize, usize)>,

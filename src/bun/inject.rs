@@ -140,7 +140,6 @@ fn unknown(which: &str, err: &Error) -> Mismatch {
     }
 }
 
-/// A part of the file that should be there.
 struct Piece<'a> {
     what: &'static str,
     content: Content<'a>,

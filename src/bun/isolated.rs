@@ -17,7 +17,6 @@ const ENTRIES: &str = "node_modules/.bun/";
 /// Most links that a path is followed through (path_resolution(7)).
 const HOPS: usize = 40;
 
-/// Names and files of a package's commands.
 pub(super) type Commands = Vec<(String, String)>;
 
 /// What an install with this linker must have left, as far as it is no file of a package.

@@ -49,7 +49,6 @@ pub fn without(text: &str, keys: &[&str]) -> String {
     format!("{{\n  {}\n}}\n", kept.join(",\n  "))
 }
 
-/// A text with the name that errors call it by.
 pub(super) struct Source<'a> {
     text: &'a str,
     place: &'a str,
@@ -155,7 +154,6 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Name and value of each property, with its offset.
 pub(super) fn props<'v, 'a>(
     object: &'v Object<'a>,
 ) -> impl Iterator<Item = (&'v str, &'v Value<'a>, usize)> {

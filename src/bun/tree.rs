@@ -17,7 +17,6 @@ pub struct File {
     pub unix: Option<Hash>,
 }
 
-/// An installed package: its row and what its tarball holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Unpacked<'a> {
     pub package: &'a Package,

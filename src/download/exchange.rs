@@ -42,7 +42,6 @@ pub struct Exchange<'a> {
     pub progress: &'a dyn Progress,
 }
 
-/// What came back, whatever its status.
 #[derive(Debug)]
 pub struct HttpResponse {
     pub status: u16,

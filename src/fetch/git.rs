@@ -30,7 +30,6 @@ pub struct Source {
     pub tree: ObjectId,
     /// When it was committed, in seconds since 1970.
     pub time: i64,
-    /// The files, with their NAR hash.
     pub files: StoredTree,
     /// Whether a remote or mirror was asked.
     pub fetched: bool,

@@ -44,7 +44,6 @@ impl Untouched {
     }
 }
 
-/// The whole cache as it was filled.
 #[derive(Debug, Default)]
 pub struct Seeded {
     pub(super) by_dir: BTreeMap<String, Vec<File>>,

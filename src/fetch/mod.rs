@@ -38,7 +38,6 @@ use mirror::Mirrors;
 #[derive(Clone, Copy)]
 pub struct Fetcher<'a> {
     pub store: &'a Store,
-    /// The way to the network.
     pub client: &'a Client,
     pub npm: &'a NpmConfig,
     pub mirrors: &'a Mirrors,

@@ -92,7 +92,6 @@ impl Tarball {
     }
 }
 
-/// The tarballs by their integrity, and how much was downloaded.
 #[derive(Debug)]
 pub struct Packages {
     /// Every wanted tarball, just verified.

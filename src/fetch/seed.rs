@@ -134,7 +134,6 @@ fn open_below(root: BorrowedFd<'_>, path: &RelPath) -> rustix::io::Result<OwnedF
     path.parts().try_fold(open_dir(root, ".")?, open_dir)
 }
 
-/// Writes files and remembers what they hold.
 struct Recorder<'a> {
     inner: DirSink<'a>,
     root: BorrowedFd<'a>,
@@ -417,7 +416,6 @@ mod tests {
             .unwrap()
         }
 
-        /// What is found after `change`, in short.
         fn after(&self, change: impl FnOnce(&dyn Fn(&str) -> std::path::PathBuf)) -> Vec<String> {
             change(&|path| self.at(path));
             let short = |one: Difference| format!("{} {}", one.what.as_str(), one.path);

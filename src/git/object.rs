@@ -28,7 +28,6 @@ pub trait Objects {
     fn read(&self, id: Oid, kind: ObjectKind) -> Result<Vec<u8>>;
 }
 
-/// Whether an object is the one asked for.
 pub(crate) fn verify(
     id: Oid,
     want: ObjectKind,
@@ -166,7 +165,6 @@ fn is_dot_git(name: &str) -> bool {
     matches!(plain.trim_end_matches(['.', ' ']), ".git" | "git~1")
 }
 
-/// One leaf of a tree with its path.
 pub(crate) enum Item<'a> {
     /// A directory, before what is in it.
     Dir,

@@ -27,7 +27,6 @@ const AGENT: &str = concat!("agent=admit/", env!("CARGO_PKG_VERSION"));
 pub enum Want<'a> {
     /// One commit with its tree, alone where the server allows it.
     Commit(&'a CommitId),
-    /// Everything that a branch or tag reaches.
     Everything,
 }
 

@@ -11,7 +11,6 @@ use crate::record::ids::CommitId;
 /// One file of a tree: its path, git's mode of it, its content.
 pub type Row<'a> = (&'a str, &'static str, &'a [u8]);
 
-/// Objects by name, before they are written.
 #[derive(Clone, Default)]
 pub struct ObjectSet(pub BTreeMap<Oid, (ObjectKind, Vec<u8>)>);
 

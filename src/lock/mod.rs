@@ -90,7 +90,6 @@ impl Locked {
     }
 }
 
-/// The providers that a root locks, in order.
 pub fn providers(root: &Root) -> Vec<String> {
     // Locks of what judges stand in the same directory; a lock that cannot be read is listed, so that it is missed.
     let of_judge = |bytes: &[u8]| {
@@ -182,7 +181,6 @@ pub(crate) fn check(lock: &Lockfile, provider: &Name, place: &str) -> Result<()>
     }
 }
 
-/// One field that an update changes.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Change {
     pub field: String,

@@ -184,7 +184,6 @@ impl Ask {
     }
 }
 
-/// A download that is to be declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     pub url: String,

@@ -127,7 +127,6 @@ fn outputs(context: &Context, provider: &Name, ask: &Ask) -> Result<Vec<(Name, A
     Ok(all)
 }
 
-/// The source at the commit that is asked for.
 fn source(context: &Context, url: &str, rev: &Rev, ask: &Ask) -> Result<(CommitId, git::Source)> {
     let network = context.network()?;
     let fetcher = network.fetcher();
@@ -167,7 +166,6 @@ fn base(
     Ok(others.find_map(|(_, lock)| lock.ok().filter(of_source)))
 }
 
-/// A lock made from the source alone.
 fn fresh(
     context: &Context,
     root: &Root,

@@ -65,7 +65,6 @@ pub(super) fn moved(
     Ok(base)
 }
 
-/// What the source of `lock` says.
 fn look(fetcher: &Fetcher<'_>, provider: &Name, lock: &Lockfile, ask: &Ask) -> Result<Proposal> {
     let seen = Seen::of(&fetcher.source(&lock.source)?.files)?;
     let there = Some(&lock.dependencies.lockfile).filter(|at| seen.files.contains(at.as_str()));
@@ -73,7 +72,6 @@ fn look(fetcher: &Fetcher<'_>, provider: &Name, lock: &Lockfile, ask: &Ask) -> R
     propose::propose(&seen, path.map_err(|open| missing(provider, &[open]))?)
 }
 
-/// Which way a field goes.
 enum Way<T> {
     /// To what the new commit says, with where.
     New(T, String),

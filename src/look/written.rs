@@ -21,7 +21,6 @@ pub enum Basis {
     Source(Box<Ask>),
 }
 
-/// A lock that stands.
 #[derive(Debug)]
 pub struct Written {
     pub made: Made,

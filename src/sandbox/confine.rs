@@ -14,7 +14,6 @@ use super::payload::{drop_capabilities, landlock_abi, take_ids};
 use super::policy::Policy;
 use super::sys::{self, Named as _};
 
-/// What a confined process may use.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Bytes of address space beside those that the program itself takes.

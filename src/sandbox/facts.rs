@@ -68,7 +68,6 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Whether the protection held.
     pub fn held(&self) -> bool {
         self.expected == self.got
     }

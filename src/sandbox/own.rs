@@ -88,7 +88,6 @@ fn candidates(policy: &Policy, own: &std::fs::Metadata) -> BTreeSet<Candidate> {
     places
 }
 
-/// What of the host a mount shows, and where.
 fn shown(mount: &Mount) -> Option<(&PathBuf, &AbsPath)> {
     match mount {
         Mount::ReadOnly { host, inside } | Mount::Writable { host, inside } => Some((host, inside)),

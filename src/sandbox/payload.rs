@@ -99,7 +99,6 @@ pub fn become_payload(policy: &Policy, ids: IdMap) -> Result<()> {
     Ok(())
 }
 
-/// Takes other ids for good.
 pub fn take_ids(uid: u32, gid: u32) -> sys::Result<()> {
     // Raw ids are per thread in the kernel; this process has one thread.
     rustix::thread::set_thread_groups(&[]).named("setgroups(0)")?;

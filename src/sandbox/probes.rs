@@ -162,7 +162,6 @@ fn attempts(setup: &Setup, facts: &StableFacts, own_program: &[String]) -> Resul
     Ok(all.seen)
 }
 
-/// Who the payload is, and what rights it has.
 fn identity(all: &mut Attempts, setup: &Setup) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let field = |name: &str| {
@@ -210,7 +209,6 @@ fn errno<T>(result: rustix::io::Result<T>) -> i32 {
     result.err().map_or(0, |e| e.raw_os_error())
 }
 
-/// What can be read and written.
 fn files(all: &mut Attempts, setup: &Setup, facts: &StableFacts) {
     all.write("/");
     for mount in &setup.policy.mounts {
@@ -257,7 +255,6 @@ fn files(all: &mut Attempts, setup: &Setup, facts: &StableFacts) {
     all.value("inherited descriptors", "0 1 2", inherited.join(" "));
 }
 
-/// What other processes can be seen and touched.
 fn processes(all: &mut Attempts, setup: &Setup) {
     let parent = rustix::process::getppid().map_or(0, |p| p.as_raw_nonzero().get());
     all.value("parent", "1", parent);
@@ -271,7 +268,6 @@ fn processes(all: &mut Attempts, setup: &Setup) {
     all.open("write a process's memory", memory, OFlags::RDWR, libc::EROFS);
 }
 
-/// The system call filter, call by call.
 fn calls(all: &mut Attempts) {
     // Before `unshare`, which would leave this process without the ids that the kernel asks for here.
     all.errno("clone a user namespace", libc::EPERM, sys::probe_clone(libc::CLONE_NEWUSER));
@@ -298,7 +294,6 @@ fn calls(all: &mut Attempts) {
     }
 }
 
-/// Where the payload can connect to.
 fn network(all: &mut Attempts, setup: &Setup) {
     let table = std::fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
     let names = table.lines().skip(2).filter_map(|l| l.split_once(':')).map(|(n, _)| n.trim());

@@ -114,7 +114,6 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// Reads the one message that ends a command.
     fn hear(&mut self) -> Result<i32> {
         match self.receive()? {
             FromInit::Exited(end) => {
@@ -167,7 +166,6 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// Lets everyone go on after [`Running::freeze`].
     pub fn thaw(&self) -> Result<()> {
         self.tell(&ToInit::Thaw)
     }

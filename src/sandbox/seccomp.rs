@@ -12,7 +12,6 @@ use libc::{sock_filter, socklen_t};
 
 use super::policy::{Policy, Protection};
 
-/// A denied call and the errno that it gets.
 #[derive(Debug, Clone, Copy)]
 pub struct Denied {
     pub name: &'static str,

@@ -48,7 +48,6 @@ pub(super) fn check_owner(dir: &OwnedFd, path: &Path, what: &str, fix: &str) -> 
         .hint(fix))
 }
 
-/// The type of what is at `name`, if anything.
 pub(super) fn kind_at(parent: BorrowedFd<'_>, name: &str) -> rustix::io::Result<Option<FileType>> {
     match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),

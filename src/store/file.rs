@@ -174,7 +174,6 @@ impl Store {
 }
 
 impl FileWriter {
-    /// Puts the sealed file where files with this digest are.
     fn name_it(&mut self, digest: &Digest) -> Result<PathBuf> {
         let session = self.store.session("a writer")?;
         let path = self.store.file_path(digest);

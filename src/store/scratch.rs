@@ -20,7 +20,6 @@ use super::nar::names;
 /// Makes names that no other thread of this process uses; another process is told apart by its id and `O_EXCL`.
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
-/// A name for something temporary, new in this process.
 pub(super) fn fresh_name() -> String {
     let n = COUNTER.fetch_add(1, Ordering::Relaxed);
     format!("{}-{n}", rustix::process::getpid().as_raw_nonzero())

@@ -47,7 +47,6 @@ pub struct NotVaried {
     pub why: &'static str,
 }
 
-/// What one variation comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Varied {
     /// The directory on disk to build in, below the scratch directory of all rounds, and the one inside where the lock

@@ -35,7 +35,6 @@ fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("a fixed pattern")
 }
 
-/// What may have made two builds differ.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Cause {
@@ -69,7 +68,6 @@ pub enum Cause {
         /// `modules` or `text`.
         of: String,
     },
-    /// Modules that only one file has.
     ModuleSet(Pair<usize>),
     /// Only bytecode differs; Bun 1.3 does not reproduce it.
     BytecodeOnly,
@@ -114,7 +112,6 @@ impl fmt::Display for Cause {
     }
 }
 
-/// A cause, and where it was seen first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Blame {
     #[serde(flatten)]
@@ -127,7 +124,6 @@ pub struct Blame {
 }
 
 impl Blame {
-    /// A cause that has no place in a text.
     pub(super) fn of(cause: Cause) -> Self {
         Self { cause, module: None, source: None, line: None, count: 1 }
     }
@@ -168,7 +164,6 @@ fn alike(x: &Cause, y: &Cause) -> bool {
     }
 }
 
-/// Looks at every hunk for its causes.
 pub(super) fn of_text(a: &[u8], b: &[u8], spans: &[Span], module: Option<&str>, into: &mut Blames) {
     let module = module.map(str::to_owned);
     if reordered(a, b, spans) {
@@ -281,7 +276,6 @@ fn word(text: &[u8], at: usize) -> std::ops::Range<usize> {
     start..end
 }
 
-/// The cause that two values show.
 fn of_values(a: &[u8], b: &[u8]) -> Cause {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let path = |bytes: &[u8]| {

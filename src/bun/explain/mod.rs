@@ -45,7 +45,6 @@ pub enum Difference {
     Same,
     Bun(Box<BunDifference>),
     Elf {
-        /// Parts that differ, sections by name.
         sections: Vec<PartDifference>,
     },
     Text {

@@ -12,7 +12,6 @@ use crate::bun::exe::Executable;
 use crate::bun::graph::SECTION;
 use crate::bun::inject::prove_runtime;
 
-/// A plain Bun that is known by its bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct KnownBun<'a> {
     pub label: &'a str,
@@ -151,7 +150,6 @@ fn padding<'a>(elf: &Elf<'_>, exe: &Executable<'a>) -> &'a [u8] {
     &bytes[..len]
 }
 
-/// What follows the section headers.
 fn rest<'a>(elf: &Elf<'a>) -> &'a [u8] {
     let at = usize::try_from(elf.shoff).unwrap_or(usize::MAX);
     elf.bytes.get(at.saturating_add(elf.sections.len() * SECTION_HEADER)..).unwrap_or(&[])

@@ -28,7 +28,6 @@ pub struct Hunk {
 }
 
 impl Hunk {
-    /// The hunk as lines of a unified diff without context.
     pub fn unified(&self) -> Vec<String> {
         let mut out = vec![format!("@@ -{} +{} @@", self.line.a, self.line.b)];
         out.extend(self.removed.iter().map(|text| format!("-{text}")));
@@ -111,7 +110,6 @@ fn ends(text: &[u8]) -> Vec<usize> {
     out
 }
 
-/// The beginning of the piece that byte `at` is in.
 fn piece_start(text: &[u8], at: usize) -> usize {
     let at = at.min(text.len());
     // A line break is a border in every text; a semicolon's depends on what follows it.
@@ -148,7 +146,6 @@ fn common_suffix(a: &[u8], b: &[u8]) -> usize {
     same + a.iter().rev().zip(b.iter().rev()).take_while(|(x, y)| x == y).count()
 }
 
-/// The first `limit` spans with their text and lines.
 pub(super) fn hunks(a: &[u8], b: &[u8], spans: &[Span], limit: usize) -> Vec<Hunk> {
     let (mut place_a, mut place_b) = (Place::new(a), Place::new(b));
     spans
