@@ -69,13 +69,13 @@ pub fn all() -> Vec<Topic> {
             .map(|one| topic(Sort::EvidenceClass, one.as_str(), evidence_class(one), "")),
     );
     out.extend(Stage::ALL.map(|one| {
-        let word = format!("stage{}", one.number());
-        let missing = one.missing_evidence().join("; ");
+        let word = format!("stage{}", one.number);
+        let missing = one.missing.join("; ");
         let runs = match one.runs() {
             true => "The only one that runs".to_owned(),
             false => format!("Does not run yet. Missing: {missing}"),
         };
-        topic(Sort::Stage, &word, &format!("{}. {runs}", sentence(one.title())), "")
+        topic(Sort::Stage, &word, &format!("{}. {runs}", sentence(one.title)), "")
     }));
     out.extend(VERDICTS.map(|(word, meaning)| topic(Sort::Verdict, word, meaning, "")));
     out.extend(AdmissionStatus::ALL.map(|one| {

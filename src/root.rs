@@ -94,20 +94,19 @@ impl Root {
     /// # Errors
     /// [`Reason::RootNotTrusted`] where the directory is unknown, changed, or not what `expect` says.
     pub fn find(host: &Host, flag: Option<&Path>, expect: Option<&Digest>) -> Result<Root> {
-        let trust_file = host.data_dir()?.join("trust.json");
-        let _lock = lock(&trust_file, false)?;
+        let _lock = lock(&trust_file(host)?, false)?;
         let dir = match flag {
             Some(dir) => Some(host.absolute(dir)),
             None => nearest(host.cwd())?,
         };
         let mut root = match dir {
             Some(dir) => {
-                let root = Self::read(&dir, trust_file)?;
+                let root = Self::read_untrusted(host, &dir)?;
                 // What a pipeline expects by digest is all that holds, beside what is inside admit itself.
                 let own = host.data_dir()?.join("root");
                 root.over(overlaid(expect.is_none().then_some(own.as_path()))?.0)
             }
-            None => Self::embedded(host, trust_file)?,
+            None => Self::own(host)?,
         };
         let digest = root.digest();
         if expect.is_some() {
@@ -164,9 +163,8 @@ impl Root {
     /// # Errors
     /// [`Reason::RootNotTrusted`] where it has another: nothing is recorded then.
     pub fn trust(host: &Host, dir: &Path, expect: Option<&Digest>) -> Result<Root> {
-        let trust_file = host.data_dir()?.join("trust.json");
-        let _lock = lock(&trust_file, true)?;
-        let root = Self::read(&host.absolute(dir), trust_file)?;
+        let _lock = lock(&trust_file(host)?, true)?;
+        let root = Self::read_untrusted(host, dir)?;
         let digest = root.digest();
         root.require_expected(expect, &digest)?;
         let mut trust = load_trust(&root.trust_file)?;
@@ -179,16 +177,13 @@ impl Root {
 
     /// The directories that this user trusts, there or not.
     pub fn trusted_dirs(host: &Host) -> Result<Vec<PathBuf>> {
-        let trust = load_trust(&host.data_dir()?.join("trust.json"))?;
+        let trust = load_trust(&trust_file(host)?)?;
         Ok(trust.roots.keys().chain(trust.coming.keys()).map(PathBuf::from).collect())
     }
 
     /// Reads a directory as a root, whether it is trusted or not.
     pub fn read_untrusted(host: &Host, dir: &Path) -> Result<Root> {
-        Self::read(&host.absolute(dir), host.data_dir()?.join("trust.json"))
-    }
-
-    fn read(dir: &Path, trust_file: PathBuf) -> Result<Root> {
+        let (dir, trust_file) = (&host.absolute(dir), trust_file(host)?);
         let marker = dir.join(MARKER);
         if std::fs::symlink_metadata(&marker).is_err() {
             return Err(Error::new(Reason::NotFound, format!("the directory has no {MARKER}"))
@@ -232,11 +227,7 @@ impl Root {
     /// # Errors
     /// [`Reason::RootNotTrusted`] where another user could have written them.
     pub fn own(host: &Host) -> Result<Root> {
-        Self::embedded(host, host.data_dir()?.join("trust.json"))
-    }
-
-    fn embedded(host: &Host, trust_file: PathBuf) -> Result<Root> {
-        let dir = host.data_dir()?.join("root");
+        let (dir, trust_file) = (host.data_dir()?.join("root"), trust_file(host)?);
         let (files, added) = overlaid(Some(&dir))?;
         let config = files
             .get(MARKER)
@@ -302,7 +293,6 @@ impl Root {
         all.into_iter()
     }
 
-    /// Where a record is, in words for people.
     pub fn place(&self, path: &str) -> String {
         match &self.origin {
             Origin::Directory(_)
@@ -489,6 +479,11 @@ impl Root {
         }
         Ok(target)
     }
+}
+
+/// The list of the roots that this user trusts.
+fn trust_file(host: &Host) -> Result<PathBuf> {
+    Ok(host.data_dir()?.join("trust.json"))
 }
 
 /// Waits until no other call of admit writes this user's records, keys or trust below `data_dir`, and keeps others from

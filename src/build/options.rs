@@ -8,7 +8,7 @@ use crate::record::ids::AbsPath;
 /// Longest time a step may take. Case's slowest takes 2 s; a hang is what this is for.
 pub const STEP_WALL: Duration = Duration::from_secs(15 * 60);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Build although the output is in the store.
     pub again: bool,
@@ -16,25 +16,12 @@ pub struct Options {
     pub keep_failed: bool,
     /// A directory on disk for the build's files; without one, memory is used where it suffices.
     pub scratch: Option<PathBuf>,
-    pub step_wall: Duration,
+    /// Longest time a step may take; without one, [`STEP_WALL`].
+    pub step_wall: Option<Duration>,
     /// The directory inside, where the lock leaves it open; without one, a name that no other build here has now.
     pub open_path: Option<AbsPath>,
     /// Seconds by which the clocks that count from the boot are ahead inside.
     pub clock_ahead: Option<u32>,
     /// Put an output into the store although it is not the locked one, to be looked at.
     pub any_output: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            again: false,
-            keep_failed: false,
-            scratch: None,
-            step_wall: STEP_WALL,
-            open_path: None,
-            clock_ahead: None,
-            any_output: false,
-        }
-    }
 }

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::abbreviation;
-use super::options::Options;
+use super::options::{Options, STEP_WALL};
 use super::output::{self, Proven};
 use super::step::Steps;
 use super::work::WorkDir;
@@ -165,7 +165,8 @@ fn inside(
     let plan = &locked.plan;
     let env = plan.kind.environment(plan, work);
     let progress = &*context.progress;
-    let mut steps = Steps::new(sandbox, work, env, options.step_wall, &plan.provider, progress)?;
+    let wall = options.step_wall.unwrap_or(STEP_WALL);
+    let mut steps = Steps::new(sandbox, work, env, wall, &plan.provider, progress)?;
     {
         let _as_payload = steps.owner.enter()?;
         for below in [WorkDir::HOME, WorkDir::TMP] {
@@ -244,7 +245,6 @@ fn list(paths: &[RelPath]) -> String {
 }
 
 impl Built {
-    /// What the sandbox was, on this machine.
     pub fn facts(&self) -> Value {
         serde_json::json!({
             "facts": crate::record::to_value(&self.sandbox),

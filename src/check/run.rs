@@ -17,14 +17,14 @@ pub(super) fn request(facts: &Facts) -> Finding {
 pub(super) fn stage(facts: &Facts) -> Finding {
     let fix = match facts.stage.known().map(|number| Stage::from_number(*number)) {
         Some(Some(stage)) if !stage.runs() => {
-            let number = stage.number();
+            let number = stage.number;
             format!("admit run stage2; what is missing for another: admit explain stage{number}")
         }
         _ => "admit run stage2".into(),
     };
     hold(Check::Stage, &facts.stage, "stage 2", &fix, |number| {
         let stage = Stage::from_number(*number);
-        let title = stage.map_or("no stage of the ladder", Stage::title);
+        let title = stage.map_or("no stage of the ladder", |stage| stage.title);
         let good = stage.is_some_and(Stage::runs);
         ok_if(good, Reason::GateRefused, format!("stage {number}: {title}"))
     })

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::app::App;
 use crate::build::rebuild::{RebuildAnswer, Rebuilt};
-use crate::build::{self, Again, Build, Options, Rebuild, STEP_WALL};
+use crate::build::{self, Again, Build, Options, Rebuild};
 use crate::bun::native;
 use crate::error::Result;
 use crate::lock::{self, Locked, Spec};
@@ -47,7 +47,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let options = Options {
         keep_failed: args.keep_failed,
         scratch: args.scratch.as_ref().map(|dir| app.context.host.absolute(dir)),
-        step_wall: args.step_timeout.map_or(STEP_WALL, Duration::from_secs),
+        step_wall: args.step_timeout.map(Duration::from_secs),
         ..Options::default()
     };
     if !args.rebuild {

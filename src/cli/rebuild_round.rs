@@ -39,7 +39,7 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     let locked = lock::resolve(&*app.context.root()?, &args.spec)?;
     let options = Options {
         scratch: args.scratch.clone(),
-        step_wall: Duration::from_secs(args.step_timeout),
+        step_wall: Some(Duration::from_secs(args.step_timeout)),
         open_path: args.open_path.clone(),
         clock_ahead: args.clock_ahead,
         ..Options::default()

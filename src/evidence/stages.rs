@@ -32,7 +32,7 @@ pub fn ladder(runs: &[RunCheck]) -> Vec<StageRow> {
     Stage::ALL
         .into_iter()
         .map(|stage| {
-            let of_stage = || verified().filter(|(_, report)| report.stage == stage.number());
+            let of_stage = || verified().filter(|(_, report)| report.stage == stage.number);
             let mut passed: Vec<Digest> = of_stage()
                 .filter(|(_, report)| report.status == RunStatus::Pass)
                 .map(|(id, _)| id)
@@ -41,13 +41,13 @@ pub fn ladder(runs: &[RunCheck]) -> Vec<StageRow> {
             passed.sort_by_key(ToString::to_string);
             passed.dedup();
             let mut missing: Vec<String> =
-                stage.missing_evidence().iter().map(|line| (*line).to_owned()).collect();
+                stage.missing.iter().map(|line| (*line).to_owned()).collect();
             if stage.runs() && passed.is_empty() {
                 missing.push("a verified run with status pass".into());
             }
             StageRow {
-                number: stage.number(),
-                title: stage.title(),
+                number: stage.number,
+                title: stage.title,
                 runs: stage.runs(),
                 others: of_stage().filter(|(_, r)| r.status != RunStatus::Pass).count(),
                 passed,

@@ -169,7 +169,7 @@ pub fn from_old_variables(env: &BTreeMap<String, String>, flags: Flags) -> Resul
             .at("CTO_HARNESS_CASE_STAGE")
             .expected("2")
             .found(number.to_string());
-        for line in Stage::from_number(number).map_or(&[][..], Stage::missing_evidence) {
+        for line in Stage::from_number(number).map_or(&[][..], |stage| stage.missing) {
             err = err.hint(format!("missing evidence: {line}"));
         }
         return Err(err);

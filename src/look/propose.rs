@@ -273,11 +273,16 @@ fn isolated(seen: &Seen, project: &str, lock: &BunLock, place: &str) -> Option<S
     own.then(|| format!("{place}: a workspace of configVersion {}", lock.config_version))
 }
 
-const STALE: &str = "lock a commit whose lock is current, or bring it up to date in a clone: bun install, and commit bun.lock";
-
 /// Whether the lock is that of the manifests: every need stands in it as it stands there, and no other.
 fn current(lock: &BunLock, manifests: &BTreeMap<&str, (String, Value)>, place: &str) -> Result<()> {
     let groups = ["dependencies", "devDependencies", "optionalDependencies", "peerDependencies"];
+    let stale = |expected: String, found: String| {
+        Error::new(Reason::BadRecord, "the source's lock is out of date")
+            .at(place.to_owned())
+            .expected(expected)
+            .found(found)
+            .hint("lock a commit whose lock is current, or bring it up to date in a clone: bun install, and commit bun.lock")
+    };
     // Bun takes patches from the manifest, whatever the lock says.
     let (at, root) = &manifests[""];
     let written: BTreeMap<&str, &str> = root["patchedDependencies"]
@@ -293,11 +298,7 @@ fn current(lock: &BunLock, manifests: &BTreeMap<&str, (String, Value)>, place: &
             let names: Vec<&str> = all.keys().copied().collect();
             format!("patches of: {}", list(&names))
         };
-        return Err(Error::new(Reason::BadRecord, "the source's lock is out of date")
-            .at(place.to_owned())
-            .expected(format!("{} ({at})", names(&written)))
-            .found(names(&locked))
-            .hint(STALE));
+        return Err(stale(format!("{} ({at})", names(&written)), names(&locked)));
     }
     for (dir, workspace) in &lock.workspaces {
         let Some((at, manifest)) = manifests.get(dir.as_str()) else { continue };
@@ -325,11 +326,7 @@ fn current(lock: &BunLock, manifests: &BTreeMap<&str, (String, Value)>, place: &
                 let found = set.iter().find(|(other, _)| other == name);
                 found.map_or_else(|| "absent".to_owned(), |(name, range)| format!("{name} {range}"))
             };
-            return Err(Error::new(Reason::BadRecord, "the source's lock is out of date")
-                .at(place.to_owned())
-                .expected(format!("{} ({at})", here(&written)))
-                .found(here(&locked))
-                .hint(STALE));
+            return Err(stale(format!("{} ({at})", here(&written)), here(&locked)));
         }
     }
     Ok(())

@@ -99,9 +99,12 @@ impl FailureClass {
 /// A stage of the ladder, of which this version of admit runs the first alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stage {
-    number: u8,
-    title: &'static str,
-    missing: &'static [&'static str],
+    /// 2 to 7.
+    pub number: u8,
+    pub title: &'static str,
+    /// The evidence that is missing before the stage could run; empty for the one that runs. Each stage also needs
+    /// everything that the stages below it need.
+    pub missing: &'static [&'static str],
 }
 
 impl Stage {
@@ -156,23 +159,8 @@ impl Stage {
         Self::ALL.into_iter().find(|s| s.number == number)
     }
 
-    /// Its number, 2 to 7.
-    pub fn number(self) -> u8 {
-        self.number
-    }
-
-    pub fn title(self) -> &'static str {
-        self.title
-    }
-
     pub fn runs(self) -> bool {
         self.number == 2
-    }
-
-    /// The evidence that is missing before the stage could run; empty for the one that runs. Each stage also needs
-    /// everything that the stages below it need.
-    pub fn missing_evidence(self) -> &'static [&'static str] {
-        self.missing
     }
 }
 
@@ -197,11 +185,20 @@ mod tests {
     }
 
     #[test]
+    fn every_reply_that_cannot_be_used_has_a_class_of_its_name() {
+        use ReplyClass::{ClientClosed, CutByAdmit, OkText, OkTools};
+        for class in ReplyClass::ALL {
+            let usable_or_cut = matches!(class, OkText | OkTools | ClientClosed | CutByAdmit);
+            assert_eq!(FailureClass::of_reply(class).is_none(), usable_or_cut, "{class}");
+        }
+    }
+
+    #[test]
     fn only_stage_two_runs_and_the_others_say_what_is_missing() {
         for stage in Stage::ALL {
-            assert_eq!(Stage::from_number(stage.number()), Some(stage));
-            assert_eq!(stage.runs(), stage.missing_evidence().is_empty());
-            assert_eq!(stage.runs(), stage.number() == 2);
+            assert_eq!(Stage::from_number(stage.number), Some(stage));
+            assert_eq!(stage.runs(), stage.missing.is_empty());
+            assert_eq!(stage.runs(), stage.number == 2);
         }
         assert_eq!((Stage::from_number(1), Stage::from_number(8)), (None, None));
     }

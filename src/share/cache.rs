@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::pull::{self, Taken};
+use super::pull::{self, PulledBuild};
 use crate::attest::Demand;
 use crate::build::{self, Build, Options, Stored};
 use crate::context::Context;
@@ -37,12 +37,10 @@ pub struct Tried {
     pub from: String,
     pub outcome: Outcome,
     pub error: Option<serde_json::Value>,
-    /// The same in words.
     #[serde(skip)]
     pub words: String,
 }
 
-/// A build, and which caches were asked for it.
 #[derive(Debug)]
 pub struct Obtained {
     pub build: Build,
@@ -107,7 +105,7 @@ fn take(
     stored: &Stored<'_>,
     reference: &Reference,
     demands: &[Demand],
-) -> Result<Taken> {
+) -> Result<PulledBuild> {
     // Such a configuration is refused when it is read; without a demand, any signature would do.
     if demands.is_empty() {
         return Err(Error::new(Reason::SignerUnknown, "nothing says whose builds count here"));

@@ -56,14 +56,6 @@ pub struct PulledBuild {
     pub received: u64,
 }
 
-/// A build that was taken: its output and its report are in the store, its signatures held. Its origin is `pulled`, unless
-/// what is here says as much.
-pub(super) struct Taken {
-    pub report: BuildReport,
-    pub output: PathBuf,
-    pub received: u64,
-}
-
 /// A build in the registry that counts here, before its output is fetched.
 struct Candidate {
     manifest: Digest,
@@ -108,26 +100,25 @@ pub fn pull(context: &Context, options: &Pull) -> Result<PulledBuild> {
         return Ok(PulledBuild { report, output, recorded: None, received: 0 });
     }
     let repository = context.registry(&options.reference)?;
-    let Taken { report, output, received } =
-        take(context, &repository, &locked, &stored, &demands)?;
-    if report.origin != Origin::Pulled {
-        context
-            .progress
-            .note(&format!("{name} was adopted here as it was there: nothing was pulled"));
-        return Ok(PulledBuild { report, output, recorded: None, received: 0 });
+    let mut pulled = take(context, &repository, &locked, &stored, &demands)?;
+    if pulled.report.origin == Origin::Pulled {
+        pulled.recorded = Some(record(context, &locked, &pulled.report)?);
+    } else {
+        let what = "was adopted here as it was there: nothing was pulled";
+        context.progress.note(&format!("{name} {what}"));
     }
-    let recorded = Some(record(context, &locked, &report)?);
-    Ok(PulledBuild { report, output, recorded, received })
+    Ok(pulled)
 }
 
-/// Takes the locked build into the store, if one is there that counts.
+/// Takes the locked build into the store, if one is there that counts: its output and its report, whose origin is `pulled`
+/// unless what is here says as much. Nothing is recorded.
 pub(super) fn take(
     context: &Context,
     repository: &Repository<'_>,
     locked: &Locked,
     stored: &Stored<'_>,
     demands: &[Demand],
-) -> Result<Taken> {
+) -> Result<PulledBuild> {
     let Some(expected) = locked.output() else {
         return Err(Error::new(Reason::OutputNotLocked, "the lock names no output")
             .at(locked.place.clone()));
@@ -138,7 +129,8 @@ pub(super) fn take(
         && report.sha256 == expected.sha256
         && let Some(file) = context.store()?.file(expected.sha256.digest())?
     {
-        return Ok(Taken { report, output: file.path().to_path_buf(), received: 0 });
+        let output = file.path().to_path_buf();
+        return Ok(PulledBuild { report, output, recorded: None, received: 0 });
     }
     let (output, received) = fetch(context, repository, expected)?;
     let signed_by = candidate
@@ -160,7 +152,7 @@ pub(super) fn take(
     let lines = candidate.envelopes.iter().map(|envelope| envelope.line() + "\n");
     stored.put_statements(lines.collect::<String>().as_bytes())?;
     stored.put(&report, None)?;
-    Ok(Taken { report, output, received })
+    Ok(PulledBuild { report, output, recorded: None, received })
 }
 
 /// Puts a build on record, and of one that was pulled the statements by which it counts.
