@@ -71,6 +71,7 @@ impl Kept {
     }
 
     pub(super) fn took(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
         self.hash.update(bytes);
     }
 
@@ -97,6 +98,16 @@ pub(super) struct State {
     /// What is sealed if the run ends without a report.
     pub(super) draft: RunReport,
     pub(super) sealed: bool,
+}
+
+impl State {
+    /// Counts what of a file was written, and takes it into its digest.
+    fn took(&mut self, path: &RelPath, bytes: &[u8]) {
+        let Some(kept) = self.kept.get_mut(path) else { return };
+        kept.took(bytes);
+        // What admit itself writes has limits of its own.
+        self.total += if kept.author == Author::Admit { 0 } else { bytes.len() as u64 };
+    }
 }
 
 /// A run directory that is being written. Sealed as a failure when dropped unsealed.
@@ -225,7 +236,13 @@ impl Recording {
                 );
             }
             let kept = self.grant(state, path, role, by, bytes)?;
-            self.dir.write(path.as_str(), kept, false)
+            let written = self.dir.write(path.as_str(), kept, false);
+            match written {
+                Ok(()) => state.took(path, kept),
+                // It is not there, so that nothing is listed.
+                Err(_) => drop(state.kept.remove(path)),
+            }
+            written
         })
     }
 
@@ -288,7 +305,8 @@ impl Recording {
         result
     }
 
-    /// Those of further bytes of `path` that may be kept, taken into its digest; counts the rest as left out.
+    /// Those of further bytes of `path` that may be kept; counts the rest as left out. Once they are written they are
+    /// [`State::took`].
     fn grant<'a>(
         &self,
         state: &mut State,
@@ -304,11 +322,10 @@ impl Recording {
                 .at(path.to_string())
                 .expected(format!("at most {}", self.limits.files)));
         }
-        // What admit itself writes has limits of its own; a flood from inside the sandbox must not silence it.
-        let counted = by != Author::Admit;
-        let left = match counted {
-            true => self.limits.total_bytes.saturating_sub(state.total),
-            false => u64::MAX,
+        // A flood from inside the sandbox must not silence admit itself.
+        let left = match by {
+            Author::Admit => u64::MAX,
+            _ => self.limits.total_bytes.saturating_sub(state.total),
         };
         let entry = state.kept.entry(path.clone()).or_insert_with(|| Kept::new(role, by));
         if entry.author != by {
@@ -324,12 +341,8 @@ impl Recording {
         }
         // Once something is left out, nothing after it is kept: a log with a hole would read as a whole one.
         let keep = if entry.omitted > 0 { 0 } else { keep };
-        entry.bytes += keep;
         entry.omitted += more - keep;
-        state.total += if counted { keep } else { 0 };
-        let kept = &bytes[..usize::try_from(keep).unwrap_or(bytes.len())];
-        entry.took(kept);
-        Ok(kept)
+        Ok(&bytes[..usize::try_from(keep).unwrap_or(bytes.len())])
     }
 
     fn append_locked(
@@ -352,8 +365,13 @@ impl Recording {
         let offset = state.kept.get(path).map_or(0, |kept| kept.bytes);
         let kept = self.grant(state, path, role, by, bytes)?;
         if let Some(file) = state.logs.get_mut(path) {
-            file.write_all(kept).map_err(|err| self.dir.io("write", path.as_str(), err))?;
+            file.write_all(kept).map_err(|err| {
+                // What is half written was not recorded: without it the file is what it was.
+                let _ = file.set_len(offset);
+                self.dir.io("write", path.as_str(), err)
+            })?;
         }
+        state.took(path, kept);
         Ok((kept.len() == bytes.len()).then_some(offset))
     }
 

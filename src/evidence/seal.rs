@@ -211,7 +211,6 @@ impl Recording {
             if let Entry::Vacant(place) = state.kept.entry(rel(name)?) {
                 self.dir.write(name, &bytes, true)?;
                 let kept = place.insert(Kept::new(role, Author::Admit));
-                kept.bytes = bytes.len() as u64;
                 kept.took(&bytes);
             }
         }
