@@ -10,7 +10,6 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::processes::{alive, kill_marked, wait_for};
-use crate::run::bash;
 use crate::served::void_baseline;
 use crate::trial::{ASKS_FOREVER, Trial, after_probe};
 use crate::upstream::{Behaviour, MODEL, Mock, MockServer, serve};
@@ -43,14 +42,6 @@ fn what_the_evidence_shows_rejects_the_run() {
     let held: Vec<bool> =
         left.report().baselines.iter().map(|row| row.expected_accept == row.accepted).collect();
     assert_eq!(held, [true, false]);
-
-    let trial = Trial::understudy().turns(|turns| {
-        turns[3] = bash("echo x > more.py && git add -A && git commit -q -m more");
-    });
-    let left = trial.scripted();
-    left.ends("writes_outside", "", 8);
-    assert!(!left.report().allowed_writes_passed);
-    assert_eq!(left.report().changed_files, ["more.py", "strings.py"]);
 }
 
 #[test]
@@ -170,15 +161,16 @@ fn every_class_has_a_run_that_ends_in_it() {
         "network_not_allowed",
         "gate_refused",
     ];
-    let elsewhere = ["judge_rejected", "lifecycle_timeout"];
     // No mount of a launch is a target's, so no run ends so: `run::proof` and `run::classify` show what would.
     let by_unit = ["target_inspected"];
     let here = [include_str!("classes.rs"), include_str!("agents.rs"), include_str!("faults.rs")];
+    let health = include_str!("../../src/health/failing.rs");
     for class in FailureClass::ALL.iter().filter(|class| !by_unit.contains(&class.as_str())) {
         let name = class.as_str();
-        let known = by_gate.contains(&name) || elsewhere.contains(&name);
-        let tests = if known { &[include_str!("run.rs")] } else { &here[..] };
+        let by_gate = by_gate.contains(&name);
+        let tests = if by_gate { &[include_str!("run.rs")] } else { &here[..] };
         let told = tests.iter().any(|text| text.contains(&format!("\"{name}\"")));
-        assert!(told, "no run ends in {name}");
+        let watched = !by_gate && health.contains(&format!("C::{class:?},"));
+        assert!(told || watched, "no run ends in {name}");
     }
 }

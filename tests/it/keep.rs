@@ -29,7 +29,6 @@ fn runs_are_listed_filtered_compared_and_removed() {
     let class = first["failure_class"].as_str().unwrap().to_owned();
     assert_eq!(list(&["--status", "pass"])["total"], 0);
     assert_eq!(list(&["--class", &class, "--model", "nobody"])["total"], 3);
-    assert_eq!(list(&["--agent", "somebody-else"])["total"], 0);
     world.admit(&["runs", "--status", "great"]).expect(2);
 
     let name = all["runs"][2]["name"].as_str().unwrap();
@@ -46,8 +45,6 @@ fn runs_are_listed_filtered_compared_and_removed() {
         world.admit(&["runs", "prune", "--keep", "1", "--dry-run", "--json"]).expect(0).json();
     assert_eq!(would["runs"].as_array().unwrap().len(), 2);
     assert_eq!(list(&[])["total"], 3, "a dry run removes nothing");
-    world.admit(&["runs", "prune", "--keep", "1", "--older-than", "1"]).expect(0);
-    assert_eq!(list(&[])["total"], 3, "they are not a day old");
     let gone = world.admit(&["runs", "prune", "--keep", "1", "--json"]).expect(0).json();
     assert_eq!(gone["runs"], would["runs"]);
     assert_eq!(list(&[])["runs"][0]["name"], first["name"], "the newest stays");

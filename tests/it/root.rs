@@ -138,18 +138,6 @@ fn links_and_pipes_in_the_users_own_root_are_refused_by_name() {
 }
 
 #[test]
-fn what_a_killed_writer_left_untrusts_nothing_and_goes() {
-    let world = with_root();
-    world.admit(&["trust", "."]).expect(0);
-    let left = world.cwd().join(format!("{}x1", admit::root::TEMPORARY));
-    std::fs::write(&left, "{ half of a rec").unwrap();
-    world.admit(&["lock", "case", "--show"]).expect(0);
-    world.admit(&add()).expect(0);
-    assert!(!left.exists());
-    world.admit(&["lock", "case", "--show"]).expect(0);
-}
-
-#[test]
 fn nothing_is_lost_when_many_write_at_once() {
     const EACH: usize = 12;
     let world = with_root();

@@ -141,13 +141,8 @@ fn twenty_providers_are_a_line_each_and_a_verdict() {
 }
 
 #[test]
-fn a_pipe_gets_plain_lines_and_colour_reaches_the_help() {
-    let world = World::new();
-    for (colour, steers) in [("never", false), ("always", true)] {
-        let help = world.admit(&["build", "--help", "--color", colour]).expect(0).stdout();
-        assert_eq!(help.contains('\u{1b}'), steers, "--color {colour}");
-    }
-    let typo = world.admit(&["rebuild-roun"]).expect(2).stderr();
+fn a_hidden_command_is_nobodys_meaning() {
+    let typo = World::new().admit(&["rebuild-roun"]).expect(2).stderr();
     assert!(!typo.contains("'rebuild-round'"), "{typo}");
 }
 

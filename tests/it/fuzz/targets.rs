@@ -31,6 +31,8 @@ use admit::run::patch::{self, Content, Files};
 use admit::store::sink::Listing;
 use serde_json::Value;
 
+use crate::files::gzip;
+
 /// A parser under test.
 pub type Target = fn(&[u8]) -> bool;
 
@@ -45,8 +47,8 @@ pub const TARGETS: [(&str, Target); 19] = [
     ("public-key", public_key),
     ("bun-lock", bun_lock),
     ("bun-executable", bun_executable),
-    ("archive", tarball),
-    ("archive-packed", packed),
+    ("archive", |bytes| unpack(&gzip(bytes))),
+    ("archive-packed", unpack),
     ("sse", sse),
     ("http-request", http_request),
     ("http-reply", http_reply),
@@ -172,14 +174,6 @@ fn unpack(packed: &[u8]) -> bool {
         assert!(*size <= limits.unpacked && mode & 0o7022 == 0, "{name}: {size} {mode:o}");
     }
     took.is_ok()
-}
-
-fn tarball(bytes: &[u8]) -> bool {
-    unpack(&crate::files::gzip(bytes))
-}
-
-fn packed(bytes: &[u8]) -> bool {
-    unpack(bytes)
 }
 
 /// The input as a server could send it: in pieces whose sizes the input itself gives.
