@@ -284,12 +284,16 @@ impl Expired {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
     use crate::record::agent_result::find_agent_result;
     use crate::record::wire::{ExchangeKind, ReplyVerdict, UpstreamKind};
 
     const GOOD: Work =
         Work { baselines_held: true, writes_allowed: true, accepted: true, target_untouched: true };
+    const REJECTED: Work = Work { accepted: false, ..GOOD };
+    static NO_PHASES: LazyLock<Phases> = LazyLock::new(Phases::default);
 
     fn chat(number: u32, class: ReplyClass, text: &str) -> WireRecord {
         WireRecord {
@@ -310,32 +314,29 @@ mod tests {
 
     const RESULT: &str = "<<<AGENT_RESULT\n{\"status\":\"completed\"}\nAGENT_RESULT>>>";
 
-    fn ended<'a>(
-        end: End,
-        wait_status: i32,
-        wire: &'a ProxyRecord,
-        phases: &'a Phases,
-        work: Work,
-    ) -> RunEnd<'a> {
-        let (exit_code, _) = exit_code(end, wait_status, wire.limit_hit);
-        let killed = foreign_signal(end, wait_status).map(|signal| format!("signal {signal}"));
-        let ended_well = true;
-        let helper_killed = None;
+    fn ended(end: End, wait_status: i32, wire: &ProxyRecord, work: Work) -> RunEnd<'_> {
         RunEnd {
             end,
-            exit_code,
+            exit_code: exit_code(end, wait_status, wire.limit_hit).0,
             wait_status,
-            killed,
-            helper_killed,
-            ended_well,
+            killed: foreign_signal(end, wait_status).map(|signal| format!("signal {signal}")),
+            helper_killed: None,
+            ended_well: true,
             wire,
-            phases,
+            phases: &NO_PHASES,
             work,
         }
     }
 
     fn class(end: End, wait_status: i32, wire: &ProxyRecord, work: Work) -> Option<FailureClass> {
-        classify(&ended(end, wait_status, wire, &Phases::default(), work)).map(|cause| cause.class)
+        classify(&ended(end, wait_status, wire, work)).map(|cause| cause.class)
+    }
+
+    /// The cause, and what contributed.
+    fn found(end: &RunEnd<'_>) -> (FailureClass, Vec<FailureClass>) {
+        let cause = classify(end).unwrap();
+        let before = contributing(end, Some(&cause)).into_iter().map(|row| row.class).collect();
+        (cause.class, before)
     }
 
     #[test]
@@ -363,8 +364,7 @@ mod tests {
         }
         let later =
             wire(vec![chat(1, ReplyClass::OkText, RESULT), chat(2, ReplyClass::UpstreamError, "")]);
-        let (phases, work) = (Phases::default(), GOOD);
-        let end = ended(End::Exited, 0, &later, &phases, work);
+        let end = ended(End::Exited, 0, &later, GOOD);
         assert_eq!(classify(&end), None);
         assert_eq!(contributing(&end, None)[0].class, FailureClass::UpstreamError);
     }
@@ -373,7 +373,6 @@ mod tests {
     fn the_faults_that_look_alike_to_case_have_different_classes() {
         use FailureClass as F;
         use ReplyClass as R;
-        let none = Work { accepted: false, ..GOOD };
         for (reply, want) in [
             (R::AuthUnavailable, F::AuthUnavailable),
             (R::UpstreamError, F::UpstreamError),
@@ -386,74 +385,61 @@ mod tests {
         ] {
             let wire = wire(vec![chat(1, reply, "no envelope")]);
             for wait_status in [0, 0x0100] {
-                assert_eq!(class(End::Exited, wait_status, &wire, none), Some(want));
+                assert_eq!(class(End::Exited, wait_status, &wire, REJECTED), Some(want));
             }
         }
         // Text in reasoning is no result: nothing but the reply's text is looked at.
         let broken = wire(vec![chat(1, R::OkText, "<<<AGENT_RESULT\n{\nAGENT_RESULT>>>")]);
-        assert_eq!(class(End::Exited, 0, &broken, none), Some(F::AgentProtocol));
+        assert_eq!(class(End::Exited, 0, &broken, REJECTED), Some(F::AgentProtocol));
     }
 
     #[test]
     fn what_was_recovered_from_is_listed_and_never_decides() {
         use FailureClass as F;
         use ReplyClass as R;
-        let none = Work { accepted: false, ..GOOD };
-        let phases = Phases::default();
         let two = |first, second, text: &str| wire(vec![chat(1, first, ""), chat(2, second, text)]);
-        for (wire, work, want) in [
-            (two(R::UpstreamError, R::OkText, "no envelope"), none, F::AgentProtocol),
-            (two(R::MalformedToolCall, R::OkText, RESULT), none, F::JudgeRejected),
-            (two(R::OkTools, R::StreamTruncated, ""), none, F::StreamTruncated),
-            (two(R::UpstreamError, R::AuthUnavailable, ""), none, F::AuthUnavailable),
+        for (wire, want) in [
+            (two(R::UpstreamError, R::OkText, "no envelope"), F::AgentProtocol),
+            (two(R::MalformedToolCall, R::OkText, RESULT), F::JudgeRejected),
+            (two(R::OkTools, R::StreamTruncated, ""), F::StreamTruncated),
+            (two(R::UpstreamError, R::AuthUnavailable, ""), F::AuthUnavailable),
         ] {
-            let end = ended(End::Exited, 0, &wire, &phases, work);
-            let cause = classify(&end).unwrap();
-            assert_eq!(cause.class, want);
-            let before: Vec<_> = contributing(&end, Some(&cause)).iter().map(|c| c.class).collect();
             let first = wire.exchanges[0].verdict.as_ref().unwrap().class;
-            assert_eq!(before, Vec::from_iter(FailureClass::of_reply(first)));
+            let before = Vec::from_iter(FailureClass::of_reply(first));
+            assert_eq!(found(&ended(End::Exited, 0, &wire, REJECTED)), (want, before));
         }
         // Asked the same until a limit: the wire is the cause, and the limit only ended it.
         let mut forever =
             wire(vec![chat(1, R::MalformedToolCall, ""), chat(2, R::MalformedToolCall, "")]);
         forever.limit_hit = Some(Limit::Requests);
-        let end = ended(End::Limit, 9, &forever, &phases, none);
+        let end = ended(End::Limit, 9, &forever, REJECTED);
         // Its own death by our signal is none of its doing.
         assert_eq!(end.killed, None);
-        let cause = classify(&end).unwrap();
-        assert_eq!(cause.class, F::MalformedToolCall);
-        let before: Vec<_> = contributing(&end, Some(&cause)).iter().map(|c| c.class).collect();
-        assert_eq!(before, [F::MalformedToolCall, F::LimitHit]);
+        let before = vec![F::MalformedToolCall, F::LimitHit];
+        assert_eq!(found(&end), (F::MalformedToolCall, before));
     }
 
     #[test]
     fn a_login_that_ends_while_its_helper_is_killed_says_nothing_of_the_agent() {
         use FailureClass as F;
         use ReplyClass as R;
-        let (phases, none) = (Phases::default(), Work { accepted: false, ..GOOD });
-        let cause = |reply, helper_killed: Option<&str>| {
+        for (reply, killed, want) in [
+            (R::AuthUnavailable, true, (F::KilledFromOutside, vec![F::AuthUnavailable])),
+            (R::AuthUnavailable, false, (F::AuthUnavailable, vec![])),
+            (R::UpstreamError, true, (F::UpstreamError, vec![])),
+        ] {
             let wire = wire(vec![chat(1, R::OkTools, ""), chat(2, reply, "")]);
-            let helper_killed = helper_killed.map(str::to_owned);
-            let end = RunEnd { helper_killed, ..ended(End::Exited, 0, &wire, &phases, none) };
-            let cause = classify(&end).unwrap();
-            let before: Vec<_> = contributing(&end, Some(&cause)).iter().map(|c| c.class).collect();
-            (cause.class, before)
-        };
-        let killed = Some("signal 9");
-        assert_eq!(
-            cause(R::AuthUnavailable, killed),
-            (F::KilledFromOutside, vec![F::AuthUnavailable])
-        );
-        assert_eq!(cause(R::AuthUnavailable, None), (F::AuthUnavailable, vec![]));
-        assert_eq!(cause(R::UpstreamError, killed), (F::UpstreamError, vec![]));
+            let helper_killed = killed.then(|| "signal 9".to_owned());
+            let end = RunEnd { helper_killed, ..ended(End::Exited, 0, &wire, REJECTED) };
+            assert_eq!(found(&end), want, "{reply:?} {killed}");
+        }
     }
 
     #[test]
     fn what_was_seen_of_the_result_is_said() {
         let said = |text: &str| {
             let wire = wire(vec![chat(1, ReplyClass::OkText, text)]);
-            envelope(&wire, &Phases::default())
+            envelope(&wire, &NO_PHASES)
         };
         assert_eq!(said("done"), "no envelope");
         assert_eq!(said(RESULT), "the result says completed");
@@ -485,10 +471,8 @@ mod tests {
     fn what_contributed_says_how_often_and_never_says_the_cause_again() {
         use FailureClass as F;
         use ReplyClass as R;
-        let phases = Phases::default();
-        let none = Work { accepted: false, ..GOOD };
         let rows = |wire: &ProxyRecord, class| {
-            let end = ended(End::Exited, 0, wire, &phases, none);
+            let end = ended(End::Exited, 0, wire, REJECTED);
             let cause = Cause::new(class, "");
             let rows = contributing(&end, Some(&cause)).into_iter();
             rows.map(|row| (row.class, row.detail)).collect::<Vec<_>>()
@@ -519,15 +503,14 @@ mod tests {
     fn each_end_has_its_class() {
         use FailureClass as F;
         let good = wire(vec![chat(1, ReplyClass::OkText, RESULT)]);
-        let none = Work { accepted: false, ..GOOD };
         let cases = [
-            (End::Clock(Expired::Wall), 0, none, F::Timeout),
+            (End::Clock(Expired::Wall), 0, REJECTED, F::Timeout),
             (End::Clock(Expired::Idle), 0, GOOD, F::LifecycleTimeout),
             (End::Interrupted(15), 15, GOOD, F::Interrupted),
             (End::Exited, libc::SIGKILL, GOOD, F::KilledFromOutside),
-            (End::Exited, libc::SIGTERM, none, F::KilledFromOutside),
-            (End::Exited, 0, none, F::JudgeRejected),
-            (End::Exited, 0, Work { writes_allowed: false, ..none }, F::WritesOutside),
+            (End::Exited, libc::SIGTERM, REJECTED, F::KilledFromOutside),
+            (End::Exited, 0, REJECTED, F::JudgeRejected),
+            (End::Exited, 0, Work { writes_allowed: false, ..REJECTED }, F::WritesOutside),
             (End::Exited, 0, Work { baselines_held: false, ..GOOD }, F::VoidBaseline),
             (End::Exited, 0, Work { target_untouched: false, ..GOOD }, F::TargetInspected),
         ];
@@ -538,8 +521,9 @@ mod tests {
         leaked.secrets_seen.push("model_key".into());
         assert_eq!(class(End::Exited, 0, &leaked, GOOD), Some(F::SecretFound));
         let nothing = wire(vec![]);
-        assert_eq!(class(End::Exited, 0x0700, &nothing, none), Some(F::EngineFailed));
-        assert_eq!(class(End::Exited, libc::SIGSEGV, &nothing, none), Some(F::EngineFailed));
+        for status in [0x0700, libc::SIGSEGV] {
+            assert_eq!(class(End::Exited, status, &nothing, REJECTED), Some(F::EngineFailed));
+        }
         let busy = wire(vec![chat(1, ReplyClass::OkTools, "")]);
         for (limit, want, detail) in [
             (Limit::Requests, F::LimitHit, "requests"),
@@ -551,7 +535,7 @@ mod tests {
         ] {
             let wire = ProxyRecord { limit_hit: Some(limit), ..busy.clone() };
             for end in [End::Exited, End::Limit] {
-                let cause = classify(&ended(end, 0, &wire, &Phases::default(), GOOD)).unwrap();
+                let cause = classify(&ended(end, 0, &wire, GOOD)).unwrap();
                 assert_eq!((cause.class, cause.detail.as_str()), (want, detail));
             }
         }
@@ -560,7 +544,6 @@ mod tests {
     #[test]
     fn an_agent_whose_end_counts_has_to_end_well_too() {
         use FailureClass as F;
-        let phases = Phases::default();
         let good = wire(vec![chat(1, ReplyClass::OkText, RESULT)]);
         let late =
             wire(vec![chat(1, ReplyClass::OkText, RESULT), chat(2, ReplyClass::UpstreamError, "")]);
@@ -572,7 +555,7 @@ mod tests {
             (End::Fault, 15, &late, true, Some(F::UpstreamError), "x in exchange 2"),
             (End::Limit, 15, &good, false, Some(F::LimitHit), "requests_per_second"),
         ] {
-            let ended = RunEnd { ended_well: well, ..ended(end, status, wire, &phases, GOOD) };
+            let ended = RunEnd { ended_well: well, ..ended(end, status, wire, GOOD) };
             let cause = classify(&ended).map(|cause| (cause.class, cause.detail));
             assert_eq!(cause, want.map(|class| (class, detail.to_owned())), "{end:?} {status}");
         }
@@ -588,17 +571,13 @@ mod tests {
             End::Fault,
             End::Interrupted(15),
         ];
-        let bits = |n: u32, bit: u32| n >> bit & 1 == 1;
+        let bits = |n: u32, bit: usize| n >> bit & 1 == 1;
         let mut whole = 0;
         // Every combination of everything that the class is made from.
         for (end, n) in ends.into_iter().flat_map(|end| (0..1u32 << 10).map(move |n| (end, n))) {
-            let work = Work {
-                baselines_held: bits(n, 0),
-                writes_allowed: bits(n, 1),
-                accepted: bits(n, 2),
-                target_untouched: bits(n, 3),
-            };
-            let (result, killed) = (bits(n, 4), bits(n, 5));
+            let [baselines_held, writes_allowed, accepted, target_untouched, result, killed] =
+                std::array::from_fn(|bit| bits(n, bit));
+            let work = Work { baselines_held, writes_allowed, accepted, target_untouched };
             let text = if result { RESULT } else { "no envelope" };
             let reply = if bits(n, 6) { ReplyClass::OkText } else { ReplyClass::StreamTruncated };
             let mut wire = wire(vec![chat(1, reply, text)]);
@@ -624,15 +603,18 @@ mod tests {
 
     #[test]
     fn exit_codes_follow_their_rules() {
-        let code = |end, status| exit_code(end, status, None);
-        assert_eq!(code(End::Exited, 0x0300), (3, "wait_status"));
-        assert_eq!(code(End::Exited, 9), (137, "signal"));
-        assert_eq!(code(End::Clock(Expired::Wall), 15), (124, "clock"));
-        assert_eq!(code(End::HarnessCompleted, 15), (0, "harness_completed"));
-        assert_eq!(code(End::Interrupted(2), 0), (130, "interrupted"));
-        assert_eq!(code(End::Limit, 9), (137, "limit"));
-        assert_eq!(exit_code(End::Limit, 9, Some(Limit::Tokens)), (137, "limit"));
-        assert_eq!(exit_code(End::Exited, 0, Some(Limit::ReplyTime)), (124, "clock"));
+        for (end, status, limit, want) in [
+            (End::Exited, 0x0300, None, (3, "wait_status")),
+            (End::Exited, 9, None, (137, "signal")),
+            (End::Clock(Expired::Wall), 15, None, (124, "clock")),
+            (End::HarnessCompleted, 15, None, (0, "harness_completed")),
+            (End::Interrupted(2), 0, None, (130, "interrupted")),
+            (End::Limit, 9, None, (137, "limit")),
+            (End::Limit, 9, Some(Limit::Tokens), (137, "limit")),
+            (End::Exited, 0, Some(Limit::ReplyTime), (124, "clock")),
+        ] {
+            assert_eq!(exit_code(end, status, limit), want, "{end:?} {status} {limit:?}");
+        }
         assert_eq!(wait_words(9), "killed by signal 9");
     }
 }
