@@ -27,15 +27,15 @@ impl Check {
 
 /// What is examined, before the answer is known.
 #[derive(Clone, Copy)]
-pub(super) struct Need {
-    pub id: &'static str,
+pub(super) struct Need<'a> {
+    pub id: &'a str,
     pub needed_for: &'static str,
     pub expected: &'static str,
     pub reason: Reason,
     pub required: bool,
 }
 
-impl Need {
+impl Need<'_> {
     pub fn with(&self, finding: Finding) -> Check {
         Check { finding, needed_for: self.needed_for, required: self.required }
     }

@@ -19,22 +19,22 @@ const LIMIT: u64 = 64 << 10;
 /// How often an answer is looked for.
 const POLL: Duration = Duration::from_millis(5);
 
-const GIT: Need = Need {
+const GIT: Need<'_> = Need {
     id: "git",
     needed_for: "run (agents work in a git repository); builds need none",
     expected: "git on PATH",
     reason: Reason::GitMissing,
     required: false,
 };
-const PYTHON: Need = Need {
+const PYTHON: Need<'_> = Need {
     id: "python3",
     needed_for: "run (the tests of a fixture)",
     expected: "Python 3 on PATH",
     reason: Reason::PythonMissing,
     required: true,
 };
-const PIP: Need = Need { id: "pip", expected: "pip for that Python", ..PYTHON };
-const GZIP: Need = Need {
+const PIP: Need<'_> = Need { id: "pip", expected: "pip for that Python", ..PYTHON };
+const GZIP: Need<'_> = Need {
     id: "gnu_gzip",
     needed_for: "fetch (packages hosted on GitHub, taken from a local mirror)",
     expected: "GNU gzip on PATH",
@@ -43,7 +43,7 @@ const GZIP: Need = Need {
 };
 
 pub(super) fn programs(host: &Host, patience: Duration) -> Vec<Check> {
-    let ask = |need: Need, fix, name, args: &[&str], accept: fn(&str) -> bool| {
+    let ask = |need: Need<'_>, fix, name, args: &[&str], accept: fn(&str) -> bool| {
         let found = version(host, patience, name, args, accept);
         found.map_or_else(|found| need.failed(found, fix), |found| need.ok(found))
     };

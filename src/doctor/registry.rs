@@ -15,14 +15,14 @@ use crate::record::lockfile::BunPackage;
 /// The metadata of one version of one package; a few KB are usual.
 const METADATA: u64 = 4 << 20;
 
-const CONFIG: Need = Need {
+const CONFIG: Need<'_> = Need {
     id: "npm_config",
     needed_for: "fetch",
     expected: "a configuration that can be read",
     reason: Reason::BadRecord,
     required: true,
 };
-const REGISTRY: Need = Need {
+const REGISTRY: Need<'_> = Need {
     id: "registry",
     needed_for: "fetch; not needed for what is in the store already",
     expected: "the locked Bun",

@@ -6,7 +6,7 @@ use crate::error::Reason;
 use crate::record::finding::Finding;
 use crate::sandbox::{self, LANDLOCK_SCOPES, Launcher, Policy, landlock_abi, namespaces};
 
-const SANDBOX: Need = Need {
+const SANDBOX: Need<'_> = Need {
     id: "sandbox",
     needed_for: "build, run, verify --deep",
     expected: "a sandbox can be built and every probe is stopped",
@@ -14,13 +14,13 @@ const SANDBOX: Need = Need {
     required: true,
 };
 /// The one part that may be missing.
-const LANDLOCK: Need = Need {
+const LANDLOCK: Need<'_> = Need {
     id: "landlock",
     expected: "Landlock with scopes (Linux 6.12)",
     required: false,
     ..SANDBOX
 };
-const SECCOMP: Need =
+const SECCOMP: Need<'_> =
     Need { id: "seccomp", expected: "a system call filter in force", required: false, ..SANDBOX };
 
 /// Builds a sandbox with nothing in it, and takes it down again.
@@ -59,15 +59,7 @@ pub(super) fn sandbox(launcher: &Launcher) -> Vec<Check> {
 
 fn each_namespace(launcher: &Launcher) -> Vec<Check> {
     let one = |(name, refused)| {
-        let id = match name {
-            "user" => "namespace_user",
-            "mnt" => "namespace_mnt",
-            "pid" => "namespace_pid",
-            "net" => "namespace_net",
-            "ipc" => "namespace_ipc",
-            "uts" => "namespace_uts",
-            _ => "namespace_cgroup",
-        };
+        let id = &format!("namespace_{name}");
         let need = Need { id, expected: "can be made", ..SANDBOX };
         match refused {
             None => need.ok("can be made"),

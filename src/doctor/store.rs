@@ -7,7 +7,7 @@ use super::limits::size;
 use crate::error::{Error, Reason};
 use crate::store::{self, Store};
 
-const STORE: Need = Need {
+const STORE: Need<'_> = Need {
     id: "store",
     needed_for: "fetch, build, verify",
     expected: "a directory of this user's own",
