@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::proxy::http1;
+use crate::record::admission::Api;
 use crate::record::evidence::WireRow;
 use crate::record::ids::Digest;
 
@@ -104,8 +105,8 @@ impl Known {
             return unread("the request cannot be read");
         };
         let body: Value = body;
-        let api = Api::of(&body, &row.request_line);
-        let messages = api.messages(&body);
+        let api = spoken(&body, &row.request_line);
+        let messages = messages(api, &body);
         let digests: Vec<Digest> =
             messages.iter().map(|message| Digest::sha256(message.key.as_bytes())).collect();
         // The longest history that this request goes on from; of several the first.
@@ -128,7 +129,7 @@ impl Known {
         let reply = self.within(read(&row.reply_file));
         let reply = reply.as_deref().and_then(self::body);
         let (message, tokens) = match &reply {
-            Some(bytes) => api.reply(bytes),
+            Some(bytes) => self::reply(api, bytes),
             None => (None, None),
         };
         let reply = message.and_then(|message| self.turns(&[message]).pop());
@@ -206,73 +207,66 @@ impl Message {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Api {
-    Chat,
-    Responses,
-    Messages,
+/// The API of a request, whichever way it is served.
+fn spoken(body: &Value, line: &str) -> Api {
+    match line {
+        line if line.contains("/responses") => Api::OpenaiResponses,
+        line if line.contains("/messages") => Api::AnthropicMessages,
+        _ if body.get("input").is_some() => Api::OpenaiResponses,
+        _ => Api::OpenaiChat,
+    }
 }
 
-impl Api {
-    fn of(body: &Value, line: &str) -> Self {
-        match line {
-            line if line.contains("/responses") => Self::Responses,
-            line if line.contains("/messages") => Self::Messages,
-            _ if body.get("input").is_some() => Self::Responses,
-            _ => Self::Chat,
-        }
-    }
-
-    fn messages(self, body: &Value) -> Vec<Message> {
-        let list = |name: &str| body[name].as_array().cloned().unwrap_or_default();
-        let mut out = Vec::new();
-        match self {
-            Self::Chat => out.extend(list("messages").iter().map(chat_message)),
-            Self::Messages => {
-                if !body["system"].is_null() {
-                    let pieces = texts(&body["system"]);
-                    out.push(Message::new(Speaker::Instructions, pieces, &body["system"]));
-                }
-                list("messages").iter().for_each(|one| out.extend(messages_message(one)));
+fn messages(api: Api, body: &Value) -> Vec<Message> {
+    let list = |name: &str| body[name].as_array().cloned().unwrap_or_default();
+    let mut out = Vec::new();
+    match api {
+        Api::OpenaiChat => out.extend(list("messages").iter().map(chat_message)),
+        Api::AnthropicMessages => {
+            if !body["system"].is_null() {
+                let pieces = texts(&body["system"]);
+                out.push(Message::new(Speaker::Instructions, pieces, &body["system"]));
             }
-            Self::Responses => {
-                if let Some(text) = body["instructions"].as_str() {
-                    let pieces = vec![Piece::Text(text.to_owned())];
-                    out.push(Message::new(Speaker::Instructions, pieces, &body["instructions"]));
+            list("messages").iter().for_each(|one| out.extend(messages_message(one)));
+        }
+        Api::OpenaiResponses | Api::OpenaiCodexResponses => {
+            if let Some(text) = body["instructions"].as_str() {
+                let pieces = vec![Piece::Text(text.to_owned())];
+                out.push(Message::new(Speaker::Instructions, pieces, &body["instructions"]));
+            }
+            match &body["input"] {
+                Value::String(text) => {
+                    let pieces = vec![Piece::Text(text.clone())];
+                    out.push(Message::new(Speaker::Agent, pieces, &body["input"]));
                 }
-                match &body["input"] {
-                    Value::String(text) => {
-                        let pieces = vec![Piece::Text(text.clone())];
-                        out.push(Message::new(Speaker::Agent, pieces, &body["input"]));
-                    }
-                    _ => out.extend(list("input").iter().map(responses_item)),
-                }
+                _ => out.extend(list("input").iter().map(responses_item)),
             }
         }
-        out
     }
+    out
+}
 
-    /// The model's message, and the tokens in and out.
-    fn reply(self, body: &[u8]) -> (Option<Message>, Option<(u64, u64)>) {
-        let text = String::from_utf8_lossy(body);
-        let whole: Option<Value> = serde_json::from_str(&text).ok();
-        let events: Vec<Value> = match &whole {
-            Some(_) => Vec::new(),
-            None => text
-                .lines()
-                .filter_map(|line| line.strip_prefix("data:"))
-                .filter_map(|data| serde_json::from_str(data.trim()).ok())
-                .collect(),
-        };
-        let (pieces, usage) = match self {
-            Self::Chat => chat_reply(whole.as_ref(), &events),
-            Self::Responses => responses_reply(whole.as_ref(), &events),
-            Self::Messages => messages_reply(whole.as_ref(), &events),
-        };
-        let message =
-            (!pieces.is_empty()).then(|| Message::new(Speaker::Model, pieces, &Value::Null));
-        (message, usage)
-    }
+/// The model's message, and the tokens in and out.
+fn reply(api: Api, body: &[u8]) -> (Option<Message>, Option<(u64, u64)>) {
+    let text = String::from_utf8_lossy(body);
+    let whole: Option<Value> = serde_json::from_str(&text).ok();
+    let events: Vec<Value> = match &whole {
+        Some(_) => Vec::new(),
+        None => text
+            .lines()
+            .filter_map(|line| line.strip_prefix("data:"))
+            .filter_map(|data| serde_json::from_str(data.trim()).ok())
+            .collect(),
+    };
+    let (pieces, usage) = match api {
+        Api::OpenaiChat => chat_reply(whole.as_ref(), &events),
+        Api::OpenaiResponses | Api::OpenaiCodexResponses => {
+            responses_reply(whole.as_ref(), &events)
+        }
+        Api::AnthropicMessages => messages_reply(whole.as_ref(), &events),
+    };
+    let message = (!pieces.is_empty()).then(|| Message::new(Speaker::Model, pieces, &Value::Null));
+    (message, usage)
 }
 
 /// A field that is a string, or a list of parts with texts in them.
