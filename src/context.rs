@@ -92,6 +92,13 @@ impl NetworkAccess {
 }
 
 impl Context {
+    /// One on `host` for a unit test, at the beginning of June 2026, of which nothing is said and that has no options.
+    #[cfg(test)]
+    pub fn plain(host: Host) -> Self {
+        let clock = crate::host::FixedClock("2026-06-01T00:00:00Z".parse().unwrap());
+        Self::new(host, Arc::new(clock), Arc::new(crate::host::Silent), Options::default())
+    }
+
     pub fn new(
         host: Host,
         clock: Arc<dyn Clock + Send>,

@@ -95,19 +95,14 @@ pub fn asked(context: &Context, given: Option<u32>, engine: Option<&str>) -> Res
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
-    use std::sync::Arc;
 
     use super::*;
-    use crate::context::Options;
-    use crate::host::{FixedClock, Host, Silent};
-    use crate::record::ids::Timestamp;
+    use crate::host::Host;
 
     fn ask(vars: &[(&str, &str)], given: Option<u32>) -> Result<Asked> {
         let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let host = Host::with(vars, PathBuf::from("/"));
-        let clock = Arc::new(FixedClock(Timestamp::from_unix(0)));
-        let context = Context::new(host, clock, Arc::new(Silent), Options::default());
-        asked(&context, given, None)
+        asked(&Context::plain(host), given, None)
     }
 
     #[test]

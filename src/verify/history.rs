@@ -245,11 +245,8 @@ fn bytes_below(dir: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::context::Options;
-    use crate::host::{FixedClock, Host, Silent};
+    use crate::host::Host;
 
     const DAY: Duration = Duration::from_secs(86_400);
     /// More than any process has.
@@ -259,8 +256,7 @@ mod tests {
     fn context(ids: &[u32]) -> (tempfile::TempDir, Context) {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::with([("HOME".into(), dir.path().display().to_string())], dir.path());
-        let clock = Arc::new(FixedClock("2026-06-01T00:00:00Z".parse().unwrap()));
-        let context = Context::new(host, clock, Arc::new(Silent), Options::default());
+        let context = Context::plain(host);
         for (number, id) in ids.iter().enumerate() {
             let run = format!("20260501T00000{number}Z-toy-{id}");
             let run = context.runs_dir().unwrap().join(run);

@@ -244,13 +244,10 @@ fn signed(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tempfile::TempDir;
 
     use super::*;
-    use crate::context::Options as ContextOptions;
-    use crate::host::{self, FixedClock, Host, Silent};
+    use crate::host::{self, Host};
     use crate::record;
     use crate::record::lockfile::Lockfile;
 
@@ -280,10 +277,8 @@ mod tests {
             [("HOME".to_owned(), dir.path().join("home").display().to_string())],
             dir.path().join("root"),
         );
-        let clock = Arc::new(FixedClock("2026-06-01T00:00:00Z".parse().unwrap()));
         Root::trust(&host, &dir.path().join("root"), None).unwrap();
-        let context = Context::new(host, clock, Arc::new(Silent), ContextOptions::default());
-        (dir, context)
+        (dir, Context::plain(host))
     }
 
     #[test]

@@ -295,12 +295,9 @@ pub fn named(context: &Context, text: &str) -> Result<Option<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::context::Options;
     use crate::evidence::{Fault, FaultKind};
-    use crate::host::{FixedClock, Host, Silent};
+    use crate::host::Host;
 
     const AT: &str = "2026-11-20T12:00:00Z";
 
@@ -327,19 +324,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let name = "20261120T120000Z-toy-17";
-        std::fs::create_dir_all(at("state/runs").join(name)).unwrap();
-        let host = Host::with([("HOME".to_owned(), at("home").display().to_string())], dir.path());
-        let (clock, silent) = (FixedClock(AT.parse().unwrap()), Arc::new(Silent));
-        let options = Options { state: Some(at("state")), ..Options::default() };
-        let context = Context::new(host, Arc::new(clock), silent, options);
+        let home = ("HOME".to_owned(), at("home").display().to_string());
+        let context = Context::plain(Host::with([home], dir.path()));
+        let kept = context.runs_dir().unwrap();
+        std::fs::create_dir_all(kept.join(name)).unwrap();
         let found = |text: &str| find(&context, text).unwrap();
-        assert_eq!(found("2026"), at("state/runs").join(name));
+        assert_eq!(found("2026"), kept.join(name));
         std::fs::write(at("2026"), "").unwrap();
         assert_eq!(found("2026"), at("2026"));
         // Where the runs cannot be listed it is not said that there are none.
-        std::fs::remove_dir_all(at("state/runs")).unwrap();
+        std::fs::remove_dir_all(&kept).unwrap();
         assert_eq!(all(&context).unwrap(), [""; 0].map(PathBuf::from));
-        std::fs::write(at("state/runs"), "").unwrap();
+        std::fs::write(&kept, "").unwrap();
         assert!(all(&context).is_err());
     }
 

@@ -61,11 +61,8 @@ pub fn bundle(path: &Path) -> Result<Option<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::context::Options;
-    use crate::host::{FixedClock, Host, Silent};
+    use crate::host::Host;
 
     /// A user with two keys, `one` and `two`, and a root whose policy is of `policy`'s key, if there is one.
     fn user(policy: Option<&str>) -> (tempfile::TempDir, Context, Root) {
@@ -85,9 +82,7 @@ mod tests {
         std::fs::create_dir(&root).unwrap();
         std::fs::write(root.join("admit.toml"), config).unwrap();
         let root = Root::trust(&host, &root, None).unwrap();
-        let clock = Arc::new(FixedClock("2026-06-01T00:00:00Z".parse().unwrap()));
-        let context = Context::new(host, clock, Arc::new(Silent), Options::default());
-        (dir, context, root)
+        (dir, Context::plain(host), root)
     }
 
     #[test]
