@@ -168,7 +168,6 @@ fn proxy(api: &'static dyn WireApi, server: SocketAddr, key: &[u8]) -> (Proxy, S
         },
         names: None,
         limits: ProxyLimits { reply_bytes: 1 << 30, ..ProxyLimits::default() },
-        also_secret: Vec::new(),
         recorder: Box::new(ToFile(tempfile::tempfile().unwrap())),
         events: None,
     };

@@ -318,10 +318,7 @@ impl MockServer {
         listen(&listener, 128).map_err(|err| fail("listen on")(err.into()))?;
         let listener = TcpListener::from(listener);
         listener.set_nonblocking(true).map_err(fail("listen on"))?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(fail("serve on"))?;
+        let runtime = super::runtime().map_err(fail("serve on"))?;
         let (stop, stopped) = oneshot::channel();
         // Replies that are still under way end with the runtime.
         let thread = std::thread::Builder::new()

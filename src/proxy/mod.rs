@@ -21,3 +21,8 @@ pub mod sse;
 mod state;
 pub mod survey;
 pub mod upstream;
+
+/// What runs the async code of one thread.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}

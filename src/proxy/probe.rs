@@ -116,10 +116,7 @@ pub fn probe(
 }
 
 pub(super) fn unless_told<T>(stop: &AtomicUsize, work: impl Future<Output = T>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|err| Error::io("start the probe", "tokio", err))?;
+    let runtime = super::runtime().map_err(|err| Error::io("start the probe", "tokio", err))?;
     runtime.block_on(async {
         tokio::select! {
             answer = work => Ok(answer),

@@ -29,6 +29,13 @@ pub struct Released {
     pub raw: Vec<u8>,
 }
 
+impl Released {
+    fn add(&mut self, more: &Self) {
+        self.to_client.extend_from_slice(&more.to_client);
+        self.raw.extend_from_slice(&more.raw);
+    }
+}
+
 /// Why a reply ends here.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Stop {
@@ -118,9 +125,7 @@ impl Relay {
         self.held.extend_from_slice(head);
         self.held_head = (head.len(), reply_head_for_client(head, self.frames_itself));
         let mut out = self.release();
-        let more = self.body(rest)?;
-        out.to_client.extend_from_slice(&more.to_client);
-        out.raw.extend_from_slice(&more.raw);
+        out.add(&self.body(rest)?);
         Ok(out)
     }
 
@@ -145,9 +150,7 @@ impl Relay {
                 let what = "more held back than any event needs".to_owned();
                 return Err(Stop::Cut(CutReason::NotReadable, what));
             }
-            let released = self.release();
-            out.raw.extend_from_slice(&released.raw);
-            out.to_client.extend_from_slice(&released.to_client);
+            out.add(&self.release());
         }
         Ok(out)
     }
@@ -247,26 +250,11 @@ mod tests {
     /// is the same, and ends cleanly only where nothing was cut.
     fn pass(reply: &[u8], step: usize) -> (Vec<u8>, Option<Stop>) {
         let mut relay = relay();
-        let (mut raw, mut to_client, mut stop) = (Vec::new(), Vec::new(), None);
-        let mut put = |released: Released| {
-            raw.extend(released.raw);
-            to_client.extend(released.to_client);
-        };
-        for piece in reply.chunks(step) {
-            match relay.feed(piece) {
-                Ok(released) => put(released),
-                Err(why) => {
-                    stop = Some(why);
-                    break;
-                }
-            }
-        }
-        if stop.is_none() {
-            match relay.finish(true).0 {
-                Ok(released) => put(released),
-                Err(why) => stop = Some(why),
-            }
-        }
+        let mut all = Released::default();
+        let fed =
+            reply.chunks(step).try_for_each(|piece| relay.feed(piece).map(|more| all.add(&more)));
+        let rest = fed.and_then(|()| relay.finish(true).0.map(|more| all.add(&more)));
+        let (Released { raw, to_client }, stop) = (all, rest.err());
         if raw.starts_with(HEAD.as_bytes()) {
             let end = head_end(&to_client).unwrap();
             let head = parse_reply(&to_client[..end]).unwrap();
@@ -392,13 +380,9 @@ mod tests {
             (out.len(), stop),
             (0, Some(Stop::Cut(CutReason::Redirect, "status 302".into())))
         );
-        assert!(matches!(
-            pass(b"SSH-2.0-x\r\n\r\n", 5).1,
-            Some(Stop::Fault(ConnectFault::BadHead))
-        ));
-        assert!(matches!(
-            pass(&vec![b'a'; 40_000], 999).1,
-            Some(Stop::Fault(ConnectFault::BadHead))
-        ));
+        for odd in [b"SSH-2.0-x\r\n\r\n".to_vec(), vec![b'a'; 40_000]] {
+            let stop = pass(&odd, 999).1;
+            assert_eq!(stop, Some(Stop::Fault(ConnectFault::BadHead)), "{} bytes", odd.len());
+        }
     }
 }

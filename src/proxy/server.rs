@@ -39,8 +39,6 @@ pub struct ProxyConfig {
     /// Where the sandbox's programs ask for host names.
     pub names: Option<UdpSocket>,
     pub limits: ProxyLimits,
-    /// Values beside the upstream's own that no request and no reply may hold.
-    pub also_secret: Vec<(String, Secret)>,
     pub recorder: Box<dyn Recorder>,
     /// Where events go; a receiver that is gone is no fault.
     pub events: Option<Sender<WireEvent>>,
@@ -57,10 +55,7 @@ impl Proxy {
     pub fn start(listener: TcpListener, config: ProxyConfig) -> Result<Self> {
         let fail = |what: &'static str| move |err: io::Error| Error::io(what, "proxy", err);
         listener.set_nonblocking(true).map_err(fail("set up the listener"))?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(fail("start the proxy"))?;
+        let runtime = super::runtime().map_err(fail("start the proxy"))?;
         let (stop, stopped) = watch::channel(false);
         let (network_class, tls) = match &config.upstream {
             Upstream::Http { endpoint, .. } => {
@@ -73,7 +68,7 @@ impl Proxy {
         let shown_key = shown_key
             .ok_or_else(|| Error::new(Reason::Internal, "an agent without a key of the run"))?;
         let shared = Arc::new(Shared {
-            known: config.upstream.known(config.also_secret),
+            known: config.upstream.known(Vec::new()),
             shown_key,
             limits: config.limits,
             started: Instant::now(),

@@ -242,7 +242,6 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
             upstream,
             names: sandbox.names(),
             limits: launch.proxy.limits,
-            also_secret: Vec::new(),
             recorder: Box::new(WireSink::new(Arc::clone(run))),
             events: Some(events),
         },

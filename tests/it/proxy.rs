@@ -88,7 +88,6 @@ pub fn open_with(upstream: Upstream, limits: ProxyLimits, recorder: Box<dyn Reco
         upstream,
         names: None,
         limits,
-        also_secret: Vec::new(),
         recorder,
         events: Some(sender),
     };
