@@ -246,6 +246,18 @@ fn probe() -> Probe {
     }
 }
 
+/// A run in a directory of its own.
+fn alone<T>(make: fn(&Path) -> T) -> (tempfile::TempDir, T) {
+    let dir = tempfile::tempdir().unwrap();
+    let run = make(dir.path());
+    (dir, run)
+}
+
+/// What is wrong with a run directory.
+fn faults(dir: &Path) -> Vec<Fault> {
+    check(dir, None).unwrap().faults
+}
+
 /// What is wrong first with a run directory.
 #[track_caller]
 fn wrong(dir: &Path) -> (FaultKind, String) {
@@ -297,8 +309,7 @@ fn two_runs_in_one_second_have_two_directories() {
 
 #[test]
 fn the_ladder_counts_verified_passes_only() {
-    let dir = tempfile::tempdir().unwrap();
-    let run = sealed(dir.path());
+    let (_dir, run) = alone(sealed);
     let rows = ladder(&[check(&run.directory, None).unwrap()]);
     assert_eq!(rows.iter().map(|row| row.number).collect::<Vec<_>>(), [2, 3, 4, 5, 6, 7]);
     assert_eq!((rows[0].passed.len(), rows[0].others), (0, 1));
@@ -331,5 +342,5 @@ fn the_bytes_of_the_wire_become_files_and_rows() {
     drop(sink);
     let sealed = run.seal(report).unwrap();
     assert!(sealed.directory.join("backend/wire/0001.received").is_file());
-    assert_eq!(check(&sealed.directory, None).unwrap().faults, []);
+    assert_eq!(faults(&sealed.directory), []);
 }

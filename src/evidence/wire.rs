@@ -48,29 +48,26 @@ pub(super) fn shown(dir: &RunDir, name: &str) -> Excerpt {
 }
 
 fn file(exchange: u32, part: Part) -> String {
-    let ending = match part {
-        Part::Received => "received",
-        Part::Forwarded => "request",
-        Part::Reply => "reply",
-        Part::Content => "content",
-    };
-    format!("backend/wire/{exchange:04}.{ending}")
+    format!("backend/wire/{exchange:04}.{}", kept(part).0)
+}
+
+/// A part's ending, its role, and whose it is.
+fn kept(part: Part) -> (&'static str, &'static str, Author) {
+    match part {
+        Part::Received => ("received", "request_received", Author::Agent),
+        Part::Forwarded => ("request", "request_forwarded", Author::Admit),
+        Part::Reply => ("reply", "reply", Author::Model),
+        Part::Content => ("content", "reply_content", Author::Model),
+    }
 }
 
 impl server::Recorder for WireSink {
     fn bytes(&mut self, exchange: u32, part: Part, _: u64, bytes: &[u8]) -> io::Result<()> {
-        let (role, by) = match part {
-            Part::Received => ("request_received", Author::Agent),
-            Part::Forwarded => ("request_forwarded", Author::Admit),
-            Part::Reply => ("reply", Author::Model),
-            Part::Content => ("reply_content", Author::Model),
-        };
-        let path = rel(&file(exchange, part)).map_err(|err| io::Error::other(err.to_string()))?;
+        let (_, role, by) = kept(part);
         // Beyond the limit the bytes are counted and not kept; the manifest says so.
-        self.0
-            .append(&path, role, by, bytes)
-            .map(drop)
-            .map_err(|err| io::Error::other(err.to_string()))
+        let written = rel(&file(exchange, part))
+            .and_then(|path| self.0.append(&path, role, by, bytes).map(drop));
+        written.map_err(|err| io::Error::other(err.to_string()))
     }
 }
 

@@ -5,8 +5,7 @@ use crate::evidence::html::page;
 
 #[test]
 fn any_changed_byte_any_missing_and_any_added_file_is_named() {
-    let dir = tempfile::tempdir().unwrap();
-    let run = sealed(dir.path());
+    let (_dir, run) = alone(sealed);
     let all = files(&run.directory);
     assert!(all.len() >= 14, "{all:?}");
     for file in all {
@@ -31,7 +30,7 @@ fn any_changed_byte_any_missing_and_any_added_file_is_named() {
         std::fs::remove_file(&file).unwrap();
         std::fs::write(&file, &good).unwrap();
     }
-    assert_eq!(check(&run.directory, None).unwrap().faults, []);
+    assert_eq!(faults(&run.directory), []);
     for extra in ["extra.txt", "backend/x", "backend/provider-timeout.txt"] {
         std::fs::write(run.directory.join(extra), "").unwrap();
         assert_eq!(wrong(&run.directory), (FaultKind::Extra, extra.to_owned()));
@@ -43,15 +42,13 @@ fn any_changed_byte_any_missing_and_any_added_file_is_named() {
 
 #[test]
 fn what_is_said_of_a_changed_file_is_what_was_found() {
-    let dir = tempfile::tempdir().unwrap();
-    let run = sealed(dir.path());
+    let (_dir, run) = alone(sealed);
     let file = run.directory.join(names::REPORT);
     let good = std::fs::read(&file).unwrap();
     let found = |bytes: &[u8]| {
         std::fs::write(&file, bytes).unwrap();
-        let checked = check(&run.directory, None).unwrap();
-        let fault = checked.faults.iter().find(|fault| fault.path == names::REPORT).unwrap();
-        fault.found.clone()
+        let mut all = faults(&run.directory).into_iter();
+        all.find(|fault| fault.path == names::REPORT).unwrap().found
     };
     let mut other = good.clone();
     other[0] ^= 1;
@@ -74,13 +71,12 @@ fn what_is_said_of_a_changed_file_is_what_was_found() {
 
 #[test]
 fn a_seal_and_a_manifest_count_as_they_were_written_alone() {
-    let dir = tempfile::tempdir().unwrap();
-    let run = sealed(dir.path());
+    let (_dir, run) = alone(sealed);
     assert_eq!(check(&run.directory, None).unwrap().directory, run.directory);
     let seal = run.directory.join(names::SEAL);
     let good_seal = std::fs::read(&seal).unwrap();
     let found = || {
-        let fault = check(&run.directory, None).unwrap().faults.remove(0);
+        let fault = faults(&run.directory).remove(0);
         (fault.path, fault.found)
     };
     // A byte more that means nothing, and a seal in its form whose own check is another's.
@@ -166,8 +162,7 @@ fn embellish(run: &Sealed, change: impl Fn(&mut RunReport)) -> Digest {
 
 #[test]
 fn a_manifest_made_anew_does_not_fit_the_old_seal() {
-    let dir = tempfile::tempdir().unwrap();
-    let run = sealed(dir.path());
+    let (_dir, run) = alone(sealed);
     let seal = std::fs::read(run.directory.join(names::SEAL)).unwrap();
     std::fs::write(run.directory.join(names::TEST_LOG), "all tests passed").unwrap();
     let id = reseal(&run.directory);
@@ -181,8 +176,7 @@ fn a_manifest_made_anew_does_not_fit_the_old_seal() {
 
 #[test]
 fn more_than_a_run_leaves_is_not_read() {
-    let dir = tempfile::tempdir().unwrap();
-    let run = sealed(dir.path());
+    let (_dir, run) = alone(sealed);
     // As large as one alone may be, and without a block on the disk.
     list_anew(&run.directory, |list| {
         let log = list.files.iter_mut().find(|entry| entry.path.as_str() == names::TEST_LOG);
@@ -190,8 +184,7 @@ fn more_than_a_run_leaves_is_not_read() {
     });
     let file = std::fs::File::options().write(true).open(run.directory.join(names::TEST_LOG));
     file.unwrap().set_len(4 << 30).unwrap();
-    let checked = check(&run.directory, None).unwrap();
-    let fault = &checked.faults[0];
+    let fault = &faults(&run.directory)[0];
     assert_eq!((fault.kind, fault.path.as_str()), (FaultKind::Changed, names::TEST_LOG));
     assert_eq!(fault.found, "4294967296 bytes, and others before it");
 }
@@ -221,8 +214,8 @@ fn sealing_anew_hides_neither_a_cut_chain_nor_a_made_up_pass() {
         report.status = RunStatus::Pass;
         report.evidence_class = EvidenceClass::ServedModel;
     });
-    let checked = check(&run.directory, None).unwrap();
-    assert!(checked.faults.iter().any(|f| f.found.contains("model that is not admitted")));
+    let all = faults(&run.directory);
+    assert!(all.iter().any(|f| f.found.contains("model that is not admitted")));
     // And a page that says something else than the report.
     let dir = tempfile::tempdir().unwrap();
     let run = sealed(dir.path());
@@ -285,8 +278,8 @@ fn what_the_report_does_not_claim_needs_no_file() {
         report.required_events.push(event("never", false, Author::Admit));
         report.required_events.push(event("agents_own", true, Author::Agent));
     });
-    let faults = check(&run.directory, None).unwrap().faults;
-    assert!(!faults.iter().any(|fault| fault.expected.contains("required event")), "{faults:?}");
+    let all = faults(&run.directory);
+    assert!(!all.iter().any(|fault| fault.expected.contains("required event")), "{all:?}");
     // Rows of the wire that were left out are counted with those that are there.
     let run = sealed(dir.path());
     write_anew(&run, "backend/bridge.json", |proxy| {
@@ -295,8 +288,8 @@ fn what_the_report_does_not_claim_needs_no_file() {
         proxy["exchanges"].as_array_mut().unwrap().push(more);
     });
     embellish(&run, |report| report.wire_omitted = 1);
-    let faults = check(&run.directory, None).unwrap().faults;
-    assert!(!faults.iter().any(|fault| fault.expected.contains("exchanges")), "{faults:?}");
+    let all = faults(&run.directory);
+    assert!(!all.iter().any(|fault| fault.expected.contains("exchanges")), "{all:?}");
 }
 
 #[test]
@@ -307,7 +300,7 @@ fn a_gate_that_asked_the_model_has_its_exchange() {
         report.gates.push(gate);
         let run = begin(dir.path());
         fill_with(&run, &report, None);
-        check(&run.seal(report).unwrap().directory, None).unwrap().faults
+        faults(&run.seal(report).unwrap().directory)
     };
     assert_eq!(told(Finding::not_asked("response_shape", "it was not asked for")), []);
     let faults = told(Finding::ok("response_shape", "an answer", "an answer"));
@@ -328,7 +321,7 @@ fn where_the_sentinel_stood_the_report_has_a_word() {
         report.hosts_asked = vec!["[sentinel].example".into()];
         report.wire[0].reply = Excerpt::of(text.replace(&sentinel, "[sentinel]").as_bytes(), 100);
     });
-    let faults = check(&run.directory, None).unwrap().faults;
+    let faults = faults(&run.directory);
     let of = |fault: &Fault| fault.path == name || fault.expected.contains("exchange 1");
     assert!(!faults.iter().any(of), "{faults:?}");
 }
@@ -341,13 +334,13 @@ fn text_changed(run: &Sealed, name: &str, from: &str, to: &str) -> Fault {
     std::fs::write(&file, text.replacen(from, to, 1)).unwrap();
     let id = reseal(&run.directory);
     assert!(check(&run.directory, Some(&id)).unwrap().level.is_none(), "{name}: {from}");
-    check(&run.directory, None).unwrap().faults.remove(0)
+    faults(&run.directory).remove(0)
 }
 
 #[test]
 fn what_the_probe_asked_and_was_told_is_read_again() {
     let dir = tempfile::tempdir().unwrap();
-    assert_eq!(check(&probed(dir.path()).directory, None).unwrap().faults, []);
+    assert_eq!(faults(&probed(dir.path()).directory), []);
     let (list, question) = ("backend/wire/0000-list", "backend/wire/0000");
     for (name, from, to, expected) in [
         // The reply: another answer, another model, an end that is none, nothing at all.
@@ -396,10 +389,7 @@ fn what_the_report_shows_of_the_wire_stands_in_the_files() {
     ] {
         let run = sealed(dir.path());
         embellish(&run, change);
-        let faults = check(&run.directory, None).unwrap().faults;
-        assert!(
-            faults.iter().any(|f| f.expected.contains("as report.json shows it")),
-            "{faults:?}"
-        );
+        let all = faults(&run.directory);
+        assert!(all.iter().any(|f| f.expected.contains("as report.json shows it")), "{all:?}");
     }
 }

@@ -21,7 +21,7 @@ fn no_rehearsal_can_be_sealed_as_a_pass() {
         report.case_model_admission_status = record::admission::AdmissionStatus::Admitted;
         let sealed = run.seal(report.clone()).unwrap();
         assert_eq!(sealed.report.status, RunStatus::Fail);
-        assert_eq!(check(&sealed.directory, None).unwrap().faults, []);
+        assert_eq!(faults(&sealed.directory), []);
         drop(run);
         // The same report as a served model's is a pass: nothing but the class stood in the way.
         let run = filled(dir.path());
@@ -87,8 +87,7 @@ fn a_rehearsal_without_its_evidence_is_a_failure() {
 
 #[test]
 fn a_run_without_a_proof_says_that_it_proves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let run = begin(dir.path());
+    let (_dir, run) = alone(begin);
     let at = run.path().to_owned();
     drop(run);
     let proof: NoTargetProof = parsed(&at, names::NO_TARGET);
@@ -113,8 +112,7 @@ fn a_broken_protocol_and_a_clock_name_their_markers() {
 
 #[test]
 fn rows_of_the_wire_that_a_report_leaves_out_are_counted() {
-    let dir = tempfile::tempdir().unwrap();
-    let run = begin(dir.path());
+    let (_dir, run) = alone(begin);
     run.draft(|report| {
         let row = rehearsed().wire.remove(0);
         (report.wire, report.wire_omitted) = (vec![row; 203], 4);
@@ -136,8 +134,7 @@ fn dropped(run: Recording) -> RunReport {
 
 #[test]
 fn a_dropped_recording_is_sealed_as_a_failure() {
-    let dir = tempfile::tempdir().unwrap();
-    let run = begin(dir.path());
+    let (_dir, run) = alone(begin);
     run.event("case_process_started", Author::Admit, json!({})).unwrap();
     run.draft(|report| report.case_process_started = true);
     let at = run.path().to_owned();
@@ -177,8 +174,7 @@ fn a_dropped_recording_keeps_what_was_decided_before() {
 
 #[test]
 fn a_blocked_run_leaves_its_marker() {
-    let dir = tempfile::tempdir().unwrap();
-    let run = begin(dir.path());
+    let (_dir, run) = alone(begin);
     let mut report = RunReport::draft("toy", "case", &now());
     report.failure_class = None;
     report.status = RunStatus::Blocked;
@@ -189,7 +185,7 @@ fn a_blocked_run_leaves_its_marker() {
     assert_eq!(sealed.report.failure_reason.as_deref(), Some("model provider not admitted"));
     let marker = sealed.directory.join("backend/provider-model-not-admitted.txt");
     assert!(std::fs::read_to_string(marker).unwrap().contains("missing_admission"));
-    assert_eq!(check(&sealed.directory, None).unwrap().faults, []);
+    assert_eq!(faults(&sealed.directory), []);
 }
 
 #[test]
@@ -214,13 +210,12 @@ fn floods_are_cut_counted_and_do_not_silence_admit() {
     let of = |name: &str| manifest.files.iter().find(|e| e.path.as_str() == name).unwrap();
     assert_eq!((of("backend/stdout").size, of("backend/stdout").omitted_bytes), (5000, 3001));
     assert_eq!((of("agent.bin").size, of("agent.bin").omitted_bytes), (1000, 2000));
-    assert_eq!(check(&sealed.directory, None).unwrap().faults, []);
+    assert_eq!(faults(&sealed.directory), []);
 }
 
 #[test]
 fn a_failed_recording_cannot_be_sealed_as_good() {
-    let dir = tempfile::tempdir().unwrap();
-    let run = filled(dir.path());
+    let (_dir, run) = alone(filled);
     assert!(run.artifact(&path("patch.diff"), "patch", Author::Agent, b"again").is_err());
     let sealed = run.seal(rehearsed()).unwrap();
     assert_eq!(sealed.report.status, RunStatus::Fail);
@@ -231,14 +226,13 @@ fn a_failed_recording_cannot_be_sealed_as_good() {
 
 #[test]
 fn unrecorded_files_fail_the_run() {
-    let dir = tempfile::tempdir().unwrap();
-    let run = filled(dir.path());
+    let (_dir, run) = alone(filled);
     std::fs::write(run.path().join("backend/provider-timeout.txt"), "mine").unwrap();
     std::os::unix::fs::symlink("/etc", run.path().join("link")).unwrap();
     let sealed = run.seal(rehearsed()).unwrap();
     assert_eq!(sealed.report.status, RunStatus::Fail);
     assert_eq!(sealed.report.blockers.len(), 2, "{:?}", sealed.report.blockers);
-    assert_eq!(check(&sealed.directory, None).unwrap().faults, []);
+    assert_eq!(faults(&sealed.directory), []);
 }
 
 #[test]

@@ -265,11 +265,10 @@ fn a_page_shows_the_conversation_and_the_tests_and_a_secret_hides_them() {
 
 #[test]
 fn what_the_page_is_made_from_is_sealed_and_a_change_of_it_is_seen() {
-    let dir = tempfile::tempdir().unwrap();
-    let run = filled(dir.path());
+    let (_dir, run) = alone(filled);
     run.append(&path(names::TEST_LOG), "test_log", Author::Admit, b"14 passed\n").unwrap();
     let sealed = run.seal(rehearsed()).unwrap();
     let page = std::fs::read_to_string(sealed.directory.join(names::REPORT_HTML)).unwrap();
     assert!(page.contains("14 passed"), "{page}");
-    assert_eq!(check(&sealed.directory, None).unwrap().faults, []);
+    assert_eq!(faults(&sealed.directory), []);
 }
