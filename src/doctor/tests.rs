@@ -42,10 +42,8 @@ impl Machine {
         Self { env: env.into(), dir }
     }
 
-    fn script(&self, name: &str, body: &str) -> &Self {
-        let script = format!("#!/bin/sh\n{body}\n");
-        program(self.dir.path().join("bin").join(name), &script);
-        self
+    fn script(&self, name: &str, body: &str) {
+        program(self.dir.path().join("bin").join(name), &format!("#!/bin/sh\n{body}\n"));
     }
 
     fn store(&self) -> PathBuf {
@@ -88,58 +86,55 @@ fn package() -> BunPackage {
 }
 
 #[test]
-fn an_empty_path_is_found_out_with_a_fix_each() {
-    let checks = Machine::new().examine();
-    for (id, expected) in
-        [("git", "warn"), ("python3", "fail"), ("pip", "fail"), ("gnu_gzip", "warn")]
-    {
-        let check = &checks[id];
-        assert_eq!(status(check), expected, "{check:?}");
-        assert!(
-            check.finding.found.starts_with("no ") && check.finding.found.ends_with(" on PATH"),
-            "{check:?}"
-        );
-    }
-}
-
-#[test]
-fn good_programs_are_shown_with_their_versions() {
-    let machine = Machine::new();
-    machine
-        .script("git", "echo git version 2.45.1")
-        .script("gzip", "echo 'gzip 1.12'; echo 'Copyright Free Software Foundation, Inc.'")
-        .script("python3", "case $1 in -m) echo pip 24.0 from x;; *) echo Python 3.12.1;; esac");
-    let checks = machine.examine();
-    for (id, words) in [
-        ("git", "git version 2.45.1 ("),
-        ("gnu_gzip", "gzip 1.12 ("),
-        ("python3", "Python 3.12.1 ("),
-        ("pip", "pip 24.0 from x ("),
+fn programs_are_shown_with_their_versions_and_what_is_wrong_is_told_apart() {
+    let none: &[(&str, &str)] = &[];
+    let good = [
+        ("git", "echo git version 2.45.1"),
+        ("gzip", "echo 'gzip 1.12'; echo 'Copyright Free Software Foundation, Inc.'"),
+        ("python3", "case $1 in -m) echo pip 24.0 from x;; *) echo Python 3.12.1;; esac"),
+    ];
+    let broken = [
+        ("git", "exit 3"),
+        ("gzip", "echo 'BusyBox v1.36.1 multi-call binary.'"),
+        ("python3", "case $1 in -m) echo No module named pip >&2; exit 1;; esac; echo Python 2.7"),
+    ];
+    // How what is found begins and ends.
+    for (scripts, rows) in [
+        (
+            none,
+            ["git warn", "gnu_gzip warn", "python3 fail", "pip fail"]
+                .map(|row| (row, "no ", " on PATH")),
+        ),
+        (
+            &good[..],
+            [
+                ("git ok", "git version 2.45.1 (", ""),
+                ("gnu_gzip ok", "gzip 1.12 (", ""),
+                ("python3 ok", "Python 3.12.1 (", ""),
+                ("pip ok", "pip 24.0 from x (", ""),
+            ],
+        ),
+        (
+            &broken[..],
+            [
+                ("git warn", "", "--version failed: nothing"),
+                ("gnu_gzip warn", "", "says: BusyBox v1.36.1 multi-call binary."),
+                ("python3 fail", "", "says: Python 2.7"),
+                ("pip fail", "", "failed: No module named pip"),
+            ],
+        ),
     ] {
-        assert_eq!(status(&checks[id]), "ok", "{:?}", checks[id]);
-        assert!(checks[id].finding.found.starts_with(words), "{:?}", checks[id]);
-    }
-}
-
-#[test]
-fn broken_programs_are_told_apart() {
-    let machine = Machine::new();
-    machine
-        .script("git", "exit 3")
-        .script("gzip", "echo 'BusyBox v1.36.1 multi-call binary.'")
-        .script(
-            "python3",
-            "case $1 in -m) echo No module named pip >&2; exit 1;; esac; echo Python 2.7",
-        );
-    let checks = machine.examine();
-    for (id, expected, words) in [
-        ("git", "warn", "--version failed: nothing"),
-        ("gnu_gzip", "warn", "says: BusyBox v1.36.1 multi-call binary."),
-        ("python3", "fail", "says: Python 2.7"),
-        ("pip", "fail", "failed: No module named pip"),
-    ] {
-        let check = &checks[id];
-        assert!(status(check) == expected && check.finding.found.ends_with(words), "{check:?}");
+        let machine = Machine::new();
+        for (name, body) in scripts {
+            machine.script(name, body);
+        }
+        let checks = machine.examine();
+        for (row, begins, ends) in rows {
+            let (id, want) = row.split_once(' ').unwrap();
+            let (check, found) = (&checks[id], &checks[id].finding.found);
+            assert_eq!(status(check), want, "{check:?}");
+            assert!(found.starts_with(begins) && found.ends_with(ends), "{check:?}");
+        }
     }
 }
 
@@ -155,11 +150,9 @@ fn a_program_that_hangs_or_cannot_start_is_no_ok() {
     // It would run for ever; any end shows that the deadline works.
     assert!(before.elapsed() >= Duration::from_millis(200));
 
-    fs::write(machine.dir.path().join("bin/git"), "not a program").unwrap();
-    let bad = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(machine.dir.path().join("bin/git"), bad).unwrap();
-    let checks = machine.examine();
-    assert!(checks["git"].finding.found.contains("cannot be started"), "{:?}", checks["git"]);
+    program(machine.dir.path().join("bin/git"), "not a program");
+    let git = &machine.examine()["git"];
+    assert!(git.finding.found.contains("cannot be started"), "{git:?}");
 }
 
 #[test]
@@ -196,19 +189,17 @@ fn nothing_is_made_and_a_store_of_others_is_refused() {
 
 #[test]
 fn npm_configuration_that_cannot_be_used_is_named() {
-    let mut machine = Machine::new();
-    machine.env.insert("NPM_CONFIG_REGISTRY".into(), "not an address".into());
-    let checks = machine.examine();
-    assert_eq!(status(&checks["npm_config"]), "fail", "{:?}", checks["npm_config"]);
-    assert!(!checks.contains_key("registry"));
-
-    let mut machine = Machine::new();
-    machine.env.insert("NPM_CONFIG_CAFILE".into(), "/nowhere/ca.pem".into());
-    let check = &machine.examine()["npm_config"];
-    assert!(
-        status(check) == "fail" && check.finding.found.contains("/nowhere/ca.pem"),
-        "{check:?}"
-    );
+    for (name, value, words) in [
+        ("NPM_CONFIG_REGISTRY", "not an address", ""),
+        ("NPM_CONFIG_CAFILE", "/nowhere/ca.pem", "/nowhere/ca.pem"),
+    ] {
+        let mut machine = Machine::new();
+        machine.env.insert(name.into(), value.into());
+        let checks = machine.examine();
+        let check = &checks["npm_config"];
+        assert!(status(check) == "fail" && check.finding.found.contains(words), "{check:?}");
+        assert!(!checks.contains_key("registry"), "{name}");
+    }
 }
 
 /// Answers one request with `reply`, and gives the request's head.
