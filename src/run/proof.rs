@@ -188,17 +188,15 @@ mod tests {
         let tool = PathBuf::from("/opt/python");
         let proof = |expected: &[PathBuf]| {
             let (visible, targets_visible) = visible(&mounts, expected);
+            let (bridge_requests, fixture_commits, canary_searched) = (1, 1, 1);
             NoTargetProof {
-                schema: NoTargetProof::SCHEMA.to_string(),
-                passed: false,
                 visible,
                 targets_visible,
-                bridge_requests: 1,
+                bridge_requests,
                 probes_held: true,
-                fixture_commits: 1,
-                canary_searched: 1,
-                canary_found: Vec::new(),
-                does_not_prove: Vec::new(),
+                fixture_commits,
+                canary_searched,
+                ..NoTargetProof::default()
             }
         };
         let found = proof(std::slice::from_ref(&tool));

@@ -372,15 +372,8 @@ mod tests {
 
     #[test]
     fn the_exit_code_of_several_is_that_of_all_their_findings() {
-        let of = |reasons: &[Option<Reason>]| {
-            let all: Vec<Verified> = reasons
-                .iter()
-                .map(|why| {
-                    verified(&why.map(|why| (OTHER, why)).into_iter().collect::<Vec<_>>(), None)
-                })
-                .collect();
-            exit_code(&all)
-        };
+        let one =
+            |why: &Option<Reason>| verified(&Vec::from_iter(why.map(|why| (OTHER, why))), None);
         let (no, digest) = (Some(Reason::NotFound), Some(Reason::DigestMismatch));
         let (sandbox, limit) = (Some(Reason::SandboxUnavailable), Some(Reason::LimitHit));
         let killed = Some(Reason::KilledFromOutside);
@@ -394,7 +387,8 @@ mod tests {
             (&[sandbox, limit], 1),
             (&[digest, limit], 5),
         ] {
-            assert_eq!(of(reasons), code, "{reasons:?}");
+            let all: Vec<Verified> = reasons.iter().map(one).collect();
+            assert_eq!(exit_code(&all), code, "{reasons:?}");
         }
     }
 }
