@@ -189,10 +189,7 @@ impl Findings {
         let mut out: Vec<&Trusted> = Vec::new();
         for signature in &envelope.signatures {
             let holds = demand.trusted.iter().find(|t| t.key.verifies(&bytes, &signature.sig));
-            let named = demand.trusted.iter().find(|t| {
-                signature.keyid == t.key.fingerprint().as_str()
-                    || signature.keyid == t.key.in_toto_keyid()
-            });
+            let named = demand.trusted.iter().find(|t| t.is_named(&signature.keyid));
             match (holds, named) {
                 (Some(trusted), _) => {
                     if !out.iter().any(|known| known.key == trusted.key) {

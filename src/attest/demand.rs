@@ -15,6 +15,13 @@ pub struct Trusted {
     pub key: PublicKey,
 }
 
+impl Trusted {
+    /// Whether a signature says that it is this signer's: one that does not hold is then refused as an altered one.
+    pub fn is_named(&self, keyid: &str) -> bool {
+        keyid == self.key.fingerprint().as_str() || keyid == self.key.in_toto_keyid()
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Demand {
     pub trusted: Vec<Trusted>,

@@ -354,17 +354,12 @@ fn statements(
         let signed = envelope.signed_bytes();
         let mut signatures = envelope.signatures.iter();
         if signatures.any(|one| {
-            trusted.iter().any(|by| names(by, &one.keyid) || by.key.verifies(&signed, &one.sig))
+            trusted.iter().any(|by| by.is_named(&one.keyid) || by.key.verifies(&signed, &one.sig))
         }) {
             out.push(envelope);
         }
     }
     Ok((out, lost))
-}
-
-/// Whether a signature says that it is this signer's: one that does not hold is then refused as an altered one.
-fn names(by: &Trusted, keyid: &str) -> bool {
-    keyid == by.key.fingerprint().as_str() || keyid == by.key.in_toto_keyid()
 }
 
 /// The output in the store, and how much of it came: it is hashed on its way beside it, and not in it before it is the

@@ -42,17 +42,21 @@ pub fn nar_hash(dir: impl AsFd, place: &Path) -> Result<Nar> {
 }
 
 /// The names in a directory, sorted bytewise, without `.` and `..`.
-pub(super) fn names(dir: BorrowedFd<'_>, place: &Path) -> Result<Vec<CString>> {
-    let fail = |e: Errno| Error::io("list directory", place, e.into());
+pub(super) fn names(dir: BorrowedFd<'_>) -> rustix::io::Result<Vec<CString>> {
     let mut out = Vec::new();
-    for entry in rustix::fs::Dir::read_from(dir).map_err(fail)? {
-        let name = entry.map_err(fail)?.file_name().to_owned();
+    for entry in rustix::fs::Dir::read_from(dir)? {
+        let name = entry?.file_name().to_owned();
         if !matches!(name.as_bytes(), b"." | b"..") {
             out.push(name);
         }
     }
     out.sort();
     Ok(out)
+}
+
+/// [`names`], with an error that says of which directory.
+pub(super) fn names_in(dir: BorrowedFd<'_>, place: &Path) -> Result<Vec<CString>> {
+    names(dir).map_err(|e| Error::io("list directory", place, e.into()))
 }
 
 /// `place/name`, for messages.
@@ -108,7 +112,7 @@ impl Walk {
                 .expected(format!("at most {DEPTH} levels")));
         }
         self.texts(&[b"(", b"type", b"directory"]);
-        for name in names(dir, place)? {
+        for name in names_in(dir, place)? {
             self.texts(&[b"entry", b"(", b"name", name.as_bytes(), b"node"]);
             self.entry(dir, &name, &below(place, &name), depth)?;
             self.texts(&[b")"]);

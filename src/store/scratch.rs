@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::error::{Error, Reason, Result};
 
 use super::dir::open_dir;
-use super::nar::names;
+use super::nar::{names, names_in};
 
 /// Makes names that no other thread of this process uses; another process is told apart by its id and `O_EXCL`.
 static COUNTER: AtomicU64 = AtomicU64::new(0);
@@ -224,7 +224,7 @@ impl Scratch {
 
 /// Removes everything in `tmp` whose owner ended. What cannot be removed stays for the next time and disturbs nothing.
 pub(super) fn sweep(tmp: &OwnedFd, place: &Path) -> Result<()> {
-    for entry in names(tmp.as_fd(), place)? {
+    for entry in names_in(tmp.as_fd(), place)? {
         let Ok(name) = entry.to_str() else { continue };
         let (stem, lock) = match name.strip_suffix(".lock") {
             Some(stem) => (stem, OwnerLock::inherit(tmp, name)),
@@ -262,7 +262,7 @@ pub(super) fn bytes_below(dir: &Path) -> u64 {
 
 /// Removes the locks in `locks` whose holder ended. A process that waits for one makes it anew.
 pub(super) fn sweep_locks(locks: &OwnedFd, place: &Path) -> Result<()> {
-    for entry in names(locks.as_fd(), place)? {
+    for entry in names_in(locks.as_fd(), place)? {
         if let Ok(name) = entry.to_str() {
             drop(OwnerLock::inherit(locks, name));
         }
@@ -317,8 +317,7 @@ fn remove_dir(parent: BorrowedFd<'_>, name: &CString) -> rustix::io::Result<()> 
 /// Empties a directory. `true`: something deep was moved up to `top` and is still there.
 fn empty(dir: BorrowedFd<'_>, top: BorrowedFd<'_>, level: usize) -> rustix::io::Result<bool> {
     let mut moved = false;
-    let listed = names(dir, Path::new(".")).map_err(|e| errno_of(&e))?;
-    for name in listed {
+    for name in names(dir)? {
         let stat = match statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => continue,
@@ -347,13 +346,6 @@ fn empty(dir: BorrowedFd<'_>, top: BorrowedFd<'_>, level: usize) -> rustix::io::
         remove_dir(dir, &name)?;
     }
     Ok(moved)
-}
-
-fn errno_of(error: &Error) -> Errno {
-    std::error::Error::source(error)
-        .and_then(|e| e.downcast_ref::<std::io::Error>())
-        .and_then(Errno::from_io_error)
-        .unwrap_or(Errno::IO)
 }
 
 /// A store that was opened for reading cannot be asked for this.

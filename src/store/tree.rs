@@ -18,7 +18,7 @@ use crate::record::ids::{Algorithm, Digest};
 
 use super::dir::{DIRECTORY, corrupt, kind_at, open_dir, step};
 use super::layout::{Entry, Store};
-use super::nar::{self, Nar, below, names, nar_hash};
+use super::nar::{self, Nar, below, names_in, nar_hash};
 use super::scratch;
 
 /// The time of everything in a stored tree.
@@ -218,7 +218,7 @@ impl Drop for TreeWriter {
 
 /// Gives everything below `dir` the modes and times of a stored tree. The top keeps its mode.
 fn normalise(dir: BorrowedFd<'_>, place: &Path, depth: usize) -> Result<()> {
-    for name in names(dir, place)? {
+    for name in names_in(dir, place)? {
         let place = below(place, &name);
         let fail = |e: Errno| Error::io("set mode of", &place, e.into());
         let stat = statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
