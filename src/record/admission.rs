@@ -44,10 +44,8 @@ pub struct ModelPair {
 }
 
 impl ModelPair {
-    /// Where a root has the records.
     pub const DIR: &str = "admissions/models/";
 
-    /// Where a root has the record.
     pub fn path(&self) -> String {
         format!("{}{}", Self::DIR, self.file_name())
     }
@@ -285,7 +283,6 @@ impl ModelAdmission {
         self.api.unwrap_or_default()
     }
 
-    /// The name of the network that the endpoint must lie in.
     pub fn network(&self) -> &str {
         let network = self.network.as_ref().map(Name::as_str);
         network.or(self.allowed_network_class.as_deref()).unwrap_or_default()
@@ -427,7 +424,6 @@ pub const OWN_HEADERS: [&str; 19] = [
 /// Those of them that carry a key, which a credential helper may give.
 pub const KEY_HEADERS: [&str; 4] = ["api-key", "authorization", "cookie", "x-api-key"];
 
-/// Whether it is a header's name in lower case.
 pub fn is_header_name(name: &str) -> bool {
     let letters = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=64).contains(&name.len()) && name.bytes().all(letters)

@@ -18,7 +18,6 @@ use super::text::words;
 
 /// What a campaign can have at most: as many tasks as a scheduler's array usually takes.
 pub const MAX_TASKS: u32 = 100_000;
-/// Attempts at one task, at most.
 pub const MAX_ATTEMPTS: u32 = 20;
 
 /// The one way of counting that exists: the lowest attempt that was scored counts, never the best one; where an attempt

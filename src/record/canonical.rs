@@ -36,9 +36,7 @@ impl fmt::Display for Schema {
 
 /// A record type: something with a `schema` key.
 pub trait Record: DeserializeOwned + Serialize {
-    /// The schema that the record's `schema` key must name.
     const SCHEMA: Schema;
-    /// Most values that it may have.
     const MAX_VALUES: usize = MAX_VALUES;
 }
 

@@ -38,7 +38,6 @@ impl Credential {
         }
     }
 
-    /// Rules beyond the form.
     pub(super) fn check(&self) -> Result<(), String> {
         let Self::Helper { arguments, timeout_seconds, .. } = self else { return Ok(()) };
         if timeout_seconds.is_some_and(|seconds| !(1..=600).contains(&seconds)) {

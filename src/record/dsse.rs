@@ -14,7 +14,6 @@ use serde_json::json;
 
 use super::canonical::{self as record, RecordError};
 
-/// The payload type of in-toto statements.
 pub const IN_TOTO: &str = "application/vnd.in-toto+json";
 /// A longer envelope is not read, in bytes: the provenance of 1000 packages takes 300 kB.
 pub const MAX_ENVELOPE: usize = 16 << 20;
@@ -76,12 +75,10 @@ fn base64_decode(what: &str, text: &str) -> Result<Vec<u8>, RecordError> {
 }
 
 impl Envelope {
-    /// An envelope without signatures.
     pub fn new(payload_type: &str, payload: Vec<u8>) -> Self {
         Self { payload_type: payload_type.to_owned(), payload, signatures: Vec::new() }
     }
 
-    /// The bytes that each signature is over.
     pub fn signed_bytes(&self) -> Vec<u8> {
         pae(&self.payload_type, &self.payload)
     }
@@ -134,7 +131,6 @@ impl Envelope {
         self.json().to_string()
     }
 
-    /// The same as a value.
     pub fn json(&self) -> serde_json::Value {
         let engine = base64::engine::general_purpose::STANDARD;
         let signatures: Vec<_> = self

@@ -63,7 +63,6 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// Whether it ended as it must.
     pub fn held(&self) -> bool {
         self.expected_accept == self.accepted
     }

@@ -108,7 +108,6 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Every stage, lowest first.
     pub const ALL: [Self; 6] = [
         Self { number: 2, title: "artificial fixture", missing: &[] },
         Self {

@@ -64,7 +64,6 @@ fn url_faults(text: &str) -> Vec<&'static str> {
 }
 
 impl Lockfile {
-    /// Every fault of the lock, in the order of its fields.
     pub fn check(&self) -> Vec<LockFault> {
         let mut faults = Vec::new();
         let mut fault =

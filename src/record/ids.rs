@@ -23,7 +23,6 @@ own_text! {
 text_value!(CommitId, "^[0-9a-f]{40}$");
 
 impl CommitId {
-    /// The first seven digits, as people write them.
     pub fn short(&self) -> &str {
         &self.as_str()[..7]
     }

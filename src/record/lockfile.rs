@@ -405,12 +405,10 @@ pub enum LicenseStatus {
 }
 
 impl Lockfile {
-    /// The path of a provider's lock in a root.
     pub fn path_of(provider: impl Display) -> String {
         format!("lockfiles/{provider}.lock.json")
     }
 
-    /// The provider whose lock has this path in a root.
     pub fn provider_of(path: &str) -> Option<&str> {
         path.strip_prefix("lockfiles/")?.strip_suffix(".lock.json")
     }

@@ -127,7 +127,6 @@ const fn v6(a: u16, b: u16, c: u16, last: u16, bits: u8) -> Range {
 const TAILNET: [Range; 2] = [v4(100, 64, 0, 0, 10), v6(0xfd7a, 0x115c, 0xa1e0, 0, 48)];
 
 impl Network {
-    /// The names of the networks that every root has.
     pub const BUILT_IN: [&str; 6] = [
         "this-machine",
         "private",
@@ -137,7 +136,6 @@ impl Network {
         LOOPBACK_TEST,
     ];
 
-    /// The network that every root has under this name.
     pub fn built_in(name: &str) -> Option<Self> {
         let ranges: &[Range] = match name {
             "this-machine" => &[v4(127, 0, 0, 0, 8), v6(0, 0, 0, 1, 128)],
@@ -162,7 +160,6 @@ impl Network {
         Some(Self { name: name.to_owned(), allowed, hosts: Vec::new() })
     }
 
-    /// The network of this name: a built-in one, or one of the root's own.
     pub fn named(name: &str, own: &[NetworkRecord]) -> Option<Self> {
         let of_root = || {
             let record = own.iter().find(|record| record.name.as_str() == name)?;
@@ -268,7 +265,6 @@ fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// Whether `text` holds a URL or an IP address.
 pub fn names_an_address(text: &str) -> bool {
     text.contains("://")
         || text

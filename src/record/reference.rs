@@ -37,12 +37,10 @@ impl Reference {
         format!("{scheme}://{}/v2/", self.host)
     }
 
-    /// The same repository, whichever of its manifests.
     pub fn repository(&self) -> Self {
         Self { which: Which::Any, ..self.clone() }
     }
 
-    /// One manifest of the same repository.
     pub fn at(&self, digest: &Digest) -> Self {
         Self { which: Which::Digest(digest.clone()), ..self.clone() }
     }

@@ -96,12 +96,10 @@ impl Difference {
 }
 
 impl BuildReport {
-    /// The path of this build's record in a root.
     pub fn path(&self) -> String {
         Self::path_of(&self.provider, &self.sha256)
     }
 
-    /// The output's digests and size.
     pub fn binary(&self) -> Output {
         let (sha256, blake3) = (self.sha256.clone(), self.blake3.clone());
         Output { sha256, blake3, size: self.size }
@@ -117,7 +115,6 @@ impl BuildReport {
         self.pulled.as_ref().map_or(self.origin, |pulled| pulled.origin)
     }
 
-    /// The path of the record of a provider's output.
     pub fn path_of(provider: &Name, output: &Sha256) -> String {
         format!("admissions/builds/{provider}--{output}.json")
     }
@@ -160,7 +157,6 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// In words, where it was not built here.
     pub fn not_built_here(self) -> Option<&'static str> {
         match self {
             Origin::Built => None,

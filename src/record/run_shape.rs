@@ -129,7 +129,6 @@ impl CommandLimits {
     }
 }
 
-/// The names that templates may hold in braces.
 pub const NAMES: [&str; 7] = ["prompt", "task", "work", "home", "model", "door", "key"];
 
 /// Replaces `{name}` of the names in `values`, in one pass: what a value holds is not looked at again.
@@ -183,7 +182,6 @@ fn at<'a>(value: &'a Value, pointer: &str) -> Option<&'a Value> {
 }
 
 impl RunShape {
-    /// What is wrong with it, each with its field.
     pub fn faults(&self) -> Vec<(String, String)> {
         let mut faults = Vec::new();
         let mut fault =

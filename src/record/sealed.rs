@@ -125,7 +125,6 @@ impl Seal {
         Self { schema: Self::SCHEMA.to_string(), id, check }
     }
 
-    /// Whether the seal itself is whole.
     pub fn is_whole(&self) -> bool {
         self.check == Digest::sha256(self.id.to_string().as_bytes())
     }
@@ -217,7 +216,6 @@ pub struct NoTargetProof {
 schema!(NoTargetProof, "admit.no-target-inspection", 1);
 
 impl NoTargetProof {
-    /// Whether the facts show that no target was inspected.
     pub fn holds(&self) -> bool {
         self.probes_held
             && self.fixture_commits == 1

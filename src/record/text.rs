@@ -98,7 +98,6 @@ macro_rules! words {
         $vis enum $name { $($(#[$item])* #[serde(rename = $text)] $value,)* }
 
         impl $name {
-            /// Every value, in the order of the list.
             pub const ALL: [Self; [$($text),*].len()] = [$(Self::$value,)*];
 
             pub fn as_str(self) -> &'static str {
