@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -231,7 +232,7 @@ pub fn own_program() -> Result<PathBuf> {
 }
 
 /// Tells a process that this one started to stop. One that has ended already is no fault.
-pub fn terminate(child: &std::process::Child) {
+pub fn terminate(child: &Child) {
     let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
     if let Some(pid) = pid {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
@@ -329,6 +330,17 @@ pub fn open_regular(
         Ok(file)
     } else {
         Err(std::io::Error::other("not a regular file"))
+    }
+}
+
+/// Waits for a child until that moment: `None` where it has not ended by then, or cannot be waited for.
+pub fn wait_until(child: &mut Child, until: Instant) -> Option<ExitStatus> {
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(2)),
+            _ => return None,
+        }
     }
 }
 

@@ -3,11 +3,12 @@ use std::collections::BTreeMap;
 use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::{Value, json};
 
+use super::keys::Named;
 use super::*;
 use crate::error::Reason;
 use crate::record::dsse::{Envelope, IN_TOTO, Signature};
 use crate::record::ids::{Digest, Timestamp};
-use crate::record::signing::{KeyRef, Signer};
+use crate::record::signing::Signer;
 use crate::record::sshkey::PublicKey;
 use crate::record::statement::Statement;
 
@@ -25,14 +26,8 @@ fn public(n: u8) -> PublicKey {
 }
 
 fn trusted(n: u8) -> Trusted {
-    let signer = Signer {
-        name: format!("signer-{n}").parse().unwrap(),
-        key: KeyRef::Public(public(n)),
-        not_before: None,
-        expires: None,
-        revoked: None,
-    };
-    Trusted { signer, key: public(n) }
+    let name = format!("signer-{n}").parse().unwrap();
+    Demand::of_keys(vec![Named { name, key: public(n), own: false }]).trusted.remove(0)
 }
 
 fn demand(signers: impl IntoIterator<Item = Trusted>, need: usize) -> Demand {

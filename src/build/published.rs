@@ -156,17 +156,12 @@ pub fn propose(
             "the package states the licence {stated:?}; nobody settled it (--license)"
         ));
     }
+    let pin = file.pin().parse().map_err(Error::internal("a package's pin"))?;
     let lock = Lockfile {
         schema: Lockfile::SCHEMA.to_string(),
         provider: provider.clone(),
         kind: ProviderKind::Package,
-        source: Source {
-            url: file.url(),
-            rev: file.pin().parse().map_err(Error::internal("a package's pin"))?,
-            tree: None,
-            nar_hash: None,
-            without: Vec::new(),
-        },
+        source: Source::at(&file.url(), &pin),
         toolchain: Toolchain { bun: bun.clone().unwrap_or_default() },
         dependencies: Dependencies {
             lockfile: "package.json".parse().map_err(Error::internal("a file's name"))?,

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::output::Proven;
 use super::sandboxed::Built;
 use crate::context::Context;
-use crate::host::{Timings, kernel};
+use crate::host::{self, Timings, kernel};
 use crate::lock::Locked;
 use crate::record;
 use crate::record::Record as _;
@@ -52,17 +52,14 @@ fn node_version(context: &Context) -> Option<String> {
         .stderr(Stdio::null())
         .spawn()
         .ok()?;
-    for _ in 0..200 {
-        if let Ok(Some(status)) = child.try_wait() {
-            let mut text = String::new();
-            child.stdout.take()?.take(64).read_to_string(&mut text).ok()?;
-            return status.success().then(|| text.trim().to_owned());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let _ = child.kill();
-    let _ = child.wait();
-    None
+    let Some(status) = host::wait_until(&mut child, Instant::now() + Duration::from_secs(2)) else {
+        let _ = child.kill();
+        let _ = child.wait();
+        return None;
+    };
+    let mut text = String::new();
+    child.stdout.take()?.take(64).read_to_string(&mut text).ok()?;
+    status.success().then(|| text.trim().to_owned())
 }
 
 pub fn of_build(locked: &Locked, built: &Built, volatile: Volatile) -> BuildReport {

@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Reason, Result};
+use crate::host;
 use crate::host::files::{self, Links};
 use crate::record;
 use crate::record::admission::{KEY_HEADERS, OWN_HEADERS, is_header_name};
@@ -244,7 +245,7 @@ impl Helper {
         };
         let out = taken(stdout, until).ok_or_else(late)?;
         let err = taken(stderr, until).ok_or_else(late)?;
-        let status = running.wait(until).ok_or_else(late)?;
+        let status = host::wait_until(&mut running.child, until).ok_or_else(late)?;
         // Its words may hold the token, so only how many there are is told.
         let by_hand =
             "start it by hand: what it prints is withheld here, since a token may be in it";
@@ -365,18 +366,6 @@ impl Given {
 /// A program that is gone, with all that it started, when this is.
 struct Running {
     child: Child,
-}
-
-impl Running {
-    fn wait(&mut self, until: Instant) -> Option<ExitStatus> {
-        loop {
-            match self.child.try_wait() {
-                Ok(Some(status)) => return Some(status),
-                Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(2)),
-                _ => return None,
-            }
-        }
-    }
 }
 
 impl Drop for Running {

@@ -151,9 +151,7 @@ pub fn check(signers: &[Signer], require: &Require) -> Result<(), String> {
             return Err(format!("\"revoked\" of signer \"{}\" does not say why", signer.name));
         }
     }
-    for kind in
-        [StatementKind::Build, StatementKind::Rebuild, StatementKind::Model, StatementKind::Run]
-    {
+    for kind in StatementKind::ALL {
         let Some(rule) = require.of(kind) else { continue };
         check_rule(&format!("require.{}", kind.as_str()), rule, signers)?;
     }

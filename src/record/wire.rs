@@ -317,8 +317,10 @@ pub struct WireRecord {
 
 words! {
     /// What stands behind the proxy.
+    #[derive(Default)]
     pub enum UpstreamKind {
         /// An endpoint over HTTP.
+        #[default]
         Http = "http",
         /// A scripted model inside admit.
         Scripted = "scripted",
@@ -326,7 +328,7 @@ words! {
 }
 
 /// Everything that went through a proxy, from its start to its stop.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProxyRecord {
     /// The only model id that was let through.
@@ -366,29 +368,12 @@ pub struct ProxyRecord {
 }
 
 impl ProxyRecord {
-    /// The record of a proxy through which nothing has gone yet.
     pub fn new(
         model: String,
         upstream: UpstreamKind,
         network_class: Option<String>,
         tls: bool,
     ) -> Self {
-        Self {
-            model,
-            upstream,
-            network_class,
-            tls,
-            exchanges: Vec::new(),
-            silent_connections: 0,
-            hosts_asked: Vec::new(),
-            request_bytes: 0,
-            reply_bytes: 0,
-            tokens: 0,
-            replies_without_usage: 0,
-            limit_hit: None,
-            secrets_seen: Vec::new(),
-            recorder_failure: None,
-            duration_ns: 0,
-        }
+        Self { model, upstream, network_class, tls, ..Self::default() }
     }
 }

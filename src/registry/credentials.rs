@@ -189,19 +189,10 @@ fn ask(host: &Host, helper: &str, reference: &Reference, file: &Path) -> Result<
         }
         out
     });
-    let started = Instant::now();
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if started.elapsed() < HELPER => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            _ => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(no("the credential helper does not answer"));
-            }
-        }
+    let Some(status) = host::wait_until(&mut child, Instant::now() + HELPER) else {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(no("the credential helper does not answer"));
     };
     let out = reader.join().map_err(|_| no("the credential helper's answer cannot be read"))?;
     if !status.success() {

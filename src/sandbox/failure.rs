@@ -9,7 +9,7 @@ use crate::stop;
 pub type Result<T> = std::result::Result<T, Failure>;
 
 /// A step that failed, in a form that crosses the socket.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Failure {
     /// What was being done, for people.
     pub step: String,
@@ -33,14 +33,7 @@ impl Failure {
     }
 
     pub fn plain(step: impl Into<String>, what: impl Into<String>) -> Failure {
-        Failure {
-            step: step.into(),
-            call: what.into(),
-            errno: 0,
-            digest: None,
-            cause: None,
-            killed: None,
-        }
+        Failure { step: step.into(), call: what.into(), ..Failure::default() }
     }
 
     /// Bytes of another digest than those that were asked for.

@@ -20,7 +20,7 @@ pub const PAYLOAD_HOST_ID: u32 = 2_000_001_000;
 
 /// Everything that decides what the payload can see and do. The order of `mounts` is the order of mounting: a mount
 /// below another one comes after it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// The host name inside; a run puts its nonce there.
@@ -278,15 +278,7 @@ pub fn inside(path: &str) -> Result<AbsPath> {
 impl Policy {
     /// A policy with nothing visible but a `/tmp`, no listener and default limits.
     pub fn new(hostname: impl Into<String>) -> Self {
-        Self {
-            hostname: hostname.into(),
-            mounts: Vec::new(),
-            limits: Limits::default(),
-            listener: None,
-            handout: None,
-            clock_ahead: None,
-            removed_by_test: BTreeSet::new(),
-        }
+        Self { hostname: hostname.into(), ..Self::default() }
     }
 
     pub(super) fn has(&self, protection: Protection) -> bool {

@@ -14,7 +14,7 @@ use crate::error::{Error, Reason, Result};
 use crate::record::ids::{Algorithm, Digest};
 
 use super::dir::{corrupt, make_dir, open_dir, parts, step};
-use super::hash::{Digests, Hashes};
+use super::hash::{Digests, Hashes, read_some};
 use super::layout::{Entry, Store};
 use super::{nar, scratch};
 
@@ -221,10 +221,9 @@ impl FileWriter {
     pub fn append_member(&mut self, member: &str, data: &mut dyn Read) -> Result<()> {
         let mut buf = vec![0; 256 << 10];
         loop {
-            match data.read(&mut buf) {
+            match read_some(data, &mut buf) {
                 Ok(0) => return Ok(()),
                 Ok(n) => self.append(&buf[..n])?,
-                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
                 Err(err) => {
                     return Err(Error::new(Reason::Truncated, "the archive is cut off or damaged")
                         .at(member)

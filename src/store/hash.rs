@@ -73,11 +73,9 @@ impl Hashes {
         let mut hashes = Self::new(algorithms);
         let mut buffer = vec![0; BUFFER];
         loop {
-            match from.read(&mut buffer) {
-                Ok(0) => return Ok(hashes.finish()),
-                Ok(n) => hashes.update(&buffer[..n]),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
+            match read_some(from, &mut buffer)? {
+                0 => return Ok(hashes.finish()),
+                n => hashes.update(&buffer[..n]),
             }
         }
     }
@@ -100,6 +98,16 @@ impl Hashes {
             }
             [_, _, ..] if size >= LARGE => side_by_side(file, &wanted),
             _ => Self::read(&mut Positioned { file, at: 0 }, &wanted),
+        }
+    }
+}
+
+/// What one read gives, however often a signal comes first.
+pub(super) fn read_some(from: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match from.read(buffer) {
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
         }
     }
 }
@@ -154,11 +162,7 @@ fn side_by_side(file: &File, algorithms: &[Algorithm]) -> io::Result<Digests> {
             }
             let Some(buffer) = Arc::get_mut(slot) else { continue };
             buffer.resize(BUFFER, 0);
-            let n = match from.read(buffer) {
-                Ok(n) => n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(e),
-            };
+            let n = read_some(&mut from, buffer)?;
             if n == 0 {
                 break;
             }

@@ -7,7 +7,6 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::Read as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -19,7 +18,7 @@ use crate::error::{Error, Reason, Result};
 use crate::record::ids::{Algorithm, Digest};
 
 use super::dir::open_dir;
-use super::hash::Hashes;
+use super::hash::{Hashes, read_some};
 
 /// Directories within directories that are followed. One descriptor is open for each, and 1024 is a usual limit.
 pub(super) const DEPTH: usize = 256;
@@ -166,11 +165,8 @@ impl Walk {
         let mut file = File::from(file);
         let mut seen = 0;
         while seen <= size {
-            let n = match file.read(&mut self.buffer) {
-                Ok(n) => n,
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(Error::io("read", place, e)),
-            };
+            let n = read_some(&mut file, &mut self.buffer);
+            let n = n.map_err(|e| Error::io("read", place, e))?;
             if n == 0 {
                 break;
             }

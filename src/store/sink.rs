@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use rustix::fs::{Mode, OFlags};
 
 use super::dir::open_dir;
+use super::hash::read_some;
 use crate::error::{Error, Reason, Result};
 use crate::record::ids::RelPath;
 
@@ -124,12 +125,10 @@ impl Sink for DirSink<'_> {
         // The process's umask may be narrower than 022.
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).map_err(|err| fail(err.into()))?;
         loop {
-            let n = match data.read(&mut buf) {
-                Ok(0) => break,
-                Ok(n) => n,
-                Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
-                Err(err) => return Err(source_error(&place, err)),
-            };
+            let n = read_some(data, &mut buf).map_err(|err| source_error(&place, err))?;
+            if n == 0 {
+                break;
+            }
             let mut rest = &buf[..n];
             while !rest.is_empty() {
                 let n = rustix::io::write(&fd, rest).map_err(|err| fail(err.into()))?;
