@@ -135,10 +135,9 @@ pub fn require_equal(
 /// [`Reason::Io`], [`Reason::LimitHit`].
 pub fn list(source: &impl AsFd, place: &str, dirs: &[String], seeded: &Seeded) -> Result<Tree> {
     let mut walk = Walk { known: &seeded.known, place, tree: Tree::new(), path: String::new() };
-    for dir in dirs {
+    'dirs: for dir in dirs {
         let mut at: Option<OwnedFd> = None;
         walk.path.clear();
-        let mut whole = true;
         for part in dir.split('/') {
             let above = at.as_ref().map_or(source.as_fd(), AsFd::as_fd);
             if !walk.path.is_empty() {
@@ -147,19 +146,15 @@ pub fn list(source: &impl AsFd, place: &str, dirs: &[String], seeded: &Seeded) -
             walk.path.push_str(part);
             match open_dir(above, part) {
                 Ok(fd) => at = Some(fd),
-                Err(Errno::NOENT) => {
-                    whole = false;
-                    break;
-                }
+                Err(Errno::NOENT) => continue 'dirs,
                 Err(Errno::NOTDIR | Errno::LOOP) => {
                     walk.tree.insert(walk.path.clone(), TreeEntry::Other("not a directory"));
-                    whole = false;
-                    break;
+                    continue 'dirs;
                 }
                 Err(err) => return Err(walk.fail("open", err)),
             }
         }
-        if let (Some(fd), true) = (at, whole) {
+        if let Some(fd) = at {
             walk.directory(fd, 0)?;
         }
     }

@@ -17,6 +17,7 @@ use super::canonical::{self as record, Record, RecordError, Schema};
 use super::credential::Credential;
 use super::ids::{Name, Timestamp};
 use super::network::names_an_address;
+use super::purl::percent;
 use super::text::{ParseError, own_text, serde_text, words};
 
 /// Longest admission record that is read.
@@ -53,14 +54,8 @@ impl ModelPair {
     /// The record's file name. Bytes of the model's id that no [`Name`] has are written `%XX`, so that two models
     /// never share a file and none can leave the directory.
     pub fn file_name(&self) -> String {
-        let mut out = format!("{}--", self.provider);
-        for b in self.model.as_str().bytes() {
-            match b {
-                b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-' => out.push(char::from(b)),
-                _ => out.push_str(&format!("%{b:02X}")),
-            }
-        }
-        out + ".json"
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+        format!("{}--{}.json", self.provider, percent(self.model.as_str(), plain))
     }
 }
 

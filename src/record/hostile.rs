@@ -270,11 +270,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plain_lock_has_no_faults() {
-        assert_eq!(sample().check(), []);
-    }
-
-    #[test]
     fn system_directories_parse() {
         use crate::record::ids::AbsPath;
         for dir in SYSTEM_DIRS {

@@ -14,16 +14,16 @@ pub fn github(owner: &str, repo: &str, version: &str) -> String {
 
 /// Percent-encoding of what is not unreserved.
 fn encode(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' => {
-                out.push(char::from(byte));
-            }
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+    percent(text, |b| b.is_ascii_alphanumeric() || b".-_~".contains(&b))
+}
+
+/// `%XX` (RFC 3986, section 2.1) in place of every byte but those of ASCII that `keep` keeps.
+pub(super) fn percent(text: &str, keep: impl Fn(u8) -> bool) -> String {
+    let one = |byte: u8| match keep(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    text.bytes().map(one).collect()
 }
 
 #[cfg(test)]

@@ -200,17 +200,6 @@ fn find(
 ) -> Result<Candidate> {
     let reference = &repository.reference;
     context.progress.stage("pull", &format!("{} from {}", locked.lock.provider, reference));
-    let none = |what: String| {
-        Error::new(Reason::NotInRegistry, "the registry has no such build")
-            .at(reference.to_string())
-            .expected(what)
-            .found("none")
-            .hint(format!(
-                "where it was built: admit push {} {}",
-                locked.lock.provider,
-                reference.repository()
-            ))
-    };
     let wanted: Vec<Which> = match &reference.which {
         Which::Any => {
             let mut tags = repository.tags(&artifact::builds_of(&expected.sha256))?;
@@ -227,7 +216,14 @@ fn find(
             Err(err) => refused = Some(refused.unwrap_or(err)),
         }
     }
-    Err(refused.unwrap_or_else(|| none(format!("a build of the output {}", expected.sha256))))
+    Err(refused.unwrap_or_else(|| {
+        let (name, repository) = (&locked.lock.provider, reference.repository());
+        Error::new(Reason::NotInRegistry, "the registry has no such build")
+            .at(reference.to_string())
+            .expected(format!("a build of the output {}", expected.sha256))
+            .found("none")
+            .hint(format!("where it was built: admit push {name} {repository}"))
+    }))
 }
 
 fn candidate(

@@ -61,33 +61,12 @@ fn places_that_may_differ_may_and_no_others() {
     );
 }
 
-/// A report of a build, as far as statements are made from it.
+/// The report that a build gave, with this origin.
 fn report(origin: &str) -> BuildReport {
-    let hex = |c: &str| c.repeat(64);
-    crate::record::parse(
-        json!({
-            "schema": "admit.build-report/1", "provider": "case", "platform": "linux-x64", "origin": origin,
-            "source_url": "https://example.com/case.git",
-            "pinned_commit": "7959ac917cdeb0983b4aaa20bb9f42021747fed8",
-            "source_tree": "4b825dc642cb6eb9a060e54bf8d69288fbee4904", "nar_hash": null,
-            "plan_digest": format!("sha256:{}", hex("1")), "lock_digest": format!("sha256:{}", hex("2")),
-            "build_command": [["bun", "run", "build:binary"]], "build_path": "/tmp/workos-case",
-            "output": "dist/ca", "sha256": hex("3"), "blake3": hex("4"), "size": 5,
-            "bun_version": "1.3.14", "bun_sha256": hex("6"),
-            "runtime": { "proven": true, "modules": 1, "graph_size": 1, "flags": 0,
-                "autoload_bunfig": true, "autoload_dotenv": true, "exec_argv": "" },
-            "package_count": 1, "packages_digest": format!("sha256:{}", hex("7")), "writes": [],
-            "identity": { "help_first_line": "Usage: ca", "commands": ["run"], "version": "0.1.0",
-                "help_sha256": hex("8") },
-            "sandbox": {}, "verification": "locked", "source_admission_status": "admitted",
-            "volatile": { "started": NOW, "finished": NOW, "build_timestamp": NOW, "store_path": "/s",
-                "node_version": null, "host": "h", "admit_version": "0.1.0", "root": "r",
-                "durations_ms": {}, "sandbox": {} }
-        })
-        .to_string()
-        .as_bytes(),
-    )
-    .unwrap()
+    let report = include_bytes!("../../../fixtures/fuzz/report/understudy.json");
+    let mut report: BuildReport = crate::record::parse(report).unwrap();
+    report.origin = crate::record::of_word(origin).unwrap();
+    report
 }
 
 fn lock() -> Lockfile {
