@@ -30,7 +30,9 @@ pub const FAILING: &[Validator] = &[
     .fails(C::Timeout, 9)
     .fields(&[
         (REPORT, "/backend_exit_code", Want::Number(124)),
-        text("/backend_exit_code_source", "clock")]).says("case engine failed with exit code 124"),
+        text("/backend_exit_code_source", "clock"),
+    ])
+    .says("case engine failed with exit code 124"),
     validator(
         "agent_result_missing_fails",
         "the model's replies are whole and hold no result, and nothing was done",
@@ -38,8 +40,8 @@ pub const FAILING: &[Validator] = &[
     .adapter()
     .world(loopback(B::NoResult))
     .fails(C::AgentProtocol, 8)
-    .fields(&[
-        text("/protocol_marker", "backend/provider-agent-protocol.txt")]).says("case agent result protocol failed"),
+    .fields(&[text("/protocol_marker", "backend/provider-agent-protocol.txt")])
+    .says("case agent result protocol failed"),
     validator("wrong_work_rejected", "the agent says that it is done, and its patch is wrong")
         .changes(&[Change::Json(SCRIPT, |script| {
             script["turns"][1]["tool_calls"][0]["arguments"]["edits"][1]["newText"] =
@@ -79,8 +81,8 @@ pub const FAILING: &[Validator] = &[
         ..SCRIPTED
     })
     .fails(C::LifecycleTimeout, 9)
-    .fields(&[
-        (REPORT, "/backend_exit_code", Want::Number(124))]).says("lifecycle timeout after valid patch"),
+    .fields(&[(REPORT, "/backend_exit_code", Want::Number(124))])
+    .says("lifecycle timeout after valid patch"),
     validator("proxy_limit_ends_the_run", "the agent asks more often than the proxy lets through")
         .adapter()
         .world(World { requests: Some(2), ..SCRIPTED })
@@ -118,5 +120,8 @@ pub const FAILING: &[Validator] = &[
             ..SCRIPTED
         })
         .fails(C::KilledFromOutside, 75)
-        .says("run killed by a signal that admit did not send: signal 9, sent by the kernel, from outside or by another process of its own sandbox"),
+        .says(
+            "run killed by a signal that admit did not send: signal 9, sent by the kernel, from \
+             outside or by another process of its own sandbox",
+        ),
 ];
