@@ -249,17 +249,6 @@ mod tests {
         ] {
             assert_eq!(open(file(path, text)), want, "{path} {text}");
         }
-        for (agent, argument, want) in [
-            (AgentKind::Case, "--model=x", &["model_argument"][..]),
-            (AgentKind::Command, "--model=m", &[]),
-            (AgentKind::Command, "--model=other", &["model_argument"]),
-        ] {
-            let found = open(|launch| {
-                (launch.agent, launch.proxy.model) = (agent, "m".into());
-                launch.argv.push(argument.into());
-            });
-            assert_eq!(found, want, "{agent:?} {argument}");
-        }
         for (path, refused) in [
             (".tool/plugin/x.js", true),
             ("deep/.tool/plugin/x.js", true),
@@ -308,6 +297,33 @@ mod tests {
             ["file_beside_binary"],
             "the verified mount is gone"
         );
+    }
+
+    #[test]
+    fn no_argument_names_another_model() {
+        use AgentKind::{Case, Command};
+        for (agent, args, refused) in [
+            (Command, &["--model", "m"][..], false),
+            (Command, &["run", "--model=m"], false),
+            (Command, &["run"], false),
+            (Command, &["--model", "another"], true),
+            (Command, &["--model"], true),
+            (Command, &["--model=another"], true),
+            (Command, &["--model", "m", "--model=another"], true),
+            // Case is told in its configuration alone.
+            (Case, &["--model", "m"], true),
+            (Case, &["--model=m"], true),
+            (Case, &["--model=x"], true),
+            (Case, &["run"], false),
+        ] {
+            let found = open(|launch| {
+                (launch.agent, launch.proxy.model) = (agent, "m".into());
+                launch.argv.truncate(1);
+                launch.argv.extend(args.iter().map(|arg| (*arg).to_owned()));
+            });
+            let want = refused.then_some("model_argument");
+            assert_eq!(found, Vec::from_iter(want), "{agent:?} {args:?}");
+        }
     }
 
     #[test]

@@ -755,30 +755,6 @@ fn a_shallow_verify_looks_at_all_but_what_the_output_shows_when_it_is_run() {
 }
 
 #[test]
-fn no_argument_names_another_model() {
-    let refused = |agent, args: &[&str]| {
-        let mut launch = launch();
-        launch.agent = agent;
-        let all = ["/opt/case/bin/ca"].iter().chain(args);
-        launch.argv = all.map(|arg| (*arg).to_owned()).collect();
-        ambient::planted(&launch).iter().any(|way| way.starts_with("model_argument"))
-    };
-    let model = launch().proxy.model;
-    let (same, other) = (format!("--model={model}"), "--model=another");
-    for args in [&["--model", &model][..], &["run", &same], &["run"]] {
-        assert!(!refused(AgentKind::Command, args), "{args:?}");
-    }
-    for args in [&["--model", "another"][..], &["--model"], &[other], &["--model", &model, other]] {
-        assert!(refused(AgentKind::Command, args), "{args:?}");
-    }
-    // Case is told in its configuration alone.
-    for args in [&["--model", &model][..], &[&same]] {
-        assert!(refused(AgentKind::Case, args), "{args:?}");
-    }
-    assert!(!refused(AgentKind::Case, &["run"]));
-}
-
-#[test]
 fn the_arguments_of_a_commands_agent_are_those_of_the_lock_with_the_names_filled_in() {
     let mut facts = good();
     let run = &mut known(&mut facts.lock).lock.run;

@@ -55,15 +55,6 @@ fn what_is_started_is_what_was_compared() {
 }
 
 #[test]
-fn a_tool_whose_environment_holds_a_switch_refuses_the_run() {
-    for name in ["BUN_OPTIONS", "NODE_OPTIONS", "CASE_MODEL_OVERRIDE", "LD_PRELOAD"] {
-        let mut facts = good();
-        known(&mut facts.launch).env.insert(name.into(), "--smol".into());
-        assert_eq!(refused_with(&facts), ["ambient_inputs"], "{name}");
-    }
-}
-
-#[test]
 fn a_missing_binary_stands_for_all_and_a_digest_wins() {
     let mut facts = good();
     facts.binary = Found::Absent;
