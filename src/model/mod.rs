@@ -299,8 +299,7 @@ mod tests {
     #[test]
     fn a_pair_is_admitted_by_its_record_and_the_signatures_that_are_asked_for() {
         let signed = Finding::ok("signature", "", "");
-        let unsigned =
-            |reason: Reason| Some(Finding::failed("signature", reason, "", String::new()));
+        let unsigned = |reason| Some(Finding::failed("signature", reason, "", ""));
         let (yes, no) = (AdmissionStatus::Admitted, AdmissionStatus::NotAdmitted);
         for (status, signature, code) in [
             (yes, None, 0),
@@ -311,13 +310,8 @@ mod tests {
             (no, Some(signed), 3),
             (no, unsigned(Reason::SignatureInvalid), 5),
         ] {
-            let checked = Checked {
-                file: String::new(),
-                recorded: true,
-                status,
-                reason: String::new(),
-                signature,
-            };
+            let (file, reason, recorded) = (String::new(), String::new(), true);
+            let checked = Checked { file, recorded, status, reason, signature };
             assert_eq!(checked.exit_code(), code, "{checked:?}");
             assert_eq!(checked.admits(), code == 0);
         }

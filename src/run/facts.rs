@@ -231,29 +231,20 @@ mod tests {
 
     #[test]
     fn what_somebody_ended_says_nothing_about_this_machine() {
-        let killed = |change: fn(&mut Facts)| {
+        for (change, want) in [
+            ((|_| ()) as fn(&mut Facts), ""),
+            (|facts| facts.tools = failure(Reason::PythonMissing), ""),
+            (|facts| facts.sandbox = failure(Reason::SandboxUnavailable), ""),
+            (|facts| facts.tools = failure(Reason::KilledFromOutside), "a program"),
+            (|facts| facts.sandbox = failure(Reason::KilledFromOutside), "the sandbox"),
+            (|facts| facts.credentials = failure(Reason::KilledFromOutside), "the credential"),
+        ] {
             let mut facts = good();
             change(&mut facts);
-            let gathered =
-                Gathered { facts, model: model::Side::default(), tools: None, probe: None };
-            gathered.killed().map(|err| err.what().to_owned())
-        };
-        for (change, want) in [
-            ((|_| ()) as fn(&mut Facts), None),
-            (|facts| facts.tools = failure(Reason::PythonMissing), None),
-            (|facts| facts.sandbox = failure(Reason::SandboxUnavailable), None),
-            (|facts| facts.tools = failure(Reason::KilledFromOutside), Some("a program")),
-            (|facts| facts.sandbox = failure(Reason::KilledFromOutside), Some("the sandbox")),
-            (
-                |facts| facts.credentials = failure(Reason::KilledFromOutside),
-                Some("the credential"),
-            ),
-        ] {
-            let found = killed(change);
-            let same = match (&found, want) {
-                (Some(found), Some(want)) => found.starts_with(want),
-                (found, want) => found.is_none() && want.is_none(),
-            };
+            let model = model::Side::default();
+            let found = Gathered { facts, model, tools: None, probe: None }.killed();
+            let found = found.map(|err| err.what().to_owned()).unwrap_or_default();
+            let same = found.starts_with(want) && found.is_empty() == want.is_empty();
             assert!(same, "{found:?} in place of {want:?}");
         }
     }

@@ -339,6 +339,11 @@ mod tests {
         assert!(all(&context).is_err());
     }
 
+    fn ended(status: RunStatus, level: Option<Level>) -> RunCheck {
+        let report = RunReport { status, ..RunReport::draft("toy", "case", &AT.parse().unwrap()) };
+        RunCheck { level, report: Some(report), ..RunCheck::default() }
+    }
+
     fn verified(
         status: RunStatus,
         faults: &[FaultKind],
@@ -349,8 +354,7 @@ mod tests {
         let fault = |kind| Fault { kind, path: none(), expected: none(), found: none() };
         let faults: Vec<Fault> = faults.iter().copied().map(fault).collect();
         let level = (faults.is_empty() && refused.is_none()).then_some(Level::SelfConsistent);
-        let report = RunReport { status, ..RunReport::draft("toy", "case", &AT.parse().unwrap()) };
-        let check = RunCheck { level, faults, report: Some(report), ..RunCheck::default() };
+        let check = RunCheck { faults, ..ended(status, level) };
         let no = |reason| Refused { reason, expected: none(), found: none(), fix: none() };
         RunVerified::new(check, refused.map(|reason| Err(no(reason))), wanted).unwrap()
     }
@@ -365,15 +369,10 @@ mod tests {
 
     #[test]
     fn every_pass_and_nothing_else_has_to_be_signed() {
-        let run = |status, level| {
-            let report =
-                RunReport { status, ..RunReport::draft("a", "case", &AT.parse().unwrap()) };
-            RunCheck { level: Some(level), report: Some(report), ..RunCheck::default() }
-        };
-        use Level::{SelfConsistent, Signed};
-        let signed = run(RunStatus::Pass, Signed);
-        assert!(all_signed(&[run(RunStatus::Fail, SelfConsistent), signed.clone()]));
-        assert!(!all_signed(&[signed, run(RunStatus::Pass, SelfConsistent)]));
+        let signed = ended(RunStatus::Pass, Some(Level::Signed));
+        let unsigned = |status| ended(status, Some(Level::SelfConsistent));
+        assert!(all_signed(&[unsigned(RunStatus::Fail), signed.clone()]));
+        assert!(!all_signed(&[signed, unsigned(RunStatus::Pass)]));
     }
 
     #[test]
