@@ -326,7 +326,10 @@ mod tests {
                 "{key}"
             );
         }
-        assert_eq!(faults(&|l| l.build.output = "node_modules/x".parse().unwrap()), "build.output");
+        for output in ["node_modules/x", ".git/config"] {
+            let found = faults(&|l| l.build.output = output.parse().unwrap());
+            assert_eq!(found, "build.output", "{output}");
+        }
         assert_eq!(faults(&|l| l.source.url = "ssh://host/x".into()), "source.url");
         assert_eq!(faults(&|l| l.source.url = "https://u:p@host/x".into()), "source.url");
         for url in [

@@ -133,22 +133,6 @@ fn flip(path: &Path) {
 }
 
 #[test]
-fn another_path_or_another_bun_is_refused() {
-    let world = World::with_shared_store();
-    variation(&world, "elsewhere", |lock| lock["build"]["path"] = "/tmp/elsewhere".into());
-    world.admit(&["build", "elsewhere"]).refuse(5, "digest_mismatch");
-    variation(&world, "older", |lock| {
-        let bun = &mut lock["toolchain"]["bun"];
-        bun["version"] = "1.3.13".into();
-        bun["platforms"] = json!({ "linux-x64": {
-            "package": "@oven/bun-linux-x64",
-            "integrity": "sha512-UwttIUXoe9fS+40OcjoaRHgZw+HCPFqBVWEXkXqAJ3W7wA0XPZrWsoMAD9sGh3TaLqrwdiMo5xPogwpXhOtVXA==",
-            "binary_sha256": "b29d78892abd5a9398e0700f0cb602f725089602ed1a5082d681c7257b2bf4d0" } });
-    });
-    world.admit(&["build", "older"]).refuse(5, "digest_mismatch");
-}
-
-#[test]
 fn another_bun_is_looked_up_and_gives_another_digest() {
     let world = World::with_shared_store();
     let args = ["lock", "older-bun", "--like", "understudy", "--bun", "1.3.13", "--json"];
@@ -200,22 +184,18 @@ fn an_altered_record_is_not_the_build() {
     world.admit(&["verify", "understudy"]).expect(0);
     let path = PathBuf::from(json["recorded"].as_str().unwrap());
     let good = crate::files::json(&path);
-    for (field, value, check) in [
-        ("bun_sha256", json!("0".repeat(64)), "toolchain_digest"),
-        ("pinned_commit", json!("0".repeat(40)), "source_pin"),
-        ("verification", json!("unlocked"), "build_report_matches"),
-        ("origin", json!("adopted"), "build_report_matches"),
-        ("size", json!(1), "build_report_matches"),
+    // Which check of verify fails for each field, its unit tests and the corpus of `tamper` hold.
+    for (field, value) in [
+        ("bun_sha256", json!("0".repeat(64))),
+        ("pinned_commit", json!("0".repeat(40))),
+        ("verification", json!("unlocked")),
+        ("origin", json!("adopted")),
+        ("size", json!(1)),
     ] {
         let mut bad = good.clone();
         bad[field] = value;
         std::fs::write(&path, serde_json::to_vec(&bad).unwrap()).unwrap();
-        let run = world.admit(&["verify", "understudy", "--json"]).expect(5);
-        let findings = &run.json()["providers"][0]["findings"];
-        assert_eq!(in_state(findings, "failed"), [check], "{field}\n{run}");
-        // A check of one field is named after it, that of all others names the field.
-        let named = check != "build_report_matches" || run.stdout().contains(field);
-        assert!(named, "{field}\n{run}");
+        world.admit(&["verify", "understudy"]).expect(5);
         let again = world.admit(&["build", "understudy", "--json"]).expect(0).json();
         if field != "verification" {
             assert_eq!(again["report"]["source_admission_status"], "not_admitted", "{field}");
@@ -453,22 +433,6 @@ fn a_foreign_target_needs_a_runtime_that_nobody_verified() {
     // Hidden in a script it still ends as a runtime that is not the pinned one.
     let hidden = format!("await Bun.$`{step}`;");
     plain("crosses-hidden", &[("build.ts", &hidden), planted]).refuse(6, "step_failed");
-}
-
-#[test]
-fn hostile_locks_are_refused_before_anything_is_fetched() {
-    let world = World::with_shared_store();
-    for (name, field, value) in [
-        ("path-usr", "path", json!("/usr/lib/x")),
-        ("path-proc", "path", json!("/proc/self")),
-        ("step-host", "steps", json!([["/usr/bin/python3"]])),
-        ("output-git", "output", json!(".git/config")),
-    ] {
-        variation(&world, name, |lock| lock["build"][field] = value);
-        world.admit(&["build", name]).refuse(2, "hostile_lock");
-    }
-    variation(&world, "path-up", |lock| lock["build"]["path"] = "/tmp/../etc".into());
-    world.admit(&["build", "path-up"]).refuse(2, "bad_record");
 }
 
 #[test]

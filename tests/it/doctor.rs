@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::files::shipped;
 use crate::loopback::{Reply, Server};
+use crate::run::row;
 use crate::util::World;
 
 /// A world that asks `registry` and no proxy.
@@ -19,12 +20,6 @@ fn world(registry: &str) -> World {
 /// A world whose registry is a port that nothing listens on.
 fn offline() -> World {
     world("http://127.0.0.1:1/")
-}
-
-/// The row with this id.
-#[track_caller]
-fn row<'a>(report: &'a Value, id: &str) -> &'a Value {
-    crate::run::row(&report["checks"], id)
 }
 
 /// Answers a request for the Bun that Case's lock pins, as a registry would.
@@ -50,9 +45,12 @@ fn a_machine_that_can_do_everything_is_ready() {
     let report = run.json();
     assert_eq!((&report["schema"], &report["ready"]), (&"admit.doctor/2".into(), &true.into()));
     for id in ["platform", "store", "python3", "pip", "npm_config", "registry", "seccomp"] {
-        assert_eq!(row(&report, id)["state"], "ok", "{run}");
+        assert_eq!(row(&report["checks"], id)["state"], "ok", "{run}");
     }
-    assert!(row(&report, "sandbox")["found"].as_str().expect("words").contains("user"), "{run}");
+    assert!(
+        row(&report["checks"], "sandbox")["found"].as_str().expect("words").contains("user"),
+        "{run}"
+    );
     // Nothing was made.
     for dir in [world.home(), world.cwd()] {
         assert_eq!(std::fs::read_dir(dir).expect("a directory").count(), 0, "{run}");
@@ -70,7 +68,7 @@ fn an_empty_path_is_not_ready_and_every_row_says_why() {
     for (id, required) in
         [("python3", true), ("pip", true), ("registry", true), ("git", false), ("gnu_gzip", false)]
     {
-        let row = row(&report, id);
+        let row = row(&report["checks"], id);
         assert_eq!(
             (&row["state"], &row["required"]),
             (&json!("failed"), &json!(required)),
@@ -91,8 +89,8 @@ fn a_path_that_names_no_directory_breaks_nothing_else() {
     let mut world = offline();
     world.set("PATH", "/nowhere/at/all:relative::");
     let report = world.admit(&["doctor", "--json"]).expect(1).json();
-    assert_eq!(row(&report, "git")["found"], "no git on PATH");
-    assert_ne!(row(&report, "sandbox")["state"], "failed");
+    assert_eq!(row(&report["checks"], "git")["found"], "no git on PATH");
+    assert_ne!(row(&report["checks"], "sandbox")["state"], "failed");
 }
 
 #[test]
@@ -106,11 +104,11 @@ fn without_user_namespaces_the_cause_and_the_fix_are_named() {
     let run = world.run("doctor", &mut world.command_behind(&wrapper, &["doctor", "--json"]));
     let run = run.expect(1);
     let report = run.json();
-    let sandbox = row(&report, "sandbox");
+    let sandbox = row(&report["checks"], "sandbox");
     assert_eq!(sandbox["state"], "failed", "{run}");
     let found = sandbox["found"].as_str().expect("words");
     assert!(found.contains("max_user_namespaces = 0"), "{run}");
     assert!(sandbox["fix"].as_str().expect("words").contains("sysctl"), "{run}");
-    assert_eq!(row(&report, "namespace_user")["state"], "failed", "{run}");
-    assert_ne!(row(&report, "seccomp")["state"], "ok", "not tried is not ok");
+    assert_eq!(row(&report["checks"], "namespace_user")["state"], "failed", "{run}");
+    assert_ne!(row(&report["checks"], "seccomp")["state"], "ok", "not tried is not ok");
 }

@@ -137,24 +137,20 @@ fn solve(bench: &Bench) -> String {
 #[test]
 fn the_reference_patch_passes_and_no_change_does_not() {
     for (name, file) in [(NAME, "strings.py"), (BUN, "src/duration.ts")] {
-        reference_and_nothing(name, file);
+        let bench = Bench::of(name);
+        let (judge, policy) = (bench.the_judge(), bench.policy());
+        let draw = bench.draw(&bench.fixture);
+        let by = judge::Bench { judge: &*judge, fixture: &bench.fixture, draw: &draw };
+        let both = shown("baselines", baselines(&bench.launcher, by, &policy, "home/ws"));
+        assert!(both.held(), "{:#?}\n{}", both.rows, both.judgements[1].log);
+        let [none, reference] = both.judgements.as_slice() else { panic!("two baselines") };
+        assert_eq!(none.patch_digest, admit::record::ids::Digest::sha256(b""));
+        let wrong = ["change", "held_out_1", "held_out_2", "tests_1", "tests_2"];
+        assert_eq!(failed(none), BTreeSet::from(wrong), "{none:#?}");
+        assert!(reference.passed && reference.tests_passed && reference.allowed_writes_passed);
+        assert_eq!(reference.changed_files, [file]);
+        assert_eq!(reference.patch, bench.fixture.reference_patch);
     }
-}
-
-fn reference_and_nothing(name: &str, file: &str) {
-    let bench = Bench::of(name);
-    let (judge, policy) = (bench.the_judge(), bench.policy());
-    let draw = bench.draw(&bench.fixture);
-    let by = judge::Bench { judge: &*judge, fixture: &bench.fixture, draw: &draw };
-    let both = shown("baselines", baselines(&bench.launcher, by, &policy, "home/ws"));
-    assert!(both.held(), "{:#?}\n{}", both.rows, both.judgements[1].log);
-    let [none, reference] = both.judgements.as_slice() else { panic!("two baselines") };
-    assert_eq!(none.patch_digest, admit::record::ids::Digest::sha256(b""));
-    let wrong = ["change", "held_out_1", "held_out_2", "tests_1", "tests_2"];
-    assert_eq!(failed(none), BTreeSet::from(wrong), "{none:#?}");
-    assert!(reference.passed && reference.tests_passed && reference.allowed_writes_passed);
-    assert_eq!(reference.changed_files, [file]);
-    assert_eq!(reference.patch, bench.fixture.reference_patch);
 }
 
 #[test]

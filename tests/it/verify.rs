@@ -71,24 +71,14 @@ fn every_check_is_shown_and_none_starts_anything() {
 fn a_check_that_fails_is_a_no() {
     let mut world = built();
     variation(&world, "understudy", |lock| lock["license"]["allows"] = json!([]));
-    let answer = world.admit(&["verify", "understudy", "--json"]).expect(1).json();
-    let provider = &answer["providers"][0];
-    assert_eq!(in_state(&provider["findings"], "failed"), ["licence"]);
-    assert!(finding(provider, "licence")["found"].as_str().unwrap().ends_with("no stage"));
     // Another program in the binary's place is a digest that does not match.
     let other = world.path().join("ca");
     std::fs::copy("/bin/true", &other).unwrap();
     world.set("CTO_HARNESS_CASE_BIN", other.to_str().unwrap());
     let answer = world.admit(&["verify", "understudy", "--json"]).expect(5).json();
-    let failed = ["binary_digest", "licence"];
-    assert_eq!(in_state(&answer["providers"][0]["findings"], "failed"), failed);
-    // A link is no binary, whatever it leads to.
-    let linked = world.path().join("link");
-    std::os::unix::fs::symlink(&other, &linked).unwrap();
-    world.set("CTO_HARNESS_CASE_BIN", linked.to_str().unwrap());
-    let answer = world.admit(&["verify", "understudy", "--json"]).expect(1).json();
-    let failed = ["binary_present", "licence"];
-    assert_eq!(in_state(&answer["providers"][0]["findings"], "failed"), failed);
+    let provider = &answer["providers"][0];
+    assert_eq!(in_state(&provider["findings"], "failed"), ["binary_digest", "licence"]);
+    assert!(finding(provider, "licence")["found"].as_str().unwrap().ends_with("no stage"));
 }
 
 #[test]
