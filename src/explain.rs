@@ -178,7 +178,6 @@ pub const EXIT_CODES: [(u8, &str, &str); 12] = [
     ),
 ];
 
-/// What happened in a run of this class, and what to do.
 pub fn class(class: FailureClass) -> (&'static str, &'static str) {
     use FailureClass as C;
     match class {
@@ -318,7 +317,6 @@ pub const CHECKS: [(&str, &str); 35] = [
     ("signature", "the signatures that are asked for are there and hold"),
 ];
 
-/// What was found of a model, and what to do about it.
 fn model(status: AdmissionStatus) -> (&'static str, &'static str) {
     match status {
         AdmissionStatus::MissingAdmission => {

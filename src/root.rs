@@ -181,7 +181,6 @@ impl Root {
         Ok(trust.roots.keys().chain(trust.coming.keys()).map(PathBuf::from).collect())
     }
 
-    /// Reads a directory as a root, whether it is trusted or not.
     pub fn read_untrusted(host: &Host, dir: &Path) -> Result<Root> {
         let (dir, trust_file) = (&host.absolute(dir), trust_file(host)?);
         let marker = dir.join(MARKER);
@@ -481,7 +480,6 @@ impl Root {
     }
 }
 
-/// The list of the roots that this user trusts.
 fn trust_file(host: &Host) -> Result<PathBuf> {
     Ok(host.data_dir()?.join("trust.json"))
 }

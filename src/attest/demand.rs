@@ -99,7 +99,6 @@ impl Demand {
     }
 }
 
-/// The line of a key that the policy names by its fingerprint.
 fn line_of(root: &Root, print: &Fingerprint) -> Result<PublicKey> {
     let lines = root.below(KEYS).filter_map(|(_, bytes)| std::str::from_utf8(bytes).ok());
     let mut keys = lines.filter_map(|line| line.parse::<PublicKey>().ok());

@@ -72,12 +72,10 @@ impl Keys {
         Self { data_dir: data_dir.to_owned(), dir: data_dir.join("keys") }
     }
 
-    /// Where the private key of that name is, or would be.
     pub fn private_path(&self, name: &Name) -> PathBuf {
         self.dir.join(name.as_str())
     }
 
-    /// Where the public key of that name is, or would be.
     pub fn public_path(&self, name: &Name) -> PathBuf {
         self.dir.join(format!("{name}.pub"))
     }

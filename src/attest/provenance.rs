@@ -90,7 +90,6 @@ pub fn expected(report: &BuildReport, lock: &Lockfile) -> Expected {
     Expected { listed: report.packages_digest.clone(), ..provenance(report, lock, &[]).into() }
 }
 
-/// The Bun that the lock pins for the build's platform.
 fn bun(report: &BuildReport, lock: &Lockfile) -> Option<Value> {
     let pin = lock.toolchain.bun.platforms.get(&report.platform)?;
     Some(json!({

@@ -322,7 +322,6 @@ fn installed_at(package: &Package, entries: Option<&[String]>) -> Vec<(String, S
     entries.iter().filter(of).map(|entry| (name.clone(), at(entry))).collect()
 }
 
-/// The lifecycle scripts that the installed package `name` at `place` has.
 fn own_scripts(steps: &Steps<'_>, place: &str, name: &str) -> Result<Vec<&'static str>> {
     let manifest = format!("{place}/package.json");
     let missing = |what: &str| {

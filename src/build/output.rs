@@ -85,7 +85,6 @@ pub struct Proof {
     identity: IdentityProof,
 }
 
-/// A binary in the store and what was proven of it.
 #[derive(Debug)]
 pub struct Proven {
     pub output: Output,

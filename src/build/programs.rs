@@ -65,7 +65,6 @@ const TOOLS: &str = include_str!("tools.js");
 /// Where the tools find which downloads the lock declares.
 const DOWNLOADS: &str = "/usr/share/admit/downloads.json";
 
-/// The programs for a build of `plan` in `work`.
 pub fn mounts(plan: &Plan, work: &WorkDir) -> Result<Vec<Mount>> {
     let file = |path: &str, text: &str, mode: u32| -> Result<Mount> {
         Ok(Mount::File { inside: inside(path)?, contents: Contents::from(text), mode })
@@ -91,7 +90,6 @@ pub fn mounts(plan: &Plan, work: &WorkDir) -> Result<Vec<Mount>> {
     Ok(mounts)
 }
 
-/// Where the download at `at` of the plan lies, below the work directory.
 pub fn download(at: usize) -> String {
     format!(".admit/downloads/{at}")
 }

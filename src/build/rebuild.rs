@@ -105,7 +105,6 @@ pub enum RebuildAnswer {
     NotRebuilt,
 }
 
-/// What the output follows, as far as it was found out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Blame {

@@ -208,7 +208,6 @@ mod tests {
         assert_eq!(report.verification, OutputStatus::Unlocked);
     }
 
-    /// A sandbox in which the probes held that the record names.
     fn sandbox() -> SandboxFacts {
         let words = |field: &str| -> Vec<String> {
             serde_json::from_value(good().sandbox[field].clone()).unwrap()

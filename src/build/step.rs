@@ -19,7 +19,6 @@ const KEPT_OUTPUT: u64 = 256 << 10;
 pub const RAISE_LIMITS: &str =
     "where this machine's hard limit is below admit's own, raise it: ulimit -H -a";
 
-/// A sandbox with a source in it, and what ran there.
 pub struct Steps<'a> {
     sandbox: &'a mut Sandbox,
     pub work: &'a WorkDir,

@@ -32,7 +32,6 @@ impl<'a> Stored<'a> {
         Self { store, key }
     }
 
-    /// The report of the build of this plan here, if there is one.
     pub fn report(&self) -> Result<Option<BuildReport>> {
         let Some(bytes) = self.store.record_get(AREA, &self.key, "report.json")? else {
             return Ok(None);

@@ -73,7 +73,6 @@ impl WorkDir {
         format!("{}/{below}", self.top)
     }
 
-    /// The variables that say where a build's files may go.
     pub fn environment(&self) -> [(String, String); 3] {
         [
             ("HOME".into(), self.inside(Self::HOME)),

@@ -46,7 +46,6 @@ pub struct Workspace {
     pub needs: Needs,
 }
 
-/// A package that has to be fetched, with what its tarball must hash to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Required<'a> {
     pub package: &'a Package,

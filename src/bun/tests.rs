@@ -156,7 +156,6 @@ proptest! {
         }
     }
 
-    /// Every field of the headers with every kind of extreme value.
     #[test]
     fn extreme_header_fields_are_answered(
         at in 0usize..(1 << 16),
@@ -173,7 +172,6 @@ proptest! {
         let _ = prove_runtime(&file, &file);
     }
 
-    /// The graph's own offsets.
     #[test]
     fn mutated_graphs_are_answered(
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),

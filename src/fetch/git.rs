@@ -36,7 +36,6 @@ pub struct Source {
 }
 
 impl Source {
-    /// The `commit` that is locked, with its files in the store.
     fn stored(locked: &Locked, commit: object::Commit, files: StoredTree) -> Self {
         let object::Commit { tree, time } = commit;
         Self { commit: locked.rev.clone(), tree, time, files, fetched: false }
@@ -151,7 +150,6 @@ impl<'a> Fetcher<'a> {
         Ok(Some(Source::stored(locked, commit, files)))
     }
 
-    /// The repository for `url`, which a mirror may have turned into `place`.
     pub(super) fn repository(
         &self,
         url: &str,

@@ -22,7 +22,6 @@ const METADATA_BYTES: u64 = 64 << 20;
 const METADATA_VALUES: usize = 1_500_000;
 
 impl Fetcher<'_> {
-    /// Bun `version` for each of `platforms`.
     pub fn toolchain(&self, version: &str, platforms: &[Platform]) -> Result<BunToolchain> {
         let pin = |platform: &Platform| Ok((*platform, self.pin_bun(version, *platform)?));
         let platforms = platforms.iter().map(pin).collect::<Result<_>>()?;

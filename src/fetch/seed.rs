@@ -238,7 +238,6 @@ impl Read for Hashing<'_> {
     }
 }
 
-/// The digests of a file's content as a [`File`] has them.
 pub(super) fn digests(data: &mut dyn Read) -> io::Result<(Hash, Option<Hash>)> {
     let mut hashing = Hashing::new(data);
     io::copy(&mut hashing, &mut io::sink())?;

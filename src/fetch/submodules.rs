@@ -176,7 +176,6 @@ impl Fetcher<'_> {
     }
 }
 
-/// The name of the record with a submodule's commit object.
 fn record_of(commit: &CommitId) -> String {
     format!("commit-{commit}")
 }

@@ -43,7 +43,6 @@ impl Oid {
         Ok(Self(raw))
     }
 
-    /// The same as the id of a commit.
     pub fn commit(self) -> Result<CommitId> {
         let id = self.to_string().parse();
         id.map_err(Error::internal("not a commit id"))

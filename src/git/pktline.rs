@@ -85,7 +85,6 @@ impl Demux {
         self.in_pack && self.ended && self.held.is_empty()
     }
 
-    /// Takes the next bytes; those of the pack go to `pack`.
     pub(crate) fn push(&mut self, mut bytes: &[u8], pack: &mut dyn Write) -> Result<()> {
         let broken = || Error::new(Reason::Unreachable, "not the answer of a git server");
         loop {

@@ -387,7 +387,6 @@ impl<'a> Repository<'a> {
     }
 }
 
-/// A blob or manifest that is not what its name says.
 pub fn altered(what: &str, place: String, expected: &Digest, found: &Digest) -> Error {
     Error::new(Reason::DigestMismatch, format!("the registry's {what} has another digest"))
         .at(place)

@@ -20,7 +20,6 @@ pub fn sentence(failure: &Failure) -> String {
     format!("{}: {}: {errno}", failure.step, failure.call)
 }
 
-/// A sandbox of which a process was ended before anything ran in it.
 pub fn killed_while_built(signal: i32) -> Error {
     killed("the sandbox was ended while it was being built", signal)
 }

@@ -42,7 +42,6 @@ pub mod oracle {
     pub use super::message::Setup;
     pub use super::probes::own_namespaces;
 
-    /// The system call filter of a policy, as the kernel takes it.
     pub fn filter(policy: &super::Policy) -> Vec<u8> {
         super::seccomp::bytes(&super::seccomp::program(policy))
     }

@@ -52,7 +52,6 @@ pub fn hide(policy: &Policy, root: BorrowedFd<'_>) -> Result<Vec<String>> {
     Ok(hidden)
 }
 
-/// Places inside at which the program, or another admit, may be seen.
 fn candidates(policy: &Policy, own: &std::fs::Metadata) -> BTreeSet<Candidate> {
     // Of a program that was removed since it started, the link names no path.
     let path = std::fs::read_link("/proc/self/exe").unwrap_or_default();

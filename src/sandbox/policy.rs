@@ -270,7 +270,6 @@ pub enum Protection {
     SealedCopies,
 }
 
-/// A fixed path inside of a sandbox.
 pub fn inside(path: &str) -> Result<AbsPath> {
     path.parse().map_err(Error::internal("a path inside the sandbox"))
 }

@@ -40,7 +40,6 @@ pub struct Machine {
     pub time_namespaces: bool,
 }
 
-/// A variation that was asked for and cannot be made here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NotVaried {
     pub variation: Variation,
@@ -174,7 +173,6 @@ fn varied(
     })
 }
 
-/// Of what was asked for, what can be varied here, and what not.
 pub fn possible(asked: &[Variation], machine: &Machine) -> (Vec<Variation>, Vec<NotVaried>) {
     let why = |variation: Variation| match variation {
         Variation::Time if !machine.time_namespaces => {

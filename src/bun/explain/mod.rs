@@ -24,7 +24,6 @@ use super::elf::Elf;
 use super::exe::Executable;
 use crate::record::ids::Digest;
 
-/// How two files differ, and why, as far as they show it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
     pub same: bool,

@@ -40,7 +40,6 @@ pub fn claimed_version(bytes: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(found.as_bytes()).into_owned())
 }
 
-/// The known Bun that an executable is, proven byte for byte.
 pub fn proven(bytes: &[u8], known: &[KnownBun<'_>]) -> Option<String> {
     known.iter().find(|bun| prove_runtime(bun.bytes, bytes).is_ok()).map(|bun| bun.label.to_owned())
 }

@@ -14,7 +14,6 @@ fn of(a: &str, b: &str) -> Explanation {
     diff(&file(a), &file(b), &[], 3)
 }
 
-/// The only cause of two texts' difference.
 #[track_caller]
 fn cause(a: &str, b: &str) -> Cause {
     let mut found = of(a, b);

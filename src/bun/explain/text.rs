@@ -134,7 +134,6 @@ fn whole_pieces(common: &[u8]) -> usize {
     (0..common.len()).find(|at| border(*at)).map_or(0, |at| common.len() - at - 1)
 }
 
-/// Bytes that `a` and `b` have in common at their ends.
 fn common_suffix(a: &[u8], b: &[u8]) -> usize {
     const CHUNK: usize = 1 << 16;
     let mut same = 0;
@@ -225,7 +224,6 @@ fn cut(piece: &[u8], at: usize) -> String {
     format!("{head}{text}{tail}")
 }
 
-/// The path, if a line is a comment that consists of one.
 pub(super) fn comment_path(line: &[u8]) -> Option<String> {
     let path = line.trim_ascii().strip_prefix(b"// ")?;
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"/._-@+~$()[]".contains(b);
