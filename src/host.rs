@@ -333,6 +333,12 @@ pub fn open_regular(
     }
 }
 
+/// Whether an error says that there is nothing at a path.
+pub fn is_nothing(err: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    matches!(err.kind(), NotFound | NotADirectory)
+}
+
 /// Waits for a child until that moment: `None` where it has not ended by then, or cannot be waited for.
 pub fn wait_until(child: &mut Child, until: Instant) -> Option<ExitStatus> {
     loop {

@@ -19,6 +19,7 @@ use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
 use crate::error::{Error, Reason, Result};
+use crate::host::is_nothing;
 
 /// Where the configuration may stand. Only files that exist are read.
 #[derive(Clone, Debug, Default)]
@@ -237,14 +238,7 @@ fn env_settings(env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
 fn read_file(path: &Path, env: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(parse(&text, env)),
-        Err(err)
-            if matches!(
-                err.kind(),
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Ok(BTreeMap::new())
-        }
+        Err(err) if is_nothing(&err) => Ok(BTreeMap::new()),
         Err(err) => Err(Error::io("read npm's configuration", path, err)),
     }
 }

@@ -12,6 +12,7 @@ use super::dir::open_dir;
 use super::layout::Store;
 use super::scratch::{self, bytes_below};
 use crate::error::{Error, Result};
+use crate::host::is_nothing;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sort {
@@ -147,14 +148,7 @@ impl Store {
 fn listed(dir: &Path) -> Result<Vec<String>> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
-        Err(err)
-            if matches!(
-                err.kind(),
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-            ) =>
-        {
-            return Ok(Vec::new());
-        }
+        Err(err) if is_nothing(&err) => return Ok(Vec::new()),
         Err(err) => return Err(Error::io("list", dir, err)),
     };
     let mut out = Vec::new();
