@@ -19,7 +19,7 @@ use super::supervise::{self, End, Look, Watch};
 use super::{workdir, workspace};
 use crate::check::launch::Launch;
 use crate::error::{Error, Reason, Result};
-use crate::evidence::{Recording, WireSink};
+use crate::evidence::{Recording, WireSink, names};
 use crate::gate::Admitted;
 use crate::host::{Clock, MemoryKills};
 use crate::proxy::account::Unanswered;
@@ -223,7 +223,7 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
     let (launch, _) = admitted.provider().ok_or_else(missing("no provider was admitted"))?;
     let since = run.elapsed_ns();
     let mut sandbox = sandbox::start(launcher, &launch.sandbox)?;
-    run.record("sandbox.json", "sandbox", sandbox.facts())?;
+    run.record(names::SANDBOX, "sandbox", sandbox.facts())?;
     furnish(around, launch, &sandbox)?;
     let commits = as_recorded(around, launch, &sandbox)?;
     let program = launch.argv.first().ok_or_else(missing("a launch without a program"))?;

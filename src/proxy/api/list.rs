@@ -56,6 +56,19 @@ pub(super) mod tests {
         Read { facts, content, text, class: verdict.class, detail: verdict.detail }
     }
 
+    /// Whether this is two lines of text behind a thought and a whole call of `read` as number `index`, with so many tokens
+    /// in and out.
+    pub fn is_all_of_it(got: &Read, index: u64, tokens: (u64, u64)) {
+        let (facts, usage) = (&got.facts, got.facts.usage.unwrap());
+        assert_eq!((got.class, &*got.detail), (ReplyClass::OkTools, "tools"), "{got:?}");
+        assert_eq!((&*got.content, facts.malformed), ("two\nlines", 0), "{got:?}");
+        assert_eq!((facts.content_chars, facts.reasoning_chars), (8, 3));
+        let sum = (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens);
+        assert_eq!(sum, (tokens.0, tokens.1, tokens.0 + tokens.1));
+        let [call] = &facts.tool_calls[..] else { panic!("{got:?}") };
+        assert_eq!((call.index, &*call.name, call.arguments_ok), (index, "read", true));
+    }
+
     /// The head of a stream, with these lines besides.
     pub fn head(more: &str) -> ReplyHead {
         let text = format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{more}\r\n");

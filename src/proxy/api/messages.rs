@@ -420,7 +420,7 @@ fn counted(value: &Value, reply: &mut Reply) {
 mod tests {
     use super::*;
     use crate::proxy::api::list::tests::{
-        Read, check, read_stream, refused, stream, streams, wholes,
+        Read, check, is_all_of_it, read_stream, refused, stream, streams, wholes,
     };
     use crate::proxy::api::passed_headers;
     use crate::record::wire::{ReplyClass, RequestRefusal};
@@ -505,14 +505,7 @@ mod tests {
             stop(),
             json!({"type": "ping"}),
         ];
-        let got = read(&events);
-        assert_eq!((got.class, got.facts.malformed), (ReplyClass::OkTools, 0), "{got:?}");
-        assert_eq!(got.content, "two\nlines");
-        let usage = got.facts.usage.unwrap();
-        assert_eq!((usage.prompt_tokens, usage.completion_tokens, usage.total_tokens), (13, 4, 17));
-        assert_eq!((got.facts.content_chars, got.facts.reasoning_chars), (8, 3));
-        let one = &got.facts.tool_calls[0];
-        assert_eq!((one.index, &*one.name, one.arguments_ok), (2, "read", true));
+        is_all_of_it(&read(&events), 2, (13, 4));
         // No arguments at all are an empty object.
         assert_eq!(read(&calling(&[], "tool_use")).class, ReplyClass::OkTools);
         // Without counts the reply is one without counts.

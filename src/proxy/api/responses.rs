@@ -505,7 +505,7 @@ fn ended(response: &Value, reply: &mut Reply) {
 mod tests {
     use super::*;
     use crate::proxy::api::list::tests::{
-        Read, check, read_stream, refused, stream, streams, wholes,
+        Read, check, is_all_of_it, read_stream, refused, stream, streams, wholes,
     };
     use crate::record::wire::{ReplyClass, RequestRefusal};
 
@@ -593,14 +593,8 @@ mod tests {
             completed(),
         ];
         let got = read(&events);
-        assert_eq!((got.class, &*got.detail), (ReplyClass::OkTools, "tools"));
-        assert_eq!(got.content, "two\nlines");
-        let usage = got.facts.usage.unwrap();
-        assert_eq!((usage.prompt_tokens, usage.completion_tokens, usage.total_tokens), (3, 4, 7));
-        assert_eq!(usage.reasoning_tokens, Some(2));
-        assert_eq!((got.facts.content_chars, got.facts.reasoning_chars), (8, 3));
-        let one = &got.facts.tool_calls[0];
-        assert_eq!((one.index, &*one.name, one.arguments_ok), (2, "read", true));
+        is_all_of_it(&got, 2, (3, 4));
+        assert_eq!(got.facts.usage.unwrap().reasoning_tokens, Some(2));
         // As one server leaves out names, numbers and the start, and another ends as chat completions end.
         let bare = [
             json!({"type": "response.output_item.added", "item": call("")}),
