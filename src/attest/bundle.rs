@@ -34,9 +34,6 @@ pub fn with(old: &[u8], envelopes: &[Envelope], place: &str) -> Result<Vec<u8>> 
 }
 
 /// Adds envelopes to the bundle in which the root keeps what was signed about `subject`: where that is.
-///
-/// # Errors
-/// Those of [`with`] and of a root's writers.
 pub fn keep(context: &Context, subject: &Digest, envelopes: &[Envelope]) -> Result<PathBuf> {
     let path: RelPath =
         bundle_path(subject).parse().map_err(Error::internal("the name of a bundle"))?;

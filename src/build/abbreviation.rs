@@ -24,9 +24,6 @@ pub fn digits(objects: usize) -> usize {
 
 /// The objects of a clone that holds the commit of this checkout alone: the commit, its directories and the contents of
 /// its files, each once. Submodules are counted as directories.
-///
-/// # Errors
-/// [`crate::error::Reason::Io`].
 pub fn objects(checkout: &Dir) -> Result<usize> {
     let entries = count(checkout)?;
     // So few can be no more by being told apart.

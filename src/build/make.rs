@@ -57,9 +57,6 @@ pub fn make(context: &Context, locked: &Locked, options: &Options) -> Result<Mad
 
 /// As [`make`]; `elsewhere` is asked before anything is built, while no other process builds it, and says whether it put a
 /// build into the store. What it put there is found as every other build is, or it counts for nothing.
-///
-/// # Errors
-/// Those of [`make`] and of `elsewhere`.
 pub fn make_or(
     context: &Context,
     locked: &Locked,

@@ -94,9 +94,6 @@ pub struct Proven {
 }
 
 /// Proves a binary: its runtime is the pinned one, byte for byte, and it shows the locked identity.
-///
-/// # Errors
-/// Those of [`ProviderKind::prove_runtime`](crate::record::lockfile::ProviderKind::prove_runtime) and of [`identity`].
 pub fn prove(
     mut pending: Pending,
     tool: &mut StoredFile,

@@ -46,9 +46,6 @@ struct Tracked {
 
 impl Hidden {
     /// Changes and removes what [`Hidden::restore`] puts back.
-    ///
-    /// # Errors
-    /// [`Reason::Io`].
     pub fn hide(plan: &Plan, inputs: &Inputs, steps: &Steps<'_>) -> Result<Hidden> {
         let tree = inputs.source.files.dir()?;
         let _as_payload = steps.owner.enter()?;
@@ -88,9 +85,6 @@ impl Hidden {
     }
 
     /// Puts back every file as the commit has it; those of commands are executable.
-    ///
-    /// # Errors
-    /// [`Reason::Io`].
     pub fn restore(self, steps: &Steps<'_>) -> Result<()> {
         let _as_payload = steps.owner.enter()?;
         self.0.iter().try_for_each(|tracked| tracked.put(steps))
@@ -164,9 +158,6 @@ fn read(tree: &Dir, path: &str) -> Result<Option<Tracked>> {
 }
 
 /// The lifecycle scripts of the source's own packages: the directory from the project's, and the names.
-///
-/// # Errors
-/// [`Reason::Io`].
 pub fn lifecycle(plan: &Plan, inputs: &Inputs) -> Result<Vec<(String, Vec<&'static str>)>> {
     let tree = inputs.source.files.dir()?;
     let mut all = Vec::new();
@@ -179,9 +170,6 @@ pub fn lifecycle(plan: &Plan, inputs: &Inputs) -> Result<Vec<(String, Vec<&'stat
 
 /// Whether a package of the source says which ones it trusts with scripts, be it none. Where none does, Bun has a list of
 /// its own (seen with 1.3.14, also for the packages of a workspace).
-///
-/// # Errors
-/// [`Reason::Io`].
 pub fn trusts(plan: &Plan, inputs: &Inputs) -> Result<bool> {
     let tree = inputs.source.files.dir()?;
     for path in manifests(plan, &inputs.bun_lock) {

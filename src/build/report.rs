@@ -137,16 +137,14 @@ fn stable_sandbox(built: &Built) -> Value {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     use super::super::recorded::tests::{good, locked};
     use super::*;
     use crate::bun::lockfile::BunLock;
-    use crate::context::Options;
     use crate::fetch::git::Source;
     use crate::fetch::inputs::Inputs;
+    use crate::host::Host;
     use crate::host::tests::program;
-    use crate::host::{FixedClock, Host, Silent};
     use crate::record::ids::{Algorithm, Digest};
     use crate::record::lockfile::Output;
     use crate::sandbox::{IdMap, Policy, Probe, SandboxFacts, StableFacts, VolatileFacts};
@@ -158,8 +156,7 @@ mod tests {
     fn the_hosts_node_says_its_version_and_what_fails_says_none() {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::with([("PATH".to_owned(), dir.path().display().to_string())], "/");
-        let clock = Arc::new(FixedClock(Timestamp::from_unix(0)));
-        let context = Context::new(host, clock, Arc::new(Silent), Options::default());
+        let context = Context::plain(host);
         assert_eq!(node_version(&context), None);
         for (script, want) in [("echo v22.1.0", Some("v22.1.0")), ("echo v22; exit 1", None)] {
             program(dir.path().join("node"), &format!("#!/bin/sh\n{script}\n"));

@@ -67,9 +67,6 @@ impl<'a> Steps<'a> {
     }
 
     /// Puts a program of admit's own where steps find it.
-    ///
-    /// # Errors
-    /// [`Reason::Io`].
     pub fn program(&mut self, name: &str, text: &str) -> Result<()> {
         use cap_std::fs::{OpenOptions, OpenOptionsExt as _};
         use std::io::Write as _;

@@ -45,8 +45,6 @@ enum Kept {
 }
 
 impl Tarball {
-    /// # Errors
-    /// [`Reason::Io`].
     pub fn open(file: StoredFile) -> Result<Self> {
         let mut unpacked = [0; 4];
         let io = |err| Error::io("read", "a tarball", err);

@@ -234,9 +234,6 @@ fn walk_below(
 
 /// Writes the tree `root` through `sink`, and gives its submodules: the path and the commit of each, as a directory that
 /// is empty.
-///
-/// # Errors
-/// As [`tree`], and what the sink fails with.
 pub fn export(
     objects: &dyn Objects,
     root: &ObjectId,

@@ -36,9 +36,6 @@ impl Written {
 }
 
 /// Makes the lock of `provider` and writes it where it changes.
-///
-/// # Errors
-/// Those of [`lock()`], [`build::propose`], [`build::resolved`] and of a root's writers.
 pub fn write(context: &Context, provider: &Name, basis: Basis) -> Result<Written> {
     host::enough_tasks()?;
     let root = context.root()?;
@@ -61,9 +58,6 @@ pub fn write(context: &Context, provider: &Name, basis: Basis) -> Result<Written
 }
 
 /// A lock for every program that the source compiles. None is written before all are whole.
-///
-/// # Errors
-/// Those of [`outputs`], [`lock()`] and of a root's writers.
 pub fn write_each(context: &Context, provider: &Name, ask: &Ask) -> Result<Vec<Written>> {
     host::enough_tasks()?;
     let each = outputs(context, provider, ask)?.into_iter();

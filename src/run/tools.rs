@@ -409,12 +409,8 @@ fn absolute(path: &Path) -> Result<AbsPath> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::context::Options;
     use crate::host::tests::program;
-    use crate::host::{Silent, SystemClock};
 
     #[test]
     fn a_program_in_a_directory_that_holds_private_files_is_refused() {
@@ -438,9 +434,9 @@ mod tests {
         std::fs::write(records.join(crate::root::MARKER), "").unwrap();
         let host = Host::with([("HOME".to_owned(), home.display().to_string())], "/");
         let root = Root::read_untrusted(&host, &records).unwrap();
-        let options = Options { state: Some(dir.join("state")), ..Options::default() };
-        let (clock, silent) = (Arc::new(SystemClock), Arc::new(Silent));
-        (Context::new(host, clock, silent, options), root, Store::open(&store).unwrap())
+        let mut context = Context::plain(host);
+        context.options.state = Some(dir.join("state"));
+        (context, root, Store::open(&store).unwrap())
     }
 
     #[test]

@@ -74,9 +74,6 @@ impl Store {
     }
 
     /// Remembers that `key` gave this tree, under `area`.
-    ///
-    /// # Errors
-    /// Those of [`Store::record_put`].
     pub fn put_tree_of(&self, area: &str, key: &Digest, tree: &StoredTree) -> Result<()> {
         self.record_put(area, key, "tree", tree.nar().to_string().as_bytes())
     }
