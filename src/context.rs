@@ -57,7 +57,6 @@ pub struct Context {
     store: OnceLock<Arc<Store>>,
 }
 
-/// One value that holds, for people: its key, what it is, and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Setting {
     pub key: String,
@@ -110,9 +109,6 @@ impl Context {
     }
 
     /// The records that hold for this command.
-    ///
-    /// # Errors
-    /// Those of [`Root::find`].
     pub fn root(&self) -> Result<Arc<Root>> {
         let mut cached = self.root.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(root) = &*cached {
@@ -124,9 +120,6 @@ impl Context {
     }
 
     /// Gives `write` the records as they are now; later calls of [`Context::root`] see what it wrote.
-    ///
-    /// # Errors
-    /// Those of [`Root::find`] and of `write`.
     pub fn write_root<T>(&self, write: impl FnOnce(&mut Root) -> Result<T>) -> Result<T> {
         let mut root = Root::clone(&*self.root()?);
         let done = write(&mut root);
@@ -134,10 +127,6 @@ impl Context {
         done
     }
 
-    /// Writes one record of the root that holds.
-    ///
-    /// # Errors
-    /// [`Reason::BadArgument`] for a path that is none, and those of [`Root::put`].
     pub fn put(&self, path: &str, bytes: &[u8]) -> Result<PathBuf> {
         let path = path
             .parse()
@@ -146,9 +135,6 @@ impl Context {
     }
 
     /// Every value that holds, with its origin. Keys, addresses of models and their files are not among them.
-    ///
-    /// # Errors
-    /// Those of [`Context::root`] and of the user's directories.
     pub fn settings(&self) -> Result<Vec<Setting>> {
         let root = self.root()?;
         let options = &self.options;
@@ -317,9 +303,6 @@ impl Context {
     }
 
     /// The same for what only saves time: asked with less patience, and for so long in all.
-    ///
-    /// # Errors
-    /// As [`Context::registry`].
     pub fn cache(&self, reference: &Reference, within: Duration) -> Result<Repository<'_>> {
         let secret = credentials::find(&self.host, reference)?;
         let config = NetConfig { deadline: within, ..self.reach()?.0 }.hurried();

@@ -51,7 +51,6 @@ impl Amount {
     }
 }
 
-/// What was found, and what was done about it.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Collected {
     pub dry_run: bool,
@@ -119,7 +118,6 @@ pub fn collect(context: &Context, options: Options) -> Result<Collected> {
     Ok(out)
 }
 
-/// What is needed.
 #[derive(Default)]
 struct Needed {
     /// Digests of content, in hex.

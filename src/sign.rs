@@ -95,7 +95,6 @@ pub enum Form {
     Link,
 }
 
-/// What was signed.
 #[derive(Debug)]
 pub struct Attested {
     pub statement: Statement,

@@ -78,7 +78,6 @@ struct Left {
 }
 
 impl Left {
-    /// Takes out what is no longer left to do.
     fn remove(&mut self, id: u64) -> Option<Last> {
         self.groups.remove(&id);
         let work = self.last.remove(&id);
@@ -121,9 +120,6 @@ pub fn at_last(work: impl FnOnce(usize) -> Option<Done> + Send + 'static) -> Pen
 }
 
 /// Runs a program to its end, in a process group of its own, which ends at once when admit is told to stop.
-///
-/// # Errors
-/// Where it cannot be started.
 pub fn output(command: &mut Command) -> std::io::Result<Output> {
     command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn()?;
@@ -151,9 +147,6 @@ pub fn group(leader: u32) -> Option<Pending> {
 
 /// Has the signals set `flag` to their number. A second SIGINT, from a person who will not wait, ends the process at once; a
 /// second SIGTERM is the same one: schedulers tell every process of a job, and the job's shell passes it on.
-///
-/// # Errors
-/// [`Reason::Io`] where signals cannot be watched for.
 pub fn note(flag: &Arc<AtomicUsize>) -> Result<()> {
     let once = Arc::new(AtomicBool::new(false));
     watch(flag, &once)?;
@@ -175,9 +168,6 @@ fn watch(flag: &Arc<AtomicUsize>, once: &Arc<AtomicBool>) -> Result<()> {
 
 /// As [`note`]; `hear` is called at the first signal. Where the process has not ended in time after it, what is left to do
 /// is done, and `say` is told the signal's number and the answer before the process goes.
-///
-/// # Errors
-/// As [`note`].
 pub fn heed(
     flag: &Arc<AtomicUsize>,
     hear: impl FnOnce() + Send + 'static,

@@ -44,7 +44,6 @@ pub struct Ui {
     answered: AtomicBool,
 }
 
-/// What is being done.
 #[derive(Debug)]
 struct Stage {
     name: String,
@@ -55,7 +54,6 @@ struct Stage {
     reported: bool,
 }
 
-/// How a user interface is set up.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     pub json: bool,
@@ -120,7 +118,6 @@ impl Ui {
         Self::new(Settings { json, quiet: true, colour, no_color: true, columns: None })
     }
 
-    /// Whether stdout carries JSON.
     pub fn is_json(&self) -> bool {
         self.json
     }
@@ -162,7 +159,6 @@ impl Ui {
         }
     }
 
-    /// The lines of a unified diff.
     pub fn diff(&self, text: &str) {
         for (kind, line) in diff_lines(text) {
             let code = match kind {

@@ -19,7 +19,6 @@ use crate::record::failure::FailureClass;
 use crate::record::ids::{Digest, Timestamp};
 use crate::record::{self, Record as _};
 
-/// A directory of an attempt as it was found.
 #[derive(Clone, Debug)]
 pub struct AttemptDir {
     /// Its name below `runs/`.
@@ -30,7 +29,6 @@ pub struct AttemptDir {
     pub what: What,
 }
 
-/// What lies in it.
 #[derive(Clone, Debug)]
 pub enum What {
     Unsealed,
@@ -39,7 +37,6 @@ pub enum What {
     Sealed(Digest, Box<RunReport>),
 }
 
-/// Which baselines an attempt was judged with, and whose they are.
 #[derive(Clone, Debug)]
 pub struct Baselines {
     rows: Digest,
@@ -92,7 +89,6 @@ pub fn hold_baselines(found: Vec<Row>) -> Vec<(u32, Attempt)> {
     found.into_iter().map(held).collect()
 }
 
-/// What an attempt is under the plan with this digest.
 pub fn attempt(plan: &CampaignPlan, digest: &Digest, found: &AttemptDir) -> Attempt {
     let without =
         |state, why: &str| without_run(found.directory.clone(), found.attempt, state, why);
@@ -134,7 +130,6 @@ pub fn attempt(plan: &CampaignPlan, digest: &Digest, found: &AttemptDir) -> Atte
     row
 }
 
-/// An attempt of which no run says anything.
 fn without_run(directory: String, attempt: u32, state: AttemptState, why: &str) -> Attempt {
     Attempt {
         directory,
@@ -199,7 +194,6 @@ fn foreign(
         .or_else(|| digest_differs("binary", &cell.binary_sha256, &report.case_binary_sha256))
 }
 
-/// What came of task `index`.
 fn task(plan: &CampaignPlan, index: u32, mut attempts: Vec<Attempt>) -> Task {
     let planned = |attempt: u32| attempt <= plan.attempts;
     let last = attempts.iter().map(|one| one.attempt).filter(|attempt| planned(*attempt)).max();
@@ -306,7 +300,6 @@ pub fn record(
     }
 }
 
-/// The words for a cell, for people.
 pub fn title(cell: &Cell) -> String {
     format!("{} · {} · {}", cell.provider, cell.model, cell.fixture)
 }

@@ -29,7 +29,6 @@ const MAX_RECORD: u64 = 512 << 20;
 /// Runs that are looked at at a time, at most: what a hostile one takes of memory is bounded for each.
 const AT_A_TIME: usize = 8;
 
-/// What lies in a campaign's directory of runs.
 #[derive(Debug, Default)]
 pub struct Listing {
     /// Every attempt at a task of the plan, with the task's index.
@@ -38,7 +37,6 @@ pub struct Listing {
     pub other: Vec<String>,
 }
 
-/// A campaign's directory with its plan.
 #[derive(Clone, Debug)]
 pub struct Campaign {
     pub dir: PathBuf,
@@ -91,10 +89,7 @@ impl Campaign {
         Ok(Self { dir: dir.to_owned(), plan, digest })
     }
 
-    /// Makes the directory of a new campaign.
-    ///
-    /// # Errors
-    /// Where there is a plan already; those of [`Error::io`].
+    /// Refuses a directory that has a plan already.
     pub fn create(dir: &Path, plan: CampaignPlan) -> Result<Self> {
         let runs = dir.join(RUNS);
         std::fs::create_dir_all(&runs).map_err(|err| Error::io("make", &runs, err))?;
@@ -109,7 +104,6 @@ impl Campaign {
         Ok(Self { dir: dir.to_owned(), plan, digest })
     }
 
-    /// Where attempt `attempt` at task `index` is recorded.
     pub fn run_dir(&self, index: u32, attempt: u32) -> PathBuf {
         self.dir.join(RUNS).join(format!("{index:06}.{attempt}"))
     }
@@ -138,7 +132,6 @@ impl Campaign {
         Ok(count::hold_baselines(rows).into_iter().take(own).map(|(_, attempt)| attempt).collect())
     }
 
-    /// What lies in the directory of an attempt.
     fn look(&self, dir: &Path, index: u32, attempt: u32) -> Result<Row> {
         let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let what = look(dir)?;
@@ -147,7 +140,6 @@ impl Campaign {
         Ok((index, row, found.what.baselines()))
     }
 
-    /// What lies in the directory of runs.
     pub fn all(&self) -> Result<Listing> {
         let runs = self.dir.join(RUNS);
         let mut out = Listing::default();

@@ -58,7 +58,6 @@ fn stopped(context: &Context) -> bool {
     context.stop.load(Ordering::SeqCst) != 0
 }
 
-/// One task with its attempts.
 fn task(context: &Context, campaign: &Campaign, index: u32, logs: &Path) -> Result<()> {
     for _ in 0..campaign.plan.attempts {
         if stopped(context) {

@@ -22,7 +22,6 @@ const REPEATED: &str = "The agent may have been started in it. Who could end tha
 /// What is said of tasks with more than one scored attempt.
 const TWICE: &str = "The lowest scored attempt counts, whatever the later ones came to.";
 
-/// The page.
 pub fn html(plan: &CampaignPlan, record: &CampaignRecord) -> String {
     let total = &record.total;
     let verdict = match record.complete {
@@ -63,7 +62,6 @@ fn percent(decimal: &str) -> String {
         .map_or_else(|_| decimal.to_owned(), |share| format!("{:.1} %", share * 100.0))
 }
 
-/// What a count means, in a sentence.
 fn sentence(count: &Count) -> String {
     let (Some(rate), Some(interval)) = (&count.rate, &count.interval) else {
         return "No task has a score, so nothing is known of the rate.".into();
@@ -239,7 +237,6 @@ fn row(task: &Task) -> Markup {
     }
 }
 
-/// How it was counted, as the plan fixed it.
 fn rule(plan: &CampaignPlan) -> Markup {
     let success: Vec<&str> = plan.success.iter().map(|status| status.as_str()).collect();
     html! {

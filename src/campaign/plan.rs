@@ -50,10 +50,8 @@ pub struct Wanted {
     pub rehearsal: bool,
 }
 
-/// The plan for what is asked.
-///
 /// # Errors
-/// Those of [`cell`], and [`Reason::BadArgument`] with all that makes it no plan.
+/// [`Reason::BadArgument`] with all that makes it no plan.
 pub fn make(context: &Context, wanted: &Wanted) -> Result<CampaignPlan> {
     let root = context.root()?;
     let mut cells = Vec::new();
@@ -128,9 +126,6 @@ pub fn cell(root: &Root, spec: &Spec, model: &ModelPair, name: &Name) -> Result<
 }
 
 /// What of a planned cell this machine's records say otherwise: the first difference as an error.
-///
-/// # Errors
-/// Those of [`cell`], and [`Reason::PlanDiffers`].
 pub fn still(root: &Root, planned: &Cell) -> Result<()> {
     let spec = Spec { provider: planned.provider.clone(), rev: None };
     let now = cell(root, &spec, &planned.model, &planned.fixture)?;

@@ -11,10 +11,7 @@ use crate::record::{self, Record as _};
 /// The longest proof that is read, in bytes: 20 attempts, each with a reason.
 const MAX_PROOF: u64 = 1 << 20;
 
-/// One task with what proves that it belongs to the count.
-///
-/// # Errors
-/// [`Reason::BadArgument`] for an index that it does not have.
+/// [`Reason::BadArgument`] for an index that the count does not have.
 pub fn of(count: &CampaignRecord, index: u32) -> Result<InclusionProof> {
     let leaves: Vec<Vec<u8>> = count.tasks.iter().map(record::canonical).collect();
     let path = tree::path(&leaves, index as usize);
@@ -35,10 +32,6 @@ pub fn of(count: &CampaignRecord, index: u32) -> Result<InclusionProof> {
     })
 }
 
-/// Reads a proof.
-///
-/// # Errors
-/// Those of a file that cannot be read; [`Reason::BadRecord`] for what is none.
 pub fn read(path: &Path) -> Result<InclusionProof> {
     let bytes = files::read(path, Links::Follow, MAX_PROOF)?;
     record::parse(&bytes).map_err(|err| {

@@ -17,7 +17,6 @@ use crate::root::{write_atomic, write_new};
 const OTHER: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(50);
 
-/// The campaign as it is now.
 #[derive(Debug)]
 pub struct Counted {
     pub record: CampaignRecord,
@@ -33,9 +32,6 @@ impl Counted {
 }
 
 /// Counts what is there, and writes nothing.
-///
-/// # Errors
-/// Where a directory cannot be read.
 pub fn status(context: &Context, campaign: &Campaign) -> Result<Counted> {
     let found = campaign.all()?;
     let record = count::record(&campaign.plan, found.attempts, &context.clock.now());
@@ -173,7 +169,6 @@ fn differences(record: &CampaignRecord, now: &CampaignRecord) -> Vec<Difference>
     out
 }
 
-/// A count held against its runs.
 #[derive(Debug)]
 pub struct Checked {
     pub record: CampaignRecord,
@@ -197,9 +192,6 @@ impl Checked {
     }
 }
 
-/// The count as it stands there.
-///
-/// # Errors
 /// [`Reason::RunNotSealed`] for a campaign that was not counted.
 pub fn counted(campaign: &Campaign) -> Result<CampaignRecord> {
     campaign.record()?.ok_or_else(|| {
@@ -212,9 +204,6 @@ pub fn counted(campaign: &Campaign) -> Result<CampaignRecord> {
 }
 
 /// Makes the count again from the runs and compares: every run is checked as `admit verify` does.
-///
-/// # Errors
-/// [`Reason::RunNotSealed`] for a campaign that was not counted.
 pub fn verify(context: &Context, campaign: &Campaign) -> Result<Checked> {
     let record = counted(campaign)?;
     let now = status(context, campaign)?;

@@ -16,7 +16,6 @@ use crate::record::campaign::{Attempt, AttemptState};
 use crate::record::task::TaskOf;
 use crate::run::{self, Options};
 
-/// What came of the call.
 pub enum Done {
     /// An earlier attempt was scored; nothing was started.
     Before(Attempt),

@@ -14,7 +14,6 @@ use crate::record::ids::Digest;
 use crate::record::signing::StatementKind;
 use crate::verify::{Signatures, bundle, runs};
 
-/// The answer for a campaign.
 #[derive(Debug)]
 pub struct Verified {
     pub campaign: Campaign,
@@ -24,12 +23,11 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Whether the count is that of the runs.
     pub fn is_of_the_runs(&self) -> bool {
         self.checked.fault().is_none()
     }
 
-    /// Whether it is, and is signed as was asked.
+    /// Whether the count is that of the runs, and is signed as was asked.
     pub fn holds(&self) -> bool {
         self.is_of_the_runs() && !matches!(self.signed, Some(Err(_)))
     }
@@ -48,7 +46,6 @@ impl Verified {
     }
 }
 
-/// That of signatures that do not do, else of what succeeded or did not.
 fn code(signed: &Signed, succeeded: bool) -> u8 {
     match signed {
         Some(Err(no)) => no.reason.kind().exit_code(),
@@ -58,9 +55,6 @@ fn code(signed: &Signed, succeeded: bool) -> u8 {
 
 /// Holds a campaign's count against its runs, the id under which it was sealed where that came by another way, and who
 /// signed it.
-///
-/// # Errors
-/// Those of [`Campaign::open`] and [`seal::verify`]; where a bundle or a key cannot be read.
 pub fn campaign(
     context: &Context,
     dir: &Path,
@@ -98,7 +92,6 @@ fn signed(
     by_whom(context, found, expected, signatures)
 }
 
-/// Who signed what is `expected`, where there is a bundle.
 fn by_whom(
     context: &Context,
     bundle: Option<Vec<u8>>,
@@ -111,7 +104,6 @@ fn by_whom(
     Ok(Some(attest::check(Some(&bundle), &[expected], &demand, &context.clock.now())))
 }
 
-/// The answer for one task that was shown alone.
 #[derive(Debug)]
 pub struct TaskVerified {
     pub shown: InclusionProof,

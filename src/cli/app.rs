@@ -110,10 +110,7 @@ impl App {
     }
 }
 
-/// Whether a variable says yes.
-///
-/// # Errors
-/// [`Reason::BadArgument`] for anything but `1` and `0`.
+/// `1` or `0`; anything else is [`Reason::BadArgument`].
 pub(super) fn on(host: &Host, name: &str) -> Result<bool> {
     let read = typed(host, name, |text| match text {
         "1" => Ok(true),
@@ -123,7 +120,6 @@ pub(super) fn on(host: &Host, name: &str) -> Result<bool> {
     Ok(read?.unwrap_or(false))
 }
 
-/// A variable as what it stands for.
 fn typed<T, E: Display>(
     host: &Host,
     name: &str,

@@ -95,7 +95,6 @@ fn runtime(report: &BuildReport) -> String {
     out
 }
 
-/// What a build is shown with.
 #[derive(Default)]
 pub(super) struct Around<'a> {
     /// The caches that were asked for it.

@@ -227,7 +227,6 @@ fn seal_it(app: &App, campaign: &Campaign) -> Result<u8> {
     Ok(u8::from(!counted.record.complete))
 }
 
-/// A count in few lines.
 fn show(app: &App, campaign: &Campaign, counted: &Counted, schema: &str) {
     lines(app, campaign, &counted.record);
     let (mark, word) = verdict(&counted.record);
@@ -253,7 +252,6 @@ fn verdict(record: &CampaignRecord) -> (Mark, &'static str) {
     }
 }
 
-/// The count, and what has no score.
 fn lines(app: &App, campaign: &Campaign, record: &CampaignRecord) {
     let ui = &app.ui;
     let total = &record.total;
@@ -279,7 +277,6 @@ fn lines(app: &App, campaign: &Campaign, record: &CampaignRecord) {
     }
 }
 
-/// A count in a line.
 fn numbers(count: &Count) -> String {
     let scored = count.success + count.failure;
     let mut text = format!("{} of {scored} succeeded", count.success);

@@ -47,7 +47,6 @@ pub(super) fn one(ui: &Ui, finding: &Finding) {
     }
 }
 
-/// The row of signatures that do not do.
 pub(super) fn unsigned(ui: &Ui, no: &Refused) {
     ui.row(Mark::Bad, "signature", no.reason.as_str());
     ui.detail("expected", &no.expected);
@@ -55,7 +54,6 @@ pub(super) fn unsigned(ui: &Ui, no: &Refused) {
     ui.detail("fix", &no.fix);
 }
 
-/// What signatures say, as data.
 pub(super) fn signature(signed: Option<&Result<Held, Refused>>) -> Value {
     match signed {
         None => Value::Null,

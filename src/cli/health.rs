@@ -46,7 +46,6 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     show(app, (set, &chosen), args.provider.as_ref(), args.shown, args.junit.as_deref())
 }
 
-/// Runs a set of validators and shows what they found.
 pub(super) fn show(
     app: &App,
     (set, validators): (&str, &[&Validator]),

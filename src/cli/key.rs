@@ -54,7 +54,6 @@ struct Import {
     file: PathBuf,
 }
 
-/// This user's keys.
 fn keys(app: &App) -> Result<Keys> {
     Ok(Keys::new(&app.context.host.data_dir()?))
 }

@@ -123,7 +123,6 @@ fn each(app: &App, name: &Name, ask: &Ask) -> Result<u8> {
     Ok(0)
 }
 
-/// The `run` section in the file that `--run` names.
 fn run_section(app: &App, args: &Args) -> Result<Option<RunShape>> {
     let Some(path) = &args.run else { return Ok(None) };
     let path = app.context.host.absolute(path);
@@ -135,7 +134,6 @@ fn run_section(app: &App, args: &Args) -> Result<Option<RunShape>> {
     Ok(Some(serde_json::from_value(value).map_err(|err| bad().caused_by(err))?))
 }
 
-/// What a published package's lock is made from.
 fn wanted(args: &Args, ask: &Ask, package: &str) -> build::WantedPackage {
     // A scope begins with an @ too.
     let at = package.char_indices().skip(1).find(|(_, c)| *c == '@').map(|(at, _)| at);

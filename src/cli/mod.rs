@@ -104,7 +104,6 @@ enum Command {
     Verify(verify::Args),
 }
 
-/// Runs the command line and gives the exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
     let host = Host::capture();

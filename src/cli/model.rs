@@ -142,7 +142,6 @@ fn probe(app: &App, args: &Add) -> Result<u8> {
     Ok(code)
 }
 
-/// What was found of an API, in words.
 fn words(offer: &Offer) -> String {
     let mut out = Vec::new();
     match offer.listed {

@@ -212,7 +212,6 @@ fn show(ui: &Ui, sealed: &Sealed, findings: &[Finding], shown: Shown, require_pa
     ui.json(&run::answer(sealed));
 }
 
-/// How a run's status is marked everywhere.
 pub(super) fn mark(status: RunStatus) -> Mark {
     match status {
         RunStatus::Pass => Mark::Good,

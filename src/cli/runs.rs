@@ -50,7 +50,6 @@ pub(super) fn exec(app: &App, args: &Args) -> Result<u8> {
     }
 }
 
-/// One run on one line.
 fn line(app: &App, run: &Row) {
     let (mark, status) = match run.status {
         Some(status) => (mark(status), status.as_str()),

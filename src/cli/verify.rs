@@ -217,7 +217,6 @@ fn verify_run(app: &App, run: &Path, args: &Args) -> Result<u8> {
     Ok(code)
 }
 
-/// A check as data.
 pub(super) fn run_check(checked: &RunCheck) -> Value {
     let faults: Vec<Value> = checked
         .faults

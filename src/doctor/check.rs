@@ -7,7 +7,6 @@ use serde::Serialize;
 use crate::error::{Error, Reason};
 use crate::record::finding::Finding;
 
-/// A finding with what it is needed for.
 #[derive(Clone, Debug, Serialize)]
 pub struct Check {
     #[serde(flatten)]

@@ -16,7 +16,6 @@ use crate::host::Host;
 
 /// More than any program's version needs; the rest is read and dropped.
 const LIMIT: u64 = 64 << 10;
-/// How often an answer is looked for.
 const POLL: Duration = Duration::from_millis(5);
 
 const GIT: Need<'_> = Need {
@@ -115,7 +114,6 @@ fn words(line: Option<&str>) -> String {
 #[derive(Debug)]
 pub(super) enum Ran {
     Ended {
-        /// Whether its exit code was 0.
         success: bool,
         /// The start of what it wrote.
         stdout: String,

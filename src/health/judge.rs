@@ -14,23 +14,19 @@ use crate::record::health::{HealthRow, ObservedField, Outcome};
 use crate::record::ids::Digest;
 use crate::record::sealed::Manifest;
 
-/// A run that came to a seal.
 pub struct SealedRun<'a> {
     pub directory: &'a Path,
     pub id: &'a Digest,
     pub code: u8,
-    /// What the gates said.
     pub decision: &'a Decision,
 }
 
-/// What was observed of a validator's run.
 pub enum Observed<'a> {
     Sealed(SealedRun<'a>),
     /// It was refused before it had a run directory.
     Early(&'a Error),
 }
 
-/// The row of a validator that could not be run, and why not.
 pub fn not_run(validator: &Validator, why: String, wall: Duration) -> HealthRow {
     let mut row = row(validator, wall);
     row.outcome = Outcome::NotRun;
@@ -38,10 +34,7 @@ pub fn not_run(validator: &Validator, why: String, wall: Duration) -> HealthRow 
     row
 }
 
-/// The row of a validator whose run was observed.
-///
-/// # Errors
-/// Where the run directory cannot be read; a directory that is not as it was sealed is a fault, not an error.
+/// A directory that is not as it was sealed is a fault, not an error; one that cannot be read is an error.
 pub fn judge(validator: &Validator, observed: &Observed<'_>, wall: Duration) -> Result<HealthRow> {
     let mut row = row(validator, wall);
     match observed {
@@ -140,7 +133,6 @@ fn gates(validator: &Validator, decision: &Decision, row: &mut HealthRow) {
     }
 }
 
-/// Reads a JSON file of a run directory.
 fn read(directory: &Path, name: &str) -> Result<Value> {
     let path = directory.join(name);
     let bytes = std::fs::read(&path).map_err(|err| Error::io("read", &path, err))?;

@@ -20,7 +20,6 @@ const fn answered(name: &'static str, fault: &'static str, behaviour: B, class: 
     refused(name, fault, Check::ResponseShape, class).world(loopback(behaviour))
 }
 
-/// A run with the hosted model.
 const fn hosted(vars: &'static [(&'static str, &'static str)]) -> World {
     World { model: Some("openai-codex/gpt-5.5"), vars, ..SCRIPTED }
 }

@@ -34,7 +34,6 @@ use crate::run::{self, Options, Outcome, fixture, tools};
 use crate::stop;
 use crate::store::Outside;
 
-/// What came of a set of validators.
 pub struct Health {
     pub report: HealthReport,
     /// The exit code that says why the first one that was not run could not be.
@@ -44,12 +43,10 @@ pub struct Health {
 /// What all worlds share.
 struct Stage<'a> {
     context: &'a Context,
-    /// Whose runs they are.
     provider: Name,
     /// Of a provider that is on record with the user; none for the stand-in.
     lock: Option<Vec<u8>>,
     scratch: PathBuf,
-    /// The provider as it was built, or why it could not be.
     made: Result<Build>,
     /// Why the fixture's programs are not to be had, if they are not.
     tools: Option<Error>,
@@ -286,7 +283,6 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// The model server of a world.
     fn server(&self, world: &World, context: &Context) -> Result<Option<MockServer>> {
         let Some(behaviour) = world.server else { return Ok(None) };
         let model = QWEN.rsplit('/').next().unwrap_or(QWEN);

@@ -5,7 +5,6 @@ use crate::check::Check;
 use crate::error::Reason;
 use crate::record::failure::FailureClass;
 
-/// How a validator's run must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// A gate refuses: with its class; nothing is started.
@@ -33,7 +32,6 @@ pub type Field = (&'static str, &'static str, Want);
 #[derive(Clone, Copy)]
 pub struct Validator {
     pub name: &'static str,
-    /// The fault, in words.
     pub fault: &'static str,
     /// Whether it is about how provider and model are connected: the set of `admit validate provider-adapter`.
     pub adapter: bool,
@@ -52,7 +50,6 @@ pub(super) const PROOF: &str = "stage2-no-target-inspection.json";
 /// The status of the model's admission in the report.
 pub(super) const ADMISSION: &str = "/case_model_admission_status";
 
-/// A text that must stand in the report.
 pub(super) const fn text(place: &'static str, text: &'static str) -> Field {
     (REPORT, place, Want::Text(text))
 }
@@ -126,7 +123,6 @@ impl Validator {
         }
     }
 
-    /// The failure class that the report must have.
     pub fn class(&self) -> Option<FailureClass> {
         match self.end {
             End::Blocked(_, class) | End::Fails(class) => Some(class),

@@ -17,7 +17,6 @@ pub enum Change {
     Build(fn(&mut Value)),
 }
 
-/// The binary that a run finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binary {
     /// The built one, in the store.
@@ -37,7 +36,6 @@ pub enum Binary {
 pub struct World {
     pub engine: Engine,
     pub stage: u8,
-    /// The model that is asked for.
     pub model: Option<&'static str>,
     /// Variables on top of the user's own, of which those of admit and of the old set-up are left out.
     pub vars: &'static [(&'static str, &'static str)],
@@ -104,9 +102,7 @@ fn served(provider: &str, model: &str, network: &str, credential: &str) -> Value
     })
 }
 
-/// The scripted model's record in a root.
 pub const SCRIPTED_RECORD: &str = "admissions/models/scripted--understudy-script.json";
-/// The stand-in's lock in a root.
 pub const LOCK: &str = "lockfiles/understudy.lock.json";
 /// A policy that asks for a signature of a key that signed nothing, on builds or on models.
 macro_rules! policy {
@@ -120,9 +116,7 @@ macro_rules! policy {
         )
     };
 }
-/// A signature on the recorded build is asked for.
 pub const BUILD_POLICY: Change = Change::File("admit.toml", policy!("build"));
-/// A signature on the model's admission is asked for.
 pub const MODEL_POLICY: Change = Change::File("admit.toml", policy!("model"));
 pub const REFERENCE: &str = "fixtures/r1-string-slugify/reference.patch";
 pub const FIXTURE_RECORD: &str = "fixtures/r1-string-slugify/fixture.json";

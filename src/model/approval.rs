@@ -100,15 +100,12 @@ fn header(text: &str) -> std::result::Result<(String, String), String> {
     Ok((name, value))
 }
 
-/// A record that was added.
 #[derive(Debug)]
 pub struct Added {
-    /// Where it stands now.
     pub place: PathBuf,
     pub record: ModelAdmission,
 }
 
-/// What a look at the endpoint gave.
 #[derive(Debug)]
 pub struct Probed {
     pub found: Survey,
@@ -122,8 +119,6 @@ impl Probed {
     }
 }
 
-/// Puts the approval on record.
-///
 /// # Errors
 /// [`Reason::BadArgument`] where there is a record already, or no such network; [`Reason::BadRecord`] for one that would admit
 /// nothing; those of a root's writers.
@@ -143,9 +138,6 @@ pub fn add(context: &Context, args: &Add) -> Result<Added> {
 }
 
 /// Asks the endpoint over each wire API, or over that of `args`, and proposes what to record.
-///
-/// # Errors
-/// [`Reason::BadArgument`] for no such network; those of [`survey`].
 pub fn probe(context: &Context, args: &Add) -> Result<Probed> {
     let root = context.root()?;
     let record = proposed(context, &root, args)?;
@@ -240,7 +232,6 @@ fn credential(host: &Host, args: &Add) -> Result<Credential> {
     }
 }
 
-/// The command that records it.
 fn proposal(args: &Add, offer: &Offer, recorded: bool) -> String {
     let mut out: Vec<String> = ["admit", "model", "add"].map(str::to_owned).into();
     out.push(host::quoted(&args.pair.to_string()));

@@ -50,16 +50,12 @@ pub struct Decide {
     pub effect: String,
 }
 
-/// A decision that was recorded.
 #[derive(Debug)]
 pub struct Decided {
-    /// Where it stands.
     pub place: PathBuf,
     pub record: ClassDecision,
 }
 
-/// Records a decision.
-///
 /// # Errors
 /// [`Reason::BadArgument`] for a name that is taken; [`Reason::BadRecord`] for what is no decision; those of a root's writers.
 pub fn decide(context: &Context, args: &Decide) -> Result<Decided> {

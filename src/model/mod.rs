@@ -47,12 +47,10 @@ fn must_admit(record: &[u8], pair: &ModelPair, now: &Timestamp) -> Result<()> {
         .found(format!("{}: {}", found.status.as_str(), found.reason)))
 }
 
-/// What the root's record of `pair` means now.
 pub fn status(root: &Root, pair: &ModelPair, now: &Timestamp) -> ModelStatus {
     means(root.get(&pair.path()), pair, now)
 }
 
-/// A record of the root, and what it means now.
 #[derive(Debug, Serialize)]
 pub struct Listed {
     pub file: String,
@@ -63,10 +61,6 @@ pub struct Listed {
     pub record: Option<ModelAdmission>,
 }
 
-/// Every record of the root that holds.
-///
-/// # Errors
-/// Those of [`Context::root`].
 pub fn list(context: &Context) -> Result<Vec<Listed>> {
     let (root, now) = (context.root()?, context.clock.now());
     let records = root.below(ModelPair::DIR).filter(|(path, _)| path.ends_with(".json"));
@@ -92,10 +86,7 @@ pub fn list(context: &Context) -> Result<Vec<Listed>> {
     Ok(listed.collect())
 }
 
-/// The bytes of the root's record of `pair`, to be shown.
-///
-/// # Errors
-/// [`Reason::NotFound`] where there is none; [`Reason::BadRecord`] for one that holds a secret.
+/// For printing: a record that holds a secret is [`Reason::BadRecord`].
 pub fn read(context: &Context, pair: &ModelPair) -> Result<Vec<u8>> {
     let (root, path) = (context.root()?, pair.path());
     let bytes = root.get(&path).ok_or_else(|| missing(pair))?;
@@ -140,9 +131,6 @@ impl Checked {
 }
 
 /// Whether the root's record of `pair` admits it now and is signed as the policy or `signatures` ask.
-///
-/// # Errors
-/// Those of [`Context::root`], of bundles and of keys.
 pub fn check(context: &Context, pair: &ModelPair, signatures: &Signatures) -> Result<Checked> {
     let (root, path) = (context.root()?, pair.path());
     let found = status(&root, pair, &context.clock.now());
@@ -185,9 +173,6 @@ fn signature(outcome: &Result<Held, Refused>) -> Finding {
 }
 
 /// Marks the root's record of `pair` as revoked: where it stands.
-///
-/// # Errors
-/// [`Reason::NotFound`] where there is none; those of a root's writers.
 pub fn revoke(context: &Context, pair: &ModelPair) -> Result<PathBuf> {
     let (root, path) = (context.root()?, pair.path());
     let bytes = root.get(&path).ok_or_else(|| missing(pair))?;
@@ -202,13 +187,10 @@ fn word<T: DeserializeOwned>(text: &str) -> Result<T> {
     })
 }
 
-/// A record that was imported.
 #[derive(Debug)]
 pub struct Imported {
-    /// Where it stands now.
     pub place: PathBuf,
     pub record: ModelAdmission,
-    /// Whether it was not there before.
     pub new: bool,
 }
 

@@ -39,7 +39,6 @@ const SHORTEST: usize = 8;
 const MAX_HEADERS: usize = 16;
 /// Seconds that it has where the record does not say.
 const TIMEOUT: u16 = 30;
-/// Most often that a run asks again.
 const MOST_RENEWALS: u32 = 64;
 /// So long before it expires, what was given is asked for anew, and at most a quarter of its life: a request is under way
 /// for a while.
@@ -129,7 +128,6 @@ pub struct Unanswered {
     pub killed: bool,
 }
 
-/// An account for the length of a run.
 pub struct Account {
     helper: Helper,
     state: Mutex<State>,
@@ -195,7 +193,6 @@ impl Helper {
         })
     }
 
-    /// Starts it and reads what it says.
     fn ask(&self, now: &Timestamp) -> Result<Given> {
         let place = self.program.display().to_string();
         let fail = |reason, what: &str| {

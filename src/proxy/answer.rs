@@ -68,7 +68,6 @@ fn cut(reason: CutReason, what: impl Into<String>) -> End {
     End::Stopped(Stop::Cut(reason, what.into()))
 }
 
-/// Fetches the reply and passes it on.
 pub(super) async fn answer(
     client: &mut TcpStream,
     shared: &Shared,

@@ -165,7 +165,6 @@ struct Field {
     value: String,
 }
 
-/// Splits a head into its first line and its fields.
 fn split(head: &[u8]) -> Result<(&str, Vec<Field>), String> {
     let text = std::str::from_utf8(head).map_err(|_| "the head is not ASCII")?;
     let text = text.strip_suffix("\r\n\r\n").ok_or("the head has no end")?;
@@ -342,7 +341,6 @@ fn media_type(value: &str) -> Result<String, String> {
     Ok(name)
 }
 
-/// Reads a reply's head. `Err` says what is wrong with it.
 pub fn parse_reply(head: &[u8]) -> Result<ReplyHead, String> {
     let (first, fields) = split(head)?;
     let version = first.get(..9).unwrap_or_default();

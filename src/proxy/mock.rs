@@ -72,7 +72,6 @@ pub enum Behaviour {
     Gone,
 }
 
-/// A mock model under one id.
 pub struct Mock {
     pub(super) api: &'static dyn WireApi,
     script: Script,
@@ -301,9 +300,6 @@ fn bound(at: SocketAddr) -> rustix::io::Result<OwnedFd> {
 
 impl MockServer {
     /// Listens on a free port of 127.0.0.1.
-    ///
-    /// # Errors
-    /// [`crate::error::Reason::Io`] where no port or thread can be had.
     pub fn start(mock: Mock) -> Result<Self> {
         let fail = |what: &'static str| move |err| Error::io(what, "127.0.0.1", err);
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -335,7 +331,6 @@ impl MockServer {
         Ok(Self { addr, serving: Some((stop, thread)), _port: port })
     }
 
-    /// The base URL, as an endpoint is configured.
     pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.addr)
     }

@@ -68,7 +68,6 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// A relay for replies of `api` that looks for `known`.
     pub fn new(api: &'static dyn WireApi, known: &Known) -> Self {
         let scanner = || Scanner::new(known.clone(), Rules::Off);
         Self {

@@ -65,7 +65,6 @@ impl ToolCall {
     }
 }
 
-/// What a numbered part of a reply is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     Text,

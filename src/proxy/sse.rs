@@ -11,7 +11,6 @@ pub struct Event<'a> {
     pub data: &'a [u8],
 }
 
-/// Splits a stream of bytes into its events.
 #[derive(Default)]
 pub struct SseDecoder {
     line: Vec<u8>,

@@ -202,7 +202,6 @@ impl State {
         }
     }
 
-    /// Puts a finished exchange into the record.
     pub(super) fn close(&mut self, exchange: WireRecord) {
         self.tell(WireEvent::End {
             exchange: exchange.exchange,

@@ -51,7 +51,6 @@ pub fn prints(account: &str, more: &str) -> String {
     )
 }
 
-/// The record's credential.
 fn credential(program: &Path, timeout: u16) -> Value {
     let sha256 = Digest::sha256(&std::fs::read(program).unwrap_or_default());
     json!({ "kind": "helper", "program": program, "sha256": sha256, "timeout_seconds": timeout })
@@ -118,7 +117,6 @@ fn server_until(wait: Duration, next: usize) -> Server {
     })
 }
 
-/// A run with this account at this server.
 fn run(program: &Path, timeout: u16, server: &Server) -> Left {
     Trial::understudy()
         .speaking(Api::OpenaiCodexResponses)

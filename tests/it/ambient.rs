@@ -28,7 +28,6 @@ fn text(path: &Path) -> String {
     String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned()
 }
 
-/// A directory of this world with files.
 fn dir(world: &World, name: &str, files: &[(&str, &str)]) -> String {
     let dir = world.path().join(name);
     files.iter().for_each(|(path, text)| write(dir.join(path), text));

@@ -5,7 +5,6 @@ use std::process::Stdio;
 
 use crate::util::{Run, World};
 
-/// Runs admit with this as its standard output.
 fn onto(world: &World, args: &[&str], stdout: impl Into<Stdio>) -> Run {
     let mut command = world.command(args);
     world.run(&args.join(" "), command.stdout(stdout).stderr(Stdio::piped()))

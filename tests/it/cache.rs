@@ -41,7 +41,6 @@ fn publisher(npm: &Server, registry: &Registry) -> (World, Value, String) {
     (world, lock, key)
 }
 
-/// The line of a key.
 fn public(world: &World, name: &str) -> String {
     let key = world.home().join(format!(".local/share/admit/keys/{name}.pub"));
     std::fs::read_to_string(key).unwrap().trim().to_owned()

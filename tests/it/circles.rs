@@ -107,7 +107,6 @@ fn read(text: &str) -> File {
 
 type Module = Vec<String>;
 
-/// Every file by the path of its module.
 struct Files(BTreeMap<Module, File>);
 
 impl Files {

@@ -270,7 +270,6 @@ fn what_the_documents_name_is_there() {
     }
 }
 
-/// Where a document says in which file a name is, it is in that one.
 #[test]
 fn a_name_with_its_file_is_in_that_file() {
     let code = code();
@@ -311,7 +310,7 @@ fn filled_in(word: &str) -> String {
     }
 }
 
-/// Every command of admit in a document is one that this program takes. Prints which document has which.
+/// Prints which document has which command.
 #[test]
 fn every_command_of_the_documents_is_one() {
     let (mut faults, mut count) = (Vec::new(), 0);

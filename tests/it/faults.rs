@@ -29,7 +29,6 @@ pub enum Fault {
     /// Ends the stream before its last event.
     MissingDone,
     ErrorEvent,
-    /// Declines to answer.
     Refuses,
     ReasoningOnly,
     Empty,
@@ -51,7 +50,6 @@ use Fault::{
     Refuses, Says, SaysLate, Status, Thinks,
 };
 
-/// In which requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum When {
     /// In the one before the run.
@@ -129,7 +127,6 @@ fn of_the_work(task: &str) -> Vec<(When, Fault, &'static str, &'static str)> {
     ]
 }
 
-/// Each fault of this list alone.
 fn alone(all: Vec<(When, Fault, &'static str, &'static str)>) -> Vec<Row> {
     let row = |(when, fault, class, detail)| Row {
         faults: vec![(when, fault)],
@@ -277,7 +274,6 @@ fn turns(request: &Value) -> usize {
     all.iter().enumerate().filter(|(at, model)| **model && (*at == 0 || !all[at - 1])).count()
 }
 
-/// A run at this fixture over this API with these faults.
 fn run(built: &Built, task: &'static str, api: Api, faults: Vec<(When, Fault)>) -> Left {
     let faults_hang =
         faults.iter().any(|(_, fault)| matches!(fault, SaysLate(..) | Does("sleep 120")));
@@ -326,7 +322,6 @@ pub fn player(task: &str, api: Api, faults: Vec<(When, Fault)>) -> Server {
     })
 }
 
-/// What is wrong with a row's run.
 fn wrong(row: &Row, left: &Left) -> Option<String> {
     let report = left.report();
     let class = report.failure_class.map(|class| class.as_str());

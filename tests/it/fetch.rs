@@ -188,7 +188,6 @@ fn silence_ends_in_a_deadline() {
     }
 }
 
-/// Remembers what it was told.
 #[derive(Default)]
 struct Notes(std::sync::Mutex<Vec<String>>);
 

@@ -11,7 +11,6 @@ use serde_json::Value;
 
 use crate::util::project;
 
-/// A file as JSON.
 #[track_caller]
 pub fn json(path: impl AsRef<Path>) -> Value {
     let path = path.as_ref();
@@ -32,7 +31,6 @@ pub fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) {
     std::fs::write(path, bytes).unwrap();
 }
 
-/// Changes a JSON file.
 #[track_caller]
 pub fn edit(path: impl AsRef<Path>, change: impl FnOnce(&mut Value)) {
     let mut value = json(&path);
@@ -96,7 +94,6 @@ pub fn names(dir: impl AsRef<Path>) -> Vec<String> {
     names.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Copies a directory with everything below it.
 pub fn copy(from: &Path, to: &Path) {
     for file in below(from) {
         let target = to.join(file.strip_prefix(from).unwrap());

@@ -116,7 +116,6 @@ fn latest(world: &World) -> (PathBuf, String) {
     (dir, format!("sha256:{}", seal["id"].as_str().unwrap().trim_start_matches("sha256:")))
 }
 
-/// The line with everything put in.
 fn filled_in(line: &str, page: &Page, world: &World) -> String {
     let mut line = line.to_owned();
     for (from, to) in page.stand_ins {

@@ -114,7 +114,6 @@ impl Bench {
         shown("judge", bench.judge(work))
     }
 
-    /// The calls of a new run.
     fn draw(&self, fixture: &Fixture) -> Draw {
         shown("draw", judge::draw(&*self.the_judge(), fixture, &Seed::new("a run").unwrap()))
     }
@@ -199,7 +198,6 @@ fn the_fake_engine_leaves_what_it_was_given() {
     assert!(refused.is_err());
 }
 
-/// The attempts at a fixture.
 fn hostile(fixture: &str) -> BTreeMap<String, PathBuf> {
     directories(if fixture == BUN { "judge-bun" } else { "judge" })
 }

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-/// One request as it came.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
     pub method: String,
@@ -23,7 +22,6 @@ impl Asked {
     }
 }
 
-/// What the server does with it.
 pub enum Reply {
     /// A whole answer: status, further header lines, body.
     Answer(u16, Vec<(String, String)>, Vec<u8>),
@@ -152,7 +150,6 @@ impl Server {
     }
 }
 
-/// A duplex byte stream.
 pub trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 

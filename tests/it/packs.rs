@@ -79,12 +79,10 @@ impl Pack {
         id
     }
 
-    /// A delta of the object named `base`.
     fn delta(&mut self, id: Oid, base: Oid, data: &[u8]) {
         self.entry(id, 7, &raw(base), data);
     }
 
-    /// A commit with these files.
     fn commit(&mut self, files: &[Oid]) -> CommitId {
         let mut tree = Vec::new();
         for (i, id) in files.iter().enumerate() {

@@ -51,7 +51,6 @@ impl Recorder for Memory {
     }
 }
 
-/// A proxy under test.
 pub struct Running {
     pub proxy: Proxy,
     pub addr: SocketAddr,
@@ -139,7 +138,6 @@ pub fn send(addr: SocketAddr, bytes: &[u8]) -> (Vec<u8>, bool) {
     (out, clean)
 }
 
-/// What came of one request.
 pub struct Outcome {
     pub reply: Vec<u8>,
     /// The reply's end was not one of a cut connection.

@@ -89,7 +89,6 @@ pub fn from_mirror(world: &World) -> String {
     format!("https://provider.invalid/=file://{}/", mirror(world).display())
 }
 
-/// Runs admit so.
 #[track_caller]
 pub fn on_mirror(world: &World, args: &[&str]) -> Run {
     world.admit(&[args, &["--mirror", &from_mirror(world)]].concat())

@@ -173,7 +173,6 @@ fn a_dry_run_starts_nothing_and_leaves_nothing() {
     assert!(!world.runs().exists());
 }
 
-/// What a blocked run leaves.
 #[track_caller]
 pub fn is_blocked(world: &World, outcome: &Value, gate: &str, class: &str, marker: &str) {
     let report = &outcome["report"];

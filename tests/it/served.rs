@@ -105,7 +105,6 @@ impl Row {
         trial.served_at(format!("http://{address}/v1"))
     }
 
-    /// What is wrong with the run's end.
     fn wrong(&self, built: &Built) -> Option<String> {
         let left = self.run(built);
         let report = left.report();

@@ -39,7 +39,6 @@ struct Seen {
     artifacts: BTreeSet<Vec<String>>,
 }
 
-/// One run of `scenario`.
 fn play(built: &Built, scenario: &str) -> Left {
     let trial = Trial::built(built.clone());
     let served = |fault| Trial::built(built.clone()).served(&after_probe(fault));

@@ -18,7 +18,6 @@ use crate::run::{admit_loopback, built, reads_back, scripted, variant};
 use crate::upstream::MODEL;
 use crate::util::{Run, World, tell};
 
-/// A server that is asked and never says anything.
 pub fn silent() -> Server {
     Server::http(|_, _| Reply::Stall(Vec::new()))
 }

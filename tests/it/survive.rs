@@ -108,7 +108,6 @@ fn a_place_for_evidence_that_cannot_be_written_is_named() {
     world.admit(&args).refuse(2, "io").told(state.to_str().unwrap());
 }
 
-/// When a run is told to stop.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Moment {
     /// Its directory is there, and the gates are being looked at.

@@ -72,7 +72,6 @@ fn sha256(hex: &Value) -> Digest {
 /// What a test does when a stage of the run begins.
 type Hook = Box<dyn Fn() + Send>;
 
-/// What a test makes of a record.
 type Change = Box<dyn FnOnce(&mut Value)>;
 
 /// Everything of a run that a test may want otherwise than it is.
@@ -96,7 +95,6 @@ pub struct Trial {
     stop: Arc<AtomicUsize>,
 }
 
-/// What is left of it.
 pub struct Left {
     pub sealed: Sealed,
     pub check: RunCheck,
@@ -222,12 +220,10 @@ pub fn after_probe(fault: Behaviour) -> MockServer {
 }
 
 impl Trial {
-    /// A run of the stand-in.
     pub fn understudy() -> Self {
         Self::built(understudy())
     }
 
-    /// A run of a binary that was built.
     pub fn built(built: Built) -> Self {
         let world = World::new();
         for (path, bytes) in &built.records {
@@ -260,7 +256,6 @@ impl Trial {
         })
     }
 
-    /// The recorded build, changed.
     fn built_as(self, change: impl FnOnce(&mut Value)) -> Self {
         edit(&below(&self.world.root().join("admissions/builds"))[0], change);
         self
@@ -354,23 +349,19 @@ impl Trial {
         })
     }
 
-    /// With another admission of the model.
     pub fn admission(self, change: impl FnOnce(&mut Value) + 'static) -> Self {
         Self { admission: Some(Box::new(change)), ..self }
     }
 
-    /// Without the model's key.
     pub fn without_key(self) -> Self {
         Self { key: false, ..self }
     }
 
-    /// Without the record of the provider's build.
     pub fn without_build(self) -> Self {
         std::fs::remove_dir_all(self.world.root().join("admissions/builds")).unwrap();
         self
     }
 
-    /// With a model that speaks this API.
     pub fn speaking(self, api: Api) -> Self {
         Self { api: Some(api), ..self }
     }
@@ -380,7 +371,6 @@ impl Trial {
         Self { credential: Some(credential), ..self }
     }
 
-    /// With the script as the model.
     #[track_caller]
     pub fn scripted(self) -> Left {
         shown("run", self.try_scripted())
@@ -584,7 +574,6 @@ impl Left {
         found.unwrap_or_else(|| panic!("no {kind}: {all}"))["data"].clone()
     }
 
-    /// Every file of the run directory by its path.
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
         files(&self.sealed.directory)
     }

@@ -129,7 +129,6 @@ impl World {
         self.home().join(".local/share/admit/root")
     }
 
-    /// Where its runs are.
     pub fn runs(&self) -> PathBuf {
         self.home().join(".local/state/admit/runs")
     }
@@ -172,12 +171,10 @@ impl World {
         self.run(&format!("{setting}; admit {}", args.join(" ")), &mut command)
     }
 
-    /// Runs a command to its end.
     pub fn run(&self, line: &str, command: &mut Command) -> Run {
         Run { line: line.to_owned(), cwd: self.cwd(), output: command.output().unwrap() }
     }
 
-    /// Starts admit.
     pub fn start(&self, args: &[&str]) -> Child {
         let mut command = self.command(args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("admit starts")
@@ -246,7 +243,6 @@ pub fn shared_store() -> PathBuf {
     base
 }
 
-/// What a run of admit gave.
 pub struct Run {
     line: String,
     cwd: PathBuf,

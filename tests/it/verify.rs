@@ -22,12 +22,10 @@ pub const OF_THE_BINARY: [&str; 9] = [
 /// And those that look at its inputs.
 const STORED: [&str; 3] = ["source_stored", "toolchain_stored", "packages_stored"];
 
-/// The finding of the check `id` about a provider.
 fn finding<'v>(provider: &'v Value, id: &str) -> &'v Value {
     row(&provider["findings"], id)
 }
 
-/// The checks of a list of findings that ended in this state.
 pub fn in_state<'v>(findings: &'v Value, state: &str) -> Vec<&'v str> {
     let all = findings.as_array().unwrap().iter().filter(|finding| finding["state"] == state);
     all.map(|finding| finding["id"].as_str().unwrap()).collect()

@@ -553,7 +553,6 @@ fn door() {
     running.proxy.stop().unwrap();
 }
 
-/// Keeps nothing of what is recorded.
 struct Nowhere;
 
 impl Recorder for Nowhere {

@@ -28,7 +28,6 @@ fn plain(text: &str, world: &World) -> String {
     out
 }
 
-/// The text as it is without colour.
 fn colourless(text: &str) -> String {
     Regex::new("(\u{1b}|<esc>)\\[[0-9;]*m").unwrap().replace_all(text, "").into_owned()
 }

@@ -9,7 +9,6 @@ use crate::record::admission::Api;
 
 pub const ALL: [&dyn WireApi; 4] = [&Chat, &Responses, &Messages, &Codex];
 
-/// How a model with this `api` in its record is spoken to.
 pub fn of(api: Api) -> &'static dyn WireApi {
     match api {
         Api::OpenaiChat => &Chat,
@@ -31,7 +30,6 @@ pub(super) mod tests {
     use crate::proxy::reply::classify;
     use crate::record::wire::{ReplyClass, ReplyFacts, RequestRefusal};
 
-    /// What a reply amounts to.
     #[derive(Debug, PartialEq)]
     pub struct Read {
         pub facts: ReplyFacts,
@@ -42,7 +40,6 @@ pub(super) mod tests {
         pub detail: String,
     }
 
-    /// Reads `body` in pieces of `step` bytes.
     pub fn read(api: &'static dyn WireApi, head: &ReplyHead, body: &[u8], step: usize) -> Read {
         let mut reader = ReplyReader::new(api, head).unwrap();
         let mut text = Vec::new();
@@ -89,7 +86,6 @@ pub(super) mod tests {
         whole
     }
 
-    /// Reads a body that is no stream.
     fn read_whole(api: &'static dyn WireApi, status: u16, body: &str) -> Read {
         let head = format!(
             "HTTP/1.1 {status} X\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: {}\r\n\r\n",

@@ -433,7 +433,6 @@ fn part(item: &Value) -> Part {
     }
 }
 
-/// An item begins.
 fn open(at: u64, item: &Value, reply: &mut Reply) {
     reply.open(at, part(item));
     match part(item) {

@@ -87,7 +87,6 @@ impl Shape {
         }
     }
 
-    /// Whether `value`, which stands at `place`, has this shape.
     pub fn check(&self, value: &Value, place: &str) -> Result<(), Refusal> {
         let wrong = || Err((RequestRefusal::BadValue, format!("{place} is not {}", self.words())));
         if !self.takes_type_of(value) {

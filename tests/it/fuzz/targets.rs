@@ -33,7 +33,6 @@ use serde_json::Value;
 
 use crate::files::gzip;
 
-/// A parser under test.
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target, by the name of its directory of seeds.
