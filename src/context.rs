@@ -250,11 +250,6 @@ impl Context {
         Ok(state.join("runs"))
     }
 
-    /// The registry of the flag or of its variable.
-    pub fn named_registry(&self) -> Option<&str> {
-        self.options.registry.as_deref()
-    }
-
     /// The way to the network: proxies and CA files from the environment, the registry from npm's configuration,
     /// mirrors from flags, `ADMIT_MIRROR` and `admit.toml`, in this order.
     ///

@@ -37,10 +37,7 @@ struct Setup<'a> {
     patience: Duration,
 }
 
-/// Examines this machine for the root that holds.
-///
-/// # Errors
-/// Where not even a temporary directory can be made.
+/// Fails where not even a temporary directory can be made.
 pub fn machine(context: &Context, patience: Duration) -> Result<Vec<Check>> {
     let scratch = tempfile::tempdir()
         .map_err(|e| Error::io("make", "a temporary directory", e).hint("set TMPDIR"))?;
@@ -51,7 +48,7 @@ pub fn machine(context: &Context, patience: Duration) -> Result<Vec<Check>> {
         host: &context.host,
         store: &store,
         bun: bun.as_ref().map(|(version, package)| (version.as_str(), package)),
-        registry: context.named_registry(),
+        registry: context.options.registry.as_deref(),
         launcher: &launcher,
         patience,
     }))

@@ -65,7 +65,6 @@ pub struct Collected {
 }
 
 impl Collected {
-    /// All that nothing needs.
     pub fn garbage(&self) -> Amount {
         let all = [self.files, self.trees, self.records];
         Amount {

@@ -51,9 +51,6 @@ fn malformed(path: &Path, err: &RecordError) -> Error {
 
 impl Campaign {
     /// Reads the plan in `dir`; `expected` is its digest where that came by another way.
-    ///
-    /// # Errors
-    /// [`Reason::NotFound`], [`Reason::BadRecord`], and [`Reason::PlanDiffers`] where it is another plan.
     pub fn open(dir: &Path, expected: Option<&Digest>) -> Result<Self> {
         let path = dir.join(PLAN);
         let bytes =

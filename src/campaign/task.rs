@@ -33,12 +33,9 @@ impl Done {
     }
 }
 
-/// Does the next attempt at the task that was asked for.
-///
 /// # Errors
 /// [`Reason::BadArgument`] for an index that the plan does not have; [`Reason::PlanDiffers`] where this machine's records are
-/// not the planned ones, and [`Reason::LimitHit`] where all attempts were made: then nothing is started. Those of
-/// [`run::run`].
+/// not the planned ones, and [`Reason::LimitHit`] where all attempts were made: then nothing is started.
 pub fn task(context: &Context, campaign: &Campaign, asked: &Asked) -> Result<Done> {
     let plan = &campaign.plan;
     let Some((_, cell)) = plan.cell(asked.index) else {

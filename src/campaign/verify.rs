@@ -127,9 +127,6 @@ impl TaskVerified {
 
 /// Whether a task that was shown alone belongs to the count that it names. Whose count that is, a signature says, or `id` with
 /// the tree's hash.
-///
-/// # Errors
-/// [`Reason::CampaignDiffers`] where it does not; those of [`proof::read`]; where the bundle or a key cannot be read.
 pub fn task(
     context: &Context,
     file: &Path,

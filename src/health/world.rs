@@ -31,7 +31,6 @@ pub enum Binary {
     Another,
 }
 
-/// Everything that a validator's run is started with.
 #[derive(Clone, Copy)]
 pub struct World {
     pub engine: Engine,

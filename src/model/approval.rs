@@ -121,7 +121,7 @@ impl Probed {
 
 /// # Errors
 /// [`Reason::BadArgument`] where there is a record already, or no such network; [`Reason::BadRecord`] for one that would admit
-/// nothing; those of a root's writers.
+/// nothing.
 pub fn add(context: &Context, args: &Add) -> Result<Added> {
     let root = context.root()?;
     let (pair, path) = (&args.pair, args.pair.path());

@@ -57,7 +57,7 @@ pub struct Decided {
 }
 
 /// # Errors
-/// [`Reason::BadArgument`] for a name that is taken; [`Reason::BadRecord`] for what is no decision; those of a root's writers.
+/// [`Reason::BadArgument`] for a name that is taken; [`Reason::BadRecord`] for what is no decision.
 pub fn decide(context: &Context, args: &Decide) -> Result<Decided> {
     let root = context.root()?;
     let path = format!("admissions/decisions/{}.json", args.id);

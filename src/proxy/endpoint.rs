@@ -192,13 +192,12 @@ impl Endpoint {
 
     /// The same, with headers that every request to it has beside admit's own; none of them is a secret.
     #[must_use]
-    pub fn with_headers(self, headers: BTreeMap<String, String>) -> Self {
-        Self { headers, ..self }
-    }
-
-    #[must_use]
-    pub fn with_account(self, account: Option<Arc<Account>>) -> Self {
-        Self { account, ..self }
+    pub fn asked_with(
+        self,
+        headers: BTreeMap<String, String>,
+        account: Option<Arc<Account>>,
+    ) -> Self {
+        Self { headers, account, ..self }
     }
 
     pub fn network(&self) -> &Network {

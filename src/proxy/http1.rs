@@ -21,7 +21,6 @@ pub struct RequestHead {
     pub method: String,
     /// The target, as sent.
     pub target: String,
-    /// The key that the client shows, if any.
     pub key: Option<Vec<u8>>,
     /// Header fields that are none of the connection's, the framing's or the key's; names in lower case.
     pub others: Vec<(String, String)>,

@@ -59,7 +59,6 @@ pub enum Behaviour {
     Refuses,
     /// Answers with white space.
     Empty,
-    /// Answers under another model's name.
     OtherModel,
     /// Answers with a tool call whose arguments are no JSON.
     BadTool,

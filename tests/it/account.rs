@@ -20,7 +20,6 @@ use crate::trial::{Left, Trial};
 use crate::upstream::{MODEL, Mock, stream};
 use crate::util::{World, project};
 
-/// The account at the server.
 pub const ACCOUNT: &str = "acct-0815-cafe";
 
 /// The token of the n-th login; spelled apart, so that looking through this repository finds nothing.

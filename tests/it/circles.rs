@@ -16,7 +16,6 @@ struct Import {
     public: bool,
 }
 
-/// What one file says of others.
 #[derive(Default, Debug)]
 struct File {
     imports: Vec<Import>,

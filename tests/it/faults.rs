@@ -254,7 +254,6 @@ fn faulty(api: &dyn WireApi, number: usize, fault: Fault) -> Vec<u8> {
     streamed(&api.render(&said, true))
 }
 
-/// A turn of the fixture's script.
 fn scripted(api: &dyn WireApi, number: usize, turn: &fixture::Turn) -> Vec<u8> {
     let calls = turn.tool_calls.iter().enumerate().map(|(at, call)| {
         (at, call.name.as_str(), Value::Object(call.arguments.clone()).to_string())

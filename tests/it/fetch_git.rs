@@ -41,7 +41,6 @@ pub fn served(
     server
 }
 
-/// A commit that is nowhere.
 fn absent() -> CommitId {
     "7959ac917cdeb0983b4aaa20bb9f42021747fed8".parse().unwrap()
 }

@@ -60,7 +60,6 @@ fn every_fault_ends_as_it_must_and_each_gate_alone_decides_its_own() {
     empty(&temp);
 }
 
-/// The rows that did not pass.
 fn faults(report: &Value) -> String {
     let rows = report["validators"].as_array().unwrap().iter();
     let bad: Vec<_> = rows.filter(|row| row["outcome"] != "passed").collect();

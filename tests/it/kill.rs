@@ -24,7 +24,6 @@ use crate::processes::{family, nobody_lives};
 use crate::tamper::{Copy, good, link};
 use crate::util::{World, tell, var};
 
-/// Rounds of each kind.
 fn rounds() -> usize {
     var("ADMIT_KILL_ROUNDS").map_or(3, |n| n.parse().unwrap())
 }

@@ -62,7 +62,6 @@ fn mode_of(path: &Path) -> u32 {
     std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-/// Records an approval.
 fn add() -> Vec<&'static str> {
     let credential = ["--credential-class", "pi-models-json-local-provider-no-secret"];
     add_model("p/m", &[&credential[..], &["--network-class", "loopback-test"]].concat())

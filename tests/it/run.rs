@@ -121,7 +121,8 @@ fn a_rehearsal_is_sealed_reads_back_and_is_no_pass() {
         ("backend/tools.json", "admit.run-tools.v3"),
         ("baseline/no_change.json", "admit.run-judgement.v1"),
     ] {
-        crate::schemas::validate_as(&dir.join(file), &format!("{schema}.schema.json"));
+        let record = crate::files::json(dir.join(file));
+        crate::schemas::validate_value(&record, &format!("{schema}.schema.json"));
     }
     // What admit did and when, in the order of its end.
     let spans = std::fs::read_to_string(dir.join("trace.jsonl")).unwrap();

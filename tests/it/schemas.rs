@@ -1,7 +1,5 @@
 //! The published schemas are current, and every shipped record validates.
 
-use std::path::Path;
-
 use serde_json::Value;
 
 use crate::files::{below, json, names, shipped};
@@ -38,10 +36,6 @@ fn every_shipped_record_validates() {
 
 /// Holds a record against one of the published schemas.
 #[track_caller]
-pub fn validate_as(path: &Path, file: &str) {
-    validate_value(&json(path), file);
-}
-
 pub fn validate_value(record: &Value, file: &str) {
     let validator = jsonschema::validator_for(&shipped(&format!("schemas/{file}"))).unwrap();
     let faults: Vec<String> =

@@ -26,7 +26,6 @@ use crate::util::{Run, World, project};
 
 type Fault = Box<dyn Fn(&Asked) -> Option<Reply> + Send>;
 
-/// What lies in a registry.
 #[derive(Clone, Default)]
 pub struct Shelf {
     pub blobs: BTreeMap<String, Vec<u8>>,

@@ -35,7 +35,6 @@ fn serve(api: Api, behaviour: Behaviour) -> MockServer {
     MockServer::start(mock).unwrap()
 }
 
-/// A stream in which a model that speaks `api` says hello.
 fn hello(api: Api) -> Vec<u8> {
     stream("", &Mock::saying("hello", MODEL).speaking(api).reply(1, true).body())
 }

@@ -276,8 +276,7 @@ fn upstream(
             facts.network = Found::Known(fact);
             // A key that is needed and missing must not let an unauthenticated request out.
             let available = facts.credentials.known().is_some_and(|found| found.available);
-            let endpoint = endpoint.with_headers(record.headers.clone());
-            let endpoint = endpoint.with_account(asked.account);
+            let endpoint = endpoint.asked_with(record.headers.clone(), asked.account);
             available.then_some(Upstream::Http { api, endpoint, credential: asked.key })
         }
     }
