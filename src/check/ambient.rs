@@ -33,7 +33,6 @@ pub fn module_lookups(flags: u32) -> impl Iterator<Item = &'static str> {
         .copied()
 }
 
-/// The one outcome of a vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Cannot reach the program.
@@ -55,7 +54,6 @@ const fn variable(id: &'static str, open: fn(&Launch) -> Option<String>) -> Vect
     Vector { id, outcome: Outcome::Neutralised, open }
 }
 
-/// The table: every vector and its outcome.
 pub const VECTORS: &[Vector] = &[
     Vector {
         id: "workspace_bunfig",
@@ -262,7 +260,6 @@ mod tests {
             });
             assert_eq!(found == ["workspace_inputs"], refused, "{path}: {found:?}");
         }
-        // A JSON file with a key, and one that cannot be read.
         for (path, text, refused) in [
             ("package.json", r#"{"imports":{}}"#, true),
             ("package.json", r#"{"\u0069mports":null}"#, true),

@@ -24,7 +24,6 @@ pub enum Found<T> {
     Unknown,
 }
 
-/// An error as a fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub reason: Reason,
@@ -88,16 +87,12 @@ impl<T> From<Result<T, Error>> for Found<T> {
     }
 }
 
-/// Two values that must be equal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Compared<T> {
-    /// From the record.
     pub expected: T,
-    /// From what is there.
     pub found: T,
 }
 
-/// The root that records come from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RootFact {
     /// Which one, with its digest.
@@ -106,14 +101,12 @@ pub struct RootFact {
     pub trusted: Option<&'static str>,
 }
 
-/// A build report where it stands on record.
 #[derive(Clone, Debug)]
 pub struct Recorded {
     pub place: String,
     pub report: BuildReport,
 }
 
-/// The binary as it lies on disk.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BinaryFact {
     pub place: String,
@@ -140,7 +133,6 @@ pub struct TaskFact {
     pub markdown: String,
 }
 
-/// The credentials that were looked for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CredentialFact {
     /// The class that they were looked for under, as the record names it.
@@ -171,12 +163,10 @@ pub struct NetworkFact {
     pub tls: bool,
 }
 
-/// What the probe's reply held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeReply {
     Content,
     ToolCall,
-    /// Reasoning and nothing else.
     ReasoningOnly,
     Failed(FailureClass),
 }
@@ -191,7 +181,6 @@ pub struct ProbeFact {
     pub outcome: ProbeReply,
 }
 
-/// The sandbox as its own probes found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SandboxFact {
     /// Probes that got the answer they must get.
@@ -199,7 +188,6 @@ pub struct SandboxFact {
     pub failed: Vec<String>,
 }
 
-/// The packages of the source in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackagesFact {
     /// Of the source's own lock.
@@ -219,7 +207,6 @@ pub struct Facts {
     pub request: Found<()>,
     pub root: Found<RootFact>,
     pub lock: Found<Locked>,
-    /// The build on record.
     pub recorded: Found<Recorded>,
     /// What was built here, as the store has it.
     pub saved: Found<BuildReport>,
@@ -234,21 +221,16 @@ pub struct Facts {
     pub packages_stored: Found<PackagesFact>,
     /// The first line of the output's help, run again.
     pub identity_shown: Found<String>,
-    /// The stage that was asked for.
     pub stage: Found<u8>,
-    /// The pairs that were asked for.
     pub requested: Found<Vec<ModelPair>>,
-    /// What the admission record says.
     pub model: Found<ModelStatus>,
     /// What puts it on record, where a file was named that is not.
     pub model_fix: Option<String>,
     /// Who signed that record, where the root's policy asks.
     pub model_signed: Found<Signed>,
     pub credentials: Found<CredentialFact>,
-    /// Whether an auth bridge is claimed.
     pub bridge_claimed: Found<bool>,
     pub endpoint: Found<EndpointOrigin>,
-    /// What it resolved to.
     pub network: Found<NetworkFact>,
     pub probe: Found<ProbeFact>,
     /// The fixture's digest on record and as copied.

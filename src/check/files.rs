@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::ids::RelPath;
 
-/// Bytes as base64 in JSON.
 mod base64_bytes {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
@@ -22,7 +21,6 @@ mod base64_bytes {
     }
 }
 
-/// What stands at one path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Content {
     File {

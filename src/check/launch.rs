@@ -14,7 +14,6 @@ use crate::record::lockfile::AgentKind;
 use crate::record::{self, Record, Schema};
 use crate::sandbox::{Mount, Policy};
 
-/// How long each part of a run may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clocks {
     /// Until the provider's process shows any sign: output, a request, or its end.
@@ -66,10 +65,8 @@ impl Clocks {
     }
 }
 
-/// What the proxy lets through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyRules {
-    /// The one model id.
     pub model: String,
     /// The network class that the endpoint's addresses must lie in.
     pub network: String,
@@ -84,7 +81,6 @@ pub struct File {
     pub bytes: Vec<u8>,
 }
 
-/// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launch {
     /// With the program, which the policy's verified mount holds.
@@ -98,7 +94,6 @@ pub struct Launch {
     pub files: BTreeMap<String, File>,
     /// Digest of the fixture whose workspace is copied in.
     pub fixture: Digest,
-    /// What is written as that workspace.
     pub workspace: Files,
     pub sandbox: Policy,
     /// SHA-256 of the binary that is mounted.

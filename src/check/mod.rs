@@ -80,7 +80,6 @@ macro_rules! checks {
         impl Check {
             pub const ALL: &'static [Check] = &[$(Check::$name,)*];
 
-            /// The stable id.
             pub fn id(self) -> &'static str {
                 match self { $(Check::$name => $id,)* }
             }
@@ -152,7 +151,6 @@ checks! {
 /// The provider whose credentials go through the auth bridge.
 pub const BRIDGED_PROVIDER: &str = "openai-codex";
 
-/// What the facts are held against.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CheckPolicy {
     pub purpose: Purpose,
@@ -199,7 +197,6 @@ impl CheckPolicy {
     }
 }
 
-/// Makes every check, in order.
 pub fn check(facts: &Facts, policy: &CheckPolicy) -> Vec<Finding> {
     check_but(None, facts, policy)
 }
@@ -263,12 +260,10 @@ fn hold<T>(
 /// What a finding says of a fact that nothing looked for.
 const NOT_FOUND_OUT: &str = "could not be found out";
 
-/// A yes, or a no for `reason`.
 fn ok_if(good: bool, reason: Reason, found: impl Into<String>) -> Result<String, (Reason, String)> {
     if good { Ok(found.into()) } else { Err((reason, found.into())) }
 }
 
-/// A yes where nothing is wrong, or a no with all that is.
 fn no_faults(
     reason: Reason,
     faults: &[String],

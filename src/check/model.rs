@@ -8,7 +8,6 @@ use crate::record::credential::Credential;
 use crate::record::failure::FailureClass;
 use crate::record::finding::{Finding, State};
 
-/// The model's admission record, if it is a valid one.
 fn record(facts: &Facts) -> Option<&ModelAdmission> {
     facts.model.known().and_then(|status| status.record.as_ref())
 }

@@ -181,7 +181,6 @@ pub(super) fn binary_identity(facts: &Facts) -> Finding {
     })
 }
 
-/// What was proven of it, in one line.
 fn shown(report: &BuildReport) -> String {
     let mut out = report.identity.help_first_line.clone();
     let first = report.first_origin();

@@ -12,7 +12,6 @@ use crate::proxy::survey::{self, Offer};
 use crate::record::admission::{AdmissionStatus, Api, ModelAdmission, ModelStatus};
 use crate::record::finding::{Finding, State};
 
-/// What was found.
 #[derive(Debug, Default)]
 pub struct Survey {
     /// The checks that a request hangs on. Nothing was asked unless all hold.

@@ -6,9 +6,6 @@ use crate::record::run_shape::NAMES;
 
 /// Checks the argument list, without the program, against the one that is admitted:
 /// `run --task <slug>.task.json --mode unattended`. Gives the task file.
-///
-/// # Errors
-/// What differs, in words.
 pub fn command_shape(args: &[String]) -> Result<&str, String> {
     if let Some(model) = args.iter().find(|a| a.as_str() == "--model" || a.starts_with("--model="))
     {
@@ -31,9 +28,6 @@ pub fn command_shape(args: &[String]) -> Result<&str, String> {
 
 /// Checks an argument list, without the program, against the templates of a lock: what a template says in so many words
 /// stands there in so many words.
-///
-/// # Errors
-/// What differs, in words.
 pub fn command_argv(templates: &[String], args: &[String]) -> Result<String, String> {
     if templates.len() != args.len() {
         return Err(format!("{} arguments instead of {}", args.len(), templates.len()));
@@ -69,7 +63,6 @@ pub struct TaskContract {
     pub allowed_paths: Vec<String>,
     /// Actions that the task has to forbid, word for word.
     pub forbidden_actions: Vec<String>,
-    /// The command that verifies the work.
     pub verification_command: String,
     /// What the task has to say about evidence, word for word.
     pub evidence_expectations: Vec<String>,

@@ -205,7 +205,6 @@ fn status_of(facts: &mut Facts) -> &mut ModelStatus {
     known(&mut facts.model)
 }
 
-/// The same build, pulled, with what its signatures say.
 fn pulled(facts: &mut Facts, signed: Found<Signed>) {
     facts.pulled_signed = signed;
     let report = report(facts);

@@ -25,7 +25,6 @@ const MOST_OF_ONE: usize = 12 << 10;
 pub enum Speaker {
     /// What the agent tells the model to be.
     Instructions,
-    /// The agent, to the model.
     Agent,
     /// What a tool gave, as the agent reports it.
     Tool,
@@ -59,7 +58,6 @@ pub struct Turn {
     pub parts: Vec<Part>,
 }
 
-/// One request with its reply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exchange {
     /// What the request adds to those before it.
@@ -128,10 +126,7 @@ impl Known {
         let said = self.turns(new);
         let reply = self.within(read(&row.reply_file));
         let reply = reply.as_deref().and_then(self::body);
-        let (message, tokens) = match &reply {
-            Some(bytes) => self::reply(api, bytes),
-            None => (None, None),
-        };
+        let (message, tokens) = reply.map_or((None, None), |bytes| self::reply(api, &bytes));
         let reply = message.and_then(|message| self.turns(&[message]).pop());
         Exchange { said, reply, fresh, tokens, unread: None }
     }
@@ -490,9 +485,7 @@ fn messages_reply(whole: Option<&Value>, events: &[Value]) -> Reply {
         let delta = &event["delta"];
         match event["type"].as_str() {
             Some("message_start") => input = event["message"]["usage"]["input_tokens"].as_u64(),
-            Some("message_delta") => {
-                output = event["usage"]["output_tokens"].as_u64().or(output);
-            }
+            Some("message_delta") => output = event["usage"]["output_tokens"].as_u64().or(output),
             Some("content_block_start") => {
                 let block = event["content_block"].clone();
                 let first = field(&block, &["text", "thinking"]).unwrap_or_default().to_owned();

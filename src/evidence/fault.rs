@@ -6,13 +6,9 @@ use crate::error::Reason;
 pub enum FaultKind {
     /// There is no seal: the run never came to its end, or is still going on.
     NotSealed,
-    /// A listed file is not there.
     Missing,
-    /// A file's bytes are not the listed ones.
     Changed,
-    /// A file that is not listed.
     Extra,
-    /// The chain of events does not hold.
     Chain,
     /// The report says what the other files do not, or contradicts itself.
     Report,
@@ -45,7 +41,6 @@ impl FaultKind {
 pub struct Fault {
     pub kind: FaultKind,
     pub path: String,
-    /// What should be there.
     pub expected: String,
     pub found: String,
 }

@@ -27,7 +27,6 @@ const MAX_ENTRIES: usize = 100_000;
 pub(super) struct RunDir {
     dir: Dir,
     path: PathBuf,
-    /// What was found in it when it was taken for a run.
     pub(super) was_empty: bool,
 }
 
@@ -59,10 +58,7 @@ impl RunDir {
         Err(Error::new(Reason::LimitHit, "too many runs began in one second").at(base))
     }
 
-    /// Takes a directory that was made for one run.
-    ///
-    /// # Errors
-    /// Where it is not empty.
+    /// Takes a directory that was made for one run; one that is not empty is an error.
     pub(super) fn fresh(path: &Path) -> Result<Self> {
         let dir = Dir::open_ambient_dir(path, ambient_authority())
             .map_err(|err| Error::io("open the run directory", path, err))?;
@@ -115,7 +111,6 @@ impl RunDir {
         Error::io(what, self.path.join(path), err)
     }
 
-    /// Makes the directories above `path`.
     fn parents(&self, path: &str) -> Result<()> {
         match path.rsplit_once('/') {
             Some((parent, _)) => {
@@ -252,7 +247,6 @@ impl RunDir {
     }
 }
 
-/// One name in a run directory.
 pub(super) struct Listed {
     /// The name, for people.
     pub(super) name: String,

@@ -19,7 +19,6 @@ pub struct Glance {
     pub fault: Option<&'static str>,
 }
 
-/// Looks at the run directory at `path`.
 pub fn glance(path: &Path) -> Result<Glance> {
     let dir = RunDir::open(path)?;
     let no = |fault| Ok(Glance { fault: Some(fault), ..Glance::default() });

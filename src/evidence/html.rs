@@ -90,7 +90,6 @@ fn prose(text: &str) -> Markup {
     }
 }
 
-/// A row of a list of names and values.
 fn pair(name: &str, value: Markup) -> Markup {
     html! { div { dt { (name) } dd { (value) } } }
 }

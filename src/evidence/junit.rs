@@ -17,7 +17,6 @@ enum End {
     Skipped(String),
 }
 
-/// A name, and how it ended.
 type Case = (String, End);
 
 /// Text inside an element or an attribute. XML 1.0 has no form for most control characters at all.

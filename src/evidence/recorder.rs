@@ -25,11 +25,9 @@ use sha2::Digest as _;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EvidenceLimits {
     pub file_bytes: u64,
-    /// Bytes of all files together.
     pub total_bytes: u64,
     pub files: usize,
     pub events: u64,
-    /// Bytes of one event's data.
     pub event_bytes: usize,
 }
 
@@ -65,7 +63,6 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// A file of which nothing is written yet.
     pub(super) fn new(role: impl Into<String>, author: Author) -> Self {
         Self { role: role.into(), author, bytes: 0, omitted: 0, hash: sha2::Sha256::new() }
     }
@@ -187,7 +184,6 @@ impl Recording {
         self.dir.path()
     }
 
-    /// Whether nothing was in the directory when the run began.
     pub fn began_empty(&self) -> bool {
         self.dir.was_empty
     }
@@ -212,12 +208,10 @@ impl Recording {
         change(&mut self.state().draft);
     }
 
-    /// Whether nothing can be added any more.
     pub fn is_sealed(&self) -> bool {
         self.state().sealed
     }
 
-    /// What is sealed if the run ends without a report, as it stands.
     pub fn drafted(&self) -> RunReport {
         self.state().draft.clone()
     }
@@ -375,7 +369,7 @@ impl Recording {
         Ok((kept.len() == bytes.len()).then_some(offset))
     }
 
-    /// The last events of the report's timeline, and the chain's end. Forces every log to disk.
+    /// Forces every log to disk, and gives the chain's end.
     pub(super) fn finish_logs(&self, state: &mut State) -> Result<ChainEnd> {
         for (path, file) in &state.logs {
             file.sync_all().map_err(|err| self.dir.io("write", path.as_str(), err))?;
@@ -452,7 +446,6 @@ impl Recording {
     }
 }
 
-/// A path of admit's own making.
 pub(super) fn rel(text: &str) -> Result<RelPath> {
     text.parse().map_err(|err: record::ids::ParseError| {
         Error::new(Reason::Internal, "no path for a run directory").caused_by(err)

@@ -83,7 +83,6 @@ pub(super) fn took(phase: &Phase) -> String {
     }
 }
 
-/// The word for a gate's end.
 pub(super) fn state_word(state: State) -> &'static str {
     match state {
         State::Ok => "ok",

@@ -43,7 +43,6 @@ pub struct Sealed {
     pub directory: PathBuf,
 }
 
-/// What an attempt to seal came to.
 enum Written {
     Sealed(Sealed),
     /// All but the seal is there, and is to be written anew for this report.
@@ -51,13 +50,10 @@ enum Written {
 }
 
 impl Recording {
-    /// Writes a record of admit's own as one file.
     pub fn record<T: Serialize>(&self, name: &str, role: &str, value: &T) -> Result<()> {
         self.artifact(&rel(name)?, role, Author::Admit, &record::pretty(value))
     }
 
-    /// Seals the run with `report`.
-    ///
     /// What can be computed from the directory is computed, whatever `report` says: chain, timeline, patch and its
     /// digest, the no-target proof. A report that contradicts itself, an artifact with a secret, a file that was
     /// not recorded or a failed recording turns a good end into a failure.

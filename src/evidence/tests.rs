@@ -50,7 +50,6 @@ fn begin_within(dir: &Path, limits: EvidenceLimits) -> Recording {
     Recording::begin(dir, &"toy".parse().unwrap(), draft, clock, limits).unwrap()
 }
 
-/// A report of a rehearsal that fulfils everything.
 fn rehearsed() -> RunReport {
     let baseline = |name: &str, accept| Baseline {
         name: name.into(),
@@ -113,7 +112,6 @@ fn proof() -> NoTargetProof {
     }
 }
 
-/// The record of a proxy with one exchange.
 fn proxied() -> ProxyRecord {
     let exchange = WireRecord {
         exchange: 1,
@@ -199,7 +197,6 @@ fn sealed(dir: &Path) -> Sealed {
     filled(dir).seal(rehearsed()).unwrap()
 }
 
-/// A rehearsal whose model was asked before.
 fn probed(dir: &Path) -> Sealed {
     let (run, probe) = (begin(dir), probe());
     let mut report = rehearsed();
@@ -210,7 +207,6 @@ fn probed(dir: &Path) -> Sealed {
     run.seal(report).unwrap()
 }
 
-/// What a good probe keeps.
 fn probe() -> Probe {
     let api = api::list::of(Api::OpenaiChat);
     let kept = |list: bool, reply: String| {
@@ -246,14 +242,12 @@ fn probe() -> Probe {
     }
 }
 
-/// A run in a directory of its own.
 fn alone<T>(make: fn(&Path) -> T) -> (tempfile::TempDir, T) {
     let dir = tempfile::tempdir().unwrap();
     let run = make(dir.path());
     (dir, run)
 }
 
-/// What is wrong with a run directory.
 fn faults(dir: &Path) -> Vec<Fault> {
     check(dir, None).unwrap().faults
 }
@@ -266,12 +260,10 @@ fn wrong(dir: &Path) -> (FaultKind, String) {
     (checked.faults[0].kind, checked.faults[0].path.clone())
 }
 
-/// The record of this name in a run directory.
 fn parsed<T: record::Record + serde::de::DeserializeOwned>(dir: &Path, name: &str) -> T {
     record::parse(&std::fs::read(dir.join(name)).unwrap()).unwrap()
 }
 
-/// Every file below `dir`.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let mut out = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {

@@ -56,10 +56,8 @@ pub(super) fn clean_texts(
 ) -> Result<[Text; 3]> {
     for attempt in 0..3 {
         let texts = texts(report, dir);
-        let mut hits = Vec::new();
-        for (.., bytes) in &texts {
-            hits.extend(look(bytes, known, Rules::On));
-        }
+        let look = |(.., bytes): &Text| look(bytes, known, Rules::On);
+        let hits: Vec<_> = texts.iter().flat_map(look).collect();
         if hits.is_empty() {
             return Ok(texts);
         }

@@ -29,7 +29,6 @@ impl Admitted {
     }
 }
 
-/// The verdict with every finding.
 #[derive(Clone, Debug)]
 pub struct Decision {
     /// The right to start; `None` where a check said no.

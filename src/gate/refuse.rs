@@ -6,7 +6,6 @@ use crate::error::Kind;
 use crate::record::failure::FailureClass;
 use crate::record::finding::{self, Finding, State};
 
-/// One check that refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Refusal<'a> {
     pub check: Check,
@@ -29,12 +28,10 @@ impl Refusal<'_> {
         })
     }
 
-    /// The `failure_reason` of a report.
     pub fn failure_reason(&self) -> String {
         self.class().failure_reason(self.check.id())
     }
 
-    /// One line for a report's `blockers`.
     pub fn blocker(&self) -> String {
         let Finding { id, expected, found, .. } = self.finding;
         format!("{id}: expected {expected}, found {found}")

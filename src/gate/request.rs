@@ -68,7 +68,6 @@ pub struct RunRequest {
     pub flags: Flags,
     /// The endpoint, from the environment.
     pub endpoint: Option<Endpoint>,
-    /// Whether an auth bridge is claimed.
     pub bridge_claimed: bool,
 }
 

@@ -19,7 +19,6 @@ pub struct Baselines {
 }
 
 impl Baselines {
-    /// Whether both ended as they must.
     pub fn held(&self) -> bool {
         self.rows.len() == 2 && self.rows.iter().all(Baseline::held)
     }

@@ -18,7 +18,6 @@ use crate::store::{Store, StoredTree};
 
 /// Where it is inside every sandbox.
 pub(super) const DIRECTORY: &str = "/opt/admit/bun";
-/// The program there.
 pub(super) const PROGRAM: &str = "/opt/admit/bun/bun";
 
 const LOCK: &str = "lockfiles/bun.lock.json";
@@ -94,10 +93,6 @@ impl BunTool {
         self.tree.path()
     }
 
-    /// The mount of its directory.
-    ///
-    /// # Errors
-    /// Where the store's path cannot be resolved.
     pub(super) fn mount(&self) -> Result<Mount> {
         Mount::read_only(self.tree.path(), super::agent::path(DIRECTORY)?)
     }

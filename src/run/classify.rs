@@ -19,9 +19,7 @@ use super::supervise::{End, Expired};
 /// What the judge and the evidence say of the work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
-    /// Both baselines ended as they must.
     pub baselines_held: bool,
-    /// Every change lies within the allowed paths.
     pub writes_allowed: bool,
     /// The judge accepted the patch, both times.
     pub accepted: bool,
@@ -31,7 +29,6 @@ pub struct Work {
 /// Everything that decides the class.
 pub struct RunEnd<'a> {
     pub end: End,
-    /// The exit code by the rule of [`exit_code`].
     pub exit_code: i32,
     /// The raw wait status of the agent's own process.
     pub wait_status: i32,
@@ -41,13 +38,11 @@ pub struct RunEnd<'a> {
     pub helper_killed: Option<String>,
     /// Whether what the agent itself says of its end, by event and exit status, is good as far as it counts.
     pub ended_well: bool,
-    /// What went over the wire.
     pub wire: &'a ProxyRecord,
     pub phases: &'a Phases,
     pub work: Work,
 }
 
-/// The fault that decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
     pub class: FailureClass,
@@ -91,8 +86,7 @@ pub fn wait_words(wait_status: i32) -> String {
 pub fn foreign_signal(end: End, wait_status: i32) -> Option<i32> {
     let signal = libc::WTERMSIG(wait_status);
     let foreign = libc::WIFSIGNALED(wait_status) && stop::ends_others(signal);
-    let so = end == End::Exited && foreign;
-    so.then_some(signal)
+    (end == End::Exited && foreign).then_some(signal)
 }
 
 /// The implementer's result: a complete result that says `completed`, in a whole reply's text.
@@ -332,7 +326,6 @@ mod tests {
         classify(&ended(end, wait_status, wire, work)).map(|cause| cause.class)
     }
 
-    /// The cause, and what contributed.
     fn found(end: &RunEnd<'_>) -> (FailureClass, Vec<FailureClass>) {
         let cause = classify(end).unwrap();
         let before = contributing(end, Some(&cause)).into_iter().map(|row| row.class).collect();

@@ -32,7 +32,6 @@ const NAME: &str = "baselines.json";
 /// A seal is one line.
 const MAX_SEAL: u64 = 64 << 10;
 
-/// What lies in the store.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Kept {
@@ -102,9 +101,6 @@ impl<'a> Earlier<'a> {
     }
 
     /// Keeps what a run made, which is sealed in `directory` under the id `run`.
-    ///
-    /// # Errors
-    /// Those of the store.
     pub fn keep(&self, made: Baselines, run: &Digest, directory: &Path) -> Result<()> {
         let name = directory.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| Error::new(Reason::Internal, "a run without a name"))?;

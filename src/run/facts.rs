@@ -27,7 +27,6 @@ use crate::root::Root;
 use crate::sandbox::{self, Launcher};
 use crate::store::Store;
 
-/// What is there before anything is found out.
 pub(super) struct Sources<'a> {
     pub(super) context: &'a Context,
     pub(super) options: &'a Options,
@@ -46,7 +45,6 @@ pub(super) struct Gathered {
     pub(super) facts: Facts,
     pub(super) model: model::Side,
     pub(super) tools: Option<Tools>,
-    /// What the probe found.
     pub(super) probe: Option<Probe>,
 }
 
@@ -107,10 +105,8 @@ pub(super) fn gather(sources: &Sources<'_>, now: &Timestamp, policy: &CheckPolic
     });
     facts.binary = binary;
     facts.sandbox = sandbox.unwrap_or_default();
-    let tools = match tools {
-        Ok(tools) => tools,
-        Err(_) => Err(Error::new(Reason::Internal, "looking for programs panicked")),
-    };
+    let panicked = |_| Err(Error::new(Reason::Internal, "looking for programs panicked"));
+    let tools = tools.unwrap_or_else(panicked);
     facts.tools = match &tools {
         Ok(tools) => Found::Known(tools.words()),
         Err(err) => Found::Failed(err.into()),
@@ -153,7 +149,6 @@ fn asks_the_model(facts: &Facts, policy: &CheckPolicy) -> bool {
     shape.is_some_and(|at| findings[at].state == State::Failed)
 }
 
-/// The launch, where everything that it is made from is known.
 fn launch(
     sources: &Sources<'_>,
     now: &Timestamp,

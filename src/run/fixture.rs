@@ -29,13 +29,11 @@ pub struct Fixture {
     pub workspace: Files,
     pub task: String,
     pub reference_patch: Vec<u8>,
-    /// The script of a scripted model.
     pub script: Script,
     /// The text of the file that draws calls.
     pub generator: Option<String>,
 }
 
-/// The task as the agent reads it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskFiles {
     /// `<id>.task.json`.
@@ -86,14 +84,12 @@ pub fn recorded(root: &Root, name: &Name) -> Result<Option<FixtureLock>> {
     }
 }
 
-/// Something that is wrong with a fixture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The file, and its field.
     pub place: String,
     /// What it does, as the rest of a sentence that begins with the fixture.
     pub what: String,
-    /// What to do.
     pub fix: String,
 }
 
@@ -101,8 +97,6 @@ fn fault(place: impl Into<String>, what: impl Into<String>, fix: impl Into<Strin
     Fault { place: place.into(), what: what.into(), fix: fix.into() }
 }
 
-/// Reads and checks the fixture `name`.
-///
 /// # Errors
 /// [`Reason::NotFound`] where the root has none of that name, [`Reason::BadRecord`] with all that is wrong with it.
 pub fn load(root: &Root, name: &Name) -> Result<Fixture> {
@@ -251,7 +245,6 @@ impl Fixture {
         }
     }
 
-    /// What is wrong with it; empty where it can be used.
     fn faults(&self, name: &Name) -> Vec<Fault> {
         let record = &self.record;
         let mut faults = Vec::new();

@@ -30,12 +30,10 @@ const WORKDIR_INODES: u64 = 100_000;
 /// How much later than the supervision's clock those fire that stand behind it.
 const BEHIND: Duration = Duration::from_secs(60);
 
-/// What a launch is made from.
 pub struct LaunchInputs<'a> {
     pub agent: &'a dyn Agent,
     pub fixture: &'a Fixture,
     pub locked: &'a Locked,
-    /// The build on record.
     pub report: &'a BuildReport,
     /// The binary on the host, and what was found in it.
     pub binary: (&'a Path, &'a Content),
@@ -48,8 +46,6 @@ pub struct LaunchInputs<'a> {
     pub now: &'a Timestamp,
 }
 
-/// The launch of a provider.
-///
 /// # Errors
 /// Where a path cannot be had in a sandbox, or the agent cannot express fixture or model.
 pub fn make(inputs: &LaunchInputs<'_>) -> Result<Launch> {

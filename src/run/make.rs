@@ -131,7 +131,6 @@ impl std::str::FromStr for From {
     }
 }
 
-/// What was made.
 #[derive(Debug)]
 pub struct Made {
     pub record: FixtureRecord,
@@ -430,7 +429,6 @@ fn task(
     });
 }
 
-/// The generator's bytes, where there is one.
 fn generator(
     context: &Context,
     record: &mut FixtureRecord,

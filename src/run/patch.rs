@@ -55,7 +55,6 @@ pub fn make(old: &Files, new: &Files) -> Vec<u8> {
 /// Unchanged lines around a change.
 const CONTEXT: u32 = 3;
 
-/// The hunks between two texts.
 fn hunks(old: &[u8], new: &[u8]) -> Vec<u8> {
     let input = InternedInput::new(old, new);
     let mut diff = Diff::compute(Algorithm::Histogram, &input);
@@ -105,9 +104,6 @@ fn hunks(old: &[u8], new: &[u8]) -> Vec<u8> {
 
 /// Applies `patch` strictly: every line of context must stand exactly where the patch says. No fuzz, no offsets, no
 /// links, no binary files.
-///
-/// # Errors
-/// What does not fit, in words.
 pub fn apply(files: &Files, patch: &[u8]) -> Result<Files, String> {
     let mut out = files.clone();
     let mut lines = Lines { all: patch.split_inclusive(|b| *b == b'\n').collect(), at: 0 };

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use crate::record::evidence::{Phase, PhaseOutcome};
 use crate::record::wire::{ExchangeKind, ProxyRecord, WireRecord};
 
-/// A phase as the agent's log claims it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimedPhase {
     pub name: String,

@@ -12,7 +12,6 @@ use crate::record::wire::{ProxyRecord, RequestRefusal};
 use crate::sandbox::{Mount, SandboxFacts};
 use crate::secrets::Secret;
 
-/// What this proof does not prove.
 const NOT_PROVEN: [&str; 3] = [
     "what the model's server knew before or keeps from the requests",
     "which process inside the sandbox did what after the first tool call",
@@ -41,7 +40,6 @@ impl Marks {
         Ok(Self { nonce, sentinel, canary, file })
     }
 
-    /// The sandbox's host name.
     pub fn hostname(&self) -> String {
         format!("run-{}", self.nonce)
     }
@@ -114,7 +112,6 @@ pub fn freshness<'a>(
     }
 }
 
-/// Which boot of the kernel this is.
 pub fn boot_id() -> Option<String> {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(id.trim().to_owned())

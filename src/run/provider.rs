@@ -39,29 +39,22 @@ pub struct Around<'a> {
     pub run: &'a Arc<Recording>,
     pub agent: &'a dyn Agent,
     pub bench: Bench<'a>,
-    /// Starts sandboxes.
     pub launcher: &'a Launcher,
-    /// Nonce, sentinel, canary.
     pub marks: &'a Marks,
-    /// The signal that admit got.
     pub signal: &'a AtomicUsize,
     /// What the kernel had ended for want of memory before the run.
     pub memory: &'a MemoryKills,
-    /// What time it is.
     pub clock: &'a dyn Clock,
 }
 
 pub struct Seen {
     pub end: End,
-    /// How the process ended.
     pub finished: Finished,
     /// Who else ended it, in words.
     pub killed: Option<String>,
-    /// What went over the wire.
     pub wire: ProxyRecord,
     /// Why the credential helper, asked again, gave nothing, where that was its last answer.
     pub helper_failed: Option<Unanswered>,
-    /// When the proxy began.
     pub began: Began,
     pub facts: SandboxFacts,
     /// What the sandbox said its host name is.
@@ -75,7 +68,6 @@ pub struct Seen {
     pub committed: bool,
 }
 
-/// A constant path of a run directory as a value.
 pub(super) fn rel(text: &str) -> Result<RelPath> {
     text.parse().map_err(|err| Error::new(Reason::Internal, "a path of a run").caused_by(err))
 }
@@ -85,7 +77,6 @@ fn workdir(sandbox: &Sandbox) -> Result<&Dir> {
     sandbox.directory().ok_or_else(missing)
 }
 
-/// Looks after the work while the provider is at it.
 struct Watcher<'a> {
     around: &'a Around<'a>,
     /// The agent's standard output so far.
@@ -267,13 +258,7 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
     let clocks = &launch.clocks;
     let end = supervise::supervise(&mut running, &heard, clocks, around.signal, &mut watcher);
     // Whatever went wrong, the tree is dead before anything else is looked at.
-    let end = match end {
-        Ok(end) => end,
-        Err(err) => {
-            drop(running.kill());
-            return Err(err);
-        }
-    };
+    let end = end.inspect_err(|_| drop(running.kill()))?;
     let finished = running.finish()?;
     run.span("agent", since)?;
     let wire = proxy.stop()?;
@@ -348,7 +333,6 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
     Ok(seen(Some(judgement), committed))
 }
 
-/// The command of a launch.
 fn command(launch: &Launch) -> Command {
     let mut command = Command::new(launch.argv.clone(), launch.directory.clone());
     command.env = launch.env.clone();

@@ -60,9 +60,6 @@ pub(super) fn missing(reason: Reason, name: &str) -> Error {
 }
 
 /// Finds Python behind links and the shims of version managers, by asking it.
-///
-/// # Errors
-/// [`Reason::PythonMissing`].
 pub fn ask(host: &Host) -> Result<Answer> {
     let program =
         host.program("python3").ok_or_else(|| missing(Reason::PythonMissing, "python3"))?;
@@ -133,9 +130,6 @@ pub(super) fn clean(program: &Path, host: &Host) -> Command {
 }
 
 /// A program that a signal ended says nothing, of itself or of this machine.
-///
-/// # Errors
-/// [`Reason::KilledFromOutside`].
 pub(super) fn not_killed(program: &Path, output: Output) -> Result<Output> {
     match output.status.signal() {
         Some(signal) if stop::ends_others(signal) => {
@@ -149,7 +143,6 @@ pub(super) fn not_killed(program: &Path, output: Output) -> Result<Output> {
     }
 }
 
-/// The last lines that a program printed.
 pub(super) fn tail(output: &Output) -> String {
     let text = format!(
         "{}\n{}",

@@ -31,28 +31,22 @@ const ANSWER: u64 = 3 * MAX_BYTES;
 /// Behind the limit of the processor's time, for a machine that is busy otherwise.
 const WALL: Duration = Duration::from_secs(8);
 
-/// What is to be read, and as whom.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ask {
     scope: Scope,
     owner: (u32, u32),
 }
 
-/// A process that can be started to read.
 #[derive(Clone, Debug)]
 pub struct Reader {
     exe: PathBuf,
     ask: Ask,
 }
 
-/// What was read, and the digest of it.
 pub type Seen = (Snapshot, Digest);
 
 impl Reader {
     /// For the workspace at `below` in a sandbox's directory.
-    ///
-    /// # Errors
-    /// Where the fixture has no commit.
     pub fn new(launcher: &Launcher, below: &str, fixture: &Fixture, owner: Owner) -> Result<Self> {
         let scope = Scope::of(below, fixture)?;
         Ok(Self { exe: launcher.exe.clone(), ask: Ask { scope, owner: (owner.uid, owner.gid) } })
@@ -61,9 +55,7 @@ impl Reader {
     /// Reads the workspace. What could not be read within bounds is a fault of the work.
     ///
     /// # Errors
-    /// [`Reason::KilledFromOutside`] where somebody ended the reading process: that is none.
-    ///
-    /// [`Reason::KilledFromOutside`]: crate::error::Reason::KilledFromOutside
+    /// [`crate::error::Reason::KilledFromOutside`] where somebody ended the reading process: that is none.
     pub fn read(&self, dir: &Dir) -> Result<Snapshot> {
         self.asked(dir).or_else(|no| match no {
             No::Killed(signal) => {

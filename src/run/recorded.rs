@@ -10,7 +10,6 @@ use crate::record;
 use crate::record::fixture::{AttackResult, FixtureLock};
 use crate::record::ids::{Digest, Name};
 
-/// A fixture and what is on record of it.
 #[derive(Debug)]
 pub struct Shown {
     pub fixture: Fixture,
@@ -21,7 +20,6 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// Whether the fixture is the recorded one.
     pub fn same(&self) -> bool {
         self.recorded.as_ref() == Some(&self.fixture.digest)
     }
@@ -41,9 +39,6 @@ impl Shown {
 }
 
 /// Reads the fixture `name` and its record, after the digest of what is there now was recorded where `record` says so.
-///
-/// # Errors
-/// Those of [`fixture::load`], [`fixture::recorded`] and of a root's writers.
 pub fn show(context: &Context, name: &Name, record: bool) -> Result<Shown> {
     let (fixture, path) = (fixture::load(&*context.root()?, name)?, fixture::lock_path(name));
     if record {
@@ -60,9 +55,6 @@ pub fn show(context: &Context, name: &Name, record: bool) -> Result<Shown> {
 }
 
 /// Puts what attacks came to into the fixture's record, and its digest where nothing was accepted: where that was written.
-///
-/// # Errors
-/// Those of [`show`].
 pub fn keep(context: &Context, name: &Name, attacked: &Attacked) -> Result<Option<PathBuf>> {
     let root = context.root()?;
     let fixture = fixture::load(&root, name)?;

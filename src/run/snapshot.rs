@@ -37,7 +37,6 @@ impl Scope {
     }
 }
 
-/// The state of a workspace at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Snapshot {
@@ -53,9 +52,6 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Files as an agent leaves them that did all as it should: committed on the fixture's commit.
-    ///
-    /// # Errors
-    /// Where the files make no commit.
     pub fn committed(files: Files) -> Result<Self> {
         let id = workspace::first_commit(&files)?;
         let head = Head { id, on_base: true, commits: 2, files: files.clone() };
@@ -90,14 +86,10 @@ impl Snapshot {
 
 /// Looks at the workspace at `below` in `dir`, in this process: at what admit wrote itself. What an agent may have written
 /// is read by [`super::reader`].
-///
-/// # Errors
-/// Where the fixture has no commit.
 pub fn take(dir: &Dir, below: &str, fixture: &Fixture) -> Result<Snapshot> {
     Ok(read(dir, &Scope::of(below, fixture)?))
 }
 
-/// Looks at the workspace of `scope`.
 pub(super) fn read(dir: &Dir, scope: &Scope) -> Snapshot {
     let mut look = Look { scope, files: Files::new(), faults: Vec::new(), entries: 0, bytes: 0 };
     let (mut head, mut git_faults) = (None, Vec::new());

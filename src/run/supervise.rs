@@ -16,7 +16,6 @@ use crate::record::ids::Digest;
 use crate::record::wire::{CutReason, ReplyClass, RequestRefusal};
 use crate::sandbox::{Clock, Running};
 
-/// Which clock ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expired {
     /// No sign of life.
@@ -28,7 +27,6 @@ pub enum Expired {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The provider ended by itself.
     Exited,
     /// A clock ran out and admit ended it.
     Clock(Expired),
@@ -39,11 +37,9 @@ pub enum End {
     Limit,
     /// It went on after a reply that it could not use, and admit ended it.
     Fault,
-    /// admit was told to stop.
     Interrupted(i32),
 }
 
-/// What a look into the work directory gave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Look {
     /// Digest of the finished work: a commit whose tree is the work tree, other than the first. `None` as long as there
@@ -51,14 +47,12 @@ pub struct Look {
     pub finished: Option<Digest>,
 }
 
-/// What the supervision needs to know about the work.
 pub trait Watch {
     /// Looks into the work directory while the provider works, without waiting for the answer: `None` as long as it is
     /// not there. Begun a few times a second.
     fn look(&mut self, dir: &Dir) -> Option<Look>;
     /// Judges what stands in the work directory; every process in the sandbox stands still meanwhile.
     fn judge(&mut self, dir: &Dir) -> Result<bool>;
-    /// Something for the record.
     fn note(&mut self, kind: &str, data: serde_json::Value) -> Result<()>;
 }
 
@@ -87,7 +81,6 @@ pub fn told_within(signal: &AtomicUsize, patience: Duration) -> Option<i32> {
     }
 }
 
-/// Accompanies the provider to its end.
 pub fn supervise(
     running: &mut Running<'_>,
     wire: &Receiver<WireEvent>,
@@ -207,7 +200,6 @@ struct Life {
 }
 
 impl Life {
-    /// Takes in what happened at the proxy.
     fn hear(&mut self, wire: &Receiver<WireEvent>, watch: &mut dyn Watch) -> Result<()> {
         loop {
             match wire.try_recv() {

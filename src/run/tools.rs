@@ -87,7 +87,7 @@ pub struct ToolFacts {
     pub programs: BTreeMap<String, Program>,
 }
 
-/// The same for what a fixture says: what it lists, what its judge cannot do without, and what its commands start.
+/// [`tools`] for what a fixture says: what it lists, what its judge cannot do without, and what its commands start.
 ///
 /// # Errors
 /// Those of [`tools`]; [`Reason::NotFound`] for a command whose program is in no judge's sandbox.
@@ -147,9 +147,6 @@ fn both<A: Send, B>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B) -
 }
 
 /// Finds git behind links and wrappers, by asking it where its programs are.
-///
-/// # Errors
-/// [`Reason::GitMissing`].
 pub fn git(host: &Host) -> Result<Git> {
     let program = host.program("git").ok_or_else(|| missing(Reason::GitMissing, "git"))?;
     let broken = |what: &str| {
@@ -290,16 +287,12 @@ impl Tools {
     }
 
     /// Refuses a run directory that a sandbox of these programs would show.
-    ///
-    /// # Errors
-    /// [`Reason::RequestRefused`].
     pub fn keep_from(&self, run: &Path) -> Result<()> {
         let private = Private { whole: Vec::new(), itself: vec![run.to_path_buf()] };
         let system = SYSTEM.iter().map(PathBuf::from);
         system.chain(places_of(self)).try_for_each(|place| private.keep_from(&place))
     }
 
-    /// What a report says.
     pub fn facts(&self) -> ToolFacts {
         ToolFacts {
             python: self.python().cloned(),
@@ -348,16 +341,11 @@ impl Tools {
 
     /// The variables that make the programs work, and only what was mounted load: `PATH` and `PYTHON…`.
     pub fn environment(&self) -> BTreeMap<String, String> {
-        let mut path: Vec<String> = Vec::new();
-        if self.bun.is_some() {
-            path.push(bun::DIRECTORY.to_owned());
-        }
-        let programs = self.python().into_iter().map(|python| &python.executable);
-        for program in programs.chain(self.git.iter().map(|git| &git.executable)) {
-            if let Some(dir) = program.parent() {
-                path.push(dir.display().to_string());
-            }
-        }
+        let bun = self.bun.iter().map(|_| Path::new(bun::DIRECTORY));
+        let python = self.python().into_iter().map(|python| &python.executable);
+        let programs = python.chain(self.git.iter().map(|git| &git.executable));
+        let own = bun.chain(programs.filter_map(|program| program.parent()));
+        let mut path: Vec<_> = own.map(|dir| dir.display().to_string()).collect();
         path.extend(["/usr/bin".to_owned(), "/bin".to_owned()]);
         let mut seen = BTreeSet::new();
         path.retain(|dir| seen.insert(dir.clone()));

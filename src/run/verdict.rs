@@ -93,7 +93,6 @@ pub(super) fn gates(
     }
 }
 
-/// Makes `report` the one of a run that a gate blocked.
 pub fn blocked(report: &mut RunReport, decision: &Decision) {
     report.status = RunStatus::Blocked;
     report.evidence_class = EvidenceClass::None;
@@ -128,7 +127,6 @@ pub fn stopped(report: &mut RunReport, class: FailureClass, detail: &str) {
 /// The outputs of the stand-in's own lock, as admit ships it.
 static STAND_IN: &str = include_str!("../../lockfiles/understudy.lock.json");
 
-/// Where the recorded build of the provider came from.
 pub(super) fn origin(facts: &Facts) -> Option<ProviderOrigin> {
     let report = &facts.recorded.known()?.report;
     let lock = serde_json::from_str::<serde_json::Value>(STAND_IN).unwrap_or_default();
@@ -148,12 +146,10 @@ pub struct Worked<'a> {
     pub baselines: &'a Baselines,
     pub draw: &'a Draw,
     pub tools: &'a Tools,
-    /// Nonce and canary.
     pub marks: &'a Marks,
     /// Host paths that belong in the sandbox.
     pub expected: &'a [PathBuf],
     pub now: Timestamp,
-    /// Where the provider came from.
     pub origin: ProviderOrigin,
 }
 
@@ -268,7 +264,6 @@ pub fn started(run: &Recording, report: &mut RunReport, seen: &Seen) -> Result<P
     Ok(phases)
 }
 
-/// The report of a provider's run.
 pub fn provider(
     run: &Recording,
     report: &mut RunReport,
@@ -353,7 +348,6 @@ pub fn provider(
     Ok(())
 }
 
-/// The report of the fake engine's run.
 pub fn fake(
     run: &Recording,
     report: &mut RunReport,

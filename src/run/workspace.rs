@@ -106,17 +106,11 @@ pub fn first_commit(files: &Files) -> Result<CommitId> {
 
 /// Writes the fixture's workspace at `below` in `dir` as a repository of one commit without parent, remote or reflog.
 /// Everything belongs to the payload.
-///
-/// # Errors
-/// [`Reason::Io`], [`Reason::DiskFull`].
 pub fn write(dir: &Dir, below: &str, files: &Files, owner: Owner) -> Result<CommitId> {
     publish(dir, below, files, None, owner)
 }
 
 /// Turns the work tree `from` into `to` and commits it on top of `parent`, as an agent would.
-///
-/// # Errors
-/// [`Reason::Io`], [`Reason::DiskFull`].
 pub fn commit(
     dir: &Dir,
     below: &str,
@@ -157,9 +151,6 @@ fn publish(
 }
 
 /// Writes plain files without a repository, as the payload.
-///
-/// # Errors
-/// [`Reason::Io`], [`Reason::DiskFull`].
 pub fn write_plain(dir: &Dir, below: &str, files: &Files, owner: Owner) -> Result<()> {
     let _as_payload = owner.enter()?;
     Writer { dir, below }.files(files)

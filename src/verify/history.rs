@@ -76,18 +76,9 @@ impl Filter {
 }
 
 /// The runs that `filter` means, newest first.
-///
-/// # Errors
-/// Where the runs cannot be listed.
 pub fn list(context: &Context, filter: &Filter) -> Result<Vec<Row>> {
-    let mut out = Vec::new();
-    for dir in runs::all(context)?.into_iter().rev() {
-        let row = row(&dir)?;
-        if filter.holds(&row) {
-            out.push(row);
-        }
-    }
-    Ok(out)
+    let rows = runs::all(context)?.into_iter().rev().map(|dir| row(&dir));
+    rows.filter(|row| row.as_ref().map_or(true, |row| filter.holds(row))).collect()
 }
 
 fn row(dir: &Path) -> Result<Row> {
@@ -111,7 +102,6 @@ fn row(dir: &Path) -> Result<Row> {
     })
 }
 
-/// A field of two reports.
 #[derive(Clone, Debug, Serialize)]
 pub struct Side {
     pub field: &'static str,
@@ -127,8 +117,6 @@ pub struct Compared {
     pub fields: Vec<Side>,
 }
 
-/// Holds two runs side by side.
-///
 /// # Errors
 /// Where one of them is not what was sealed: what was changed is not compared.
 pub fn compare(context: &Context, a: &str, b: &str) -> Result<Compared> {

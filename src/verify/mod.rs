@@ -27,7 +27,6 @@ use crate::store::Store;
 pub use require::{Unverified, require_holds};
 pub use signatures::{Signatures, bundle};
 
-/// What to verify.
 #[derive(Debug, Default)]
 pub struct Options {
     /// One provider; without it every one that was built or recorded here.
@@ -37,11 +36,9 @@ pub struct Options {
     pub signatures: Signatures,
 }
 
-/// The answer for one provider.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verified {
     pub provider: String,
-    /// Every check of the list.
     pub findings: Vec<Finding>,
     /// Why nothing could be compared, where the lock cannot be read.
     #[serde(skip)]
@@ -49,7 +46,6 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Whether every check that was made is a yes.
     pub fn holds(&self) -> bool {
         self.findings.iter().all(|finding| matches!(finding.state, State::Ok | State::NotAsked))
     }
@@ -85,8 +81,6 @@ pub fn exit_code(all: &[Verified]) -> u8 {
     codes.filter(|code| *code <= Kind::Refused.exit_code()).max().unwrap_or(Kind::No.exit_code())
 }
 
-/// Verifies what was asked for.
-///
 /// # Errors
 /// [`Reason::NotFound`] where nothing was built or recorded here; those of the root; [`Reason::BadArgument`] for
 /// signatures that contradict the root's policy. What is found out about a provider is in its findings.

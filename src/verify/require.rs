@@ -17,9 +17,6 @@ pub struct Unverified {
 
 /// Whether every check of verify holds for a provider, so that one may `act` on it. Signatures are checks as every other:
 /// only what makes a signature leaves out, by `but`, the check that waits for that very one.
-///
-/// # Errors
-/// Those of [`verify`].
 pub fn require_holds(
     context: &Context,
     spec: &Spec,

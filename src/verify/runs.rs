@@ -168,7 +168,6 @@ pub fn check(
     Ok((checked, Some(outcome)))
 }
 
-/// What a run is held against.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     /// The id that it was sealed under, where that came by another way.
@@ -181,13 +180,11 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// Whether intact evidence of a run that ended so is a yes.
     fn accepts(&self, status: RunStatus) -> bool {
         status == RunStatus::Pass || self.accept.contains(&status)
     }
 }
 
-/// The answer for a run.
 #[derive(Debug)]
 pub struct RunVerified {
     pub check: RunCheck,
@@ -252,7 +249,6 @@ pub fn verify(context: &Context, run: &Path, wanted: &Wanted) -> Result<RunVerif
     RunVerified::new(check, signed, wanted)
 }
 
-/// What stands where on the ladder of stages, from this user's runs.
 #[derive(Debug)]
 pub struct Ladder {
     pub rows: Vec<StageRow>,
@@ -263,9 +259,6 @@ pub struct Ladder {
 }
 
 /// The ladder. Where the policy asks for signatures, a run without them counts no more than one that was changed.
-///
-/// # Errors
-/// Those of [`Context::root`], and where the runs cannot be listed.
 pub fn ladder(context: &Context) -> Result<Ladder> {
     let root = context.root()?;
     let (mut checked, mut unverified) = (Vec::new(), Vec::new());
@@ -278,7 +271,6 @@ pub fn ladder(context: &Context) -> Result<Ladder> {
     Ok(Ladder { rows: evidence::ladder(&checked), signed: all_signed(&checked), unverified })
 }
 
-/// Whether every pass among these runs is signed.
 fn all_signed(runs: &[RunCheck]) -> bool {
     let pass = |run: &&RunCheck| run.report.as_ref().is_some_and(|r| r.status == RunStatus::Pass);
     runs.iter().filter(pass).all(|run| run.level == Some(Level::Signed))

@@ -24,7 +24,6 @@ pub struct Signatures {
 }
 
 impl Signatures {
-    /// The bundle that the user names.
     pub fn given(&self, context: &Context) -> Result<Option<Vec<u8>>> {
         let Some(path) = self.bundle.as_ref().map(|path| context.host.absolute(path)) else {
             return Ok(None);

@@ -57,9 +57,6 @@ pub fn records(root: &Root, locked: Result<&Locked, &Error>, store: Option<&Stor
 }
 
 /// The build of the locked output on record; `None` where there is none, or no locked output.
-///
-/// # Errors
-/// [`Reason::BadRecord`].
 pub fn recorded(root: &Root, locked: &Locked) -> Result<Option<Recorded>> {
     let Some(output) = locked.output() else { return Ok(None) };
     let path = BuildReport::path_of(&locked.lock.provider, &output.sha256);

@@ -34,16 +34,13 @@ use crate::record::signing::StatementKind;
 use crate::root::Root;
 use crate::secrets;
 
-/// The variable that holds the model's key.
 pub const KEY_VARIABLE: &str = "ADMIT_MODEL_KEY";
 /// The variable that names a file of mode 0600 with the model's key.
 pub const KEY_FILE_VARIABLE: &str = "ADMIT_MODEL_KEY_FILE";
-/// The variable that holds the endpoint's address.
 pub const ENDPOINT_VARIABLE: &str = "CTO_HARNESS_CASE_LOCAL_BASE_URL";
 /// The variable that names a file of mode 0600 with the endpoint's address.
 pub const ENDPOINT_FILE_VARIABLE: &str = "ADMIT_MODEL_ENDPOINT_FILE";
 
-/// Where to look, and what was asked for.
 pub struct Sources<'a> {
     pub root: &'a Root,
     pub now: &'a Timestamp,
@@ -57,20 +54,17 @@ pub struct Sources<'a> {
     pub bridge_claimed: bool,
     /// The endpoint's address from the environment.
     pub endpoint: Option<&'a str>,
-    /// What a scripted model plays.
     pub script: Option<&'a Script>,
 }
 
 /// What a run needs of the model's side and no check looks at.
 #[derive(Default)]
 pub struct Side {
-    /// Where the admission record stands.
     pub admission_file: Option<String>,
     /// Its bytes, where it is a valid one that may say anything of the run.
     pub record: Option<Vec<u8>>,
     /// SHA-256 of the same record in canonical form.
     pub record_sha256: Option<Digest>,
-    /// What stands behind the proxy.
     pub upstream: Option<Upstream>,
 }
 
@@ -165,7 +159,6 @@ fn may_be_used(signed: &Found<Signed>) -> bool {
     matches!(signed, Found::Known(None | Some(Ok(_))))
 }
 
-/// What a model is asked with.
 #[derive(Default)]
 struct Asked {
     key: Option<ModelKey>,

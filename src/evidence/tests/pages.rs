@@ -83,7 +83,6 @@ fn digest(text: &str) -> Digest {
     Digest::sha256(text.as_bytes())
 }
 
-/// A report with everything in it that a page shows.
 fn full(status: RunStatus) -> RunReport {
     let phase = |name: &str, outcome| Phase {
         name: name.into(),

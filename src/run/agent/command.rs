@@ -16,7 +16,6 @@ use crate::run::fixture::Fixture;
 /// More lines than these are not read.
 const MAX_LINES: usize = 100_000;
 
-/// See the module.
 pub struct Command {
     pub run: CommandRun,
 }

@@ -8,13 +8,11 @@ use crate::run::snapshot::{self, Snapshot};
 use crate::run::{patch, workspace};
 use crate::sandbox::{self, Launcher, Policy, SandboxFacts};
 
-/// What the fake engine left.
 #[derive(Debug)]
 pub struct Worked {
     pub snapshot: Snapshot,
     /// Commits in the workspace at the start.
     pub commits: u64,
-    /// The walls that stood.
     pub sandbox: SandboxFacts,
 }
 

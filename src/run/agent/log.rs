@@ -81,7 +81,6 @@ impl Claimed {
         self.events.first().is_some_and(|value| value["event"] == "pipeline_start")
     }
 
-    /// The implement phase began.
     pub fn implement_started(&self) -> bool {
         self.find("phase_start", Some("implement")).is_some()
     }
@@ -137,7 +136,6 @@ impl Claimed {
         self.find("pipeline_end", None)?.get("outcome")?.as_str()
     }
 
-    /// Where the log and the wire say different things.
     pub fn disagreements(&self, wire: &ProxyRecord) -> Vec<String> {
         let mut out = Vec::new();
         let chats: Vec<&WireRecord> = chats(wire).collect();

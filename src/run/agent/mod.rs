@@ -21,7 +21,6 @@ pub const WORKDIR: &str = "/work";
 /// The proxy's port on the sandbox's loopback.
 pub const PORT: u16 = 8080;
 
-/// What an agent's launch is made from.
 pub struct Parts<'a> {
     pub fixture: &'a Fixture,
     pub model: &'a ModelAdmission,
@@ -68,8 +67,6 @@ pub trait Agent: Sync {
         format!("repo-{}", fixture.record.repo())
     }
 
-    /// Arguments, environment and files.
-    ///
     /// # Errors
     /// Where the fixture or the model cannot be expressed for this agent.
     fn prepare(&self, parts: &Parts<'_>) -> Result<Prepared>;
@@ -117,7 +114,6 @@ fn environment(hardened: bool, tools: &BTreeMap<String, String>) -> BTreeMap<Str
     env
 }
 
-/// A constant path as a value.
 pub(crate) fn path(text: &str) -> Result<AbsPath> {
     use crate::error::{Error, Reason};
     text.parse().map_err(|err| Error::new(Reason::Internal, "a path in the sandbox").caused_by(err))

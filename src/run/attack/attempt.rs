@@ -21,10 +21,8 @@ pub(super) struct Attempt {
     pub work: Snapshot,
 }
 
-/// The held-out calls.
 pub(super) const CALLS: &[&str] = &["held_out_"];
 
-/// What attempts are made from.
 pub(super) struct Ground<'a> {
     pub fixture: &'a Fixture,
     pub judge: &'a dyn Judge,
@@ -55,7 +53,6 @@ impl Ground<'_> {
         allowed.filter(|path| !tried(path)).map(RelPath::to_string).collect()
     }
 
-    /// Every attempt that can be made at this fixture.
     pub(super) fn all(&self) -> Result<Vec<Attempt>> {
         let mut all = Vec::new();
         self.work_undone(&mut all)?;

@@ -17,7 +17,6 @@ pub(super) enum Language {
     Shell,
 }
 
-/// What a program is made for.
 pub(super) struct Given<'a> {
     pub path: &'a RelPath,
     pub original: &'a str,

@@ -49,7 +49,6 @@ pub const CLASSES: [(&str, &str); 11] = [
     ("commit", "work that is not committed on the fixture's commit"),
 ];
 
-/// What one attempt came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Tried {
     pub class: &'static str,
@@ -62,10 +61,8 @@ pub struct Tried {
     pub by: Vec<String>,
 }
 
-/// What all attempts at a fixture came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attacked {
-    /// The fixture that was attacked.
     pub digest: Digest,
     /// Files that may change and are of no language that attempts are written in: nothing was tried in their place.
     pub untried: Vec<String>,

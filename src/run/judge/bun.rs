@@ -149,7 +149,6 @@ process.exit(0);
 /// Judges TypeScript and JavaScript.
 #[derive(Clone, Copy)]
 pub struct Bun<'a> {
-    /// Starts sandboxes; its scratch directory takes short-lived files.
     pub launcher: &'a Launcher,
     pub bun: &'a BunTool,
     /// Longest time of a command.

@@ -48,7 +48,6 @@ const STEERED: &[(&str, &str, &str)] = &[
 /// Judges by the fixture's own command and program.
 #[derive(Clone, Copy)]
 pub struct Command<'a> {
-    /// Starts sandboxes; its scratch directory takes short-lived files.
     pub launcher: &'a Launcher,
     pub tools: &'a Tools,
     /// Runs the generator.
@@ -57,7 +56,6 @@ pub struct Command<'a> {
     pub wall: Duration,
 }
 
-/// What the calls of a round came to.
 struct Called {
     /// In order; those that a clock left out are missing.
     seen: Vec<Outcome>,

@@ -47,7 +47,6 @@ impl Seed {
     }
 }
 
-/// What a call came to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
@@ -86,7 +85,6 @@ impl Call {
     }
 }
 
-/// What a language's driver is asked to draw.
 pub struct Asking {
     /// What it reads: `seed`, `calls` (those that are always made), how many it may draw at `most`, and the `delimiter` that it prints before its answer.
     pub(super) input: Value,
@@ -95,7 +93,6 @@ pub struct Asking {
 }
 
 impl Asking {
-    /// Reads what a language's driver printed of what it drew.
     pub(super) fn read(&self, finished: &Finished) -> Result<Drawn, String> {
         read(finished, self.input["delimiter"].as_str().unwrap_or_default())
     }

@@ -49,9 +49,6 @@ pub trait Judge: Sync {
     fn steering(&self) -> &'static [(&'static str, &'static str, &'static str)];
 
     /// The tests that the runner finds in `files` by itself.
-    ///
-    /// # Errors
-    /// Those of the sandbox.
     fn tests(&self, fixture: &Fixture, files: &Files) -> Result<Tests>;
 
     /// Runs the fixture's generator and the reference solution, in a sandbox of their own: calls and what they came to,
@@ -68,19 +65,15 @@ pub trait Judge: Sync {
     fn round(&self, fixture: &Fixture, draw: &Draw, round: u32, copy: &Files) -> Result<Round>;
 }
 
-/// The tests that a runner found.
 #[derive(Debug)]
 pub struct Tests {
     /// By the name that `test_ids` has for it: whether it passed.
     pub found: BTreeMap<String, bool>,
-    /// What was printed.
     pub log: String,
 }
 
-/// What one round came to.
 pub struct Round {
     pub rows: Rows,
-    /// What was printed.
     pub log: String,
     /// Whether calls and tests were right.
     pub passed: bool,
@@ -118,12 +111,10 @@ impl Round {
 /// Of what the fixture alone has in it, and no agent.
 const ENDED: &str = "what the judge started was ended, and again when it was started anew";
 
-/// Whether a clock ended it.
 fn is_late(finished: &Finished) -> bool {
     matches!(finished.exit, Exit::TimedOut { .. })
 }
 
-/// What the tests of a round must do.
 const TESTED: &str = "every locked test ran and passed, none skipped";
 
 /// What a command printed, with its end, for the log.
@@ -195,7 +186,6 @@ impl Judgement {
     }
 }
 
-/// Collects conditions.
 #[derive(Default)]
 pub struct Rows(Vec<JudgeRow>);
 
@@ -207,7 +197,6 @@ impl Rows {
         self.0.push(JudgeRow { id, passed, expected, found });
     }
 
-    /// All of them, in order.
     pub fn done(self) -> Vec<JudgeRow> {
         self.0
     }
@@ -237,12 +226,10 @@ pub fn draw(judge: &dyn Judge, fixture: &Fixture, seed: &Seed) -> Result<Draw> {
     })
 }
 
-/// What work is judged by.
 #[derive(Clone, Copy)]
 pub struct Bench<'a> {
     pub judge: &'a dyn Judge,
     pub fixture: &'a Fixture,
-    /// The calls that were drawn for the run.
     pub draw: &'a Draw,
 }
 
@@ -256,9 +243,6 @@ impl Bench<'_> {
     }
 
     /// The same in as many rounds as the caller says: what one round rejects, no run accepts.
-    ///
-    /// # Errors
-    /// Those of [`Bench::judge`].
     pub fn judge_in(&self, work: &Snapshot, count: u32) -> Result<Judgement> {
         let base = &self.fixture.workspace;
         let mut rows = Rows::default();

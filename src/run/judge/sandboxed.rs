@@ -64,7 +64,6 @@ impl JudgeSandbox {
         Ok(opened)
     }
 
-    /// Writes files below `name`.
     pub(super) fn write(&self, name: &str, files: &Files) -> Result<()> {
         workspace::write_plain(&self.dir, name, files, self.owner)
     }

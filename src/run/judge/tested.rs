@@ -14,7 +14,6 @@ const SUMMARY: &str = " short test summary info ";
 /// The tests that are said to have run, and how each ended, in the words of the runner.
 type Seen = BTreeMap<String, Vec<String>>;
 
-/// A program that runs tests.
 pub(super) struct Runner {
     name: &'static str,
     /// Its word for a test that passed.
