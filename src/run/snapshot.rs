@@ -156,10 +156,7 @@ impl Look<'_> {
                 continue;
             }
             match self.content(dir, name, &path, depth) {
-                Ok(Some(content)) => {
-                    self.files.insert(path, content);
-                }
-                Ok(None) => {}
+                Ok(content) => self.files.extend(content.map(|content| (path, content))),
                 Err(what) => self.fault(&text, what),
             }
         }
