@@ -185,9 +185,6 @@ impl Ui {
     }
 
     /// The answer as far as it was given, as an error where its reader waits for the rest of it.
-    ///
-    /// # Errors
-    /// [`Reason::DiskFull`] or [`Reason::Io`] where stdout took less than all of it.
     pub fn lost(&self) -> Result<()> {
         let failed = self.failed.lock().ok().and_then(|mut failed| failed.take());
         failed.map_or(Ok(()), |err| not_written(err).map_or(Ok(()), Err))

@@ -48,10 +48,7 @@ pub fn run(context: &Context, campaign: &Campaign, jobs: usize) -> Result<()> {
             });
         }
     });
-    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(err) => Err(err),
-        None => Ok(()),
-    }
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
 fn stopped(context: &Context) -> bool {

@@ -45,10 +45,8 @@ pub fn scripts(campaign: &Campaign, slurm: &Slurm, admit: &[String]) -> (String,
     let admit = admit.iter().map(|part| quotes(part)).collect::<Vec<_>>().join(" ");
     let name = format!("admit-{}", plan.name);
     let logs = Path::new(&dir).join(LOGS);
-    let partition = match &slurm.partition {
-        Some(name) => format!("#SBATCH --partition={name}\n"),
-        None => String::new(),
-    };
+    let partition = slurm.partition.as_ref().map(|name| format!("#SBATCH --partition={name}\n"));
+    let partition = partition.unwrap_or_default();
     let (last, jobs) = (plan.tasks().saturating_sub(1), slurm.jobs);
     let (memory, minutes) = (slurm.memory, slurm.minutes);
     let again = Kind::Stopped.exit_code();

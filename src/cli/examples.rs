@@ -147,7 +147,6 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("verify", &["admit verify", "admit verify case --deep", "admit verify latest"]),
 ];
 
-/// Adds its examples to each command's help.
 pub(super) fn add(command: clap::Command) -> clap::Command {
     EXAMPLES.iter().fold(command, |command, (words, lines)| {
         let text = lines.iter().fold(String::from("Examples:"), |text, line| text + "\n  " + line);

@@ -214,22 +214,17 @@ impl Relay {
         let reason = facts.finish_reason.as_deref().map(|reason| self.api.finish(reason));
         let by_length = reason == Some(Finish::Length) && !facts.tool_calls.is_empty();
         let half = by_length || facts.tool_calls.iter().any(|call| !call.arguments_ok);
-        let rest = match self.withheld || (self.guards && (awaits || (eof && half))) {
-            true => {
-                let what = "a tool call is not whole".to_owned();
-                Err(Stop::Cut(CutReason::HalfToolCall, what))
-            }
-            false => Ok(rest),
+        let rest = if self.withheld || (self.guards && (awaits || (eof && half))) {
+            Err(Stop::Cut(CutReason::HalfToolCall, "a tool call is not whole".to_owned()))
+        } else {
+            Ok(rest)
         };
         (no_secret(&hits).and(rest), facts, content)
     }
 }
 
 fn no_secret(hits: &[crate::secrets::Hit]) -> Result<(), Stop> {
-    match hits.first() {
-        None => Ok(()),
-        Some(hit) => Err(Stop::Cut(CutReason::Secret, hit.id.clone())),
-    }
+    hits.first().map_or(Ok(()), |hit| Err(Stop::Cut(CutReason::Secret, hit.id.clone())))
 }
 
 #[cfg(test)]

@@ -499,7 +499,6 @@ fn a_source_of_20_000_files_is_built_with_1_024_descriptors() {
     few(&["build", &source.name]);
 }
 
-/// Every command of the guide, as it stands there, one after the other.
 #[test]
 fn the_guide_for_ones_own_provider_works_as_it_is_written() {
     let mut world = World::with_own_store();
