@@ -50,7 +50,7 @@ fn malformed(path: &Path, err: &RecordError) -> Error {
 }
 
 impl Campaign {
-    /// Reads the plan in `dir`; `expected` is its digest where that came by another way.
+    /// Reads the plan in `dir`; `expected` is its digest where that came by another way, and any other [`Reason::PlanDiffers`].
     pub fn open(dir: &Path, expected: Option<&Digest>) -> Result<Self> {
         let path = dir.join(PLAN);
         let bytes =

@@ -125,8 +125,8 @@ impl TaskVerified {
     }
 }
 
-/// Whether a task that was shown alone belongs to the count that it names. Whose count that is, a signature says, or `id` with
-/// the tree's hash.
+/// Whether a task that was shown alone belongs to the count that it names; [`Reason::CampaignDiffers`] where it does not. Whose
+/// count that is, a signature says, or `id` with the tree's hash.
 pub fn task(
     context: &Context,
     file: &Path,
