@@ -13,29 +13,20 @@ use crate::error::{Error, Reason, Result};
 use crate::record::evidence::{ChainEnd, RunReport, contradictions};
 use crate::record::ids::Digest;
 use crate::record::sealed::{Manifest, NoTargetProof, Seal};
-use crate::record::{self, RecordError};
+use crate::record::{self, RecordError, words};
 
 /// No run leaves as much as this (the recorder's own limits are far below), and its digests would take minutes.
 const MAX_BYTES: u64 = 4 << 30;
 
-/// How far a run directory can be believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Everything fits together. Sealing it anew takes no key.
-    SelfConsistent,
-    /// It is the run with the id that was given.
-    EqualToId,
-    /// Its id is signed by a key that was given.
-    Signed,
-}
-
-impl Level {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Level::SelfConsistent => "self-consistent",
-            Level::EqualToId => "equal to the given id",
-            Level::Signed => "signed",
-        }
+words! {
+    /// How far a run directory can be believed.
+    pub enum Level {
+        /// Everything fits together. Sealing it anew takes no key.
+        SelfConsistent = "self-consistent",
+        /// It is the run with the id that was given.
+        EqualToId = "equal to the given id",
+        /// Its id is signed by a key that was given.
+        Signed = "signed",
     }
 }
 

@@ -14,7 +14,7 @@ use crate::stop;
 
 use super::agent::log::is_completed;
 use super::phases::{Phases, chats};
-use super::supervise::{End, Expired};
+use super::supervise::End;
 
 /// What the judge and the evidence say of the work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -265,21 +265,11 @@ pub fn classify(ended: &RunEnd<'_>) -> Option<Cause> {
     None
 }
 
-impl Expired {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::FirstCall => "first_model_call",
-            Self::Idle => "idle",
-            Self::Wall => "wall",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::LazyLock;
 
+    use super::super::supervise::Expired;
     use super::*;
     use crate::record::agent_result::find_agent_result;
     use crate::record::wire::{ExchangeKind, ReplyVerdict, UpstreamKind};
@@ -452,12 +442,6 @@ mod tests {
         // What was asked before the start is none of the work's.
         let only = wire(vec![probe]);
         assert_ne!(class(End::Exited, 0, &only, GOOD), Some(FailureClass::AuthUnavailable));
-    }
-
-    #[test]
-    fn a_clock_has_its_name() {
-        let all = [Expired::Start, Expired::FirstCall, Expired::Idle, Expired::Wall];
-        assert_eq!(all.map(Expired::as_str), ["start", "first_model_call", "idle", "wall"]);
     }
 
     #[test]

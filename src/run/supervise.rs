@@ -14,15 +14,18 @@ use crate::proxy::server::WireEvent;
 use crate::record::failure::FailureClass;
 use crate::record::ids::Digest;
 use crate::record::wire::{CutReason, ReplyClass, RequestRefusal};
+use crate::record::words;
 use crate::sandbox::{Clock, Running};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expired {
-    /// No sign of life.
-    Start,
-    FirstCall,
-    Idle,
-    Wall,
+words! {
+    /// The clock that ran out.
+    pub enum Expired {
+        /// No sign of life.
+        Start = "start",
+        FirstCall = "first_model_call",
+        Idle = "idle",
+        Wall = "wall",
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -112,12 +112,6 @@ fn a_proof_has_to_pass_and_to_hold() {
     }
 }
 
-#[test]
-fn each_level_has_its_name() {
-    let all = [Level::SelfConsistent, Level::EqualToId, Level::Signed];
-    assert_eq!(all.map(Level::as_str), ["self-consistent", "equal to the given id", "signed"]);
-}
-
 /// Seals the directory anew after an attack: that takes no key.
 fn reseal(dir: &Path) -> Digest {
     list_anew(dir, |manifest| {
