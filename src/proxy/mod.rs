@@ -8,7 +8,6 @@ pub mod api;
 pub mod endpoint;
 mod exchange;
 pub mod http1;
-mod json;
 pub mod mock;
 mod names;
 pub mod probe;

@@ -16,11 +16,11 @@ use tokio::io::AsyncReadExt as _;
 
 use super::api::{ForwardedRequest, WireApi, read_request};
 use super::http1::{head_end, parse_reply};
-use super::json;
 use super::relay::{Relay, Stop};
 use super::reply::classify;
 use super::upstream::{Ask, Upstream, open};
 use crate::error::{Error, Reason, Result};
+use crate::record::json;
 use crate::record::wire::{
     ClosedBy, ConnectFault, CutReason, ReplyClass, ReplyFacts, ReplyVerdict,
 };

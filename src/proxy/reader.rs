@@ -8,9 +8,9 @@ use flate2::write::GzDecoder;
 
 use super::api::WireApi;
 use super::http1::{Body, ReplyHead};
-use super::json;
 use super::reply::Reply;
 use super::sse::{Event, SseDecoder};
+use crate::record::json;
 use crate::record::wire::ReplyFacts;
 
 /// Most bytes that a reply may have after decompression: more is an attack or a fault.

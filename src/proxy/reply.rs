@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::json;
+use crate::record::json;
 use crate::record::wire::{
     ClosedBy, ConnectFault, ReasoningField, ReplyClass, ReplyFacts, ReplyVerdict, ToolCallFacts,
     Usage,

@@ -7,14 +7,14 @@
 //! Our own and no crate: `serde_json` alone takes a key twice where it reads a map, and what the crates of RFC 8785 have
 //! beyond this is the form of fractions, which no record holds.
 
-use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
-use serde::{Deserializer, Serialize};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::ids::Digest;
+use super::json::Reader;
 
 /// The `schema` key of a kind of record: a name and the one major version that this program reads and writes.
 ///
@@ -90,84 +90,9 @@ impl From<serde_json::Error> for RecordError {
     }
 }
 
-/// Nesting deeper than this is refused: no record of ours is deeper than ten, and a parser that recurses must stop.
-const MAX_DEPTH: usize = 64;
-
 /// Most values in one text: the manifest of a run that left as many files as it may has 160,000. A value takes 32 bytes, an
 /// object about 700, so a text of a few megabytes could take gigabytes.
 pub const MAX_VALUES: usize = 250_000;
-
-/// A JSON value in which every object had distinct keys.
-struct Strict<'a> {
-    depth: usize,
-    /// Values that may still come.
-    left: &'a Cell<usize>,
-}
-
-impl Strict<'_> {
-    fn below(&self) -> Self {
-        Self { depth: self.depth + 1, left: self.left }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Strict<'_> {
-    type Value = Value;
-    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<Value, D::Error> {
-        if self.depth > MAX_DEPTH {
-            return Err(D::Error::custom(format!("nested deeper than {MAX_DEPTH}")));
-        }
-        let left = self.left.get().checked_sub(1);
-        self.left.set(left.ok_or_else(|| D::Error::custom("has too many values"))?);
-        d.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Strict<'_> {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-    fn visit_bool<E>(self, v: bool) -> Result<Value, E> {
-        Ok(v.into())
-    }
-    fn visit_i64<E>(self, v: i64) -> Result<Value, E> {
-        Ok(v.into())
-    }
-    fn visit_u64<E>(self, v: u64) -> Result<Value, E> {
-        Ok(v.into())
-    }
-    fn visit_f64<E>(self, v: f64) -> Result<Value, E> {
-        Ok(v.into())
-    }
-    fn visit_str<E>(self, v: &str) -> Result<Value, E> {
-        Ok(v.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        let mut out = Vec::new();
-        while let Some(v) = seq.next_element_seed(self.below())? {
-            out.push(v);
-        }
-        Ok(out.into())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut out = serde_json::Map::new();
-        while let Some(key) = map.next_key::<String>()? {
-            if out.contains_key(&key) {
-                return Err(A::Error::custom(format!("duplicate key \"{}\"", key.escape_debug())));
-            }
-            let value = map.next_value_seed(self.below())?;
-            out.insert(key, value);
-        }
-        Ok(out.into())
-    }
-}
 
 /// Reads any JSON text strictly: no BOM, no duplicate key, nothing after the value, no more than [`MAX_VALUES`].
 pub fn parse_value(bytes: &[u8]) -> Result<Value, RecordError> {
@@ -191,9 +116,10 @@ pub fn parse_within(bytes: &[u8], left: &mut usize) -> Result<Value, RecordError
         RecordError { line, column, what: "is not UTF-8".into() }
     })?;
     let mut de = serde_json::Deserializer::from_str(text);
-    let counted = Cell::new(*left);
-    let value = Strict { depth: 0, left: &counted }.deserialize(&mut de);
-    *left = counted.get();
+    let twice = Some((|key| format!("duplicate key \"{}\"", key.escape_debug())) as fn(&str) -> _);
+    let mut reader = Reader { left: *left, twice, anew: None };
+    let value = reader.value(&mut de);
+    *left = reader.left;
     let value = value?;
     de.end().map_err(|err| RecordError {
         what: "something follows the JSON value".into(),

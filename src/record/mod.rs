@@ -22,6 +22,7 @@ pub mod bunlock;
 pub mod piplock;
 pub mod cache;
 mod canonical;
+pub(crate) mod json;
 pub mod purl;
 pub mod reference;
 pub mod report;

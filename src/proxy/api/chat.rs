@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use super::shape::Shape::*;
 use super::shape::{FUNCTION, Key, may, must};
 use super::{End, Finish, Said, WireApi, error_name, spent, text, usage};
-use crate::proxy::json;
 use crate::proxy::reply::Reply;
 use crate::proxy::sse::Event;
 use crate::record::admission::Api;
+use crate::record::json;
 use crate::record::wire::ReasoningField;
 
 #[derive(Debug)]

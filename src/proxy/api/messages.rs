@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use super::shape::Shape::*;
 use super::shape::{Key, ObjectShape, may, must};
 use super::{End, Finish, Header, Said, WireApi, error_name, named_event, spent, text};
-use crate::proxy::json;
 use crate::proxy::reply::{Part, Reply};
 use crate::proxy::sse::Event;
 use crate::record::admission::Api;
+use crate::record::json;
 use crate::record::wire::{ReasoningField, Usage};
 
 #[derive(Debug)]

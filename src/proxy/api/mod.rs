@@ -14,11 +14,11 @@ use serde_json::Value;
 
 use self::shape::{Key, check_keys};
 use super::http1::Refusal;
-use super::json;
 pub use super::reply::Finish;
 use super::reply::Reply;
 use super::sse::Event;
 use crate::record::admission::Api;
+use crate::record::json;
 use crate::record::wire::{ReasoningField, RequestRefusal, Usage};
 
 /// One way to speak to a model.

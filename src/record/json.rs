@@ -1,41 +1,52 @@
-//! JSON of the other side, read into memory that is bounded by construction: nesting and number of values are capped,
-//! and a small text that unpacks to a large tree is refused while it is read. Pure.
+//! JSON read into memory that is bounded by construction: nesting and number of values are capped, and a small text that
+//! unpacks to a large tree is refused while it is read. Records are read so ([`super::parse`]), and what the other side
+//! of the proxy writes.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::de::Read;
 use serde_json::{Map, Value};
 
-/// Deepest nesting; tool schemas and replies stay far below.
+/// Deepest nesting: no record of ours is deeper than ten, tool schemas and replies stay far below, and a parser that
+/// recurses must stop.
 const MAX_DEPTH: usize = 64;
-/// Most values in one text: a conversation of ten thousand messages has fewer. A value takes 32 bytes, its key and its
-/// place in a map about a hundred more.
+/// Most values in one text of the other side: a conversation of ten thousand messages has fewer. A value takes 32 bytes,
+/// its key and its place in a map about a hundred more.
 const MAX_VALUES: usize = 200_000;
 
 /// Reads one JSON value. Of a key that stands twice the last one counts, as in the readers of most clients.
 pub fn read(text: &[u8]) -> Result<Value, String> {
-    Reader { left: MAX_VALUES, anew: None }.whole(text)
+    Reader { left: MAX_VALUES, twice: None, anew: None }.whole(text)
 }
 
 /// Reads one JSON value and writes it anew: same values, same order of keys (the order of a tool's parameters is part
 /// of the prompt), no white space between tokens, one spelling for every string and number. A key that stands twice
-/// is refused, since two readers may take different ones.
+/// is refused, since two readers may take different ones; it is not quoted, since it may be a secret.
 pub fn read_anew(text: &[u8]) -> Result<(Value, Vec<u8>), String> {
     let mut out = Vec::with_capacity(text.len());
-    let value = Reader { left: MAX_VALUES, anew: Some(&mut out) }.whole(text)?;
+    let twice: Twice = |_| "a duplicate key".into();
+    let value =
+        Reader { left: MAX_VALUES, twice: Some(twice), anew: Some(&mut out) }.whole(text)?;
     Ok((value, out))
 }
 
-struct Reader<'a> {
+/// What is said of a key that stands twice in an object.
+type Twice = fn(&str) -> String;
+
+pub(super) struct Reader<'a> {
     /// Values that may still come.
-    left: usize,
-    anew: Option<&'a mut Vec<u8>>,
+    pub left: usize,
+    /// Without it the last one counts.
+    pub twice: Option<Twice>,
+    /// What is read is written here.
+    pub anew: Option<&'a mut Vec<u8>>,
 }
 
 impl Reader<'_> {
     fn whole(mut self, text: &[u8]) -> Result<Value, String> {
         let mut json = serde_json::Deserializer::from_slice(text);
-        let value = Seed { reader: &mut self, depth: 0 }.deserialize(&mut json);
+        let value = self.value(&mut json);
         // serde_json's words quote the text only where they name a duplicate key, which `visit_map` words itself.
         let value = value.map_err(|err| {
             let words = err.to_string();
@@ -44,6 +55,14 @@ impl Reader<'_> {
         })?;
         json.end().map_err(|_| "something follows the JSON value")?;
         Ok(value)
+    }
+
+    /// Reads one value; something may follow it.
+    pub fn value<'de>(
+        &mut self,
+        json: &mut serde_json::Deserializer<impl Read<'de>>,
+    ) -> serde_json::Result<Value> {
+        Seed { reader: self, depth: 0 }.deserialize(json)
     }
 
     fn punctuation(&mut self, byte: u8) {
@@ -79,10 +98,13 @@ impl<'de> DeserializeSeed<'de> for Seed<'_, '_> {
     type Value = Value;
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Value, D::Error> {
         if self.depth > MAX_DEPTH {
-            return Err(D::Error::custom("nested too deeply"));
+            return Err(D::Error::custom(format!("nested deeper than {MAX_DEPTH}")));
         }
-        self.reader.left =
-            self.reader.left.checked_sub(1).ok_or_else(|| D::Error::custom("too many values"))?;
+        self.reader.left = self
+            .reader
+            .left
+            .checked_sub(1)
+            .ok_or_else(|| D::Error::custom("has too many values"))?;
         json.deserialize_any(self)
     }
 }
@@ -131,8 +153,8 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         while let Some(key) = map.next_key::<String>()? {
             let Value::String(key) = reader.scalar(key.into())? else { continue };
             reader.punctuation(b':');
-            if reader.anew.is_some() && object.contains_key(&key) {
-                return Err(A::Error::custom("a duplicate key"));
+            if let Some(words) = reader.twice.filter(|_| object.contains_key(&key)) {
+                return Err(A::Error::custom(words(&key)));
             }
             let value = map.next_value_seed(Seed { reader, depth: depth + 1 })?;
             object.insert(key, value);
@@ -150,7 +172,7 @@ mod tests {
     #[test]
     fn a_small_text_cannot_become_a_large_tree() {
         for (text, fault) in [
-            ("[".repeat(4 << 20), "nested too deeply"),
+            ("[".repeat(4 << 20), "nested deeper than 64"),
             (format!("[{}0]", "0,".repeat(2 << 20)), "too many values"),
             (format!("{{{}\"a\":0}}", "\"b\":{},".repeat(1 << 19)), "too many values"),
         ] {
