@@ -81,6 +81,7 @@ pub struct ModuleFacts {
     pub name: String,
     /// 0 binary, 1 Latin-1, 2 UTF-16LE.
     pub encoding: u8,
+    /// Bun's number.
     pub loader: u8,
     /// 0 none, 1 ES module, 2 CommonJS.
     pub format: u8,

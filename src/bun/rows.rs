@@ -71,11 +71,11 @@ impl Package {
 
     /// Whether it is downloaded: it is neither of the source nor in the tarball of another.
     pub fn is_fetched(&self) -> bool {
-        let own = matches!(
-            self.kind,
-            SourceKind::File | SourceKind::Link | SourceKind::Workspace(_) | SourceKind::Root
-        );
-        !self.bundled && !own
+        use SourceKind::{File, Git, Github, Link, Npm, Root, Tarball, Workspace};
+        match &self.kind {
+            File | Link | Workspace(_) | Root => false,
+            Npm | Github { .. } | Tarball | Git => !self.bundled,
+        }
     }
 
     /// The directory that a link to it leads to, as its row has it; `None` for what is not only linked.

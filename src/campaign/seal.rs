@@ -50,8 +50,9 @@ pub fn seal(context: &Context, campaign: &Campaign) -> Result<Counted> {
     // Two collectors may come at once: one writes, the other finds what it would have written.
     if campaign.record()?.is_none() {
         match write_new(&path, &record::pretty(&now.record), 0o644) {
-            Err(err) if path.symlink_metadata().is_err() => return Err(err),
-            _ => {}
+            Ok(()) => {}
+            Err(_) if path.symlink_metadata().is_ok() => {}
+            Err(err) => return Err(err),
         }
     }
     let Some(there) = campaign.record()? else {

@@ -33,7 +33,7 @@ pub enum Engine {
     /// The admitted provider
     #[value(name = "case")]
     Provider,
-    // It applies a patch or nothing, and starts no provider.
+    // What `--engine` shows is below; it applies a patch or nothing, and starts no provider.
     /// The reference patch
     Fake,
 }

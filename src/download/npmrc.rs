@@ -24,6 +24,7 @@ use crate::host::is_nothing;
 /// Where the configuration may stand. Only files that exist are read.
 #[derive(Clone, Debug, Default)]
 pub struct Sources<'a> {
+    /// A registry given on the command line.
     pub flag: Option<&'a str>,
     pub env: BTreeMap<String, String>,
     /// The user's home directory, for `~/.npmrc`.

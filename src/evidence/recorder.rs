@@ -62,6 +62,9 @@ pub(super) struct Kept {
     hash: sha2::Sha256,
 }
 
+/// The role of a file that could not be written, or is gone.
+pub(super) const LOST: &str = "lost";
+
 impl Kept {
     pub(super) fn new(role: impl Into<String>, author: Author) -> Self {
         Self { role: role.into(), author, bytes: 0, omitted: 0, hash: sha2::Sha256::new() }
@@ -231,10 +234,13 @@ impl Recording {
             }
             let kept = self.grant(state, path, role, by, bytes)?;
             let written = self.dir.write(path.as_str(), kept, false);
-            match written {
-                Ok(()) => state.took(path, kept),
-                // It is not there, so that nothing is listed.
-                Err(_) => drop(state.kept.remove(path)),
+            match (&written, state.kept.get_mut(path)) {
+                (Ok(()), _) => state.took(path, kept),
+                // It stays listed: what stands in its place says that it is lost.
+                (Err(_), Some(entry)) => {
+                    (entry.role, entry.bytes) = (LOST.into(), kept.len() as u64)
+                }
+                (Err(_), None) => {}
             }
             written
         })
@@ -358,12 +364,16 @@ impl Recording {
         }
         let offset = state.kept.get(path).map_or(0, |kept| kept.bytes);
         let kept = self.grant(state, path, role, by, bytes)?;
-        if let Some(file) = state.logs.get_mut(path) {
-            file.write_all(kept).map_err(|err| {
-                // What is half written was not recorded: without it the file is what it was.
-                let _ = file.set_len(offset);
-                self.dir.io("write", path.as_str(), err)
-            })?;
+        if let Some(file) = state.logs.get_mut(path)
+            && let Err(err) = file.write_all(kept)
+        {
+            // What is half written was not recorded: without it the file is what it was.
+            let _ = file.set_len(offset);
+            // A later piece may fit again, and is not kept either. The chain of admit's own events goes on without this one.
+            if let Some(entry) = state.kept.get_mut(path).filter(|_| by != Author::Admit) {
+                entry.omitted += kept.len() as u64;
+            }
+            return Err(self.dir.io("write", path.as_str(), err));
         }
         state.took(path, kept);
         Ok((kept.len() == bytes.len()).then_some(offset))

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::gate::GateRecord;
 use super::names;
-use super::recorder::{Kept, Recording, State, rel};
+use super::recorder::{Kept, LOST, Recording, State, rel};
 use super::texts::{clean_texts, ids, withhold};
 use crate::error::{Error, Reason, Result};
 use crate::record::evidence::{ChainEnd, RunReport, RunStatus, contradictions};
@@ -276,16 +276,20 @@ impl Recording {
                 Ok(there) => there,
                 // Gone, or no file any more: a notice stands in its place, and the run has failed.
                 Err(err) => {
-                    report.blockers.push(format!("{path} was recorded and cannot be read: {err}"));
+                    let what = match kept.role == LOST {
+                        true => format!("{path} could not be written"),
+                        false => format!("{path} was recorded and cannot be read: {err}"),
+                    };
+                    report.blockers.push(what);
                     report.fail(FailureClass::Unclassified, "a recorded file cannot be read");
                     let notice = record::pretty(&json!({ "lost": { "bytes": kept.bytes } }));
                     self.dir.remove(path.as_str());
                     self.dir.write(path.as_str(), &notice, true)?;
-                    kept.role = "lost".into();
+                    kept.role = LOST.into();
                     (notice.len() as u64, Digest::sha256(&notice))
                 }
             };
-            let recorded = ![UNEXPECTED, "lost", "withheld"].contains(&kept.role.as_str());
+            let recorded = ![UNEXPECTED, LOST, "withheld"].contains(&kept.role.as_str());
             if recorded && kept.sha256().as_ref() != Some(&sha256) {
                 report.blockers.push(format!("{path} was changed after it was recorded"));
                 report.fail(FailureClass::Unclassified, "a recorded file was changed");

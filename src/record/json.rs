@@ -47,7 +47,8 @@ impl Reader<'_> {
     fn whole(mut self, text: &[u8]) -> Result<Value, String> {
         let mut json = serde_json::Deserializer::from_slice(text);
         let value = self.value(&mut json);
-        // serde_json's words quote the text only where they name a duplicate key, which `visit_map` words itself.
+        // serde_json's words quote the text only where they name a duplicate key, which `visit_map` words
+        // itself, and neither caller of this quotes.
         let value = value.map_err(|err| {
             let words = err.to_string();
             let what = words.rfind(" at line ").map_or(&*words, |end| &words[..end]);

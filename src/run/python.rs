@@ -89,8 +89,9 @@ impl Answer {
         Ok(prefixes.into_iter().collect())
     }
 
-    /// Reads the interpreter and its library, which are some tens of megabytes.
-    pub(super) fn digested(&self) -> Result<Python> {
+    /// Reads the interpreter and its library, which are some tens of megabytes. `prefixes`: those that were looked at, so that
+    /// no others are mounted.
+    pub(super) fn digested(&self, prefixes: Vec<PathBuf>) -> Result<Python> {
         let library = match self.library.is_file() {
             true if self.library.is_absolute() => {
                 let path = real(&self.library)?;
@@ -102,7 +103,7 @@ impl Answer {
         Ok(Python {
             sha256: digest(&real(&self.executable)?)?,
             executable: self.executable.clone(),
-            prefixes: self.prefixes()?,
+            prefixes,
             version: self.version.clone(),
             minor: self.minor.clone(),
             library,

@@ -127,8 +127,10 @@ pub fn tools(context: &Context, root: &Root, store: &Store, wanted: &[Tool]) -> 
     }
     let pytest = python.map(|python| {
         let progress = &*context.progress;
-        let (digested, installed) =
-            both(|| python.digested(), || pytest::install(host, root, store, &python, progress));
+        let (digested, installed) = both(
+            || python.digested(prefixes),
+            || pytest::install(host, root, store, &python, progress),
+        );
         let (python, (tree, lock)) = (digested?, installed?);
         Ok(Pytest { python, tree, lock })
     });

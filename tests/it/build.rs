@@ -184,18 +184,22 @@ fn an_altered_record_is_not_the_build() {
     world.admit(&["verify", "understudy"]).expect(0);
     let path = PathBuf::from(json["recorded"].as_str().unwrap());
     let good = crate::files::json(&path);
-    // Which check of verify fails for each field, its unit tests and the corpus of `tamper` hold.
-    for (field, value) in [
-        ("bun_sha256", json!("0".repeat(64))),
-        ("pinned_commit", json!("0".repeat(40))),
-        ("verification", json!("unlocked")),
-        ("origin", json!("adopted")),
-        ("size", json!(1)),
+    for (field, value, check) in [
+        ("bun_sha256", json!("0".repeat(64)), "toolchain_digest"),
+        ("pinned_commit", json!("0".repeat(40)), "source_pin"),
+        ("verification", json!("unlocked"), "build_report_matches"),
+        ("origin", json!("adopted"), "build_report_matches"),
+        ("size", json!(1), "build_report_matches"),
     ] {
         let mut bad = good.clone();
         bad[field] = value;
         std::fs::write(&path, serde_json::to_vec(&bad).unwrap()).unwrap();
-        world.admit(&["verify", "understudy"]).expect(5);
+        let run = world.admit(&["verify", "understudy", "--json"]).expect(5);
+        let findings = &run.json()["providers"][0]["findings"];
+        assert_eq!(in_state(findings, "failed"), [check], "{field}\n{run}");
+        // A check of one field is named after it, that of all others names the field.
+        let named = check != "build_report_matches" || run.stdout().contains(field);
+        assert!(named, "{field}\n{run}");
         let again = world.admit(&["build", "understudy", "--json"]).expect(0).json();
         if field != "verification" {
             assert_eq!(again["report"]["source_admission_status"], "not_admitted", "{field}");

@@ -22,6 +22,16 @@ fn a_model_that_is_gone_leaves_no_reply() {
     left.ends("connection_refused", "refused", 8);
     assert_eq!(left.report().evidence_class, EvidenceClass::Loopback);
     assert_eq!(left.text("backend/wire/0001.reply"), "");
+    // What came stands there as it came.
+    for (fault, bytes) in [
+        (Behaviour::Status(401), "HTTP/1.1 401 "),
+        (Behaviour::Cut, "40\r\ndata: {\"mod"),
+        (Behaviour::OtherModel, "another-model"),
+    ] {
+        let left = Trial::understudy().served(&after_probe(fault));
+        let reply = left.text("backend/wire/0001.reply");
+        assert!(reply.contains(bytes), "{fault:?}: {reply}");
+    }
 }
 
 #[test]

@@ -333,7 +333,13 @@ fn wrong(row: &Row, left: &Left) -> Option<String> {
         let told = format!("{class}: {}", row.detail);
         left.code == 8 && report.blockers.iter().any(|line| line.starts_with(&told))
     });
-    let right = class == row.class && !missing && report.status.as_str() == status && said && told;
+    // The sealed run reads back, and its marker says why it failed.
+    let marked = report.failure_class.is_none_or(|class| {
+        let marker = left.text(&format!("backend/{}", class.marker()));
+        marker.starts_with(report.failure_reason.as_deref().unwrap_or("?"))
+    });
+    let whole = left.check.faults.is_empty() && marked && report.status.as_str() == status;
+    let right = class == row.class && !missing && whole && said && told;
     (!right).then(|| {
         format!(
             "{:?}: expected {:?} {} beside {:?}, found {class:?} beside {listed:?}, exit code {}, the server said {:?}: {:#?}",

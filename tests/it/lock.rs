@@ -497,6 +497,9 @@ fn a_source_of_20_000_files_is_built_with_1_024_descriptors() {
     let url = source.url();
     few(&["lock", &source.name, "--source", &url, "--rev", &source.rev, "--bun", "1.3.14"]);
     few(&["build", &source.name]);
+    // A limit that may be raised is.
+    let again = ["build", &source.name, "--rebuild", "--mirror", &mirror];
+    world.under("ulimit -S -n 256", &again).expect(0);
 }
 
 #[test]

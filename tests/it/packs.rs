@@ -286,8 +286,10 @@ fn the_confined_reader_finds_what_admit_itself_would_whatever_an_agent_left() {
     let fixture = loaded(PYTHON);
     let dir = tempfile::tempdir().unwrap();
     let repo = Repo::new(&dir.path().join("ws"));
+    let mut commit = None;
     for n in 0..6 {
-        repo.write("a", &format!("{}{n}\n", "a line that stays\n".repeat(200))).commit();
+        commit =
+            Some(repo.write("a", &format!("{}{n}\n", "a line that stays\n".repeat(200))).commit());
     }
     std::os::unix::fs::symlink("/etc/passwd", repo.0.join("link")).unwrap();
     fs::write(repo.0.join("bytes"), [0, 0xff, b'"', b'\n', 0x80]).unwrap();
@@ -298,7 +300,9 @@ fn the_confined_reader_finds_what_admit_itself_would_whatever_an_agent_left() {
     assert!(repo.git(&["count-objects", "-v"]).contains("count: 0\n"), "everything is packed");
     let reader = reader(&fixture, dir.path());
     let packed = snapshot::take(&top, "ws", &fixture).unwrap();
-    assert!(packed.head.is_some() && packed.head == loose.head, "{:?}", packed.faults);
+    let head = packed.head.as_ref().unwrap();
+    assert_eq!((Some(&head.id), packed.head == loose.head), (commit.as_ref(), true));
+    assert!(head.files.keys().map(ToString::to_string).eq(["a"]), "{:?}", packed.faults);
     assert_eq!(reader.read(&top).unwrap(), packed);
     let begin = Instant::now();
     (0..20).for_each(|_| drop(reader.read(&top)));

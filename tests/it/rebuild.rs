@@ -95,6 +95,26 @@ fn a_moved_clock_is_seen_inside_and_blamed() {
 }
 
 #[test]
+fn what_differs_by_itself_and_what_does_not_build_are_told_apart() {
+    let world = World::with_shared_store();
+    let pid = std::process::id();
+    let main = "console.log('Usage: ca <command> [options]\\n  run  runs ' + STAMP);";
+    let build = "const stamp = crypto.randomUUID(); \
+                 await Bun.$`bun build --compile main.ts --define STAMP='\"'${stamp}'\"' --outfile dist/ca`;";
+    let name = format!("random-{pid}");
+    provider(&world, &name, &[("build.ts", build), ("main.ts", main)], |_| ()).expect(0);
+    let json = rebuild(&world, &name, &["--vary", "umask"]).expect(1).json();
+    assert_eq!(json["blame"]["kind"], "itself", "{json:#}");
+    assert!(json["diff"].is_array());
+
+    let name = format!("broken-{pid}");
+    provider(&world, &name, &[("build.ts", "process.exit(3);")], |_| ()).refuse(6, "step_failed");
+    let json = rebuild(&world, &name, &["--vary", "umask"]).expect(6).json();
+    assert_eq!(json["answer"], "not_rebuilt");
+    assert_eq!(json["rounds"][0]["failed"]["error"]["reason"], "step_failed");
+}
+
+#[test]
 fn what_cannot_be_asked_for_is_usage() {
     let world = World::with_shared_store();
     world.admit(&["rebuild", "understudy", "--vary", "path,moon"]).expect(2).told("timezone");

@@ -14,7 +14,7 @@ use crate::files::{self, script};
 use crate::loopback::{Reply, Server};
 use crate::model::add_model;
 use crate::processes::{alive, kill_marked, wait_for};
-use crate::run::{admit_loopback, built, reads_back, scripted, variant};
+use crate::run::{admit_loopback, bash, built, reads_back, scripted, variant};
 use crate::upstream::MODEL;
 use crate::util::{Run, World, tell};
 
@@ -41,6 +41,17 @@ pub fn told(world: &World, args: &[&str], signal: Signal, ready: impl FnOnce()) 
     let own = world.path().to_str().unwrap();
     wait_for("everything that it started", Duration::from_secs(5), || !alive(own));
     run
+}
+
+#[test]
+fn killed_while_the_agents_own_tool_is_at_work_it_leaves_nobody() {
+    let world = built();
+    // A number that no other test sleeps for.
+    let sleeps = || alive("sleep\x0086244");
+    variant(&world, "killed", |turns| turns.insert(1, bash("sleep 86244")));
+    let ready = || wait_for("the sleep", Duration::from_secs(120), sleeps);
+    told(&world, &[&["run"][..], &scripted("killed")].concat(), Signal::KILL, ready);
+    wait_for("the end of the sleep", Duration::from_secs(10), || !sleeps());
 }
 
 fn is_sealed(world: &World, run: Run) {

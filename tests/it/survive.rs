@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::processes::{Process, family, nobody_lives, wait_for};
-use crate::run::{SCRIPTED, built, reads_back, row, run};
+use crate::run::{SCRIPTED, built, directory, reads_back, row, run};
 use crate::util::{Run, World};
 use crate::verify::in_state;
 
@@ -106,6 +106,20 @@ fn a_place_for_evidence_that_cannot_be_written_is_named() {
     let state = file.join("state");
     let args = [&["--state", state.to_str().unwrap(), "run"][..], &FAKE].concat();
     world.admit(&args).refuse(2, "io").told(state.to_str().unwrap());
+}
+
+#[test]
+fn two_runs_at_once_know_nothing_of_each_other() {
+    let world = World::with_shared_store();
+    let args = [&["run", "--json"][..], &FAKE].concat();
+    let both = [(); 2].map(|()| world.start(&args));
+    let mut seen = BTreeSet::new();
+    for child in both {
+        let outcome = world.ended("run", child).expect(0).json();
+        assert_eq!(outcome["report"]["status"], "rehearsed");
+        reads_back(&world, &outcome);
+        assert!(seen.insert((directory(&outcome), outcome["id"].to_string())));
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

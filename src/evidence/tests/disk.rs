@@ -28,12 +28,19 @@ fn child_with_a_full_disk() {
         .find_map(|_| run.append(&log, "stream", Author::Agent, &[b'a'; 1 << 20]).err())
         .unwrap();
     assert_eq!((err.reason(), err.kind().exit_code()), (Reason::DiskFull, 9), "{err:?}");
+    // What is smaller would fit again, and read as if nothing were missing before it.
+    assert_eq!(run.append(&log, "stream", Author::Agent, b"x").unwrap(), None);
     run.artifact(&path("patch.diff"), "patch", Author::Agent, &[b'a'; 1 << 20]).unwrap_err();
     let sealed = run.seal(rehearsed()).unwrap();
     assert_eq!(sealed.report.status, RunStatus::Fail);
     let said = |text| sealed.report.blockers.iter().any(|line| line.contains(text));
     let untrue = said("was changed") || said("cannot be read");
-    assert!(said("not whole") && !untrue, "{:?}", sealed.report.blockers);
+    let told = said("not whole") && said("patch.diff could not be written");
+    assert!(told && !untrue, "{:?}", sealed.report.blockers);
+    let manifest: Manifest = parsed(&sealed.directory, names::MANIFEST);
+    let file = |name: &RelPath| manifest.files.iter().find(|file| file.path == *name).unwrap();
+    assert_eq!(file(&path("patch.diff")).role, "lost");
+    assert!(file(&log).omitted_bytes > 0);
     let checked = check(&sealed.directory, Some(&sealed.id)).unwrap();
     assert_eq!(checked.faults, []);
     assert_eq!(checked.level, Some(Level::EqualToId));
