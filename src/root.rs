@@ -606,10 +606,8 @@ mod tests {
     use super::*;
 
     fn host(dir: &Path) -> Host {
-        Host::with(
-            [("HOME".to_owned(), dir.join("home").display().to_string())],
-            dir.join("work/sub"),
-        )
+        let home = ("HOME".to_owned(), dir.join("home").display().to_string());
+        Host::with([home], dir.join("work/sub"))
     }
 
     fn directory() -> (tempfile::TempDir, Host) {
@@ -755,11 +753,10 @@ mod tests {
     #[test]
     fn material_comes_from_the_nearest_layer_and_what_admits_from_the_root_alone() {
         let (dir, host) = directory();
-        let mut own = Root::find(&host, Some(&dir.path().join("none")), None);
-        assert!(own.is_err(), "a root that is not there");
+        let none = Root::find(&host, Some(&dir.path().join("none")), None);
+        assert!(none.is_err(), "a root that is not there");
         let elsewhere = Host::with(host.vars(), dir.path());
-        own = Root::find(&elsewhere, None, None);
-        let mut own = own.unwrap();
+        let mut own = Root::find(&elsewhere, None, None).unwrap();
         own.put(&"lockfiles/mine.lock.json".parse().unwrap(), b"own").unwrap();
         own.put(&"lockfiles/x.lock.json".parse().unwrap(), b"own").unwrap();
         own.put(&"admissions/models/a--b.json".parse().unwrap(), b"own").unwrap();

@@ -465,23 +465,18 @@ mod tests {
 
     #[test]
     fn the_endpoint_is_known_by_all_its_names() {
-        let addrs = ["100.64.7.9".parse().unwrap()];
-        let values =
-            endpoint_values("http://gpu.tail.example:8000/v1/", "gpu.tail.example", 8000, &addrs);
-        let known = Known::new(&values);
-        let hit = |text: &str| !look(text.as_bytes(), &known, Rules::Off).is_empty();
+        let known = |url: &str, host: &str, port: u16, address: &str| {
+            let values = endpoint_values(url, host, port, &[address.parse().unwrap()]);
+            let known = Known::new(&values);
+            move |text: &str| !look(text.as_bytes(), &known, Rules::Off).is_empty()
+        };
+        let name = "gpu.tail.example";
+        let hit = known("http://gpu.tail.example:8000/v1/", name, 8000, "100.64.7.9");
         assert!(hit("see http://gpu.tail.example:8000/v1"));
         assert!(hit("host GPU.TAIL.EXAMPLE"));
         assert!(hit("connect to 100.64.7.9 failed"));
         assert!(!hit("port 8000"));
-        let local = endpoint_values(
-            "http://127.0.0.1:8080/v1",
-            "127.0.0.1",
-            8080,
-            &["127.0.0.1".parse().unwrap()],
-        );
-        let known = Known::new(&local);
-        let hit = |text: &str| !look(text.as_bytes(), &known, Rules::Off).is_empty();
+        let hit = known("http://127.0.0.1:8080/v1", "127.0.0.1", 8080, "127.0.0.1");
         assert!(!hit("127.0.0.1 - - log line"));
         assert!(hit("127.0.0.1:8080"));
     }

@@ -277,20 +277,13 @@ mod tests {
         );
         let lock = parse(&text).unwrap();
         let kinds: Vec<_> = lock.packages.values().map(|p| p.kind.as_str()).collect();
-        assert_eq!(
-            kinds,
-            "npm npm github git tarball tarball file link workspace root"
-                .split(' ')
-                .collect::<Vec<_>>()
-        );
+        assert_eq!(kinds.join(" "), "npm npm github git tarball tarball file link workspace root");
         let a = &lock.packages["a"];
         assert_eq!((a.name.as_str(), a.resolution.as_str()), ("@s/real", "1.2.3"));
         assert_eq!(a.place, "bun.lock:7:5");
         assert_eq!(a.bin, Bin::Files([("a".to_owned(), "cli.js".to_owned())].into()));
-        assert_eq!(
-            (a.os.as_slice(), a.cpu.as_slice()),
-            (&["!win32".to_owned()][..], &["x64".to_owned()][..])
-        );
+        assert_eq!(a.os, ["!win32"]);
+        assert_eq!(a.cpu, ["x64"]);
         assert_eq!(a.digest.as_ref().map(Digest::to_sri).as_deref(), Some(SHA512));
         assert_eq!(lock.packages["b"].registry_url.as_deref(), Some("https://npm.example/b.tgz"));
         assert_eq!(lock.packages["b"].digest, None);
@@ -329,41 +322,31 @@ mod tests {
     fn what_lies_in_the_source_is_not_fetched_and_a_commit_is_with_a_recorded_digest() {
         for row in [r#"["a@file:dir", {}]"#, r#"["a@link:./h", {}]"#] {
             let lock = parse(&format!(r#""a": {row}"#)).unwrap();
-            assert!(
-                lock.require_strong(lock.packages.values(), &BTreeMap::new()).unwrap().is_empty()
-            );
+            let required = lock.require_strong(lock.packages.values(), &BTreeMap::new());
+            assert!(required.unwrap().is_empty());
         }
         let lock = parse(r#""a": ["a@git+https://h.example/x.git#aa", {}, "aa"]"#).unwrap();
         let err = lock.require_strong(lock.packages.values(), &BTreeMap::new()).unwrap_err();
         assert_eq!(err.reason(), Reason::WeakIntegrity);
-        let ours = Sri(Digest::sha256(b"x"));
-        let ours = BTreeMap::from([("a".to_owned(), ours)]);
+        let ours = BTreeMap::from([("a".to_owned(), Sri(Digest::sha256(b"x")))]);
         assert_eq!(lock.locked_packages(&ours).unwrap()[0].kind, PackageKind::Git);
     }
 
     #[test]
     fn loose_or_hostile_files_are_refused_with_their_place() {
-        assert!(
-            fault("{\"lockfileVersion\": 4}")
-                .starts_with("a bun.lock of another format version: bun.lock:1:21")
-        );
+        let newer = fault("{\"lockfileVersion\": 4}");
+        assert!(newer.starts_with("a bun.lock of another format version: bun.lock:1:21"));
         assert_eq!(fault("{\"workspaces\": {\"\": {}}}"), "no \"lockfileVersion\": bun.lock:1:1");
         assert_eq!(fault("{\"lockfileVersion\": 1}"), "no root workspace (\"\"): bun.lock:1:1");
-        assert_eq!(
-            fault(&lock(r#""a": ["a@1.0.0", "", {}, ""], "a": []"#)),
-            "duplicate key \"a\": bun.lock:5:31"
-        );
+        let twice = lock(r#""a": ["a@1.0.0", "", {}, ""], "a": []"#);
+        assert_eq!(fault(&twice), "duplicate key \"a\": bun.lock:5:31");
         for text in
             ["", "[]", "{", "{'lockfileVersion': 1}", "{lockfileVersion: 1}", "\u{feff}{}", "{} x"]
         {
             fault(text);
         }
-        assert!(
-            BunLock::parse(b"{\n\"\xff", "bun.lock")
-                .unwrap_err()
-                .to_string()
-                .ends_with("bun.lock:2:2")
-        );
+        let err = BunLock::parse(b"{\n\"\xff", "bun.lock").unwrap_err();
+        assert!(err.to_string().ends_with("bun.lock:2:2"));
         for row in [
             r#""a": ["a@1.0.0", "", {}]"#,
             r#""a": ["a@1.0.0", "", {}, "", ""]"#,

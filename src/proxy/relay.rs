@@ -313,10 +313,8 @@ mod tests {
         }
         // Kept whole where no agent gets it.
         let mut kept = relay().for_the_record();
-        assert_eq!(
-            kept.feed(format!("{half}{rest}").as_bytes()).unwrap().raw.len(),
-            half.len() + rest.len()
-        );
+        let all = format!("{half}{rest}");
+        assert_eq!(kept.feed(all.as_bytes()).unwrap().raw.len(), all.len());
         assert!(kept.finish(true).0.is_ok());
     }
 
@@ -342,11 +340,8 @@ mod tests {
         for reply in &replies {
             for step in [1, 3, 8, 64, 5000] {
                 let (out, stop) = pass(reply.as_bytes(), step);
-                assert_eq!(
-                    stop,
-                    Some(Stop::Cut(CutReason::Secret, "key".into())),
-                    "{reply} {step}"
-                );
+                let cut = Stop::Cut(CutReason::Secret, "key".into());
+                assert_eq!(stop, Some(cut), "{reply} {step}");
                 let out = String::from_utf8(out).unwrap();
                 assert!(!out.contains(&KEY[..HOLD + 1]), "{out}");
             }
@@ -370,10 +365,8 @@ mod tests {
     #[test]
     fn redirects_and_odd_heads_stop_before_anything_goes_on() {
         let (out, stop) = pass(b"HTTP/1.1 302 Found\r\nLocation: http://x/\r\n\r\n", 5);
-        assert_eq!(
-            (out.len(), stop),
-            (0, Some(Stop::Cut(CutReason::Redirect, "status 302".into())))
-        );
+        let redirect = Stop::Cut(CutReason::Redirect, "status 302".into());
+        assert_eq!((out.len(), stop), (0, Some(redirect)));
         for odd in [b"SSH-2.0-x\r\n\r\n".to_vec(), vec![b'a'; 40_000]] {
             let stop = pass(&odd, 999).1;
             assert_eq!(stop, Some(Stop::Fault(ConnectFault::BadHead)), "{} bytes", odd.len());
