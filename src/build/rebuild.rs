@@ -380,10 +380,8 @@ mod tests {
         let done = go(false, 0, false);
         assert_eq!((done.answer, done.rounds.len()), (RebuildAnswer::NotRebuilt, 1));
         let done = go(true, 2, false);
-        assert_eq!(
-            (done.answer, done.identical, done.rounds.len()),
-            (RebuildAnswer::NotRebuilt, 2, 3)
-        );
+        assert_eq!((done.answer, done.identical), (RebuildAnswer::NotRebuilt, 2));
+        assert_eq!(done.rounds.len(), 3);
         // Other bytes were seen: that stands, though why is not known.
         let done = go(true, 2, true);
         assert_eq!((done.answer, done.identical), (RebuildAnswer::Differs, 1));

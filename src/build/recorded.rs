@@ -277,10 +277,8 @@ pub(super) mod tests {
             good().identity.shows(&identity).err().map(|d| d.field)
         };
         assert_eq!(identity(&|_| ()), None);
-        assert_eq!(
-            identity(&|i| i.help_first_line = Some("x".into())).unwrap(),
-            "identity.help_first_line"
-        );
+        let help = identity(&|i| i.help_first_line = Some("x".into()));
+        assert_eq!(help.unwrap(), "identity.help_first_line");
         assert_eq!(identity(&|i| i.commands.push("x".into())).unwrap(), "identity.commands");
         assert_eq!(identity(&|i| i.version = None).unwrap(), "identity.version");
     }

@@ -233,10 +233,8 @@ mod tests {
             let found = open(|launch| drop(launch.env.insert(name.into(), "/shared".into())));
             assert!(found.contains(&vector.to_owned()), "{name}: {found:?}");
         }
-        assert_eq!(
-            open(|launch| drop(launch.env.remove("BUN_OPTIONS"))),
-            ["workspace_bunfig", "workspace_dotenv"]
-        );
+        let unset = open(|launch| drop(launch.env.remove("BUN_OPTIONS")));
+        assert_eq!(unset, ["workspace_bunfig", "workspace_dotenv"]);
         for (path, text, want) in [
             // Neutralised: the plant is there and changes nothing.
             ("bunfig.toml", "preload=['./x.ts']", &[][..]),
@@ -289,11 +287,8 @@ mod tests {
             ["workspace_inputs: .tool/y is in the workspace, and the agent loads .tool; \
               node_modules/x/index.js is in the workspace, and the agent loads node_modules"]
         );
-        assert_eq!(
-            open(|launch| launch.sandbox.mounts.clear()),
-            ["file_beside_binary"],
-            "the verified mount is gone"
-        );
+        let bare = open(|launch| launch.sandbox.mounts.clear());
+        assert_eq!(bare, ["file_beside_binary"], "the verified mount is gone");
     }
 
     #[test]

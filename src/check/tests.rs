@@ -785,10 +785,7 @@ fn the_arguments_of_a_commands_agent_are_those_of_the_lock_with_the_names_filled
 
 /// Makes hole number `kind` in fact number `field`; `None` beyond the last fact that a run's checks look at.
 pub(crate) fn with_hole(mut facts: Facts, field: usize, kind: usize) -> Option<Facts> {
-    fn hole<T>(slot: &mut Found<T>, kind: usize) {
-        *slot = hollow(kind);
-    }
-    fn hollow<T>(kind: usize) -> Found<T> {
+    fn hole<T>(kind: usize) -> Found<T> {
         match kind {
             0 => Found::Absent,
             1 => Found::unreadable("denied"),
@@ -796,27 +793,27 @@ pub(crate) fn with_hole(mut facts: Facts, field: usize, kind: usize) -> Option<F
         }
     }
     match field {
-        0 => hole(&mut facts.root, kind),
-        1 => hole(&mut facts.lock, kind),
-        2 => hole(&mut facts.recorded, kind),
-        3 => hole(&mut facts.build_signed, kind),
-        4 => hole(&mut facts.binary, kind),
-        5 => hole(&mut facts.stage, kind),
-        6 => hole(&mut facts.requested, kind),
-        7 => hole(&mut facts.model, kind),
-        8 => hole(&mut facts.model_signed, kind),
-        9 => hole(&mut facts.credentials, kind),
-        10 => hole(&mut facts.bridge_claimed, kind),
-        11 => hole(&mut facts.endpoint, kind),
-        12 => hole(&mut facts.network, kind),
-        13 => hole(&mut facts.probe, kind),
-        14 => hole(&mut facts.fixture, kind),
-        15 => hole(&mut facts.task, kind),
-        16 => hole(&mut facts.tools, kind),
-        17 => hole(&mut facts.launch, kind),
-        18 => hole(&mut facts.sandbox, kind),
-        19 => hole(&mut facts.request, kind),
-        20 => pulled(&mut facts, hollow(kind)),
+        0 => facts.root = hole(kind),
+        1 => facts.lock = hole(kind),
+        2 => facts.recorded = hole(kind),
+        3 => facts.build_signed = hole(kind),
+        4 => facts.binary = hole(kind),
+        5 => facts.stage = hole(kind),
+        6 => facts.requested = hole(kind),
+        7 => facts.model = hole(kind),
+        8 => facts.model_signed = hole(kind),
+        9 => facts.credentials = hole(kind),
+        10 => facts.bridge_claimed = hole(kind),
+        11 => facts.endpoint = hole(kind),
+        12 => facts.network = hole(kind),
+        13 => facts.probe = hole(kind),
+        14 => facts.fixture = hole(kind),
+        15 => facts.task = hole(kind),
+        16 => facts.tools = hole(kind),
+        17 => facts.launch = hole(kind),
+        18 => facts.sandbox = hole(kind),
+        19 => facts.request = hole(kind),
+        20 => pulled(&mut facts, hole(kind)),
         _ => return None,
     }
     Some(facts)

@@ -535,12 +535,11 @@ mod tests {
         let read = |name: &str| {
             let (number, part) = name.split_once('.')?;
             let (request, reply) = pairs.get(number.parse::<usize>().ok()? - 1)?;
-            Some(match part {
-                "request" => {
-                    format!("POST {path} HTTP/1.1\r\nHost: x\r\n\r\n{request}").into_bytes()
-                }
-                _ => format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{reply}").into_bytes(),
-            })
+            let text = match part {
+                "request" => format!("POST {path} HTTP/1.1\r\nHost: x\r\n\r\n{request}"),
+                _ => format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{reply}"),
+            };
+            Some(text.into_bytes())
         };
         conversation(&rows, &read)
     }

@@ -551,26 +551,22 @@ mod tests {
         };
         let write = |path: &Path| std::fs::write(path, "evil").unwrap();
         // In place: the file in the cache changes with it.
-        changed("a/package.json", &write);
-        changed("@s/b/b.sh", &write);
-        changed("g/.bun-tag", &write);
-        changed("a/bin/a.js", &write);
+        for path in ["a/package.json", "@s/b/b.sh", "g/.bun-tag", "a/bin/a.js"] {
+            changed(path, &write);
+        }
         // The same length, at once.
         changed("g/index.js", &|path| std::fs::write(path, "h").unwrap());
-        changed("g/index.js", &|path| {
-            std::fs::remove_file(path).unwrap();
-            symlink("../a/package.json", path).unwrap();
-        });
-        changed("@s/b/b.sh", &|path| {
-            std::fs::set_permissions(path, Permissions::from_mode(0o644)).unwrap();
-        });
-        changed("@s/b/b.sh", &|path| {
-            std::fs::set_permissions(path, Permissions::from_mode(0o4755)).unwrap();
-        });
-        changed(".bin/a", &|path| {
-            std::fs::remove_file(path).unwrap();
-            symlink("../../../evil", path).unwrap();
-        });
+        for (path, to) in [("g/index.js", "../a/package.json"), (".bin/a", "../../../evil")] {
+            changed(path, &|path| {
+                std::fs::remove_file(path).unwrap();
+                symlink(to, path).unwrap();
+            });
+        }
+        for mode in [0o644, 0o4755] {
+            changed("@s/b/b.sh", &|path| {
+                std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+            });
+        }
         changed("g/index.js", &|path| {
             std::fs::remove_file(path).unwrap();
             rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::from_raw_mode(0o644))

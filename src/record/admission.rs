@@ -638,10 +638,8 @@ mod tests {
             assert!(Network::built_in(record.network()).is_some());
             assert!(record.credential().is_some());
         }
-        assert_eq!(
-            parse(QWEN).unwrap().pair().path(),
-            "admissions/models/qwen-local--qwen3.6-35b-a3b.json"
-        );
+        let path = parse(QWEN).unwrap().pair().path();
+        assert_eq!(path, "admissions/models/qwen-local--qwen3.6-35b-a3b.json");
         assert_eq!(parse(SCRIPTED).unwrap().kind, ModelKind::Scripted);
     }
 
@@ -701,10 +699,8 @@ mod tests {
     fn the_present_form_says_how_a_model_is_asked() {
         let plain = parse(&present(|_| ())).unwrap();
         assert_eq!(plain.schema, ModelAdmission::SCHEMA.to_string());
-        assert_eq!(
-            (plain.network(), plain.api()),
-            ("local-tailscale-vllm-spark1", Api::OpenaiChat)
-        );
+        assert_eq!(plain.network(), "local-tailscale-vllm-spark1");
+        assert_eq!(plain.api(), Api::OpenaiChat);
         assert_eq!(plain.credential().as_deref(), Some(&Credential::None {}));
         assert_eq!((plain.context_window(), plain.max_tokens()), (32_768, 4_096));
         let full = parse(&present(|record| {

@@ -185,8 +185,7 @@ fn more_than_a_run_leaves_is_not_read() {
 
 #[test]
 fn sealing_anew_hides_neither_a_cut_chain_nor_a_made_up_pass() {
-    let dir = tempfile::tempdir().unwrap();
-    let run = sealed(dir.path());
+    let (_dir, run) = alone(sealed);
     let events = run.directory.join(names::EVENTS);
     let text = std::fs::read_to_string(&events).unwrap();
     let lines: Vec<&str> = text.lines().collect();
@@ -211,8 +210,7 @@ fn sealing_anew_hides_neither_a_cut_chain_nor_a_made_up_pass() {
     let all = faults(&run.directory);
     assert!(all.iter().any(|f| f.found.contains("model that is not admitted")));
     // And a page that says something else than the report.
-    let dir = tempfile::tempdir().unwrap();
-    let run = sealed(dir.path());
+    let (_dir, run) = alone(sealed);
     std::fs::write(run.directory.join(names::REPORT_HTML), "<p>pass</p>").unwrap();
     reseal(&run.directory);
     assert_eq!(wrong(&run.directory).1, names::REPORT_HTML);
@@ -303,9 +301,8 @@ fn a_gate_that_asked_the_model_has_its_exchange() {
 
 #[test]
 fn where_the_sentinel_stood_the_report_has_a_word() {
-    let dir = tempfile::tempdir().unwrap();
     let sentinel = Freshness::sentinel("n");
-    let run = sealed(dir.path());
+    let (_dir, run) = alone(sealed);
     let name = "backend/bridge.json";
     write_anew(&run, name, |v| v["hosts_asked"] = json!([format!("{sentinel}.example")]));
     let wire = run.directory.join("backend/wire/0001.reply");

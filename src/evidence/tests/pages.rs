@@ -250,11 +250,8 @@ fn a_page_shows_the_conversation_and_the_tests_and_a_secret_hides_them() {
     ] {
         assert!(page.contains(text), "{text}");
     }
-    assert_eq!(
-        page.matches("Change the repository so that the task is done").count(),
-        1,
-        "said once"
-    );
+    let said = page.matches("Change the repository so that the task is done");
+    assert_eq!(said.count(), 1, "said once");
     let hidden = html::page(&failed(FailureClass::SecretFound, ""), &read);
     assert!(!hidden.contains("I read the rules") && !hidden.contains("14 passed"));
     let hostile = |_: &str, _: u64| Some(b"<script>alert(1)</script>\x1b[31m".to_vec());

@@ -546,6 +546,7 @@ mod tests {
         let uncounted =
             json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {}});
         let hidden = vec![silent.clone(), begins(0, redacted), ends(0), uncounted.clone(), stop()];
+        let unreasoned = vec![without(4), replaced(4, reason(Value::Null))];
         let cases: [(ReplyClass, &str, Vec<Vec<Value>>); 16] = [
             (OkText, "text", vec![saying("end_turn"), saying("stop_sequence")]),
             (OkText, "length", vec![saying("max_tokens"), saying("model_context_window_exceeded")]),
@@ -563,11 +564,7 @@ mod tests {
             ),
             (MalformedToolCall, "no_name", vec![around(vec![nameless, ends(0)], "tool_use")]),
             (StreamTruncated, "missing_done", vec![without(5)]),
-            (
-                StreamTruncated,
-                "missing_finish_reason",
-                vec![without(4), replaced(4, reason(Value::Null))],
-            ),
+            (StreamTruncated, "missing_finish_reason", unreasoned),
             (UpstreamError, "error_after_200", vec![with(4, error.clone()), vec![error]]),
             (ResponseShapeUnavailable, "reasoning_only_no_close", vec![thinks("end_turn")]),
             (ResponseShapeUnavailable, "reasoning_only_length", vec![thinks("max_tokens")]),
@@ -661,6 +658,7 @@ mod tests {
         let kind = "/messages/0/content/0/type";
         let inner = "/messages/2/content/0/content/0/type";
         let cached = "/messages/0/content/0/cache_control/type";
+        let tool = "/tools/0/type";
         let changes = [
             ("/mcp_servers", json!([]), UnknownKey, "mcp_servers"),
             ("/container", json!("c"), UnknownKey, "container"),
@@ -674,13 +672,8 @@ mod tests {
             ("/messages/0/content/0/source", source, UnknownKey, "content[0].source"),
             (cached, json!("persistent"), BadValue, "cache_control.type"),
             (inner, json!("image"), BadValue, "content[0].type is not text"),
-            (
-                "/tools/0/type",
-                json!("web_search_20250305"),
-                BadValue,
-                "tools[0].type is not custom",
-            ),
-            ("/tools/0/type", json!("bash_20250124"), BadValue, "tools[0].type"),
+            (tool, json!("web_search_20250305"), BadValue, "tools[0].type is not custom"),
+            (tool, json!("bash_20250124"), BadValue, "tools[0].type"),
             ("/tools/0/url", json!("http://x"), UnknownKey, "tools[0].url"),
             ("/tool_choice", json!({"type": "tool"}), BadValue, "tool_choice.name is missing"),
         ];
@@ -701,11 +694,8 @@ mod tests {
             ("anthropic-dangerous-direct-browser-access", "true"),
             ("user-agent", "x"),
         ]);
-        let want = vec![
-            ("anthropic-version", "2026-10-21".to_owned()),
-            ("anthropic-beta", two.to_owned()),
-        ];
-        assert_eq!(got, Ok(want));
+        let want = [("anthropic-version", "2026-10-21"), ("anthropic-beta", two)];
+        assert_eq!(got, Ok(want.map(|(name, value)| (name, value.to_owned())).to_vec()));
         for (name, value) in [
             ("anthropic-version", "latest"),
             ("anthropic-version", "2023-06-01\t"),

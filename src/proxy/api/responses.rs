@@ -633,6 +633,9 @@ mod tests {
         let failed = json!({"type": "response.failed", "response": {"status": "failed", "error": {"code": "server_error"}}});
         let encrypted = json!({"type": "reasoning", "encrypted_content": "x"});
         let unnamed = json!({"type": "response.completed", "response": {"status": "completed"}});
+        let refusals = vec![hi(incomplete("content_filter")), begun(message(""), &declined)];
+        let errors = vec![hi(error), hi(failed), vec![json!({"error": {"message": "no"}})]];
+        let hidden = vec![ends(0, encrypted), named("m")];
         let arguments = delta("function_call_arguments", 0, "{}");
         let cases: [(ReplyClass, &str, Vec<Vec<Value>>); 17] = [
             (OkText, "text", vec![hi(completed())]),
@@ -654,23 +657,11 @@ mod tests {
             (StreamTruncated, "missing_done", vec![saying("hi"), calling("{}")]),
             (StreamTruncated, "missing_finish_reason", vec![hi(status(Value::Null))]),
             (UpstreamError, "unknown_finish_reason", vec![hi(status("odd".into()))]),
-            (
-                UpstreamError,
-                "refusal",
-                vec![hi(incomplete("content_filter")), begun(message(""), &declined)],
-            ),
-            (
-                UpstreamError,
-                "error_after_200",
-                vec![hi(error), hi(failed), vec![json!({"error": {"message": "no"}})]],
-            ),
+            (UpstreamError, "refusal", refusals),
+            (UpstreamError, "error_after_200", errors),
             (ResponseShapeUnavailable, "reasoning_only_no_close", vec![thinks(&completed())]),
             (ResponseShapeUnavailable, "reasoning_only_length", vec![thinks(&cut())]),
-            (
-                ResponseShapeUnavailable,
-                "hidden_reasoning",
-                vec![vec![ends(0, encrypted), named("m")]],
-            ),
+            (ResponseShapeUnavailable, "hidden_reasoning", vec![hidden]),
             (EmptyReply, "empty", vec![vec![created(), named("m")]]),
             (ModelMismatch, "other_model", vec![hi(named("n"))]),
             (ModelMismatch, "model_not_named", vec![vec![ends(0, message("hi")), unnamed]]),
