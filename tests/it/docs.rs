@@ -55,12 +55,7 @@ fn the_operators_tables_are_the_codes() {
         let class = FailureClass::ALL.iter().find(|c| c.as_str() == row[0]).unwrap();
         assert_eq!(row[1], class.marker(), "{}", row[0]);
         let (meaning, action) = explain::class(*class);
-        assert_eq!(
-            row[2..],
-            [meaning.to_owned(), action.to_owned()].map(|t| t.trim_matches('`').to_owned()),
-            "{}",
-            row[0]
-        );
+        assert_eq!(row[2..], [meaning, action].map(|text| text.trim_matches('`')), "{}", row[0]);
     }
     let mut codes: BTreeSet<String> =
         Reason::ALL.iter().map(|reason| reason.kind().exit_code().to_string()).collect();

@@ -101,10 +101,8 @@ fn a_commit_is_exported_exactly_as_stored() {
     assert!(at("dir/run.sh").metadata().unwrap().mode() & 0o111 != 0);
     assert!(at("a.txt").metadata().unwrap().mode() & 0o111 == 0);
     assert!(!at(".git").exists());
-    assert_eq!(
-        nar_hash(source.files.dir().unwrap(), source.files.path()).unwrap().digest,
-        *source.files.nar()
-    );
+    let files = &source.files;
+    assert_eq!(nar_hash(files.dir().unwrap(), files.path()).unwrap().digest, *files.nar());
 }
 
 #[test]

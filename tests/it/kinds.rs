@@ -65,8 +65,7 @@ fn patches_directories_and_commits_are_installed() {
     let whole = git("git+https://provider.invalid/dep.git", &rev);
     let found = source(&world, "origins", &whole);
     found.lock(&bun).expect(0);
-    let report = found.recorded();
-    assert_eq!(report["identity"]["help_first_line"], "Usage: added 42 lib dep");
+    assert_eq!(found.recorded()["identity"]["help_first_line"], "Usage: added 42 lib dep");
     let packages = found.json()["dependencies"]["packages"].to_string();
     assert!(packages.contains(r#""kind":"git""#) && packages.contains("sha256-"), "{packages}");
     assert!(!packages.contains("vendor"), "{packages}");
@@ -126,8 +125,7 @@ fn links_are_made_by_a_bun_that_makes_them() {
     source.lock(&["--bun", "1.3.14"]).expect(0);
     source.build(&[]).refuse(3, "package_kind").told("--bun 1.4.4");
     source.change(&["--bun", "1.4.4"]).expect(0);
-    let report = source.recorded();
-    assert_eq!(report["identity"]["help_first_line"], "Usage: added 42 lib lib");
+    assert_eq!(source.recorded()["identity"]["help_first_line"], "Usage: added 42 lib lib");
 }
 
 /// Commits what `repo` has and a submodule at `lib` with this commit; gives the new commit.
@@ -170,8 +168,7 @@ fn submodules_are_files_of_the_source_or_left_out_by_name() {
     let bun = ["--bun", "1.3.14"];
     let whole = found("modules", "../part.git", main);
     whole.lock(&bun).expect(0);
-    let report = whole.recorded();
-    assert_eq!(report["identity"]["help_first_line"], "Usage: deep");
+    assert_eq!(whole.recorded()["identity"]["help_first_line"], "Usage: deep");
     // From the store alone, proven from the commit down.
     std::fs::rename(mirror(&world), world.path().join("away")).unwrap();
     whole.build(&["--rebuild"]).expect(0);
@@ -269,8 +266,7 @@ fn steps_find_small_tools_and_declared_downloads_and_nothing_else() {
     let declared = source.json()["build"]["downloads"].clone();
     assert_eq!(declared[0]["path"], "data/near.txt");
     assert!(declared[1]["integrity"].as_str().unwrap().starts_with("sha256-"), "{declared}");
-    let report = source.recorded();
-    assert_eq!(report["identity"]["help_first_line"], "Usage: gen near word");
+    assert_eq!(source.recorded()["identity"]["help_first_line"], "Usage: gen near word");
     source.build(&["--rebuild"]).expect(0).told("the build left dist/other");
     // Not in the place of a file of the source.
     source.change(&["--download", &format!("main.ts={word}")]).expect(0);

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use admit::download::config::NetConfig;
 use admit::proxy::api::WireApi;
@@ -26,6 +26,7 @@ use serde_json::json;
 
 use crate::files::gzip;
 use crate::loopback::Asked;
+use crate::processes::wait_for;
 use crate::upstream::{
     Behaviour, MODEL, Mock, MockServer, Model, key, raw, raw_tls, said, serve, stream,
 };
@@ -431,17 +432,15 @@ fn requests_at_the_same_time_have_one_bound_together() {
     };
     let three: Vec<TcpStream> = (0..3).map(begin).collect();
     let mut said = [0; 12];
-    let until = Instant::now() + Duration::from_secs(20);
-    while !three.iter().any(|stream| matches!(stream.peek(&mut said), Ok(12))) {
-        assert!(Instant::now() < until);
-    }
+    wait_for("the refusal of one", Duration::from_secs(20), || {
+        three.iter().any(|stream| matches!(stream.peek(&mut said), Ok(12)))
+    });
     assert_eq!(&said, b"HTTP/1.1 413");
     drop(three);
     // What is gone takes nothing any more.
-    let until = Instant::now() + Duration::from_secs(20);
-    while !send(running.addr, &request(&[], &body())).0.starts_with(b"HTTP/1.1 200 ") {
-        assert!(Instant::now() < until);
-    }
+    wait_for("room for another", Duration::from_secs(20), || {
+        send(running.addr, &request(&[], &body())).0.starts_with(b"HTTP/1.1 200 ")
+    });
     let record = running.proxy.stop().unwrap();
     let mut exchanges = record.exchanges.iter();
     assert!(exchanges.any(|one| one.refused == Some(RequestRefusal::TooLarge)));

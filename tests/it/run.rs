@@ -240,11 +240,9 @@ fn a_malformed_request_and_a_store_that_cannot_be_used_leave_a_blocked_run() {
     // What a run of it leaves, `admit health` looks at; what each variable cannot mean, the unit tests of requests.
     let mut world = World::new();
     world.set("CTO_HARNESS_ALLOW_CASE", "yes");
-    let dry = world.admit(&["run", "stage2", "--dry-run", "--json"]).expect(3).json();
+    let dry = run(&world, &["stage2", "--dry-run"], 3);
     assert_eq!(in_state(&dry["gates"], "failed"), ["request"]);
-    let asked =
-        ["run", "stage3", "--provider", "understudy", "--model", "scripted/understudy-script"];
-    let dry = built().admit(&[&asked[..], &["--dry-run", "--json"]].concat()).expect(3).json();
+    let dry = run(&built(), &[&["stage3"], &SCRIPTED[1..], &["--dry-run"]].concat(), 3);
     assert_eq!(in_state(&dry["gates"], "failed"), ["stage"]);
     // A misspelt variable is a wish that nobody would hear.
     let mut world = World::new();

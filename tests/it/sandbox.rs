@@ -91,9 +91,7 @@ fn what_a_command_leaves_behind_is_killed_before_the_next() {
 #[test]
 fn files_that_admit_hands_in_are_the_payloads_to_link() {
     use std::io::{Read, Write};
-    let mut policy = policy();
-    policy.handout = Some(place("/work"));
-    let mut sandbox = begin(&policy);
+    let mut sandbox = begin(&Policy { handout: Some(place("/work")), ..policy() });
     {
         let _guard = sandbox.owner().enter().expect("act for the payload");
         let dir = sandbox.directory().expect("handed out");
@@ -417,9 +415,7 @@ fn a_clock_that_runs_out_ends_the_command() {
 
 #[test]
 fn frozen_processes_stand_still_until_they_are_thawed() {
-    let mut policy = policy();
-    policy.handout = Some(place("/work"));
-    let mut sandbox = begin(&policy);
+    let mut sandbox = begin(&Policy { handout: Some(place("/work")), ..policy() });
     let count = "n=0; while :; do n=$((n+1)); echo $n > n.tmp; mv n.tmp n; done";
     let mut running = sandbox.spawn(&sh(&format!("({count}) & {count}")), None).expect("starts");
     let read = |running: &Running<'_>| {

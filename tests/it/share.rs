@@ -48,8 +48,7 @@ pub struct Registry {
 
 impl Registry {
     pub fn new() -> Self {
-        let (shelf, fault) =
-            (Arc::<Mutex<Shelf>>::default(), Arc::<Mutex<Option<Fault>>>::default());
+        let (shelf, fault): (Arc<Mutex<Shelf>>, Arc<Mutex<Option<Fault>>>) = Default::default();
         let (inside, wrong) = (Arc::clone(&shelf), Arc::clone(&fault));
         let server = Server::http(move |_, asked| {
             let fault = wrong.lock().unwrap().as_ref().and_then(|fault| fault(asked));

@@ -32,15 +32,9 @@ fn keys(world: &World) -> PathBuf {
 #[cfg(feature = "oracles")]
 fn keygen() -> Command {
     let named = Command::new("id").arg("-un").output().expect("id starts");
-    let mut command = match named.status.success() {
-        true => Command::new("ssh-keygen"),
-        false => {
-            let mut command = Command::new("unshare");
-            command.args(["--map-root-user", "ssh-keygen"]);
-            command
-        }
-    };
-    command.env_clear();
+    let named = named.status.success();
+    let mut command = Command::new(if named { "ssh-keygen" } else { "unshare" });
+    command.args(if named { &[][..] } else { &["--map-root-user", "ssh-keygen"] }).env_clear();
     command
 }
 

@@ -480,11 +480,7 @@ fn put_records(world: &World, provider: &str, binary: &Path) {
     let wanted = [Algorithm::Sha256, Algorithm::Blake3];
     let file = std::fs::File::open(binary).unwrap();
     let digests = Hashes::of_file(&file, &wanted).unwrap();
-    let bare = |algorithm| {
-        let digest = digests.get(algorithm).unwrap().to_string();
-        digest.split_once(':').unwrap().1.to_owned()
-    };
-    let (sha256, blake3) = (bare(Algorithm::Sha256), bare(Algorithm::Blake3));
+    let [sha256, blake3] = wanted.map(|algorithm| digests.get(algorithm).unwrap().to_hex());
     let size = file.metadata().unwrap().len();
     let output = json!({ "sha256": sha256, "blake3": blake3, "size": size });
     let platform = platform();

@@ -172,7 +172,7 @@ impl World {
     }
 
     pub fn run(&self, line: &str, command: &mut Command) -> Run {
-        Run { line: line.to_owned(), cwd: self.cwd(), output: command.output().unwrap() }
+        Run::of(line, self.cwd(), command.output().unwrap())
     }
 
     pub fn start(&self, args: &[&str]) -> Child {
@@ -182,8 +182,7 @@ impl World {
 
     /// What a started admit gives at its end.
     pub fn ended(&self, line: &str, child: Child) -> Run {
-        let output = child.wait_with_output().unwrap();
-        Run { line: line.to_owned(), cwd: self.cwd(), output }
+        Run::of(line, self.cwd(), child.wait_with_output().unwrap())
     }
 
     /// Runs admit to its end, and looks at the fixes that it prints.
