@@ -104,10 +104,8 @@ fn a_limit_of_the_proxy_ends_the_run_as_a_limit() {
 fn the_engines_own_end_and_a_signal_to_admit() {
     let left = Trial::script("echo nothing to do; exit 3").scripted();
     left.ends("engine_failed", "3", 8);
-    assert_eq!(
-        left.report().failure_reason.as_deref(),
-        Some("case engine failed with exit code 3")
-    );
+    let reason = left.report().failure_reason.as_deref();
+    assert_eq!(reason, Some("case engine failed with exit code 3"));
     let left = Trial::script("kill -SEGV $$").scripted();
     left.ends("engine_failed", "139", 8);
     assert_eq!(left.report().backend_exit_code_source.as_deref(), Some("signal"));

@@ -47,10 +47,8 @@ fn a_machine_that_can_do_everything_is_ready() {
     for id in ["platform", "store", "python3", "pip", "npm_config", "registry", "seccomp"] {
         assert_eq!(row(&report["checks"], id)["state"], "ok", "{run}");
     }
-    assert!(
-        row(&report["checks"], "sandbox")["found"].as_str().expect("words").contains("user"),
-        "{run}"
-    );
+    let sandbox = row(&report["checks"], "sandbox")["found"].as_str().expect("words");
+    assert!(sandbox.contains("user"), "{run}");
     // Nothing was made.
     for dir in [world.home(), world.cwd()] {
         assert_eq!(std::fs::read_dir(dir).expect("a directory").count(), 0, "{run}");
@@ -69,11 +67,8 @@ fn an_empty_path_is_not_ready_and_every_row_says_why() {
         [("python3", true), ("pip", true), ("registry", true), ("git", false), ("gnu_gzip", false)]
     {
         let row = row(&report["checks"], id);
-        assert_eq!(
-            (&row["state"], &row["required"]),
-            (&json!("failed"), &json!(required)),
-            "{run}"
-        );
+        assert_eq!(row["state"], "failed", "{run}");
+        assert_eq!(row["required"], required, "{run}");
     }
     for row in report["checks"].as_array().expect("rows") {
         assert_eq!(row["fix"].is_string(), row["state"] == "failed", "{run}");

@@ -158,10 +158,8 @@ fn the_fix_of_a_lock_that_cannot_be_read_is_about_that_file() {
     world.put("lockfiles/understudy.lock.json", "{");
     let run = world.admit(&["verify"]).expect(2);
     let fixes = of(&run.stdout(), &run.stderr());
-    assert!(
-        fixes.contains("correct it there, or put back a copy that is whole"),
-        "{fixes:?}\n{run}"
-    );
+    let fix = "correct it there, or put back a copy that is whole";
+    assert!(fixes.contains(fix), "{fixes:?}\n{run}");
     assert!(!fixes.iter().any(|fix| fix.contains("its source and commit")), "{fixes:?}");
 }
 

@@ -179,10 +179,8 @@ fn submodules_are_files_of_the_source_or_left_out_by_name() {
     commit(&repo, &[(".gitmodules", "")]);
     none.rev = with_submodule(&repo, &part);
     let said = none.refused(&bun, 3, "unsupported_source");
-    assert!(
-        said.contains("--without lib") && said.contains(".gitmodules has the address of lib"),
-        "{said}"
-    );
+    assert!(said.contains("--without lib"), "{said}");
+    assert!(said.contains(".gitmodules has the address of lib"), "{said}");
     let local = found("local", "/srv/part.git", main);
     local.refused(&bun, 3, "unsupported_source");
 
@@ -323,9 +321,8 @@ fn a_package_without_an_integrity_is_bound_by_the_lock_here() {
     assert_eq!(source.recorded()["identity"]["help_first_line"], "Usage: near");
     // The flag is in the fix of a build too, and nothing is built under another digest.
     source.change(&["--clear", "integrity"]).expect(0);
-    let said = source.build(&["--rebuild"]).refuse(3, "weak_integrity");
     let fix = format!("admit lock {} --integrity near", source.name);
-    assert!(said.stderr().contains(&fix), "{said}");
+    source.build(&["--rebuild"]).refuse(3, "weak_integrity").told(&fix);
     let wrong = format!("near={}", crate::fetch::sha512(b"other").to_sri());
     source.change(&["--integrity", &wrong]).expect(0);
     source.build(&[]).refuse(5, "digest_mismatch");
@@ -356,9 +353,8 @@ fn scripts_that_bun_would_run_by_its_own_list_are_named() {
     assert!(!run.stderr().contains("none ran"), "{run}");
     let source = listed("listed", "");
     source.lock(&["--bun", "1.3.14"]).expect(0);
-    let run = source.build(&[]).expect(0);
     let fix = format!("admit lock {} --script esbuild", source.name);
-    assert!(run.stderr().contains(&fix) && run.stderr().contains("none ran"), "{run}");
+    source.build(&[]).expect(0).told(&fix).told("none ran");
     source.change(&["--skip-script", "esbuild"]).expect(0);
     let run = source.build(&["--rebuild"]).expect(0);
     assert!(!run.stderr().contains("none ran"), "{run}");

@@ -134,9 +134,8 @@ fn a_lock_is_proposed_asked_for_built_and_changed_without_another_build() {
     let lock = source.json();
     assert_eq!(lock["identity"]["commands"], json!(["r"]));
     assert_eq!(lock["identity"]["help_first_line"], "Usage: tool <command>");
-    assert!(
-        lock["outputs"]["linux-x64"].is_object() && lock["dependencies"]["packages"].is_array()
-    );
+    assert!(lock["outputs"]["linux-x64"].is_object());
+    assert!(lock["dependencies"]["packages"].is_array());
     let run = source.build(&["--record", "--json"]).expect(0);
     assert_eq!(run.json()["fresh"], false, "{run}");
     source.admit(&["verify", &source.name, "--deep"]).expect(0);
@@ -217,9 +216,8 @@ fn a_lock_that_moves_is_looked_at_anew() {
     assert_eq!(lock["identity"]["help_first_line"], "tool 1.1.0");
 
     // How it was compiled shows in the output alone: the refusal names the flag, and nothing is built twice.
-    let run = source.build(&[]).refuse(6, "wrong_provider_identity");
     let fix = format!("admit lock {} --ambient neutralise", source.name);
-    assert!(run.stderr().contains(&fix), "{run}");
+    source.build(&[]).refuse(6, "wrong_provider_identity").told(&fix);
     source.change(&["--ambient", "neutralise"]).expect(0);
     source.recorded();
     source.admit(&["verify", &source.name]).expect(0);

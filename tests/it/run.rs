@@ -102,9 +102,8 @@ fn a_rehearsal_is_sealed_reads_back_and_is_no_pass() {
     assert_eq!(report["case_model_provider"], "scripted");
     assert_eq!(report["blockers"], json!([]));
     let baselines = report["baselines"].as_array().unwrap();
-    assert!(
-        baselines.iter().all(|b| b["expected_accept"] == b["accepted"]) && baselines.len() == 2
-    );
+    assert_eq!(baselines.len(), 2);
+    assert!(baselines.iter().all(|b| b["expected_accept"] == b["accepted"]));
     reads_back(&world, &outcome);
     let dir = directory(&outcome);
     world.admit(&["verify", dir.to_str().unwrap()]).expect(1);

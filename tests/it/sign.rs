@@ -280,10 +280,8 @@ fn a_build_is_attested_after_it_was_verified_and_the_same_each_time() {
     assert_eq!(record["digest"]["sha256"], hex::encode(digest));
 
     let signed = row(&check(&world, &bundle).expect(0));
-    assert!(
-        signed["found"].as_str().unwrap().starts_with("signed by release (SHA256:"),
-        "{signed}"
-    );
+    let found = signed["found"].as_str().unwrap();
+    assert!(found.starts_with("signed by release (SHA256:"), "{signed}");
 
     let verdict = attest(&world, &["verdict", "understudy", "--key", "release"]);
     let summary = payload_of(&verdict);

@@ -288,12 +288,7 @@ impl Run {
     /// As [`Run::expect`], and the error names `reason`.
     #[track_caller]
     pub fn refuse(self, code: i32, reason: &str) -> Self {
-        let run = self.expect(code);
-        assert!(
-            run.stderr().contains(&format!("error[{reason}]")),
-            "expected the reason {reason}\n{run}"
-        );
-        run
+        self.expect(code).told(&format!("error[{reason}]"))
     }
 
     /// Fails unless this stands on standard error.

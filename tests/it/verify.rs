@@ -47,10 +47,8 @@ fn every_check_is_shown_and_none_starts_anything() {
         let found = finding(provider, id)["found"].as_str().unwrap();
         assert!(found.contains("admit "), "{id} says what to type: {found}");
     }
-    assert_eq!(
-        finding(provider, "licence")["found"],
-        "resolved as MIT OR Apache-2.0; the lock allows stage 2 only"
-    );
+    let licence = &finding(provider, "licence")["found"];
+    assert_eq!(*licence, "resolved as MIT OR Apache-2.0; the lock allows stage 2 only");
     world.admit(&["verify", "understudy", "--all"]).expect(0).shows("licence");
     // The model that the variables ask for is looked up; no server is asked.
     world.set("CTO_HARNESS_CASE_MODEL_PROVIDER", "nobody");
