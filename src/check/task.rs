@@ -297,6 +297,10 @@ pub(super) mod tests {
         for case in bad {
             assert!(command_shape(&args(case)).is_err(), "{case:?}");
         }
+        for named in ["--model", "--model=other"] {
+            let why = command_shape(&args(&["run", named])).unwrap_err();
+            assert!(why.contains("never from an argument"), "{why}");
+        }
     }
 
     pub(crate) fn contract() -> TaskContract {

@@ -644,6 +644,39 @@ fn a_record_holds_where_nothing_was_built_here() {
 }
 
 #[test]
+fn either_autoloading_is_too_much_where_it_is_locked_off_and_only_the_published_may_be_native() {
+    let only: [fn(&mut Facts); 2] = [
+        |f| report(f).runtime.autoload_bunfig = true,
+        |f| report(f).runtime.autoload_dotenv = true,
+    ];
+    for on in only {
+        let mut facts = good();
+        hardened(&mut facts);
+        autoload_neither(&mut facts);
+        on(&mut facts);
+        let identity = identity(&facts);
+        assert!(identity.found.contains("autoloading is on"), "{}", identity.found);
+        assert!(identity.fix.contains("--ambient neutralise"), "{}", identity.fix);
+    }
+    let proven = |change: fn(&mut Facts)| {
+        let mut facts = good();
+        published(&mut facts);
+        report(&mut facts).runtime.proven = false;
+        change(&mut facts);
+        !identity(&facts).found.contains("the runtime inside is not proven")
+    };
+    let as_it_is: fn(&mut Facts) = |_| ();
+    let built: fn(&mut Facts) = |f| report(f).origin = Origin::Built;
+    let no_program: fn(&mut Facts) = |f| report(f).runtime.native = None;
+    assert_eq!([as_it_is, built, no_program].map(proven), [true, false, false]);
+}
+
+fn identity(facts: &Facts) -> Finding {
+    let mut findings = check(facts, &policy()).into_iter();
+    findings.find(|one| one.id == Check::BinaryIdentity.id()).unwrap()
+}
+
+#[test]
 fn other_stages_are_refused_with_what_is_missing() {
     for stage in [0, 1, 3, 4, 5, 6, 7, 255] {
         let mut facts = good();
