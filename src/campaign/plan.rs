@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::lock::{self, Spec};
 use crate::record::admission::ModelPair;
-use crate::record::campaign::{COUNTING, CampaignPlan, Cell, INTERVAL, MAX_ATTEMPTS, NOT_SCORED};
+use crate::record::campaign::{COUNTING, CampaignPlan, Cell, INTERVAL, MAX_ATTEMPTS};
 use crate::record::evidence::RunStatus;
 use crate::record::failure::FailureClass;
 use crate::record::ids::Name;
@@ -42,7 +42,7 @@ pub struct Wanted {
     /// Failure classes to count as the agent's, although they may be another's doing: killed_from_outside, interrupted, …
     #[arg(
         long, value_name = "CLASS,...", value_delimiter = ',',
-        value_parser = PossibleValuesParser::new(NOT_SCORED.iter().map(|class| class.as_str())).try_map(|text| record::of_word::<FailureClass>(&text))
+        value_parser = PossibleValuesParser::new(FailureClass::unscored().map(|class| class.as_str())).try_map(|text| record::of_word::<FailureClass>(&text))
     )]
     pub scored: Vec<FailureClass>,
     /// Count a rehearsal as a success: for a campaign with a scripted model
@@ -66,8 +66,8 @@ pub fn make(context: &Context, wanted: &Wanted) -> Result<CampaignPlan> {
         true => vec![RunStatus::Pass, RunStatus::Rehearsed],
         false => vec![RunStatus::Pass],
     };
-    let left_out = |class: &&FailureClass| !wanted.scored.contains(class);
-    let not_scored = NOT_SCORED.iter().filter(left_out).copied().collect();
+    let left_out = |class: &FailureClass| !wanted.scored.contains(class);
+    let not_scored = FailureClass::unscored().filter(left_out).collect();
     let doubling = std::iter::successors(Some(1_u32), |k| k.checked_mul(2));
     let plan = CampaignPlan {
         schema: CampaignPlan::SCHEMA.to_string(),

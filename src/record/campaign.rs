@@ -26,25 +26,6 @@ pub const COUNTING: &str = "lowest-scored-attempt/2";
 /// The one interval that exists: Wilson's score interval, 95 % on both sides, without continuity correction.
 pub const INTERVAL: &str = "wilson-95/1";
 
-/// The failure classes that a plan may leave out of the score: somebody stopped the run, its machine failed, nothing was
-/// started, or the model's server did not serve. All others are the agent's own.
-pub const NOT_SCORED: &[FailureClass] = &[
-    FailureClass::ProviderUnavailable,
-    FailureClass::ModelNotAdmitted,
-    FailureClass::AuthUnavailable,
-    FailureClass::LocalConfigUnavailable,
-    FailureClass::UpstreamError,
-    FailureClass::StreamTruncated,
-    FailureClass::ModelMismatch,
-    FailureClass::ConnectionRefused,
-    FailureClass::VoidBaseline,
-    FailureClass::GateRefused,
-    FailureClass::Interrupted,
-    FailureClass::KilledFromOutside,
-    FailureClass::NetworkNotAllowed,
-    FailureClass::Unclassified,
-];
-
 /// One combination that is run: everything in it by digest.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -82,7 +63,7 @@ pub struct CampaignPlan {
     pub timeout_seconds: Option<u64>,
     /// The statuses that are a success: `pass`, or for a rehearsal of the whole also `rehearsed`.
     pub success: Vec<RunStatus>,
-    /// Of [`NOT_SCORED`]: an attempt that ends so is not scored, and is followed by another.
+    /// Of those that can be another's doing than the agent's: an attempt that ends so is not scored, and is followed by another.
     pub not_scored: Vec<FailureClass>,
     /// [`COUNTING`].
     pub counting: String,
@@ -139,7 +120,7 @@ impl CampaignPlan {
             "success is not a list of pass and rehearsed",
         );
         fault(
-            self.not_scored.iter().any(|class| !NOT_SCORED.contains(class)),
+            self.not_scored.iter().any(|class| !class.may_be_unscored()),
             "not_scored has a class of the agent's own",
         );
         fault(self.counting != COUNTING, "counting is not lowest-scored-attempt/2");

@@ -5,9 +5,16 @@
 
 use super::text::words;
 use super::wire::ReplyClass;
+use crate::error::Kind;
+
+/// Whose doing an end is.
+enum Whose {
+    Agent,
+    Other,
+}
 
 macro_rules! classes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal, $reason:literal, $marker:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $reason:literal, $marker:literal, $kind:ident, $whose:ident;)*) => {
         words! {
             /// Why a run did not pass: exactly one a run.
             pub enum FailureClass { $($(#[$doc])* $name = $text,)* }
@@ -23,60 +30,71 @@ macro_rules! classes {
             pub fn marker(self) -> &'static str {
                 match self { $(Self::$name => $marker,)* }
             }
+
+            /// The kind of failure of a run that ended so, which has the exit code.
+            pub fn kind(self) -> Kind {
+                match self { $(Self::$name => Kind::$kind,)* }
+            }
+
+            /// Whether it can be another's doing than the agent's: somebody stopped the run, its machine failed, nothing
+            /// was started, or the model's server did not serve. A campaign's plan may leave such an end out of the score.
+            pub fn may_be_unscored(self) -> bool {
+                match self { $(Self::$name => matches!(Whose::$whose, Whose::Other),)* }
+            }
         }
     };
 }
 
 classes! {
-    ProviderUnavailable = "provider_unavailable", "provider unavailable", "provider-unavailable.txt";
+    ProviderUnavailable = "provider_unavailable", "provider unavailable", "provider-unavailable.txt", Run, Other;
     /// The model's admission gate said no.
-    ModelNotAdmitted = "model_not_admitted", "model provider not admitted", "provider-model-not-admitted.txt";
+    ModelNotAdmitted = "model_not_admitted", "model provider not admitted", "provider-model-not-admitted.txt", Run, Other;
     /// No key, no bridge, or the upstream answered 401 or 403.
-    AuthUnavailable = "auth_unavailable", "provider auth unavailable", "provider-auth-unavailable.txt";
-    LocalConfigUnavailable = "local_config_unavailable", "provider unavailable", "provider-local-config-unavailable.txt";
+    AuthUnavailable = "auth_unavailable", "provider auth unavailable", "provider-auth-unavailable.txt", Run, Other;
+    LocalConfigUnavailable = "local_config_unavailable", "provider unavailable", "provider-local-config-unavailable.txt", Run, Other;
     /// The model answers with reasoning only.
-    ResponseShapeUnavailable = "response_shape_unavailable", "provider response shape unavailable", "provider-reasoning-only.txt";
+    ResponseShapeUnavailable = "response_shape_unavailable", "provider response shape unavailable", "provider-reasoning-only.txt", Run, Agent;
     /// The upstream answered with an error.
-    UpstreamError = "upstream_error", "provider upstream failed: upstream_error", "provider-upstream.txt";
+    UpstreamError = "upstream_error", "provider upstream failed: upstream_error", "provider-upstream.txt", Run, Other;
     /// The upstream's stream ended early.
-    StreamTruncated = "stream_truncated", "provider upstream failed: stream_truncated", "provider-upstream.txt";
+    StreamTruncated = "stream_truncated", "provider upstream failed: stream_truncated", "provider-upstream.txt", Run, Other;
     /// The upstream answered as another model.
-    ModelMismatch = "model_mismatch", "provider upstream failed: model_mismatch", "provider-upstream.txt";
+    ModelMismatch = "model_mismatch", "provider upstream failed: model_mismatch", "provider-upstream.txt", Run, Other;
     /// The upstream's tool call cannot be read.
-    MalformedToolCall = "malformed_tool_call", "provider upstream failed: malformed_tool_call", "provider-upstream.txt";
+    MalformedToolCall = "malformed_tool_call", "provider upstream failed: malformed_tool_call", "provider-upstream.txt", Run, Agent;
     /// The upstream's reply held nothing.
-    EmptyReply = "empty_reply", "provider upstream failed: empty_reply", "provider-upstream.txt";
-    ConnectionRefused = "connection_refused", "provider upstream failed: connection_refused", "provider-upstream.txt";
+    EmptyReply = "empty_reply", "provider upstream failed: empty_reply", "provider-upstream.txt", Run, Agent;
+    ConnectionRefused = "connection_refused", "provider upstream failed: connection_refused", "provider-upstream.txt", Run, Other;
     /// The wire is complete, and the agent's result envelope is absent or broken.
-    AgentProtocol = "agent_protocol", "case agent result protocol failed", "provider-agent-protocol.txt";
+    AgentProtocol = "agent_protocol", "case agent result protocol failed", "provider-agent-protocol.txt", Run, Agent;
     /// A clock ran out.
-    Timeout = "timeout", "case engine failed with exit code 124", "provider-timeout.txt";
+    Timeout = "timeout", "case engine failed with exit code 124", "provider-timeout.txt", Limit, Agent;
     /// A clock ran out although the judge holds the patch good.
-    LifecycleTimeout = "lifecycle_timeout", "lifecycle timeout after valid patch", "provider-lifecycle-timeout.txt";
+    LifecycleTimeout = "lifecycle_timeout", "lifecycle timeout after valid patch", "provider-lifecycle-timeout.txt", Limit, Agent;
     /// The agent used up what the proxy allows: requests, bytes or tokens. The detail is the limit.
-    LimitHit = "limit_hit", "provider limit hit: {}", "provider-limit-hit.txt";
+    LimitHit = "limit_hit", "provider limit hit: {}", "provider-limit-hit.txt", Limit, Agent;
     /// The engine ended with an error, by status or by its own event log.
-    EngineFailed = "engine_failed", "case engine failed with exit code {}", "provider-engine-failed.txt";
+    EngineFailed = "engine_failed", "case engine failed with exit code {}", "provider-engine-failed.txt", Run, Agent;
     /// Something of the target was visible or asked for.
-    TargetInspected = "target_inspected", "evidence rejected: target_inspected", "provider-evidence-rejected.txt";
+    TargetInspected = "target_inspected", "evidence rejected: target_inspected", "provider-evidence-rejected.txt", Run, Agent;
     /// A secret stands in an artifact.
-    SecretFound = "secret_found", "evidence rejected: secret_found", "provider-evidence-rejected.txt";
+    SecretFound = "secret_found", "evidence rejected: secret_found", "provider-evidence-rejected.txt", Run, Agent;
     /// The patch leaves the allowed paths.
-    WritesOutside = "writes_outside", "evidence rejected: writes_outside", "provider-evidence-rejected.txt";
+    WritesOutside = "writes_outside", "evidence rejected: writes_outside", "provider-evidence-rejected.txt", Run, Agent;
     /// A baseline of the same run ended wrong, so the run says nothing.
-    VoidBaseline = "void_baseline", "evidence rejected: void_baseline", "provider-evidence-rejected.txt";
-    JudgeRejected = "judge_rejected", "evidence rejected: judge_rejected", "provider-evidence-rejected.txt";
+    VoidBaseline = "void_baseline", "evidence rejected: void_baseline", "provider-evidence-rejected.txt", Run, Other;
+    JudgeRejected = "judge_rejected", "evidence rejected: judge_rejected", "provider-evidence-rejected.txt", Run, Agent;
     /// A gate outside the classes above said no: the detail is the gate's id.
-    GateRefused = "gate_refused", "gate refused: {}", "gate-refused.txt";
+    GateRefused = "gate_refused", "gate refused: {}", "gate-refused.txt", Run, Other;
     /// The run was told to stop: the detail is the signal.
-    Interrupted = "interrupted", "run interrupted: {}", "run-interrupted.txt";
+    Interrupted = "interrupted", "run interrupted: {}", "run-interrupted.txt", Stopped, Other;
     /// A signal that admit did not send ended the agent or what admit had started: the detail says what is known of it.
     /// The kernel sends one for want of memory, and keeps to itself who sent another.
-    KilledFromOutside = "killed_from_outside", "run killed by a signal that admit did not send: {}", "run-killed-from-outside.txt";
+    KilledFromOutside = "killed_from_outside", "run killed by a signal that admit did not send: {}", "run-killed-from-outside.txt", Stopped, Other;
     /// An address of the endpoint lies outside of the network that the model's record allows.
-    NetworkNotAllowed = "network_not_allowed", "model endpoint outside of its network", "provider-network-not-allowed.txt";
+    NetworkNotAllowed = "network_not_allowed", "model endpoint outside of its network", "provider-network-not-allowed.txt", Run, Other;
     /// None of the facts fits a class.
-    Unclassified = "unclassified", "unclassified failure: {}", "provider-unclassified.txt";
+    Unclassified = "unclassified", "unclassified failure: {}", "provider-unclassified.txt", Run, Other;
 }
 
 impl FailureClass {
@@ -87,7 +105,12 @@ impl FailureClass {
 
     /// Whether a run that ended so says nothing about the agent: it was stopped, and may be tried again.
     pub fn says_nothing(self) -> bool {
-        matches!(self, Self::Interrupted | Self::KilledFromOutside)
+        self.kind() == Kind::Stopped
+    }
+
+    /// The classes that [`Self::may_be_unscored`], in their order.
+    pub fn unscored() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|class| class.may_be_unscored())
     }
 
     /// The `failure_reason` of a report; `detail` fills the class's open place where it has one.
@@ -181,6 +204,18 @@ mod tests {
             FailureClass::EngineFailed.failure_reason("3"),
             "case engine failed with exit code 3"
         );
+    }
+
+    #[test]
+    fn who_stopped_a_run_or_did_not_serve_it_is_not_the_agent() {
+        let unscored: Vec<_> = FailureClass::unscored().map(FailureClass::as_str).collect();
+        let want = "provider_unavailable model_not_admitted auth_unavailable local_config_unavailable \
+                    upstream_error stream_truncated model_mismatch connection_refused void_baseline gate_refused \
+                    interrupted killed_from_outside network_not_allowed unclassified";
+        assert_eq!(unscored.join(" "), want);
+        let stopped: Vec<_> =
+            FailureClass::ALL.iter().filter(|class| class.says_nothing()).collect();
+        assert_eq!(stopped, [&FailureClass::Interrupted, &FailureClass::KilledFromOutside]);
     }
 
     #[test]

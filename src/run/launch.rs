@@ -125,7 +125,9 @@ fn refused(of_the_lock: &[String], runtime: &Runtime) -> Vec<String> {
     names
 }
 
-/// The sandbox of a run without a provider: the host's programs and the working directory.
+/// The sandbox of a run without a provider: the host's programs (`sandbox::HOST_PROGRAMS`), the tools ([`Tools::mount`])
+/// and the working directory. A provider's run adds to it what [`make`] says. Every sandbox has a `/dev`, a `/proc` and an
+/// `/etc` of its own besides (`sandbox/mounts.rs`).
 pub fn sandbox(hostname: String, tools: &Tools) -> Result<Policy> {
     let mut policy = Policy::new(hostname).with_host_programs()?;
     tools.mount(&mut policy)?;

@@ -9,7 +9,7 @@ use crate::record::Record as _;
 use crate::record::ids::{Digest, Timestamp};
 use crate::record::sealed::{Freshness, NoTargetProof, NonceSeen, Visible};
 use crate::record::wire::{ProxyRecord, RequestRefusal};
-use crate::sandbox::{Mount, SandboxFacts};
+use crate::sandbox::{HOST_PROGRAMS, Mount, SandboxFacts};
 use crate::secrets::Secret;
 
 const NOT_PROVEN: [&str; 3] = [
@@ -132,8 +132,7 @@ fn visible(mounts: &[Mount], expected: &[PathBuf]) -> (Vec<Visible>, Vec<String>
             Mount::File { .. } => "config",
             Mount::Symlink { .. } => "system",
             Mount::ReadOnly { host, .. } | Mount::Writable { host, .. } => {
-                let system = ["/usr", "/bin", "/lib", "/lib64"];
-                if system.iter().any(|dir| host.starts_with(dir)) {
+                if HOST_PROGRAMS.iter().any(|dir| host.starts_with(dir)) {
                     "system"
                 } else if expected.iter().any(|tool| tool == host) {
                     "tool"

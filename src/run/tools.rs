@@ -17,15 +17,12 @@ use crate::host::Host;
 use crate::record::fixture::{FixtureRecord, JudgeName, Tool};
 use crate::record::ids::{AbsPath, Digest};
 use crate::root::Root;
-use crate::sandbox::{Mount, Policy};
+use crate::sandbox::{HOST_PROGRAMS, Mount, Policy};
 use crate::stop;
 use crate::store::{Store, StoredTree};
 
 /// Where Python finds what admit mounts for it.
 pub(super) const PYTHON_PATH: [&str; 1] = [PYTEST_INSIDE];
-
-/// What every sandbox has of the host without asking ([`Policy::with_host_programs`]).
-const SYSTEM: [&str; 3] = ["/usr", "/bin", "/lib"];
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -121,7 +118,7 @@ pub fn tools(context: &Context, root: &Root, store: &Store, wanted: &[Tool]) -> 
     let (python, git) = (python?, git?);
     let prefixes = python.as_ref().map(Answer::prefixes).transpose()?.unwrap_or_default();
     let private = Private::of(context, root, store)?;
-    let system = SYSTEM.iter().map(PathBuf::from);
+    let system = HOST_PROGRAMS.iter().map(PathBuf::from);
     for place in system.chain(places(&prefixes, git.as_ref())) {
         private.keep_from(&place)?;
     }
@@ -181,7 +178,7 @@ fn places(python: &[PathBuf], git: Option<&Git>) -> Vec<PathBuf> {
     let all: BTreeSet<&PathBuf> = python.iter().chain(git).collect();
     let mut out: Vec<PathBuf> = Vec::new();
     for place in all {
-        if !SYSTEM.iter().any(|there| place.starts_with(there))
+        if !HOST_PROGRAMS.iter().any(|there| place.starts_with(there))
             && !out.iter().any(|there| place.starts_with(there))
         {
             out.push(place.clone());
@@ -217,7 +214,7 @@ impl Private {
         let within = self.whole.iter().find(|own| shown(own) || place.starts_with(own));
         match within.or_else(|| self.itself.iter().find(shown)) {
             None => Ok(()),
-            Some(own) if SYSTEM.iter().any(|system| place.starts_with(system)) => {
+            Some(own) if HOST_PROGRAMS.iter().any(|system| place.starts_with(system)) => {
                 let what =
                     "every sandbox shows this directory, and this user's own files are in it";
                 Err(Error::new(Reason::RequestRefused, what)
@@ -267,7 +264,7 @@ impl Tools {
             executable.canonicalize().map_err(|err| Error::io("resolve", &executable, err))?;
         let own = places_of(self);
         let mounted = |place: &Path| {
-            let system = SYSTEM.iter().map(Path::new).chain([Path::new("/lib64")]);
+            let system = HOST_PROGRAMS.iter().map(Path::new);
             system.chain(own.iter().map(PathBuf::as_path)).any(|dir| place.starts_with(dir))
         };
         if !executable.is_absolute() || !mounted(&executable) || !mounted(&real) {
@@ -291,7 +288,7 @@ impl Tools {
     /// Refuses a run directory that a sandbox of these programs would show.
     pub fn keep_from(&self, run: &Path) -> Result<()> {
         let private = Private { whole: Vec::new(), itself: vec![run.to_path_buf()] };
-        let system = SYSTEM.iter().map(PathBuf::from);
+        let system = HOST_PROGRAMS.iter().map(PathBuf::from);
         system.chain(places_of(self)).try_for_each(|place| private.keep_from(&place))
     }
 
@@ -437,7 +434,7 @@ mod tests {
         std::fs::create_dir_all(&home).unwrap();
         let (context, root, store) = at(&home, &dir);
         let private = Private::of(&context, &root, &store).unwrap();
-        for system in SYSTEM {
+        for system in HOST_PROGRAMS {
             assert!(private.keep_from(Path::new(system)).is_ok(), "{system}");
         }
         // Of a directory of records, of runs and of keys, wherever a fixture's programs lie.

@@ -420,12 +420,7 @@ pub fn exit_code(report: &RunReport) -> u8 {
     let kind = match (report.status, report.failure_class) {
         (RunStatus::Pass | RunStatus::Rehearsed, _) => return 0,
         (RunStatus::Blocked, _) => Kind::Refused,
-        (_, Some(class)) if class.says_nothing() => Kind::Stopped,
-        (
-            _,
-            Some(FailureClass::Timeout | FailureClass::LifecycleTimeout | FailureClass::LimitHit),
-        ) => Kind::Limit,
-        _ => Kind::Run,
+        (_, class) => class.map_or(Kind::Run, FailureClass::kind),
     };
     kind.exit_code()
 }

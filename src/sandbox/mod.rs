@@ -32,8 +32,8 @@ pub use facts::{Probe, SandboxFacts, StableFacts, VerifiedCopy, VolatileFacts};
 pub use ids::{AsOwner, Owner};
 pub use init::maybe_child;
 pub use policy::{
-    Command, Contents, IdMap, Limits, Mount, PAYLOAD_HOST_ID, PAYLOAD_ID, Policy, Protection,
-    inside,
+    Command, Contents, HOST_PROGRAMS, IdMap, Limits, Mount, PAYLOAD_HOST_ID, PAYLOAD_ID, Policy,
+    Protection, inside,
 };
 /// For tests, which compare this filter and these probes with a sandbox that somebody else makes.
 #[doc(hidden)]

@@ -17,6 +17,8 @@ pub const PAYLOAD_ID: u32 = 1000;
 /// (UIDS-GIDS) lists as unused, below 2^31, which some programs cannot go beyond. One id serves all sandboxes: they
 /// cannot see each other.
 pub const PAYLOAD_HOST_ID: u32 = 2_000_001_000;
+/// Directories of the host that every sandbox for dynamically linked programs shows, read-only.
+pub const HOST_PROGRAMS: [&str; 4] = ["/usr", "/bin", "/lib", "/lib64"];
 
 /// Everything that decides what the payload can see and do. The order of `mounts` is the order of mounting: a mount
 /// below another one comes after it.
@@ -289,9 +291,9 @@ impl Policy {
         self.listener.is_some() && self.has(Protection::NetworkNamespace)
     }
 
-    /// Adds what dynamically linked programs need: `/usr`, and `/bin`, `/lib`, `/lib64` as the host has them.
+    /// Adds [`HOST_PROGRAMS`] as the host has them.
     pub fn with_host_programs(mut self) -> Result<Self> {
-        for path in ["/usr", "/bin", "/lib", "/lib64"] {
+        for path in HOST_PROGRAMS {
             self.mounts.extend(Mount::same_place(&inside(path)?)?);
         }
         Ok(self)

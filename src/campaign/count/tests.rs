@@ -1,7 +1,7 @@
 //! What counts, and what nobody can choose: every case of the rule, on reports and attempts that were written for it.
 
 use super::*;
-use crate::record::campaign::{COUNTING, INTERVAL, NOT_SCORED};
+use crate::record::campaign::{COUNTING, INTERVAL};
 use crate::record::evidence::Baseline;
 use crate::record::task::TaskOf;
 
@@ -31,7 +31,7 @@ fn plan() -> CampaignPlan {
         attempts: 3,
         timeout_seconds: None,
         success: vec![RunStatus::Pass],
-        not_scored: NOT_SCORED.to_vec(),
+        not_scored: FailureClass::unscored().collect(),
         counting: COUNTING.into(),
         interval: INTERVAL.into(),
         pass_k: vec![1, 2, 4],
