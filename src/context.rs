@@ -202,9 +202,7 @@ impl Context {
             let names: Vec<&str> = rule.signers.iter().map(Name::as_str).collect();
             format!("{} of {}", rule.need(), names.join(", "))
         };
-        for kind in
-            [StatementKind::Build, StatementKind::Rebuild, StatementKind::Model, StatementKind::Run]
-        {
+        for kind in StatementKind::ALL {
             let key = format!("require.{}", kind.as_str());
             match config.require.of(kind) {
                 None => add(&key, "no signature".to_owned(), "default".to_owned()),

@@ -67,6 +67,9 @@ fn the_operators_tables_are_the_codes() {
         let said = [code.to_string(), meaning.to_owned(), action.trim_matches('`').to_owned()];
         assert_eq!(row[..], said, "admit explain {code} says something else");
     }
+    for (id, _) in explain::CHECKS.iter().filter(|(id, _)| *id != "signature") {
+        assert!(text.contains(&format!("`{id}`")), "the check {id} is not named");
+    }
     for old in [
         "run-case.sh",
         "case-qwen-loop.sh",
