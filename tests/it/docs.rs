@@ -83,6 +83,14 @@ fn the_operators_tables_are_the_codes() {
 }
 
 #[test]
+fn the_architecture_has_every_failure_class_with_its_marker() {
+    let rows = table(&document("architecture.md"), "class");
+    let listed = rows.iter().flat_map(|row| row[0].split(", ").map(|class| (class, &*row[3])));
+    let known = FailureClass::ALL.map(|class| (class.as_str(), class.marker()));
+    assert_eq!(listed.collect::<BTreeSet<_>>(), BTreeSet::from(known));
+}
+
+#[test]
 fn every_field_of_a_report_is_documented() {
     let schema = shipped("schemas/admit.run-report.v3.schema.json");
     let fields = schema["properties"].as_object().unwrap();
