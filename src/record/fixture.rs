@@ -180,6 +180,58 @@ impl JudgeName {
             Self::Bun | Self::Command => Tool::Bun,
         }
     }
+
+    /// The command that verifies the work: how it begins, and what follows by default. A fixture's own where it is empty.
+    pub fn verification(self) -> (&'static [&'static str], &'static [&'static str]) {
+        match self {
+            Self::Python => (&["python3", "-m", "pytest"], &["-q"]),
+            Self::Bun => (&["bun", "test"], &[]),
+            Self::Command => (&[], &[]),
+        }
+    }
+
+    /// The directories that its runner leaves in a workspace.
+    pub fn leavings(self) -> &'static [&'static str] {
+        match self {
+            Self::Python => &[".pytest_cache", "__pycache__"],
+            Self::Bun => &["node_modules"],
+            Self::Command => &[],
+        }
+    }
+
+    /// How the files end that it judges; of none where its language is not known.
+    pub fn suffixes(self) -> &'static [&'static str] {
+        match self {
+            Self::Python => &[".py"],
+            Self::Bun => &[".ts", ".tsx", ".js", ".mjs"],
+            Self::Command => &[],
+        }
+    }
+
+    /// The file with a fixture's generator.
+    pub fn generator_name(self) -> &'static str {
+        match self {
+            Self::Python => "generator.py",
+            Self::Bun | Self::Command => "generator.ts",
+        }
+    }
+
+    /// How a held-out call is written where one is named by hand.
+    pub fn call_form(self) -> &'static str {
+        match self {
+            Self::Python | Self::Bun => "MODULE FUNCTION [ARGUMENTS]",
+            Self::Command => "[[\"WORD\"], \"STANDARD INPUT\"]",
+        }
+    }
+
+    /// Language and package manager, in Case's words.
+    pub fn case_words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Python => ("python", "pip"),
+            Self::Bun => ("typescript", "bun"),
+            Self::Command => ("other", "none"),
+        }
+    }
 }
 
 schema!(FixtureRecord, "admit.fixture", 3);

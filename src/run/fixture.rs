@@ -284,11 +284,7 @@ impl Fixture {
             );
         }
         let own = record.judge == JudgeName::Command;
-        let start: &[&str] = match record.judge {
-            JudgeName::Python => &["python3", "-m", "pytest"],
-            JudgeName::Bun => &["bun", "test"],
-            JudgeName::Command => &[],
-        };
+        let (start, _) = record.judge.verification();
         let begins = record.verification_command.iter().zip(start).all(|(a, b)| a == b)
             && record.verification_command.len() >= start.len();
         need(

@@ -76,7 +76,7 @@ pub struct Ask {
     #[arg(long, value_name = "TEXT")]
     pub title: Option<String>,
     /// Who judges [default: by the files]
-    #[arg(long, value_name = "JUDGE", value_parser = PossibleValuesParser::new(["python", "bun", "command"]).try_map(|text| record::of_word::<JudgeName>(&text)))]
+    #[arg(long, value_name = "JUDGE", value_parser = PossibleValuesParser::new(JudgeName::ALL.map(JudgeName::as_str)).try_map(|text| record::of_word::<JudgeName>(&text)))]
     pub judge: Option<JudgeName>,
     /// A command that runs the tests, words separated by spaces; for a task in any language
     #[arg(long, value_name = "COMMAND", default_value = "", hide_default_value = true)]
@@ -188,7 +188,9 @@ pub fn make(context: &Context, name: &Name, ask: &Ask) -> Result<Made> {
         Some(judge)
     });
     if judge.is_none() {
-        let why = "the files do not say whose tests these are: python, bun or command";
+        let [others @ .., last] = JudgeName::ALL.map(JudgeName::as_str);
+        let others = others.join(", ");
+        let why = format!("the files do not say whose tests these are: {others} or {last}");
         open.push(Open::new("--judge", why));
     }
     let judge = judge.unwrap_or_default();
@@ -359,14 +361,12 @@ fn found(
 
 /// Whose tests these are, where the files leave no doubt.
 fn language(files: &Files) -> Option<JudgeName> {
-    let any = |suffixes: &[&str]| {
-        files.keys().any(|path| suffixes.iter().any(|suffix| path.as_str().ends_with(suffix)))
+    let there = |judge: &JudgeName| {
+        let its = |path: &RelPath| judge.suffixes().iter().any(|end| path.as_str().ends_with(end));
+        files.keys().any(its)
     };
-    match (any(&[".py"]), any(&[".ts", ".tsx", ".js", ".mjs"])) {
-        (true, false) => Some(JudgeName::Python),
-        (false, true) => Some(JudgeName::Bun),
-        _ => None,
-    }
+    let mut judges = JudgeName::ALL.into_iter().filter(there);
+    judges.next().filter(|_| judges.next().is_none())
 }
 
 /// Adds to the workspace's `.gitignore` what a judge wants to see there; whether that was needed.
@@ -437,21 +437,14 @@ fn generator(
 ) -> Result<Option<Vec<u8>>> {
     let Some(path) = &ask.generator else {
         if record.held_out.is_empty() && !open.iter().any(|one| one.flag == "--call") {
-            let call = match record.judge {
-                JudgeName::Command => "[[\"WORD\"], \"STANDARD INPUT\"]",
-                JudgeName::Python | JudgeName::Bun => "MODULE FUNCTION [ARGUMENTS]",
-            };
+            let call = record.judge.call_form();
             let why = "a file that draws calls anew for every run (docs/own-fixture.md); or fixed ones: --call";
             open.push(Open::new("--generator", format!("{why} '{call}'")));
         }
         return Ok(None);
     };
     let path = context.host.absolute(path);
-    let name = match record.judge {
-        JudgeName::Python => "generator.py",
-        JudgeName::Bun | JudgeName::Command => "generator.ts",
-    };
-    record.generator = Some(at(name)?);
+    record.generator = Some(at(record.judge.generator_name())?);
     std::fs::read(&path).map(Some).map_err(|err| Error::io("read", &path, err))
 }
 

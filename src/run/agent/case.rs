@@ -10,7 +10,6 @@ use crate::check::launch::File;
 use crate::error::Result;
 use crate::record;
 use crate::record::admission::{Api, ModelAdmission};
-use crate::record::fixture::JudgeName;
 use crate::run::fixture::Fixture;
 
 /// The variable in which Case looks for the key, by the name of its provider and nothing else; two names speak every API.
@@ -143,11 +142,7 @@ fn config(workspace: &str, model: &ModelAdmission, fixture: &Fixture) -> Vec<(St
         }),
     );
     // Case tells its model the package manager.
-    let (language, package_manager) = match fixture.record.judge {
-        JudgeName::Python => ("python", "pip"),
-        JudgeName::Bun => ("typescript", "bun"),
-        JudgeName::Command => ("other", "none"),
-    };
+    let (language, package_manager) = fixture.record.judge.case_words();
     vec![
         (
             "case-data/config.json".into(),

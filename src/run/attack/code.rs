@@ -55,11 +55,13 @@ impl Language {
             };
             program(class, name, body)
         };
-        match (self, judge) {
-            (_, JudgeName::Command) => command::ATTEMPTS.map(started).to_vec(),
-            (Self::Python, _) => python::PROGRAMS.to_vec(),
-            (Self::TypeScript, _) => typescript::PROGRAMS.to_vec(),
-            (Self::Shell, _) => Vec::new(),
+        match judge {
+            JudgeName::Command => command::ATTEMPTS.map(started).to_vec(),
+            JudgeName::Python | JudgeName::Bun => match self {
+                Self::Python => python::PROGRAMS.to_vec(),
+                Self::TypeScript => typescript::PROGRAMS.to_vec(),
+                Self::Shell => Vec::new(),
+            },
         }
     }
 
