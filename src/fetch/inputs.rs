@@ -18,9 +18,9 @@ use crate::lock::plan::Plan;
 use crate::record;
 use crate::record::ids::{Algorithm, Digest, RelPath, Sri};
 use crate::record::lockfile::{LockedPackage, Source as LockedSource};
-use crate::store::StoredFile;
+use crate::store::{StoredFile, StoredTree};
 
-/// A source's own lock is read up to this size.
+/// A source's own lock is read up to this size; its parser refuses one long before.
 const LOCK_BYTES: u64 = 64 << 20;
 
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Fetcher<'_> {
         let (lock, plan) = (&locked.lock, &locked.plan);
         // The source first: where it cannot be had, nothing else is downloaded and nothing is left behind.
         let source = self.source(&lock.source)?;
-        let bun_lock = read_lock(&source, &plan.lockfile)?;
+        let bun_lock = stored_lock(&source.files, &plan.lockfile)?;
         let project = plan.prefix();
         let tree = source.files.dir()?;
         let has = |path: &str| tree.symlink_metadata(path).is_ok_and(|meta| meta.is_file());
@@ -143,7 +143,7 @@ impl Fetcher<'_> {
         wanted: Vec<(String, Option<Sri>)>,
     ) -> Result<BTreeMap<String, Sri>> {
         let source = self.source(source)?;
-        let lock = read_lock(&source, path)?;
+        let lock = stored_lock(&source.files, path)?;
         let project = path.as_str().strip_suffix(path.file_name()).unwrap_or_default();
         let mut out = BTreeMap::new();
         for (key, given) in wanted {
@@ -277,14 +277,18 @@ fn is_address(resolution: &str) -> bool {
     ["https://", "http://"].iter().any(|scheme| resolution.starts_with(scheme))
 }
 
-fn read_lock(source: &Source, path: &RelPath) -> Result<BunLock> {
+/// The source's own lock at `path`.
+///
+/// # Errors
+/// [`Reason::BadRecord`] where there is none, it is too large or it cannot be read as one.
+pub fn stored_lock(source: &StoredTree, path: &RelPath) -> Result<BunLock> {
     let path = path.as_str();
     let missing = |err: std::io::Error| {
         Error::new(Reason::BadRecord, "the source has no such lock")
             .at(path.to_owned())
             .caused_by(err)
     };
-    let file = source.files.dir()?.open(path).map_err(missing)?;
+    let file = source.dir()?.open(path).map_err(missing)?;
     let mut bytes = Vec::new();
     file.take(LOCK_BYTES).read_to_end(&mut bytes).map_err(|err| Error::io("read", path, err))?;
     BunLock::parse(&bytes, path)

@@ -6,7 +6,7 @@ use std::io::Read;
 
 use crate::build;
 use crate::bun::exe::Executable;
-use crate::bun::lockfile::{BunLock, Package};
+use crate::bun::lockfile::Package;
 use crate::bun::names::split_key;
 use crate::error::{Error, Reason, Result};
 use crate::fetch::inputs;
@@ -75,14 +75,12 @@ pub fn read(store: &Store, locked: &Locked, report: BuildReport) -> Result<Parts
     }
     let nar = report.nar_hash.as_ref().ok_or_else(|| missing("the source of an adopted binary"))?;
     let tree = store.tree(&nar.0)?.ok_or_else(|| missing("the source"))?;
-    let path = plan.lockfile.as_str();
-    let bytes = tree.dir()?.read(path).map_err(|err| Error::io("read", path, err))?;
-    let bun_lock = BunLock::parse(&bytes, path)?;
+    let bun_lock = inputs::stored_lock(&tree, &plan.lockfile)?;
     let found = record::digest(&bun_lock.locked_packages(&locked.accepted())?);
     if report.packages_digest.as_ref() != Some(&found) {
         let expected = report.packages_digest.as_ref().map(ToString::to_string);
         return Err(Error::new(Reason::DigestMismatch, "another package list than the report's")
-            .at(path)
+            .at(plan.lockfile.to_string())
             .expected(expected.unwrap_or_default())
             .found(found.to_string()));
     }

@@ -12,8 +12,8 @@ use super::{BinaryFact, Content, Facts, Failure, Found, PackagesFact, Recorded, 
 use crate::attest::keys::{Keys, Named};
 use crate::attest::{self, Demand, Expected, Refused, Signed};
 use crate::build::{Stored, output};
-use crate::bun::lockfile::BunLock;
 use crate::error::{Error, Reason, Result};
+use crate::fetch::inputs;
 use crate::host::Host;
 use crate::host::files::{self, Links};
 use crate::lock::Locked;
@@ -229,11 +229,9 @@ pub fn store(facts: &mut Facts, store: Option<&Store>) {
 /// Reads the source's own lock out of the verified tree and every tarball of this platform.
 fn packages(store: &Store, locked: &Locked, nar: &Digest) -> Result<Option<PackagesFact>> {
     let Some(tree) = store.tree(nar)? else { return Ok(None) };
-    let path = locked.plan.lockfile.as_str();
-    let bytes = tree.dir()?.read(path).map_err(|err| Error::io("read", path, err))?;
-    let bun_lock = BunLock::parse(&bytes, path)?;
+    let bun_lock = inputs::stored_lock(&tree, &locked.plan.lockfile)?;
     let all = bun_lock.locked_packages(&locked.accepted())?;
-    let selected = crate::fetch::inputs::selected(&bun_lock, &locked.plan, &locked.accepted())?;
+    let selected = inputs::selected(&bun_lock, &locked.plan, &locked.accepted())?;
     for (package, digest) in &selected {
         if store.file(digest)?.is_none() {
             return Err(Error::new(Reason::NotFound, "a package is not in the store")
