@@ -11,7 +11,7 @@ use super::left;
 use super::project::{self, Hidden};
 use super::step::{Steps, exit_text};
 use super::work::WorkDir;
-use crate::bun::exe::Executable;
+use crate::bun::exe::{self, Executable};
 use crate::bun::inject::prove_runtime_while;
 use crate::bun::lockfile::{Package, SourceKind};
 use crate::bun::manifest::LIFECYCLE;
@@ -34,7 +34,7 @@ const CACHE: &str = ".admit/cache";
 impl ProviderKind {
     /// The programs of the toolchain, as verified copies below `/admit/bin`.
     pub fn programs(self, inputs: &Inputs) -> Result<Vec<Mount>> {
-        self.is_built()?;
+        self.require_built()?;
         Ok(vec![Mount::Verified {
             host: inputs.bun.path().to_path_buf(),
             inside: inside("/admit/bin/bun")?,
@@ -92,7 +92,7 @@ impl ProviderKind {
         steps: &mut Steps<'_>,
         timings: &mut Timings,
     ) -> Result<()> {
-        self.is_built()?;
+        self.require_built()?;
         let plan = &locked.plan;
         let owner = steps.owner;
         {
@@ -159,11 +159,9 @@ impl ProviderKind {
         Ok(())
     }
 
-    /// Whether something is built at all.
-    ///
     /// # Errors
-    /// [`Reason::BadArgument`] for a published package.
-    pub fn is_built(self) -> Result<()> {
+    /// [`Reason::BadArgument`] for a published package: it is not built.
+    pub fn require_built(self) -> Result<()> {
         match self {
             ProviderKind::Bun => Ok(()),
             ProviderKind::Package => {
@@ -173,6 +171,22 @@ impl ProviderKind {
                     .hint("to compare it with a build of its source: admit diff --help"))
             }
         }
+    }
+
+    /// # Errors
+    /// [`Reason::UnsupportedSource`] where [`Self::prove_runtime`] cannot read what the locked toolchain compiles.
+    pub fn require_provable(self, locked: &Locked) -> Result<()> {
+        self.require_built()?;
+        let plan = &locked.plan;
+        if exe::has_section(&plan.bun_version) {
+            return Ok(());
+        }
+        let what = "admit cannot prove what this Bun compiles, and builds nothing with it";
+        Err(Error::new(Reason::UnsupportedSource, what)
+            .at(format!("{}: toolchain.bun.version", locked.place))
+            .expected(format!("Bun {} or later", exe::FIRST))
+            .found(plan.bun_version.clone())
+            .hint(format!("admit lock {} --bun 1.3.14", plan.provider)))
     }
 
     /// Proves that the output's runtime is the pinned one: Bun with a module graph injected, byte for byte. In a build no
@@ -190,7 +204,7 @@ impl ProviderKind {
             .map_err(|mismatch| mismatch.into_error())?;
         let executable = Executable::read_on(base.bytes(), compiled.bytes())?;
         let unexplained = executable.graph.unexplained;
-        if unexplained > 0 && self == ProviderKind::Bun {
+        if unexplained > 0 && self.is_built() {
             return Err(Error::new(
                 Reason::RuntimeMismatch,
                 "the output's payload holds bytes that belong to no module",
@@ -205,7 +219,7 @@ impl ProviderKind {
     /// have some, the steps.
     pub fn could_run(self, locked: &Locked, commands: &[Vec<String>]) -> bool {
         let plan = &locked.plan;
-        if self == ProviderKind::Package {
+        if !self.is_built() {
             return commands.is_empty();
         }
         let is_script = |argv: &[String], names: &[&str]| {

@@ -16,7 +16,7 @@ use crate::error::{Error, Reason, Result};
 use crate::host::{self, Timings};
 use crate::lock::{self, Change, Locked, Resolved};
 use crate::record::ids::{Algorithm, Digest};
-use crate::record::lockfile::{Lockfile, ProviderKind};
+use crate::record::lockfile::Lockfile;
 use crate::record::report::{BuildReport, Origin, OutputStatus};
 use crate::root::Root;
 use crate::sandbox::Launcher;
@@ -85,7 +85,7 @@ pub fn make_or(
         return Ok(Made::Build(Box::new(Build { fresh: true, ..build })));
     }
     let (started, mut timings) = (context.clock.now(), Timings::start());
-    if locked.plan.kind == ProviderKind::Package {
+    if !locked.plan.kind.is_built() {
         let proven = published::take(context, locked, &mut timings)?;
         let volatile = report::volatile(context, &root, started, timings, Value::Null);
         let mut report = report::of_binary(locked, &proven, volatile, Origin::Published);
@@ -172,7 +172,7 @@ fn contradicts(store: &Store, stored: &Stored<'_>, report: &BuildReport) -> bool
 pub fn adopt(context: &Context, locked: &Locked, binary: &Path) -> Result<Build> {
     host::enough_tasks()?;
     let binary = executable(&context.host.absolute(binary))?;
-    locked.plan.kind.is_built()?;
+    locked.plan.kind.require_built()?;
     let Some(expected) = locked.output() else {
         return Err(Error::new(
             Reason::OutputNotLocked,

@@ -13,7 +13,7 @@ use crate::error::{Error, Reason, Result};
 use crate::host::{self, Progress};
 use crate::lock::Locked;
 use crate::record::ids::{Algorithm, Blake3, Digest, Name, RelPath, Sha256};
-use crate::record::lockfile::{Ambient, Identity, Output, ProviderKind};
+use crate::record::lockfile::{Ambient, Identity, Output};
 use crate::record::report::{IdentityProof, OutputStatus, Runtime};
 use crate::sandbox::{self, Command, Exit, Finished, Launcher, Mount, Policy, Sandbox, inside};
 use crate::store::{Pending, Store, StoredFile};
@@ -152,7 +152,7 @@ pub fn compiled(locked: &Locked, runtime: &Runtime) -> Result<()> {
         .hint(format!("where runs shall switch that off from outside: admit lock {provider} --ambient neutralise"))
         .hint("or compile it with --no-compile-autoload-bunfig --no-compile-autoload-dotenv"));
     }
-    if locked.plan.kind == ProviderKind::Bun && !runtime.exec_argv.is_empty() {
+    if locked.plan.kind.is_built() && !runtime.exec_argv.is_empty() {
         return Err(wrong(
             "the arguments that are compiled in",
             "none: a run gives all arguments itself",

@@ -7,7 +7,7 @@ use crate::error::{Error, Reason, Result};
 use crate::lock::Locked;
 use crate::record;
 use crate::record::ids::{Digest, RelPath};
-use crate::record::lockfile::{Output, ProviderKind, PublishedForm};
+use crate::record::lockfile::{Output, PublishedForm};
 use crate::record::report::{BuildReport, Difference, Origin, OutputStatus, SourceAdmission};
 use crate::root::{Root, bad_record};
 
@@ -36,7 +36,7 @@ pub fn asked(locked: &Locked, report: &BuildReport) -> Result<(), Difference> {
     }
     let origin = report.first_origin();
     let published = origin == Origin::Published;
-    if published != (plan.kind == ProviderKind::Package) && origin != Origin::Adopted {
+    if published == plan.kind.is_built() && origin != Origin::Adopted {
         let expected = if published { "built" } else { "published" };
         return Err(Difference::new("origin", json!(expected), json!(origin)));
     }

@@ -120,7 +120,7 @@ pub struct Wanted {
 /// What a build could not even begin with; a build that failed is an answer.
 pub fn rebuild(context: &Context, locked: &Locked, wanted: &Wanted) -> Result<Rebuild> {
     host::enough_tasks()?;
-    locked.plan.kind.is_built()?;
+    locked.plan.kind.require_built()?;
     let machine = Machine { cpus: cpus()?, time_namespaces: time_namespaces() };
     let (can, cannot) = possible(&wanted.vary, &machine);
     let path_locked = locked.lock.build.path.is_some();

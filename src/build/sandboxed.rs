@@ -9,7 +9,6 @@ use super::output::{self, Proven};
 use super::step::Steps;
 use super::work::WorkDir;
 use super::{keep, programs, project, source, space};
-use crate::bun::exe;
 use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::fetch::inputs::Inputs;
@@ -59,14 +58,7 @@ pub fn build(
     timings: &mut Timings,
 ) -> Result<Outcome> {
     let plan = &locked.plan;
-    if !exe::has_section(&plan.bun_version) {
-        let what = "admit cannot prove what this Bun compiles, and builds nothing with it";
-        return Err(Error::new(Reason::UnsupportedSource, what)
-            .at(format!("{}: toolchain.bun.version", locked.place))
-            .expected(format!("Bun {} or later", exe::FIRST))
-            .found(plan.bun_version.clone())
-            .hint(format!("admit lock {} --bun 1.3.14", plan.provider)));
-    }
+    plan.kind.require_provable(locked)?;
     let store = context.store()?;
     let mut inputs = context.network()?.fetcher().inputs(locked)?;
     timings.part("fetch");

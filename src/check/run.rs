@@ -61,7 +61,9 @@ pub(super) fn command_shape(facts: &Facts) -> Finding {
     let agent = facts.launch.known().map(|launch| launch.agent).or(run.map(|run| run.agent));
     let expected = match (agent, run) {
         (Some(AgentKind::Command), Some(run)) => run.argv.join(" "),
-        _ => "run --task <slug>.task.json --mode unattended".to_owned(),
+        (None | Some(AgentKind::Case), _) | (Some(AgentKind::Command), None) => {
+            "run --task <slug>.task.json --mode unattended".to_owned()
+        }
     };
     let fix = "restore run.argv in the lock";
     hold(Check::CommandShape, &facts.launch, &expected, fix, |launch| {

@@ -12,7 +12,7 @@ use crate::error::{Error, Reason, Result};
 use crate::host::platform;
 use crate::record::bunlock::BunLock;
 use crate::record::ids::{Digest, Name, Sri};
-use crate::record::lockfile::{Lockfile, Output, ProviderKind};
+use crate::record::lockfile::{Lockfile, Output};
 use crate::record::piplock::PipLock;
 use crate::record::report::BuildReport;
 use crate::record::{self, Record as _};
@@ -237,7 +237,7 @@ pub fn update(lock: &Lockfile, found: Resolved<'_>) -> Result<(Lockfile, Vec<Cha
         Some(old) => {
             return Err(mismatch(&field, old.sha256.to_string(), output.sha256.to_string()));
         }
-        None if next.build.path.is_none() && next.kind == ProviderKind::Bun => {
+        None if next.build.path.is_none() && next.kind.is_built() => {
             // What one build gave at a directory of its own choice says nothing of the next.
             let what = "the lock leaves the build path open, so no output is locked";
             return Err(Error::new(Reason::OutputNotLocked, what)

@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::error::{Error, Reason, Result};
 use crate::fetch::Fetcher;
 use crate::record::ids::Name;
-use crate::record::lockfile::{LicenseStatus, Lockfile, ProviderKind, Source};
+use crate::record::lockfile::{LicenseStatus, Lockfile, Source};
 use crate::root::Root;
 
 /// A field, its value and where that is from, for people.
@@ -28,7 +28,7 @@ pub(super) fn moved(
     ask: &Ask,
     notes: &mut Vec<Note>,
 ) -> Result<Lockfile> {
-    if base.kind == ProviderKind::Package && (ask.source.is_some() || ask.rev.is_some()) {
+    if !base.kind.is_built() && (ask.source.is_some() || ask.rev.is_some()) {
         return Err(Error::new(Reason::BadArgument, "a published package has no commit")
             .at(base.source.url)
             .expected("--package PACKAGE@VERSION")

@@ -180,17 +180,15 @@ impl Lockfile {
                 fault("build.path", "longer than 200 bytes".into());
             }
         }
-        if build.steps.is_empty() && self.kind == ProviderKind::Bun {
+        if build.steps.is_empty() && self.kind.is_built() {
             fault("build.steps", "lists no command".into());
         }
         for (i, step) in build.steps.iter().enumerate() {
             let field = format!("build.steps[{i}]");
-            match step.first().map(String::as_str) {
-                Some("bun" | "sh") => {}
-                first => fault(
-                    &field,
-                    format!("starts with {first:?}: the sandbox holds bun and sh only"),
-                ),
+            let (first, holds) = (step.first().map(String::as_str), self.kind.step_programs());
+            if !first.is_some_and(|first| holds.contains(&first)) {
+                let holds = holds.join(" and ");
+                fault(&field, format!("starts with {first:?}: the sandbox holds {holds} only"));
             }
             // A foreign target makes Bun embed a runtime that nobody verified (bun.md, section D).
             if bun_words(step).iter().any(|arg| {

@@ -105,6 +105,22 @@ impl ProviderKind {
     pub fn is_bun(&self) -> bool {
         *self == ProviderKind::Bun
     }
+
+    /// Whether admit builds it, by the steps of its lock.
+    pub fn is_built(self) -> bool {
+        match self {
+            ProviderKind::Bun => true,
+            ProviderKind::Package => false,
+        }
+    }
+
+    /// What a step can start with: the programs in the sandbox of a build.
+    pub fn step_programs(self) -> &'static [&'static str] {
+        match self {
+            // Steps of a published package are refused as such.
+            ProviderKind::Bun | ProviderKind::Package => &["bun", "sh"],
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
