@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::proxy::api::list;
 use crate::proxy::http1;
 use crate::record::admission::Api;
 use crate::record::evidence::WireRow;
@@ -202,13 +203,14 @@ impl Message {
     }
 }
 
-/// The API of a request, whichever way it is served.
+/// The API whose path a request went to; where it is none's, what its body says.
 fn spoken(body: &Value, line: &str) -> Api {
-    match line {
-        line if line.contains("/responses") => Api::OpenaiResponses,
-        line if line.contains("/messages") => Api::AnthropicMessages,
-        _ if body.get("input").is_some() => Api::OpenaiResponses,
-        _ => Api::OpenaiChat,
+    // One path can end as another does.
+    let served = list::ALL.into_iter().filter(|api| line.ends_with(api.path()));
+    match served.max_by_key(|api| api.path().len()) {
+        Some(api) => api.api(),
+        None if body.get("input").is_some() => Api::OpenaiResponses,
+        None => Api::OpenaiChat,
     }
 }
 
@@ -569,6 +571,16 @@ mod tests {
         let line =
             |one: &Exchange| format!("{} => {} {:?}", said(&one.said), reply(one), one.tokens);
         all.iter().map(line).collect()
+    }
+
+    #[test]
+    fn the_api_is_that_of_the_path() {
+        for api in list::ALL {
+            let line = format!("POST /v1{}", api.path());
+            assert_eq!(spoken(&json!({ "input": [] }), &line), api.api());
+        }
+        assert_eq!(spoken(&json!({ "input": [] }), "POST /v1/else"), Api::OpenaiResponses);
+        assert_eq!(spoken(&json!({}), "POST /v1/else"), Api::OpenaiChat);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::loopback::{Asked, Server};
 use crate::trial::{Built, Left, PYTHON, QUICK, Trial, real_case, script, understudy};
-use crate::upstream::{MODEL, raw, stream};
+use crate::upstream::{MODEL, raw, stream, with_a_list};
 use crate::util::{faults, tell};
 
 /// What the server does in place of the scripted turn.
@@ -376,7 +376,7 @@ fn every_fault_of_the_table_is_the_cause_with_the_stand_in() {
     let built = understudy();
     let rows: Vec<Row> = table(QUICK).into_iter().chain(ends()).collect();
     let mut wrong = wrong_causes("stand-in", &built, QUICK, Api::OpenaiChat, &rows);
-    for api in [Api::OpenaiResponses, Api::AnthropicMessages] {
+    for api in with_a_list().map(WireApi::api).filter(|api| *api != Api::OpenaiChat) {
         wrong.extend(wrong_causes("stand-in", &built, QUICK, api, &alone(of_the_server())));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -387,7 +387,7 @@ fn every_fault_of_the_table_is_the_cause_with_real_case() {
     let Some(built) = real_case() else { return };
     let rows: Vec<Row> = table(PYTHON).into_iter().chain(ends()).chain(hangs()).collect();
     let mut wrong = Vec::new();
-    for api in [Api::OpenaiChat, Api::OpenaiResponses, Api::AnthropicMessages] {
+    for api in with_a_list().map(WireApi::api) {
         wrong.extend(wrong_causes("real Case", &built, PYTHON, api, &rows));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -3,7 +3,7 @@
 
 use std::sync::Mutex;
 
-use admit::proxy::api::list;
+use admit::proxy::api::{WireApi, list};
 use admit::record::Record as _;
 use admit::record::admission::Api;
 use admit::record::fixture::{Script, ToolCall, Turn};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::loopback::{Reply, Server};
 use crate::run::row;
 use crate::stop::{asked, silent, told};
-use crate::upstream::{Behaviour, MODEL, Mock, key, stream};
+use crate::upstream::{Behaviour, MODEL, Mock, key, stream, with_a_list};
 use crate::util::{Run, World};
 
 const PAIR: &str = "lab/test-model";
@@ -69,13 +69,13 @@ fn offer<'a>(found: &'a Value, api: &str) -> &'a Value {
 
 #[test]
 fn what_an_endpoint_offers_is_proposed_as_a_command_that_can_be_typed() {
-    let all = [Api::OpenaiChat, Api::OpenaiResponses, Api::AnthropicMessages];
-    for only in all {
+    let all: Vec<Api> = with_a_list().map(WireApi::api).collect();
+    for &only in &all {
         let server = server(MODEL, vec![(only, model(only))]);
         let world = world(&server);
         let found = probe(&world, &["--max-tokens", "2048"]).expect(0).json();
-        assert_eq!(found["apis"].as_array().unwrap().len(), 3, "{found:#}");
-        for api in all {
+        assert_eq!(found["apis"].as_array().unwrap().len(), all.len(), "{found:#}");
+        for &api in &all {
             let offer = offer(&found, api.as_str());
             let class = if api == only { "ok_text" } else { "upstream_error" };
             assert_eq!(offer["answer"]["class"], class, "{offer:#}");
@@ -129,7 +129,7 @@ fn an_api_over_which_tool_calls_come_whole_is_proposed_before_one_that_only_answ
 fn a_model_is_proposed_as_one_that_reasons_where_it_takes_to_be_asked_so() {
     // What of a request says that an agent was told so.
     let written = ["\"role\":\"developer\"", "\"effort\":\"none\"", "\"type\":\"disabled\""];
-    for api in [Api::OpenaiChat, Api::OpenaiResponses, Api::AnthropicMessages] {
+    for api in with_a_list().map(WireApi::api) {
         for (reasons, takes) in [(true, true), (true, false), (false, true)] {
             let thinks = Mutex::new((model(api).misbehaving(Behaviour::Delayed).during(0..1), 0));
             let plain = Mutex::new((model(api), 0));

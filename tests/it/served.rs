@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use admit::proxy::api::WireApi;
 use admit::record::admission::Api;
 use admit::record::evidence::{RunReport, RunStatus, contradictions};
 use admit::record::finding::State;
@@ -14,6 +15,7 @@ use crate::faults::{FAILED, Fault, When, player};
 use crate::files::{self, script};
 use crate::namespace::{entered_with, lead};
 use crate::trial::{Built, Left, PYTHON, Trial, real_case, sourced, understudy};
+use crate::upstream::with_a_list;
 use crate::util::{World, faults, tell, var};
 
 /// Where a test in its namespace finds what was built outside.
@@ -255,7 +257,7 @@ fn table() -> Vec<Row> {
 
 /// A whole pass over each wire API, which `admit verify` believes; and no field of its report may be otherwise.
 fn passes(name: &str, built: &Built) {
-    for api in [Api::OpenaiChat, Api::OpenaiResponses, Api::AnthropicMessages] {
+    for api in with_a_list().map(WireApi::api) {
         passes_over(api, built);
         tell(&format!("{name} over {}: a pass that admit verify believes", api.as_str()));
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
+use admit::proxy::api::{WireApi, list};
 use serde_json::json;
 
 use crate::loopback::{Asked, Reply, Server};
@@ -11,6 +12,11 @@ pub use admit::proxy::mock::{Behaviour, Mock, MockServer};
 
 /// The model id that the tests admit.
 pub const MODEL: &str = "test-model";
+
+/// The wire APIs with a list of models, whose servers take a key; how an account is served is in `account.rs`.
+pub fn with_a_list() -> impl Iterator<Item = &'static dyn WireApi> {
+    list::ALL.into_iter().filter(|api| api.list().is_some())
+}
 
 /// The key that the proxy adds; spelled apart, so that looking through this repository finds nothing.
 pub fn key() -> String {
