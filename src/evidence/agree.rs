@@ -13,7 +13,7 @@ use super::fault::{Fault, FaultKind, fault};
 use super::files::{MAX_RECORD, RunDir};
 use super::gate::GateRecord;
 use super::names;
-use super::wire::{PROBE_LIST, forwarded, probe_question, shown};
+use super::wire::{forwarded, probe_question, shown};
 use crate::check::Check;
 use crate::error::Error;
 use crate::proxy::api;
@@ -142,12 +142,16 @@ impl Differences<'_> {
     }
 
     fn judge(&mut self) {
-        const JUDGEMENT: &str = "backend/judgement.json";
-        if let Some(rows) = self.record(JUDGEMENT) {
-            self.same(JUDGEMENT, "tests_passed", self.report.tests_passed, all_passed(&rows));
+        if let Some(rows) = self.record(names::JUDGEMENT) {
+            self.same(
+                names::JUDGEMENT,
+                "tests_passed",
+                self.report.tests_passed,
+                all_passed(&rows),
+            );
         }
         for row in &self.report.baselines {
-            let name = format!("baseline/{}.json", row.name);
+            let [name, _] = names::baseline(&row.name);
             if let Some(rows) = self.record(&name) {
                 self.same(&name, "accepted", row.accepted, all_passed(&rows));
             }
@@ -155,7 +159,7 @@ impl Differences<'_> {
     }
 
     fn wire(&mut self) {
-        const PROXY: &str = "backend/bridge.json";
+        const PROXY: &str = names::BRIDGE;
         let Some(proxy) = self.record::<ProxyRecord>(PROXY) else { return };
         let report = self.report;
         let gates: Option<GateRecord> = typed(self.dir, names::GATE).ok();
@@ -256,7 +260,7 @@ impl Differences<'_> {
         self.same(&name, "the probe's verdict", verdict, Some(&again));
         self.asked(&request, probe::asked(api, model, false));
         if lists {
-            self.asked(PROBE_LIST.0, probe::asked(api, model, true));
+            self.asked(names::PROBE_LIST.0, probe::asked(api, model, true));
             self.listed(model, probe);
         }
     }
@@ -277,7 +281,7 @@ impl Differences<'_> {
 
     /// The list of models that the probe was given names the model.
     fn listed(&mut self, model: &str, probe: Option<&Probe>) {
-        let name = PROBE_LIST.1;
+        let name = names::PROBE_LIST.1;
         let Some(reply) = self.bytes(name) else { return };
         let ids = probe::ids(&reply).unwrap_or_default();
         let listed = probe.map(|probe| probe.models_listed);

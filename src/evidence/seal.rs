@@ -215,7 +215,7 @@ impl Recording {
 
     /// Only the recorder writes here: any other file fails the run, and stays to be seen.
     fn find_unrecorded(&self, state: &mut State, report: &mut RunReport) -> Result<()> {
-        let marker = report.failure_class.map(|class| format!("backend/{}", class.marker()));
+        let marker = report.failure_class.map(names::marker);
         for listed in self.dir.list()? {
             let ours = |path: &RelPath| {
                 let sealing = [
@@ -339,7 +339,7 @@ impl Recording {
         let (Some(class), Some(reason)) = (report.failure_class, &report.failure_reason) else {
             return Ok(());
         };
-        let name = format!("backend/{}", class.marker());
+        let name = names::marker(class);
         if entries.iter().any(|entry| entry.path.as_str() == name) {
             return Ok(());
         }

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 
 use super::files::RunDir;
+use super::names;
 use super::recorder::{Recording, rel};
 use crate::error::Result;
 use crate::proxy::probe::{Kept, Probe};
@@ -28,10 +29,6 @@ impl WireSink {
     }
 }
 
-/// The files of the probe's list of models: request and reply.
-pub(super) const PROBE_LIST: (&str, &str) =
-    ("backend/wire/0000-list.request", "backend/wire/0000-list.reply");
-
 /// The files of the probe's question: request and reply.
 pub(super) fn probe_question() -> (String, String) {
     (forwarded(0), file(0, Part::Reply))
@@ -48,7 +45,7 @@ pub(super) fn shown(dir: &RunDir, name: &str) -> Excerpt {
 }
 
 fn file(exchange: u32, part: Part) -> String {
-    format!("backend/wire/{exchange:04}.{}", kept(part).0)
+    names::wire(exchange, kept(part).0)
 }
 
 /// A part's ending, its role, and whose it is.
@@ -85,7 +82,7 @@ impl Recording {
 
     fn probe_row(&self, probe: &Probe, kept: &Kept) -> Result<WireRow> {
         let (request_file, reply_file) = match kept.list {
-            true => (PROBE_LIST.0.to_owned(), PROBE_LIST.1.to_owned()),
+            true => (names::PROBE_LIST.0.to_owned(), names::PROBE_LIST.1.to_owned()),
             false => probe_question(),
         };
         self.artifact(&rel(&request_file)?, "probe_request", Author::Admit, &kept.request)?;
@@ -114,7 +111,7 @@ impl Recording {
         let read = |name: &str| self.dir.read(name, READ_BACK).ok();
         let reply = read(&file(exchange, Part::Reply));
         // Where the model was not asked, the list is what the probe has.
-        let reply = reply.or_else(|| (exchange == 0).then(|| read(PROBE_LIST.1))?)?;
+        let reply = reply.or_else(|| (exchange == 0).then(|| read(names::PROBE_LIST.1))?)?;
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         said(&reply).filter(|words| look(words.as_bytes(), &known, Rules::On).is_empty())
     }

@@ -3,6 +3,8 @@
 use super::world::{Change, SCRIPTED, World};
 use crate::check::Check;
 use crate::error::Reason;
+use crate::evidence::names;
+pub(super) use crate::evidence::names::{GATE, NO_TARGET as PROOF, REPORT};
 use crate::record::failure::FailureClass;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,10 +45,6 @@ pub struct Validator {
     reason: Option<&'static str>,
 }
 
-pub(super) const REPORT: &str = "report.json";
-/// The gates' rows and the probe.
-pub(super) const GATE: &str = "gate.json";
-pub(super) const PROOF: &str = "stage2-no-target-inspection.json";
 /// The status of the model's admission in the report.
 pub(super) const ADMISSION: &str = "/case_model_admission_status";
 
@@ -136,7 +134,7 @@ impl Validator {
             (_, "/lifecycle_marker", Want::Text(marker)) => Some(marker.to_owned()),
             _ => None,
         };
-        let class = self.class().map(|class| format!("backend/{}", class.marker()));
+        let class = self.class().map(names::marker);
         class.or_else(|| self.fields.iter().find_map(text))
     }
 }

@@ -153,8 +153,8 @@ fn furnish(around: &Around<'_>, launch: &Launch, sandbox: &Sandbox) -> Result<()
     workdir::files(dir, launch, owner)?;
     for (path, file) in &launch.files {
         let kept = match file.role {
-            "task" => format!("backend/task/{}", path.rsplit('/').next().unwrap_or(path)),
-            _ => format!("backend/{path}"),
+            "task" => names::task(path.rsplit('/').next().unwrap_or(path)),
+            _ => names::given(path),
         };
         run.artifact(&rel(&kept)?, file.role, Author::Admit, &file.bytes)?;
     }
@@ -290,8 +290,7 @@ pub fn work(around: &Around<'_>, admitted: &Admitted, upstream: Upstream) -> Res
         Some(bytes) => {
             // Its output is kept as such already.
             if agent.log_directory(fixture).is_some() {
-                let path = rel("backend/events.jsonl")?;
-                run.artifact(&path, "event_log", Author::Agent, &bytes)?;
+                run.artifact(&rel(names::AGENT_EVENTS)?, "event_log", Author::Agent, &bytes)?;
             }
             agent.read(&bytes)
         }
@@ -356,8 +355,8 @@ fn sink(run: &Arc<Recording>, said: Option<Arc<Mutex<Vec<u8>>>>) -> sandbox::Sin
             said.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }
         let name = match stream {
-            Stream::Stdout => "backend/stdout.log",
-            Stream::Stderr => "backend/stderr.log",
+            Stream::Stdout => names::STDOUT,
+            Stream::Stderr => names::STDERR,
         };
         // A failure is remembered by the recording and fails the run when it is sealed.
         if let Ok(path) = rel(name) {

@@ -327,7 +327,7 @@ impl Run<'_> {
             run.artifact(&path, "model_admission", Author::Admit, record)?;
         }
         if let Some(launch) = gathered.facts.launch.known() {
-            run.record("backend/launch.json", "launch", &launch.record())?;
+            run.record(names::LAUNCH, "launch", &launch.record())?;
         }
         // Also where it was refused, and so is no upstream.
         let endpoint = self.given.options.request.endpoint.as_ref();

@@ -161,8 +161,8 @@ fn judged(run: &Recording, report: &mut RunReport, worked: &Worked<'_>) -> Resul
     report.tests_passed = judgement.passed;
     run.artifact(&rel(names::PATCH)?, "patch", Author::Agent, &judgement.patch)?;
     run.artifact(&rel(names::TEST_LOG)?, "test_log", Author::Admit, judgement.log.as_bytes())?;
-    run.record("backend/judgement.json", "judgement", &judgement.rows)?;
-    run.record("backend/tools.json", "tools", &tools.facts())?;
+    run.record(names::JUDGEMENT, "judgement", &judgement.rows)?;
+    run.record(names::TOOLS, "tools", &tools.facts())?;
     report.baselines = baselines.rows.clone();
     report.baselines_of.clone_from(&baselines.of);
     if let Some(BaselinesOf { directory, seconds, .. }) = &baselines.of {
@@ -171,9 +171,9 @@ fn judged(run: &Recording, report: &mut RunReport, worked: &Worked<'_>) -> Resul
         ));
     }
     for (row, judgement) in baselines.rows.iter().zip(&baselines.judgements) {
-        run.record(&format!("baseline/{}.json", row.name), "baseline", &judgement.rows)?;
-        let log = rel(&format!("baseline/{}.log", row.name))?;
-        run.artifact(&log, "baseline_log", Author::Admit, judgement.log.as_bytes())?;
+        let [rows, log] = names::baseline(&row.name);
+        run.record(&rows, "baseline", &judgement.rows)?;
+        run.artifact(&rel(&log)?, "baseline_log", Author::Admit, judgement.log.as_bytes())?;
     }
     if !draw.record.drawn {
         let fixed = "the fixture has no generator: its held-out calls are the same in every run";
@@ -257,7 +257,7 @@ pub fn started(run: &Recording, report: &mut RunReport, seen: &Seen) -> Result<P
     let rows = run.wire_rows(wire, began.run_ns);
     run.trace_exchanges(&rows)?;
     report.wire.extend(rows);
-    run.record("backend/bridge.json", "bridge", wire)?;
+    run.record(names::BRIDGE, "bridge", wire)?;
     report.hosts_asked.clone_from(&wire.hosts_asked);
     let phases = Phases::of(&seen.claimed.phases(), wire, began);
     report.phases.clone_from(&phases.rows);
@@ -334,9 +334,8 @@ pub fn provider(
     };
     if seen.end == End::HarnessCompleted {
         let text = "completed by the harness: the diff was committed, stable and judged good\n";
-        let name = "backend/provider-lifecycle-harness-completed.txt";
-        run.artifact(&rel(name)?, "marker", Author::Admit, text.as_bytes())?;
-        report.lifecycle_marker = Some(name.into());
+        run.artifact(&rel(names::HARNESS_COMPLETED)?, "marker", Author::Admit, text.as_bytes())?;
+        report.lifecycle_marker = Some(names::HARNESS_COMPLETED.into());
     }
     let cause = classify::classify(&ended);
     report.contributing = classify::contributing(&ended, cause.as_ref());
