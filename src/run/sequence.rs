@@ -20,7 +20,7 @@ use super::provider::{self, Around};
 use super::supervise::{SETTLE, told_within};
 use super::tools::Tools;
 use super::verdict;
-use crate::check::{Check, CheckPolicy, Engine, Purpose};
+use crate::check::{CheckPolicy, Engine, Purpose};
 use crate::context::Context;
 use crate::error::{Error, Kind, Reason, Result};
 use crate::evidence::{Recording, Sealed, names};
@@ -140,9 +140,7 @@ fn begin(
     fixture: &Fixture,
 ) -> Result<(Arc<Recording>, RunReport)> {
     let name = &fixture.record.name;
-    let mut draft =
-        RunReport::draft(name.as_str(), verdict::backend(engine(options)), &context.clock.now());
-    draft.campaign = options.campaign.clone();
+    let draft = verdict::draft(name, engine(options), options, &context.clock.now());
     let (clock, limits) = (Arc::clone(&context.clock), options.evidence);
     let recording = match &options.directory {
         Some(dir) => Recording::begin_in(dir, draft.clone(), clock, limits)?,
@@ -159,20 +157,7 @@ fn sealed_with(
     mut report: RunReport,
     err: Error,
 ) -> Result<Error> {
-    recording.draft(|draft| {
-        report.case_process_started |= draft.case_process_started;
-    });
-    // What was refused between the gate and the start is refused, not failed: nothing ran.
-    let refused = matches!(err.kind(), Kind::Refused | Kind::Digest | Kind::Sandbox | Kind::Limit);
-    if refused && !report.case_process_started {
-        verdict::refused_late(&mut report, &err);
-    } else {
-        let class = FailureClass::Unclassified;
-        report.blockers.push(err.to_string());
-        report.status = RunStatus::Fail;
-        report.failure_class = Some(class);
-        report.failure_reason = Some(class.failure_reason(err.reason().as_str()));
-    }
+    verdict::broke_off(recording, &mut report, &err);
     let sealed = own(recording, recording.seal(report))?;
     context.progress.note(&format!("evidence: {}", sealed.directory.display()));
     Ok(err)
@@ -213,7 +198,7 @@ impl Run<'_> {
         });
         let ended = self.all(&recording, &mut report);
         if let Some((class, detail)) = self.ended_by_others(&ended, &report) {
-            recording.draft(|draft| report.case_process_started |= draft.case_process_started);
+            verdict::process_started(&recording, &mut report);
             verdict::stopped(&mut report, class, &detail);
             let decision = match ended {
                 Ok((_, decision)) => decision,
@@ -314,13 +299,9 @@ impl Run<'_> {
         let since = run.elapsed_ns();
         let (gathered, decision) = self.gate()?;
         run.span("gate", since)?;
-        verdict::before(report, self.given.root, self.given.fixture, &gathered, &decision);
-        if self.given.engine == Engine::Provider {
-            report.provider = Some(self.given.options.provider.provider.to_string());
-            report.agent = Some(self.given.agent.name().into());
-        }
+        verdict::before(report, &self.given, &gathered, &decision);
         run.draft(|draft| *draft = report.clone());
-        let gates = verdict::gates(self.given.engine, self.given.options, &gathered, &decision);
+        let gates = verdict::gates(&self.given, &gathered, &decision);
         run.record(names::GATE, "gates", &gates)?;
         if let Some(record) = &gathered.model.record {
             let path = provider::rel(names::MODEL_RECORD)?;
@@ -340,8 +321,7 @@ impl Run<'_> {
         });
         run.note_sentinel(self.given.marks.sentinel.clone());
         if let Some(probe) = &gathered.probe {
-            report.wire = run.probed(probe)?;
-            run.trace_exchanges(&report.wire)?;
+            verdict::probed(run, report, probe)?;
             run.draft(|draft| draft.wire.clone_from(&report.wire));
         }
         if self.stopped(report) {
@@ -353,10 +333,7 @@ impl Run<'_> {
         let Some(admitted) = &decision.admitted else {
             let ids: Vec<&str> = decision.refusals().iter().map(|r| r.check.id()).collect();
             run.event("gates_refused", Author::Admit, json!({ "gates": ids }))?;
-            verdict::blocked(report, &decision);
-            if decision.refusals().iter().any(|r| r.check == Check::ResponseShape) {
-                report.server_said = run.server_said(0);
-            }
+            verdict::blocked(run, report, &decision);
             let kind = decision.kind().unwrap_or(Kind::Refused);
             return Ok((Some(kind.exit_code()), decision));
         };

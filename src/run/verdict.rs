@@ -6,8 +6,7 @@ use super::agent::log::Claimed;
 use super::agent::{Agent, Required, fake};
 use super::baseline::Baselines;
 use super::classify::{self, Cause, RunEnd, Work};
-use super::facts::Gathered;
-use super::fixture::Fixture;
+use super::facts::{Gathered, Sources};
 use super::judge::Judgement;
 use super::judge::held_out::Draw;
 use super::options::Options;
@@ -17,11 +16,12 @@ use super::provider::{Seen, rel};
 use super::supervise::End;
 use super::tools::Tools;
 use crate::check::launch::Launch;
-use crate::check::{Engine, Facts};
+use crate::check::{Check, Engine, Facts};
 use crate::error::{Error, Kind, Reason, Result};
 use crate::evidence::{GateRecord, Recording, names};
 use crate::gate::{Admitted, Decision};
 use crate::proxy::account::Unanswered;
+use crate::proxy::probe::Probe;
 use crate::record::admission::AdmissionStatus;
 use crate::record::evidence::{
     BaselinesOf, EvidenceClass, ProviderOrigin, RequiredEvent, RootRow, RunReport, RunStatus,
@@ -29,22 +29,36 @@ use crate::record::evidence::{
 };
 use crate::record::failure::FailureClass;
 use crate::record::finding::Finding;
-use crate::record::ids::Timestamp;
+use crate::record::ids::{Name, Timestamp};
 use crate::record::report::SourceAdmission;
 use crate::record::sealed::Author;
 use crate::record::wire::ProxyRecord;
 use crate::record::{self, Record as _};
-use crate::root::Root;
+
+/// The report as it is before anything was found out.
+pub(super) fn draft(
+    fixture: &Name,
+    engine: Engine,
+    options: &Options,
+    now: &Timestamp,
+) -> RunReport {
+    let campaign = options.campaign.clone();
+    RunReport { campaign, ..RunReport::draft(fixture.as_str(), backend(engine), now) }
+}
 
 /// Fills in everything that is known before the start.
 pub(super) fn before(
     report: &mut RunReport,
-    root: &Root,
-    fixture: &Fixture,
+    given: &Sources<'_>,
     gathered: &Gathered,
     decision: &Decision,
 ) {
+    let Sources { root, fixture, .. } = given;
     let facts = &gathered.facts;
+    if given.engine == Engine::Provider {
+        report.provider = Some(given.options.provider.provider.to_string());
+        report.agent = Some(given.agent.name().into());
+    }
     report.root = RootRow { label: root.label(), digest: Some(root.digest()) };
     report.fixture_digest = Some(fixture.digest.clone());
     report.tests_command = fixture.verification();
@@ -72,12 +86,8 @@ pub(super) fn before(
 }
 
 /// What the checks said, for `gate.json`.
-pub(super) fn gates(
-    engine: Engine,
-    options: &Options,
-    gathered: &Gathered,
-    decision: &Decision,
-) -> GateRecord {
+pub(super) fn gates(given: &Sources<'_>, gathered: &Gathered, decision: &Decision) -> GateRecord {
+    let (engine, options) = (given.engine, given.options);
     let model = gathered.facts.model.known().and_then(|model| model.record.as_ref());
     GateRecord {
         schema: GateRecord::SCHEMA.to_string(),
@@ -93,7 +103,16 @@ pub(super) fn gates(
     }
 }
 
-pub fn blocked(report: &mut RunReport, decision: &Decision) {
+/// Puts what the model was asked before the start into the report.
+pub fn probed(run: &Recording, report: &mut RunReport, probe: &Probe) -> Result<()> {
+    report.wire = run.probed(probe)?;
+    run.trace_exchanges(&report.wire)
+}
+
+pub fn blocked(run: &Recording, report: &mut RunReport, decision: &Decision) {
+    if decision.refusals().iter().any(|refusal| refusal.check == Check::ResponseShape) {
+        report.server_said = run.server_said(0);
+    }
     report.status = RunStatus::Blocked;
     report.evidence_class = EvidenceClass::None;
     report.blockers = decision.refusals().iter().map(|refusal| refusal.blocker()).collect();
@@ -103,15 +122,37 @@ pub fn blocked(report: &mut RunReport, decision: &Decision) {
     }
 }
 
+/// Takes over whether the provider was started, which the run itself knows first.
+pub fn process_started(run: &Recording, report: &mut RunReport) {
+    run.draft(|draft| report.case_process_started |= draft.case_process_started);
+}
+
+/// Makes `report` the one of a run that `err` ended.
+pub fn broke_off(run: &Recording, report: &mut RunReport, err: &Error) {
+    process_started(run, report);
+    // What was refused between the gate and the start is refused, not failed: nothing ran.
+    let refused = matches!(err.kind(), Kind::Refused | Kind::Digest | Kind::Sandbox | Kind::Limit);
+    if refused && !report.case_process_started {
+        return refused_late(report, err);
+    }
+    report.blockers.push(err.to_string());
+    end(report, RunStatus::Fail, FailureClass::Unclassified, err.reason().as_str());
+}
+
+/// Sets how the run ended, whatever stood there before: [`RunReport::fail`] keeps the first cause.
+fn end(report: &mut RunReport, status: RunStatus, class: FailureClass, detail: &str) {
+    report.status = status;
+    report.failure_class = Some(class);
+    report.failure_reason = Some(class.failure_reason(detail));
+}
+
 /// Makes `report` the one of a run that was refused after the gate and before the start, for the error's reason.
-pub fn refused_late(report: &mut RunReport, err: &Error) {
+fn refused_late(report: &mut RunReport, err: &Error) {
     let finding = Finding::from_error(err.reason().as_str(), err);
     let Finding { id, expected, found, .. } = &finding;
     report.blockers = vec![format!("{id}: expected {expected}, found {found}")];
-    report.status = RunStatus::Blocked;
     report.evidence_class = EvidenceClass::None;
-    report.failure_class = Some(FailureClass::GateRefused);
-    report.failure_reason = Some(FailureClass::GateRefused.failure_reason(id));
+    end(report, RunStatus::Blocked, FailureClass::GateRefused, id);
     report.gates.push(finding);
 }
 
@@ -119,9 +160,7 @@ pub fn refused_late(report: &mut RunReport, err: &Error) {
 /// that was ended too has said is worth nothing.
 pub fn stopped(report: &mut RunReport, class: FailureClass, detail: &str) {
     report.blockers = vec![format!("{}: {detail}", class.as_str())];
-    report.status = RunStatus::Fail;
-    report.failure_class = Some(class);
-    report.failure_reason = Some(class.failure_reason(detail));
+    end(report, RunStatus::Fail, class, detail);
 }
 
 /// The outputs of the stand-in's own lock, as admit ships it.
@@ -425,7 +464,7 @@ pub fn exit_code(report: &RunReport) -> u8 {
 }
 
 /// What the report calls the engine.
-pub fn backend(engine: Engine) -> &'static str {
+fn backend(engine: Engine) -> &'static str {
     match engine {
         Engine::Provider => "case",
         Engine::Fake => "fake",
