@@ -1,7 +1,9 @@
 //! What admit's words mean and what to do: states, classes, exit codes, checks, and the terms that no dictionary has.
-//! `admit explain`, the report's page and the tables of `docs/operate.md` say the same, since a test holds them equal.
+//! `admit explain`, the report's page and the tables of `docs/operate.md` say the same.
 
-use crate::error::Reason;
+use std::collections::BTreeSet;
+
+use crate::error::{Kind, Reason};
 use crate::record::admission::AdmissionStatus;
 use crate::record::evidence::{EvidenceClass, RunStatus};
 use crate::record::failure::{FailureClass, Stage};
@@ -50,17 +52,17 @@ pub fn all() -> Vec<Topic> {
         topic(Sort::FailureClass, one.as_str(), meaning, action)
     }));
     out.extend(
-        CHECKS.map(|(id, holds)| topic(Sort::Check, id, &format!("Holds when {holds}"), "")),
+        checks().map(|(id, holds)| topic(Sort::Check, id, &format!("Holds when {holds}"), "")),
     );
-    out.extend(
-        EXIT_CODES.map(|(code, meaning, action)| {
-            topic(Sort::ExitCode, &code.to_string(), meaning, action)
-        }),
-    );
+    let kinds = Reason::ALL.iter().map(|reason| reason.kind()).chain([Kind::Run]);
+    let codes: BTreeSet<u8> = kinds.map(Kind::exit_code).chain([0]).collect();
+    out.extend(codes.into_iter().map(|code| {
+        let (meaning, action) = exit_code(code);
+        topic(Sort::ExitCode, &code.to_string(), meaning, action)
+    }));
     out.extend(Reason::ALL.iter().map(|one| {
         let code = one.kind().exit_code();
-        let row = EXIT_CODES.iter().find(|(found, ..)| *found == code);
-        let (meaning, action) = row.map_or(("", ""), |row| (row.1, row.2));
+        let (meaning, action) = exit_code(code);
         let meaning = format!("{}; exit code {code}", sentence(meaning));
         topic(Sort::Reason, one.as_str(), &meaning, action)
     }));
@@ -146,176 +148,30 @@ pub fn evidence_class(class: EvidenceClass) -> &'static str {
     }
 }
 
-/// Exit codes: what each means, and what to do.
-pub const EXIT_CODES: [(u8, &str, &str); 12] = [
-    (
-        0,
-        "yes; of `admit run` a rehearsal that did everything but pass, too",
-        "`--require pass` makes a rehearsal a 1; `admit verify RUN` says yes to a pass only",
-    ),
-    (1, "the answer is no", "`--json` has each finding with expected, found and fix"),
-    (2, "usage: unknown name, malformed file", "The error names file, line and column"),
-    (3, "refused: a gate said no, nothing was started", "The finding has the fix"),
-    (4, "an input could not be fetched", "Network, proxy, registry or mirror: `admit doctor`"),
-    (
-        5,
-        "a digest did not match",
-        "Do not repair it by hand: find out what changed, then build or record anew",
-    ),
-    (
-        6,
-        "the build failed",
-        "The step's output is in the error; `--keep-failed` keeps what it left",
-    ),
-    (7, "the sandbox is not available here", "`admit doctor` names the cause and the one-line fix"),
-    (8, "the agent run failed", "The failure class below"),
-    (9, "a limit was hit", "A clock or a cap: `--timeout`, or the class below"),
-    (70, "a bug in admit", "Report it with the whole output"),
-    (
-        75,
-        "stopped before its end, by a signal or by the machine",
-        "It says nothing about what was asked: try again",
-    ),
-];
+/// The page for operators: its tables are the one place that says what checks, exit codes and failure classes mean.
+const OPERATE: &str = include_str!("../docs/operate.md");
 
-pub fn class(class: FailureClass) -> (&'static str, &'static str) {
-    use FailureClass as C;
-    match class {
-        C::ProviderUnavailable => (
-            "Blocked: no binary, or one that cannot be executed",
-            "`admit build case@7959ac9 --record`, or `admit adopt`",
-        ),
-        C::ModelNotAdmitted => (
-            "Blocked: no model asked for, or no admission for it",
-            "`admit model check PROVIDER/MODEL`; ask for the approval that is missing",
-        ),
-        C::AuthUnavailable => (
-            "No key, no auth bridge, a credential helper that gave nothing, or the server answered 401 or 403",
-            "Set the key, or look at the helper by hand (`docs/models.md`); a 401 in the run says that the key is wrong",
-        ),
-        C::LocalConfigUnavailable => (
-            "Blocked: no endpoint is configured, or its name does not resolve",
-            "Set `CTO_HARNESS_CASE_LOCAL_BASE_URL` or `ADMIT_MODEL_ENDPOINT_FILE`",
-        ),
-        C::ResponseShapeUnavailable => (
-            "The model answers with reasoning and no content",
-            "Look at the server's reasoning parser and token budget; the agent is not at fault",
-        ),
-        C::UpstreamError => {
-            ("The server answered with an error", "The server's log; `backend/wire/` has its bytes")
-        }
-        C::StreamTruncated => {
-            ("The server's stream ended early", "Timeouts of server and proxies between")
-        }
-        C::ModelMismatch => (
-            "The server answers as another model, or does not list the admitted one",
-            "The server's model name; never the admission record",
-        ),
-        C::MalformedToolCall => (
-            "A tool call whose arguments cannot be read, or that the token budget cut (`cut_by_length`). The agent did not get its end",
-            "The server's tool parser; `max_tokens` of the model's record",
-        ),
-        C::EmptyReply => {
-            ("A reply with nothing in it", "The server's log; chat template and stop words")
-        }
-        C::ConnectionRefused => ("Nothing listens at the endpoint", "Start the server"),
-        C::AgentProtocol => (
-            "Every reply was whole, and none held a complete `AGENT_RESULT`",
-            "The model, not the wire: read `backend/wire/`",
-        ),
-        C::Timeout => (
-            "A clock ran out, and the work is not good",
-            "`--timeout`, or a faster model; `backend_exit_code` is 124",
-        ),
-        C::LifecycleTimeout => (
-            "A clock ran out although the patch is good",
-            "Fail evidence, never a pass; the agent did not come to its result",
-        ),
-        C::LimitHit => (
-            "The agent used up what the proxy allows: requests, bytes or tokens",
-            "An agent in a loop: read `backend/wire/`",
-        ),
-        C::EngineFailed => (
-            "The engine ended with an error, by status or by its own event log",
-            "`backend/stderr.log`, `backend/events.jsonl`",
-        ),
-        C::TargetInspected => (
-            "Something of the target was visible or asked for",
-            "Nothing of this run counts; `stage2-no-target-inspection.json` says what",
-        ),
-        C::SecretFound => (
-            "A secret stood in an artifact, which is withheld",
-            "Change the secret; find out how it came there",
-        ),
-        C::WritesOutside => ("The patch leaves the allowed paths", "`changed_files`"),
-        C::VoidBaseline => (
-            "A baseline of the same run ended wrong: the run says nothing",
-            "`baseline/`: fixture, Python or pytest on this machine",
-        ),
-        C::JudgeRejected => {
-            ("The patch is wrong, whatever the agent said", "`test.log`, `backend/judgement.json`")
-        }
-        C::GateRefused => {
-            ("Blocked by another check", "`blockers`, and the check's finding in `gate.json`")
-        }
-        C::Interrupted => {
-            ("admit was told to stop", "Run it again: it says nothing about the agent")
-        }
-        C::KilledFromOutside => (
-            "A signal that admit did not send ended the agent or what admit had started. Whether the kernel sent it, somebody outside or another process of the same sandbox is known only where the detail says so",
-            "Run it again: it says nothing about the agent. More memory, where the detail says so",
-        ),
-        C::NetworkNotAllowed => (
-            "Blocked: an address of the endpoint lies outside of the network that the model's record allows; the finding has the ranges",
-            "An endpoint inside, or another approval",
-        ),
-        C::Unclassified => {
-            ("None of the above fits", "A fault of this list: keep the run directory and report it")
-        }
-    }
+/// Meaning and action, which are the last two cells of the row that begins with `first`.
+fn row(first: &str) -> Option<(&'static str, &'static str)> {
+    let rest = OPERATE.lines().find_map(|line| line.strip_prefix(first));
+    rest?.strip_suffix(" |")?.split_once(" | ")
 }
 
-/// When each check holds, in the order in which they are made.
-pub const CHECKS: [(&str, &str); 35] = [
-    ("request", "what was asked for is whole, and flags and variables agree"),
-    ("stage", "stage 2 was asked for, the one that runs"),
-    ("root_trusted", "the records are yours, or a directory that you trust unchanged"),
-    ("lock_valid", "the provider's lock is there and can be read"),
-    ("output_locked", "the lock has the output's digest for this platform"),
-    ("binary_present", "the binary is there, as a regular file"),
-    ("binary_executable", "the binary may be executed"),
-    ("binary_digest", "the binary is the one in the lock"),
-    ("build_report_recorded", "the build is on record, and admits its source"),
-    (
-        "built_by",
-        "it was built here, or counts by the word of somebody who signed it and whom you trust",
-    ),
-    ("source_pin", "the recorded build is of the locked commit"),
-    ("toolchain_digest", "the recorded build used the locked toolchain"),
-    ("binary_identity", "the recorded build showed the locked help text and version"),
-    ("build_report_matches", "everything else that the record says is what the lock asks for"),
-    ("build_signed", "those whom the policy or `--key` names have signed the build"),
-    ("source_stored", "the source lies in the store, byte for byte (no run needs it)"),
-    ("toolchain_stored", "the toolchain lies in the store, byte for byte (no run needs it)"),
-    ("packages_stored", "the packages lie in the store, byte for byte (no run needs them)"),
-    ("identity_shown", "the output shows its identity when it is run again (`--deep` only)"),
-    ("licence", "the provider's licence allows the stage"),
-    ("model_requested", "exactly one model was asked for"),
-    ("model_admitted", "a record of the root admits the model"),
-    ("model_signed", "those whom the policy names have signed the model's record"),
-    ("credentials", "the key that the record asks for is there, or none is asked for"),
-    ("auth_bridge", "the auth bridge is there, where the record needs one"),
-    ("endpoint_configured", "the model's address is configured, and not by an argument"),
-    ("network_class", "every address of the model lies in the network that its record allows"),
-    ("fixture_digest", "the fixture is the recorded one, byte for byte"),
-    ("task_contract", "the task says everything that the fixture asks for"),
-    ("tools", "the programs that the fixture needs are on this machine"),
-    ("command_shape", "the agent is started with exactly the locked arguments"),
-    ("ambient_inputs", "nothing around the agent (files, variables) can change what it does"),
-    ("sandbox", "the sandbox can be made here, and every attempt to leave it was refused"),
-    ("response_shape", "the model answers in a form that the agent can use"),
-    ("signature", "the signatures that are asked for are there and hold"),
-];
+/// What an exit code means, and what to do.
+fn exit_code(code: u8) -> (&'static str, &'static str) {
+    row(&format!("| {code} | ")).unwrap_or_default()
+}
+
+/// What a failure class means, and what to do.
+pub fn class(class: FailureClass) -> (&'static str, &'static str) {
+    row(&format!("| `{}` | `{}` | ", class.as_str(), class.marker())).unwrap_or_default()
+}
+
+/// Each check in the order in which they are made, and when it holds.
+pub fn checks() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let rows = OPERATE.lines().skip_while(|line| !line.starts_with("| check |")).skip(2);
+    rows.map_while(|line| line.strip_prefix("| `")?.strip_suffix(" |")?.split_once("` | "))
+}
 
 fn model(status: AdmissionStatus) -> (&'static str, &'static str) {
     match status {

@@ -73,7 +73,7 @@ enum Scope {
 /// Declares [`Check`]: name, stable id, scope, the checks that it hangs on, and what makes it.
 macro_rules! checks {
     ($($(#[$doc:meta])* $name:ident = $id:literal, $scope:ident, [$($needs:ident),* $(,)?], $make:expr;)*) => {
-        /// The checks, in the order in which they are made and reported. When each holds: [`crate::explain::CHECKS`].
+        /// The checks, in the order in which they are made and reported. When each holds: [`crate::explain::checks`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Check { $($(#[$doc])* $name,)* }
 

@@ -25,7 +25,7 @@ pub(super) fn one(ui: &Ui, finding: &Finding) {
         State::Ok => ui.row(Mark::Good, &finding.id, &finding.found),
         State::NotAsked | State::NotReached => ui.row(Mark::Note, &finding.id, &finding.found),
         State::Failed => {
-            let holds = explain::CHECKS.iter().find(|(id, _)| *id == finding.id);
+            let holds = explain::checks().find(|(id, _)| *id == finding.id);
             let reason = finding.reason.as_deref().unwrap_or_default();
             let why = holds.map_or(reason.to_owned(), |(_, holds)| format!("must hold: {holds}"));
             ui.row(Mark::Bad, &finding.id, &why);

@@ -310,7 +310,7 @@ fn now(report: &RunReport) -> Markup {
 }
 
 fn no(row: &Finding) -> Markup {
-    let holds = explain::CHECKS.iter().find(|(id, _)| *id == row.id);
+    let holds = explain::checks().find(|(id, _)| *id == row.id);
     html! {
         section .no {
             h3 { code { (row.id) } @if let Some(reason) = &row.reason { " " span .dim { (reason) } } }
