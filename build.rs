@@ -16,8 +16,11 @@ fn main() {
         println!("cargo::rerun-if-changed={dir}");
     }
     // With the versions of the crates that unpack, hash and write.
-    println!("cargo::rerun-if-changed=Cargo.lock");
-    let mut files = vec![PathBuf::from("Cargo.lock")];
+    // And with what a lock can say of a build.
+    let mut files = ["Cargo.lock", "src/record/lockfile.rs"].map(PathBuf::from).to_vec();
+    for file in &files {
+        println!("cargo::rerun-if-changed={}", file.display());
+    }
     for dir in
         ["src/bun", "src/store", "src/sandbox", "src/git", "src/lock", "src/fetch", "src/build"]
     {

@@ -461,7 +461,6 @@ const TERMS: [(&str, &str, &str); 43] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
 
     #[test]
     fn a_word_is_found_however_it_is_written() {

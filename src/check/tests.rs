@@ -869,6 +869,7 @@ fn every_single_hole_fails_with_its_words() {
 
 #[test]
 fn every_check_is_explained_in_its_order() {
-    let explained = crate::explain::checks().map(|(id, _)| id);
-    assert!(explained.eq(Check::ALL.iter().map(|check| check.id()).chain(["signature"])));
+    let explained: Vec<&str> = crate::explain::checks().map(|(id, _)| id).collect();
+    let ids: Vec<&str> = Check::ALL.iter().map(|check| check.id()).chain(["signature"]).collect();
+    assert_eq!(explained, ids);
 }

@@ -280,7 +280,7 @@ fn is_address(resolution: &str) -> bool {
 /// The source's own lock at `path`.
 ///
 /// # Errors
-/// [`Reason::BadRecord`] where there is none, it is too large or it cannot be read as one.
+/// [`Reason::BadRecord`] where there is none, it is too large or it is no such lock; [`Reason::Io`] where it cannot be read.
 pub fn stored_lock(source: &StoredTree, path: &RelPath) -> Result<BunLock> {
     let path = path.as_str();
     let missing = |err: std::io::Error| {

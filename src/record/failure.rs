@@ -31,7 +31,8 @@ macro_rules! classes {
                 match self { $(Self::$name => $marker,)* }
             }
 
-            /// The kind of failure of a run that ended so, which has the exit code.
+            /// The kind of failure of a run that was started and ended so, which has the exit code; one that was blocked has
+            /// the gate's.
             pub fn kind(self) -> Kind {
                 match self { $(Self::$name => Kind::$kind,)* }
             }

@@ -114,7 +114,7 @@ impl ProviderKind {
         }
     }
 
-    /// What a step can start with: the programs in the sandbox of a build.
+    /// What a step can start with.
     pub fn step_programs(self) -> &'static [&'static str] {
         match self {
             // Steps of a published package are refused as such.
